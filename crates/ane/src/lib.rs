@@ -1,0 +1,1 @@
+//! The Apple Neural Engine: chips, legality, surfaces, devices and the emulator.

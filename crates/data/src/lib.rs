@@ -1,0 +1,1 @@
+//! Training data: token files, resumable loader, synthetic stories, download.

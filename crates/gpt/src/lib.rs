@@ -1,0 +1,1 @@
+//! GPT models as MIL: configuration, parameters, kernels, plans and weight formats.

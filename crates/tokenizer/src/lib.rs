@@ -1,0 +1,1 @@
+//! Tokenizers: byte-pair encoding, characters and foreign formats.
