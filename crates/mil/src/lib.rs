@@ -1,1 +1,28 @@
-//! MIL programs: typed IR, builder, text, verifier, reference semantics and reverse-mode autodiff.
+//! MIL, the language of Apple's Neural Engine compiler: programs as values.
+//!
+//! A [`Program`] holds [`Function`]s of [`Operation`]s in single-assignment form. Programs are
+//! written with the [`Builder`] or read from text, checked by [`mod@resolve`], differentiated by
+//! [`grad`], cut into kernels by [`passes::slice`], and given their meaning by [`interp`], a small
+//! f64 interpreter that everything faster is compared with.
+//!
+//! Nothing here knows a device, a file or a clock. A program is a plain value.
+
+#![warn(missing_docs)]
+
+pub mod blob;
+pub mod builder;
+pub mod grad;
+pub mod interp;
+pub mod ir;
+pub mod op;
+pub mod passes;
+pub mod resolve;
+pub mod types;
+
+pub use blob::Weights;
+pub use builder::{Builder, Tensor};
+pub use grad::{Joint, grad};
+pub use ir::{Arg, Function, Operation, Program, Value, ValueId};
+pub use op::Op;
+pub use resolve::{Kind, OpError, Resolved, resolve};
+pub use types::{DType, Data, Literal, Payload, TensorType};

@@ -1,0 +1,237 @@
+//! Transformations from function to function.
+
+use crate::ir::{Arg, Function, Operation, Value, ValueId};
+use crate::op::{Op, ParamKind};
+use crate::types::{DType, Literal, TensorType};
+use std::collections::{BTreeMap, HashSet};
+
+/// Writes every literal that stands in place of a tensor argument as a constant of its own.
+pub fn hoist_literals(f: &Function) -> Function {
+    let mut out = Rewriter::new(f);
+    for op in &f.ops {
+        let mut op = op.clone();
+        let signature = op.op.signature();
+        for (key, arg) in &mut op.args {
+            let tensor = signature.param(key).is_some_and(|p| p.kind == ParamKind::Tensor);
+            if let (true, Arg::Literal(literal)) = (tensor, &*arg) {
+                *arg = Arg::Value(out.constant(literal.clone()));
+            } else {
+                out.map_arg(arg);
+            }
+        }
+        out.push(f, op);
+    }
+    out.finish(f.outputs.clone())
+}
+
+/// The part of `f` that computes `outputs` from `inputs`: a kernel.
+///
+/// Values in `inputs` become the parameters, in the order given, whether they are parameters or
+/// intermediate values of `f`: an intermediate value that is not among them is computed again.
+/// So the caller chooses between saving a value and recomputing it by naming it or not.
+///
+/// # Errors
+/// When an output depends on a parameter of `f` that is not in `inputs`: its name is returned.
+pub fn slice(
+    f: &Function,
+    name: &str,
+    inputs: &[ValueId],
+    outputs: &[ValueId],
+) -> Result<Function, UnboundInput> {
+    let mut needed = vec![false; f.values.len()];
+    let given: HashSet<ValueId> = inputs.iter().copied().collect();
+    for &id in outputs {
+        needed[id.index()] = true;
+    }
+    let mut keep = vec![false; f.ops.len()];
+    for (i, op) in f.ops.iter().enumerate().rev() {
+        keep[i] = op.results.iter().any(|r| needed[r.index()] && !given.contains(r));
+        if keep[i] {
+            op.operands().for_each(|id| needed[id.index()] = true);
+        }
+    }
+    if let Some(id) = f.inputs().find(|id| needed[id.index()] && !given.contains(id)) {
+        let value = f.value(id).name.clone();
+        return Err(UnboundInput { kernel: name.to_owned(), value });
+    }
+    let mut out = Rewriter::with_params(name, &f.opset, f, inputs);
+    for (op, _) in f.ops.iter().zip(&keep).filter(|(_, keep)| **keep) {
+        let mut op = op.clone();
+        op.args.iter_mut().for_each(|(_, arg)| out.map_arg(arg));
+        out.push(f, op);
+    }
+    Ok(out.finish(outputs.to_vec()))
+}
+
+/// A kernel was cut out of a function without a parameter that it needs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("kernel {kernel} depends on `{value}`, which is not among its inputs")]
+pub struct UnboundInput {
+    /// The kernel being cut.
+    pub kernel: String,
+    /// The parameter that is missing.
+    pub value: String,
+}
+
+/// Removes operations whose results are never used.
+pub fn eliminate_dead(f: &Function) -> Function {
+    let inputs: Vec<ValueId> = f.inputs().collect();
+    slice(f, &f.name, &inputs, &f.outputs).expect("all parameters are given")
+}
+
+/// The same function computed in single precision: parameters keep their types and are cast,
+/// every other `fp16` value becomes `fp32`, the outputs included.
+pub fn to_fp32(f: &Function) -> Function {
+    let inputs: Vec<ValueId> = f.inputs().collect();
+    let mut out = Rewriter::with_params(&f.name, &f.opset, f, &inputs);
+    for &id in inputs.iter().filter(|&&id| f.ty(id).dtype == DType::Fp16) {
+        out.cast(id, DType::Fp32);
+    }
+    for op in &f.ops {
+        let mut op = op.clone();
+        if let Some(literal) = &mut op.value {
+            *literal = literal_to_fp32(literal);
+        }
+        for (key, arg) in &mut op.args {
+            match arg {
+                Arg::Literal(literal) => *literal = literal_to_fp32(literal),
+                _ => out.map_arg(arg),
+            }
+            let names_type = matches!((op.op, *key), (Op::Cast, "dtype"));
+            if names_type {
+                let to = out.constant(Literal::string("fp32"));
+                let half = matches!(f.ty(op.results[0]).dtype, DType::Fp16);
+                if half {
+                    *arg = Arg::Value(to);
+                }
+            }
+        }
+        out.push_with(f, op, |ty| {
+            let dtype = if ty.dtype == DType::Fp16 { DType::Fp32 } else { ty.dtype };
+            TensorType::new(dtype, ty.shape.clone())
+        });
+    }
+    let all = out.finish(f.outputs.clone());
+    eliminate_dead(&all)
+}
+
+fn literal_to_fp32(literal: &Literal) -> Literal {
+    match (literal.ty.dtype, literal.data()) {
+        (DType::Fp16, Some(data)) => {
+            let values = data.to_f64().expect("floats convert");
+            Literal::floats(TensorType::fp32(literal.ty.shape.clone()), &values)
+        }
+        _ => literal.clone(),
+    }
+}
+
+/// Writes a new function while remembering where the values of the old one went.
+struct Rewriter {
+    out: Function,
+    map: BTreeMap<ValueId, ValueId>,
+    names: HashSet<String>,
+}
+
+impl Rewriter {
+    fn new(f: &Function) -> Self {
+        let inputs: Vec<ValueId> = f.inputs().collect();
+        Self::with_params(&f.name, &f.opset, f, &inputs)
+    }
+
+    fn with_params(name: &str, opset: &str, f: &Function, inputs: &[ValueId]) -> Self {
+        let values: Vec<Value> = inputs.iter().map(|&id| f.value(id).clone()).collect();
+        let map = inputs.iter().enumerate().map(|(i, &id)| (id, ValueId(i as u32))).collect();
+        let out = Function {
+            name: name.to_owned(),
+            opset: opset.to_owned(),
+            params: values.len(),
+            values,
+            ops: vec![],
+            outputs: vec![],
+        };
+        let names = f.values.iter().map(|v| v.name.clone()).collect();
+        Rewriter { out, map, names }
+    }
+
+    fn map_arg(&self, arg: &mut Arg) {
+        match arg {
+            Arg::Value(id) => *id = self.map[id],
+            Arg::Values(ids) => ids.iter_mut().for_each(|id| *id = self.map[id]),
+            Arg::Literal(_) => {}
+        }
+    }
+
+    fn define(&mut self, name: String, ty: TensorType) -> ValueId {
+        self.out.values.push(Value { name, ty });
+        ValueId(self.out.values.len() as u32 - 1)
+    }
+
+    fn fresh(&mut self, prefix: &str) -> String {
+        (0..)
+            .map(|n| format!("{prefix}_{n}"))
+            .find(|name| self.names.insert(name.clone()))
+            .expect("there are infinitely many names")
+    }
+
+    fn constant(&mut self, literal: Literal) -> ValueId {
+        let found = self.out.ops.iter().find(|op| op.value.as_ref() == Some(&literal));
+        if let Some(op) = found {
+            return op.results[0];
+        }
+        let name = self.fresh("c");
+        let id = self.define(name.clone(), literal.ty.clone());
+        self.out.ops.push(Operation {
+            op: Op::Const,
+            args: vec![],
+            value: Some(literal),
+            results: vec![id],
+            name,
+        });
+        id
+    }
+
+    /// Casts the mapped value of `id` and maps `id` to the result from now on.
+    fn cast(&mut self, id: ValueId, dtype: DType) {
+        let to = self.constant(Literal::string(dtype.name()));
+        let x = self.map[&id];
+        let name = self.fresh("cast");
+        let ty = TensorType::new(dtype, self.out.ty(x).shape.clone());
+        let y = self.define(name.clone(), ty);
+        self.out.ops.push(Operation {
+            op: Op::Cast,
+            args: vec![("x", Arg::Value(x)), ("dtype", Arg::Value(to))],
+            value: None,
+            results: vec![y],
+            name,
+        });
+        self.map.insert(id, y);
+    }
+
+    fn push(&mut self, f: &Function, op: Operation) {
+        self.push_with(f, op, TensorType::clone);
+    }
+
+    fn push_with(
+        &mut self,
+        f: &Function,
+        mut op: Operation,
+        ty: impl Fn(&TensorType) -> TensorType,
+    ) {
+        for r in &mut op.results {
+            let value = f.value(*r);
+            // A value that is a given parameter stays one, even where its operation is kept for
+            // the sake of another result.
+            let given = self.map.contains_key(r);
+            let name = if given { self.fresh(&value.name) } else { value.name.clone() };
+            let id = self.define(name, ty(&value.ty));
+            self.map.entry(*r).or_insert(id);
+            *r = id;
+        }
+        self.out.ops.push(op);
+    }
+
+    fn finish(mut self, outputs: Vec<ValueId>) -> Function {
+        self.out.outputs = outputs.iter().map(|id| self.map[id]).collect();
+        self.out
+    }
+}

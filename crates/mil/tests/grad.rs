@@ -1,0 +1,371 @@
+//! Every gradient rule against central finite differences of the f64 reference.
+//!
+//! Programs are in fp32 so that their constants are exact to 2^-24; the interpreter computes in
+//! f64. With step h the truncation error of a central difference is O(h²) and its rounding error
+//! 2^-53·|f|/h; for h = 1e-5 and values of order one both are below 1e-9, so that rule constants
+//! rounded to fp32 (6e-8) dominate: the tolerance is 1e-6 of the largest gradient.
+
+use mil::interp::{Array, evaluate};
+use mil::{Arg, Builder, DType, Function, Literal, Op, Tensor, TensorType, ValueId, Weights, grad};
+use proptest::prelude::*;
+
+/// xorshift64*, enough for test inputs.
+struct Random(u64);
+
+impl Random {
+    fn uniform(&mut self, lo: f64, hi: f64) -> f64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let bits = self.0.wrapping_mul(0x2545F4914F6CDD1D) >> 11;
+        lo + (hi - lo) * bits as f64 / (1u64 << 53) as f64
+    }
+
+    fn array(&mut self, shape: &[usize], lo: f64, hi: f64) -> Array {
+        Array::from_fn(shape, |_| self.uniform(lo, hi))
+    }
+}
+
+/// Compares every input gradient of `f` at `inputs` with finite differences of ⟨seeds, f⟩.
+fn check_at(f: &Function, inputs: &[Array]) {
+    let none = Weights::new();
+    let mut random = Random(7);
+    let outputs = evaluate(f, inputs, &none).unwrap();
+    let seeds: Vec<Array> = outputs.iter().map(|y| random.array(&y.shape, -1.0, 1.0)).collect();
+    let objective = |inputs: &[Array]| -> f64 {
+        let outputs = evaluate(f, inputs, &none).unwrap();
+        outputs
+            .iter()
+            .zip(&seeds)
+            .flat_map(|(y, s)| y.data.iter().zip(&s.data))
+            .map(|(y, s)| y * s)
+            .sum()
+    };
+
+    let mut joint = grad(f).unwrap();
+    let wanted: Vec<ValueId> = f.inputs().filter(|&id| f.ty(id).dtype.is_float()).collect();
+    let found: Vec<(ValueId, ValueId)> =
+        wanted.iter().filter_map(|&id| Some((id, joint.cotangent(id)?))).collect();
+    joint.function.outputs = found.iter().map(|(_, g)| *g).collect();
+    let all: Vec<Array> = inputs.iter().chain(&seeds).cloned().collect();
+    let gradients = evaluate(&joint.function, &all, &none).unwrap();
+
+    let h = 1e-5;
+    for id in wanted {
+        let at = found.iter().position(|(x, _)| *x == id);
+        for i in 0..inputs[id.index()].data.len() {
+            let moved = |by: f64| {
+                let mut inputs = inputs.to_vec();
+                inputs[id.index()].data[i] += by;
+                objective(&inputs)
+            };
+            let expected = (moved(h) - moved(-h)) / (2.0 * h);
+            let got = at.map_or(0.0, |at| gradients[at].data[i]);
+            let scale = at
+                .map_or(1.0, |at| gradients[at].data.iter().fold(1.0, |m: f64, g| m.max(g.abs())));
+            assert!(
+                (got - expected).abs() <= 1e-6 * scale,
+                "{}[{i}]: rule {got}, finite difference {expected}\n{f:#?}",
+                f.value(id).name
+            );
+        }
+    }
+}
+
+/// Builds a function of inputs with `shapes` and checks it on values from `range`.
+fn check_in(
+    range: (f64, f64),
+    shapes: &[&[usize]],
+    build: impl for<'b> Fn(&[Tensor<'b>]) -> Tensor<'b>,
+) {
+    let b = Builder::new("main");
+    let x: Vec<_> = (shapes.iter().enumerate())
+        .map(|(i, s)| b.input(&format!("x{i}"), TensorType::fp32(s.to_vec())))
+        .collect();
+    let y = build(&x);
+    let f = b.finish(&[y]).unwrap();
+    let mut random = Random(42);
+    let inputs: Vec<Array> = shapes.iter().map(|s| random.array(s, range.0, range.1)).collect();
+    check_at(&f, &inputs);
+}
+
+fn check(shapes: &[&[usize]], build: impl for<'b> Fn(&[Tensor<'b>]) -> Tensor<'b>) {
+    check_in((-1.7, 1.9), shapes, build);
+}
+
+fn attr<'b>(x: Tensor<'b>, key: &'static str, literal: Literal) -> (&'static str, Arg) {
+    (key, Arg::Value(x.builder().constant(literal).id()))
+}
+
+fn op<'b>(
+    x: &[Tensor<'b>],
+    op: Op,
+    keys: &[&'static str],
+    attrs: &[(&'static str, Literal)],
+) -> Tensor<'b> {
+    let mut args: Vec<_> = keys.iter().zip(x).map(|(k, x)| (*k, Arg::Value(x.id()))).collect();
+    args.extend(attrs.iter().map(|(k, l)| attr(x[0], k, l.clone())));
+    x[0].builder().op(op, args)[0]
+}
+
+#[test]
+fn unary_rules() {
+    let f = |v: f64| Literal::float(DType::Fp32, v);
+    let plain = [
+        Op::Abs,
+        Op::Atan,
+        Op::Cos,
+        Op::Erf,
+        Op::Exp,
+        Op::Exp2,
+        Op::Sin,
+        Op::Square,
+        Op::Tanh,
+        Op::Relu,
+        Op::Relu6,
+        Op::Sigmoid,
+        Op::Silu,
+        Op::Softplus,
+        Op::Softsign,
+        Op::Ceil,
+        Op::Floor,
+        Op::Round,
+        Op::Sign,
+    ];
+    for unary in plain {
+        check(&[&[2, 5]], |x| x[0].unary(unary));
+    }
+    for positive in [Op::Sqrt] {
+        check_in((0.3, 3.0), &[&[7]], |x| x[0].unary(positive));
+    }
+    for eps in [Op::Log, Op::Rsqrt, Op::Inverse] {
+        check_in((0.3, 3.0), &[&[7]], |x| op(x, eps, &["x"], &[("epsilon", f(0.125))]));
+    }
+    for (slope, attrs) in [
+        (Op::Clip, vec![("alpha", f(-0.5)), ("beta", f(0.75))]),
+        (Op::Threshold, vec![("alpha", f(0.25))]),
+        (Op::LeakyRelu, vec![("alpha", f(0.125))]),
+        (Op::Elu, vec![("alpha", f(1.5))]),
+        (Op::SigmoidHard, vec![("alpha", f(0.5)), ("beta", f(0.25))]),
+        (Op::LinearActivation, vec![("alpha", f(0.5)), ("beta", f(0.25))]),
+    ] {
+        check(&[&[3, 4]], |x| op(x, slope, &["x"], &attrs));
+    }
+    for mode in ["EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION"] {
+        check(&[&[9]], |x| op(x, Op::Gelu, &["x"], &[("mode", Literal::string(mode))]));
+    }
+}
+
+#[test]
+fn binary_rules_with_every_kind_of_broadcast() {
+    let shapes: [[&[usize]; 2]; 5] = [
+        [&[2, 3], &[2, 3]],
+        [&[2, 3], &[3]],
+        [&[2, 1], &[1, 3]],
+        [&[], &[2, 3]],
+        [&[4, 1, 2], &[3, 1]],
+    ];
+    for pair in shapes {
+        for binary in [
+            Op::Add,
+            Op::Sub,
+            Op::Mul,
+            Op::RealDiv,
+            Op::Pow,
+            Op::Maximum,
+            Op::Minimum,
+            Op::FloorDiv,
+        ] {
+            check_in((0.4, 2.0), &pair, |x| x[0].binary(binary, x[1]));
+        }
+    }
+    check(&[&[2, 3], &[1, 3], &[2, 1]], |x| {
+        let cond = x[0].binary(Op::Less, x[1]);
+        x[0].builder().select(cond, x[1] * x[1], x[2])
+    });
+}
+
+#[test]
+fn reductions_and_softmax() {
+    let all = [
+        Op::ReduceSum,
+        Op::ReduceMean,
+        Op::ReduceMax,
+        Op::ReduceMin,
+        Op::ReduceL1Norm,
+        Op::ReduceL2Norm,
+        Op::ReduceSumSquare,
+        Op::ReduceLogSum,
+        Op::ReduceLogSumExp,
+    ];
+    for reduce in all {
+        check_in((0.2, 2.0), &[&[2, 3, 4]], |x| x[0].reduce(reduce, &[1]));
+        check_in((0.2, 2.0), &[&[2, 3, 4]], |x| x[0].reduce(reduce, &[0, 2]));
+        let drop = [("axes", Literal::ints(&[-1])), ("keep_dims", Literal::bool(false))];
+        check_in((0.2, 2.0), &[&[2, 3]], |x| op(x, reduce, &["x"], &drop));
+    }
+    check(&[&[2, 3, 4]], |x| x[0].softmax(-1));
+    check(&[&[2, 3, 4]], |x| x[0].softmax(1));
+}
+
+#[test]
+fn products() {
+    for (tx, ty) in [(false, false), (false, true), (true, false), (true, true)] {
+        let x: &[usize] = if tx { &[2, 4, 3] } else { &[2, 3, 4] };
+        let y: &[usize] = if ty { &[1, 5, 4] } else { &[1, 4, 5] };
+        check(&[x, y], |x| x[0].matmul(x[1], tx, ty));
+        check(&[x, &y[1..]], |x| x[0].matmul(x[1], tx, ty));
+    }
+    check(&[&[2, 3, 4], &[5, 4]], |x| op(x, Op::Linear, &["x", "weight"], &[]));
+    check(&[&[4], &[5, 4], &[5]], |x| op(x, Op::Linear, &["x", "weight", "bias"], &[]));
+    check(&[&[2, 3, 4], &[2, 5, 4], &[2, 5, 3]], |x| {
+        op(x, Op::Attention, &["query", "key", "value"], &[])
+    });
+    let keys = ["query", "key", "value", "attn_mask"];
+    check(&[&[2, 3, 4], &[2, 5, 4], &[2, 5, 3], &[3, 5]], |x| op(x, Op::Attention, &keys, &[]));
+}
+
+#[test]
+fn convolutions() {
+    let i = Literal::ints;
+    let conv =
+        |shapes: &[&[usize]], strides: &[i64], pad: &[i64], dilations: &[i64], groups: i64| {
+            for op_ in [Op::Conv, Op::ConvTranspose] {
+                let mut shapes = shapes.to_vec();
+                let swapped: Vec<usize>;
+                if op_ == Op::ConvTranspose {
+                    // x of a transposed convolution has the channels that the weight puts first.
+                    let out = shapes[1][0];
+                    swapped = [&[shapes[0][0], out], &shapes[0][2..]].concat();
+                    shapes[0] = &swapped;
+                }
+                let attrs = [
+                    ("pad_type", Literal::string("custom")),
+                    ("pad", i(pad)),
+                    ("strides", i(strides)),
+                    ("dilations", i(dilations)),
+                    ("groups", Literal::int(groups)),
+                ];
+                check(&shapes, |x| op(x, op_, &["x", "weight"], &attrs));
+            }
+        };
+    conv(&[&[1, 3, 1, 5], &[2, 3, 1, 1]], &[1, 1], &[0, 0, 0, 0], &[1, 1], 1);
+    conv(&[&[2, 2, 5, 6], &[3, 2, 3, 2]], &[1, 2], &[1, 1, 0, 2], &[1, 1], 1);
+    conv(&[&[1, 4, 6, 7], &[4, 2, 2, 3]], &[2, 2], &[0, 1, 1, 1], &[2, 1], 2);
+    conv(&[&[1, 2, 9], &[2, 2, 3]], &[2], &[1, 0], &[2], 1);
+    let bias = [("pad_type", Literal::string("same")), ("strides", i(&[2, 1]))];
+    check(&[&[1, 2, 5, 4], &[3, 2, 3, 3], &[3]], |x| {
+        op(x, Op::Conv, &["x", "weight", "bias"], &bias)
+    });
+}
+
+#[test]
+fn movement() {
+    let i = Literal::ints;
+    check(&[&[2, 3, 4]], |x| x[0].reshape(&[4, 6]) * x[0].reshape(&[4, 6]));
+    check(&[&[2, 3, 4]], |x| x[0].transpose(&[2, 0, 1]).tanh());
+    check(&[&[2, 3]], |x| op(x, Op::ExpandDims, &["x"], &[("axes", i(&[0, -1]))]));
+    check(&[&[2, 1, 3]], |x| op(x, Op::Squeeze, &["x"], &[("axes", i(&[1]))]));
+    check(&[&[4, 5]], |x| x[0].slice(&[1, 2], &[2, 3]));
+    let strided = [
+        ("begin", i(&[1, -1])),
+        ("end", i(&[6, 0])),
+        ("stride", i(&[2, 1])),
+        (
+            "end_mask",
+            Literal::inline(TensorType::new(DType::Bool, [2]), mil::Data::Bool(vec![false, true])),
+        ),
+    ];
+    check(&[&[7, 3]], |x| op(x, Op::SliceByIndex, &["x"], &strided));
+    check(&[&[2, 3], &[4, 3]], |x| {
+        x[0].builder().concat(0, x) * x[0].builder().concat(0, &[x[1], x[0]])
+    });
+    let interleave = Literal::bool(true);
+    check(&[&[2, 3], &[2, 3]], |x| {
+        let ids = x.iter().map(|x| x.id()).collect();
+        let args = vec![
+            attr(x[0], "axis", Literal::int(1)),
+            attr(x[0], "interleave", interleave.clone()),
+            ("values", Arg::Values(ids)),
+        ];
+        x[0].builder().op(Op::Concat, args)[0]
+    });
+    check(&[&[2, 3], &[2, 3]], |x| x[0].builder().stack(1, x).tanh());
+    check(&[&[6, 2]], |x| {
+        let args = vec![
+            ("x", Arg::Value(x[0].id())),
+            attr(x[0], "split_sizes", i(&[1, 2, 3])),
+            attr(x[0], "axis", Literal::int(0)),
+        ];
+        let parts = x[0].builder().op(Op::Split, args);
+        parts[1].tanh().reshape(&[4, 1]) * parts[2].narrow(0, 0, 2).reshape(&[1, 4])
+    });
+    check(&[&[1, 3, 2]], |x| x[0].tile(&[3, 2, 1]).tanh() * 1.5);
+    check(&[&[2, 3]], |x| x[0].pad(&[(1, 0), (2, 1)]).tanh());
+    check(&[&[3, 2]], |x| x[0].cast(DType::Fp16).cast(DType::Fp32) * x[0]);
+}
+
+#[test]
+fn normalisation_and_scales() {
+    let axes = [("axes", Literal::ints(&[1])), ("epsilon", Literal::float(DType::Fp32, 0.125))];
+    check(&[&[2, 5]], |x| op(x, Op::LayerNorm, &["x"], &axes));
+    check(&[&[2, 5], &[5], &[5]], |x| op(x, Op::LayerNorm, &["x", "gamma", "beta"], &axes));
+    let ints = Literal::inline(
+        TensorType::new(DType::Int8, [2, 3]),
+        mil::Data::Int(vec![1, -2, 3, 4, -5, 6]),
+    );
+    check(&[&[2]], |x| {
+        let q = x[0].builder().constant(ints.clone());
+        op(&[q, x[0]], Op::Dequantize, &["input", "scale"], &[("axis", Literal::int(0))])
+    });
+    check(&[&[]], |x| {
+        let q = x[0].builder().constant(ints.clone());
+        let zero = Literal::inline(TensorType::scalar(DType::Int8), mil::Data::Int(vec![2]));
+        op(
+            &[q, x[0]],
+            Op::ConstexprAffineDequantize,
+            &["quantized_data", "scale"],
+            &[("axis", Literal::int(0)), ("zero_point", zero)],
+        )
+    });
+}
+
+/// One random step of a program over [2, 3, 4] tensors.
+fn grow<'b>(pool: &[Tensor<'b>], choice: u8, a: usize, b: usize) -> Tensor<'b> {
+    let (x, y) = (pool[a % pool.len()], pool[b % pool.len()]);
+    match choice % 14 {
+        0 => x + y,
+        1 => x - y * 0.5,
+        2 => x * y,
+        3 => x / (y * y + 1.0),
+        4 => x.tanh(),
+        5 => x.sigmoid() * y,
+        6 => x.softmax(-1) + y,
+        7 => x.matmul(y, false, true).matmul(y, false, false) * 0.25,
+        8 => x.transpose(&[0, 2, 1]).reshape(&[2, 3, 4]),
+        9 => x - x.reduce_mean(&[1]),
+        10 => x * (y * y).reduce_sum(&[2]).rsqrt(0.5),
+        11 => x.builder().concat(1, &[y.narrow(1, 1, 2), x.narrow(1, 0, 1)]),
+        12 => x.narrow(2, 1, 3).pad(&[(0, 0), (0, 0), (0, 1)]),
+        _ => x.unary(Op::Silu) + y.reduce_sum(&[0, 1, 2]).tanh(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_programs(steps in prop::collection::vec((any::<u8>(), 0usize..64, 0usize..64), 1..9), seed in 1u64..u64::MAX) {
+        let b = Builder::new("main");
+        let mut pool: Vec<_> =
+            (0..2).map(|i| b.input(&format!("x{i}"), TensorType::fp32([2, 3, 4]))).collect();
+        for (choice, i, j) in steps {
+            let next = grow(&pool, choice, i, j);
+            pool.push(next.tanh());
+        }
+        let f = b.finish(&[*pool.last().unwrap()]).unwrap();
+        let mut random = Random(seed);
+        let inputs: Vec<_> = (0..2).map(|_| random.array(&[2, 3, 4], -1.0, 1.0)).collect();
+        check_at(&f, &inputs);
+    }
+}
