@@ -1,1 +1,2 @@
-//! The Apple Neural Engine: chips, legality, surfaces, devices and the emulator.
+//! The Apple Neural Engine.
+pub mod emulator;

@@ -1,0 +1,3 @@
+//! The emulator.
+pub mod gemm;
+pub mod simd;
