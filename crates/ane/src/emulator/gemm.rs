@@ -199,7 +199,7 @@ impl Target {
     /// Stores `row` at element `at`, after the epilogue.
     fn store(&self, at: usize, row: &mut [f32], epilogue: Epilogue) {
         if let Some(limit) = epilogue.round {
-            simd::round_f16(row, limit);
+            simd::round_f16(row, limit, f32::INFINITY);
         }
         match self {
             Target::F32(c) => {

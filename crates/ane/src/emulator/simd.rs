@@ -188,9 +188,9 @@ fn erf1(x: f32) -> f32 {
 }
 
 /// x rounded to the nearest binary16 value, ties to even; |x| ≥ `limit` or beyond 65504 becomes ±∞;
-/// NaN becomes +∞, as the engine does (facts/ane.md E.2, E.3).
+/// NaN becomes `nan`: the engine never emits one (facts/ane.md E.2, E.3).
 #[inline(always)]
-fn round_f16_1(x: f32, limit: f32) -> f32 {
+fn round_f16_1(x: f32, limit: f32, nan: f32) -> f32 {
     let bits = x.to_bits();
     let a = f32::from_bits(bits & 0x7fff_ffff);
     let m = bits & 0x7fff_ffff;
@@ -199,7 +199,7 @@ fn round_f16_1(x: f32, limit: f32) -> f32 {
     let subnormal = (a + 0.5) - 0.5;
     let r = if a < 6.103_515_6e-5 { subnormal } else { normal };
     let r = if r >= 65_536.0 || a >= limit { f32::INFINITY } else { r };
-    if x.is_nan() { f32::INFINITY } else { r.copysign(x) }
+    if x.is_nan() { nan } else { r.copysign(x) }
 }
 
 kernels! {
@@ -265,7 +265,7 @@ kernels! {
     }
 
     /// Rounds to the binary16 grid in place: see the module's `round_f16_1`.
-    pub fn round_f16(x: &mut [f32], limit: f32) { for v in x { *v = round_f16_1(*v, limit); } }
+    pub fn round_f16(x: &mut [f32], limit: f32, nan: f32) { for v in x { *v = round_f16_1(*v, limit, nan); } }
 
     /// Σx, in sixteen partial sums added in a fixed order.
     pub fn sum(x: &[f32]) -> f32 {
@@ -416,13 +416,13 @@ mod tests {
             ] {
                 for x in [x, -x] {
                     let mut v = [x];
-                    round_f16(&mut v, f32::INFINITY);
+                    round_f16(&mut v, f32::INFINITY, 0.0);
                     assert_eq!(v[0].to_bits(), half::f16::from_f32(x).to_f32().to_bits(), "{x:e}");
                 }
             }
         }
         let mut v = [f32::NAN, 32_768.0, 32_767.0, -40_000.0, 1e9];
-        round_f16(&mut v, 32_768.0);
+        round_f16(&mut v, 32_768.0, f32::INFINITY);
         assert_eq!(v, [f32::INFINITY, f32::INFINITY, 32_768.0, f32::NEG_INFINITY, f32::INFINITY]);
     }
 

@@ -1,0 +1,63 @@
+//! How a machine is driven: a [`Device`] compiles programs into [`Executable`]s, which run on
+//! surfaces.
+
+use crate::error::AneError;
+use crate::surface::Surface;
+use mil::{Program, TensorType, Weights};
+use std::fmt::Debug;
+
+/// A named input or output of an executable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Name of the parameter or of the returned value.
+    pub name: String,
+    /// Element type and shape.
+    pub ty: TensorType,
+}
+
+/// What a run took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RunReport {
+    /// Wall time of the device, in seconds.
+    pub seconds: f64,
+}
+
+/// Something that compiles and runs MIL programs.
+pub trait Device: Send + Sync + Debug {
+    /// One line for people: which machine, which precision.
+    fn describe(&self) -> String;
+
+    /// A zeroed surface for a tensor, of at least `allocation` bytes as requests see it.
+    ///
+    /// # Errors
+    /// When the device has no memory for it.
+    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError>;
+
+    /// Compiles the first function of `program`; `weights` are the files it names.
+    ///
+    /// # Errors
+    /// When the program breaks a rule of the language or of the machine, or a budget is used up.
+    fn compile(
+        &self,
+        program: &Program,
+        weights: &Weights,
+    ) -> Result<Box<dyn Executable>, AneError>;
+}
+
+/// A compiled, loaded program.
+///
+/// Ports are in the order in which surfaces are bound: alphabetical by name, whatever the order in
+/// the text (facts/ane.md C.1).
+pub trait Executable: Send + Debug {
+    /// Input ports in binding order.
+    fn inputs(&self) -> &[Port];
+
+    /// Output ports in binding order.
+    fn outputs(&self) -> &[Port];
+
+    /// Runs on surfaces given in binding order.
+    ///
+    /// # Errors
+    /// When a surface does not fit its port, or the machine refuses the request.
+    fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError>;
+}

@@ -1,0 +1,326 @@
+//! The execution plan: what [`super::lower`] makes of a function and [`super::run`] carries out.
+//!
+//! A plan is a list of [`Step`]s over a fixed set of f32 buffers. Reshapes, transposes, slices and
+//! broadcasts are not steps: they are [`View`]s, strides over a buffer that a later step reads.
+
+use half::f16;
+use mil::resolve::{Binary, Compare, Reduce, Unary};
+
+/// Elements that a view can lie on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Buffer {
+    /// An input of the function.
+    Input(usize),
+    /// A constant of the plan.
+    Constant(usize),
+    /// A temporary.
+    Slot(usize),
+    /// An output of the function (written, never read).
+    Output(usize),
+}
+
+/// A strided window on a buffer.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) buffer: Buffer,
+    pub(crate) offset: usize,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) strides: Vec<isize>,
+}
+
+impl View {
+    pub(crate) fn contiguous(buffer: Buffer, shape: &[usize]) -> Self {
+        View { buffer, offset: 0, shape: shape.to_vec(), strides: row_major(shape) }
+    }
+
+    pub(crate) fn is_contiguous(&self) -> bool {
+        let natural = row_major(&self.shape);
+        (0..self.shape.len()).all(|i| self.shape[i] == 1 || self.strides[i] == natural[i])
+    }
+
+    /// Strides for reading the view as `shape`, axes of extent 1 repeated.
+    pub(crate) fn broadcast(&self, shape: &[usize]) -> Vec<isize> {
+        let lead = shape.len() - self.shape.len();
+        (0..shape.len())
+            .map(|i| if i < lead || self.shape[i - lead] == 1 { 0 } else { self.strides[i - lead] })
+            .collect()
+    }
+
+    /// The view with another shape of the same elements, if strides can express it.
+    pub(crate) fn reshape(&self, shape: &[usize]) -> Option<View> {
+        let old: Vec<(usize, isize)> =
+            (self.shape.iter().copied().zip(self.strides.iter().copied()))
+                .filter(|&(n, _)| n != 1)
+                .collect();
+        let mut strides = vec![0isize; shape.len()];
+        let mut from = 0;
+        let mut to = 0;
+        while to < shape.len() {
+            if shape[to] == 1 {
+                to += 1;
+                continue;
+            }
+            // Grow a run of old axes and a run of new axes until they hold the same elements.
+            let (first_old, first_new) = (from, to);
+            let (mut a, mut b) = (old.get(from)?.0, shape[to]);
+            while a != b {
+                if a < b {
+                    from += 1;
+                    a *= old.get(from)?.0;
+                } else {
+                    to += 1;
+                    b *= *shape.get(to)?;
+                }
+            }
+            let run = &old[first_old..=from];
+            if run.windows(2).any(|w| w[0].1 != w[1].1 * w[1].0 as isize) {
+                return None;
+            }
+            let mut stride = run.last()?.1;
+            for i in (first_new..=to).rev() {
+                strides[i] = stride;
+                stride *= shape[i] as isize;
+            }
+            from += 1;
+            to += 1;
+        }
+        Some(View { shape: shape.to_vec(), strides, ..self.clone() })
+    }
+}
+
+pub(crate) fn row_major(shape: &[usize]) -> Vec<isize> {
+    let mut strides = vec![1; shape.len()];
+    for i in (1..shape.len()).rev() {
+        strides[i - 1] = strides[i] * shape[i] as isize;
+    }
+    strides
+}
+
+/// Strided operand of a loop nest whose shape is given elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Strided {
+    pub(crate) buffer: Buffer,
+    pub(crate) offset: usize,
+    pub(crate) strides: Vec<isize>,
+}
+
+/// A loop nest with as few axes as its operands allow.
+#[derive(Clone, Debug)]
+pub(crate) struct Nest {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) operands: Vec<Strided>,
+}
+
+impl Nest {
+    /// Row-major iteration over `shape`, reading `views` broadcast to it. Neighbouring axes that
+    /// every operand walks evenly become one.
+    pub(crate) fn new(shape: &[usize], views: &[View]) -> Self {
+        let all: Vec<Vec<isize>> = views.iter().map(|v| v.broadcast(shape)).collect();
+        let mut merged: Vec<usize> = vec![];
+        let mut strides: Vec<Vec<isize>> = vec![vec![]; views.len()];
+        for i in (0..shape.len()).filter(|&i| shape[i] != 1) {
+            let joins = !merged.is_empty()
+                && all.iter().zip(&strides).all(|(s, m)| {
+                    *m.last().expect("as long as merged") == s[i] * shape[i] as isize
+                });
+            if joins {
+                *merged.last_mut().expect("not empty") *= shape[i];
+                strides.iter_mut().zip(&all).for_each(|(m, s)| {
+                    *m.last_mut().expect("not empty") = s[i];
+                });
+            } else {
+                merged.push(shape[i]);
+                strides.iter_mut().zip(&all).for_each(|(m, s)| m.push(s[i]));
+            }
+        }
+        if merged.is_empty() {
+            merged.push(1);
+            strides.iter_mut().for_each(|s| s.push(0));
+        }
+        let operands = (views.iter().zip(strides))
+            .map(|(v, strides)| Strided { buffer: v.buffer, offset: v.offset, strides })
+            .collect();
+        Nest { shape: merged, operands }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// How results are brought to the grid of their element type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rounding {
+    /// Left in f32.
+    None,
+    /// Rounded to binary16 after every operation.
+    Half,
+    /// Truncated and limited to an integer type (or to 0 and 1).
+    Integer { lo: f32, hi: f32 },
+}
+
+/// One operation on tile registers: `dst` holds x on entry where x is an input.
+#[derive(Clone, Debug)]
+pub(crate) enum Instruction {
+    /// dst ← operand `from` of the nest.
+    Load { dst: usize, from: usize },
+    /// dst ← src.
+    Copy { dst: usize, src: usize },
+    /// dst ← f(dst).
+    Unary { dst: usize, f: Unary, rounding: Rounding },
+    /// dst ← dst^y.
+    Power { dst: usize, y: f32, rounding: Rounding },
+    /// dst ← f(dst, src).
+    Binary { dst: usize, src: usize, f: Binary, rounding: Rounding },
+    /// dst ← f(dst, src) ? 1 : 0.
+    Compare { dst: usize, src: usize, f: Compare },
+    /// dst ← cond ≠ 0 ? a : b.
+    Select { dst: usize, cond: usize, a: usize, b: usize },
+    /// dst ← dst in another element type.
+    Cast { dst: usize, rounding: Rounding, truth: bool },
+    /// Result `to` of the step ← src.
+    Store { src: usize, to: usize },
+}
+
+/// A fused chain of elementwise operations over one nest.
+#[derive(Clone, Debug)]
+pub(crate) struct Elementwise {
+    pub(crate) nest: Nest,
+    pub(crate) code: Vec<Instruction>,
+    pub(crate) registers: usize,
+    /// Contiguous results.
+    pub(crate) outputs: Vec<Buffer>,
+}
+
+/// A reduction of `reduced` axes for every element of `kept` axes.
+#[derive(Clone, Debug)]
+pub(crate) struct Reduction {
+    pub(crate) f: Reduce,
+    pub(crate) kept: Nest,
+    /// Extents and strides of the reduced axes.
+    pub(crate) reduced: Vec<(usize, isize)>,
+    pub(crate) rounding: Rounding,
+    pub(crate) output: Buffer,
+}
+
+/// Softmax of [outer, n, inner] along the middle axis.
+#[derive(Clone, Debug)]
+pub(crate) struct Softmax {
+    /// Contiguous iteration over the whole tensor.
+    pub(crate) nest: Nest,
+    pub(crate) n: usize,
+    pub(crate) inner: usize,
+    pub(crate) rounding: Rounding,
+    pub(crate) output: Buffer,
+}
+
+/// A batch of matrix products.
+#[derive(Clone, Debug)]
+pub(crate) struct Product {
+    pub(crate) a: Buffer,
+    pub(crate) a_strides: (usize, usize),
+    pub(crate) b: Buffer,
+    pub(crate) b_strides: (usize, usize),
+    pub(crate) shape: super::gemm::Shape,
+    pub(crate) batch: Vec<super::gemm::Offsets>,
+    pub(crate) rounding: Rounding,
+    pub(crate) output: Buffer,
+}
+
+/// Values side by side along an axis: [outer, Σ sizes · inner].
+#[derive(Clone, Debug)]
+pub(crate) struct Join {
+    /// Contiguous iteration over each part, and elements per outer row.
+    pub(crate) parts: Vec<(Nest, usize)>,
+    pub(crate) outer: usize,
+    pub(crate) output: Buffer,
+}
+
+/// Element i of the result is element map[i] of the input, or `fill` where that is out of range:
+/// padding, tiling, backwards slices, interleaving.
+#[derive(Clone, Debug)]
+pub(crate) struct Gather {
+    pub(crate) inputs: Vec<Buffer>,
+    /// (input, element) per element of the result; `u32::MAX` fills.
+    pub(crate) map: Vec<(u32, u32)>,
+    pub(crate) fill: f32,
+    pub(crate) output: Buffer,
+}
+
+/// A convolution that is not a plain matrix product.
+#[derive(Clone, Debug)]
+pub(crate) struct Convolution {
+    pub(crate) x: Buffer,
+    pub(crate) weight: Buffer,
+    pub(crate) bias: Option<Buffer>,
+    pub(crate) x_shape: Vec<usize>,
+    pub(crate) weight_shape: Vec<usize>,
+    pub(crate) y_shape: Vec<usize>,
+    pub(crate) geometry: mil::resolve::ConvGeometry,
+    pub(crate) transposed: bool,
+    pub(crate) rounding: Rounding,
+    pub(crate) output: Buffer,
+}
+
+/// One unit of work.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Elementwise(Elementwise),
+    Reduction(Reduction),
+    Softmax(Softmax),
+    Product(Product),
+    Join(Join),
+    Gather(Gather),
+    Convolution(Convolution),
+}
+
+impl Step {
+    pub(crate) fn outputs_mut(&mut self) -> Vec<&mut Buffer> {
+        match self {
+            Step::Elementwise(s) => s.outputs.iter_mut().collect(),
+            Step::Reduction(s) => vec![&mut s.output],
+            Step::Softmax(s) => vec![&mut s.output],
+            Step::Product(s) => vec![&mut s.output],
+            Step::Join(s) => vec![&mut s.output],
+            Step::Gather(s) => vec![&mut s.output],
+            Step::Convolution(s) => vec![&mut s.output],
+        }
+    }
+
+    pub(crate) fn inputs_mut(&mut self) -> Vec<&mut Buffer> {
+        fn nest(n: &mut Nest) -> impl Iterator<Item = &mut Buffer> {
+            n.operands.iter_mut().map(|o| &mut o.buffer)
+        }
+        match self {
+            Step::Elementwise(s) => nest(&mut s.nest).collect(),
+            Step::Reduction(s) => nest(&mut s.kept).collect(),
+            Step::Softmax(s) => nest(&mut s.nest).collect(),
+            Step::Product(s) => vec![&mut s.a, &mut s.b],
+            Step::Join(s) => s.parts.iter_mut().flat_map(|p| nest(&mut p.0)).collect(),
+            Step::Gather(s) => s.inputs.iter_mut().collect(),
+            Step::Convolution(s) => [Some(&mut s.x), Some(&mut s.weight), s.bias.as_mut()]
+                .into_iter()
+                .flatten()
+                .collect(),
+        }
+    }
+}
+
+/// Elements of a constant.
+#[derive(Clone, Debug)]
+pub(crate) enum Constant {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+}
+
+/// A lowered function.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) constants: Vec<Constant>,
+    /// Elements of each temporary buffer, shared by values that are not alive together.
+    pub(crate) slots: Vec<usize>,
+    /// Elements of every input and output.
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) outputs: Vec<usize>,
+}

@@ -1,0 +1,884 @@
+//! Carrying out a [`Plan`].
+
+use super::gemm::{self, Elements, Epilogue, Operand};
+use super::plan::*;
+use super::simd;
+use half::f16;
+use mil::interp::{apply_compare, apply_unary};
+use mil::resolve::{Binary, Reduce, Unary};
+use std::cell::RefCell;
+
+/// Elements handled between two looks at the instruction list; the registers of a usual chain
+/// stay in the first- and second-level caches.
+const TILE: usize = 1024;
+/// Elements of elementwise work that are worth waking another thread.
+const PARALLEL: usize = 32 * TILE;
+
+thread_local! {
+    static REGISTERS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An output of a run.
+#[derive(Debug)]
+pub enum OutputMut<'a> {
+    /// Single precision.
+    F32 {
+        /// Elements in row-major order.
+        data: &'a mut [f32],
+        /// Add to what is there instead of replacing it.
+        accumulate: bool,
+    },
+    /// Half precision.
+    F16(&'a mut [f16]),
+}
+
+impl OutputMut<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            OutputMut::F32 { data, .. } => data.len(),
+            OutputMut::F16(data) => data.len(),
+        }
+    }
+}
+
+/// The buffers of a plan, allocated once.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    plan: Plan,
+    slots: Vec<Vec<f32>>,
+}
+
+impl Machine {
+    pub(crate) fn new(plan: Plan) -> Self {
+        let slots = plan.slots.iter().map(|&n| vec![0.0; n]).collect();
+        Machine { plan, slots }
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Runs every step.
+    ///
+    /// # Panics
+    /// If the number or sizes of inputs and outputs are not those of the plan (the callers check
+    /// them and report it as an error).
+    pub(crate) fn run(&mut self, inputs: &[Elements<'_>], outputs: &mut [OutputMut<'_>]) {
+        assert_eq!(inputs.len(), self.plan.inputs.len(), "inputs");
+        assert_eq!(outputs.len(), self.plan.outputs.len(), "outputs");
+        for (output, &n) in outputs.iter().zip(&self.plan.outputs) {
+            assert!(output.len() >= n, "an output is too small");
+        }
+        let Machine { plan, slots } = self;
+        for step in &plan.steps {
+            let mut world = World { inputs, constants: &plan.constants, slots, outputs };
+            match step {
+                Step::Elementwise(s) => elementwise(s, &mut world),
+                Step::Reduction(s) => reduction(s, &mut world),
+                Step::Softmax(s) => softmax(s, &mut world),
+                Step::Product(s) => product(s, &mut world),
+                Step::Join(s) => join(s, &mut world),
+                Step::Gather(s) => gather(s, &mut world),
+                Step::Convolution(s) => convolution(s, &mut world),
+            }
+        }
+    }
+}
+
+struct World<'w, 'i, 'o> {
+    inputs: &'w [Elements<'i>],
+    constants: &'w [Constant],
+    slots: &'w mut Vec<Vec<f32>>,
+    outputs: &'w mut [OutputMut<'o>],
+}
+
+/// Where a step writes, taken out of the world so that everything else can be read.
+enum Sink<'a> {
+    F32 { data: &'a mut [f32], accumulate: bool },
+    F16(&'a mut [f16]),
+}
+
+impl Sink<'_> {
+    fn reborrow(&mut self) -> Sink<'_> {
+        match self {
+            Sink::F32 { data, accumulate } => Sink::F32 { data, accumulate: *accumulate },
+            Sink::F16(data) => Sink::F16(data),
+        }
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        match self {
+            Sink::F32 { data, accumulate } => {
+                let (a, b) = data.split_at_mut(at);
+                (Sink::F32 { data: a, accumulate }, Sink::F32 { data: b, accumulate })
+            }
+            Sink::F16(data) => {
+                let (a, b) = data.split_at_mut(at);
+                (Sink::F16(a), Sink::F16(b))
+            }
+        }
+    }
+
+    fn store(&mut self, at: usize, from: &[f32]) {
+        match self {
+            Sink::F32 { data, accumulate: false } => {
+                data[at..at + from.len()].copy_from_slice(from)
+            }
+            Sink::F32 { data, .. } => simd::add(&mut data[at..at + from.len()], from),
+            Sink::F16(data) => simd::narrow(from, &mut data[at..at + from.len()]),
+        }
+    }
+}
+
+/// Read access to every buffer but those being written.
+#[derive(Clone, Copy)]
+struct Sources<'w> {
+    inputs: &'w [Elements<'w>],
+    constants: &'w [Constant],
+    slots: &'w [Vec<f32>],
+}
+
+impl<'w> Sources<'w> {
+    fn get(&self, buffer: Buffer) -> Elements<'w> {
+        match buffer {
+            Buffer::Input(i) => self.inputs[i],
+            Buffer::Constant(i) => match &self.constants[i] {
+                Constant::F32(v) => Elements::F32(v),
+                Constant::F16(v) => Elements::F16(v),
+            },
+            Buffer::Slot(i) => Elements::F32(&self.slots[i]),
+            Buffer::Output(_) => unreachable!("outputs are never read"),
+        }
+    }
+}
+
+/// Most results of one step; chains with more are written as several steps.
+pub(crate) const RESULTS: usize = 8;
+
+/// Lends the outputs `buffers` (of `count` elements each) to `f` together with all other buffers.
+fn with_sinks(
+    world: &mut World<'_, '_, '_>,
+    buffers: &[Buffer],
+    count: usize,
+    f: impl FnOnce(Sources<'_>, Sinks<'_>),
+) {
+    let mut taken: [Vec<f32>; RESULTS] = Default::default();
+    assert!(buffers.len() <= RESULTS, "lowering writes longer chains as several steps");
+    for (buffer, slot) in buffers.iter().zip(&mut taken) {
+        if let Buffer::Slot(i) = buffer {
+            *slot = std::mem::take(&mut world.slots[*i]);
+        }
+    }
+    let mut sinks: Sinks<'_> = Default::default();
+    let mut slots = taken.iter_mut();
+    // Outputs are handed out in ascending order of position, which is how chains name them.
+    let mut rest: &mut [OutputMut<'_>] = world.outputs;
+    let mut order: [usize; RESULTS] = [0; RESULTS];
+    (0..buffers.len()).for_each(|i| order[i] = i);
+    order[..buffers.len()].sort_unstable_by_key(|&i| match buffers[i] {
+        Buffer::Output(at) => at,
+        _ => usize::MAX,
+    });
+    let mut places: [Option<&mut Vec<f32>>; RESULTS] = Default::default();
+    places.iter_mut().zip(slots.by_ref()).for_each(|(p, s)| *p = Some(s));
+    let mut passed = 0;
+    for &i in &order[..buffers.len()] {
+        sinks[i] = Some(match buffers[i] {
+            Buffer::Output(at) => {
+                let (_, tail) = rest.split_at_mut(at - passed);
+                let (one, tail) = tail.split_first_mut().expect("an output of the plan");
+                (rest, passed) = (tail, at + 1);
+                match one {
+                    OutputMut::F32 { data, accumulate } => {
+                        Sink::F32 { data: &mut data[..count], accumulate: *accumulate }
+                    }
+                    OutputMut::F16(data) => Sink::F16(&mut data[..count]),
+                }
+            }
+            _ => {
+                let slot = places[i].take().expect("taken once");
+                Sink::F32 { data: &mut slot[..count], accumulate: false }
+            }
+        });
+    }
+    let sources = Sources { inputs: world.inputs, constants: world.constants, slots: world.slots };
+    f(sources, sinks);
+    for (buffer, slot) in buffers.iter().zip(&mut taken) {
+        if let Buffer::Slot(i) = buffer {
+            world.slots[*i] = std::mem::take(slot);
+        }
+    }
+}
+
+type Sinks<'a> = [Option<Sink<'a>>; RESULTS];
+
+fn with_sink(
+    world: &mut World<'_, '_, '_>,
+    buffer: Buffer,
+    count: usize,
+    f: impl FnOnce(Sources<'_>, Sink<'_>),
+) {
+    with_sinks(world, &[buffer], count, |sources, [sink, ..]| f(sources, sink.expect("one sink")));
+}
+
+/// Runs `f(start, part)` over consecutive parts of whole `grain`s of the sinks, on both cores when
+/// there is enough work.
+fn spread(
+    count: usize,
+    grain: usize,
+    sinks: Sinks<'_>,
+    f: &(impl Fn(usize, usize, Sinks<'_>) + Sync),
+) {
+    fn halve(
+        start: usize,
+        count: usize,
+        grain: usize,
+        least: usize,
+        mut sinks: Sinks<'_>,
+        f: &(impl Fn(usize, usize, Sinks<'_>) + Sync),
+    ) {
+        if count < 2 * least {
+            return f(start, count, sinks);
+        }
+        let middle = (count / 2).next_multiple_of(grain).min(count);
+        let mut tail: Sinks<'_> = Default::default();
+        for (a, b) in sinks.iter_mut().zip(&mut tail) {
+            if let Some(sink) = a.take() {
+                let (first, second) = sink.split_at(middle);
+                (*a, *b) = (Some(first), Some(second));
+            }
+        }
+        rayon::join(
+            || halve(start, middle, grain, least, sinks, f),
+            || halve(start + middle, count - middle, grain, least, tail, f),
+        );
+    }
+    if count < PARALLEL || rayon::current_num_threads() == 1 {
+        return f(0, count, sinks);
+    }
+    let least = (count / (4 * rayon::current_num_threads())).max(grain).next_multiple_of(grain);
+    halve(0, count, grain, least, sinks, f);
+}
+
+fn with_registers(len: usize, f: impl FnOnce(&mut [f32])) {
+    let mut registers = REGISTERS.take();
+    if registers.len() < len {
+        registers.resize(len, 0.0);
+    }
+    f(&mut registers[..len]);
+    REGISTERS.set(registers);
+}
+
+/// Reads `to.len()` consecutive elements of operand `which` of a nest, from flat position `start`.
+fn load(nest: &Nest, which: usize, sources: &Sources<'_>, start: usize, to: &mut [f32]) {
+    let operand = &nest.operands[which];
+    let data = sources.get(operand.buffer);
+    let inner = nest.shape[nest.shape.len() - 1];
+    let stride = operand.strides[nest.shape.len() - 1];
+    let mut done = 0;
+    while done < to.len() {
+        let mut position = start + done;
+        let column = position % inner;
+        position /= inner;
+        let mut at = operand.offset as isize + column as isize * stride;
+        for axis in (0..nest.shape.len() - 1).rev() {
+            at += (position % nest.shape[axis]) as isize * operand.strides[axis];
+            position /= nest.shape[axis];
+        }
+        let run = (inner - column).min(to.len() - done);
+        read_run(data, at, stride, &mut to[done..done + run]);
+        done += run;
+    }
+}
+
+fn read_run(data: Elements<'_>, at: isize, stride: isize, to: &mut [f32]) {
+    let first = at as usize;
+    match (data, stride) {
+        (Elements::F32(v), 1) => to.copy_from_slice(&v[first..first + to.len()]),
+        (Elements::F16(v), 1) => {
+            simd::widen(&v[first..first + to.len()], to);
+            nan_to_infinity(to);
+        }
+        (Elements::F32(v), 0) => to.fill(v[first]),
+        (Elements::F16(v), 0) => {
+            to.fill(v[first].to_f32());
+            nan_to_infinity(to);
+        }
+        (Elements::F32(v), s) => {
+            to.iter_mut().enumerate().for_each(|(i, t)| *t = v[(at + i as isize * s) as usize]);
+        }
+        (Elements::F16(v), s) => {
+            to.iter_mut()
+                .enumerate()
+                .for_each(|(i, t)| *t = v[(at + i as isize * s) as usize].to_f32());
+            nan_to_infinity(to);
+        }
+    }
+}
+
+/// The engine reads a NaN as +∞ (facts/ane.md E.3).
+fn nan_to_infinity(x: &mut [f32]) {
+    x.iter_mut().for_each(|v| *v = if v.is_nan() { f32::INFINITY } else { *v });
+}
+
+fn round(x: &mut [f32], rounding: Rounding) {
+    match rounding {
+        Rounding::None => {}
+        // Undefined forms such as ∞ − ∞ give +0 (facts/ane.md E.3).
+        Rounding::Half => simd::round_f16(x, f32::INFINITY, 0.0),
+        Rounding::Integer { lo, hi } => {
+            x.iter_mut().for_each(|v| *v = if v.is_nan() { 0.0 } else { v.trunc().clamp(lo, hi) });
+        }
+    }
+}
+
+fn elementwise(s: &Elementwise, world: &mut World<'_, '_, '_>) {
+    let count = s.nest.count();
+    with_sinks(world, &s.outputs, count, |sources, sinks| {
+        spread(count, TILE, sinks, &|start, count, mut sinks| {
+            with_registers(s.registers * TILE, |registers| {
+                let mut done = 0;
+                while done < count {
+                    let n = TILE.min(count - done);
+                    for instruction in &s.code {
+                        execute(
+                            instruction,
+                            &s.nest,
+                            &sources,
+                            start + done,
+                            n,
+                            registers,
+                            &mut |to, x| {
+                                sinks[to].as_mut().expect("a result of the chain").store(done, x);
+                            },
+                        );
+                    }
+                    done += n;
+                }
+            });
+        });
+    });
+}
+
+/// Two registers at once, the first for writing.
+fn pair(registers: &mut [f32], dst: usize, src: usize, n: usize) -> (&mut [f32], &[f32]) {
+    assert_ne!(dst, src, "code generation keeps operands apart");
+    if dst < src {
+        let (a, b) = registers.split_at_mut(src * TILE);
+        (&mut a[dst * TILE..dst * TILE + n], &b[..n])
+    } else {
+        let (a, b) = registers.split_at_mut(dst * TILE);
+        (&mut b[..n], &a[src * TILE..src * TILE + n])
+    }
+}
+
+fn execute(
+    instruction: &Instruction,
+    nest: &Nest,
+    sources: &Sources<'_>,
+    start: usize,
+    n: usize,
+    registers: &mut [f32],
+    store: &mut dyn FnMut(usize, &[f32]),
+) {
+    fn one(registers: &mut [f32], dst: usize, n: usize) -> &mut [f32] {
+        &mut registers[dst * TILE..dst * TILE + n]
+    }
+    match *instruction {
+        Instruction::Load { dst, from } => load(nest, from, sources, start, one(registers, dst, n)),
+        Instruction::Copy { dst, src } => {
+            let (x, y) = pair(registers, dst, src, n);
+            x.copy_from_slice(y);
+        }
+        Instruction::Unary { dst, f, rounding } => {
+            let x = one(registers, dst, n);
+            unary(f, x);
+            round(x, rounding);
+        }
+        Instruction::Power { dst, y, rounding } => {
+            let x = one(registers, dst, n);
+            power(x, y);
+            round(x, rounding);
+        }
+        Instruction::Binary { dst, src, f, rounding } => {
+            let (x, y) = pair(registers, dst, src, n);
+            match f {
+                Binary::Add => simd::add(x, y),
+                Binary::Sub => simd::sub(x, y),
+                Binary::Mul => simd::mul(x, y),
+                Binary::Div => simd::div(x, y),
+                Binary::Max => simd::max(x, y),
+                Binary::Min => simd::min(x, y),
+                Binary::FloorDiv => x.iter_mut().zip(y).for_each(|(x, y)| *x = (*x / y).floor()),
+                Binary::Pow => x.iter_mut().zip(y).for_each(|(x, y)| *x = x.powf(*y)),
+            }
+            round(x, rounding);
+        }
+        Instruction::Compare { dst, src, f } => {
+            let (x, y) = pair(registers, dst, src, n);
+            x.iter_mut().zip(y).for_each(|(x, y)| {
+                *x = f32::from(u8::from(apply_compare(f, f64::from(*x), f64::from(*y))));
+            });
+        }
+        Instruction::Select { dst, cond, a, b } => {
+            let at = |r: usize| r * TILE..r * TILE + n;
+            for i in 0..n {
+                let taken = if registers[at(cond)][i] != 0.0 { a } else { b };
+                registers[dst * TILE + i] = registers[at(taken)][i];
+            }
+        }
+        Instruction::Cast { dst, rounding, truth } => {
+            let x = one(registers, dst, n);
+            if truth {
+                x.iter_mut().for_each(|v| *v = f32::from(u8::from(*v != 0.0)));
+            }
+            round(x, rounding);
+        }
+        Instruction::Store { src, to } => store(to, one(registers, src, n)),
+    }
+}
+
+fn unary(f: Unary, x: &mut [f32]) {
+    match f {
+        Unary::Abs => simd::abs(x),
+        Unary::Exp => simd::exp(x),
+        Unary::Sigmoid => simd::sigmoid(x),
+        Unary::Silu => simd::silu(x),
+        Unary::Tanh => simd::tanh(x),
+        Unary::Erf => simd::erf(x),
+        Unary::Sqrt => simd::sqrt(x),
+        Unary::Square => x.iter_mut().for_each(|v| *v *= *v),
+        Unary::Relu => simd::clip(x, 0.0, f32::INFINITY),
+        Unary::Relu6 => simd::clip(x, 0.0, 6.0),
+        Unary::Clip { lo, hi } => simd::clip(x, lo as f32, hi as f32),
+        Unary::Threshold { alpha } => simd::clip(x, alpha as f32, f32::INFINITY),
+        Unary::Linear { alpha, beta } => simd::affine(x, alpha as f32, beta as f32),
+        Unary::Rsqrt { epsilon } => {
+            simd::affine(x, 1.0, epsilon as f32);
+            simd::rsqrt(x);
+        }
+        Unary::Log { epsilon } => {
+            simd::affine(x, 1.0, epsilon as f32);
+            simd::log(x);
+        }
+        Unary::Inverse { epsilon } => {
+            simd::affine(x, 1.0, epsilon as f32);
+            simd::inverse(x);
+        }
+        other => x.iter_mut().for_each(|v| *v = apply_unary(other, f64::from(*v)) as f32),
+    }
+}
+
+fn power(x: &mut [f32], y: f32) {
+    match y {
+        -0.5 => simd::rsqrt(x),
+        -1.0 => simd::inverse(x),
+        0.5 => simd::sqrt(x),
+        2.0 => x.iter_mut().for_each(|v| *v *= *v),
+        _ => x.iter_mut().for_each(|v| *v = v.powf(y)),
+    }
+}
+
+// ---- reductions ----
+
+/// How a reduction starts, takes an element, and ends.
+fn fold(f: Reduce, acc: &mut [f32], x: &mut [f32]) {
+    match f {
+        Reduce::Sum | Reduce::Mean | Reduce::LogSum => simd::add(acc, x),
+        Reduce::L1Norm => {
+            simd::abs(x);
+            simd::add(acc, x);
+        }
+        Reduce::SumSquare | Reduce::L2Norm => {
+            x.iter_mut().for_each(|v| *v *= *v);
+            simd::add(acc, x);
+        }
+        Reduce::Max => simd::max(acc, x),
+        Reduce::Min => simd::min(acc, x),
+        Reduce::LogSumExp => unreachable!("taken in two passes"),
+    }
+}
+
+fn fold_run(f: Reduce, acc: f32, x: &[f32]) -> f32 {
+    match f {
+        Reduce::Sum | Reduce::Mean | Reduce::LogSum => acc + simd::sum(x),
+        Reduce::L1Norm => acc + x.iter().map(|v| v.abs()).sum::<f32>(),
+        Reduce::SumSquare | Reduce::L2Norm => acc + simd::sum_square(x),
+        Reduce::Max => acc.max(simd::max_of(x)),
+        Reduce::Min => x.iter().copied().fold(acc, f32::min),
+        Reduce::LogSumExp => unreachable!("taken in two passes"),
+    }
+}
+
+fn reduction(s: &Reduction, world: &mut World<'_, '_, '_>) {
+    let count = s.kept.count();
+    let total: usize = s.reduced.iter().map(|r| r.0).product();
+    with_sink(world, s.output, count, |sources, sink| {
+        let mut sinks: Sinks<'_> = Default::default();
+        sinks[0] = Some(sink);
+        let axes = s.kept.shape.len();
+        let vertical = s.kept.operands[0].strides[axes - 1] == 1 && s.kept.shape[axes - 1] > 1;
+        let body = |start: usize, count: usize, mut sinks: Sinks<'_>| {
+            let sink = sinks[0].as_mut().expect("one sink");
+            with_registers(3 * TILE, |registers| {
+                let (acc, rest) = registers.split_at_mut(TILE);
+                let (run, shift) = rest.split_at_mut(TILE);
+                for done in (0..count).step_by(TILE) {
+                    let n = TILE.min(count - done);
+                    let (acc, at) = (&mut acc[..n], start + done);
+                    if vertical {
+                        reduce_columns(s, &sources, at, acc, &mut run[..n], &mut shift[..n]);
+                    } else {
+                        for (i, a) in acc.iter_mut().enumerate() {
+                            *a = reduce_one(s, &sources, at + i, run);
+                        }
+                    }
+                    finish(s.f, acc, total);
+                    round(acc, s.rounding);
+                    sink.store(done, acc);
+                }
+            });
+        };
+        let grain = if vertical { TILE } else { 1 };
+        if count * total < PARALLEL {
+            body(0, count, sinks);
+        } else {
+            // Work is proportional to what is read, so small results are divided too.
+            divide(count, grain.min(count.div_ceil(4).max(1)), sinks, &body);
+        }
+    });
+}
+
+/// As [`spread`], without its threshold on the number of results.
+fn divide(
+    count: usize,
+    grain: usize,
+    mut sinks: Sinks<'_>,
+    f: &(impl Fn(usize, usize, Sinks<'_>) + Sync),
+) {
+    let middle = (count / 2).next_multiple_of(grain);
+    if rayon::current_num_threads() == 1 || middle >= count {
+        return f(0, count, sinks);
+    }
+    let mut tail: Sinks<'_> = Default::default();
+    let (first, second) = sinks[0].take().expect("one sink").split_at(middle);
+    (sinks[0], tail[0]) = (Some(first), Some(second));
+    rayon::join(|| f(0, middle, sinks), || f(middle, count - middle, tail));
+}
+
+fn initial(f: Reduce) -> f32 {
+    match f {
+        Reduce::Max => f32::NEG_INFINITY,
+        Reduce::Min => f32::INFINITY,
+        _ => 0.0,
+    }
+}
+
+fn finish(f: Reduce, acc: &mut [f32], total: usize) {
+    match f {
+        Reduce::Mean => acc.iter_mut().for_each(|v| *v /= total as f32),
+        Reduce::L2Norm => simd::sqrt(acc),
+        Reduce::LogSum => simd::log(acc),
+        _ => {}
+    }
+}
+
+/// Calls `f` with the offset of every reduced element but those of the last `skip` axes.
+fn each_reduced(reduced: &[(usize, isize)], mut f: impl FnMut(isize)) {
+    let count: usize = reduced.iter().map(|r| r.0).product();
+    for i in 0..count {
+        let (mut i, mut at) = (i, 0);
+        for &(n, stride) in reduced.iter().rev() {
+            at += (i % n) as isize * stride;
+            i /= n;
+        }
+        f(at);
+    }
+}
+
+/// Reduces a tile of neighbouring results whose inputs are neighbours too.
+fn reduce_columns(
+    s: &Reduction,
+    sources: &Sources<'_>,
+    start: usize,
+    acc: &mut [f32],
+    run: &mut [f32],
+    shift: &mut [f32],
+) {
+    let mut moved = s.kept.clone();
+    let base = moved.operands[0].offset as isize;
+    let mut pass = |f: &mut dyn FnMut(&mut [f32])| {
+        each_reduced(&s.reduced, |at| {
+            moved.operands[0].offset = (base + at) as usize;
+            load(&moved, 0, sources, start, run);
+            f(run);
+        });
+    };
+    if s.f == Reduce::LogSumExp {
+        shift.fill(f32::NEG_INFINITY);
+        pass(&mut |run| simd::max(shift, run));
+        acc.fill(0.0);
+        pass(&mut |run| {
+            simd::sub(run, shift);
+            simd::exp(run);
+            simd::add(acc, run);
+        });
+        simd::log(acc);
+        simd::add(acc, shift);
+        return;
+    }
+    acc.fill(initial(s.f));
+    pass(&mut |run| fold(s.f, acc, run));
+}
+
+/// Reduces the inputs of one result.
+fn reduce_one(s: &Reduction, sources: &Sources<'_>, index: usize, run: &mut [f32]) -> f32 {
+    let operand = &s.kept.operands[0];
+    let (mut position, mut base) = (index, operand.offset as isize);
+    for axis in (0..s.kept.shape.len()).rev() {
+        base += (position % s.kept.shape[axis]) as isize * operand.strides[axis];
+        position /= s.kept.shape[axis];
+    }
+    let data = sources.get(operand.buffer);
+    let (outer, (inner, stride)) = match s.reduced.split_last() {
+        Some((last, outer)) => (outer, *last),
+        None => (&[][..], (1, 0)),
+    };
+    let mut pass = |f: &mut dyn FnMut(&mut [f32])| {
+        each_reduced(outer, |at| {
+            for done in (0..inner).step_by(TILE) {
+                let n = TILE.min(inner - done);
+                read_run(data, base + at + done as isize * stride, stride, &mut run[..n]);
+                f(&mut run[..n]);
+            }
+        });
+    };
+    if s.f == Reduce::LogSumExp {
+        let mut max = f32::NEG_INFINITY;
+        pass(&mut |x| max = max.max(simd::max_of(x)));
+        let mut sum = 0.0;
+        pass(&mut |x| {
+            simd::affine(x, 1.0, -max);
+            simd::exp(x);
+            sum += simd::sum(x);
+        });
+        return max + sum.ln();
+    }
+    let mut acc = initial(s.f);
+    pass(&mut |x| acc = fold_run(s.f, acc, x));
+    acc
+}
+
+// ---- softmax ----
+
+fn softmax(s: &Softmax, world: &mut World<'_, '_, '_>) {
+    let count = s.nest.count();
+    let block = s.n * s.inner;
+    with_sink(world, s.output, count, |sources, sink| {
+        let mut sinks: Sinks<'_> = Default::default();
+        sinks[0] = Some(sink);
+        spread(count, block, sinks, &|start, count, mut sinks| {
+            let sink = sinks[0].as_mut().expect("one sink");
+            with_registers(block + 2 * s.inner, |registers| {
+                let (x, rest) = registers.split_at_mut(block);
+                for done in (0..count).step_by(block) {
+                    load(&s.nest, 0, &sources, start + done, x);
+                    if s.inner == 1 {
+                        softmax_row(x);
+                    } else {
+                        let (max, sum) = rest.split_at_mut(s.inner);
+                        softmax_columns(x, max, sum);
+                    }
+                    round(x, s.rounding);
+                    sink.store(done, x);
+                }
+            });
+        });
+    });
+}
+
+fn softmax_row(x: &mut [f32]) {
+    let max = simd::max_of(x);
+    simd::affine(x, 1.0, -max);
+    simd::exp(x);
+    let sum = simd::sum(x);
+    simd::affine(x, 1.0 / sum, 0.0);
+}
+
+/// Softmax along the rows of x [n, inner].
+fn softmax_columns(x: &mut [f32], max: &mut [f32], sum: &mut [f32]) {
+    let inner = max.len();
+    max.fill(f32::NEG_INFINITY);
+    sum.fill(0.0);
+    x.chunks_exact(inner).for_each(|row| simd::max(max, row));
+    for row in x.chunks_exact_mut(inner) {
+        simd::sub(row, max);
+        simd::exp(row);
+        simd::add(sum, row);
+    }
+    x.chunks_exact_mut(inner).for_each(|row| simd::div(row, sum));
+}
+
+// ---- products, joins, tables ----
+
+fn product(s: &Product, world: &mut World<'_, '_, '_>) {
+    let shape = s.shape;
+    let end = |o: &gemm::Offsets| o.c + (shape.m - 1) * shape.rs_c + (shape.n - 1) * shape.cs_c + 1;
+    let count = s.batch.iter().map(end).max().unwrap_or(0);
+    with_sink(world, s.output, count, |sources, sink| {
+        let operand =
+            |buffer, (rs, cs): (usize, usize)| Operand { data: sources.get(buffer), rs, cs };
+        let (output, accumulate) = match sink {
+            Sink::F32 { data, accumulate } => (gemm::Output::F32(data), accumulate),
+            Sink::F16(data) => (gemm::Output::F16(data), false),
+        };
+        let round = (s.rounding == Rounding::Half).then_some(SATURATION);
+        let epilogue = Epilogue { accumulate, round };
+        let (a, b) = (operand(s.a, s.a_strides), operand(s.b, s.b_strides));
+        gemm::gemm(shape, a, b, &s.batch, output, epilogue);
+    });
+}
+
+/// Sums of products of at least this magnitude leave the engine as ±∞ (facts/ane.md E.2).
+const SATURATION: f32 = 32_768.0;
+
+fn join(s: &Join, world: &mut World<'_, '_, '_>) {
+    let row: usize = s.parts.iter().map(|p| p.1).sum();
+    with_sink(world, s.output, s.outer * row, |sources, sink| {
+        let mut sinks: Sinks<'_> = Default::default();
+        sinks[0] = Some(sink);
+        spread(s.outer * row, row, sinks, &|start, count, mut sinks| {
+            let sink = sinks[0].as_mut().expect("one sink");
+            with_registers(TILE, |tile| {
+                for outer in 0..count / row {
+                    let mut at = outer * row;
+                    for (nest, width) in &s.parts {
+                        let first = (start / row + outer) * width;
+                        for done in (0..*width).step_by(TILE) {
+                            let n = TILE.min(width - done);
+                            load(nest, 0, &sources, first + done, &mut tile[..n]);
+                            sink.store(at + done, &tile[..n]);
+                        }
+                        at += width;
+                    }
+                }
+            });
+        });
+    });
+}
+
+fn gather(s: &Gather, world: &mut World<'_, '_, '_>) {
+    with_sink(world, s.output, s.map.len(), |sources, mut sink| {
+        with_registers(TILE, |tile| {
+            for (block, map) in s.map.chunks(TILE).enumerate() {
+                for (t, &(input, at)) in tile.iter_mut().zip(map) {
+                    *t = if input == u32::MAX {
+                        s.fill
+                    } else {
+                        match sources.get(s.inputs[input as usize]) {
+                            Elements::F32(v) => v[at as usize],
+                            Elements::F16(v) => v[at as usize].to_f32(),
+                        }
+                    };
+                }
+                sink.store(block * TILE, &tile[..map.len()]);
+            }
+        });
+    });
+}
+
+// ---- convolutions ----
+
+fn element(x: Elements<'_>, at: usize) -> f32 {
+    match x {
+        Elements::F32(v) => v[at],
+        Elements::F16(v) => v[at].to_f32(),
+    }
+}
+
+/// Direct convolution, output by output: every result is one sum in a fixed order.
+fn convolution(s: &Convolution, world: &mut World<'_, '_, '_>) {
+    let count = s.y_shape.iter().product();
+    with_sink(world, s.output, count, |sources, sink| {
+        let mut sinks: Sinks<'_> = Default::default();
+        sinks[0] = Some(sink);
+        spread(count, 1, sinks, &|start, count, mut sinks| {
+            let sink = sinks[0].as_mut().expect("one sink");
+            with_registers(TILE, |tile| {
+                for done in (0..count).step_by(TILE) {
+                    let n = TILE.min(count - done);
+                    for (i, t) in tile[..n].iter_mut().enumerate() {
+                        *t = convolve_one(s, &sources, start + done + i);
+                    }
+                    let tile = &mut tile[..n];
+                    if s.rounding == Rounding::Half {
+                        simd::round_f16(tile, SATURATION, f32::INFINITY);
+                    }
+                    sink.store(done, tile);
+                }
+            });
+        });
+    });
+}
+
+fn convolve_one(s: &Convolution, sources: &Sources<'_>, index: usize) -> f32 {
+    let (x, w) = (sources.get(s.x), sources.get(s.weight));
+    let spatial = s.y_shape.len() - 2;
+    let mut at = [0usize; 4];
+    let mut position = index;
+    for axis in (0..s.y_shape.len()).rev() {
+        at[axis] = position % s.y_shape[axis];
+        position /= s.y_shape[axis];
+    }
+    let (batch, out) = (at[0], at[1]);
+    let groups = s.geometry.groups;
+    let taps: usize = s.weight_shape[2..].iter().product();
+    let inputs = s.x_shape[1] / groups;
+    let outputs = s.y_shape[1] / groups;
+    let group = out / outputs;
+    let mut sum = s.bias.map_or(0.0, |b| element(sources.get(b), out));
+    for tap in 0..taps {
+        let Some(place) = source(s, &at[2..2 + spatial], tap) else { continue };
+        let area: usize = s.x_shape[2..].iter().product();
+        for c in 0..inputs {
+            let channel = group * inputs + c;
+            let weight = if s.transposed {
+                (channel * outputs + out % outputs) * taps + tap
+            } else {
+                (out * inputs + c) * taps + tap
+            };
+            let value = element(x, (batch * s.x_shape[1] + channel) * area + place);
+            sum = value.mul_add(element(w, weight), sum);
+        }
+    }
+    sum
+}
+
+/// Flat spatial position of the input that `tap` multiplies for the output at `at`.
+fn source(s: &Convolution, at: &[usize], tap: usize) -> Option<usize> {
+    let g = &s.geometry;
+    let mut tap = tap;
+    let mut taps = [0usize; 2];
+    for i in (0..at.len()).rev() {
+        taps[i] = tap % s.weight_shape[i + 2];
+        tap /= s.weight_shape[i + 2];
+    }
+    let mut place = 0;
+    for i in 0..at.len() {
+        let reach = taps[i] * g.dilations[i];
+        let p = if s.transposed {
+            let p = (at[i] + g.pads[i].0).checked_sub(reach)?;
+            if p % g.strides[i] != 0 {
+                return None;
+            }
+            p / g.strides[i]
+        } else {
+            (at[i] * g.strides[i] + reach).checked_sub(g.pads[i].0)?
+        };
+        if p >= s.x_shape[i + 2] {
+            return None;
+        }
+        place = place * s.x_shape[i + 2] + p;
+    }
+    Some(place)
+}

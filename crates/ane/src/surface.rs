@@ -1,0 +1,126 @@
+//! Surfaces: the buffers that requests are bound to, and the one place where precision changes.
+
+use crate::emulator::Numerics;
+use crate::emulator::gemm::Elements;
+use crate::emulator::simd;
+use crate::error::AneError;
+use half::f16;
+use mil::{DType, TensorType};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// A shared buffer for one tensor, packed from byte 0 in row-major order. Clones are handles of
+/// the same buffer.
+///
+/// Half-precision tensors are held in binary16, or in f32 where the device computes in reference
+/// precision ([`Numerics::F32`]); all other element types are held in f32.
+#[derive(Clone, Debug)]
+pub struct Surface {
+    ty: TensorType,
+    allocation: usize,
+    storage: Arc<RwLock<Storage>>,
+}
+
+/// The elements of a surface.
+#[derive(Debug)]
+pub(crate) enum Storage {
+    F16(Vec<f16>),
+    F32(Vec<f32>),
+}
+
+impl Storage {
+    pub(crate) fn elements(&self) -> Elements<'_> {
+        match self {
+            Storage::F16(v) => Elements::F16(v),
+            Storage::F32(v) => Elements::F32(v),
+        }
+    }
+}
+
+impl Surface {
+    /// A zeroed surface for a tensor of type `ty`; `allocation` is its size in bytes as requests
+    /// see it (at least the tensor's own size).
+    pub fn new(ty: &TensorType, allocation: usize, numerics: Numerics) -> Self {
+        let n = ty.count();
+        let half = ty.dtype == DType::Fp16 && numerics != Numerics::F32;
+        let storage =
+            if half { Storage::F16(vec![f16::ZERO; n]) } else { Storage::F32(vec![0.0; n]) };
+        Surface {
+            ty: ty.clone(),
+            allocation: allocation.max(ty.bytes()),
+            storage: Arc::new(RwLock::new(storage)),
+        }
+    }
+
+    /// Type of the tensor held.
+    pub fn ty(&self) -> &TensorType {
+        &self.ty
+    }
+
+    /// Size in bytes that requests see.
+    pub fn allocation(&self) -> usize {
+        self.allocation
+    }
+
+    /// Whether two handles are of one buffer.
+    pub fn same(&self, other: &Surface) -> bool {
+        Arc::ptr_eq(&self.storage, &other.storage)
+    }
+
+    pub(crate) fn lock(&self) -> RwLockReadGuard<'_, Storage> {
+        self.storage.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(crate) fn lock_mut(&self) -> RwLockWriteGuard<'_, Storage> {
+        self.storage.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn check(&self, got: usize) -> Result<(), AneError> {
+        let count = self.ty.count();
+        if got == count { Ok(()) } else { Err(AneError::SurfaceLength { count, got }) }
+    }
+
+    /// Replaces the contents, rounding to nearest even where they are held in binary16.
+    ///
+    /// # Errors
+    /// When `from` has another number of elements than the tensor.
+    pub fn write(&self, from: &[f32]) -> Result<(), AneError> {
+        self.check(from.len())?;
+        match &mut *self.lock_mut() {
+            Storage::F16(to) => simd::narrow(from, to),
+            Storage::F32(to) => to.copy_from_slice(from),
+        }
+        Ok(())
+    }
+
+    /// Copies the contents.
+    ///
+    /// # Errors
+    /// When `to` has another number of elements than the tensor.
+    pub fn read(&self, to: &mut [f32]) -> Result<(), AneError> {
+        self.check(to.len())?;
+        match &*self.lock() {
+            Storage::F16(from) => simd::widen(from, to),
+            Storage::F32(from) => to.copy_from_slice(from),
+        }
+        Ok(())
+    }
+
+    /// to ← to + contents: the residual connection of a host-side stream.
+    ///
+    /// # Errors
+    /// When `to` has another number of elements than the tensor.
+    pub fn add_to(&self, to: &mut [f32]) -> Result<(), AneError> {
+        self.check(to.len())?;
+        match &*self.lock() {
+            Storage::F16(from) => {
+                let mut run = [0.0f32; 512];
+                for (to, from) in to.chunks_mut(run.len()).zip(from.chunks(run.len())) {
+                    simd::widen(from, &mut run[..from.len()]);
+                    simd::add(to, &run[..from.len()]);
+                }
+            }
+            Storage::F32(from) => simd::add(to, from),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,382 @@
+//! The emulator against the reference interpreter, on every operation and on random programs.
+//!
+//! In `f32` every operation rounds once to 2^-24; the programs below have fewer than 40 dependent
+//! operations on values of order one and inner extents of at most 40, so errors stay below
+//! 40·40·2^-24 ≈ 1e-4 relative to the largest value. In `fast` every boundary rounds to 2^-11:
+//! the bound is depth · 2^-11 · amplification; random programs end in tanh of bounded values.
+
+use ane::{Device, Emulator, HostInput, HostProgram, Numerics, OutputMut, Rules};
+use mil::interp::{Array, evaluate};
+use mil::{Arg, Builder, DType, Function, Literal, Op, Program, Tensor, TensorType, Weights};
+use proptest::prelude::*;
+
+struct Random(u64);
+
+impl Random {
+    fn uniform(&mut self, lo: f64, hi: f64) -> f64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let bits = self.0.wrapping_mul(0x2545F4914F6CDD1D) >> 11;
+        lo + (hi - lo) * bits as f64 / (1u64 << 53) as f64
+    }
+
+    /// Values on the binary16 grid, so that both sides start from the same numbers.
+    fn array(&mut self, shape: &[usize], lo: f64, hi: f64) -> Array {
+        Array::from_fn(shape, |_| half::f16::from_f64(self.uniform(lo, hi)).to_f64())
+    }
+}
+
+/// Runs `f` on the emulator and compares with the reference within `tolerance` of the largest value.
+fn compare(f: &Function, inputs: &[Array], numerics: Numerics, tolerance: f64) {
+    let expected = evaluate(f, inputs, &Weights::new()).unwrap();
+    let device = Emulator::new(numerics, Rules::Cpu);
+    let mut exe = device.compile(&Program::new(f.clone()), &Weights::new()).unwrap();
+    let surface = |name: &str, inputs: bool| {
+        let port = if inputs { exe.inputs() } else { exe.outputs() };
+        let port = port.iter().find(|p| p.name == name).unwrap();
+        device.surface(&port.ty, 0).unwrap()
+    };
+    let ins: Vec<_> = f.inputs().map(|id| surface(&f.value(id).name, true)).collect();
+    let outs: Vec<_> = f.outputs.iter().map(|&id| surface(&f.value(id).name, false)).collect();
+    for (s, x) in ins.iter().zip(inputs) {
+        s.write(&x.data.iter().map(|&v| v as f32).collect::<Vec<_>>()).unwrap();
+    }
+    let bound =
+        |ports: &[ane::Port], names: Vec<String>, surfaces: &[ane::Surface]| -> Vec<ane::Surface> {
+            ports
+                .iter()
+                .map(|p| surfaces[names.iter().position(|n| *n == p.name).unwrap()].clone())
+                .collect()
+        };
+    let in_names = f.inputs().map(|id| f.value(id).name.clone()).collect();
+    let out_names = f.outputs.iter().map(|&id| f.value(id).name.clone()).collect();
+    let (bi, bo) = (bound(exe.inputs(), in_names, &ins), bound(exe.outputs(), out_names, &outs));
+    // Twice, to see that nothing of the first run is left over.
+    for _ in 0..2 {
+        exe.run(&bi.iter().collect::<Vec<_>>(), &bo.iter().collect::<Vec<_>>()).unwrap();
+    }
+    for (out, want) in outs.iter().zip(&expected) {
+        let mut got = vec![0.0f32; want.data.len()];
+        out.read(&mut got).unwrap();
+        let scale = want.data.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+        for (i, (g, w)) in got.iter().zip(&want.data).enumerate() {
+            let near = (f64::from(*g) - w).abs() <= tolerance * scale;
+            assert!(near, "element {i}: {g} instead of {w} ({numerics:?})\n{f:#?}");
+        }
+    }
+}
+
+fn check(shapes: &[&[usize]], build: impl for<'b> Fn(&[Tensor<'b>]) -> Vec<Tensor<'b>>) {
+    for (dtype, numerics, tolerance) in [
+        (DType::Fp32, Numerics::F32, 1e-4),
+        (DType::Fp16, Numerics::F32, 1e-4),
+        (DType::Fp16, Numerics::Fast, 16.0 * 2f64.powi(-11)),
+    ] {
+        let b = Builder::new("main");
+        let x: Vec<_> = (shapes.iter().enumerate())
+            .map(|(i, s)| {
+                b.input(&format!("x{}", shapes.len() - i), TensorType::new(dtype, s.to_vec()))
+            })
+            .collect();
+        let y = build(&x);
+        let f = b.finish(&y).unwrap();
+        let mut random = Random(99);
+        let inputs: Vec<Array> = shapes.iter().map(|s| random.array(s, 0.25, 1.75)).collect();
+        compare(&f, &inputs, numerics, tolerance);
+    }
+}
+
+fn attr<'b>(x: Tensor<'b>, key: &'static str, literal: Literal) -> (&'static str, Arg) {
+    (key, Arg::Value(x.builder().constant(literal).id()))
+}
+
+fn op<'b>(
+    x: &[Tensor<'b>],
+    op: Op,
+    keys: &[&'static str],
+    attrs: &[(&'static str, Literal)],
+) -> Tensor<'b> {
+    let mut args: Vec<_> = keys.iter().zip(x).map(|(k, x)| (*k, Arg::Value(x.id()))).collect();
+    args.extend(attrs.iter().map(|(k, l)| attr(x[0], k, l.clone())));
+    x[0].builder().op(op, args)[0]
+}
+
+#[test]
+fn elementwise() {
+    let unary = [
+        Op::Abs,
+        Op::Atan,
+        Op::Ceil,
+        Op::Cos,
+        Op::Erf,
+        Op::Exp,
+        Op::Exp2,
+        Op::Floor,
+        Op::Relu,
+        Op::Relu6,
+        Op::Round,
+        Op::Sigmoid,
+        Op::Sign,
+        Op::Silu,
+        Op::Sin,
+        Op::Softplus,
+        Op::Softsign,
+        Op::Sqrt,
+        Op::Square,
+        Op::Tanh,
+    ];
+    for f in unary {
+        check(&[&[3, 700]], |x| vec![x[0].unary(f)]);
+    }
+    let binary =
+        [Op::Add, Op::Sub, Op::Mul, Op::RealDiv, Op::FloorDiv, Op::Pow, Op::Maximum, Op::Minimum];
+    for f in binary {
+        check(&[&[2, 33], &[2, 33]], |x| vec![x[0].binary(f, x[1])]);
+        check(&[&[1, 33], &[2, 1, 1]], |x| vec![x[0].binary(f, x[1])]);
+        check(&[&[4, 5]], |x| vec![x[0].binary(f, x[0])]);
+    }
+    for c in [Op::Equal, Op::NotEqual, Op::Less, Op::LessEqual, Op::Greater, Op::GreaterEqual] {
+        check(&[&[5, 4], &[4]], |x| {
+            let cond = x[0].binary(c, x[1]);
+            vec![x[0].builder().select(cond, x[0], x[1] * 2.0)]
+        });
+    }
+    for y in [-0.5, -1.0, 0.5, 2.0, 3.0] {
+        check(&[&[77]], |x| vec![x[0].pow(y)]);
+    }
+    check(&[&[77]], |x| vec![x[0].log(0.5), x[0].rsqrt(0.5), x[0].inverse(0.5)]);
+}
+
+#[test]
+fn chains_with_many_results() {
+    check(&[&[40, 50], &[50]], |x| {
+        let mut all = vec![x[0] + x[1]];
+        for i in 1..12 {
+            let next = (all[i - 1] * 0.5 + x[0].sigmoid()).tanh();
+            all.push(next);
+        }
+        all
+    });
+}
+
+#[test]
+fn large_work_on_both_cores() {
+    check(&[&[300, 400]], |x| vec![x[0].sigmoid() * x[0], x[0].reduce_sum(&[0]), x[0].softmax(-1)]);
+    check(&[&[300, 400]], |x| vec![(x[0] * 0.01).reduce_sum(&[1]), x[0].softmax(0)]);
+    check(&[&[120, 200], &[200, 130]], |x| vec![(x[0] * 0.1).matmul(x[1] * 0.1, false, false)]);
+}
+
+#[test]
+fn reductions() {
+    let all = [
+        Op::ReduceSum,
+        Op::ReduceMean,
+        Op::ReduceMax,
+        Op::ReduceMin,
+        Op::ReduceL1Norm,
+        Op::ReduceL2Norm,
+        Op::ReduceSumSquare,
+        Op::ReduceLogSum,
+        Op::ReduceLogSumExp,
+    ];
+    for f in all {
+        for axes in [&[0][..], &[1], &[2], &[0, 2], &[1, 2], &[0, 1, 2]] {
+            check(&[&[3, 5, 7]], |x| vec![x[0].reduce(f, axes)]);
+            check(&[&[5, 3, 7]], |x| vec![x[0].transpose(&[1, 0, 2]).reduce(f, axes)]);
+        }
+    }
+    check(&[&[3, 5, 7]], |x| vec![x[0].softmax(0), x[0].softmax(1), x[0].softmax(2)]);
+}
+
+#[test]
+fn products_and_layouts() {
+    for (tx, ty) in [(false, false), (false, true), (true, false), (true, true)] {
+        let x: &[usize] = if tx { &[2, 1, 7, 5] } else { &[2, 1, 5, 7] };
+        let y: &[usize] = if ty { &[3, 9, 7] } else { &[3, 7, 9] };
+        check(&[x, y], |x| vec![x[0].matmul(x[1], tx, ty)]);
+        check(&[x, y], |x| {
+            vec![x[0].matmul(x[1], tx, ty).transpose(&[1, 3, 0, 2]).reshape(&[27, 10]) + 1.0]
+        });
+    }
+    check(&[&[2, 3, 4, 5], &[2, 3, 4, 5]], |x| {
+        let swapped = x[0].transpose(&[0, 2, 1, 3]).reshape(&[2, 4, 15]);
+        vec![swapped.matmul(x[1].reshape(&[2, 15, 4]), false, false), swapped]
+    });
+    check(&[&[2, 3, 4], &[5, 4], &[5]], |x| vec![op(x, Op::Linear, &["x", "weight", "bias"], &[])]);
+    let attention = ["query", "key", "value", "attn_mask"];
+    check(&[&[2, 3, 4], &[2, 5, 4], &[2, 5, 3], &[3, 5]], |x| {
+        vec![op(x, Op::Attention, &attention, &[])]
+    });
+}
+
+#[test]
+fn convolutions() {
+    let i = Literal::ints;
+    for (x, w, strides, pad, dilations, groups) in [
+        ([1, 4, 1, 9], [5, 4, 1, 1], [1, 1], [0, 0, 0, 0], [1, 1], 1),
+        ([2, 4, 5, 6], [6, 2, 3, 2], [1, 2], [1, 1, 0, 2], [1, 1], 2),
+        ([1, 2, 7, 7], [2, 2, 2, 3], [2, 1], [0, 1, 1, 1], [2, 1], 1),
+    ] {
+        let attrs = [
+            ("pad_type", Literal::string("custom")),
+            ("pad", i(&pad)),
+            ("strides", i(&strides)),
+            ("dilations", i(&dilations)),
+            ("groups", Literal::int(groups)),
+        ];
+        check(&[&x, &w], |x| vec![op(x, Op::Conv, &["x", "weight"], &attrs)]);
+        let back = [x[0], w[0], x[2], x[3]];
+        check(&[&back, &w], |x| vec![op(x, Op::ConvTranspose, &["x", "weight"], &attrs)]);
+    }
+}
+
+#[test]
+fn movement() {
+    let i = Literal::ints;
+    check(&[&[2, 3, 4]], |x| vec![x[0].transpose(&[2, 0, 1]), x[0].reshape(&[6, 4]), x[0]]);
+    check(&[&[4, 5]], |x| vec![x[0].slice(&[1, 2], &[2, 3]).reshape(&[6]) + 1.0]);
+    let backwards = [("begin", i(&[6, 0])), ("end", i(&[0, 3])), ("stride", i(&[-2, 1]))];
+    check(&[&[7, 3]], |x| {
+        let y = op(x, Op::SliceByIndex, &["x"], &backwards);
+        vec![y, y.matmul(y, false, true), y.softmax(0)]
+    });
+    check(&[&[2, 3], &[2, 5]], |x| {
+        vec![x[0].builder().concat(1, &[x[1], x[0], x[1].narrow(1, 1, 2)])]
+    });
+    check(&[&[2, 3], &[2, 3]], |x| vec![x[0].builder().stack(1, x), x[0].builder().stack(0, x)]);
+    check(&[&[2, 3], &[2, 3]], |x| {
+        let ids = x.iter().map(|x| x.id()).collect();
+        let args = vec![
+            attr(x[0], "axis", Literal::int(1)),
+            attr(x[0], "interleave", Literal::bool(true)),
+            ("values", Arg::Values(ids)),
+        ];
+        x[0].builder().op(Op::Concat, args)
+    });
+    check(&[&[6, 2]], |x| {
+        let args = vec![
+            ("x", Arg::Value(x[0].id())),
+            attr(x[0], "num_splits", Literal::int(3)),
+            attr(x[0], "axis", Literal::int(0)),
+        ];
+        x[0].builder().op(Op::Split, args)
+    });
+    check(&[&[1, 3, 1]], |x| vec![x[0].tile(&[2, 1, 4]), x[0].tile(&[1, 2, 1])]);
+    check(&[&[2, 3]], |x| vec![x[0].pad(&[(1, 0), (2, 1)])]);
+    for mode in ["reflect", "replicate"] {
+        let attrs = [
+            ("pad", i(&[1, 2])),
+            ("mode", Literal::string(mode)),
+            ("constant_val", Literal::float(x_dtype(), 0.0)),
+        ];
+        check(&[&[2, 4]], |x| vec![op(x, Op::Pad, &["x"], &attrs)]);
+    }
+    let axes = [("axes", i(&[1])), ("epsilon", Literal::float(DType::Fp32, 0.125))];
+    check(&[&[2, 5], &[5], &[5]], |x| vec![op(x, Op::LayerNorm, &["x", "gamma", "beta"], &axes)]);
+}
+
+fn x_dtype() -> DType {
+    DType::Fp32
+}
+
+#[test]
+fn quantisation() {
+    let zero = Literal::inline(TensorType::scalar(DType::Int8), mil::Data::Int(vec![3]));
+    check(&[&[4, 9]], |x| {
+        let scale = x[0].builder().scalar(x[0].dtype(), 0.25);
+        let attrs = [("zero_point", zero.clone()), ("output_dtype", Literal::string("int8"))];
+        let q = op(&[x[0], scale], Op::Quantize, &["input", "scale"], &attrs);
+        vec![op(&[q, scale], Op::Dequantize, &["input", "scale"], &[("zero_point", zero.clone())])]
+    });
+}
+
+#[test]
+fn engine_rules_in_fast() {
+    // facts/ane.md E.2: a product of at least 2^15 is ±∞; E.3: no NaN, a NaN read is +∞.
+    let b = Builder::new("main");
+    let x = b.input("x", TensorType::fp16([1, 1, 2, 2]));
+    let f = b.finish(&[x.matmul(x, false, false).named("y"), (x - x).named("z")]).unwrap();
+    let device = Emulator::new(Numerics::Fast, Rules::Engine);
+    let mut exe = device.compile(&Program::new(f), &Weights::new()).unwrap();
+    let ty = TensorType::fp16([1, 1, 2, 2]);
+    let (x, y, z) = (
+        device.surface(&ty, 64).unwrap(),
+        device.surface(&ty, 64).unwrap(),
+        device.surface(&ty, 64).unwrap(),
+    );
+    x.write(&[200.0, f32::NAN, 0.0, 1.0]).unwrap();
+    exe.run(&[&x], &[&y, &z]).unwrap();
+    let mut out = [0.0f32; 4];
+    y.read(&mut out).unwrap();
+    assert_eq!(out[0], f32::INFINITY, "200·200 + ∞·0");
+    z.read(&mut out).unwrap();
+    assert_eq!(out, [0.0; 4], "∞ − ∞ is +0");
+    let small = device.surface(&ty, 32).unwrap();
+    let error = exe.run(&[&x], &[&y, &small]).unwrap_err().to_string();
+    assert!(error.contains("status=0x1d : statusType=0x9"), "{error}");
+    let error = exe.run(&[&x], &[&y, &y]).unwrap_err().to_string();
+    assert!(error.contains("may not share memory"), "{error}");
+    assert!(exe.run(&[&x, &x], &[&y, &z]).unwrap_err().to_string().contains("needs 1 input"));
+}
+
+#[test]
+fn host_programs_accumulate() {
+    let b = Builder::new("dw");
+    let (x, y) = (b.input("x", TensorType::fp32([3, 4])), b.input("y", TensorType::fp32([5, 4])));
+    let f = b.finish(&[x.matmul(y, false, true), x.reduce_sum(&[1])]).unwrap();
+    let mut program = HostProgram::new(&f).unwrap();
+    let (x, y) = ([1.0f32; 12], [2.0f32; 20]);
+    let (mut w, mut g) = ([1.0f32; 15], [1.0f32; 3]);
+    for _ in 0..2 {
+        let mut out = [
+            OutputMut::F32 { data: &mut w, accumulate: true },
+            OutputMut::F32 { data: &mut g, accumulate: true },
+        ];
+        program.run(&[HostInput::F32(&x), HostInput::F32(&y)], &mut out).unwrap();
+    }
+    assert_eq!((w, g), ([17.0; 15], [9.0; 3]));
+}
+
+/// One random step of a program over [2, 3, 4] tensors.
+fn grow<'b>(pool: &[Tensor<'b>], choice: u8, a: usize, b: usize) -> Tensor<'b> {
+    let (x, y) = (pool[a % pool.len()], pool[b % pool.len()]);
+    match choice % 15 {
+        0 => x + y,
+        1 => x - y * 0.5,
+        2 => x * y,
+        3 => x / (y * y + 1.0),
+        4 => x.tanh(),
+        5 => x.sigmoid() * y,
+        6 => x.softmax(-1) + y,
+        7 => x.matmul(y, false, true).matmul(y, false, false) * 0.25,
+        8 => x.transpose(&[0, 2, 1]).reshape(&[2, 3, 4]),
+        9 => x - x.reduce_mean(&[1]),
+        10 => x * (y * y).reduce_sum(&[2]).rsqrt(0.5),
+        11 => x.builder().concat(1, &[y.narrow(1, 1, 2), x.narrow(1, 0, 1)]),
+        12 => x.narrow(2, 1, 3).pad(&[(0, 0), (0, 0), (0, 1)]),
+        13 => x.transpose(&[2, 0, 1]).softmax(0).transpose(&[1, 2, 0]),
+        _ => x.unary(Op::Silu) + y.reduce_sum(&[0, 1, 2]).tanh(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_programs(steps in prop::collection::vec((any::<u8>(), 0usize..64, 0usize..64), 1..14), seed in 1u64..u64::MAX) {
+        for (dtype, numerics, tolerance) in [(DType::Fp32, Numerics::F32, 2e-5), (DType::Fp16, Numerics::Fast, 0.15)] {
+            let b = Builder::new("main");
+            let mut pool: Vec<_> = (0..2).map(|i| b.input(&format!("x{i}"), TensorType::new(dtype, [2, 3, 4]))).collect();
+            for &(choice, i, j) in &steps {
+                let next = grow(&pool, choice, i, j);
+                pool.push(if numerics == Numerics::Fast { next.tanh() } else { next * 0.5 });
+            }
+            let outputs: Vec<_> = pool[2..].iter().rev().take(3).copied().collect();
+            let f = b.finish(&outputs).unwrap();
+            let mut random = Random(seed);
+            let inputs: Vec<_> = (0..2).map(|_| random.array(&[2, 3, 4], -1.0, 1.0)).collect();
+            compare(&f, &inputs, numerics, tolerance);
+        }
+    }
+}
