@@ -21,7 +21,7 @@ pub mod types;
 
 pub use blob::Weights;
 pub use builder::{Builder, Tensor};
-pub use grad::{Joint, grad};
+pub use grad::{GradError, Joint, grad};
 pub use ir::{Arg, Function, Operation, Program, Value, ValueId};
 pub use op::Op;
 pub use resolve::{Kind, OpError, Resolved, resolve};

@@ -54,10 +54,6 @@ impl Machine {
         Machine { plan, slots }
     }
 
-    pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
     /// Runs every step.
     ///
     /// # Panics
@@ -99,13 +95,6 @@ enum Sink<'a> {
 }
 
 impl Sink<'_> {
-    fn reborrow(&mut self) -> Sink<'_> {
-        match self {
-            Sink::F32 { data, accumulate } => Sink::F32 { data, accumulate: *accumulate },
-            Sink::F16(data) => Sink::F16(data),
-        }
-    }
-
     fn split_at(self, at: usize) -> (Self, Self) {
         match self {
             Sink::F32 { data, accumulate } => {
