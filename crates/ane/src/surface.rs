@@ -105,6 +105,28 @@ impl Surface {
         Ok(())
     }
 
+    /// Replaces a block of rows: element (i, j) of `from` [rows, run] goes to start + i·stride + j.
+    ///
+    /// # Errors
+    /// When a row of the block lies outside the tensor.
+    pub fn write_block(&self, start: usize, stride: usize, run: usize, from: &[f32]) -> Result<(), AneError> {
+        let count = self.ty.count();
+        let rows = from.len() / run.max(1);
+        let end = start + rows.saturating_sub(1) * stride + run;
+        if end > count {
+            return Err(AneError::SurfaceLength { count, got: end });
+        }
+        let mut storage = self.lock_mut();
+        for (i, row) in from.chunks_exact(run.max(1)).enumerate() {
+            let at = start + i * stride;
+            match &mut *storage {
+                Storage::F16(to) => simd::narrow(row, &mut to[at..at + run]),
+                Storage::F32(to) => to[at..at + run].copy_from_slice(row),
+            }
+        }
+        Ok(())
+    }
+
     /// to ← to + contents: the residual connection of a host-side stream.
     ///
     /// # Errors

@@ -10,11 +10,14 @@
 
 pub mod block;
 pub mod config;
+pub mod decode;
 pub mod kernels;
 pub mod loss;
 pub mod model;
 pub mod params;
+pub mod weights;
 
 pub use config::{ConfigError, GptConfig};
+pub use decode::Decoder;
 pub use model::{Model, ModelError, Timings};
 pub use params::{Layout, Param, Role, initialise};

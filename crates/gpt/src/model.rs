@@ -112,7 +112,7 @@ const PER_LAYER: &[&str] = &[
 ];
 
 /// Weights by their names in programs.
-const WEIGHTS: &[(&str, Role)] = &[
+pub(crate) const WEIGHTS: &[(&str, Role)] = &[
     ("rms1", Role::AttentionNorm),
     ("wq", Role::Query),
     ("wk", Role::Key),

@@ -453,3 +453,41 @@ fn tokens_outside_the_vocabulary_are_refused() {
             .contains("has 32 tokens")
     );
 }
+
+/// Logits of the cached decoder, in chunks of any size, are those of the full forward pass: both
+/// give the same loss for the same tokens.
+#[test]
+fn decoding_agrees_with_the_full_pass() {
+    for (name, c, _, seq) in variants() {
+        let params = weights(&c);
+        let device = Emulator::new(Numerics::F32, Rules::Engine);
+        let mut model = Model::new(&c, 1, seq, &device, Numerics::F32).unwrap();
+        model.write_weights(&params).unwrap();
+        let tokens: Vec<u32> = (0..=seq).map(|i| (i * 37 % c.vocab_size) as u32).collect();
+        let full = model.loss(&params, &tokens[..seq], &tokens[1..]).unwrap();
+        for chunk in [1, 4] {
+            let mut decoder =
+                gpt::Decoder::new(&c, params.clone(), chunk, 64, &device, Numerics::F32).unwrap();
+            let mut total = 0.0;
+            for t in 0..seq {
+                let logits = decoder.feed(&tokens[t..=t]).unwrap();
+                let max = logits.iter().copied().fold(f32::MIN, f32::max);
+                let sum: f64 = logits.iter().map(|l| f64::from(l - max).exp()).sum();
+                total += sum.ln() + f64::from(max - logits[tokens[t + 1] as usize]);
+            }
+            let loss = total / seq as f64;
+            assert!((loss - full).abs() < 1e-5 * full, "{name}, chunk {chunk}: {loss} {full}");
+            decoder.reset();
+            let at_once = decoder.feed(&tokens[..seq.min(9)]).unwrap();
+            decoder.reset();
+            let mut one_by_one = vec![];
+            for t in &tokens[..seq.min(9)] {
+                one_by_one = decoder.feed(std::slice::from_ref(t)).unwrap();
+            }
+            let gap =
+                at_once.iter().zip(&one_by_one).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(gap < 1e-4, "{name}, chunk {chunk}: {gap}");
+        }
+        assert!(model.loss(&params, &tokens[..seq], &tokens[1..]).is_ok());
+    }
+}

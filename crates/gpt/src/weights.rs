@@ -1,0 +1,258 @@
+//! Weights in other people's formats.
+//!
+//! Parameters are held in the layout of Hugging Face Llama checkpoints: names, row-major
+//! [out, in] matrices, and queries and keys whose rotary pairs are (i, i + E/2).
+
+use crate::config::{ConfigError, GptConfig};
+use crate::params::{Layout, Param, Role};
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// Why weights could not be read.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum WeightsError {
+    #[error("cannot read {path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not a llama2.c checkpoint: {reason}")]
+    Llama2c { path: PathBuf, reason: String },
+    #[error("{path} is not a safetensors file: {reason}")]
+    Safetensors { path: PathBuf, reason: String },
+    #[error("{path}: tensor `{name}` {reason}")]
+    Tensor { path: PathBuf, name: String, reason: String },
+    #[error("{path}: {source}")]
+    Config { path: PathBuf, source: ConfigError },
+}
+
+/// Reads a llama2.c version 0 checkpoint: seven i32 (dim, hidden, layers, heads, kv heads,
+/// vocabulary, sequence; a negative vocabulary means a classifier of its own) and f32 tensors in
+/// the order of `run.c`, whose rotary pairs (2i, 2i+1) are moved to (i, i + E/2).
+///
+/// # Errors
+/// When the file cannot be read, its header is no model, its size is not what the header says, or
+/// a weight is not a finite number.
+pub fn read_llama2c(path: &Path) -> Result<(GptConfig, Vec<f32>), WeightsError> {
+    let io = |source| WeightsError::Io { path: path.to_owned(), source };
+    let fault = |reason: String| WeightsError::Llama2c { path: path.to_owned(), reason };
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    let mut reader = BufReader::new(file);
+    if length < 28 {
+        return Err(fault(format!("it has {length} bytes, the header alone takes 28")));
+    }
+    let mut header = [0i32; 7];
+    for word in &mut header {
+        let mut bytes = [0; 4];
+        reader.read_exact(&mut bytes).map_err(io)?;
+        *word = i32::from_le_bytes(bytes);
+    }
+    let config = llama2c_config(&header).map_err(&fault)?;
+    config.validate().map_err(|e| fault(format!("its header gives no model: {e}")))?;
+    let layout = Layout::new(&config);
+    let tables = (config.seq_len * config.head_dim) as u64;
+    let expected = 28 + 4 * (layout.count() as u64 + tables);
+    if length != expected {
+        return Err(fault(format!(
+            "its header ({config}) asks for {expected} bytes but it has {length}: truncated, or \
+             another version"
+        )));
+    }
+    let mut values = vec![0.0f32; layout.count()];
+    for (role, layers) in llama2c_order(&config) {
+        for layer in layers {
+            let param = layout.find(role, layer).expect("the order lists what the layout has");
+            read_f32(&mut reader, &mut values[param.range()]).map_err(io)?;
+        }
+        if role == Role::FinalNorm {
+            // The tables of rotary cosines and sines that older programs read.
+            let skipped = 4 * tables;
+            std::io::copy(&mut reader.by_ref().take(skipped), &mut std::io::sink()).map_err(io)?;
+        }
+    }
+    check_finite(path, &layout, &values)?;
+    for param in layout.params() {
+        let heads = match param.role {
+            Role::Query => config.n_head,
+            Role::Key => config.n_kv_head,
+            _ => continue,
+        };
+        interleaved_to_halves(&mut values[param.range()], heads, config.head_dim, config.n_embd);
+    }
+    Ok((config, values))
+}
+
+fn llama2c_config(header: &[i32; 7]) -> Result<GptConfig, String> {
+    let [dim, hidden, layers, heads, kv_heads, vocab, seq] = *header;
+    let positive = |name: &str, value: i32| match usize::try_from(value) {
+        Ok(value) if value > 0 => Ok(value),
+        _ => Err(format!("its header says {name} = {value}")),
+    };
+    let (n_embd, n_head) = (positive("dim", dim)?, positive("n_heads", heads)?);
+    if n_embd % n_head != 0 {
+        return Err(format!("its header says dim = {dim}, which {heads} heads do not divide"));
+    }
+    Ok(GptConfig {
+        n_layer: positive("n_layers", layers)?,
+        n_head,
+        n_kv_head: positive("n_kv_heads", kv_heads)?,
+        n_embd,
+        head_dim: n_embd / n_head,
+        hidden: positive("hidden_dim", hidden)?,
+        vocab_size: positive("vocab_size", vocab.checked_abs().unwrap_or(0))?,
+        seq_len: positive("seq_len", seq)?,
+        rope_theta: Some(1e4),
+        norm_eps: 1e-5,
+        tied: vocab > 0,
+        qk_norm: false,
+    })
+}
+
+/// Tensors in the order of the file: each role, with the layers it has.
+fn llama2c_order(config: &GptConfig) -> Vec<(Role, Vec<Option<usize>>)> {
+    let layers: Vec<_> = (0..config.n_layer).map(Some).collect();
+    let mut order = vec![(Role::Embedding, vec![None])];
+    let per_layer = [
+        Role::AttentionNorm,
+        Role::Query,
+        Role::Key,
+        Role::Value,
+        Role::Output,
+        Role::FeedForwardNorm,
+        Role::Gate,
+        Role::Down,
+        Role::Up,
+    ];
+    order.extend(per_layer.map(|role| (role, layers.clone())));
+    order.push((Role::FinalNorm, vec![None]));
+    if !config.tied {
+        order.push((Role::Classifier, vec![None]));
+    }
+    order
+}
+
+fn read_f32(reader: &mut impl Read, to: &mut [f32]) -> std::io::Result<()> {
+    let mut bytes = [0u8; 4096];
+    for part in to.chunks_mut(bytes.len() / 4) {
+        let bytes = &mut bytes[..part.len() * 4];
+        reader.read_exact(bytes)?;
+        for (v, b) in part.iter_mut().zip(bytes.chunks_exact(4)) {
+            *v = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        }
+    }
+    Ok(())
+}
+
+fn check_finite(path: &Path, layout: &Layout, values: &[f32]) -> Result<(), WeightsError> {
+    for param in layout.params() {
+        if let Some(i) = values[param.range()].iter().position(|v| !v.is_finite()) {
+            let reason = format!("element {i} is {}, not a number", values[param.offset + i]);
+            return Err(WeightsError::Tensor {
+                path: path.to_owned(),
+                name: param.name.clone(),
+                reason,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Rows of each head: 2i → i and 2i+1 → i + E/2, for a matrix [heads·E, columns].
+fn interleaved_to_halves(w: &mut [f32], heads: usize, width: usize, columns: usize) {
+    for head in w.chunks_exact_mut(width * columns).take(heads) {
+        let old = head.to_vec();
+        for row in 0..width {
+            let to = row / 2 + if row % 2 == 1 { width / 2 } else { 0 };
+            head[to * columns..(to + 1) * columns]
+                .copy_from_slice(&old[row * columns..(row + 1) * columns]);
+        }
+    }
+}
+
+/// Parameters with their names and shapes, as `model.safetensors` holds them.
+pub fn tensors<'a>(
+    layout: &'a Layout,
+    values: &'a [f32],
+) -> impl Iterator<Item = (&'a Param, &'a [f32])> {
+    layout.params().iter().map(|param| (param, &values[param.range()]))
+}
+
+/// Reads the parameters of `config` from a safetensors file (F32, F16 or BF16).
+///
+/// # Errors
+/// When the file is malformed, or a tensor is missing, has another shape or type, or holds
+/// something that is not a finite number.
+pub fn read_safetensors(path: &Path, config: &GptConfig) -> Result<Vec<f32>, WeightsError> {
+    let bytes =
+        std::fs::read(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|e| WeightsError::Safetensors { path: path.to_owned(), reason: e.to_string() })?;
+    let layout = Layout::new(config);
+    let mut values = vec![0.0; layout.count()];
+    for param in layout.params() {
+        let fault = |reason: String| WeightsError::Tensor {
+            path: path.to_owned(),
+            name: param.name.clone(),
+            reason,
+        };
+        let view = file.tensor(&param.name).map_err(|_| fault("is missing".to_owned()))?;
+        if view.shape() != param.shape {
+            return Err(fault(format!(
+                "has shape {:?}, the model needs {:?}",
+                view.shape(),
+                param.shape
+            )));
+        }
+        let to = &mut values[param.range()];
+        match view.dtype() {
+            Dtype::F32 => read_f32(&mut view.data(), to)
+                .map_err(|source| WeightsError::Io { path: path.to_owned(), source })?,
+            Dtype::F16 => decode(view.data(), to, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => decode(view.data(), to, |b| bf16::from_le_bytes(b).to_f32()),
+            other => return Err(fault(format!("has type {other:?}; F32, F16 and BF16 are read"))),
+        }
+    }
+    check_finite(path, &layout, &values)?;
+    Ok(values)
+}
+
+fn decode(bytes: &[u8], to: &mut [f32], f: impl Fn([u8; 2]) -> f32) {
+    to.iter_mut().zip(bytes.chunks_exact(2)).for_each(|(v, b)| *v = f([b[0], b[1]]));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotary_pairs_are_moved() {
+        let mut w: Vec<f32> = (0..16).map(|i| i as f32).collect();
+        interleaved_to_halves(&mut w, 2, 4, 2);
+        let rows: Vec<f32> = w.chunks(2).map(|r| r[0] / 2.0).collect();
+        assert_eq!(rows, [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
+    }
+
+    #[test]
+    fn faulty_checkpoints_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.bin");
+        let check = |words: &[i32], bytes: usize, expected: &str| {
+            let mut file: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            file.resize(file.len() + bytes, 0);
+            std::fs::write(&path, file).unwrap();
+            let error = read_llama2c(&path).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&[], 0, "it has 0 bytes");
+        check(&[8, 16, 1, 2, 2, 10, 4], 100, "truncated, or another version");
+        check(&[8, 16, 1, 3, 3, 10, 4], 100, "3 heads do not divide");
+        check(&[8, 16, -1, 2, 2, 10, 4], 100, "n_layers = -1");
+        check(&[8, 16, 1, 2, 2, i32::MIN, 4], 100, "vocab_size = 0");
+        check(&[1 << 30, 16, 1, 2, 2, 10, 4], 100, "larger than any model");
+        assert!(
+            read_llama2c(&dir.path().join("none")).unwrap_err().to_string().contains("cannot read")
+        );
+    }
+}
