@@ -193,8 +193,8 @@ impl Fallback {
 
 /// The error for a byte without a token names the character that the byte is part of.
 fn unknown_byte(word: &str, at: usize, offset: usize) -> Error {
-    let start = word.floor_char_boundary(offset);
-    let character = word[start..].chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
+    let around = word.char_indices().take_while(|&(start, _)| start <= offset).last();
+    let (start, character) = around.unwrap_or((0, char::REPLACEMENT_CHARACTER));
     Error::UnknownCharacter { character, at: at + start }
 }
 

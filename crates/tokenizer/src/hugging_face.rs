@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::added::{AddedToken, AddedTokens};
 use crate::bpe::{Alphabet, Fallback, MergeModel};
 use crate::error::{Error, Result};
-use crate::pieces::{SPACE_MARK, never_crosses};
+use crate::pieces::{LONGEST_PIECE, SPACE_MARK, never_crosses};
 use crate::text::{GPT2_PATTERN, Pattern, Split, Step, TextRules};
 use crate::unigram::UnigramModel;
 use crate::vocab::{ByteLetters, Kind, Token, byte_name, byte_of_name};
@@ -123,12 +123,16 @@ pub(crate) fn read(text: &str) -> Result<Tokenizer> {
         rules,
         model,
         added: added_tokens(&file.added_tokens)?,
+        frozen: AddedTokens::default(),
         bos,
         eos,
         strip_leading_space: strips_leading_space(&file.decoder),
         source: Source::Json { text: text.into(), extended: false },
     })
 }
+
+/// Names of tokens with their ids, as a file lists them.
+pub(crate) type NamedIds = Vec<(String, u32)>;
 
 /// Token names by id, added tokens included, and the ids of the model's own.
 struct Names {
@@ -137,10 +141,10 @@ struct Names {
 }
 
 impl Names {
-    fn new(names: Vec<(String, u32)>, added: &[RawAdded]) -> Result<Self> {
+    fn new(names: NamedIds, added: &[RawAdded]) -> Result<Self> {
         let in_model: FxHashMap<String, u32> = names.iter().cloned().collect();
         let added = added.iter().map(|a| (a.content.clone(), a.id));
-        let all: Vec<(String, u32)> = names.into_iter().chain(added).collect();
+        let all: NamedIds = names.into_iter().chain(added).collect();
         let size = all.iter().map(|&(_, id)| u64::from(id) + 1).max().unwrap_or(0);
         // A few unused ids are common; a file must not make us allocate billions of them.
         let limit = 2 * all.len() as u64 + 1024;
@@ -170,7 +174,7 @@ impl Names {
     }
 }
 
-fn bpe_names(vocab: &Value) -> Result<Vec<(String, u32)>> {
+fn bpe_names(vocab: &Value) -> Result<NamedIds> {
     let map = vocab.as_object().ok_or_else(|| invalid("model.vocab is not an object"))?;
     map.iter()
         .map(|(name, id)| {
@@ -181,15 +185,15 @@ fn bpe_names(vocab: &Value) -> Result<Vec<(String, u32)>> {
         .collect()
 }
 
-fn unigram_names(vocab: &Value) -> Result<(Vec<(String, u32)>, Vec<f32>)> {
+fn unigram_names(vocab: &Value) -> Result<(NamedIds, Vec<f32>)> {
     let bad = || invalid("model.vocab of Unigram is not a list of [piece, score]");
     let list = vocab.as_array().ok_or_else(bad)?;
     let (mut names, mut scores) = (Vec::new(), Vec::new());
     for (entry, id) in list.iter().zip(0..) {
         let name = entry.get(0).and_then(Value::as_str).ok_or_else(bad)?;
         let score = entry.get(1).and_then(Value::as_f64).ok_or_else(bad)? as f32;
-        if !score.is_finite() {
-            return Err(invalid(format!("the score of {name:?} is out of range")));
+        if !score.is_finite() || name.len() > LONGEST_PIECE {
+            return Err(invalid(format!("piece {id} is too long or its score out of range")));
         }
         names.push((name.to_string(), id));
         scores.push(score);

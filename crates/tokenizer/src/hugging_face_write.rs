@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::bpe::MergeModel;
 use crate::error::{Error, Result};
-use crate::hugging_face::FORMAT;
+use crate::hugging_face::{FORMAT, NamedIds};
 use crate::pieces::{Algorithm, Piece, ScoredVocab};
+use crate::unigram::user_defined_score;
 use crate::vocab::{ByteLetters, Kind};
 use crate::{Family, Model};
 
@@ -64,7 +65,7 @@ impl Scored {
     /// Puts names and scores together again.
     pub(crate) fn restore(
         self,
-        names: Vec<(String, u32)>,
+        names: NamedIds,
         bos: Option<u32>,
         eos: Option<u32>,
     ) -> Result<ScoredVocab> {
@@ -181,7 +182,10 @@ pub(crate) fn characters(chars: &[char]) -> String {
 pub(crate) fn scored(vocab: &ScoredVocab, model: &Model) -> String {
     let names = || vocab.pieces.iter().zip(0_u32..);
     let markers = names().filter(|(p, _)| matches!(p.kind, Kind::Control | Kind::Unknown));
-    let added = markers.map(|(p, id)| added_token(id, &p.name, true)).collect();
+    let frozen =
+        names().filter(|(p, _)| p.kind == Kind::UserDefined && matches!(model, Model::Merge(_)));
+    let mut added: Vec<Value> = markers.map(|(p, id)| added_token(id, &p.name, true)).collect();
+    added.extend(frozen.map(|(p, id)| added_token(id, &p.name.replace(vocab.space, " "), false)));
     let bos = vocab.bos.map(|id| (id, vocab.pieces[id as usize].name.as_str()));
     let unknown = vocab.pieces.iter().position(|p| p.kind == Kind::Unknown);
     let byte_fallback = vocab.pieces.iter().filter(|p| p.kind == Kind::Byte).count() == 256;
@@ -194,7 +198,8 @@ pub(crate) fn scored(vocab: &ScoredVocab, model: &Model) -> String {
             body
         }
         Model::Unigram(_) => {
-            let list: Vec<Value> = names().map(|(p, _)| json!([p.name, p.score])).collect();
+            let list: Vec<Value> =
+                vocab.pieces.iter().map(|p| json!([p.name, unigram_score(p)])).collect();
             json!({"type": "Unigram", "unk_id": unknown, "vocab": list})
         }
     };
@@ -204,6 +209,14 @@ pub(crate) fn scored(vocab: &ScoredVocab, model: &Model) -> String {
     file(added, normalizer(vocab), Value::Null, starts_with(bos), decoder(vocab), body).to_string()
 }
 
+/// User-defined pieces are not known there; a score as SentencePiece gives them says as much.
+fn unigram_score(piece: &Piece) -> f32 {
+    match piece.kind {
+        Kind::UserDefined => user_defined_score(piece.name.len()),
+        _ => piece.score,
+    }
+}
+
 fn replace(pattern: Value, content: &str) -> Value {
     json!({"type": "Replace", "pattern": pattern, "content": content})
 }
@@ -211,7 +224,8 @@ fn replace(pattern: Value, content: &str) -> Value {
 fn normalizer(vocab: &ScoredVocab) -> Value {
     let mut steps = Vec::new();
     if vocab.collapse_spaces {
-        steps.push(replace(json!({"Regex": "^ +| +$"}), ""));
+        let ends = format!(r"\A +|[ {}]+\z", vocab.space);
+        steps.push(replace(json!({"Regex": ends}), ""));
         steps.push(replace(json!({"Regex": " {2,}"}), " "));
     }
     if vocab.dummy_prefix {

@@ -84,7 +84,10 @@ pub struct Tokenizer {
     tokens: Vec<Token>,
     rules: TextRules,
     model: Model,
+    /// Looked for in the text as it was given.
     added: AddedTokens,
+    /// Looked for in the text after normalisation.
+    frozen: AddedTokens,
     bos: Option<u32>,
     eos: Option<u32>,
     strip_leading_space: bool,
@@ -96,6 +99,19 @@ enum Model {
     Merge(MergeModel),
     Unigram(UnigramModel),
 }
+
+impl Model {
+    /// The token that a run of unknown characters shrinks to, if it does.
+    fn fused_unknown(&self) -> Option<u32> {
+        match self {
+            Model::Merge(model) => model.fused_unknown(),
+            Model::Unigram(model) => model.fused_unknown(),
+        }
+    }
+}
+
+/// Words with their ids.
+type Cache = FxHashMap<Box<str>, Box<[u32]>>;
 
 /// What [`Tokenizer::to_json`] writes from.
 #[derive(Debug, Clone)]
@@ -253,29 +269,45 @@ impl Tokenizer {
         &self,
         text: &str,
         at_start: bool,
-        cache: &mut FxHashMap<Box<str>, Box<[u32]>>,
+        cache: &mut Cache,
         out: &mut Vec<u32>,
     ) -> Result<()> {
         let text = self.rules.normalise(text, at_start)?;
         let start = out.len();
-        let (mut at, mut fused) = (0, None);
-        for word in self.rules.words(&text)? {
-            match &self.model {
-                Model::Unigram(model) => {
-                    model.encode(word, out)?;
-                    fused = model.fused_unknown();
+        let mut at = 0;
+        for section in self.frozen.sections(&text, false) {
+            match section {
+                Section::Token(id) => {
+                    at += self.frozen.iter().find(|t| t.id == id).map_or(0, |t| t.content.len());
+                    out.push(id);
                 }
-                Model::Merge(model) => {
-                    merge_word(model, word, at, cache, out)?;
-                    fused = model.fused_unknown();
+                Section::Text(text) => {
+                    self.encode_words(text, at, cache, out)?;
+                    at += text.len();
                 }
             }
-            at += word.len();
         }
-        if let Some(unknown) = fused {
+        if let Some(unknown) = self.model.fused_unknown() {
             let mut tail = out.split_off(start);
             tail.dedup_by(|a, b| a == b && *a == unknown);
             out.append(&mut tail);
+        }
+        Ok(())
+    }
+
+    fn encode_words(
+        &self,
+        text: &str,
+        mut at: usize,
+        cache: &mut Cache,
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
+        for word in self.rules.words(text)? {
+            match &self.model {
+                Model::Unigram(model) => model.encode(word, out)?,
+                Model::Merge(model) => merge_word(model, word, at, cache, out)?,
+            }
+            at += word.len();
         }
         Ok(())
     }
@@ -391,7 +423,7 @@ fn merge_word(
     model: &MergeModel,
     word: &str,
     at: usize,
-    cache: &mut FxHashMap<Box<str>, Box<[u32]>>,
+    cache: &mut Cache,
     out: &mut Vec<u32>,
 ) -> Result<()> {
     if let Some(ids) = cache.get(word) {

@@ -70,7 +70,11 @@ impl ScoredVocab {
             tokens: self.pieces.iter().map(|p| self.token(p)).collect(),
             rules: self.rules(),
             model,
-            added: self.added(),
+            added: self.matched(Kind::Control),
+            frozen: match self.algorithm {
+                Algorithm::Unigram => AddedTokens::default(),
+                Algorithm::Bpe | Algorithm::Char => self.matched(Kind::UserDefined),
+            },
             bos: self.bos,
             eos: self.eos,
             strip_leading_space: self.dummy_prefix,
@@ -219,7 +223,7 @@ impl ScoredVocab {
     fn rules(&self) -> TextRules {
         let mut steps = Vec::new();
         if self.collapse_spaces {
-            steps.push(Step::CollapseSpaces);
+            steps.push(Step::CollapseSpaces { mark: self.space });
         }
         if self.dummy_prefix {
             steps.push(Step::Prepend(" ".into()));
@@ -238,17 +242,18 @@ impl ScoredVocab {
         TextRules { steps, splits }
     }
 
-    /// Markers, which only [`Tokenizer::encode_with_special`] looks for.
-    fn added(&self) -> AddedTokens {
-        let added = self.pieces.iter().zip(0..).filter(|(p, _)| p.kind == Kind::Control);
+    /// Tokens to look for in the text: markers, which only [`Tokenizer::encode_with_special`] does, or
+    /// user-defined pieces.
+    fn matched(&self, kind: Kind) -> AddedTokens {
+        let pieces = self.pieces.iter().zip(0..).filter(|(p, _)| p.kind == kind);
         let token = |(p, id): (&Piece, u32)| AddedToken {
             content: p.name.clone(),
             id,
-            special: true,
+            special: kind == Kind::Control,
             lstrip: false,
             rstrip: false,
         };
-        AddedTokens::new(added.map(token).collect())
+        AddedTokens::new(pieces.map(token).collect())
     }
 }
 

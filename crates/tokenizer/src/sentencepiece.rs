@@ -180,7 +180,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ScoredVocab> {
     if pieces.is_empty() {
         return Err(Error::invalid(FORMAT, "no pieces"));
     }
-    let algorithm = check_supported(&trainer, &normalizer, &pieces)?;
+    let algorithm = check_supported(&trainer, &normalizer)?;
     let marker = |id: i64| {
         let id = usize::try_from(id).ok()?;
         pieces.get(id).filter(|p| p.kind == Kind::Control).map(|_| id as u32)
@@ -199,11 +199,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ScoredVocab> {
     })
 }
 
-fn check_supported(
-    trainer: &Trainer,
-    normalizer: &Normalizer,
-    pieces: &[Piece],
-) -> Result<Algorithm> {
+fn check_supported(trainer: &Trainer, normalizer: &Normalizer) -> Result<Algorithm> {
     if normalizer.charsmap {
         let what = format!("the normaliser {:?} (only \"identity\" is)", normalizer.name);
         return Err(Error::unsupported(FORMAT, what));
@@ -218,10 +214,5 @@ fn check_supported(
         3 => return Err(Error::unsupported(FORMAT, "model type WORD")),
         other => return Err(Error::invalid(FORMAT, format!("unknown model type {other}"))),
     };
-    let user_defined = pieces.iter().position(|p| p.kind == Kind::UserDefined);
-    if let Some(id) = user_defined.filter(|_| algorithm != Algorithm::Unigram) {
-        let name = &pieces[id].name;
-        return Err(Error::unsupported(FORMAT, format!("the user-defined piece {name:?} ({id})")));
-    }
     Ok(algorithm)
 }

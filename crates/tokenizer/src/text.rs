@@ -30,8 +30,11 @@ pub(crate) enum Step {
     },
     Replace(String, String),
     ReplacePattern(Box<Regex>, String),
-    /// Drop spaces at both ends and shrink runs of them to one.
-    CollapseSpaces,
+    /// Drop spaces at both ends and shrink runs of them to one. A mark that stands for a space in the
+    /// text itself is dropped at the end only, as SentencePiece does.
+    CollapseSpaces {
+        mark: char,
+    },
     Strip {
         left: bool,
         right: bool,
@@ -60,7 +63,8 @@ impl Step {
             }
             Step::Replace(..) => text,
             Step::ReplacePattern(regex, to) => Cow::Owned(replace_all(regex, &text, to)?),
-            Step::CollapseSpaces => {
+            Step::CollapseSpaces { mark } => {
+                let text = text.trim_end_matches([' ', *mark]);
                 let words: Vec<&str> = text.split(' ').filter(|w| !w.is_empty()).collect();
                 Cow::Owned(words.join(" "))
             }
@@ -285,7 +289,7 @@ mod tests {
         check(Step::Prepend("▁".into()), "a", "▁a");
         check(Step::Prepend("▁".into()), "", "");
         check(Step::PrependUnless { prefix: ' ', first: false }, " a", " a");
-        check(Step::CollapseSpaces, "  a   b\n ", "a b\n");
+        check(Step::CollapseSpaces { mark: '▁' }, "  a ▁  b\n ▁ ", "a ▁ b\n");
         check(
             Step::ReplacePattern(Box::new(Regex::new(" {2,}").unwrap()), "$0".into()),
             "a  b",

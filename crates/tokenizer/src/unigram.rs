@@ -8,6 +8,9 @@ use crate::error::Result;
 
 /// How much worse than the worst piece an unknown character is (`kUnkPenalty` of SentencePiece).
 const UNKNOWN_PENALTY: f32 = 10.0;
+/// When a sum of scores goes beyond this, it is moved back to zero to keep its precision; the value is
+/// SentencePiece's, so that long texts are rounded as there.
+const RESET_BEYOND: f32 = 100_000.0;
 
 /// Pieces with their log-probabilities.
 #[derive(Debug, Clone)]
@@ -15,7 +18,6 @@ pub(crate) struct UnigramModel {
     /// piece -> (id, score, user-defined)
     pieces: FxHashMap<Box<str>, (u32, f32, bool)>,
     longest: usize,
-    best_score: f32,
     unknown_score: f32,
     fallback: Fallback,
 }
@@ -36,17 +38,16 @@ impl UnigramModel {
         fallback: Fallback,
     ) -> Self {
         let (mut map, mut longest) = (FxHashMap::default(), 0);
-        let (mut low, mut high) = (f32::MAX, f32::MIN);
+        let mut low = f32::MAX;
         for (text, id, score, user_defined) in pieces {
             longest = longest.max(text.len());
             if !user_defined {
                 low = low.min(score);
-                high = high.max(score);
             }
             map.entry(text.into_boxed_str()).or_insert((id, score, user_defined));
         }
         let unknown_score = low - UNKNOWN_PENALTY;
-        UnigramModel { pieces: map, longest, best_score: high, unknown_score, fallback }
+        UnigramModel { pieces: map, longest, unknown_score, fallback }
     }
 
     /// Appends the tokens of `text` to `out`.
@@ -71,16 +72,21 @@ impl UnigramModel {
         Ok(())
     }
 
-    /// Sums are kept in f32 and compared in f64 as SentencePiece does, to break ties as it does.
+    /// All sums are f32, as SentencePiece's, to break ties as it does.
     fn best_paths(&self, text: &str) -> Vec<Node> {
         let mut nodes = vec![Node { score: 0.0, from: 0, piece: None }; text.len() + 1];
+        let mut frontier = 0;
         for (start, c) in text.char_indices() {
-            let reached = f64::from(nodes[start].score);
-            let mut relax = |end: usize, score: f64, piece: Option<u32>| {
+            if nodes[start].score.abs() > RESET_BEYOND {
+                let offset = nodes[start].score;
+                nodes[start..=frontier].iter_mut().for_each(|node| node.score -= offset);
+            }
+            let reached = nodes[start].score;
+            let mut relax = |end: usize, score: f32, piece: Option<u32>| {
+                frontier = frontier.max(end);
                 let node = &mut nodes[end];
-                if node.piece.is_none() || reached + score > f64::from(node.score) {
-                    *node =
-                        Node { score: (reached + score) as f32, from: start, piece: Some(piece) };
+                if node.piece.is_none() || reached + score > node.score {
+                    *node = Node { score: reached + score, from: start, piece: Some(piece) };
                 }
             };
             let mut single = false;
@@ -88,22 +94,15 @@ impl UnigramModel {
             for end in (start + c.len_utf8()..=limit).filter(|&e| text.is_char_boundary(e)) {
                 if let Some(&(id, score, user_defined)) = self.pieces.get(&text[start..end]) {
                     single |= end == start + c.len_utf8();
-                    relax(end, self.edge(score, user_defined, end - start), Some(id));
+                    let score = if user_defined { user_defined_score(end - start) } else { score };
+                    relax(end, score, Some(id));
                 }
             }
             if !single {
-                relax(start + c.len_utf8(), f64::from(self.unknown_score), None);
+                relax(start + c.len_utf8(), self.unknown_score, None);
             }
         }
         nodes
-    }
-
-    fn edge(&self, score: f32, user_defined: bool, bytes: usize) -> f64 {
-        if user_defined {
-            f64::from(bytes as f32 * self.best_score) - 0.1
-        } else {
-            f64::from(score)
-        }
     }
 
     /// The token that a run of unknown characters shrinks to, if it does.
@@ -113,6 +112,11 @@ impl UnigramModel {
             _ => None,
         }
     }
+}
+
+/// User-defined pieces score above all others, the longer the better (SentencePiece's formula).
+pub(crate) fn user_defined_score(bytes: usize) -> f32 {
+    0.1 * (bytes as f32 - 1.0)
 }
 
 #[cfg(test)]
