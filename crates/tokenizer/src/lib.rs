@@ -1,1 +1,453 @@
-//! Tokenizers: byte-pair encoding, characters and foreign formats.
+//! Tokenizers: text to token ids and back.
+//!
+//! A [`Tokenizer`] is learned from text ([`Tokenizer::train_bpe`], [`Tokenizer::train_char`]) or read
+//! from a file of another project ([`Tokenizer::load`]): Hugging Face's `tokenizer.json`, llama2.c's
+//! `tokenizer.bin`, SentencePiece's `tokenizer.model`. Whatever it came from, [`Tokenizer::save`]
+//! writes a `tokenizer.json` that Hugging Face's library reads, and that reads back here with the same
+//! ids for every text.
+//!
+//! Nothing here knows models, batches or files of tokens.
+//!
+//! ```
+//! use tokenizer::Tokenizer;
+//!
+//! let text = "the cat sat on the mat; the cat sat on the hat";
+//! let tokenizer = Tokenizer::train_bpe([text], 270, &mut |_| {})?;
+//! let ids = tokenizer.encode("the cat")?;
+//! assert!(ids.len() < "the cat".len());
+//! assert_eq!(tokenizer.decode(&ids), "the cat");
+//! # Ok::<(), tokenizer::Error>(())
+//! ```
+#![warn(missing_docs)]
+
+mod added;
+mod bpe;
+mod error;
+mod hugging_face;
+mod hugging_face_write;
+mod learn;
+mod llama2c;
+mod pieces;
+mod sentencepiece;
+mod stream;
+mod text;
+mod unigram;
+mod vocab;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::added::{AddedTokens, Section};
+use crate::bpe::MergeModel;
+use crate::pieces::ScoredVocab;
+use crate::text::TextRules;
+use crate::unigram::UnigramModel;
+use crate::vocab::{Kind, Token};
+
+pub use crate::error::{Error, Result};
+pub use crate::learn::LearnProgress;
+pub use crate::stream::Stream;
+
+/// The name of the document separator in vocabularies learned here.
+pub const BOS_NAME: &str = "<|bos|>";
+/// Words remembered during one call of `encode`; beyond it, words are segmented anew.
+const CACHED_WORDS: usize = 1 << 16;
+/// Longer words, in bytes, are too rare to be worth remembering.
+const LONGEST_CACHED: usize = 64;
+
+/// What sort of tokenizer it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Family {
+    /// BPE over bytes: learned here, or GPT-2, Llama 3, Qwen.
+    ByteLevelBpe,
+    /// One token per character.
+    Char,
+    /// llama2.c's `tokenizer.bin`.
+    Llama2c,
+    /// SentencePiece's `tokenizer.model`.
+    SentencePiece,
+    /// BPE over characters from a `tokenizer.json`, as Llama 2's.
+    HuggingFaceBpe,
+    /// A unigram model from a `tokenizer.json`.
+    HuggingFaceUnigram,
+}
+
+/// Encodes text to token ids and decodes ids to text.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    family: Family,
+    tokens: Vec<Token>,
+    rules: TextRules,
+    model: Model,
+    /// Looked for in the text as it was given.
+    added: AddedTokens,
+    /// Looked for in the text after normalisation.
+    frozen: AddedTokens,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    strip_leading_space: bool,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Model {
+    Merge(MergeModel),
+    Unigram(UnigramModel),
+}
+
+impl Model {
+    /// The token that a run of unknown characters shrinks to, if it does.
+    fn fused_unknown(&self) -> Option<u32> {
+        match self {
+            Model::Merge(model) => model.fused_unknown(),
+            Model::Unigram(model) => model.fused_unknown(),
+        }
+    }
+}
+
+/// Words with their ids.
+type Cache = FxHashMap<Box<str>, Box<[u32]>>;
+
+/// What [`Tokenizer::to_json`] writes from.
+#[derive(Debug, Clone)]
+enum Source {
+    /// The text of a `tokenizer.json`; `extended`: BOS or EOS became known by other means.
+    Json {
+        text: Box<str>,
+        extended: bool,
+    },
+    Scored(Box<ScoredVocab>),
+}
+
+impl Tokenizer {
+    /// Learns byte-level BPE from documents: 256 bytes, merges, and last the separator
+    /// [`BOS_NAME`]. `vocab_size` counts them all; the result is smaller if the text runs out of
+    /// pairs that occur twice. The same documents give the same vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Learn`] if there is no text or `vocab_size` is below 257.
+    pub fn train_bpe<S: AsRef<str>>(
+        texts: impl IntoIterator<Item = S>,
+        vocab_size: usize,
+        progress: &mut dyn FnMut(LearnProgress),
+    ) -> Result<Self> {
+        let learned = learn::learn(texts, vocab_size, progress)?;
+        let json = hugging_face_write::byte_level(&learned.tokens, &learned.merges, BOS_NAME);
+        hugging_face::read(&json)
+    }
+
+    /// Takes every character of the text as a token, in the order of code points.
+    ///
+    /// # Errors
+    /// [`Error::Learn`] if there is no text.
+    pub fn train_char<S: AsRef<str>>(texts: impl IntoIterator<Item = S>) -> Result<Self> {
+        let mut chars = BTreeSet::new();
+        for text in texts {
+            chars.extend(text.as_ref().chars());
+        }
+        if chars.is_empty() {
+            return Err(Error::Learn("the text is empty".into()));
+        }
+        let chars: Vec<char> = chars.into_iter().collect();
+        hugging_face::read(&hugging_face_write::characters(&chars))
+    }
+
+    /// Reads a tokenizer of any known format, told apart by content. Beside a `tokenizer.json`, a
+    /// `tokenizer_config.json` is consulted for the names of BOS and EOS.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, [`Error::File`] with the cause if it is refused.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = read_file(path)?;
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        let mut tokenizer = Self::from_bytes(&bytes, extension).map_err(in_file(path))?;
+        let config = path.with_file_name("tokenizer_config.json");
+        if matches!(tokenizer.source, Source::Json { .. }) && config != path && config.is_file() {
+            let text = read_file(&config)?;
+            let text = String::from_utf8_lossy(&text);
+            let (bos, eos) = hugging_face::config_markers(&text).map_err(in_file(&config))?;
+            tokenizer.name_markers(bos.as_deref(), eos.as_deref());
+        }
+        Ok(tokenizer)
+    }
+
+    /// Reads a tokenizer from the content of a file; `extension` (without a dot, may be empty)
+    /// decides only where the content leaves doubt.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFormat`], or what the format's reader found wrong.
+    pub fn from_bytes(bytes: &[u8], extension: &str) -> Result<Self> {
+        if looks_like_json(bytes) {
+            let text = std::str::from_utf8(bytes)
+                .map_err(|e| Error::invalid(hugging_face::FORMAT, e.to_string()))?;
+            return hugging_face::read(text);
+        }
+        let llama2c = llama2c::plausible(bytes);
+        let sentencepiece = sentencepiece::plausible(bytes);
+        match (llama2c, sentencepiece, extension) {
+            (true, false, _) | (true, true, "bin") | (false, false, "bin") => {
+                Self::from_llama2c(bytes, None)
+            }
+            (_, true, _) | (false, false, "model") => sentencepiece::read(bytes)?.build(),
+            (false, false, "json") => hugging_face::read(&String::from_utf8_lossy(bytes)),
+            _ => Err(Error::UnknownFormat),
+        }
+    }
+
+    /// Reads llama2.c's `tokenizer.bin`: its first `vocab_size` tokens, or all of them.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] or [`Error::Invalid`], saying where.
+    pub fn from_llama2c(bytes: &[u8], vocab_size: Option<usize>) -> Result<Self> {
+        llama2c::read(bytes, vocab_size)?.build()
+    }
+
+    /// Writes a `tokenizer.json`. The file is replaced in place, not atomically.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let json = self.to_json()?;
+        std::fs::write(path, json).map_err(|source| Error::Io { path: path.into(), source })
+    }
+
+    /// The content of the file that [`Tokenizer::save`] writes. A tokenizer that came from a
+    /// `tokenizer.json` is given back as it was.
+    ///
+    /// # Errors
+    /// None for a tokenizer made by this crate; the signature leaves room for formats to come.
+    pub fn to_json(&self) -> Result<String> {
+        match &self.source {
+            Source::Json { text, extended: false } => Ok(text.to_string()),
+            Source::Json { text, extended: true } => {
+                hugging_face_write::with_markers(text, self.bos, self.eos)
+            }
+            Source::Scored(vocab) => Ok(hugging_face_write::scored(vocab, &self.model)),
+        }
+    }
+
+    /// The ids of a text, without BOS or EOS. All of it is text: the name of a marker in it, such as
+    /// `</s>`, is spelled out and does not become the marker.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCharacter`] if the vocabulary lacks a character and has no way around it.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_sections(text, false)
+    }
+
+    /// The ids of a text in which names of markers stand for the markers. For templates, not for text
+    /// from outside.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_special(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_sections(text, true)
+    }
+
+    fn encode_sections(&self, text: &str, specials: bool) -> Result<Vec<u32>> {
+        let mut out = Vec::with_capacity(text.len() / 3 + 1);
+        let mut cache = FxHashMap::default();
+        let mut at_start = true;
+        for section in self.added.sections(text, specials) {
+            match section {
+                Section::Token(id) => out.push(id),
+                Section::Text(text) => self.encode_text(text, at_start, &mut cache, &mut out)?,
+            }
+            at_start = false;
+        }
+        Ok(out)
+    }
+
+    fn encode_text(
+        &self,
+        text: &str,
+        at_start: bool,
+        cache: &mut Cache,
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
+        let text = self.rules.normalise(text, at_start)?;
+        let start = out.len();
+        let mut at = 0;
+        for section in self.frozen.sections(&text, false) {
+            match section {
+                Section::Token(id) => {
+                    at += self.frozen.iter().find(|t| t.id == id).map_or(0, |t| t.content.len());
+                    out.push(id);
+                }
+                Section::Text(text) => {
+                    self.encode_words(text, at, cache, out)?;
+                    at += text.len();
+                }
+            }
+        }
+        if let Some(unknown) = self.model.fused_unknown() {
+            let mut tail = out.split_off(start);
+            tail.dedup_by(|a, b| a == b && *a == unknown);
+            out.append(&mut tail);
+        }
+        Ok(())
+    }
+
+    fn encode_words(
+        &self,
+        text: &str,
+        mut at: usize,
+        cache: &mut Cache,
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
+        for word in self.rules.words(text)? {
+            match &self.model {
+                Model::Unigram(model) => model.encode(word, out)?,
+                Model::Merge(model) => merge_word(model, word, at, cache, out)?,
+            }
+            at += word.len();
+        }
+        Ok(())
+    }
+
+    /// The text of some ids. Markers such as BOS say nothing; ids beyond the vocabulary and bytes that
+    /// form no character become U+FFFD. The space that encoding puts before a text is taken off, at
+    /// the start and after BOS.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let mut stream = self.stream();
+        ids.iter().for_each(|&id| stream.append(id));
+        match String::from_utf8(stream.into_bytes()) {
+            Ok(text) => text,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        }
+    }
+
+    /// What one token adds in the middle of a text: nothing for a marker, the UTF-8 of U+FFFD for an
+    /// id beyond the vocabulary.
+    pub fn decode_bytes(&self, id: u32) -> Vec<u8> {
+        self.text_of(id).to_vec()
+    }
+
+    /// A decoder for a text from its beginning, fed with one token at a time.
+    pub fn stream(&self) -> Stream<'_> {
+        Stream::new(self, true)
+    }
+
+    /// A decoder for what follows after some text, such as a prompt: a leading space is kept.
+    pub fn stream_after_text(&self) -> Stream<'_> {
+        Stream::new(self, false)
+    }
+
+    /// The number of ids: every id of [`Tokenizer::encode`] is below it.
+    pub fn vocab_size(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The token that starts a document.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that ends a document. Where one separator does both, it equals [`Tokenizer::bos`].
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// What sort of tokenizer this is.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The bytes of a token, for a marker its name; `None` if no token has the id.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        let token = self.tokens.get(id as usize).filter(|t| t.kind != Kind::Missing);
+        token.map(|t| &*t.bytes)
+    }
+
+    /// The id of a marker or other added token, such as `<|im_end|>`.
+    pub fn special(&self, name: &str) -> Option<u32> {
+        self.added.iter().find(|t| t.content == name).map(|t| t.id)
+    }
+
+    /// One line for people: the sort, the size, the markers.
+    pub fn describe(&self) -> String {
+        let sort = match self.family {
+            Family::ByteLevelBpe => "byte-level BPE",
+            Family::Char => "characters",
+            Family::Llama2c => "llama2.c BPE",
+            Family::SentencePiece if matches!(self.model, Model::Unigram(_)) => {
+                "SentencePiece unigram"
+            }
+            Family::SentencePiece => "SentencePiece BPE",
+            Family::HuggingFaceBpe => "Hugging Face BPE over characters",
+            Family::HuggingFaceUnigram => "Hugging Face unigram",
+        };
+        let marker = |name: &str, id: Option<u32>| {
+            id.map_or(format!("no {name}"), |id| {
+                let bytes = self.token_bytes(id).unwrap_or_default();
+                format!("{name} {id} {}", String::from_utf8_lossy(bytes))
+            })
+        };
+        let (bos, eos) = (marker("bos", self.bos), marker("eos", self.eos));
+        format!("{sort}, {} tokens, {bos}, {eos}", self.vocab_size())
+    }
+
+    /// Sets BOS and EOS by name, where such tokens exist.
+    fn name_markers(&mut self, bos: Option<&str>, eos: Option<&str>) {
+        let (old_bos, old_eos) = (self.bos, self.eos);
+        self.bos = bos.and_then(|name| self.special(name)).or(old_bos);
+        self.eos = eos.and_then(|name| self.special(name)).or(old_eos);
+        if let Source::Json { extended, .. } = &mut self.source {
+            *extended |= (self.bos, self.eos) != (old_bos, old_eos);
+        }
+    }
+
+    pub(crate) fn kind(&self, id: u32) -> Kind {
+        self.tokens.get(id as usize).map_or(Kind::Missing, |t| t.kind)
+    }
+
+    pub(crate) fn text_of(&self, id: u32) -> &[u8] {
+        const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
+        match self.kind(id) {
+            Kind::Text | Kind::Byte | Kind::UserDefined => &self.tokens[id as usize].bytes,
+            Kind::Control => &[],
+            Kind::Unknown | Kind::Missing => REPLACEMENT,
+        }
+    }
+}
+
+/// Segments a word, or recalls how it was done.
+fn merge_word(
+    model: &MergeModel,
+    word: &str,
+    at: usize,
+    cache: &mut Cache,
+    out: &mut Vec<u32>,
+) -> Result<()> {
+    if let Some(ids) = cache.get(word) {
+        out.extend_from_slice(ids);
+        return Ok(());
+    }
+    let start = out.len();
+    model.encode_word(word, at, out)?;
+    if cache.len() < CACHED_WORDS && word.len() <= LONGEST_CACHED {
+        cache.insert(word.into(), out[start..].into());
+    }
+    Ok(())
+}
+
+/// A `{` that a quote or `}` follows: no binary format starts so.
+fn looks_like_json(bytes: &[u8]) -> bool {
+    let mut rest = bytes.iter().filter(|b| !b.is_ascii_whitespace());
+    rest.next() == Some(&b'{') && matches!(rest.next(), Some(b'"' | b'}'))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })
+}
+
+fn in_file(path: &Path) -> impl FnOnce(Error) -> Error + '_ {
+    |source| Error::File { path: path.into(), source: Box::new(source) }
+}

@@ -1,0 +1,301 @@
+//! From the caller's text to the words that a model segments: normalisation, then splitting.
+
+use std::borrow::Cow;
+
+use fancy_regex::Regex;
+use unicode_normalization::UnicodeNormalization;
+
+use crate::error::Result;
+
+/// GPT-2's splitting pattern (Radford et al. 2019): contractions, words, numbers and other runs each
+/// with one leading space, then the remaining white space.
+pub(crate) const GPT2_PATTERN: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+/// Llama 3's pattern: numbers in groups of up to three digits, line ends apart.
+const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Qwen 2's pattern: as Llama 3's with single digits.
+const QWEN2_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// How all three end; see [`Pattern::give_back`].
+const SPACE_TAIL: &str = r"|\s+(?!\S)|\s+";
+
+/// One change of the text as a whole.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// Put a prefix before a text that is not empty.
+    Prepend(String),
+    /// The same, unless the text starts with it already; `first`: only at the start of the input.
+    PrependUnless {
+        prefix: char,
+        first: bool,
+    },
+    Replace(String, String),
+    ReplacePattern(Box<Regex>, String),
+    /// Drop spaces at both ends and shrink runs of them to one. A mark that stands for a space in the
+    /// text itself is dropped at the end only, as SentencePiece does.
+    CollapseSpaces {
+        mark: char,
+    },
+    Strip {
+        left: bool,
+        right: bool,
+    },
+    Lowercase,
+    Nfc,
+    Nfd,
+    Nfkc,
+    Nfkd,
+}
+
+impl Step {
+    fn apply<'t>(&self, text: Cow<'t, str>, at_start: bool) -> Result<Cow<'t, str>> {
+        Ok(match self {
+            _ if text.is_empty() => text,
+            Step::Prepend(prefix) => Cow::Owned(format!("{prefix}{text}")),
+            Step::PrependUnless { prefix, first } => {
+                if text.starts_with(*prefix) || (*first && !at_start) {
+                    text
+                } else {
+                    Cow::Owned(format!("{prefix}{text}"))
+                }
+            }
+            Step::Replace(from, to) if text.contains(from.as_str()) => {
+                Cow::Owned(text.replace(from.as_str(), to))
+            }
+            Step::Replace(..) => text,
+            Step::ReplacePattern(regex, to) => Cow::Owned(replace_all(regex, &text, to)?),
+            Step::CollapseSpaces { mark } => {
+                let text = text.trim_end_matches([' ', *mark]);
+                let words: Vec<&str> = text.split(' ').filter(|w| !w.is_empty()).collect();
+                Cow::Owned(words.join(" "))
+            }
+            Step::Strip { left, right } => {
+                let kept = if *left { text.trim_start() } else { &text };
+                let kept = if *right { kept.trim_end() } else { kept };
+                Cow::Owned(kept.to_string())
+            }
+            Step::Lowercase => Cow::Owned(text.to_lowercase()),
+            Step::Nfc if unicode_normalization::is_nfc(&text) => text,
+            Step::Nfc => Cow::Owned(text.nfc().collect()),
+            Step::Nfd => Cow::Owned(text.nfd().collect()),
+            Step::Nfkc => Cow::Owned(text.nfkc().collect()),
+            Step::Nfkd => Cow::Owned(text.nfkd().collect()),
+        })
+    }
+}
+
+/// Every match becomes `to`, literally (a `$` in it has no meaning).
+fn replace_all(regex: &Regex, text: &str, to: &str) -> Result<String> {
+    let (mut out, mut at) = (String::with_capacity(text.len()), 0);
+    for found in regex.find_iter(text) {
+        let found = found?;
+        out.push_str(&text[at..found.start()]);
+        out.push_str(to);
+        at = found.end();
+    }
+    out.push_str(&text[at..]);
+    Ok(out)
+}
+
+/// One way to cut text into words; no character is lost.
+#[derive(Debug, Clone)]
+pub(crate) enum Split {
+    Pattern(Pattern),
+    /// Before every occurrence of the character.
+    Before(char),
+    /// Before the first of every run of the character.
+    BeforeRun(char),
+    /// Numbers apart; every digit on its own if `individual`.
+    Digits {
+        individual: bool,
+    },
+}
+
+impl Split {
+    fn cut<'t>(&self, text: &'t str, out: &mut Vec<&'t str>) -> Result<()> {
+        match self {
+            Split::Pattern(pattern) => return pattern.cut(text, out),
+            Split::Before(mark) => cut_where(text, out, |_, c| c == *mark),
+            Split::BeforeRun(mark) => cut_where(text, out, |before, c| c == *mark && before != c),
+            Split::Digits { individual } => cut_where(text, out, |before, c| {
+                let (was, is) = (before.is_numeric(), c.is_numeric());
+                was != is || (is && *individual)
+            }),
+        }
+        Ok(())
+    }
+}
+
+/// Cuts between two characters where `boundary(before, after)`.
+fn cut_where<'t>(
+    text: &'t str,
+    out: &mut Vec<&'t str>,
+    mut boundary: impl FnMut(char, char) -> bool,
+) {
+    let mut chars = text.char_indices();
+    let Some((_, mut before)) = chars.next() else { return };
+    let mut start = 0;
+    for (i, c) in chars {
+        if boundary(before, c) {
+            out.push(&text[start..i]);
+            start = i;
+        }
+        before = c;
+    }
+    out.push(&text[start..]);
+}
+
+/// A regular expression whose matches are words, and so is the text between them.
+#[derive(Debug, Clone)]
+pub(crate) struct Pattern {
+    regex: Regex,
+    /// The last character of a run of white space belongs to the next word. This is what the
+    /// look-ahead `\s+(?!\S)` says; saying it here lets the pattern run on an automaton.
+    give_back: bool,
+    /// The pattern has an alternative of its own for white space that ends a line.
+    lines_apart: bool,
+}
+
+impl Pattern {
+    pub(crate) fn new(source: &str) -> Result<Self, Box<fancy_regex::Error>> {
+        let known = [GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN].contains(&source);
+        match source.strip_suffix(SPACE_TAIL) {
+            Some(head) if known => Ok(Pattern {
+                regex: Regex::new(&format!(r"{head}|\s+"))?,
+                give_back: true,
+                lines_apart: source != GPT2_PATTERN,
+            }),
+            _ => Ok(Pattern { regex: Regex::new(source)?, give_back: false, lines_apart: false }),
+        }
+    }
+
+    fn cut<'t>(&self, text: &'t str, out: &mut Vec<&'t str>) -> Result<()> {
+        let (mut done, mut search) = (0, 0);
+        while search < text.len() {
+            let Some(found) = self.regex.find_from_pos(text, search)? else { break };
+            let (start, mut end) = (found.start(), found.end());
+            if start == end {
+                // An empty match cuts nothing; look on behind the next character.
+                search = end + text[end..].chars().next().map_or(1, char::len_utf8);
+                continue;
+            }
+            if self.give_back && end < text.len() {
+                end = self.without_last_space(text, start, end);
+            }
+            if done < start {
+                out.push(&text[done..start]);
+            }
+            out.push(&text[start..end]);
+            (done, search) = (end, end);
+        }
+        if done < text.len() {
+            out.push(&text[done..]);
+        }
+        Ok(())
+    }
+
+    fn without_last_space(&self, text: &str, start: usize, end: usize) -> usize {
+        let run = &text[start..end];
+        let Some(last) = run.chars().next_back() else { return end };
+        let ends_line = self.lines_apart && matches!(last, '\r' | '\n');
+        if run.len() == last.len_utf8() || ends_line || !run.chars().all(char::is_whitespace) {
+            return end;
+        }
+        end - last.len_utf8()
+    }
+}
+
+/// All that happens to text before a model sees it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TextRules {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) splits: Vec<Split>,
+}
+
+impl TextRules {
+    /// `at_start`: the text stands at the start of the input, not behind a special token.
+    pub(crate) fn normalise<'t>(&self, text: &'t str, at_start: bool) -> Result<Cow<'t, str>> {
+        self.steps.iter().try_fold(Cow::Borrowed(text), |text, step| step.apply(text, at_start))
+    }
+
+    /// The words of normalised text, in order; together they are the text.
+    pub(crate) fn words<'t>(&self, text: &'t str) -> Result<Vec<&'t str>> {
+        let mut words = if text.is_empty() { vec![] } else { vec![text] };
+        for split in &self.splits {
+            let mut cut = Vec::with_capacity(words.len());
+            for word in words {
+                split.cut(word, &mut cut)?;
+            }
+            words = cut;
+        }
+        Ok(words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn split_plainly(source: &str, text: &str) -> Vec<String> {
+        let pattern =
+            Pattern { regex: Regex::new(source).unwrap(), give_back: false, lines_apart: false };
+        let mut out = vec![];
+        pattern.cut(text, &mut out).unwrap();
+        out.into_iter().map(str::to_string).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn rewritten_patterns_split_as_the_originals(
+            text in "([a-zA-Z'’0-9 \\t\\r\\n!?é漢\u{a0}\u{85}\u{2003}]|'s|'LL|  | \\n){0,40}"
+        ) {
+            for source in [GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN] {
+                let pattern = Pattern::new(source).unwrap();
+                assert!(pattern.give_back);
+                let mut got = vec![];
+                pattern.cut(&text, &mut got).unwrap();
+                prop_assert_eq!(got, split_plainly(source, &text));
+            }
+        }
+
+        #[test]
+        fn no_split_loses_text(text in ".{0,40}") {
+            for split in [
+                Split::Pattern(Pattern::new(r"\d*").unwrap()),
+                Split::Before('▁'),
+                Split::BeforeRun(' '),
+                Split::Digits { individual: true },
+                Split::Digits { individual: false },
+            ] {
+                let rules = TextRules { steps: vec![], splits: vec![split] };
+                prop_assert_eq!(rules.words(&text).unwrap().concat(), text.as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn gpt2_words() {
+        assert_eq!(
+            split_plainly(GPT2_PATTERN, "I'm  42 years,\n\nold "),
+            ["I", "'m", " ", " 42", " years", ",", "\n", "\n", "old", " "]
+        );
+    }
+
+    #[test]
+    fn steps() {
+        let check = |step: Step, text: &str, want: &str| {
+            assert_eq!(step.apply(Cow::Borrowed(text), true).unwrap(), want);
+        };
+        check(Step::Prepend("▁".into()), "a", "▁a");
+        check(Step::Prepend("▁".into()), "", "");
+        check(Step::PrependUnless { prefix: ' ', first: false }, " a", " a");
+        check(Step::CollapseSpaces { mark: '▁' }, "  a ▁  b\n ▁ ", "a ▁ b\n");
+        check(
+            Step::ReplacePattern(Box::new(Regex::new(" {2,}").unwrap()), "$0".into()),
+            "a  b",
+            "a$0b",
+        );
+        check(Step::Nfc, "e\u{301}", "é");
+        check(Step::Strip { left: true, right: false }, " a ", "a ");
+    }
+}
