@@ -1,1 +1,8 @@
 //! Training data: token files, resumable loader, synthetic stories, download.
+mod error;
+mod map;
+mod mix;
+pub mod synth;
+pub mod tokens;
+
+pub use error::{Error, Result};

@@ -1,0 +1,205 @@
+//! Everything that can go wrong with data: what, where, and how to fix it.
+
+use std::path::{Path, PathBuf};
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused something.
+    #[error("{path}: cannot {action}: {source}", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The verb: "read", "write", …
+        action: &'static str,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// No space left where a file was to be written.
+    #[error(
+        "{path}: the disk is full after {written} bytes; free some space and run the command \
+         again{}", if *resumable { " (it continues where it stopped)" } else { "" },
+        path = path.display()
+    )]
+    DiskFull {
+        /// The file being written.
+        path: PathBuf,
+        /// Bytes that were written before.
+        written: u64,
+        /// Whether the partial file is kept and continued.
+        resumable: bool,
+    },
+    /// A token file that is not what its name or header says.
+    #[error("{path}: {problem}", path = path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and how to fix it.
+        problem: String,
+    },
+    /// A token id outside the vocabulary.
+    #[error(
+        "{place}: token {position} is {id}, but the vocabulary has only {vocab_size} tokens; use \
+         the tokenizer that made these tokens"
+    )]
+    TokenId {
+        /// The file, or "memory".
+        place: String,
+        /// Index of the first bad token, from 0.
+        position: u64,
+        /// Its id.
+        id: u32,
+        /// Number of ids that are allowed.
+        vocab_size: u32,
+    },
+    /// Not enough tokens to train or to validate.
+    #[error(
+        "{place}: {tokens} tokens are too few for sequences of {seq} (at least {needed} are \
+         needed, for training and validation); use more text or a shorter --seq"
+    )]
+    TooShort {
+        /// The file, or "memory".
+        place: String,
+        /// Tokens that there are.
+        tokens: u64,
+        /// Sequence length asked for.
+        seq: usize,
+        /// Fewest tokens that would do.
+        needed: u64,
+    },
+    /// A setting outside its range.
+    #[error("{name} is {value}, but must be {expected}")]
+    Setting {
+        /// Name of the setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A cursor that belongs to other data.
+    #[error(
+        "cannot resume: the data has changed since the checkpoint ({what} was {expected}, is \
+         {got}); give the same --data and tokenizer, or start a new run"
+    )]
+    Cursor {
+        /// What differs.
+        what: &'static str,
+        /// As recorded.
+        expected: String,
+        /// As found.
+        got: String,
+    },
+    /// Text that is not UTF-8.
+    #[error(
+        "{path}: byte {offset} is not valid UTF-8; convert the file first, for example with \
+         iconv -f latin1 -t utf-8", path = path.display()
+    )]
+    Utf8 {
+        /// The file.
+        path: PathBuf,
+        /// Offset of the first bad byte, from 0.
+        offset: u64,
+    },
+    /// A line of a `.jsonl` file without a text.
+    #[error("{path}:{line}: {problem}", path = path.display())]
+    Jsonl {
+        /// The file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No text where some was expected.
+    #[error("{path}: {problem}", path = path.display())]
+    NoText {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was looked for.
+        problem: &'static str,
+    },
+    /// The tokenizer refused a document.
+    #[error("cannot tokenize the document that ends at byte {byte} of the input: {message}")]
+    Tokenize {
+        /// Bytes of input up to the end of the document.
+        byte: u64,
+        /// What the tokenizer said.
+        message: String,
+    },
+    /// The `curl` program is not installed.
+    #[error(
+        "cannot run `{program}`, which does the transfer; install curl, or download {url} by other \
+         means and give its path to --data"
+    )]
+    CurlMissing {
+        /// The program looked for.
+        program: String,
+        /// What was to be fetched.
+        url: String,
+    },
+    /// A transfer that failed for good.
+    #[error("cannot download {url}: {problem}; {advice}")]
+    Transfer {
+        /// What was to be fetched.
+        url: String,
+        /// What happened.
+        problem: String,
+        /// What to do.
+        advice: String,
+    },
+    /// Downloaded bytes that are not the published ones.
+    #[error(
+        "{path}: the sha256 is {got}, but {expected} was expected; {advice}", path = path.display()
+    )]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+        /// Sum expected, in hexadecimal.
+        expected: String,
+        /// Sum found.
+        got: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// Another process is writing the same file.
+    #[error("{path}: another process is downloading this file; wait for it to end", path = path.display())]
+    Busy {
+        /// The partial file.
+        path: PathBuf,
+    },
+    /// An archive that cannot be unpacked, or that must not.
+    #[error("{path}: {problem}", path = path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// Adapter for `map_err`: an I/O error at `path` while doing `action`.
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        move |source| Error::Io { path: path.to_owned(), action, source }
+    }
+
+    /// A failed write, telling a full disk from other causes.
+    pub(crate) fn write(
+        path: &Path,
+        written: u64,
+        resumable: bool,
+        source: std::io::Error,
+    ) -> Error {
+        match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Error::DiskFull { path: path.to_owned(), written, resumable }
+            }
+            _ => Error::Io { path: path.to_owned(), action: "write", source },
+        }
+    }
+}

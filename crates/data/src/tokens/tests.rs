@@ -1,0 +1,143 @@
+use super::*;
+use proptest::prelude::*;
+
+fn write(dir: &Path, format: Format, ids: &[u32]) -> PathBuf {
+    let path = dir.join("t.bin");
+    let mut writer = TokenWriter::create(&path, format).unwrap();
+    for part in ids.chunks(7) {
+        writer.push(part).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap(), ids.len() as u64);
+    path
+}
+
+fn read_all(file: &TokenFile) -> Vec<u32> {
+    let mut ids = vec![0; file.len()];
+    file.read(0, &mut ids);
+    ids
+}
+
+fn message(bytes: &[u8]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.bin");
+    std::fs::write(&path, bytes).unwrap();
+    let text = TokenFile::open(&path).unwrap_err().to_string();
+    assert!(text.contains("x.bin"), "{text}");
+    text
+}
+
+#[test]
+fn flat_file_is_the_bare_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(dir.path(), Format::FlatU16, &[1, 2, 0x1234]);
+    assert_eq!(std::fs::read(path).unwrap(), [1, 0, 2, 0, 0x34, 0x12]);
+}
+
+#[test]
+fn shard_header_is_as_documented() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(dir.path(), Format::shard_for(100_000), &[99_999]);
+    let bytes = std::fs::read(path).unwrap();
+    assert_eq!(bytes[..8], *b"anetok\r\n");
+    assert_eq!(
+        bytes[8..32],
+        [1, 0, 0, 0, 4, 0, 0, 0, 0xa0, 0x86, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
+    );
+    assert_eq!(hex(&bytes[32..64]), sha256_hex(&bytes[64..]));
+    assert_eq!(bytes[64..], 99_999u32.to_le_bytes());
+}
+
+#[test]
+fn bad_files_are_explained() {
+    assert!(message(b"").contains("empty"));
+    assert!(message(b"abc").contains("3 bytes"));
+    assert!(message(&MAGIC).contains("cut short"));
+    let dir = tempfile::tempdir().unwrap();
+    let good = std::fs::read(write(dir.path(), Format::shard_for(10), &[1, 2, 3])).unwrap();
+    assert!(message(&good[..good.len() - 1]).contains("states 3 ids"));
+    let mut huge = good.clone();
+    huge[24..32].fill(0xff);
+    assert!(message(&huge).contains("18446744073709551615 ids"));
+    let mut version = good.clone();
+    version[8] = 9;
+    assert!(message(&version).contains("version 9"));
+    let mut width = good;
+    width[12] = 3;
+    assert!(message(&width).contains("3 bytes per id"));
+    assert!(matches!(TokenFile::open(dir.path()), Err(Error::TokenFile { .. } | Error::Io { .. })));
+    assert!(TokenFile::open(dir.path().join("none")).unwrap_err().to_string().contains("none"));
+}
+
+#[test]
+fn bad_ids_are_found_by_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ids = vec![7; 10_000];
+    ids[9_001] = 512;
+    let file = TokenFile::open(write(dir.path(), Format::FlatU16, &ids)).unwrap();
+    file.check_ids(513).unwrap();
+    match file.check_ids(512) {
+        Err(Error::TokenId { position: 9_001, id: 512, vocab_size: 512, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn damage_is_found_by_the_checksum() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(dir.path(), Format::shard_for(100), &[1, 2, 3]);
+    TokenFile::open(&path).unwrap().check_sum().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[66] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = TokenFile::open(&path).unwrap().check_sum().unwrap_err();
+    assert!(error.to_string().contains("damaged"), "{error}");
+}
+
+#[test]
+fn writer_refuses_ids_it_cannot_hold_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.bin");
+    std::fs::write(&path, [1, 0]).unwrap();
+    for (format, id) in [(Format::FlatU16, 65_536), (Format::shard_for(10), 10)] {
+        let mut writer = TokenWriter::create(&path, format).unwrap();
+        writer.push(&[1]).unwrap();
+        assert!(matches!(writer.push(&[2, id]), Err(Error::TokenId { position: 2, .. })));
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), [1, 0], "the earlier file is untouched");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary is left");
+    let missing = TokenWriter::create(dir.path().join("no/such/t.bin"), Format::FlatU16);
+    assert!(missing.unwrap_err().to_string().contains("cannot create"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    #[test]
+    fn round_trip(ids in prop::collection::vec(0u32..70_000, 0..200), wide: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let ids: Vec<u32> = ids.into_iter().map(|id| if wide { id } else { id % 65_536 }).collect();
+        let format = Format::shard_for(if wide { 70_000 } else { 65_536 });
+        let file = TokenFile::open(write(dir.path(), format, &ids)).unwrap();
+        prop_assert_eq!(file.format(), format);
+        prop_assert_eq!(read_all(&file), ids);
+        file.check_sum().unwrap();
+    }
+
+    #[test]
+    fn random_and_cut_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), magic: bool, plausible: bool) {
+        if magic {
+            let n = bytes.len().min(8);
+            bytes[..n].copy_from_slice(&MAGIC[..n]);
+        }
+        if plausible && bytes.len() >= 20 {
+            bytes[8..16].copy_from_slice(&[1, 0, 0, 0, 2, 0, 0, 0]);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.bin");
+        std::fs::write(&path, &bytes).unwrap();
+        if let Ok(file) = TokenFile::open(&path) {
+            prop_assert!(read_all(&file).len() * 2 <= bytes.len());
+            let _ = (file.check_ids(100), file.check_sum());
+        }
+    }
+}
