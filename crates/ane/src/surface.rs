@@ -109,7 +109,13 @@ impl Surface {
     ///
     /// # Errors
     /// When a row of the block lies outside the tensor.
-    pub fn write_block(&self, start: usize, stride: usize, run: usize, from: &[f32]) -> Result<(), AneError> {
+    pub fn write_block(
+        &self,
+        start: usize,
+        stride: usize,
+        run: usize,
+        from: &[f32],
+    ) -> Result<(), AneError> {
         let count = self.ty.count();
         let rows = from.len() / run.max(1);
         let end = start + rows.saturating_sub(1) * stride + run;

@@ -69,14 +69,16 @@ impl Sampler {
             return most_likely(logits);
         }
         let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        let by_logit = |a: &u32, b: &u32| descending(logits[*a as usize], logits[*b as usize]).then(a.cmp(b));
+        let by_logit =
+            |a: &u32, b: &u32| descending(logits[*a as usize], logits[*b as usize]).then(a.cmp(b));
         if self.sampling.top_k > 0 && self.sampling.top_k < order.len() {
             order.select_nth_unstable_by(self.sampling.top_k - 1, by_logit);
             order.truncate(self.sampling.top_k);
         }
         order.sort_unstable_by(by_logit);
         let max = logits[order[0] as usize];
-        let weight = |&id: &u32| f64::from((logits[id as usize] - max) / self.sampling.temperature).exp();
+        let weight =
+            |&id: &u32| f64::from((logits[id as usize] - max) / self.sampling.temperature).exp();
         let mut weights: Vec<f64> = order.iter().map(weight).collect();
         let total: f64 = weights.iter().sum();
         let mut kept = 0.0;
