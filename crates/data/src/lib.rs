@@ -1,5 +1,6 @@
 //! Training data: token files, resumable loader, synthetic stories, download.
 mod error;
+pub mod loader;
 mod map;
 mod mix;
 pub mod synth;

@@ -17,7 +17,15 @@
 //!
 //! An example (story 3 of seed 0):
 //!
-//! > EXAMPLE
+//! > Once upon a time, there was a tiny bear named Bella. She was very proud. She loved to
+//! > paint bright pictures. One rainy afternoon, Bella had a plan. "I will build the best hen
+//! > house ever!" she said. "Two can build better than one," said Sunny the mouse. But Bella
+//! > did not listen. She worked very fast and used only old boxes. At first it looked good. But
+//! > then the rain made the boxes soft, and the hens got wet. Bella kicked the ground. She was
+//! > angry and sad. Sunny came over and sat next to her. "We can try again," he said. This time
+//! > they took good wood and a roof of straw. Sunny held, and Bella tied. In the evening it was
+//! > ready. The rain came again, but the hens stayed warm and dry. "We did it!" they shouted.
+//! > Bella had learned something: when you fall down, look why, and then try again.
 //!
 //! Stories have 80 to 200 words; the vocabulary has about a thousand distinct words.
 

@@ -1,0 +1,398 @@
+//! Batches of training windows in a random order that can be resumed anywhere.
+//!
+//! The stream of tokens is cut once, into a front part for training and a back part for
+//! validation, where possible at the start of a document; the parts never overlap. An epoch goes
+//! through the training part in windows of `seq + 1` tokens (inputs and, one further, targets)
+//! that start `seq` apart, so each token is a target at most once per epoch. The grid of windows
+//! begins at a random phase in `0..seq`, drawn anew for each epoch, so that the cuts between
+//! windows move; what lies before the phase and after the last whole window (fewer than `2 seq`
+//! tokens) is left out of that epoch. The order of the windows is a pseudo-random bijection of
+//! `0..windows` computed on the fly ([`order`]), so that no list of windows is kept.
+//!
+//! Everything follows from [`Cursor`], which a checkpoint stores: a loader resumed from it
+//! continues with exactly the windows that would have come.
+
+mod order;
+mod source;
+
+use crate::error::{Error, Result};
+use order::Permutation;
+use serde::{Deserialize, Serialize};
+pub use source::TokenSource;
+use std::ops::Range;
+
+/// The two parts of a token stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// What the model learns from.
+    Train,
+    /// What it is judged by.
+    Validation,
+}
+
+/// How to cut and read a stream of tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoaderConfig {
+    /// Sequence length `S`: tokens per row of a batch.
+    pub seq: usize,
+    /// Seed of the order.
+    pub seed: u64,
+    /// Part of the tokens kept for validation, above 0 and at most 0.5. At least four sequences
+    /// are kept, as long as that is not more than half of the tokens.
+    pub validation_fraction: f64,
+    /// The token that begins each document (BOS), if there is one. The cut is moved back to the
+    /// document that it falls into, if that begins in the last tenth of the training part.
+    pub document_start: Option<u32>,
+}
+
+impl LoaderConfig {
+    /// 10 % validation and no document marks.
+    pub fn new(seq: usize, seed: u64) -> LoaderConfig {
+        LoaderConfig { seq, seed, validation_fraction: 0.1, document_start: None }
+    }
+}
+
+/// Where a loader stands: all that is needed, with the data, to continue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Seed of the order.
+    pub seed: u64,
+    /// Sequence length.
+    pub seq: usize,
+    /// Passes over the training part that are complete.
+    pub epoch: u64,
+    /// Windows of this epoch that have been given out.
+    pub index: u64,
+    /// Tokens in the training part.
+    pub train_tokens: u64,
+    /// [`Loader`]'s checksum of the training part, to notice other data.
+    pub fingerprint: u64,
+}
+
+/// One batch, row-major `[batch, seq]`. `targets[b, s]` is the token that follows `inputs[b, s]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids that the model reads.
+    pub inputs: Vec<u32>,
+    /// Token ids that it should predict.
+    pub targets: Vec<u32>,
+    /// Rows.
+    pub batch: usize,
+    /// Tokens per row.
+    pub seq: usize,
+}
+
+/// A range of a source.
+#[derive(Debug, Clone)]
+struct Region {
+    source: TokenSource,
+    range: Range<usize>,
+}
+
+impl Region {
+    fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Appends the window that starts at `offset`: `seq` inputs and `seq` targets.
+    fn push_window(&self, offset: usize, window: &mut [u32], batch: &mut Batch) {
+        self.source.read(self.range.start + offset, window);
+        batch.inputs.extend_from_slice(&window[..window.len() - 1]);
+        batch.targets.extend_from_slice(&window[1..]);
+    }
+
+    /// FNV-1a over the length and up to 4096 evenly spaced tokens: cheap on files of any size,
+    /// and certain to change when the text or the tokenizer does.
+    fn fingerprint(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        let mut add = |value: u64| {
+            for byte in value.to_le_bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        add(self.len() as u64);
+        let samples = self.len().min(4096);
+        let mut token = [0];
+        for i in 0..samples {
+            let at = (i as u128 * self.len() as u128 / samples as u128) as usize;
+            self.source.read(self.range.start + at, &mut token);
+            add(u64::from(token[0]));
+        }
+        hash
+    }
+}
+
+/// Gives out batches of the training part, and a fixed set of the validation part.
+#[derive(Debug, Clone)]
+pub struct Loader {
+    train: Region,
+    validation: Region,
+    cursor: Cursor,
+    epoch: Epoch,
+}
+
+/// The windows of one epoch.
+#[derive(Debug, Clone)]
+struct Epoch {
+    phase: usize,
+    order: Permutation,
+}
+
+impl Epoch {
+    fn new(cursor: &Cursor) -> Epoch {
+        let key = crate::mix::mix(cursor.seed ^ crate::mix::mix(cursor.epoch));
+        // At least one window fits whatever the phase.
+        let tokens = cursor.train_tokens as usize;
+        let phases = cursor.seq.min(tokens - cursor.seq) as u128;
+        let phase = ((u128::from(crate::mix::mix(key)) * phases) >> 64) as usize;
+        let windows = (tokens - 1 - phase) / cursor.seq;
+        Epoch { phase, order: Permutation::new(windows as u64, key) }
+    }
+}
+
+impl Loader {
+    /// Cuts `source` into training and validation parts and stands at the beginning.
+    ///
+    /// # Errors
+    /// [`Error::TooShort`] when not even one sequence fits into each part, [`Error::Setting`] for
+    /// a setting out of range.
+    pub fn new(source: TokenSource, config: LoaderConfig) -> Result<Loader> {
+        let train = cut(&source, &config)?;
+        let all = source.len();
+        let validation = Region { source: source.clone(), range: train.end..all };
+        Loader::start(Region { source, range: train }, validation, &config)
+    }
+
+    /// Takes the parts from two sources, such as the training and validation files of TinyStories.
+    /// `validation_fraction` and `document_start` are not used.
+    pub fn with_validation(
+        train: TokenSource,
+        validation: TokenSource,
+        config: LoaderConfig,
+    ) -> Result<Loader> {
+        check_seq(&config)?;
+        for source in [&train, &validation] {
+            if source.len() <= config.seq {
+                return Err(too_short(source, config.seq, config.seq as u64 + 1));
+            }
+        }
+        let train = Region { range: 0..train.len(), source: train };
+        let validation = Region { range: 0..validation.len(), source: validation };
+        Loader::start(train, validation, &config)
+    }
+
+    fn start(train: Region, validation: Region, config: &LoaderConfig) -> Result<Loader> {
+        let cursor = Cursor {
+            seed: config.seed,
+            seq: config.seq,
+            epoch: 0,
+            index: 0,
+            train_tokens: train.len() as u64,
+            fingerprint: train.fingerprint(),
+        };
+        let epoch = Epoch::new(&cursor);
+        Ok(Loader { train, validation, cursor, epoch })
+    }
+
+    /// Where the loader stands; store it with the checkpoint.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// Moves to a stored cursor: the next batches are those that would have followed.
+    ///
+    /// # Errors
+    /// [`Error::Cursor`] when the data or the sequence length are not those of the cursor. The
+    /// seed is taken from the cursor.
+    pub fn resume(&mut self, cursor: &Cursor) -> Result<()> {
+        let differs = |what, expected: String, got: String| {
+            if expected == got { Ok(()) } else { Err(Error::Cursor { what, expected, got }) }
+        };
+        let here = &self.cursor;
+        differs("the sequence length", cursor.seq.to_string(), here.seq.to_string())?;
+        let tokens = (cursor.train_tokens.to_string(), here.train_tokens.to_string());
+        differs("the number of training tokens", tokens.0, tokens.1)?;
+        let prints = (cursor.fingerprint, here.fingerprint);
+        differs("the checksum", format!("{:016x}", prints.0), format!("{:016x}", prints.1))?;
+        let epoch = Epoch::new(cursor);
+        if cursor.index > epoch.order.len() {
+            let expected = "at most ".to_owned() + &epoch.order.len().to_string();
+            let got = cursor.index.to_string();
+            return Err(Error::Cursor { what: "the window of the epoch", expected, got });
+        }
+        self.cursor = cursor.clone();
+        self.epoch = epoch;
+        Ok(())
+    }
+
+    /// Tokens of a part.
+    pub fn tokens(&self, split: Split) -> u64 {
+        self.region(split).len() as u64
+    }
+
+    /// Where a part lies in its source, in tokens.
+    pub fn range(&self, split: Split) -> Range<usize> {
+        self.region(split).range.clone()
+    }
+
+    /// Windows, and so rows of batches, in the present epoch.
+    pub fn windows_per_epoch(&self) -> u64 {
+        self.epoch.order.len()
+    }
+
+    fn region(&self, split: Split) -> &Region {
+        match split {
+            Split::Train => &self.train,
+            Split::Validation => &self.validation,
+        }
+    }
+
+    /// The next `batch` windows of the training part; goes on into the next epoch without end.
+    pub fn next_batch(&mut self, batch: usize) -> Batch {
+        let seq = self.cursor.seq;
+        let mut out = Batch::with_capacity(batch, seq);
+        let mut window = vec![0; seq + 1];
+        for _ in 0..batch {
+            let offset = self.next_window();
+            self.train.push_window(offset, &mut window, &mut out);
+        }
+        out
+    }
+
+    /// Offset of the next training window from the start of the training part.
+    fn next_window(&mut self) -> usize {
+        if self.cursor.index >= self.epoch.order.len() {
+            self.cursor.epoch += 1;
+            self.cursor.index = 0;
+            self.epoch = Epoch::new(&self.cursor);
+        }
+        let window = self.epoch.order.at(self.cursor.index) as usize;
+        self.cursor.index += 1;
+        self.epoch.phase + window * self.cursor.seq
+    }
+
+    /// At most `count` full batches of the validation part: always the same windows, evenly
+    /// spread, none twice. Fewer when the part is short; when it has not even `batch` windows,
+    /// one batch in which they repeat.
+    pub fn validation_batches(&self, batch: usize, count: usize) -> Vec<Batch> {
+        let seq = self.cursor.seq;
+        let windows = (self.validation.len() - 1) / seq;
+        if batch == 0 || count == 0 {
+            return Vec::new();
+        }
+        let count = count.min((windows / batch).max(1));
+        let rows = batch * count;
+        let mut window = vec![0; seq + 1];
+        let mut row = 0;
+        let mut out = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut one = Batch::with_capacity(batch, seq);
+            for _ in 0..batch {
+                let place = if rows <= windows {
+                    (row as u128 * windows as u128 / rows as u128) as usize
+                } else {
+                    row % windows
+                };
+                self.validation.push_window(place * seq, &mut window, &mut one);
+                row += 1;
+            }
+            out.push(one);
+        }
+        out
+    }
+
+    /// Cross entropy, in nats per token, of the validation part under the token frequencies of
+    /// the training part: what a model reaches that knows how often each token is used and
+    /// nothing else. With add-one smoothing, for counts `c` of `N` training tokens and a
+    /// vocabulary of `V`: `H = -1/|val| · Σ_{t in val} ln((c(t) + 1) / (N + V))`.
+    ///
+    /// # Errors
+    /// [`Error::TokenId`] for an id that is not below `vocab_size`.
+    pub fn unigram_entropy(&self, vocab_size: u32) -> Result<f64> {
+        let train = self.counts(Split::Train, vocab_size)?;
+        let validation = self.counts(Split::Validation, vocab_size)?;
+        let denominator = (self.train.len() as f64 + f64::from(vocab_size)).ln();
+        let sum: f64 = train
+            .iter()
+            .zip(&validation)
+            .filter(|&(_, &n)| n > 0)
+            .map(|(&c, &n)| n as f64 * (denominator - (c as f64 + 1.0).ln()))
+            .sum();
+        Ok(sum / self.validation.len() as f64)
+    }
+
+    /// How often each id occurs in a part; `counts[id]`, `vocab_size` entries.
+    pub fn counts(&self, split: Split, vocab_size: u32) -> Result<Vec<u64>> {
+        let region = self.region(split);
+        let mut counts = vec![0u64; vocab_size as usize];
+        let mut chunk = vec![0u32; region.len().min(1 << 14)];
+        let mut at = region.range.start;
+        while at < region.range.end {
+            let n = chunk.len().min(region.range.end - at);
+            region.source.read(at, &mut chunk[..n]);
+            for (i, &id) in chunk[..n].iter().enumerate() {
+                match counts.get_mut(id as usize) {
+                    Some(count) => *count += 1,
+                    None => return Err(region.source.bad_id(at + i, id, vocab_size)),
+                }
+            }
+            at += n;
+        }
+        Ok(counts)
+    }
+}
+
+impl Batch {
+    fn with_capacity(batch: usize, seq: usize) -> Batch {
+        let size = batch * seq;
+        Batch { inputs: Vec::with_capacity(size), targets: Vec::with_capacity(size), batch, seq }
+    }
+}
+
+fn check_seq(config: &LoaderConfig) -> Result<()> {
+    if config.seq == 0 || config.seq > 1 << 24 {
+        let value = config.seq.to_string();
+        return Err(Error::Setting { name: "seq", value, expected: "between 1 and 16777216" });
+    }
+    Ok(())
+}
+
+fn too_short(source: &TokenSource, seq: usize, needed: u64) -> Error {
+    Error::TooShort { place: source.place(0), tokens: source.len() as u64, seq, needed }
+}
+
+/// The training range of `source`; validation is the rest.
+fn cut(source: &TokenSource, config: &LoaderConfig) -> Result<Range<usize>> {
+    check_seq(config)?;
+    let fraction = config.validation_fraction;
+    if !(fraction > 0.0 && fraction <= 0.5) {
+        return Err(Error::Setting {
+            name: "validation_fraction",
+            value: fraction.to_string(),
+            expected: "above 0 and at most 0.5",
+        });
+    }
+    let (all, window) = (source.len(), config.seq + 1);
+    if all < 2 * window {
+        return Err(too_short(source, config.seq, 2 * window as u64));
+    }
+    let few = (4 * config.seq + 1).min(all / 2).max(window);
+    let validation = ((all as f64 * fraction) as usize).max(few);
+    let at = all - validation;
+    Ok(0..document_before(source, at, config).unwrap_or(at))
+}
+
+/// The start of the document that `at` falls into, unless the cut would move by more than a tenth
+/// of the training part or leave it without a window.
+fn document_before(source: &TokenSource, at: usize, config: &LoaderConfig) -> Option<usize> {
+    let mark = config.document_start?;
+    let floor = (at - at / 10).max(config.seq + 1);
+    let mut token = [0];
+    (floor..=at).rev().find(|&i| {
+        source.read(i, &mut token);
+        token[0] == mark
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+use super::*;
+use crate::tokens::{Format, TokenFile, TokenWriter};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// Tokens that are their own position, so that a window shows where it came from.
+fn positions(n: u32) -> TokenSource {
+    TokenSource::from((0..n).collect::<Vec<u32>>())
+}
+
+fn loader(n: u32, seq: usize, seed: u64) -> Loader {
+    Loader::new(positions(n), LoaderConfig::new(seq, seed)).unwrap()
+}
+
+/// First positions of the windows of one whole epoch.
+fn epoch_starts(loader: &mut Loader) -> Vec<u32> {
+    let epoch = loader.cursor().epoch;
+    let mut starts = Vec::new();
+    while loader.cursor().epoch == epoch && loader.cursor().index < loader.windows_per_epoch() {
+        starts.push(loader.next_batch(1).inputs[0]);
+    }
+    starts
+}
+
+#[test]
+fn batches_are_row_major_and_targets_are_shifted_by_one() {
+    let batch = loader(1000, 10, 1).next_batch(3);
+    assert_eq!((batch.batch, batch.seq, batch.inputs.len(), batch.targets.len()), (3, 10, 30, 30));
+    for row in 0..3 {
+        let first = batch.inputs[row * 10];
+        for s in 0..10 {
+            assert_eq!(batch.inputs[row * 10 + s], first + s as u32);
+            assert_eq!(batch.targets[row * 10 + s], first + s as u32 + 1);
+        }
+    }
+}
+
+#[test]
+fn an_epoch_sees_every_token_once_and_leaves_fewer_than_two_windows_out() {
+    let mut loader = loader(10_007, 16, 3);
+    let train = loader.tokens(Split::Train) as u32;
+    let mut phases = BTreeSet::new();
+    for _ in 0..20 {
+        let starts = epoch_starts(&mut loader);
+        let mut sorted = starts.clone();
+        sorted.sort_unstable();
+        assert!(sorted.windows(2).all(|w| w[1] - w[0] == 16), "each token is a target once");
+        assert!(starts.len() as u32 * 16 + 32 > train);
+        assert!(sorted.last().unwrap() + 17 <= train, "inside the training part");
+        assert_ne!(starts, sorted, "in random order");
+        phases.insert(sorted[0]);
+        loader.next_batch(1); // enters the next epoch
+        let cursor = Cursor { index: 0, ..loader.cursor().clone() };
+        loader.resume(&cursor).unwrap();
+    }
+    assert!(phases.len() > 8, "the phase changes between epochs: {phases:?}");
+}
+
+/// An earlier trainer drew windows from `42 + step` after every restart, which repeated
+/// samples. Here a run of many restarts gives the windows of a straight run, none twice.
+#[test]
+fn restarts_continue_exactly_and_repeat_nothing() {
+    let mut straight = loader(50_000, 32, 42);
+    let mut cursor = straight.cursor().clone();
+    let mut seen = BTreeSet::new();
+    for restart in 0..1000 {
+        let mut resumed = loader(50_000, 32, 42);
+        let json = serde_json::to_string(&cursor).unwrap();
+        resumed.resume(&serde_json::from_str(&json).unwrap()).unwrap();
+        for _ in 0..1 + restart % 5 {
+            let (a, b) = (resumed.next_batch(1), straight.next_batch(1));
+            assert_eq!(a, b, "restart {restart}");
+            assert!(seen.insert((resumed.cursor().epoch, a.inputs[0])), "a sample came twice");
+        }
+        cursor = resumed.cursor().clone();
+    }
+    assert!(cursor.epoch >= 1, "the test crosses an epoch");
+}
+
+/// Starts of consecutive samples are uncorrelated: within five standard deviations of zero.
+#[test]
+fn consecutive_samples_are_uncorrelated() {
+    let mut loader = loader(400_000, 16, 42);
+    let starts = epoch_starts(&mut loader);
+    let n = starts.len() as f64;
+    let train = loader.tokens(Split::Train) as f64;
+    let x: Vec<f64> = starts.iter().map(|&s| f64::from(s) / train - 0.5).collect();
+    let serial = x.windows(2).map(|w| w[0] * w[1]).sum::<f64>() * 12.0 / n;
+    assert!(serial.abs() < 5.0 / n.sqrt(), "{serial}");
+}
+
+#[test]
+fn seeds_and_epochs_have_orders_of_their_own() {
+    let first = |seed| epoch_starts(&mut loader(20_000, 16, seed));
+    assert_eq!(first(1), first(1));
+    assert_ne!(first(1), first(2));
+    let mut one = loader(20_000, 16, 1);
+    let a = epoch_starts(&mut one);
+    let b: Vec<u32> = (0..a.len()).map(|_| one.next_batch(1).inputs[0]).collect();
+    let agree = a.iter().zip(&b).filter(|(x, y)| x.abs_diff(**y) < 16).count();
+    assert!(agree < 12, "{agree} of {} windows at the same place", a.len());
+}
+
+#[test]
+fn validation_is_fixed_spread_and_apart_from_training() {
+    let mut loader = loader(10_000, 16, 5);
+    let validation = loader.range(Split::Validation);
+    assert_eq!(validation, 9_000..10_000);
+    let batches = loader.validation_batches(4, 5);
+    assert_eq!(batches.len(), 5);
+    let starts: BTreeSet<u32> =
+        batches.iter().flat_map(|b| b.inputs.chunks(16).map(|r| r[0])).collect();
+    assert_eq!(starts.len(), 20, "no window twice");
+    assert!(*starts.first().unwrap() >= 9_000 && *starts.last().unwrap() > 9_900);
+    loader.next_batch(7);
+    assert_eq!(loader.validation_batches(4, 5), batches);
+    assert_eq!(loader.validation_batches(4, 1000).len(), 62 / 4);
+    assert_eq!(loader.validation_batches(100, 3).len(), 1, "repeats rather than fail");
+    assert!(loader.validation_batches(0, 3).is_empty());
+}
+
+#[test]
+fn the_cut_falls_on_a_document() {
+    let mut tokens = vec![5; 10_000];
+    for i in (0..10_000).step_by(300) {
+        tokens[i] = 1;
+    }
+    let config = LoaderConfig { document_start: Some(1), ..LoaderConfig::new(16, 0) };
+    let loader = Loader::new(TokenSource::from(tokens), config).unwrap();
+    assert_eq!(loader.range(Split::Validation), 9_000..10_000);
+    let config = LoaderConfig { validation_fraction: 0.2, ..config };
+    let mut tokens = vec![5; 10_000];
+    tokens[7_777] = 1;
+    let loader = Loader::new(TokenSource::from(tokens), config).unwrap();
+    assert_eq!(loader.range(Split::Train), 0..7_777);
+}
+
+#[test]
+fn short_data_and_bad_settings_are_explained() {
+    let error = |n, config| Loader::new(positions(n), config).unwrap_err().to_string();
+    assert!(error(33, LoaderConfig::new(16, 0)).contains("33 tokens are too few"));
+    assert!(error(0, LoaderConfig::new(1, 0)).contains("0 tokens"));
+    assert!(error(100, LoaderConfig::new(0, 0)).contains("seq is 0"));
+    assert!(error(100, LoaderConfig::new(usize::MAX, 0)).contains("seq is"));
+    for fraction in [0.0, -1.0, 0.6, f64::NAN, f64::INFINITY] {
+        let config = LoaderConfig { validation_fraction: fraction, ..LoaderConfig::new(8, 0) };
+        assert!(error(1000, config).contains("validation_fraction"));
+    }
+    let mut smallest = loader(34, 16, 0);
+    assert_eq!(smallest.next_batch(5).inputs.len(), 80);
+    assert_eq!(smallest.validation_batches(2, 2).len(), 1);
+    let two = Loader::with_validation(positions(100), positions(5), LoaderConfig::new(16, 0));
+    assert!(two.unwrap_err().to_string().contains("5 tokens"));
+}
+
+#[test]
+fn other_data_does_not_resume() {
+    let cursor = loader(10_000, 16, 1).cursor().clone();
+    let refuse = |mut loader: Loader, cursor: &Cursor, what: &str| {
+        let error = loader.resume(cursor).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    };
+    refuse(loader(10_001, 16, 1), &cursor, "number of training tokens");
+    refuse(loader(10_000, 32, 1), &cursor, "sequence length");
+    let other = TokenSource::from((0..10_000).rev().collect::<Vec<u32>>());
+    refuse(Loader::new(other, LoaderConfig::new(16, 1)).unwrap(), &cursor, "checksum");
+    let past = Cursor { index: 1 << 40, ..cursor };
+    refuse(loader(10_000, 16, 1), &past, "window of the epoch");
+}
+
+#[test]
+fn files_and_memory_are_the_same_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids: Vec<u32> = (0..5_000).map(|i| i * 7 % 4_001).collect();
+    for (i, (part, format)) in [
+        (0..1, Format::FlatU16),
+        (1..2_000, Format::Shard16 { vocab_size: 4_001 }),
+        (2_000..5_000, Format::Shard32 { vocab_size: 4_001 }),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut writer =
+            TokenWriter::create(dir.path().join(format!("data{i:02}.bin")), format).unwrap();
+        writer.push(&ids[part]).unwrap();
+        writer.finish().unwrap();
+    }
+    std::fs::write(dir.path().join("notes.txt"), "not tokens").unwrap();
+    let files = TokenSource::open(dir.path()).unwrap();
+    assert_eq!((files.len(), files.vocab_size()), (5_000, Some(4_001)));
+    let config = LoaderConfig::new(64, 9);
+    let mut a = Loader::new(files.clone(), config).unwrap();
+    let mut b = Loader::new(TokenSource::from(ids), config).unwrap();
+    for _ in 0..100 {
+        assert_eq!(a.next_batch(4), b.next_batch(4));
+    }
+    files.check_ids(4_001).unwrap();
+    match a.counts(Split::Train, 4_000) {
+        Err(Error::TokenId { place, id: 4_000, position, .. }) => {
+            assert!(place.ends_with("data01.bin") || place.ends_with("data02.bin"), "{place}");
+            let file = TokenFile::open(&place).unwrap();
+            let mut id = [0];
+            file.read(position as usize, &mut id);
+            assert_eq!(id, [4_000]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// By hand: training 0 0 0 1 (smoothed 4/6, 2/6), validation 0 1.
+#[test]
+fn unigram_entropy_is_the_formula() {
+    let config = LoaderConfig::new(1, 0);
+    let (train, validation) = (TokenSource::from(vec![0, 0, 0, 1]), TokenSource::from(vec![0, 1]));
+    let loader = Loader::with_validation(train, validation, config).unwrap();
+    let expected = -((4.0f64 / 6.0).ln() + (2.0f64 / 6.0).ln()) / 2.0;
+    assert!((loader.unigram_entropy(2).unwrap() - expected).abs() < 1e-12);
+    assert!(matches!(loader.unigram_entropy(1), Err(Error::TokenId { position: 3, id: 1, .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    /// Any size that is accepted works: windows stay inside their part, for several epochs.
+    #[test]
+    fn windows_stay_inside(n in 2u32..600, seq in 1usize..80, seed: u64, fraction in 0.01f64..0.5) {
+        let config = LoaderConfig { validation_fraction: fraction, ..LoaderConfig::new(seq, seed) };
+        let Ok(mut loader) = Loader::new(positions(n), config) else {
+            prop_assert!((n as usize) < 2 * (seq + 1));
+            return Ok(());
+        };
+        let (train, validation) = (loader.range(Split::Train), loader.range(Split::Validation));
+        prop_assert_eq!((train.start, train.end, validation.end), (0, validation.start, n as usize));
+        for _ in 0..40 {
+            let batch = loader.next_batch(2);
+            prop_assert!(batch.targets.iter().all(|&t| (t as usize) < train.end));
+        }
+        for batch in loader.validation_batches(3, 4) {
+            prop_assert_eq!(batch.inputs.len(), 3 * seq);
+            prop_assert!(batch.inputs.iter().all(|&t| validation.contains(&(t as usize))));
+        }
+    }
+}
