@@ -1,7 +1,21 @@
-//! Training: optimizer, schedule, step, checkpoint, events.
+//! Training: a [`Pretrain`] owns weights, gradients, moments and the place in the data; each step
+//! it asks a [`gpt::Model`] for the loss and gradients of a batch and updates the weights. What
+//! happens leaves as [`Event`]s; what must survive goes into a [`checkpoint`].
+//!
+//! Nothing here knows MIL, terminals or command lines. The clock fills timing fields only.
+
 #![warn(missing_docs)]
+
 pub mod checkpoint;
 pub mod event;
 pub mod optim;
+pub mod pretrain;
 pub mod scale;
 pub mod schedule;
+
+pub use checkpoint::{Checkpoint, CheckpointError, Lock};
+pub use event::Event;
+pub use optim::AdamW;
+pub use pretrain::{Intervals, Pretrain, RunConfig, RunOutput, StepReport, TrainError};
+pub use scale::LossScale;
+pub use schedule::Schedule;

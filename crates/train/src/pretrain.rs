@@ -1,0 +1,573 @@
+//! The training loop.
+
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Contents, Tensors};
+use crate::event::Event;
+use crate::optim::{AdamW, global_norm};
+use crate::scale::LossScale;
+use crate::schedule::Schedule;
+use ane::{Device, Numerics};
+use data::loader::{Batch, Cursor, Loader};
+use gpt::{Decoder, GptConfig, Layout, Model, ModelError};
+use infer::{Generator, InferError, Sampling};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokenizer::Tokenizer;
+
+/// Everything that decides what a run computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Shape of the model.
+    pub model: GptConfig,
+    /// The optimizer.
+    pub optimizer: AdamW,
+    /// Learning rate and number of steps.
+    pub schedule: Schedule,
+    /// Sequences of a micro-batch.
+    pub batch: usize,
+    /// Micro-batches of a step.
+    pub accum: usize,
+    /// Tokens of a sequence.
+    pub seq: usize,
+    /// Largest global norm of the gradients; larger ones are scaled down. 0 switches it off.
+    pub clip: f64,
+    /// Seed of the initial weights and of the order of the data.
+    pub seed: u64,
+}
+
+/// How often something happens; 0 never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intervals {
+    /// Steps between measurements of the validation loss.
+    pub eval: u64,
+    /// Batches of one measurement.
+    pub eval_batches: usize,
+    /// Steps between samples.
+    pub sample: u64,
+    /// Tokens of a sample.
+    pub sample_tokens: usize,
+    /// Steps between checkpoints (one is always written at the end).
+    pub checkpoint: u64,
+    /// Checkpoints kept.
+    pub keep: usize,
+}
+
+/// Where a run stands, besides weights and moments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Progress {
+    /// Steps done, left-out ones included.
+    step: u64,
+    /// Updates done: the optimizer's count.
+    updates: u64,
+    tokens: u64,
+    scale: LossScale,
+    loader: Cursor,
+    val_loss: Option<f64>,
+}
+
+/// What `state.json` holds for this module.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    run: RunConfig,
+    progress: Progress,
+    /// The caller's own notes, such as where the data came from.
+    extra: serde_json::Value,
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum TrainError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Device(#[from] ane::AneError),
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Sample(#[from] InferError),
+    #[error("{path}: the state is not one of a training run: {reason}")]
+    State { path: PathBuf, reason: String },
+    #[error(
+        "the gradients of {0} steps in a row were not finite: the run has diverged; resume from an \
+         earlier checkpoint with a lower --lr"
+    )]
+    Diverged(u32),
+    #[error("a sequence of {seq} tokens is longer than the model reads ({limit})")]
+    Sequence { seq: usize, limit: usize },
+}
+
+/// Steps in a row that may be left out before the run counts as diverged: enough for the loss
+/// scale to fall from its largest value to 1.
+const PATIENCE: u32 = 30;
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Mean loss in nats per token.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Global norm of the gradients before clipping.
+    pub grad_norm: f64,
+    /// Loss scale used.
+    pub loss_scale: f32,
+    /// Whether the update was left out.
+    pub skipped: bool,
+}
+
+/// A run: owner of weights, gradients, moments and the place in the data.
+#[derive(Debug)]
+pub struct Pretrain {
+    config: RunConfig,
+    model: Model,
+    params: Vec<f32>,
+    grads: Vec<f32>,
+    m: Vec<f32>,
+    v: Vec<f32>,
+    loader: Loader,
+    progress: Progress,
+    overflows: u32,
+    numerics: Numerics,
+    optimizer_seconds: f64,
+}
+
+impl Pretrain {
+    /// A run from `params` (see [`gpt::initialise`]) at the beginning of `loader`.
+    ///
+    /// # Errors
+    /// When the model cannot be compiled for the device.
+    pub fn new(
+        config: RunConfig,
+        params: Vec<f32>,
+        loader: Loader,
+        device: &dyn Device,
+        numerics: Numerics,
+    ) -> Result<Self, TrainError> {
+        if config.seq > config.model.seq_len {
+            return Err(TrainError::Sequence { seq: config.seq, limit: config.model.seq_len });
+        }
+        let mut model = Model::new(&config.model, config.batch, config.seq, device, numerics)?;
+        model.write_weights(&params)?;
+        let n = model.layout().count();
+        let scale = match numerics {
+            Numerics::F32 => LossScale::none(),
+            Numerics::Fast => LossScale::dynamic(),
+        };
+        let progress = Progress {
+            step: 0,
+            updates: 0,
+            tokens: 0,
+            scale,
+            loader: loader.cursor().clone(),
+            val_loss: None,
+        };
+        Ok(Pretrain {
+            config,
+            model,
+            params,
+            grads: vec![0.0; n],
+            m: vec![0.0; n],
+            v: vec![0.0; n],
+            loader,
+            progress,
+            overflows: 0,
+            numerics,
+            optimizer_seconds: 0.0,
+        })
+    }
+
+    /// The settings and the caller's notes of a checkpoint.
+    ///
+    /// # Errors
+    /// When the checkpoint is of something else.
+    pub fn saved(checkpoint: &Checkpoint) -> Result<(RunConfig, serde_json::Value), TrainError> {
+        let saved = read_saved(checkpoint)?;
+        Ok((saved.run, saved.extra))
+    }
+
+    /// Takes weights, moments and place from a checkpoint of a run of the same shape.
+    ///
+    /// # Errors
+    /// When the checkpoint is of another model or of other data.
+    pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+        let saved = read_saved(checkpoint)?;
+        let layout = Layout::new(&self.config.model);
+        read_arena(checkpoint, "model.safetensors", "", &layout, &mut self.params)?;
+        read_arena(checkpoint, "optimizer.safetensors", ".m", &layout, &mut self.m)?;
+        read_arena(checkpoint, "optimizer.safetensors", ".v", &layout, &mut self.v)?;
+        self.loader.resume(&saved.progress.loader)?;
+        self.progress = saved.progress;
+        self.model.write_weights(&self.params)?;
+        Ok(())
+    }
+
+    /// Steps done.
+    pub fn step_count(&self) -> u64 {
+        self.progress.step
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// The compiled model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The master weights.
+    pub fn params(&self) -> &[f32] {
+        &self.params
+    }
+
+    /// The data.
+    pub fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
+    /// Validation loss, when it was last measured.
+    pub fn val_loss(&self) -> Option<f64> {
+        self.progress.val_loss
+    }
+
+    /// Forward and backward over `accum` micro-batches, then one update.
+    ///
+    /// # Errors
+    /// When the device fails, a token is not of the vocabulary, or the run has diverged.
+    pub fn step(&mut self) -> Result<StepReport, TrainError> {
+        let RunConfig { batch, accum, seq, clip, .. } = self.config;
+        let scale = self.progress.scale.get();
+        let weight = scale / (accum * batch * seq) as f32;
+        let mut loss = 0.0;
+        for _ in 0..accum {
+            let Batch { inputs, targets, .. } = self.loader.next_batch(batch);
+            loss += self.model.loss_and_grads(
+                &self.params,
+                &inputs,
+                &targets,
+                weight,
+                &mut self.grads,
+            )?;
+        }
+        let start = Instant::now();
+        let grad_norm = global_norm(&self.grads) / f64::from(scale);
+        let skipped = !grad_norm.is_finite();
+        let lr = self.config.schedule.rate(self.progress.step);
+        if skipped {
+            self.grads.fill(0.0);
+            self.overflows += 1;
+        } else {
+            let shrink = if clip > 0.0 && grad_norm > clip { clip / grad_norm } else { 1.0 };
+            self.progress.updates += 1;
+            self.update(lr as f32, (shrink / f64::from(scale)) as f32);
+            self.overflows = 0;
+        }
+        self.progress.scale.record(!skipped);
+        self.progress.step += 1;
+        self.progress.tokens += (accum * batch * seq) as u64;
+        self.progress.loader = self.loader.cursor().clone();
+        self.optimizer_seconds += start.elapsed().as_secs_f64();
+        if !skipped {
+            self.model.write_weights(&self.params)?;
+        }
+        if self.overflows >= PATIENCE {
+            return Err(TrainError::Diverged(self.overflows));
+        }
+        Ok(StepReport { loss: loss / accum as f64, lr, grad_norm, loss_scale: scale, skipped })
+    }
+
+    fn update(&mut self, lr: f32, scale: f32) {
+        let Pretrain { model, params, grads, m, v, config, progress, .. } = self;
+        for param in model.layout().params() {
+            let r = param.range();
+            config.optimizer.update(
+                progress.updates,
+                lr,
+                scale,
+                param.decays(),
+                &mut params[r.clone()],
+                &mut grads[r.clone()],
+                &mut m[r.clone()],
+                &mut v[r],
+            );
+        }
+    }
+
+    /// Mean loss over (at most) `batches` batches of the validation part, always the same ones.
+    ///
+    /// # Errors
+    /// When the device fails or a token is not of the vocabulary.
+    pub fn evaluate(&mut self, batches: usize) -> Result<f64, TrainError> {
+        let set = self.loader.validation_batches(self.config.batch, batches.max(1));
+        let mut total = 0.0;
+        for Batch { inputs, targets, .. } in &set {
+            total += self.model.loss(&self.params, inputs, targets)?;
+        }
+        let loss = total / set.len() as f64;
+        self.progress.val_loss = Some(loss);
+        Ok(loss)
+    }
+
+    /// A text begun with `prompt`, drawn at temperature 0.8 with a seed that depends on the step.
+    ///
+    /// # Errors
+    /// When the tokenizer is not the model's or the device fails.
+    pub fn sample(
+        &self,
+        tokenizer: &Tokenizer,
+        prompt: &str,
+        max_tokens: usize,
+        device: &dyn Device,
+    ) -> Result<String, TrainError> {
+        let decoder = Decoder::new(
+            &self.config.model,
+            self.params.clone(),
+            1,
+            max_tokens + 64,
+            device,
+            self.numerics,
+        )?;
+        let mut text = prompt.to_owned();
+        let seed = self.config.seed ^ self.progress.step;
+        Generator::new(decoder, tokenizer)?.generate(
+            prompt,
+            max_tokens,
+            Sampling::default(),
+            seed,
+            |piece| text.push_str(piece),
+        )?;
+        Ok(text)
+    }
+
+    /// Writes a checkpoint and returns its directory.
+    ///
+    /// # Errors
+    /// When it cannot be written; earlier ones stay.
+    pub fn save(&self, out: &RunOutput<'_>) -> Result<PathBuf, TrainError> {
+        let layout = self.model.layout();
+        let saved = Saved {
+            run: self.config.clone(),
+            progress: self.progress.clone(),
+            extra: out.extra.clone(),
+        };
+        let mut moments = arena_tensors(layout, &self.m, ".m");
+        moments.extend(arena_tensors(layout, &self.v, ".v"));
+        let config = hugging_face_config(&self.config.model);
+        let contents = Contents {
+            step: self.progress.step,
+            tensors: vec![
+                ("model.safetensors", arena_tensors(layout, &self.params, "")),
+                ("optimizer.safetensors", moments),
+            ],
+            texts: vec![
+                ("config.json", serde_json::to_string_pretty(&config).expect("plain data")),
+                ("tokenizer.json", out.tokenizer_json.clone()),
+            ],
+            state: serde_json::to_value(saved).expect("plain data"),
+        };
+        Ok(checkpoint::write(&out.directory, &contents, out.keep)?)
+    }
+
+    /// Runs to the last step (or until `stop` is set), telling `listen` what happens. A checkpoint
+    /// is written at the end in either case.
+    ///
+    /// # Errors
+    /// As the parts.
+    pub fn run(
+        &mut self,
+        device: &dyn Device,
+        tokenizer: &Tokenizer,
+        intervals: Intervals,
+        out: &RunOutput<'_>,
+        stop: &AtomicBool,
+        listen: &mut dyn FnMut(Event),
+    ) -> Result<(), TrainError> {
+        let total = self.config.schedule.total;
+        let begun = self.progress.step;
+        let (mut seconds, mut saved_at) = (0.0, None);
+        let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
+        while self.progress.step < total && !stop.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            let report = self.step()?;
+            let elapsed = start.elapsed().as_secs_f64();
+            seconds += elapsed;
+            let step = self.progress.step;
+            listen(self.step_event(report, elapsed));
+            let last = step == total;
+            if due(intervals.eval, step) && !last {
+                listen(Event::Eval { step, val_loss: self.evaluate(intervals.eval_batches)? });
+            }
+            if due(intervals.sample, step) && !last {
+                let text = self.sample(tokenizer, out.prompt, intervals.sample_tokens, device)?;
+                listen(Event::Sample { step, text });
+            }
+            if due(intervals.checkpoint, step) && !last {
+                listen(self.checkpoint_event(out)?);
+                saved_at = Some(step);
+            }
+        }
+        let step = self.progress.step;
+        let val_loss = self.evaluate(intervals.eval_batches)?;
+        listen(Event::Eval { step, val_loss });
+        if step == total && intervals.sample > 0 {
+            let text = self.sample(tokenizer, out.prompt, intervals.sample_tokens, device)?;
+            listen(Event::Sample { step, text });
+        }
+        if saved_at != Some(step) {
+            listen(self.checkpoint_event(out)?);
+        }
+        let done = (step - begun).max(1) as f64;
+        let tokens = (self.config.accum * self.config.batch * self.config.seq) as f64;
+        listen(Event::Done {
+            steps: step,
+            val_loss,
+            ms_per_step: 1e3 * seconds / done,
+            tokens_per_s: if seconds > 0.0 {
+                tokens * (step - begun) as f64 / seconds
+            } else {
+                0.0
+            },
+        });
+        Ok(())
+    }
+
+    fn step_event(&mut self, report: StepReport, seconds: f64) -> Event {
+        let parts = self.model.timings.take().parts();
+        let mut parts: BTreeMap<String, f64> =
+            parts.into_iter().map(|(name, s)| (name.to_owned(), s * 1e3)).collect();
+        parts.insert("optimizer".to_owned(), std::mem::take(&mut self.optimizer_seconds) * 1e3);
+        Event::Step {
+            step: self.progress.step,
+            loss: report.loss,
+            lr: report.lr,
+            tokens: self.progress.tokens,
+            ms: seconds * 1e3,
+            grad_norm: report.grad_norm,
+            loss_scale: report.loss_scale,
+            skipped: report.skipped,
+            parts,
+        }
+    }
+
+    fn checkpoint_event(&self, out: &RunOutput<'_>) -> Result<Event, TrainError> {
+        let start = Instant::now();
+        let path = self.save(out)?;
+        Ok(Event::Checkpoint {
+            step: self.progress.step,
+            path,
+            ms: start.elapsed().as_secs_f64() * 1e3,
+        })
+    }
+}
+
+/// Where a run writes.
+#[derive(Debug)]
+pub struct RunOutput<'a> {
+    /// Directory of checkpoints.
+    pub directory: PathBuf,
+    /// Checkpoints kept.
+    pub keep: usize,
+    /// `tokenizer.json` of every checkpoint.
+    pub tokenizer_json: String,
+    /// What samples begin with.
+    pub prompt: &'a str,
+    /// Notes of the caller, kept in `state.json`.
+    pub extra: serde_json::Value,
+}
+
+fn read_saved(checkpoint: &Checkpoint) -> Result<Saved, TrainError> {
+    serde_json::from_value(checkpoint.state().clone()).map_err(|e| TrainError::State {
+        path: checkpoint.path().to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+fn arena_tensors<'a>(layout: &Layout, arena: &'a [f32], suffix: &str) -> Tensors<'a> {
+    (layout.params().iter())
+        .map(|p| (format!("{}{suffix}", p.name), p.shape.clone(), &arena[p.range()]))
+        .collect()
+}
+
+fn read_arena(
+    checkpoint: &Checkpoint,
+    file: &str,
+    suffix: &str,
+    layout: &Layout,
+    arena: &mut [f32],
+) -> Result<(), CheckpointError> {
+    let mut rest = arena;
+    let mut wanted = vec![];
+    for p in layout.params() {
+        let (part, tail) = rest.split_at_mut(p.count());
+        wanted.push((format!("{}{suffix}", p.name), p.shape.clone(), part));
+        rest = tail;
+    }
+    checkpoint.read_tensors(file, wanted)
+}
+
+/// `config.json` as Hugging Face's Llama (or Qwen3) reads it.
+fn hugging_face_config(c: &GptConfig) -> serde_json::Value {
+    let (kind, class) = match c.qk_norm {
+        true => ("qwen3", "Qwen3ForCausalLM"),
+        false => ("llama", "LlamaForCausalLM"),
+    };
+    serde_json::json!({
+        "architectures": [class],
+        "model_type": kind,
+        "hidden_size": c.n_embd,
+        "intermediate_size": c.hidden,
+        "num_hidden_layers": c.n_layer,
+        "num_attention_heads": c.n_head,
+        "num_key_value_heads": c.n_kv_head,
+        "head_dim": c.head_dim,
+        "vocab_size": c.vocab_size,
+        "max_position_embeddings": c.seq_len,
+        "rope_theta": c.rope_theta,
+        "rms_norm_eps": c.norm_eps,
+        "tie_word_embeddings": c.tied,
+        "hidden_act": "silu",
+        "attention_bias": false,
+        "mlp_bias": false,
+        "torch_dtype": "float32",
+    })
+}
+
+/// The shape described by a `config.json` that [`Pretrain::save`] (or Hugging Face, for the same
+/// families) wrote.
+///
+/// # Errors
+/// When a number is missing, in words.
+pub fn config_from_hugging_face(text: &str) -> Result<GptConfig, String> {
+    let json: serde_json::Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let number = |name: &str| {
+        let value = json.get(name).and_then(serde_json::Value::as_u64);
+        value.map(|v| v as usize).ok_or_else(|| format!("`{name}` is missing or not a number"))
+    };
+    let float = |name: &str| json.get(name).and_then(serde_json::Value::as_f64);
+    let (n_embd, n_head) = (number("hidden_size")?, number("num_attention_heads")?);
+    let config = GptConfig {
+        n_layer: number("num_hidden_layers")?,
+        n_head,
+        n_kv_head: number("num_key_value_heads").unwrap_or(n_head),
+        n_embd,
+        head_dim: number("head_dim").unwrap_or(n_embd / n_head.max(1)),
+        hidden: number("intermediate_size")?,
+        vocab_size: number("vocab_size")?,
+        seq_len: number("max_position_embeddings")?,
+        rope_theta: float("rope_theta"),
+        norm_eps: float("rms_norm_eps").unwrap_or(1e-5),
+        tied: json.get("tie_word_embeddings").and_then(serde_json::Value::as_bool).unwrap_or(false),
+        qk_norm: json.get("model_type").and_then(serde_json::Value::as_str) == Some("qwen3"),
+    };
+    config.validate().map_err(|e| e.to_string())?;
+    Ok(config)
+}
