@@ -4,6 +4,7 @@ pub mod loader;
 mod map;
 mod mix;
 pub mod synth;
+pub mod text;
 pub mod tokens;
 
 pub use error::{Error, Result};

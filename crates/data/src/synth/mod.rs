@@ -34,6 +34,7 @@ mod plots_deed;
 mod plots_heart;
 mod scene;
 
+use crate::text::Document;
 use scene::{Rng, Scene};
 
 /// What stands between two stories in one text, as in the TinyStories data set.
@@ -111,6 +112,20 @@ impl Stories {
             index += 1;
         }
         text
+    }
+
+    /// The same stories as [`Stories::text`], as documents to tokenize. Never fails.
+    pub fn documents(
+        &self,
+        n_bytes: usize,
+    ) -> impl Iterator<Item = crate::Result<Document>> + use<> {
+        let stories = Stories::new(self.seed);
+        let mut done = 0;
+        stories.map_while(move |text| {
+            let begins = (done as u64) < n_bytes as u64;
+            done += text.len() + SEPARATOR.len() + 2;
+            begins.then(|| Ok(Document { text, begins, bytes_done: done as u64 }))
+        })
     }
 }
 
