@@ -1,1 +1,78 @@
-fn main() {}
+//! `anegpt`: train, finetune, evaluate and chat with GPT models on the Apple Neural Engine, or on
+//! its emulator.
+//!
+//! Parses arguments, runs a command, and turns its result into an exit code: 0 done, 1 failed,
+//! 2 wrong usage. Everything a person sees is written here; the other crates return facts.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what talks to people")]
+
+mod commands;
+mod corpus;
+mod files;
+mod machine;
+mod progress;
+mod settings;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Train, finetune, evaluate and chat with GPT models on Apple's Neural Engine, or on its emulator.
+#[derive(Debug, Parser)]
+#[command(name = "anegpt", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(commands::train::Args),
+    Generate(commands::generate::Args),
+    #[command(subcommand)]
+    Data(commands::data::Command),
+    #[command(subcommand)]
+    Tokenizer(commands::tokenizer::Command),
+    Devices(commands::devices::Args),
+}
+
+/// A request that makes no sense, as opposed to one that failed.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// An error that ends the program with exit code 2.
+fn usage(message: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Usage(message.into()))
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Train(args) => commands::train::run(args),
+        Command::Generate(args) => commands::generate::run(args),
+        Command::Data(command) => commands::data::run(command),
+        Command::Tokenizer(command) => commands::tokenizer::run(command),
+        Command::Devices(args) => commands::devices::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// Whether the reader of our output went away (`anegpt … | head`), which is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,7 @@
+//! One module per command.
+
+pub(crate) mod data;
+pub(crate) mod devices;
+pub(crate) mod generate;
+pub(crate) mod tokenizer;
+pub(crate) mod train;

@@ -1,0 +1,124 @@
+//! `anegpt tokenizer`.
+
+use crate::{files, progress, usage};
+use anyhow::{Context, Result};
+use data::synth::SEPARATOR;
+use data::text::TextSource;
+use std::io::Read;
+use std::path::PathBuf;
+use tokenizer::{LearnProgress, Tokenizer};
+
+/// Learn and use tokenizers.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Learn a byte-pair vocabulary (or the characters) of a text.
+    Train {
+        /// Text file or directory.
+        #[arg(long)]
+        data: PathBuf,
+        /// Tokens of the vocabulary.
+        #[arg(long, default_value_t = 4096)]
+        vocab_size: usize,
+        /// One token per character instead.
+        #[arg(long)]
+        char: bool,
+        /// File to write, in the form of Hugging Face's tokenizer.json.
+        #[arg(long, default_value = "tokenizer.json")]
+        out: PathBuf,
+    },
+    /// Turn text into token ids.
+    Encode {
+        /// Tokenizer file.
+        #[arg(long)]
+        tokenizer: PathBuf,
+        /// Text; read from standard input when left out.
+        text: Option<String>,
+    },
+    /// Turn token ids into text.
+    Decode {
+        /// Tokenizer file.
+        #[arg(long)]
+        tokenizer: PathBuf,
+        /// Ids; read from standard input, separated by spaces, when left out.
+        ids: Vec<u32>,
+    },
+    /// Measure how well a tokenizer fits a text.
+    Eval {
+        /// Tokenizer file.
+        #[arg(long)]
+        tokenizer: PathBuf,
+        /// Text file or directory.
+        #[arg(long)]
+        data: PathBuf,
+    },
+}
+
+fn standard_input() -> Result<String> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("cannot read standard input as UTF-8")?;
+    Ok(text)
+}
+
+pub(crate) fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Train { data, vocab_size, char, out } => {
+            let text = TextSource::open(&data, SEPARATOR)?;
+            let documents: Vec<String> =
+                text.documents().map(|d| d.map(|d| d.text)).collect::<Result<_, _>>()?;
+            let tokenizer = if char {
+                Tokenizer::train_char(documents.iter())?
+            } else {
+                let bar = progress::steps("learning", vocab_size as u64);
+                let learned = Tokenizer::train_bpe(documents.iter(), vocab_size, &mut |p| {
+                    if let LearnProgress::Merging { tokens, .. } = p {
+                        bar.set_position(tokens as u64);
+                    }
+                });
+                bar.finish_and_clear();
+                learned?
+            };
+            tokenizer.save(&out)?;
+            println!("{}: {}", out.display(), tokenizer.describe());
+        }
+        Command::Encode { tokenizer, text } => {
+            let tokenizer = files::read_tokenizer(Some(&tokenizer), None)?;
+            let text = text.map_or_else(standard_input, Ok)?;
+            let ids: Vec<String> = tokenizer.encode(&text)?.iter().map(u32::to_string).collect();
+            println!("{}", ids.join(" "));
+        }
+        Command::Decode { tokenizer, mut ids } => {
+            let tokenizer = files::read_tokenizer(Some(&tokenizer), None)?;
+            if ids.is_empty() {
+                for word in standard_input()?.split_whitespace() {
+                    ids.push(
+                        word.parse().map_err(|_| usage(format!("`{word}` is not a token id")))?,
+                    );
+                }
+            }
+            if let Some(id) = ids.iter().find(|&&id| id as usize >= tokenizer.vocab_size()) {
+                return Err(usage(format!(
+                    "{id} is not below the vocabulary of {}",
+                    tokenizer.vocab_size()
+                )));
+            }
+            println!("{}", tokenizer.decode(&ids));
+        }
+        Command::Eval { tokenizer, data } => {
+            let tokenizer = files::read_tokenizer(Some(&tokenizer), None)?;
+            let text = TextSource::open(&data, SEPARATOR)?;
+            let (mut bytes, mut tokens, mut words) = (0, 0, 0);
+            for document in text.documents() {
+                let document = document?.text;
+                bytes += document.len();
+                words += document.split_whitespace().count();
+                tokens += tokenizer.encode(&document)?.len();
+            }
+            println!("tokenizer        {}", tokenizer.describe());
+            println!("text             {bytes} bytes, {words} words");
+            println!("tokens           {tokens}");
+            println!("bytes per token  {:.3}", bytes as f64 / tokens.max(1) as f64);
+            println!("tokens per word  {:.3}", tokens as f64 / words.max(1) as f64);
+        }
+    }
+    Ok(())
+}

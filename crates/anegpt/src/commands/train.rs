@@ -1,0 +1,652 @@
+//! `anegpt train`.
+
+use crate::corpus::{self, Corpus};
+use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
+use crate::settings::{self, ConfigFile, TrainSection};
+use crate::{files, progress, usage};
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use data::loader::{Loader, LoaderConfig, Split};
+use gpt::{GptConfig, Layout};
+use indicatif::ProgressBar;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokenizer::Tokenizer;
+use train::{
+    AdamW, Checkpoint, Event, Intervals, Lock, Pretrain, RunConfig, RunOutput, Schedule, checkpoint,
+};
+
+/// Train a GPT.
+///
+/// Without arguments: learns to tell small stories from built-in data, in about a minute, on the
+/// best device there is. Every run writes checkpoints and can be resumed to the bit.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anegpt train                                        a small model, built-in stories
+  anegpt train --data shakespeare.txt --tokenizer char
+  anegpt train --init stories15M.bin --tokenizer tokenizer.bin --data my-stories/
+  anegpt train --config runs/shakespeare.toml         every number your own
+  anegpt train --resume out/run-1 --steps 2000        go on, to 2000 steps in all")]
+pub(crate) struct Args {
+    /// Shape of the model [default: tiny].
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["resume", "init"])]
+    preset: Option<String>,
+    /// TOML file with any of: preset, [model], [train].
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "preset"])]
+    config: Option<PathBuf>,
+    /// Go on with the newest checkpoint of a run.
+    #[arg(long, value_name = "DIR", conflicts_with = "init")]
+    resume: Option<PathBuf>,
+    /// Start from existing weights: a llama2.c .bin file or a model directory.
+    #[arg(long, value_name = "PATH")]
+    init: Option<PathBuf>,
+    /// synthetic, a text file, a directory of text, or token files (*.bin) [default: synthetic].
+    #[arg(long)]
+    data: Option<String>,
+    /// bpe, bpe:SIZE, char, or a tokenizer file [default: bpe:512, or that of --init].
+    #[arg(long)]
+    tokenizer: Option<String>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceChoice,
+    /// Arithmetic of the emulator [default: fast].
+    #[arg(long, value_enum)]
+    numerics: Option<NumericsChoice>,
+    /// How the model is cut into programs.
+    #[arg(long, value_enum, default_value = "baseline")]
+    plan: PlanChoice,
+    /// Steps of the whole run, resumed or not.
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Largest learning rate.
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Last learning rate [default: a tenth of the largest].
+    #[arg(long)]
+    min_lr: Option<f64>,
+    /// Steps over which the learning rate rises [default: a twentieth of the run].
+    #[arg(long)]
+    warmup: Option<u64>,
+    /// Sequences of a micro-batch.
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Micro-batches of a step.
+    #[arg(long)]
+    accum: Option<usize>,
+    /// Tokens of a sequence.
+    #[arg(long)]
+    seq: Option<usize>,
+    /// Largest norm of the gradients; 0 for no limit.
+    #[arg(long)]
+    clip: Option<f64>,
+    /// Share of each weight removed per step and learning rate.
+    #[arg(long)]
+    weight_decay: Option<f32>,
+    /// Seed of weights, data order and samples.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Directory of checkpoints [default: the next free out/run-N].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Steps between checkpoints; 0 for one at the end [default: a quarter of the run].
+    #[arg(long)]
+    checkpoint_every: Option<u64>,
+    /// Checkpoints kept.
+    #[arg(long, default_value_t = 3)]
+    keep: usize,
+    /// Steps between validations; 0 for one at the end [default: a tenth of the run].
+    #[arg(long)]
+    eval_every: Option<u64>,
+    /// Steps between samples; 0 for none [default: a fifth of the run].
+    #[arg(long)]
+    sample_every: Option<u64>,
+    /// What samples begin with.
+    #[arg(long, default_value = "Once upon a time")]
+    prompt: String,
+    /// human, or json: one event per line on standard output and nothing else.
+    #[arg(long, value_enum, default_value = "human")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// Lines and a progress bar.
+    Human,
+    /// One JSON object per event.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PlanChoice {
+    /// Six kernels per layer on the engine; weight gradients, norms' gradients and the head on the host.
+    Baseline,
+}
+
+/// What a checkpoint notes so that `--resume` needs nothing else.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Notes {
+    data: String,
+    numerics: String,
+    prompt: String,
+}
+
+/// Everything a run needs.
+struct Setup {
+    config: RunConfig,
+    params: Vec<f32>,
+    corpus: Corpus,
+    machine: Machine,
+    data: String,
+    prompt: String,
+    resumed: Option<Checkpoint>,
+    out: PathBuf,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let started = Instant::now();
+    let out = output_directory(&args)?;
+    let _lock = Lock::acquire(&out)?;
+    checkpoint::remove_unfinished(&out)?;
+    let setup = match &args.resume {
+        Some(directory) => resumed(&args, directory, out)?,
+        None => fresh(&args, out)?,
+    };
+    let Setup { config, params, corpus, machine, data, prompt, resumed, out } = setup;
+    let loader_config = LoaderConfig {
+        document_start: corpus.tokenizer.bos(),
+        ..LoaderConfig::new(config.seq, config.seed)
+    };
+    let loader = Loader::new(corpus.source.clone(), loader_config)?;
+    let entropy = loader.unigram_entropy(config.model.vocab_size as u32)?;
+    let mut pretrain =
+        Pretrain::new(config, params, loader, machine.device.as_ref(), machine.numerics)?;
+    if let Some(found) = &resumed {
+        pretrain.resume(found)?;
+    }
+    let notes = Notes { data, numerics: format!("{:?}", machine.numerics), prompt: prompt.clone() };
+    let output = RunOutput {
+        directory: out.clone(),
+        keep: args.keep,
+        tokenizer_json: corpus.tokenizer.to_json()?,
+        prompt: &prompt,
+        extra: serde_json::to_value(notes)?,
+    };
+    let intervals = intervals(&args, pretrain.config().schedule.total);
+    let mut view = View::new(&args, &out)?;
+    view.show(&start_event(&pretrain, &machine, entropy))?;
+    view.describe(&corpus.description, &args, resumed.as_ref());
+    let stop = stop_on_interrupt()?;
+    let mut failed = None;
+    let (device, tokenizer) = (machine.device.as_ref(), &corpus.tokenizer);
+    let result = pretrain.run(device, tokenizer, intervals, &output, &stop, &mut |event| {
+        if let Err(error) = view.show(&event) {
+            failed.get_or_insert(error);
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
+    view.finish();
+    result?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    view.report(&pretrain, started, entropy, &out);
+    Ok(())
+}
+
+/// The directory to write to: that of the resumed run, the one asked for, or the next free one.
+fn output_directory(args: &Args) -> Result<PathBuf> {
+    if let Some(directory) = &args.resume {
+        let run = match directory.join("state.json").exists() {
+            true => directory.parent().unwrap_or(Path::new(".")).to_owned(),
+            false => directory.clone(),
+        };
+        return Ok(args.out.clone().unwrap_or(run));
+    }
+    match &args.out {
+        Some(out) if checkpoint::exists(out) => Err(usage(format!(
+            "{} already holds a run: go on with --resume {0}, or choose another --out",
+            out.display()
+        ))),
+        Some(out) => Ok(out.clone()),
+        None => Ok((1..)
+            .map(|n| PathBuf::from(format!("out/run-{n}")))
+            .find(|path| !path.exists())
+            .expect("there are infinitely many numbers")),
+    }
+}
+
+/// Settings given by flags.
+fn flags(args: &Args) -> TrainSection {
+    TrainSection {
+        steps: args.steps,
+        lr: args.lr,
+        min_lr: args.min_lr,
+        warmup: args.warmup,
+        batch: args.batch,
+        accum: args.accum,
+        seq: args.seq,
+        clip: args.clip,
+        weight_decay: args.weight_decay,
+        seed: args.seed,
+        ..TrainSection::default()
+    }
+}
+
+fn fresh(args: &Args, out: PathBuf) -> Result<Setup> {
+    let file = match &args.config {
+        Some(path) => settings::read(path)?,
+        None => ConfigFile::default(),
+    };
+    let preset = args.preset.as_deref().or(file.preset.as_deref()).unwrap_or("tiny");
+    let base = GptConfig::preset(preset).map_err(|e| usage(e.to_string()))?;
+    let train = flags(args).or(file.train).or(settings::preset_training(preset));
+    let seed = train.seed.unwrap_or(42);
+    let init = args.init.as_deref().map(files::read_model).transpose()?;
+    let beside = match &init {
+        Some(model) if args.tokenizer.is_none() => {
+            let path = model.tokenizer.as_deref().ok_or_else(|| {
+                usage("--init weights need the tokenizer they were trained with: give --tokenizer FILE")
+            })?;
+            Some(Tokenizer::load(path)?)
+        }
+        _ => None,
+    };
+    let data = args.data.clone().unwrap_or_else(|| "synthetic".to_owned());
+    let corpus = corpus::load(&data, args.tokenizer.as_deref(), beside, seed)?;
+    let (model, params) = match init {
+        Some(found) => {
+            let (have, need) = (corpus.tokenizer.vocab_size(), found.config.vocab_size);
+            if have > need {
+                return Err(usage(format!(
+                    "the tokenizer has {have} tokens but the model {need}: give the tokenizer that \
+                     the weights were trained with"
+                )));
+            }
+            (found.config, found.params)
+        }
+        None => {
+            let vocab_size = corpus.tokenizer.vocab_size();
+            let model = settings::model(base, &file.model, vocab_size, train.seq)?;
+            let params = gpt::initialise(&model, seed);
+            (model, params)
+        }
+    };
+    let config = run_config(model, &train, seed)?;
+    let machine = machine::open(args.device, args.numerics)?;
+    let prompt = args.prompt.clone();
+    Ok(Setup { config, params, corpus, machine, data, prompt, resumed: None, out })
+}
+
+fn resumed(args: &Args, directory: &Path, out: PathBuf) -> Result<Setup> {
+    let (found, faults) = checkpoint::newest(directory)?;
+    faults.iter().for_each(|fault| eprintln!("warning: skipped a damaged checkpoint: {fault}"));
+    let (mut config, notes) = Pretrain::saved(&found)?;
+    let notes: Notes = serde_json::from_value(notes)
+        .with_context(|| format!("{} was not written by `train`", found.path().display()))?;
+    if let Some(steps) = args.steps {
+        config.schedule.total = steps;
+    }
+    if let Some(lr) = args.lr {
+        config.schedule.peak = lr;
+    }
+    for (flag, given) in [
+        ("--batch", args.batch.is_some()),
+        ("--accum", args.accum.is_some()),
+        ("--seq", args.seq.is_some()),
+        ("--seed", args.seed.is_some()),
+        ("--tokenizer", args.tokenizer.is_some()),
+    ] {
+        if given {
+            return Err(usage(format!("{flag} cannot change in a resumed run: leave it out")));
+        }
+    }
+    if config.schedule.total <= found.step() {
+        return Err(usage(format!(
+            "the run has done its {} steps: give --steps N for a longer one (N counts from the beginning)",
+            found.step()
+        )));
+    }
+    let tokenizer = Tokenizer::load(found.path().join("tokenizer.json"))?;
+    let data = args.data.clone().unwrap_or(notes.data);
+    let corpus = corpus::load(&data, None, Some(tokenizer), config.seed)?;
+    let numerics = args.numerics.or_else(|| NumericsChoice::from_str(&notes.numerics, true).ok());
+    let machine = machine::open(args.device, numerics)?;
+    let params = vec![0.0; Layout::new(&config.model).count()];
+    let prompt = notes.prompt;
+    Ok(Setup { config, params, corpus, machine, data, prompt, resumed: Some(found), out })
+}
+
+fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> Result<RunConfig> {
+    let steps = train.steps.unwrap_or(1000);
+    let peak = train.lr.unwrap_or(3e-4);
+    let positive = |name: &str, value: usize| match value {
+        0 => Err(usage(format!("{name} must be at least 1"))),
+        n if n > 1 << 20 => Err(usage(format!("{name} {n} is more than any machine holds"))),
+        n => Ok(n),
+    };
+    if !(peak.is_finite() && peak > 0.0) {
+        return Err(usage(format!("--lr {peak} is not a learning rate")));
+    }
+    if steps == 0 {
+        return Err(usage("--steps must be at least 1"));
+    }
+    let floor = train.min_lr.map_or(0.1, |least| least / peak);
+    if !(0.0..=1.0).contains(&floor) {
+        return Err(usage("the last learning rate must be between 0 and the largest"));
+    }
+    let defaults = AdamW::default();
+    Ok(RunConfig {
+        optimizer: AdamW {
+            beta1: train.beta1.unwrap_or(defaults.beta1),
+            beta2: train.beta2.unwrap_or(defaults.beta2),
+            weight_decay: train.weight_decay.unwrap_or(defaults.weight_decay),
+            ..defaults
+        },
+        schedule: Schedule {
+            peak,
+            floor,
+            warmup: train.warmup.unwrap_or(steps / 20).min(steps),
+            total: steps,
+        },
+        batch: positive("--batch", train.batch.unwrap_or(1))?,
+        accum: positive("--accum", train.accum.unwrap_or(1))?,
+        seq: positive("--seq", train.seq.unwrap_or(256).min(model.seq_len))?,
+        clip: train.clip.unwrap_or(1.0),
+        seed,
+        model,
+    })
+}
+
+fn intervals(args: &Args, total: u64) -> Intervals {
+    let every = |given: Option<u64>, share: u64| given.unwrap_or((total / share).max(1));
+    Intervals {
+        eval: every(args.eval_every, 10),
+        eval_batches: 20,
+        sample: every(args.sample_every, 5),
+        sample_tokens: 160,
+        checkpoint: every(args.checkpoint_every, 4),
+        keep: args.keep,
+    }
+}
+
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        // The second interrupt does not wait for the checkpoint.
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .context("cannot listen for interrupts")?;
+    Ok(stop)
+}
+
+fn start_event(pretrain: &Pretrain, machine: &Machine, unigram_entropy: f64) -> Event {
+    let config = pretrain.config();
+    Event::Start {
+        device: machine.device.describe(),
+        reason: machine.reason.clone(),
+        model: config.model.to_string(),
+        params: pretrain.model().layout().count(),
+        tokens_per_step: config.batch * config.accum * config.seq,
+        train_tokens: pretrain.loader().tokens(Split::Train) as usize,
+        val_tokens: pretrain.loader().tokens(Split::Validation) as usize,
+        unigram_entropy,
+        step: pretrain.step_count(),
+        steps: config.schedule.total,
+        programs: pretrain.model().programs(),
+        compile_s: pretrain.model().compile_seconds,
+    }
+}
+
+/// What a person (or a program) sees of a run.
+struct View {
+    format: LogFormat,
+    bar: ProgressBar,
+    log: std::fs::File,
+    started: Instant,
+    compile_s: f64,
+    tokens_per_step: usize,
+    total: u64,
+    val_loss: Option<f64>,
+    parts: Vec<(String, f64)>,
+    ms: f64,
+    steps: u64,
+    shown: u64,
+}
+
+impl View {
+    fn new(args: &Args, out: &Path) -> Result<Self> {
+        let path = out.join("log.jsonl");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        let bar = match args.log_format {
+            LogFormat::Human => progress::steps("training", 0),
+            LogFormat::Json => ProgressBar::hidden(),
+        };
+        Ok(View {
+            format: args.log_format,
+            bar,
+            log,
+            started: Instant::now(),
+            compile_s: 0.0,
+            tokens_per_step: 0,
+            total: 0,
+            val_loss: None,
+            parts: vec![],
+            ms: 0.0,
+            steps: 0,
+            shown: 0,
+        })
+    }
+
+    fn line(&self, text: &str) {
+        if self.format == LogFormat::Human {
+            self.bar.suspend(|| println!("{text}"));
+        }
+    }
+
+    fn describe(&self, data: &str, args: &Args, resumed: Option<&Checkpoint>) {
+        self.line(&format!("data       {data}"));
+        if let Some(found) = resumed {
+            self.line(&format!("resumed    {} at step {}", found.path().display(), found.step()));
+        }
+        if let Some(init) = &args.init {
+            self.line(&format!("weights    {}", init.display()));
+        }
+        self.line("forecast   unavailable: there is no cost model of the chip yet\n");
+    }
+
+    fn show(&mut self, event: &Event) -> Result<()> {
+        let json = serde_json::to_string(event)?;
+        writeln!(self.log, "{json}").context("cannot write log.jsonl")?;
+        if self.format == LogFormat::Json {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{json}")?;
+            out.flush()?;
+        }
+        self.show_human(event);
+        Ok(())
+    }
+
+    fn show_human(&mut self, event: &Event) {
+        match event {
+            Event::Start {
+                device,
+                reason,
+                model,
+                params,
+                tokens_per_step,
+                train_tokens,
+                val_tokens,
+                unigram_entropy,
+                step,
+                steps,
+                programs,
+                compile_s,
+            } => {
+                (self.compile_s, self.tokens_per_step, self.total) =
+                    (*compile_s, *tokens_per_step, *steps);
+                self.bar.set_length(*steps);
+                self.bar.set_position(*step);
+                self.line(&format!("device     {device}"));
+                self.line(&format!("           chosen because: {reason}"));
+                self.line(&format!(
+                    "model      {} parameters: {model}",
+                    progress::count(*params as f64)
+                ));
+                self.line(&format!(
+                    "programs   {programs} compiled in {:.0} ms, shared by all layers",
+                    compile_s * 1e3
+                ));
+                self.line(&format!(
+                    "tokens     {} to train, {} to validate, {tokens_per_step} per step",
+                    progress::count(*train_tokens as f64),
+                    progress::count(*val_tokens as f64)
+                ));
+                self.line(&format!("baseline   {unigram_entropy:.4} nats per token, knowing only how often each occurs"));
+            }
+            Event::Step { step, loss, lr, ms, skipped, parts, .. } => {
+                self.show_step(*step, *loss, *lr, *ms, *skipped, parts)
+            }
+            Event::Eval { step, val_loss } => {
+                self.val_loss = Some(*val_loss);
+                self.line(&format!("step {step:>6}  validation loss {val_loss:.4}"));
+            }
+            Event::Sample { text, .. } => self.line(&format!("\n{}\n", indent(text))),
+            Event::Checkpoint { path, ms, .. } => {
+                self.line(&format!("checkpoint {} ({ms:.0} ms)", path.display()));
+            }
+            Event::Warning { message } => self.line(&format!("warning: {message}")),
+            Event::Done { .. } => {}
+        }
+    }
+
+    fn show_step(
+        &mut self,
+        step: u64,
+        loss: f64,
+        lr: f64,
+        ms: f64,
+        skipped: bool,
+        parts: &std::collections::BTreeMap<String, f64>,
+    ) {
+        (self.ms, self.steps) = (self.ms + ms, self.steps + 1);
+        if self.parts.is_empty() {
+            self.parts = parts.keys().map(|name| (name.clone(), 0.0)).collect();
+        }
+        self.parts.iter_mut().zip(parts.values()).for_each(|((_, sum), ms)| *sum += ms);
+        let speed = 1e3 * self.tokens_per_step as f64 / ms;
+        let validation = self.val_loss.map_or(String::new(), |v| format!(" val {v:.3}"));
+        self.bar.set_message(format!(
+            "loss {loss:.3}{validation} {} tok/s {ms:.0} ms/step",
+            progress::count(speed)
+        ));
+        self.bar.set_position(step);
+        let every = (self.total / 20).max(1);
+        if skipped {
+            self.line(&format!(
+                "step {step:>6}  left out: a gradient overflowed, the loss scale is halved"
+            ));
+        } else if step.is_multiple_of(every) || self.shown == 0 {
+            self.shown += 1;
+            self.line(&format!(
+                "step {step:>6}  loss {loss:.4}  lr {lr:.2e}  {} tok/s  {ms:.0} ms  ({})",
+                progress::count(speed),
+                shares(parts.iter().map(|(n, v)| (n.as_str(), *v)), ms)
+            ));
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// The seed's efficiency report, and what to type next.
+    fn report(&self, pretrain: &Pretrain, started: Instant, entropy: f64, out: &Path) {
+        if self.format == LogFormat::Json || self.steps == 0 {
+            return;
+        }
+        let (config, wall) = (pretrain.config(), started.elapsed().as_secs_f64());
+        let step_s = self.ms / 1e3 / self.steps as f64;
+        let flops = config.accum as f64 * config.model.step_flops(config.batch, config.seq);
+        let part = |name: &str| self.parts.iter().find(|p| p.0 == name).map_or(0.0, |p| p.1 / 1e3);
+        let engine_s = (part("engine_fwd") + part("engine_bwd")) / self.steps as f64;
+        let engine = config.accum as f64 * engine_flops(config);
+        println!("=== Efficiency Report ===");
+        println!("Total steps:     {}", pretrain.step_count());
+        println!("Wall time:       {:.0} ms ({:.1} s)", wall * 1e3, wall);
+        println!(
+            "Compile time:    {:.0} ms ({:.1}%)",
+            self.compile_s * 1e3,
+            100.0 * self.compile_s / wall
+        );
+        println!("Train time:      {:.0} ms ({:.1}%)", self.ms, 100.0 * self.ms / 1e3 / wall);
+        println!(
+            "Avg train:       {:.1} ms/step ({})",
+            step_s * 1e3,
+            shares(self.parts.iter().map(|(n, v)| (n.as_str(), *v)), self.ms)
+        );
+        println!(
+            "Throughput:      {} tokens/s",
+            progress::count(self.tokens_per_step as f64 / step_s)
+        );
+        println!(
+            "Engine TFLOPS:   {:.3} sustained by the emulated engine",
+            engine / engine_s.max(1e-9) / 1e12
+        );
+        println!("Total TFLOPS:    {:.3} (engine + host)", flops / step_s / 1e12);
+        println!("ANE utilization: not measured: no Neural Engine was used");
+        if let Some(mib) = progress::peak_memory_mib() {
+            println!("Peak memory:     {mib:.0} MiB");
+        }
+        let val = pretrain.val_loss().unwrap_or(f64::NAN);
+        println!("Validation loss: {val:.4} nats per token; the unigram baseline is {entropy:.4}");
+        println!("Wall since the first step: {:.1} s", self.started.elapsed().as_secs_f64());
+        println!("\nNext: anegpt generate --model {} --prompt \"Once upon a time\"", out.display());
+    }
+}
+
+/// Floating-point operations of one micro-batch that the engine does: forward and input gradients
+/// of the layers' projections (4 per weight and token) and attention's products.
+fn engine_flops(config: &RunConfig) -> f64 {
+    let c = &config.model;
+    let layer = c.n_embd * (2 * c.q_dim() + 2 * c.kv_dim() + 3 * c.hidden);
+    let tokens = (config.batch * config.seq) as f64;
+    let scores = 12.0 * (c.q_dim() * config.seq) as f64;
+    c.n_layer as f64 * tokens * (4.0 * layer as f64 + scores)
+}
+
+/// Parts of a time in percent, largest first, those below 1 % left out.
+fn shares<'a>(parts: impl Iterator<Item = (&'a str, f64)>, total: f64) -> String {
+    let mut parts: Vec<(&str, f64)> = parts.map(|(n, v)| (n, 100.0 * v / total)).collect();
+    parts.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let shown: Vec<String> =
+        parts.iter().filter(|p| p.1 >= 1.0).map(|(n, v)| format!("{n} {v:.0}%")).collect();
+    shown.join(", ")
+}
+
+/// A text as a block of lines of at most 90 characters.
+fn indent(text: &str) -> String {
+    let mut lines = vec![];
+    for paragraph in text.trim().lines() {
+        let mut line = String::from("  │");
+        for word in paragraph.split(' ') {
+            if line.chars().count() + word.chars().count() > 90 {
+                lines.push(std::mem::replace(&mut line, String::from("  │")));
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,149 @@
+//! The text of a run: where it comes from and how it becomes tokens.
+
+use crate::{files, progress, usage};
+use anyhow::Result;
+use data::loader::TokenSource;
+use data::synth::{SEPARATOR, Stories};
+use data::text::{Document, TextSource, tokenize_to_memory};
+use std::path::Path;
+use tokenizer::Tokenizer;
+
+/// Bytes of synthetic stories that a run learns from.
+const SYNTHETIC_BYTES: usize = 6_000_000;
+/// Text from which a tokenizer is learned.
+const LEARN_BYTES: usize = 4_000_000;
+/// Tokens of a vocabulary that is learned on the spot, unless told otherwise.
+const VOCABULARY: usize = 512;
+
+/// Tokens with the tokenizer they were made with.
+#[derive(Debug)]
+pub(crate) struct Corpus {
+    pub(crate) source: TokenSource,
+    pub(crate) tokenizer: Tokenizer,
+    /// One line for people.
+    pub(crate) description: String,
+}
+
+/// Loads `data` (`synthetic`, a text file or directory, or token files) with the tokenizer `spec`
+/// (`bpe`, `bpe:SIZE`, `char` or a file), or with `given`, which a resumed or initialised run has.
+pub(crate) fn load(
+    data: &str,
+    spec: Option<&str>,
+    given: Option<Tokenizer>,
+    seed: u64,
+) -> Result<Corpus> {
+    if data == "synthetic" {
+        let stories = Stories::new(seed);
+        let text = stories.text(SYNTHETIC_BYTES);
+        let documents: Vec<&str> =
+            text.split(SEPARATOR).map(str::trim).filter(|story| !story.is_empty()).collect();
+        let tokenizer =
+            choose(spec, given, || documents.iter().map(|s| (*s).to_owned()).collect())?;
+        let label = format!("synthetic stories (seed {seed})");
+        let documents = documents
+            .into_iter()
+            .map(|text| Ok(Document { text: text.to_owned(), begins: true, bytes_done: 0 }));
+        return in_memory(documents, tokenizer, &label, text.len() as u64);
+    }
+    let path = Path::new(data);
+    if is_token_file(path) {
+        return token_files(path, spec, given);
+    }
+    let text = TextSource::open(path, SEPARATOR)?;
+    let learn = || match text.sample(LEARN_BYTES) {
+        Ok(sample) => vec![sample],
+        Err(_) => vec![],
+    };
+    // Reading errors come again, with their place, when the documents are read.
+    let tokenizer = match (spec, given) {
+        (Some("char"), None) => {
+            let all: Vec<String> =
+                text.documents().map(|d| d.map(|d| d.text)).collect::<Result<_, _>>()?;
+            Tokenizer::train_char(all.iter())?
+        }
+        (spec, given) => choose(spec, given, learn)?,
+    };
+    in_memory(text.documents(), tokenizer, data, text.total_bytes())
+}
+
+/// Whether `path` holds token ids: a `.bin` file, or a directory with one.
+fn is_token_file(path: &Path) -> bool {
+    let bin = |path: &Path| path.extension().is_some_and(|e| e == "bin");
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries.filter_map(Result::ok).any(|entry| bin(&entry.path())),
+        Err(_) => bin(path),
+    }
+}
+
+fn choose(
+    spec: Option<&str>,
+    given: Option<Tokenizer>,
+    texts: impl FnOnce() -> Vec<String>,
+) -> Result<Tokenizer> {
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    let size = match spec {
+        None | Some("bpe") => Some(VOCABULARY),
+        Some("char") => None,
+        Some(other) => match other.strip_prefix("bpe:") {
+            Some(size) => Some(size.parse().map_err(|_| {
+                usage(format!(
+                    "--tokenizer {other}: write bpe:SIZE with a whole number, such as bpe:4096"
+                ))
+            })?),
+            None => return files::read_tokenizer(Some(Path::new(other)), None),
+        },
+    };
+    let texts = texts();
+    match size {
+        Some(size) => Ok(Tokenizer::train_bpe(texts, size, &mut |_| {})?),
+        None => Ok(Tokenizer::train_char(texts)?),
+    }
+}
+
+fn in_memory(
+    documents: impl IntoIterator<Item = data::Result<Document>>,
+    tokenizer: Tokenizer,
+    label: &str,
+    bytes: u64,
+) -> Result<Corpus> {
+    let encode = |text: &str| tokenizer.encode(text);
+    let bar = progress::bytes("tokenizing", bytes);
+    let result = tokenize_to_memory(documents, &encode, tokenizer.bos(), &mut |p| {
+        bar.set_position(p.bytes);
+    });
+    bar.finish_and_clear();
+    let (tokens, report) = result?;
+    let description = format!(
+        "{label}: {}B of text, {} tokens ({})",
+        progress::count(bytes as f64),
+        progress::count(report.tokens as f64),
+        tokenizer.describe()
+    );
+    Ok(Corpus { source: TokenSource::from(tokens), tokenizer, description })
+}
+
+fn token_files(path: &Path, spec: Option<&str>, given: Option<Tokenizer>) -> Result<Corpus> {
+    let tokenizer = match (given, spec) {
+        (Some(tokenizer), _) => tokenizer,
+        (None, Some(file)) if file != "bpe" && file != "char" && !file.starts_with("bpe:") => {
+            files::read_tokenizer(Some(Path::new(file)), None)?
+        }
+        _ => {
+            return Err(usage(format!(
+                "{} holds token ids: give the tokenizer that made them with --tokenizer FILE",
+                path.display()
+            )));
+        }
+    };
+    let source = TokenSource::open(path)?;
+    source.check_ids(tokenizer.vocab_size() as u32)?;
+    let description = format!(
+        "{}: {} tokens ({})",
+        path.display(),
+        progress::count(source.len() as f64),
+        tokenizer.describe()
+    );
+    Ok(Corpus { source, tokenizer, description })
+}

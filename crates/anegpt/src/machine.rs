@@ -1,0 +1,73 @@
+//! Which device a command computes on, and why.
+
+use crate::usage;
+use ane::{Device, Emulator, Numerics, Rules};
+use anyhow::Result;
+use clap::ValueEnum;
+
+/// What the user asks to compute on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceChoice {
+    /// The Neural Engine where it works, else the emulator.
+    Auto,
+    /// The Neural Engine, by the better of its two routes.
+    Ane,
+    /// The Neural Engine through in-memory models.
+    InMemory,
+    /// The Neural Engine through Espresso's runtime.
+    Espresso,
+    /// The emulated Neural Engine, with its rules and its arithmetic.
+    Emulator,
+    /// The CPU in single precision, without the engine's rules.
+    Cpu,
+}
+
+/// Arithmetic of the emulator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NumericsChoice {
+    /// Reference precision.
+    F32,
+    /// The engine's binary16 at every operation boundary, f32 sums.
+    Fast,
+}
+
+/// A device, its arithmetic, and why it was taken.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) device: Box<dyn Device>,
+    pub(crate) numerics: Numerics,
+    pub(crate) reason: String,
+}
+
+/// Opens the device asked for.
+pub(crate) fn open(choice: DeviceChoice, numerics: Option<NumericsChoice>) -> Result<Machine> {
+    let emulator = |rules, default, reason: &str| {
+        let numerics = match numerics {
+            Some(NumericsChoice::F32) => Numerics::F32,
+            Some(NumericsChoice::Fast) => Numerics::Fast,
+            None => default,
+        };
+        let device: Box<dyn Device> = Box::new(Emulator::new(numerics, rules));
+        Ok(Machine { device, numerics, reason: reason.to_owned() })
+    };
+    match choice {
+        DeviceChoice::Auto => emulator(Rules::Engine, Numerics::Fast, &no_engine()),
+        DeviceChoice::Emulator => emulator(Rules::Engine, Numerics::Fast, "asked for"),
+        DeviceChoice::Cpu => emulator(Rules::Cpu, Numerics::F32, "asked for"),
+        DeviceChoice::Ane | DeviceChoice::InMemory | DeviceChoice::Espresso => Err(usage(format!(
+            "{}; use --device emulator, which runs the same programs",
+            no_engine()
+        ))),
+    }
+}
+
+/// Why the engine itself is not used.
+pub(crate) fn no_engine() -> String {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    match (os, arch) {
+        ("macos", "aarch64") => {
+            "this version has no driver for the Neural Engine of this Mac yet".to_owned()
+        }
+        _ => format!("no Neural Engine on this machine ({os}, {arch})"),
+    }
+}
