@@ -1,4 +1,5 @@
 //! Training data: token files, resumable loader, synthetic stories, download.
+pub mod download;
 mod error;
 pub mod loader;
 mod map;
