@@ -64,15 +64,22 @@ fn unpack(archive: &Path, into: &Path, progress: &mut dyn FnMut(Progress)) -> Re
     std::fs::create_dir_all(into).map_err(Error::io(into, "create"))?;
     let mut names = Vec::new();
     let mut buffer = vec![0; 1 << 16];
-    for entry in tar.entries().map_err(damaged)? {
+    let mut long_name = None;
+    for entry in tar.entries().map_err(damaged)?.raw(true) {
         let mut entry = entry.map_err(damaged)?;
         let kind = entry.header().entry_type();
-        let name = entry.path().map_err(damaged)?.into_owned();
+        if let EntryType::XGlobalHeader | EntryType::XHeader | EntryType::GNULongName = kind {
+            long_name = name_record(&mut entry, kind).map_err(damaged)?.or(long_name);
+            continue;
+        }
+        let name = match long_name.take() {
+            Some(name) => name,
+            None => entry.path().map_err(damaged)?.into_owned(),
+        };
         let Some(relative) = safe_name(&name) else {
             return Err(fault(format!("refused: the name {name:?} leads out of the directory")));
         };
         match kind {
-            EntryType::XGlobalHeader => continue,
             EntryType::Directory => {
                 let dir = into.join(&relative);
                 std::fs::create_dir_all(&dir).map_err(Error::io(&dir, "create"))?;
@@ -101,6 +108,40 @@ fn unpack(archive: &Path, into: &Path, progress: &mut dyn FnMut(Progress)) -> Re
         return Err(fault("there are no files in it".into()));
     }
     Ok(names)
+}
+
+/// Most bytes of a record that goes before an entry, where a long name stands.
+const RECORD: u64 = 64 << 10;
+
+/// The name that a GNU or pax record gives to the next entry. They are read here, not by the
+/// `tar` crate, because that reads them into memory whatever their size, and a small archive can
+/// unpack to a huge one.
+fn name_record(entry: &mut impl Read, kind: EntryType) -> std::io::Result<Option<PathBuf>> {
+    let mut bytes = Vec::new();
+    entry.take(RECORD + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > RECORD {
+        return Err(std::io::Error::other("a header record is longer than 64 KiB"));
+    }
+    let name = match kind {
+        EntryType::GNULongName => {
+            let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+            Some(bytes[..end].to_vec())
+        }
+        EntryType::XHeader => {
+            let mut path = None;
+            for record in tar::PaxExtensions::new(&bytes) {
+                let record = record?;
+                if record.key_bytes() == b"path" {
+                    path = Some(record.value_bytes().to_vec());
+                }
+            }
+            path
+        }
+        _ => None, // a global header: comments
+    };
+    name.map(|bytes| String::from_utf8(bytes).map(PathBuf::from))
+        .transpose()
+        .map_err(std::io::Error::other)
 }
 
 /// The name without `.`; `None` if it is empty or has a root, a drive or `..`.

@@ -402,6 +402,30 @@ fn archives_unpack() {
 }
 
 #[test]
+fn long_names_of_both_kinds_are_read_and_bounded() {
+    let gnu = format!("{}/{}.bin\0", "d".repeat(120), "f".repeat(150));
+    let path = format!("{}/data.bin", "p".repeat(200));
+    let pax = format!("{} path={path}\n", 3 + 1 + 5 + path.len() + 1);
+    let bytes = tar_gz(&[
+        ("pax_global_header", tar::EntryType::XGlobalHeader, b"19 comment=anything\n"),
+        ("././@LongLink", tar::EntryType::GNULongName, gnu.as_bytes()),
+        ("short", FILE, b"1"),
+        ("x", tar::EntryType::XHeader, pax.as_bytes()),
+        ("short", FILE, b"2"),
+        ("short", FILE, b"3"),
+    ]);
+    let (dir, files) = unpack_bytes(&bytes);
+    let out = dir.path().join("out");
+    let expected = [out.join(gnu.trim_end_matches('\0')), out.join(path), out.join("short")];
+    assert_eq!(files.unwrap(), expected);
+    let (_dir, result) =
+        unpack_bytes(&tar_gz(&[("x", tar::EntryType::GNULongName, &vec![b'a'; 1 << 20])]));
+    assert!(result.unwrap_err().to_string().contains("longer than 64 KiB"));
+    let outside = [("x", tar::EntryType::GNULongName, &b"../evil"[..]), ("ok", FILE, b"x")];
+    assert!(unpack_bytes(&tar_gz(&outside)).1.unwrap_err().to_string().contains("refused"));
+}
+
+#[test]
 fn archives_that_reach_outside_are_refused() {
     for (name, kind) in [
         ("../evil", FILE),
