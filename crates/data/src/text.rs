@@ -107,8 +107,11 @@ impl TextSource {
                     break;
                 }
                 let text = document?.text;
-                let room = end - sample.len();
-                sample.push_str(&text[..text.floor_char_boundary(room.min(text.len()))]);
+                let mut room = text.len().min(end - sample.len());
+                while !text.is_char_boundary(room) {
+                    room -= 1;
+                }
+                sample.push_str(&text[..room]);
                 sample.push('\n');
             }
         }

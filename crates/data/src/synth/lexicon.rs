@@ -5,7 +5,7 @@ pub(super) const GIRLS: &[&str] = &[
     "Maya", "Sara", "Amy", "Kate", "Jane", "June", "Molly", "Daisy",
 ];
 pub(super) const BOYS: &[&str] = &[
-    "Tom", "Ben", "Max", "Sam", "Leo", "Jack", "Tim", "Finn", "Noah", "Oscar", "Theo", "Will",
+    "Tom", "Ben", "Max", "Sam", "Leo", "Jack", "Tim", "Finn", "Noah", "Oscar", "Theo", "Ned",
     "Dan", "Henry", "Luke", "Eli", "Owen", "Adam", "Hugo", "Milo",
 ];
 pub(super) const SHE_ANIMALS: &[&str] =

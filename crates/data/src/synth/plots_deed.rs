@@ -100,7 +100,7 @@ pub(super) fn fear(s: &mut Scene) {
         (
             "the dark",
             "cloudy",
-            "{f} had dropped {fhis} {toy} in the dark cellar and was crying",
+            "{ffull} had dropped {fhis} {toy} in the dark cellar and was crying",
             "The dark is only a room with its eyes closed",
             "took a little lamp and went down the steps, one by one",
             "There were no monsters in the cellar, only {a color} {toy} and a sleepy spider",
@@ -126,7 +126,7 @@ pub(super) fn fear(s: &mut Scene) {
             "rainy",
             "a small dog was alone outside in the storm and shaking",
             "Thunder is only the clouds clapping their hands",
-            "counted to three, opened the door and ran out to get the dog",
+            "counted to three and ran through the rain to get the dog",
             "The thunder was loud, but it did not hurt, and the dog licked {his} face",
         ),
         (
@@ -140,7 +140,7 @@ pub(super) fn fear(s: &mut Scene) {
         (
             "the old bridge",
             "foggy",
-            "{f} was on the other side with a hurt foot and called for help",
+            "{ffull} was on the other side with a hurt foot and called for help",
             "Take one small step, and then one more",
             "held the rope and walked over the bridge, one small step after the other",
             "The bridge moved a little, but it held, and {f} was not alone any more",
@@ -167,9 +167,9 @@ pub(super) fn fear(s: &mut Scene) {
         "One night {he} told {g}. \"I know a trick,\" said {g}. \"{advice}.\"",
     ]);
     s.say(&[
-        "{day}, {h} heard a cry. It came from far away, and {call}.",
+        "{day}, {h} heard a cry: {call}.",
         "{day}, something bad happened: {call}.",
-        "{day}, {h} was out for a walk when {he} saw that {call}.",
+        "{day}, {h} found out that {call}.",
     ]);
     s.maybe_weather();
     s.say(&[
@@ -491,7 +491,7 @@ pub(super) fn contest(s: &mut Scene) {
         ]);
         s.say(&["On the big day, {h} was almost first. But then {he} saw that {f} had fallen and hurt {fhis} knee.", "When the {event} began, {h} was doing well. Then {he} heard a cry. {f} had slipped and could not get up."]);
         s.say(&[
-            "{h} looked at {prize}. Then {he} looked at {f}.",
+            "{h} looked at the prize. Then {he} looked at {f}.",
             "For a moment {h} did not know what to do.",
         ]);
         s.say(&[
@@ -499,7 +499,7 @@ pub(super) fn contest(s: &mut Scene) {
             "\"A friend is more important than a prize,\" {he} thought, and {he} ran back to help.",
         ]);
         s.say(&[
-            "Somebody else won {prize}, but the people clapped the loudest for {h}.",
+            "Somebody else won the prize, but the people clapped the loudest for {h}.",
             "They came in last. But everybody stood up and clapped for the two friends.",
         ]);
         s.say(&["\"You could have won,\" said {f}. \"Why did you stop?\" \"Because you are my friend,\" said {h}.", "\"Thank you,\" said {f}. \"You gave up the prize for me.\" \"I would do it again,\" said {h}."]);
@@ -752,7 +752,7 @@ pub(super) fn lazy(s: &mut Scene) {
     s.set("party", party);
     s.say(&[
         "{day}, {ffull} wanted to {work}. \"Who will help me {step}?\" asked {f}.",
-        "{day}, {f} said, \"Today I will {work}. {h}, will you help me {step}?\"",
+        "{day}, {ffull} said, \"Today I will {work}. {h}, will you help me {step}?\"",
     ]);
     s.maybe_weather();
     s.say(&[

@@ -368,7 +368,7 @@ pub(super) fn gift(s: &mut Scene) {
     s.say(&[
         "Then {he} had an idea. \"I will make {made}!\"",
         "\"I know!\" said {h}. \"I can make {made}.\"",
-        "{f} said, \"You have two good hands. Make something!\" So {h} began to make {made}.",
+        "{^ffull} said, \"You have two good hands. Make something!\" So {h} began to make {made}.",
     ]);
     s.say(&[
         "{^he} found {of} and worked until it was dark.",
@@ -382,7 +382,7 @@ pub(super) fn gift(s: &mut Scene) {
     s.say(&[
         "But {he} did not give up. {^he} {fix}.",
         "{^he} took a deep breath and tried again. {^he} {fix}.",
-        "{f} said, \"Do not stop now.\" So {h} {fix}.",
+        "But {he} remembered who it was for, and {he} tried again. {^he} {fix}.",
     ]);
     s.say(&[
         "When the day came, {h} held out {his} present with shaking hands. \"It is not perfect,\" {he} said.",

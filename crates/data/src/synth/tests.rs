@@ -21,7 +21,7 @@ fn first_stories_are_pinned() {
     let text: String = Stories::new(0).take(100).collect();
     assert_eq!(
         sha256_hex(text.as_bytes()),
-        "7a52beb79581e7f589bc61d71d7c65521b6fde5e0f673f5397528ae1a96bc1af"
+        "feaaa1730f73a4c21c4f55ff59127326147f1948b240fcf6538fa8b6e677de38"
     );
 }
 
@@ -189,4 +189,26 @@ fn the_example_in_the_documentation_is_real() {
     let doc = include_str!("mod.rs");
     let quoted: Vec<&str> = doc.lines().filter_map(|line| line.strip_prefix("//! > ")).collect();
     assert_eq!(quoted.join(" "), Stories::new(0).story(3));
+}
+
+/// Nobody speaks or acts before being introduced: the first mention of the friend says who it is.
+#[test]
+fn the_friend_is_introduced() {
+    let mut index = 0;
+    for plot in PLOTS {
+        for _ in 0..300 {
+            index += 1;
+            let mut scene = Scene::new(Rng::new(11, index));
+            plot(&mut scene);
+            let (friend, kind) = (scene.get("f").to_owned(), scene.get("fkind").to_owned());
+            let (story, _) = scene.finish();
+            let Some(at) = story.find(&friend) else { continue };
+            let (before, after) = story.split_at(at);
+            let introduced = before.ends_with("friend ")
+                || after.starts_with(&format!("{friend} the {kind}"))
+                || before.ends_with("was named ")
+                || before.contains(&format!("a new {kind} "));
+            assert!(introduced, "{friend}: {story}");
+        }
+    }
 }

@@ -109,6 +109,24 @@ fn writer_refuses_ids_it_cannot_hold_and_leaves_nothing_behind() {
     assert!(missing.unwrap_err().to_string().contains("cannot create"));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_explained_and_the_earlier_file_stays() {
+    for ids in [10, 1_000_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.bin");
+        std::fs::write(&path, [1, 0]).unwrap();
+        // Every write to this device fails for lack of space.
+        let temporary = sibling(&path, &format!(".{}.tmp", std::process::id()));
+        std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
+        let mut writer = TokenWriter::create(&path, Format::FlatU16).unwrap();
+        let error = writer.push(&vec![1; ids]).and_then(|()| writer.finish()).unwrap_err();
+        assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), [1, 0]);
+        assert!(!temporary.exists());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
