@@ -396,6 +396,8 @@ impl Pretrain {
         let (mut seconds, mut saved_at) = (0.0, None);
         let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
         while self.progress.step < total && !stop.load(Ordering::Relaxed) {
+            // What evaluation and samples took is not part of a step.
+            self.model.timings.take();
             let start = Instant::now();
             let report = self.step()?;
             let elapsed = start.elapsed().as_secs_f64();
