@@ -38,7 +38,7 @@ pub(crate) fn load(
         let documents: Vec<&str> =
             text.split(SEPARATOR).map(str::trim).filter(|story| !story.is_empty()).collect();
         let tokenizer =
-            choose(spec, given, || documents.iter().map(|s| (*s).to_owned()).collect())?;
+            choose(spec, given, || Ok(documents.iter().map(|s| (*s).to_owned()).collect()))?;
         let label = format!("synthetic stories (seed {seed})");
         let documents = documents
             .into_iter()
@@ -50,11 +50,7 @@ pub(crate) fn load(
         return token_files(path, spec, given);
     }
     let text = TextSource::open(path, SEPARATOR)?;
-    let learn = || match text.sample(LEARN_BYTES) {
-        Ok(sample) => vec![sample],
-        Err(_) => vec![],
-    };
-    // Reading errors come again, with their place, when the documents are read.
+    let learn = || Ok(vec![text.sample(LEARN_BYTES)?]);
     let tokenizer = match (spec, given) {
         (Some("char"), None) => {
             let all: Vec<String> =
@@ -78,7 +74,7 @@ fn is_token_file(path: &Path) -> bool {
 fn choose(
     spec: Option<&str>,
     given: Option<Tokenizer>,
-    texts: impl FnOnce() -> Vec<String>,
+    texts: impl FnOnce() -> Result<Vec<String>>,
 ) -> Result<Tokenizer> {
     if let Some(given) = given {
         return Ok(given);
@@ -95,7 +91,7 @@ fn choose(
             None => return files::read_tokenizer(Some(Path::new(other)), None),
         },
     };
-    let texts = texts();
+    let texts = texts()?;
     match size {
         Some(size) => Ok(Tokenizer::train_bpe(texts, size, &mut |_| {})?),
         None => Ok(Tokenizer::train_char(texts)?),

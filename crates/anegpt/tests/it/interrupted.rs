@@ -1,0 +1,105 @@
+//! Runs that are killed, and go on.
+
+use crate::{Bench, with};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries =
+        std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+    entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                std::fs::read(&path).unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// SIGKILL at random moments, resumed each time: the last checkpoint is that of a run that was
+/// never interrupted, byte for byte. `ANEGPT_KILLS` sets how many kills (10 unless told otherwise).
+#[test]
+fn killed_runs_end_with_the_same_bytes() {
+    let kills: usize =
+        std::env::var("ANEGPT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let steps = ["--steps", "120", "--checkpoint-every", "3", "--eval-every", "20"];
+    bench.ok(&with(&base, &[&steps[..], &["--out", "whole"]].concat()));
+    let expected = files(&bench.path("whole/step-00000120"));
+    let mut random = 0x9E37_79B9_7F4A_7C15u64;
+    let (mut killed, mut rounds) = (0, 0);
+    while killed < kills {
+        rounds += 1;
+        let out = format!("killed-{rounds}");
+        loop {
+            let resumable = train_has_checkpoint(&bench.path(&out));
+            let fresh = with(&base, &[&steps[..], &["--out", &out]].concat());
+            let resume = [
+                "train",
+                "--resume",
+                &out,
+                "--checkpoint-every",
+                "3",
+                "--eval-every",
+                "20",
+                "--sample-every",
+                "0",
+            ];
+            let args: &[&str] = if resumable { &resume } else { &fresh };
+            let mut child = bench
+                .command(args)
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(Duration::from_millis(20 + (random >> 33) % 500));
+            if child.try_wait().unwrap().is_none() && killed < kills {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                killed += 1;
+                continue;
+            }
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            break;
+        }
+        let found = files(&bench.path(&out).join("step-00000120"));
+        assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
+        for (name, bytes) in &expected {
+            assert!(found[name] == *bytes, "{name} differs after {killed} kills");
+        }
+    }
+    println!("{killed} kills in {rounds} runs");
+}
+
+fn train_has_checkpoint(out: &Path) -> bool {
+    let entries = std::fs::read_dir(out).into_iter().flatten().filter_map(Result::ok);
+    entries.into_iter().any(|e| e.file_name().to_string_lossy().starts_with("step-"))
+}
+
+#[test]
+fn an_interrupt_writes_a_checkpoint() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let mut child = bench
+        .command(&with(
+            &base,
+            &["--steps", "100000", "--eval-every", "0", "--checkpoint-every", "0", "--out", "run"],
+        ))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let killed =
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.unwrap().success());
+    assert!(child.wait().unwrap().success());
+    assert!(train_has_checkpoint(&bench.path("run")));
+}
