@@ -76,7 +76,7 @@ fn killed_runs_end_with_the_same_bytes() {
             assert!(found[name] == *bytes, "{name} differs after {killed} kills");
         }
     }
-    println!("{killed} kills in {rounds} runs");
+    eprintln!("{killed} kills in {rounds} runs");
 }
 
 fn train_has_checkpoint(out: &Path) -> bool {

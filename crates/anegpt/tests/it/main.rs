@@ -1,5 +1,7 @@
 //! The program as people use it.
 
+#![allow(clippy::print_stderr, reason = "skipped tests say so")]
+
 mod bad_input;
 mod generate;
 mod interrupted;
@@ -9,37 +11,37 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// A command line in a directory of its own.
-pub struct Bench {
-    pub dir: tempfile::TempDir,
+struct Bench {
+    dir: tempfile::TempDir,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    fn new() -> Self {
         Bench { dir: tempfile::tempdir().expect("a temporary directory") }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, contents).expect("a file in our own directory");
         path
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_anegpt"));
         command.args(args).current_dir(self.dir.path());
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Output {
+    fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().expect("the program starts")
     }
 
     /// Runs and returns standard output; fails the test unless the exit code is 0.
-    pub fn ok(&self, args: &[&str]) -> String {
+    fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?}: {error}");
@@ -47,7 +49,7 @@ impl Bench {
     }
 
     /// A small text, a model smaller than `tiny`, and the arguments of a short run on them.
-    pub fn small_run(&self) -> Vec<String> {
+    fn small_run(&self) -> Vec<String> {
         let text = self.ok(&["data", "synth", "--count", "150"]);
         self.write("text.txt", text);
         self.write("small.toml", "[model]\nn_layer = 2\nn_head = 2\nn_embd = 32\nseq_len = 32\n[train]\nbatch = 4\nseq = 32\nlr = 3e-3\n");
@@ -57,12 +59,12 @@ impl Bench {
 }
 
 /// `small_run` with more arguments, as slices.
-pub fn with<'a>(base: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+fn with<'a>(base: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
     base.iter().map(String::as_str).chain(more.iter().copied()).collect()
 }
 
 /// Real weights and texts, which are not part of the project; `None` (and a message) without them.
-pub fn real_data(file: &str) -> Option<PathBuf> {
+fn real_data(file: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     let directory = std::env::var_os("ANEGPT_TEST_DATA").map_or(beside, PathBuf::from);
     let path = directory.join(file);
