@@ -1,5 +1,12 @@
 //! One training step against an independent model in f64, written token by token without MIL.
 
+#![allow(
+    clippy::needless_range_loop,
+    clippy::unnecessary_to_owned,
+    clippy::type_complexity,
+    reason = "the reference reads as the formulas do"
+)]
+
 use ane::{Emulator, Numerics, Rules};
 use gpt::{GptConfig, Layout, Model, Role, initialise};
 
