@@ -2,7 +2,7 @@
 //!
 //! A [`Program`] holds [`Function`]s of [`Operation`]s in single-assignment form. Programs are
 //! written with the [`Builder`] or read from [`text`], checked by [`verify()`], differentiated by
-//! [`grad`], cut into kernels by [`passes::slice`], and given their meaning by [`interp`], a small
+//! [`mod@grad`], cut into kernels by [`passes::slice`], and given their meaning by [`interp`], a small
 //! f64 interpreter that everything faster is compared with.
 //!
 //! Nothing here knows a device, a file or a clock. A program is a plain value.

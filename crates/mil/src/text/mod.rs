@@ -23,6 +23,7 @@
 //! ```
 
 mod lexer;
+mod literal;
 mod number;
 mod parser;
 mod printer;
