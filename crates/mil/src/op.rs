@@ -1,7 +1,7 @@
 //! The table of operations: names, arguments and which of them are required.
 //!
-//! A new operation is one row here, one arm of [`crate::resolve`] (arguments and type rule), one
-//! of [`crate::interp`] (reference semantics) and one of [`crate::grad`] (gradient).
+//! A new operation is one row here, one arm of [`mod@crate::resolve`] (arguments and type rule), one
+//! of [`crate::interp`] (reference semantics) and one of [`mod@crate::grad`] (gradient).
 
 use std::fmt;
 

@@ -417,6 +417,10 @@ struct Reader<'f> {
     op: &'f Operation,
 }
 
+/// Most integers of an attribute, and most pieces of a `split`: what resolving one operation may
+/// cost, whatever a program claims.
+const MAX_ATTRIBUTE: usize = 4096;
+
 type Result1<T> = std::result::Result<T, OpError>;
 
 impl<'f> Reader<'f> {
@@ -448,6 +452,9 @@ impl<'f> Reader<'f> {
                 let expected = if tuple { "one value" } else { "a tuple of values (a, b)" };
                 return self.err(key, format!("expected {expected}"), "");
             }
+            if matches!(param.kind, ParamKind::Tensor | ParamKind::Tensors) {
+                self.check_tensor(key, arg)?;
+            }
         }
         for param in signature.params.iter().filter(|p| p.required) {
             if self.op.arg(param.key).is_none() {
@@ -459,6 +466,26 @@ impl<'f> Reader<'f> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses text as a tensor, and extents that the rules below could not compute with.
+    fn check_tensor(&self, key: &str, arg: &Arg) -> Result1<()> {
+        let ids = match arg {
+            Arg::Literal(literal) => return self.check_type(key, &literal.ty),
+            Arg::Value(id) => std::slice::from_ref(id),
+            Arg::Values(ids) => ids,
+        };
+        ids.iter().try_for_each(|&id| self.check_type(key, self.f.ty(id)))
+    }
+
+    fn check_type(&self, key: &str, ty: &TensorType) -> Result1<()> {
+        if ty.dtype == DType::String {
+            return self.err(key, "expected a tensor, got text", "");
+        }
+        match ty.shape.iter().find(|&&n| n > i64::MAX as usize) {
+            Some(n) => self.err(key, format!("extent {n} is too large"), ""),
+            None => Ok(()),
+        }
     }
 
     // ---- arguments ----
@@ -515,6 +542,11 @@ impl<'f> Reader<'f> {
     fn ints(&self, key: &str) -> Result1<Option<Vec<i64>>> {
         match self.data(key)? {
             None => Ok(None),
+            Some(Data::Int(v)) if v.len() > MAX_ATTRIBUTE => self.err(
+                key,
+                format!("expected at most {MAX_ATTRIBUTE} integers, got {}", v.len()),
+                "",
+            ),
             Some(Data::Int(v)) => Ok(Some(v.clone())),
             Some(_) => {
                 self.err(key, "expected integers", "write int32(…) or tensor<int32, [n]>([…])")
@@ -941,7 +973,8 @@ impl<'f> Reader<'f> {
                 .map(|i| {
                     let n = tx.shape[i + 2];
                     let out = n.div_ceil(strides[i]);
-                    let total = ((out.max(1) - 1) * strides[i] + reach(i)).saturating_sub(n);
+                    let total =
+                        ((out.max(1) - 1) * strides[i]).saturating_add(reach(i)).saturating_sub(n);
                     let small = total / 2;
                     if lower { (total - small, small) } else { (small, total - small) }
                 })
@@ -1011,7 +1044,8 @@ impl<'f> Reader<'f> {
         for i in 0..spatial {
             let full = (tx.shape[i + 2].max(1) - 1)
                 .saturating_mul(strides[i])
-                .saturating_add((tw.shape[i + 2] - 1).saturating_mul(dilations[i]) + 1);
+                .saturating_add((tw.shape[i + 2] - 1).saturating_mul(dilations[i]))
+                .saturating_add(1);
             let cut = pads[i].0.saturating_add(pads[i].1);
             if full <= cut {
                 return self.err("pad", format!("{cut} is cut from an extent of {full}"), "");
@@ -1038,8 +1072,8 @@ impl<'f> Reader<'f> {
         let Some(wanted) = self.ints("output_shape")? else { return Ok(pads.to_vec()) };
         let wanted = &wanted[wanted.len().saturating_sub(spatial)..];
         for i in 0..wanted.len() {
-            let (natural, end) = (shape[i + 2] as i64, pads[i].1 as i64);
-            let cut = natural - wanted[i] + end;
+            let (natural, end) = (shape[i + 2] as i128, pads[i].1 as i128);
+            let cut = natural - i128::from(wanted[i]) + end;
             if wanted[i] < 1 || cut < 0 {
                 return self.err(
                     "output_shape",
@@ -1193,7 +1227,11 @@ impl<'f> Reader<'f> {
                 (from, wrap(end[axis]).clamp(lo, hi))
             };
             let span = if step > 0 { to - from } else { from - to };
-            let n = if squeeze[axis] { 1 } else { (span + step.abs() - 1).div_euclid(step.abs()) };
+            let n = if squeeze[axis] {
+                1
+            } else {
+                span.saturating_add(step.abs() - 1).div_euclid(step.abs())
+            };
             if n < 1 || from < 0 || from >= extent {
                 return self.err(
                     "begin",
@@ -1259,6 +1297,9 @@ impl<'f> Reader<'f> {
                     return self.err("split_sizes", format!("{sizes:?} must be positive"), "");
                 }
                 sizes.iter().map(|&n| n as usize).collect()
+            }
+            (None, Some(n)) if n > MAX_ATTRIBUTE as i64 => {
+                return self.err("num_splits", format!("{n} pieces are too many"), "");
             }
             (None, Some(n)) if n >= 1 && extent % n as usize == 0 => {
                 vec![extent / n as usize; n as usize]

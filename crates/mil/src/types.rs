@@ -82,9 +82,10 @@ impl DType {
         self.row().2
     }
 
-    /// Bytes that `count` packed elements take, rounded up to a whole byte.
+    /// Bytes that `count` packed elements take, rounded up to a whole byte; saturates as
+    /// [`TensorType::count`] does.
     pub fn bytes(self, count: usize) -> usize {
-        (count * self.bits()).div_ceil(8)
+        count.saturating_mul(self.bits()).div_ceil(8)
     }
 
     /// Whether this is a floating-point type.

@@ -1,0 +1,167 @@
+//! Canonical text: four spaces per level, one statement per line, scalars in the short form,
+//! floats in hexadecimal.
+
+use super::number::{format_f16, format_f32};
+use crate::ir::{Arg, Function, Operation, Program, ValueId};
+use crate::types::{Data, Literal, Payload};
+use std::fmt::{self, Display, Formatter};
+
+impl Display for Program {
+    /// Prints the program as text that [`crate::text::parse`] reads back to an equal program.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "program({}.{})", self.version.0, self.version.1)?;
+        if !self.build_info.is_empty() {
+            f.write_str("[buildInfo = dict<string, string>({")?;
+            separated(f, &self.build_info, |f, (key, value)| {
+                write!(f, "{{{}, {}}}", Quoted(key), Quoted(value))
+            })?;
+            f.write_str("})]\n")?;
+        }
+        f.write_str("{\n")?;
+        for function in &self.functions {
+            write!(f, "{function}")?;
+        }
+        f.write_str("}\n")
+    }
+}
+
+impl Display for Function {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "    func {}<{}>(", self.name, self.opset)?;
+        let params = &self.values[..self.params.min(self.values.len())];
+        separated(f, params, |f, v| write!(f, "{} {}", v.ty, v.name))?;
+        f.write_str(") {\n")?;
+        for op in &self.ops {
+            f.write_str("        ")?;
+            operation(f, self, op)?;
+            f.write_str(";\n")?;
+        }
+        f.write_str("    } -> (")?;
+        separated(f, &self.outputs, |f, id| name(f, self, *id))?;
+        f.write_str(");\n")
+    }
+}
+
+impl Display for Literal {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}(", self.ty)?;
+        match &self.payload {
+            Payload::Inline(data) => elements(f, &self.ty.shape, data)?,
+            Payload::Blob { path, offset } => {
+                let path = Quoted(path);
+                write!(f, "BLOBFILE(path = string({path}), offset = uint64({offset}))")?;
+            }
+        }
+        f.write_str(")")
+    }
+}
+
+fn separated<T>(
+    f: &mut Formatter<'_>,
+    items: &[T],
+    mut each: impl FnMut(&mut Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            f.write_str(", ")?;
+        }
+        each(f, item)?;
+    }
+    Ok(())
+}
+
+/// The name of a value; a value that the function does not have is shown by its number.
+fn name(f: &mut Formatter<'_>, function: &Function, id: ValueId) -> fmt::Result {
+    match function.values.get(id.index()) {
+        Some(value) => f.write_str(&value.name),
+        None => write!(f, "%{id}"),
+    }
+}
+
+fn operation(f: &mut Formatter<'_>, function: &Function, op: &Operation) -> fmt::Result {
+    separated(f, &op.results, |f, &id| {
+        if let Some(value) = function.values.get(id.index()) {
+            write!(f, "{} ", value.ty)?;
+        }
+        name(f, function, id)
+    })?;
+    write!(f, " = {}(", op.op)?;
+    separated(f, &op.args, |f, (key, arg)| {
+        write!(f, "{key} = ")?;
+        match arg {
+            Arg::Value(id) => name(f, function, *id),
+            Arg::Literal(literal) => write!(f, "{literal}"),
+            Arg::Values(ids) => {
+                f.write_str("(")?;
+                separated(f, ids, |f, id| name(f, function, *id))?;
+                f.write_str(")")
+            }
+        }
+    })?;
+    write!(f, ")[name = string({})", Quoted(&op.name))?;
+    if let Some(value) = &op.value {
+        write!(f, ", val = {value}")?;
+    }
+    f.write_str("]")
+}
+
+/// Elements in nested lists as the shape says; flat when there is none, or their number is wrong.
+fn elements(f: &mut Formatter<'_>, shape: &[usize], data: &Data) -> fmt::Result {
+    let count = shape.iter().fold(1usize, |n, &d| n.saturating_mul(d));
+    if shape.is_empty() && data.len() == 1 {
+        return element(f, data, 0);
+    }
+    if data.is_empty() || data.len() != count {
+        f.write_str("[")?;
+        for i in 0..data.len() {
+            f.write_str(if i > 0 { ", " } else { "" })?;
+            element(f, data, i)?;
+        }
+        return f.write_str("]");
+    }
+    // Elements in one list of each depth, innermost first.
+    let blocks: Vec<usize> = (shape.iter().rev())
+        .scan(1usize, |block, &extent| {
+            *block *= extent;
+            Some(*block)
+        })
+        .collect();
+    for i in 0..data.len() {
+        f.write_str(if i > 0 { ", " } else { "" })?;
+        blocks.iter().filter(|&&n| i % n == 0).try_for_each(|_| f.write_str("["))?;
+        element(f, data, i)?;
+        blocks.iter().filter(|&&n| (i + 1) % n == 0).try_for_each(|_| f.write_str("]"))?;
+    }
+    Ok(())
+}
+
+fn element(f: &mut Formatter<'_>, data: &Data, i: usize) -> fmt::Result {
+    match data {
+        Data::Fp16(v) => f.write_str(&format_f16(v[i])),
+        Data::Fp32(v) => f.write_str(&format_f32(v[i])),
+        Data::Int(v) => write!(f, "{}", v[i]),
+        Data::Bool(v) => write!(f, "{}", v[i]),
+        Data::String(v) => write!(f, "{}", Quoted(&v[i])),
+    }
+}
+
+/// Text between quotes, with escapes.
+struct Quoted<'s>(&'s str);
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for c in self.0.chars() {
+            match c {
+                '"' => f.write_str("\\\"")?,
+                '\\' => f.write_str("\\\\")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                c if c.is_ascii_control() => write!(f, "\\x{:02x}", c as u32)?,
+                c => write!(f, "{c}")?,
+            }
+        }
+        f.write_str("\"")
+    }
+}
