@@ -1,0 +1,217 @@
+//! Mutated files for every reader that a run depends on: weights, tokenizers, token files,
+//! checkpoints. No panic, and no memory beyond a multiple of the file. Takes seconds;
+//! `ANEGPT_FUZZ_SECONDS=3600` makes it take that long.
+
+#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
+
+use gpt::GptConfig;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokenizer::Tokenizer;
+
+thread_local! {
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+/// Counts the bytes of this thread.
+struct Counting;
+
+fn count(bytes: isize) {
+    LIVE.set(LIVE.get() + bytes);
+    PEAK.set(PEAK.get().max(LIVE.get()));
+}
+
+// SAFETY: every call goes to the system's allocator with the arguments given; the cells are
+// constant-initialised and have no destructor, so counting never allocates.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promises are those of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promises are those of `System`, from which `pointer` came.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545F4914F6CDD1D) >> 33) as usize % n.max(1)
+    }
+}
+
+/// Flips, replaces, cuts, repeats.
+fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    for _ in 0..=random.below(4) {
+        let at = random.below(out.len());
+        match random.below(6) {
+            0 if !out.is_empty() => out[at] ^= 1 << random.below(8),
+            1 if !out.is_empty() => {
+                out[at] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'9'][random.below(8)];
+            }
+            2 => out.truncate(at),
+            3 if out.len() >= 8 => {
+                let at = at.min(out.len() - 8);
+                let n = [0, 1, u64::MAX, 1 << 31, 1 << 40, i64::MAX as u64][random.below(6)];
+                out[at..at + 8].copy_from_slice(&n.to_le_bytes());
+            }
+            4 => {
+                let piece = out[at..(at + random.below(64)).min(out.len())].to_vec();
+                out.splice(at..at, piece);
+            }
+            _ => {
+                let end = (at + random.below(64)).min(out.len());
+                out.drain(at..end);
+            }
+        }
+    }
+    out
+}
+
+fn small() -> GptConfig {
+    GptConfig {
+        n_layer: 1,
+        n_head: 1,
+        n_kv_head: 1,
+        n_embd: 4,
+        head_dim: 4,
+        hidden: 8,
+        vocab_size: 8,
+        seq_len: 4,
+        ..GptConfig::preset("tiny").expect("a preset")
+    }
+}
+
+fn read_tokenizer(path: &Path) {
+    if let Ok(tokenizer) = Tokenizer::load(path) {
+        let ids = tokenizer.encode("Once upon a time, \u{e9}\u{1f600}").unwrap_or_default();
+        tokenizer.decode(&ids);
+        tokenizer.decode(&[0, 1, 2, 259, u32::MAX]);
+    }
+}
+
+fn read_tokens(path: &Path) {
+    if let Ok(file) = data::tokens::TokenFile::open(path) {
+        let _ = (file.check_ids(280), file.check_sum());
+        let mut head = vec![0; file.len().min(16)];
+        file.read(0, &mut head);
+    }
+}
+
+fn read_state(path: &Path) {
+    let directory = path.with_file_name("step-00000001");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::copy(path, directory.join("state.json")).unwrap();
+    drop(train::Checkpoint::open(&directory));
+}
+
+fn read_config(path: &Path) {
+    if let Ok(text) = std::fs::read_to_string(path) {
+        drop(train::pretrain::config_from_hugging_face(&text));
+    }
+}
+
+/// Extension, a valid file, and its reader.
+type Case = (&'static str, Vec<u8>, fn(&Path));
+
+fn tokenizers() -> Vec<Case> {
+    let text = data::synth::Stories::new(1).text(4000);
+    let bpe = Tokenizer::train_bpe([&text], 280, &mut |_| {}).unwrap().to_json().unwrap();
+    let characters = Tokenizer::train_char([&text]).unwrap().to_json().unwrap();
+    let mut llama2c = 8i32.to_le_bytes().to_vec();
+    for piece in ["<unk>", "\n<s>\n", "\n</s>\n", "a", "b", "ab", " a", " "] {
+        llama2c.extend(1.5f32.to_le_bytes());
+        llama2c.extend((piece.len() as i32).to_le_bytes());
+        llama2c.extend(piece.as_bytes());
+    }
+    vec![
+        ("json", bpe.into_bytes(), read_tokenizer),
+        ("json", characters.into_bytes(), read_tokenizer),
+        ("bin", llama2c, read_tokenizer),
+    ]
+}
+
+fn weights_and_checkpoints(scratch: &Path) -> Vec<Case> {
+    let layout = gpt::Layout::new(&small());
+    let values = gpt::initialise(&small(), 1);
+    let header = [4i32, 8, 1, 1, 1, 8, 4];
+    let mut llama2c: Vec<u8> = header.iter().flat_map(|w| w.to_le_bytes()).collect();
+    (0..layout.count() + 16).for_each(|i| llama2c.extend((i as f32).to_le_bytes()));
+    let tensors =
+        layout.params().iter().map(|p| (p.name.clone(), p.shape.clone(), &values[p.range()]));
+    let contents = train::checkpoint::Contents {
+        step: 1,
+        tensors: vec![("model.safetensors", tensors.collect())],
+        texts: vec![],
+        state: serde_json::json!({"run": 1}),
+    };
+    let written = train::checkpoint::write(scratch, &contents, 1).unwrap();
+    let file = |name: &str| std::fs::read(written.join(name)).unwrap();
+    let config = serde_json::json!({
+        "hidden_size": 4, "num_attention_heads": 1, "num_hidden_layers": 1, "intermediate_size": 8,
+        "vocab_size": 8, "max_position_embeddings": 4, "rms_norm_eps": 1e-5, "rope_theta": 1e4,
+    });
+    vec![
+        ("bin", llama2c, |path| drop(gpt::weights::read_llama2c(path))),
+        ("safetensors", file("model.safetensors"), |path| {
+            drop(gpt::weights::read_safetensors(path, &small()));
+        }),
+        ("json", file("state.json"), read_state),
+        ("json", config.to_string().into_bytes(), read_config),
+    ]
+}
+
+fn token_files(scratch: &Path) -> Vec<Case> {
+    let flat = (0..400u16).flat_map(|i| (i % 280).to_le_bytes()).collect();
+    let path = scratch.join("shard.bin");
+    let format = data::tokens::Format::shard_for(70_000);
+    let mut writer = data::tokens::TokenWriter::create(&path, format).unwrap();
+    writer.push(&(0..300).collect::<Vec<u32>>()).unwrap();
+    writer.finish().unwrap();
+    vec![("bin", flat, read_tokens), ("bin", std::fs::read(path).unwrap(), read_tokens)]
+}
+
+#[test]
+fn mutated_files_are_read_or_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cases = tokenizers();
+    cases.extend(weights_and_checkpoints(directory.path()));
+    cases.extend(token_files(directory.path()));
+    let seconds: Option<u64> =
+        std::env::var("ANEGPT_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());
+    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(3));
+    let mut random = Random(seconds.map_or(1, |_| u64::from(std::process::id())));
+    let mut files = 0u64;
+    while Instant::now() < end {
+        for (extension, valid, read) in &cases {
+            let bytes = mutate(valid, &mut random);
+            let path = directory.path().join(format!("file.{extension}"));
+            std::fs::write(&path, &bytes).unwrap();
+            let before = LIVE.get();
+            PEAK.set(before);
+            read(&path);
+            let peak = (PEAK.get() - before) as usize;
+            // JSON may hold many small objects; a few megabytes are tables and read buffers.
+            let allowed = 8_000_000 + 200 * bytes.len();
+            assert!(peak < allowed, "{extension}: {peak} bytes for a file of {}", bytes.len());
+            files += 1;
+        }
+    }
+    assert!(files > 9, "{files} files");
+}
