@@ -33,6 +33,8 @@ enum Command {
     Data(commands::data::Command),
     #[command(subcommand)]
     Tokenizer(commands::tokenizer::Command),
+    #[command(subcommand)]
+    Mil(commands::mil::Command),
     Devices(commands::devices::Args),
 }
 
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => commands::generate::run(args),
         Command::Data(command) => commands::data::run(command),
         Command::Tokenizer(command) => commands::tokenizer::run(command),
+        Command::Mil(command) => commands::mil::run(command),
         Command::Devices(args) => commands::devices::run(args),
     };
     match result {

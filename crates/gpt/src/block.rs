@@ -83,7 +83,7 @@ pub fn rotate<'b>(x: Tensor<'b>, heads: usize, cos: Tensor<'b>, sin: Tensor<'b>)
     let shape = x.shape();
     let (half, tokens) = (shape[1] / heads / 2, shape[3]);
     let pairs = x.reshape(&[heads, 2, half, tokens]);
-    let (a, b) = (pairs.narrow(1, 0, 1), pairs.narrow(1, 1, 1));
+    let [a, b] = pairs.split(1, 2)[..] else { unreachable!("two parts were asked for") };
     let turned = x.builder().concat(1, &[a * cos - b * sin, b * cos + a * sin]);
     turned.reshape(&shape)
 }

@@ -19,7 +19,7 @@
 use crate::ir::{Arg, Function, Operation, Value, ValueId};
 use crate::op::Op;
 use crate::resolve::{OpError, resolve};
-use crate::types::{DType, Literal, TensorType};
+use crate::types::{DType, Data, Literal, TensorType};
 use std::cell::RefCell;
 use std::collections::HashSet;
 
@@ -116,6 +116,12 @@ impl Builder {
         if small && let Some((_, id)) = state.constants.iter().find(|(l, _)| *l == literal) {
             return Tensor { builder: self, id: *id };
         }
+        // Truth values serve many attributes and are called by their value.
+        let prefix = match literal.data() {
+            Some(Data::Bool(v)) if v[..] == [true] => "true",
+            Some(Data::Bool(v)) if v[..] == [false] => "false",
+            _ => prefix,
+        };
         let name = state.numbered(prefix);
         let id = state.define(&name, literal.ty.clone());
         if small {
@@ -421,6 +427,14 @@ impl<'b> Tensor<'b> {
         let mut begin = vec![0; size.len()];
         (begin[axis], size[axis]) = (start, n);
         self.slice(&begin, &size)
+    }
+
+    /// x cut into `parts` equal pieces along `axis`. Where all pieces are used this is better than
+    /// slices: its gradient is one `concat` instead of a sum of padded tensors.
+    pub fn split(self, axis: usize, parts: usize) -> Vec<Self> {
+        let parts = self.builder.attr("num_splits", Literal::int(parts as i64));
+        let axis = self.builder.attr("axis", Literal::int(axis as i64));
+        self.builder.op(Op::Split, vec![self.arg("x"), parts, axis])
     }
 
     /// x repeated reps[i] times along axis i.

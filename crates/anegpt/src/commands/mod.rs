@@ -3,5 +3,6 @@
 pub(crate) mod data;
 pub(crate) mod devices;
 pub(crate) mod generate;
+pub(crate) mod mil;
 pub(crate) mod tokenizer;
 pub(crate) mod train;

@@ -1,0 +1,32 @@
+//! The text of every kernel of the plan `baseline`, pinned: what a Mac compiles is what runs here.
+//! `ANEGPT_UPDATE_GOLDEN=1` writes the files anew; the difference is then to be read.
+
+use ane::{Device, Emulator, Numerics, Rules};
+use gpt::GptConfig;
+use gpt::block::Dims;
+use gpt::kernels::LayerKernels;
+use mil::{DType, Program, Weights};
+use std::path::Path;
+
+#[test]
+fn kernels_have_the_pinned_text() {
+    let config = GptConfig { n_kv_head: 2, ..GptConfig::preset("tiny").unwrap() };
+    let dims = Dims { config: &config, batch: 1, seq: 64, dtype: DType::Fp16 };
+    let kernels = LayerKernels::new(&dims).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for function in kernels.engine() {
+        let program = Program::new(function.clone());
+        assert_eq!(mil::verify(&program), []);
+        let text = mil::text::print(&program);
+        assert_eq!(mil::parse(&text).unwrap(), program, "{} reads back equal", function.name);
+        let path = folder.join(format!("{}.mil", function.name));
+        if std::env::var_os("ANEGPT_UPDATE_GOLDEN").is_some() {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&path, &text).unwrap();
+        }
+        let pinned = std::fs::read_to_string(&path).unwrap();
+        assert!(text == pinned, "{} differs from {}", function.name, path.display());
+        let device = Emulator::new(Numerics::Fast, Rules::Engine);
+        device.compile(&mil::parse(&pinned).unwrap(), &Weights::new()).unwrap();
+    }
+}
