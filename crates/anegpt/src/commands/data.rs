@@ -2,11 +2,12 @@
 
 use crate::{files, progress};
 use anyhow::{Context, Result};
+use data::download::{Stage, TinyStories};
 use data::synth::{SEPARATOR, Stories};
 use data::text::{TextSource, tokenize_file};
 use data::tokens::{Format, TokenFile};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Make, fetch and look at training data.
 #[derive(Debug, clap::Subcommand)]
@@ -38,6 +39,15 @@ pub(crate) enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Fetch a public data set; an interrupted transfer goes on where it stopped.
+    Download {
+        /// Which data set.
+        #[arg(value_enum)]
+        name: DataSet,
+        /// Directory to write to.
+        #[arg(long, default_value = "data/tinystories")]
+        out: PathBuf,
+    },
     /// Describe a file of token ids.
     Inspect {
         /// Token file.
@@ -46,6 +56,15 @@ pub(crate) enum Command {
         #[arg(long)]
         tokenizer: Option<PathBuf>,
     },
+}
+
+/// A data set that can be fetched.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum DataSet {
+    /// Stories written by GPT-4, as text (2.2 GB).
+    Tinystories,
+    /// The same kind of stories as token ids of the Llama 2 vocabulary (1 GB).
+    TinystoriesTokens,
 }
 
 pub(crate) fn run(command: Command) -> Result<()> {
@@ -74,6 +93,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
             );
             Ok(())
         }
+        Command::Download { name, out } => download(name, &out),
         Command::Inspect { file, tokenizer } => inspect(&file, tokenizer),
     }
 }
@@ -99,7 +119,30 @@ fn synth(count: u64, seed: u64, from: u64, out: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn inspect(path: &PathBuf, tokenizer: Option<PathBuf>) -> Result<()> {
+fn download(name: DataSet, out: &Path) -> Result<()> {
+    let set = match name {
+        DataSet::Tinystories => TinyStories::Text,
+        DataSet::TinystoriesTokens => TinyStories::Tokens,
+    };
+    let bar = progress::bytes("fetching", 0);
+    let result = set.fetch(out, &mut |p| {
+        bar.set_prefix(match p.stage {
+            Stage::Transfer => "fetching",
+            Stage::Verify => "verifying",
+            Stage::Unpack => "unpacking",
+        });
+        bar.set_length(p.total.unwrap_or(p.done));
+        bar.set_position(p.done);
+    });
+    bar.finish_and_clear();
+    let files = result?;
+    for (part, paths) in [("train", &files.train), ("validation", &files.validation)] {
+        paths.iter().for_each(|path| println!("{part:10} {}", path.display()));
+    }
+    Ok(())
+}
+
+fn inspect(path: &Path, tokenizer: Option<PathBuf>) -> Result<()> {
     let file = TokenFile::open(path)?;
     let mut head = vec![0; file.len().min(64)];
     file.read(0, &mut head);

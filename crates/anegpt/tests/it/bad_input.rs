@@ -165,6 +165,41 @@ fn missing_and_damaged_files() {
     cases.iter().for_each(|c| bench.refuses(c));
 }
 
+#[test]
+fn malformed_programs() {
+    let bench = Bench::new();
+    let good = "program(1.3)\n{\n    func main<ios18>(tensor<fp16, [2, 3]> x) {\n        tensor<fp16, [2, 3]> y = mul(x = x, y = x)[name = string(\"y\")];\n    } -> (y);\n}\n";
+    bench.write("good.mil", good);
+    bench.write("empty.mil", "");
+    bench.write("binary.mil", [0xffu8, 0xfe, 0]);
+    bench.write("cut.mil", &good[..good.len() / 2]);
+    bench.write("shape.mil", good.replace("[2, 3]> y", "[2, 4]> y"));
+    bench.write("name.mil", good.replace("y = x)", "y = z)"));
+    bench.write("op.mil", good.replace("mul(", "mull("));
+    bench.write("gather.mil", good.replace("mul(", "gather("));
+    bench.write("huge.mil", good.replace("[2, 3]", "[9999999999, 9999999999]"));
+    bench.write("wrong.npy", b"not an array");
+    let cases = [
+        case("mil check none.mil", 1, "none.mil"),
+        case("mil check empty.mil", 1, "empty.mil"),
+        case("mil check binary.mil", 1, "not UTF-8"),
+        case("mil check cut.mil", 1, "line"),
+        case("mil check shape.mil", 1, "line 4"),
+        case("mil check name.mil", 1, "`z`"),
+        case("mil check op.mil", 1, "did you mean"),
+        case("mil check gather.mil", 1, "gather"),
+        case("mil fmt cut.mil", 1, "not a program"),
+        case("mil run huge.mil --output out", 1, "large"),
+        case("mil run good.mil --output out", 2, "input `x`"),
+        case("mil run good.mil --input x --output out", 2, "NAME=FILE.npy"),
+        case("mil run good.mil --input x=none.npy --output out", 1, "none.npy"),
+        case("mil run good.mil --input x=wrong.npy --output out", 1, "not a NumPy file"),
+    ];
+    cases.iter().for_each(|c| bench.refuses(c));
+    assert!(bench.ok(&["mil", "check", "good.mil"]).contains("well formed"));
+    assert_eq!(bench.ok(&["mil", "fmt", "good.mil"]), good);
+}
+
 /// The files of the newest checkpoint of `run`.
 fn newest(run: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut steps: Vec<_> = std::fs::read_dir(run)

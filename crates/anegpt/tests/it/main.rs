@@ -5,6 +5,7 @@
 mod bad_input;
 mod generate;
 mod interrupted;
+mod mil;
 mod train;
 
 use std::path::{Path, PathBuf};
