@@ -13,6 +13,8 @@ use gpt::{GptConfig, Layout, Model, Role, initialise};
 /// Plain f64 Llama: row-major [T, C], hand-written backward.
 struct Reference<'a> {
     c: &'a GptConfig,
+    /// Key head of each query head.
+    key_head: fn(usize, &GptConfig) -> usize,
     layout: Layout,
     w: Vec<f64>,
     g: Vec<f64>,
@@ -55,11 +57,16 @@ fn norm_back(x: &[f64], gain: &[f64], dy: &[f64], eps: f64, ggain: &mut [f64]) -
     (0..x.len()).map(|i| r * (gain[i] * dy[i] - x[i] * r * r / n * dot)).collect()
 }
 
+/// Query heads that follow each other share a key head, as in every published model.
+fn consecutive(head: usize, c: &GptConfig) -> usize {
+    head / (c.n_head / c.n_kv_head)
+}
+
 impl<'a> Reference<'a> {
     fn new(c: &'a GptConfig, params: &[f32]) -> Self {
         let layout = Layout::new(c);
         let w = params.iter().map(|&v| f64::from(v)).collect();
-        Reference { c, g: vec![0.0; layout.count()], layout, w }
+        Reference { c, key_head: consecutive, g: vec![0.0; layout.count()], layout, w }
     }
 
     fn range(&self, role: Role, layer: Option<usize>) -> std::ops::Range<usize> {
@@ -93,7 +100,6 @@ impl<'a> Reference<'a> {
     fn sequence(&mut self, inputs: &[u32], targets: &[u32], weight: f64) -> f64 {
         let c = self.c;
         let (d, e, eps) = (c.n_embd, c.head_dim, c.norm_eps);
-        let share = c.n_head / c.n_kv_head;
         let scale = 1.0 / (e as f64).sqrt();
         let s = inputs.len();
         let emb = self.range(Role::Embedding, None);
@@ -139,7 +145,7 @@ impl<'a> Reference<'a> {
             let mut p = vec![vec![vec![0.0; s]; s]; c.n_head];
             let mut o = vec![vec![0.0; c.q_dim()]; s];
             for h in 0..c.n_head {
-                let kh = h / share;
+                let kh = (self.key_head)(h, c);
                 for t in 0..s {
                     let score = |u: usize| -> f64 {
                         (0..e).map(|i| q[t][h * e + i] * k[u][kh * e + i]).sum::<f64>() * scale
@@ -268,7 +274,7 @@ impl<'a> Reference<'a> {
                     &mut self.g[ro.clone()],
                 );
                 for h in 0..c.n_head {
-                    let kh = h / share;
+                    let kh = (self.key_head)(h, c);
                     let dp: Vec<f64> = (0..=t)
                         .map(|u| (0..e).map(|i| d_o[h * e + i] * z.v[u][kh * e + i]).sum())
                         .collect();
@@ -497,4 +503,90 @@ fn decoding_agrees_with_the_full_pass() {
         }
         assert!(model.loss(&params, &tokens[..seq], &tokens[1..]).is_ok());
     }
+}
+
+// ---- defects of earlier trainers for this engine, and that these tests would have seen them ----
+
+/// Other trainers compute w_i·r·(dy_i − x_i·r²/n·Σ w·dy·x), right only for gains of 1.
+#[test]
+fn a_norm_gradient_that_is_right_only_for_gains_of_one_is_seen() {
+    let wrong = |x: &[f64], gain: &[f64], dy: &[f64], eps: f64| -> Vec<f64> {
+        let (r, n) = (rms(x, eps), x.len() as f64);
+        let dot: f64 = (0..x.len()).map(|i| gain[i] * dy[i] * x[i]).sum();
+        (0..x.len()).map(|i| gain[i] * r * (dy[i] - x[i] * r * r / n * dot)).collect()
+    };
+    let n = 24;
+    let x: Vec<f64> = (0..n).map(|i| (i as f64 * 0.7).sin()).collect();
+    let dy: Vec<f64> =
+        x.iter().enumerate().map(|(i, x)| x + (i as f64 * 1.3).cos() / 2.0).collect();
+    let gap = |gain: &[f64]| -> f64 {
+        let right = norm_back(&x, gain, &dy, 1e-5, &mut vec![0.0; n]);
+        let largest = right.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        let error = right.iter().zip(wrong(&x, gain, &dy, 1e-5)).map(|(a, b)| (a - b).abs());
+        error.fold(0.0, f64::max) / largest
+    };
+    let gains: Vec<f64> = (0..n).map(|i| 0.4 + (i % 7) as f64 * 0.25).collect();
+    assert!(gap(&vec![1.0; n]) < 1e-12, "invisible at 1");
+    assert!(
+        gap(&gains) > 1e-2,
+        "a thousand times the tolerance of the step's test: {}",
+        gap(&gains)
+    );
+}
+
+/// Other trainers give query head h the key head h mod n_kv forward and h div share backward.
+#[test]
+fn mismatched_heads_are_seen() {
+    let (_, c, batch, seq) = variants().remove(1);
+    assert!(c.n_kv_head < c.n_head);
+    let params = weights(&c);
+    let tokens: Vec<u32> = (0..batch * seq).map(|i| (i * 31 % c.vocab_size) as u32).collect();
+    let targets: Vec<u32> = tokens.iter().map(|t| (t + 1) % c.vocab_size as u32).collect();
+    let step = |key_head: fn(usize, &GptConfig) -> usize| {
+        let mut reference = Reference::new(&c, &params);
+        reference.key_head = key_head;
+        (reference.step(&tokens, &targets, seq), reference.g)
+    };
+    let (loss, g) = step(consecutive);
+    let (other_loss, other_g) = step(|head, c| head % c.n_kv_head);
+    assert!((loss - other_loss).abs() > 1e-3 * loss, "{loss} {other_loss}");
+    let largest = g.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    let gap = g.iter().zip(&other_g).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(gap > 1e-2 * largest, "{gap} of {largest}");
+}
+
+/// Without a loss scale small gradients vanish below 2^-24; with one they agree.
+#[test]
+fn a_missing_loss_scale_is_seen() {
+    let (_, c, batch, seq) = variants().remove(0);
+    let worst = |scale: f32| {
+        let (_, tensors) = errors(&c, batch, seq, Numerics::Fast, scale);
+        tensors.into_iter().map(|t| t.1).fold(0.0, f64::max)
+    };
+    assert!(worst(4096.0) < 1.1e-2, "{}", worst(4096.0));
+    // As small as the gradients of a large batch are without a scale.
+    assert!(worst(2f32.powi(-16)) > 0.1, "{}", worst(2f32.powi(-16)));
+}
+
+/// A norm whose plain sum of squares overflows binary16 (seed: from a root mean square of 9.2 on).
+#[test]
+fn large_activations_do_not_overflow_the_norm() {
+    let (_, c, batch, seq) = variants().remove(0);
+    let mut params = weights(&c);
+    let layout = Layout::new(&c);
+    let embedding = layout.find(Role::Embedding, None).unwrap().range();
+    params[embedding].iter_mut().for_each(|v| *v *= 300.0);
+    let tokens: Vec<u32> = (0..batch * seq).map(|i| (i * 31 % c.vocab_size) as u32).collect();
+    let loss = |numerics| {
+        let device = Emulator::new(numerics, Rules::Engine);
+        // Tied weights would make the logits as large.
+        let untied = GptConfig { tied: false, ..c.clone() };
+        let mut all = params.clone();
+        all.extend(weights(&c)[..c.vocab_size * c.n_embd].iter());
+        let mut model = Model::new(&untied, batch, seq, &device, numerics).unwrap();
+        model.write_weights(&all).unwrap();
+        model.loss(&all, &tokens, &tokens).unwrap()
+    };
+    let (exact, half) = (loss(Numerics::F32), loss(Numerics::Fast));
+    assert!((exact - half).abs() < 1e-2 * exact, "{exact} {half}");
 }
