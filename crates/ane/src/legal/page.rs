@@ -2,6 +2,30 @@
 
 use super::{Confidence, RULES, Refusal, Rule, Severity};
 
+/// Abbreviations of the evidence, and what they stand for.
+const SOURCES: [(&str, &str); 20] = [
+    ("AF", "ANEForge, sbryngelson/ANEForge and aneforge on PyPI"),
+    ("ANEGPT", "vipuldivyanshu92/ANEgpt"),
+    ("CMT", "apple/coremltools"),
+    ("ESP", "christopherkarani/Espresso"),
+    ("GUIDE", "sbryngelson/ane-guide, arXiv 2606.22283"),
+    ("IMP", "imperatormk/ane-train"),
+    ("INF", "thebasedcapital/ane-infer"),
+    ("LUE", "luengnat/rustane"),
+    ("MAD", "maderix/ANE"),
+    ("MID", "MidasMulli/ane-compiler"),
+    ("OMLX", "jundot/omlx"),
+    ("ORI", "mechramc/Orion"),
+    ("RUS", "ncdrone/rustane"),
+    ("A", "section A of the catalogue: programs and weight files"),
+    ("B", "section B: operations and error texts"),
+    ("C", "section C: surfaces"),
+    ("D", "section D: limits and budgets"),
+    ("E", "section E: numerics"),
+    ("G", "section G: call paths"),
+    ("I", "section I: rules of an emulator"),
+];
+
 /// All rules as Markdown: what `docs/ane-rules.md` holds.
 pub fn markdown() -> String {
     let mut text = String::from(
@@ -17,6 +41,10 @@ pub fn markdown() -> String {
     for (subject, rules) in &RULES {
         text.push_str(&format!("\n## {subject}\n"));
         rules.iter().for_each(|rule| section(rule, &mut text));
+    }
+    text.push_str("\n## Sources\n\n`#n` after a name is an issue or pull request.\n\n");
+    for (name, source) in &SOURCES {
+        text.push_str(&format!("- {name}: {source}\n"));
     }
     text
 }

@@ -100,7 +100,7 @@ fn inner(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let Kind::Matmul { transpose_x, .. } = site.kind() else { return None };
     let x = &scope.inputs(site)[0].shape;
     let k = x[x.len() - if *transpose_x { 2 } else { 1 }];
-    (scope.family() == Family::A13 && scope.in_memory() && k % 32 != 0)
+    (scope.family() == Family::A13 && scope.in_memory() && !k.is_multiple_of(32))
         .then(|| format!("expected an inner extent that is a multiple of 32, got {k}"))
 }
 

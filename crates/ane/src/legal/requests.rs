@@ -124,7 +124,7 @@ fn widths(scope: &Scope<'_>) -> Vec<Found> {
     }
     scope.at_ports(|ty| {
         let width = ty.shape.last().copied().unwrap_or(1);
-        (width % WIDTH_STEP != 0)
+        (!width.is_multiple_of(WIDTH_STEP))
             .then(|| format!("expected a width that is a multiple of {WIDTH_STEP}, got {ty}"))
     })
 }
