@@ -1,6 +1,6 @@
 //! What rules look at: a well-formed function with its operations resolved.
 
-use super::{Place, Violation, language};
+use super::Place;
 use crate::chip::{CallPath, Chip, Family, Os, Profile};
 use mil::resolve::Operand;
 use mil::{
@@ -48,33 +48,18 @@ pub(super) struct Scope<'p> {
 }
 
 impl<'p> Scope<'p> {
-    /// Resolves a function whose structure is sound; operations that break the language are
-    /// returned as breaches and are not among the sites.
-    pub(super) fn new(
-        program: &'p Program,
-        function: &'p Function,
-        profile: &'p Profile,
-    ) -> (Self, Vec<Violation>) {
-        let (mut sites, mut errors) = (Vec::new(), Vec::new());
+    /// Resolves the operations of a function that keeps the rules of the language.
+    pub(super) fn new(program: &'p Program, function: &'p Function, profile: &'p Profile) -> Self {
+        let mut sites = Vec::with_capacity(function.ops.len());
         let mut definitions = vec![None; function.values.len()];
         let mut users = vec![Vec::new(); function.values.len()];
         for (index, op) in function.ops.iter().enumerate() {
-            let resolved = match resolve(function, op) {
-                Ok(resolved) => resolved,
-                Err(error) => {
-                    errors.push(language::unresolved(function, index, &error));
-                    continue;
-                }
-            };
-            if let Some(error) = language::mistyped(function, index, &resolved) {
-                errors.push(error);
-                continue;
-            }
+            let Ok(resolved) = resolve(function, op) else { continue };
             op.results.iter().for_each(|r| definitions[r.index()] = Some(sites.len()));
             op.operands().for_each(|id| users[id.index()].push(sites.len()));
             sites.push(Site { index, op, resolved });
         }
-        (Scope { program, function, profile, sites, definitions, users }, errors)
+        Scope { program, function, profile, sites, definitions, users }
     }
 
     pub(super) fn ty(&self, id: ValueId) -> &'p TensorType {

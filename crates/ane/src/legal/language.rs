@@ -2,9 +2,9 @@
 
 use super::context::{Found, Scope};
 use super::rule::{Check, Confidence, Refusal, Rule, Severity};
-use super::{Place, Violation};
-use mil::{Arg, DType, Function, Op, OpError, Payload, Program, Resolved};
-use std::collections::BTreeSet;
+use super::{Place, Violation, shapes};
+use mil::verify::{Fault, Site};
+use mil::{Arg, DType, Function, Program, ValueId};
 
 pub(super) static RULES: [Rule; 6] = [
     Rule {
@@ -68,7 +68,7 @@ pub(super) static RULES: [Rule; 6] = [
         severity: Severity::Error,
         confidence: Confidence::High,
         refusal: Some(Refusal::CompilationFailure),
-        check: Check::Function(output_is_input),
+        check: Check::Language,
     },
     Rule {
         id: "ANE005",
@@ -104,20 +104,6 @@ pub(super) static RULES: [Rule; 6] = [
     },
 ];
 
-const SYNTAX: &Rule = &RULES[0];
-const NAMES: &Rule = &RULES[1];
-const OUTPUTS: &Rule = &RULES[2];
-
-fn output_is_input(scope: &Scope<'_>) -> Vec<Found> {
-    let f = scope.function;
-    (f.outputs.iter().filter(|id| id.index() < f.params))
-        .map(|&id| Found {
-            place: Place::Output(f.value(id).name.clone()),
-            message: "expected the result of an operation, got a parameter".to_owned(),
-        })
-        .collect()
-}
-
 fn old_text(scope: &Scope<'_>) -> Vec<Found> {
     let (version, opset) = (scope.program.version, &scope.function.opset);
     if !scope.before_m3() || !scope.in_memory() || (version == (1, 0) && opset == "ios16") {
@@ -145,129 +131,69 @@ fn literals_in_place(scope: &Scope<'_>) -> Vec<Found> {
         .collect()
 }
 
-// ---- structure: what all other rules rely on ----
+// ---- the language itself ----
 
-/// Breaches of ANE001 to ANE003 that can be found without resolving operations.
-pub(super) fn structure(program: &Program) -> Vec<Violation> {
-    let mut found = Vec::new();
-    if program.functions.is_empty() {
-        let message = "expected at least one function".to_owned();
-        let hint = SYNTAX.instead.to_owned();
-        let function = String::new();
-        found.push(Violation { rule: SYNTAX, function, place: Place::Whole, message, hint });
-    }
-    let mut names = BTreeSet::new();
-    for f in &program.functions {
-        if !names.insert(&f.name) {
-            let message = format!("two functions are called `{}`", f.name);
-            found.push(Found { place: Place::Whole, message }.of(NAMES, f));
-        }
-        unique_values(f, &mut found);
-        if let Some(defined) = definitions(f, &mut found) {
-            outputs(f, &defined, &mut found);
-        }
-    }
-    found
+/// Faults that [`mil::verify()`] finds, as breaches of the rules above and of ANE011.
+pub(super) fn faults(program: &Program) -> Vec<(Option<usize>, Violation)> {
+    let faults = mil::verify::faults(program);
+    faults.into_iter().map(|fault| (function_of(fault.site), breach(program, fault))).collect()
 }
 
-fn unique_values(f: &Function, found: &mut Vec<Violation>) {
-    let mut names = BTreeSet::new();
-    for value in f.values.iter().filter(|value| !names.insert(&value.name)) {
-        let message = format!("two values are called `{}`", value.name);
-        found.push(Found { place: Place::Whole, message }.of(NAMES, f));
+/// Whether the other rules can be applied to a function that breaks `rule`.
+pub(super) fn leaves_sound(rule: &Rule) -> bool {
+    *rule != RULES[0] && *rule != RULES[2]
+}
+
+fn function_of(site: Site) -> Option<usize> {
+    match site {
+        Site::Program => None,
+        Site::Function(f)
+        | Site::Param(f, _)
+        | Site::Output(f, _)
+        | Site::Operation(f, _)
+        | Site::Value(f, _)
+        | Site::Arg(f, _, _)
+        | Site::Result(f, _, _) => Some(f),
     }
 }
 
-/// Which values are defined; `None` if ids do not number the values in order of definition.
-fn definitions(f: &Function, found: &mut Vec<Violation>) -> Option<Vec<bool>> {
-    let mut fail = |place, message: String| {
-        found.push(Found { place, message }.of(SYNTAX, f));
-    };
-    if f.params > f.values.len() {
-        fail(Place::Whole, format!("{} parameters of {} values", f.params, f.values.len()));
-        return None;
-    }
-    let mut defined = vec![false; f.values.len()];
-    defined[..f.params].fill(true);
-    let mut next = f.params;
-    for (index, op) in f.ops.iter().enumerate() {
-        let place = || Place::Operation { index, name: op.name.clone() };
-        for id in op.operands().filter(|id| !defined.get(id.index()).is_some_and(|&d| d)) {
-            match f.values.get(id.index()) {
-                Some(value) => {
-                    fail(place(), format!("`{}` is used before it is defined", value.name))
-                }
-                None => fail(place(), format!("{id} is not a value of the function")),
-            }
-        }
-        for id in &op.results {
-            if id.index() < next || id.index() >= f.values.len() {
-                fail(place(), format!("result {id} is out of order"));
-                return None;
-            }
-            (defined[id.index()], next) = (true, id.index() + 1);
-        }
-        if op.results.is_empty() || op.value.is_some() != (op.op == Op::Const) {
-            fail(place(), "expected results, and a literal for const() only".to_owned());
-        }
-        if let Some(message) = op.value.as_ref().and_then(broken_literal) {
-            fail(place(), message);
-        }
-    }
-    Some(defined)
-}
-
-fn broken_literal(literal: &mil::Literal) -> Option<String> {
-    let Payload::Inline(data) = &literal.payload else { return None };
-    let count = literal.ty.count();
-    (data.len() != count).then(|| {
-        format!("literal of {}: expected {count} elements, got {}", literal.ty, data.len())
-    })
-}
-
-fn outputs(f: &Function, defined: &[bool], found: &mut Vec<Violation>) {
-    if f.outputs.is_empty() {
-        let message = "expected at least one output".to_owned();
-        found.push(Found { place: Place::Whole, message }.of(OUTPUTS, f));
-    }
-    let mut seen = BTreeSet::new();
-    for id in &f.outputs {
-        let name = f.values.get(id.index()).map_or(id.to_string(), |value| value.name.clone());
-        let message = if !defined.get(id.index()).is_some_and(|&d| d) {
-            "expected a value that a statement defines, got one that none does"
-        } else if !seen.insert(*id) {
-            "expected to be returned once, got twice"
-        } else {
-            continue;
-        };
-        let message = message.to_owned();
-        found.push(Found { place: Place::Output(name), message }.of(OUTPUTS, f));
+fn place_of(f: &Function, site: Site) -> Place {
+    let name = |id: ValueId| f.values.get(id.index()).map_or(id.to_string(), |v| v.name.clone());
+    match site {
+        Site::Program | Site::Function(_) => Place::Whole,
+        Site::Param(_, i) => Place::Parameter(name(ValueId(i as u32))),
+        Site::Output(_, i) => Place::Output(name(f.outputs[i])),
+        Site::Operation(_, index)
+        | Site::Value(_, index)
+        | Site::Arg(_, index, _)
+        | Site::Result(_, index, _) => Place::Operation { index, name: f.ops[index].name.clone() },
     }
 }
 
-/// ANE001 for an operation that does not resolve.
-pub(super) fn unresolved(f: &Function, index: usize, error: &OpError) -> Violation {
-    let place = Place::Operation { index, name: f.ops[index].name.clone() };
-    let mut violation = Found { place, message: error.to_string() }.of(SYNTAX, f);
-    if !error.hint.is_empty() {
-        violation.hint = error.hint.clone();
+/// The rule that a fault breaks. Names and empty axes are told apart by the fault's words, which the
+/// cases of the rules pin.
+fn rule_of(f: Option<&Function>, fault: &Fault) -> &'static Rule {
+    let input = |i: usize| f.is_some_and(|f| f.outputs[i].index() < f.params);
+    match fault.site {
+        Site::Output(_, i) if input(i) && !fault.message.ends_with("twice") => &RULES[3],
+        Site::Output(..) => &RULES[2],
+        Site::Function(_) if fault.message.ends_with("returns nothing") => &RULES[2],
+        _ if fault.message.ends_with("is defined twice") => &RULES[1],
+        _ if fault.message.contains("has an extent of zero") => shapes::empty_axes(),
+        _ => &RULES[0],
     }
-    violation
 }
 
-/// ANE001 for an operation whose declared types do not follow.
-pub(super) fn mistyped(f: &Function, index: usize, resolved: &Resolved<'_>) -> Option<Violation> {
-    let op = &f.ops[index];
-    let place = || Place::Operation { index, name: op.name.clone() };
-    let (declared, inferred) = (op.results.len(), resolved.results.len());
-    let message = if declared != inferred {
-        format!("expected {inferred} results, got {declared}")
-    } else {
-        let (&id, ty) =
-            (op.results.iter().zip(&resolved.results)).find(|(id, ty)| f.ty(**id) != *ty)?;
-        format!("expected `{}` to be declared {ty}, got {}", f.value(id).name, f.ty(id))
-    };
-    Some(Found { place: place(), message }.of(SYNTAX, f))
+fn breach(program: &Program, fault: Fault) -> Violation {
+    let f = function_of(fault.site).and_then(|i| program.functions.get(i));
+    let rule = rule_of(f, &fault);
+    Violation {
+        rule,
+        function: f.map(|f| f.name.clone()).unwrap_or_default(),
+        place: f.map_or(Place::Whole, |f| place_of(f, fault.site)),
+        message: fault.message,
+        hint: if fault.hint.is_empty() { rule.instead.to_owned() } else { fault.hint },
+    }
 }
 
 /// Whether values of this type can be data of the engine, not only attributes.

@@ -23,6 +23,7 @@ pub use rule::{Confidence, Refusal, Rule, Severity};
 
 use crate::chip::Profile;
 use context::{Found, Scope};
+use mil::verify::MAX_FAULTS;
 use mil::{Function, Program};
 use rule::Check;
 use std::fmt;
@@ -160,20 +161,22 @@ pub fn check_allowing<'p>(
     Ok(Verdict { legal, warnings: found })
 }
 
-/// Every breach of a rule, in order of function, rule and place.
+/// Every breach of a rule: those of the language first, then by function, rule and place. Functions
+/// that are not well formed are held against the rules of the language only.
 pub fn violations(program: &Program, profile: &Profile) -> Vec<Violation> {
-    let mut found = language::structure(program);
-    for function in &program.functions {
-        if found.iter().any(|v| v.function == function.name) {
-            continue; // The other rules may rely on a well-formed function.
-        }
-        let (scope, errors) = Scope::new(program, function, profile);
-        found.extend(errors);
-        for rule in rules() {
-            found.extend(apply(rule, &scope));
-        }
+    let faults = language::faults(program);
+    let all_known = faults.len() < MAX_FAULTS;
+    let sound = |i: usize| {
+        let unsound =
+            |(f, v): &(Option<usize>, Violation)| *f == Some(i) && !language::leaves_sound(v.rule);
+        all_known && !faults.iter().any(unsound)
+    };
+    let mut found = Vec::new();
+    for (_, function) in program.functions.iter().enumerate().filter(|(i, _)| sound(*i)) {
+        let scope = Scope::new(program, function, profile);
+        found.extend(rules().flat_map(|rule| apply(rule, &scope)));
     }
-    found
+    faults.into_iter().map(|(_, violation)| violation).chain(found).collect()
 }
 
 fn apply(rule: &'static Rule, scope: &Scope<'_>) -> Vec<Violation> {
