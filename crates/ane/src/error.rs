@@ -1,7 +1,14 @@
 //! What can go wrong between a program and the machine.
+//!
+//! Every message says first, in plain words, what is wrong and what to do; where the machine has
+//! words of its own for it, they follow on a line that starts with `macOS reports:`, as published
+//! logs show them (facts/ane.md B.3), so that a search for either finds both.
 
+use crate::chip::CallPath;
+use crate::legal::{Refusal, Violation};
 use mil::blob::BlobError;
 use mil::{OpError, TensorType};
+use std::fmt;
 
 /// An error of a device.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -13,7 +20,54 @@ pub enum AneError {
     Blob(#[from] BlobError),
     #[error("`{name}` is a {ty}: too large to hold here")]
     TooLarge { name: String, ty: TensorType },
-    #[error("a request needs {expected} {what} surfaces, got {got}")]
+    #[error("there is no {what} called `{got}`; known are: {known}")]
+    UnknownName { what: &'static str, got: String, known: String },
+    #[error(
+        "the engine does not execute `{op}`; compute it on the CPU, or write it with operations \
+         that it has (a gather is a product with a one-hot matrix)"
+    )]
+    Unsupported { op: String },
+
+    /// The program breaks rules; made by [`AneError::refused`].
+    #[error("{}{}", list(.violations), NsError::compile(*.refusal, *.path))]
+    Refused { refusal: Refusal, path: CallPath, violations: Vec<Violation> },
+    #[error(
+        "this process has compiled {limit} programs, as many as the compiler survives (ANE083): \
+         compile each program once and give weights as inputs, or save a checkpoint and start \
+         the process anew{}",
+        NsError::compile(Refusal::CompilationFailure, CallPath::InMemory)
+    )]
+    CompileBudget { limit: usize },
+
+    #[error(
+        "{limit} programs are loaded, the most that a process may hold (ANE084): drop an \
+         executable before loading the next{}", NsError::slots(*.path)
+    )]
+    TooManyPrograms { limit: usize, path: CallPath },
+    #[error(
+        "a program with {bytes} bytes of constants does not fit the engine's address window of \
+         {limit} bytes (ANE014): cut it into several programs or give weights as inputs{}",
+        NsError::load(0x20004)
+    )]
+    ProgramTooLarge { bytes: u64, limit: u64 },
+    #[error(
+        "the engine has no room for another program: programs were not released; drop \
+         executables that are not in use, or start the process anew{}",
+        NsError::load(0x50004)
+    )]
+    ResourcesExhausted,
+    #[error(
+        "macOS does not accept the compiled program's directory (seen on macOS 27): use the other \
+         call path{}",
+        NsError::bundle()
+    )]
+    InvalidBundle,
+
+    #[error(
+        "a request needs {expected} {what} surfaces, got {got} (ANE082): bind one per port, in \
+         alphabetical order of the ports' names{}",
+        NsError::request(0x1d, 0x9)
+    )]
     SurfaceCount { what: &'static str, expected: usize, got: usize },
     #[error("port `{port}` is a {expected}, but the surface bound to it holds {got}")]
     SurfaceType { port: String, expected: TensorType, got: TensorType },
@@ -22,15 +76,246 @@ pub enum AneError {
     )]
     SurfaceShared { a: String, b: String },
     #[error(
-        "{what} surfaces of one request need one allocation size, got {sizes:?} bytes; allocate all \
-         of them at the largest size (data stay packed from byte 0): {}",
-        REQUEST_FAILED
+        "{what} surfaces of one request need one allocation size, got {sizes:?} bytes (ANE080): \
+         allocate all of them at the largest size; data stay packed from byte 0{}",
+        NsError::request(0x1d, 0x9)
     )]
     SurfaceSizes { what: &'static str, sizes: Vec<usize> },
+    #[error(
+        "{what} surface {index} is allocated with {got} bytes, below the minimum of {minimum} \
+         (ANE081): allocate more; data stay packed from byte 0{}",
+        NsError::request(0x1d, 0x9)
+    )]
+    SurfaceTooSmall { what: &'static str, index: usize, minimum: usize, got: usize },
     #[error("a surface for {count} elements was given {got}")]
     SurfaceLength { count: usize, got: usize },
+    #[error(
+        "macOS could not map the surfaces of the request into the engine: allocate them anew and \
+         build the request again{}", NsError::map(*.code)
+    )]
+    SurfaceMap { code: u32 },
+    #[error(
+        "the request names procedure {index}, but the program has {count}: take indices from the \
+         loaded model's own description{}",
+        NsError::request(0x2, 0x9)
+    )]
+    Procedure { index: usize, count: usize },
+    #[error(
+        "the engine gave up on a request that took too long: cut the program into smaller ones{}",
+        NsError::timeout()
+    )]
+    Timeout,
+    #[error(
+        "requests cannot be chained on the engine without an entitlement: run them one after the \
+         other on shared surfaces{}",
+        NsError::chaining()
+    )]
+    Chaining,
 }
 
-/// What macOS reports for a request whose surfaces are wrong (facts/ane.md B.3).
+impl AneError {
+    /// The refusal of a program that breaks `violations` on `path`: `InvalidMILProgram` if any of
+    /// them is caught when the program is validated, else what the first one gives.
+    pub fn refused(path: CallPath, violations: Vec<Violation>) -> Self {
+        let refusals = || violations.iter().filter_map(|v| v.rule.refusal);
+        let refusal = match refusals().any(|r| r == Refusal::InvalidMilProgram) {
+            true => Refusal::InvalidMilProgram,
+            false => refusals().next().unwrap_or(Refusal::Unreported),
+        };
+        AneError::Refused { refusal, path, violations }
+    }
+
+    /// The error object that macOS gives in this case; `None` where it gives none, because the
+    /// mistake is caught here or stays silent there.
+    pub fn ns_error(&self) -> Option<NsError> {
+        use AneError::*;
+        match self {
+            Refused { refusal, path, .. } => NsError::compile(*refusal, *path).0,
+            CompileBudget { .. } => {
+                NsError::compile(Refusal::CompilationFailure, CallPath::InMemory).0
+            }
+            TooManyPrograms { path, .. } => NsError::slots(*path).0,
+            ProgramTooLarge { .. } => NsError::load(0x20004).0,
+            ResourcesExhausted => NsError::load(0x50004).0,
+            InvalidBundle => NsError::bundle().0,
+            SurfaceCount { .. } | SurfaceSizes { .. } | SurfaceTooSmall { .. } => {
+                NsError::request(0x1d, 0x9).0
+            }
+            SurfaceMap { code } => NsError::map(*code).0,
+            Procedure { .. } => NsError::request(0x2, 0x9).0,
+            Timeout => NsError::timeout().0,
+            Chaining => NsError::chaining().0,
+            Op(_)
+            | Blob(_)
+            | TooLarge { .. }
+            | UnknownName { .. }
+            | Unsupported { .. }
+            | SurfaceType { .. }
+            | SurfaceShared { .. }
+            | SurfaceLength { .. } => None,
+        }
+    }
+
+    /// Whether trying again later may help: the compiler fails now and then under load (facts A.7:
+    /// up to five tries, ≥ 15 s apart), a program slot may become free.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            AneError::TooManyPrograms { .. }
+                | AneError::ResourcesExhausted
+                | AneError::Timeout
+                | AneError::SurfaceMap { .. }
+        )
+    }
+}
+
+fn list(violations: &[Violation]) -> String {
+    let rules = if violations.len() == 1 { "a rule" } else { "rules" };
+    let mut text = format!("the program breaks {rules} of the machine");
+    for violation in violations {
+        text.push('\n');
+        text.push_str(&violation.to_string());
+    }
+    text
+}
+
+/// An error object of macOS, as far as logs show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NsError {
+    /// Reverse domain name; empty for the message of a C++ exception (e5rt).
+    pub domain: &'static str,
+    /// Code in the domain.
+    pub code: i32,
+    /// Localised description.
+    pub description: String,
+    /// The compiler's own verdict below it, such as `InvalidMILProgram`.
+    pub underlying: Option<&'static str>,
+}
+
+impl fmt::Display for NsError {
+    /// Prints as NSLog does: `Error Domain=… Code=8 "…"`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.domain {
+            "" => write!(f, "{} ({})", self.description, self.code)?,
+            domain => {
+                write!(f, "Error Domain={domain} Code={} \"{}\"", self.code, self.description)?
+            }
+        }
+        match self.underlying {
+            Some(verdict) => write!(f, " err=( {verdict} )"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What follows our own words: nothing, or the machine's on a line of their own.
+struct Reported(Option<NsError>);
+
+impl fmt::Display for Reported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(error) => write!(f, "\nmacOS reports: {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+const ENGINE: &str = "com.apple.appleneuralengine";
+
+/// The start of what macOS reports for a request whose surfaces are wrong (facts/ane.md B.3).
 pub const REQUEST_FAILED: &str = "processRequest:model:qos:qIndex:modelStringID:options:error:: \
 ANEProgramProcessRequestDirect() Failed with status=0x1d : statusType=0x9: Program Inference error";
+
+/// The method in load errors; its later parts differ between versions of the system (this form:
+/// apple/ml-stable-diffusion#26).
+const CREATE: &str = "createProgramInstanceForModel:modelToken:qos:isPreCompiled:\
+enablePowerSaving:statsMask:memoryPoolID:enableLateLatch:modelIdentityStr:error:";
+
+impl NsError {
+    fn engine(code: i32, description: String) -> Reported {
+        Reported(Some(NsError { domain: ENGINE, code, description, underlying: None }))
+    }
+
+    /// MAD#6, #42, ORI, ESP#18 in memory; AF#149, CMT#2247 by e5rt.
+    fn compile(refusal: Refusal, path: CallPath) -> Reported {
+        let underlying = match refusal {
+            Refusal::InvalidMilProgram => "InvalidMILProgram",
+            Refusal::CompilationFailure => "CompilationFailure",
+            Refusal::LoadFailure => return NsError::load(0x20004),
+            Refusal::Unreported => return Reported(None),
+        };
+        Reported(Some(match path {
+            CallPath::InMemory => NsError {
+                domain: "com.apple.appleneuralengine.compiler",
+                code: 1,
+                description: "_ANECompiler : ANECCompile() FAILED".to_owned(),
+                underlying: Some(underlying),
+            },
+            CallPath::E5rt => NsError {
+                domain: "",
+                code: 11,
+                description: "MILCompilerForANE error: failed to compile ANE model using ANEF. \
+                              Error=_ANECompiler : ANECCompile() FAILED"
+                    .to_owned(),
+                underlying: None,
+            },
+        }))
+    }
+
+    /// ORI #2, #4, #12 (0x1d); INF §2 (0x2).
+    fn request(status: u32, kind: u32) -> Reported {
+        NsError::process(8, status, kind, "Program Inference error")
+    }
+
+    /// pytorch#110975.
+    fn timeout() -> Reported {
+        NsError::process(3, 0xf, 0x11, "Program Inference timeout: timed out")
+    }
+
+    fn process(code: i32, status: u32, kind: u32, what: &str) -> Reported {
+        let description = format!(
+            "processRequest:model:qos:qIndex:modelStringID:options:error:: \
+             ANEProgramProcessRequestDirect() Failed with status={status:#x} : \
+             statusType={kind:#x}: {what}"
+        );
+        NsError::engine(code, description)
+    }
+
+    /// OMLX#2781, #2874 (0x20004); ANEGPT (0x50004).
+    fn load(code: u32) -> Reported {
+        NsError::engine(6, format!("{CREATE}: Program load failure ({code:#x})"))
+    }
+
+    /// AF (e5rt); in memory the same exhaustion is reported as 0x50004 (ANEGPT).
+    fn slots(path: CallPath) -> Reported {
+        match path {
+            CallPath::InMemory => NsError::load(0x50004),
+            CallPath::E5rt => Reported(Some(NsError {
+                domain: "",
+                code: 13,
+                description: "GetANEFModel: must re-compile".to_owned(),
+                underlying: None,
+            })),
+        }
+    }
+
+    /// INF:HANDOVER, `mapIOSurfacesWithRequest`.
+    fn map(code: u32) -> Reported {
+        NsError::engine(13, format!("Program IOSurfaces map failure ({code:#x})"))
+    }
+
+    /// OMLX#3124.
+    fn bundle() -> Reported {
+        NsError::engine(10, "verifyBundleAtPath: invalid model".to_owned())
+    }
+
+    /// MAD#40, INF.
+    fn chaining() -> Reported {
+        let text = "ANEProgramChainingPrepare() Failed: Program chaining prepare error";
+        NsError::engine(15, text.to_owned())
+    }
+}
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

@@ -2,16 +2,23 @@
 //!
 //! A [`Device`] compiles a MIL program into an [`Executable`]; an executable runs on [`Surface`]s.
 //! The [`Emulator`] is a device for any CPU; [`HostProgram`] runs the parts of a model that stay
-//! on the CPU with the same code. Nothing here knows transformers, tokens or training.
+//! on the CPU with the same code. [`legal::check`] says what a [`Profile`] (chip, system, call path)
+//! accepts; [`Budget`] counts what a process may use up. Nothing here knows transformers, tokens or training.
 
 #![warn(missing_docs)]
 
+pub mod budget;
+pub mod chip;
 pub mod device;
 pub mod emulator;
 pub mod error;
+pub mod legal;
 pub mod surface;
 
+pub use budget::{Budget, LoadedProgram};
+pub use chip::{CallPath, Chip, Family, Limits, Os, Profile};
 pub use device::{Device, Executable, Port, RunReport};
 pub use emulator::{Emulator, HostInput, HostProgram, Numerics, OutputMut, Rules};
-pub use error::AneError;
+pub use error::{AneError, NsError};
+pub use legal::{Legal, Rule, Violation};
 pub use surface::Surface;

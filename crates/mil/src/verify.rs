@@ -52,14 +52,17 @@ impl Site {
 
 /// A fault and the part of the program that has it.
 #[derive(Clone, Debug)]
-pub(crate) struct Fault {
-    pub(crate) site: Site,
-    pub(crate) message: String,
-    pub(crate) hint: String,
+pub struct Fault {
+    /// Which part.
+    pub site: Site,
+    /// What was expected and what was found.
+    pub message: String,
+    /// How to mend it; may be empty.
+    pub hint: String,
 }
 
 /// Faults after which checking stops.
-const MAX_FAULTS: usize = 100;
+pub const MAX_FAULTS: usize = 100;
 
 /// Every fault of a program, at most 100, in the order of the program; empty if it is valid.
 ///
@@ -72,7 +75,8 @@ pub fn verify(program: &Program) -> Vec<Diagnostic> {
     faults(program).iter().map(diagnose).collect()
 }
 
-pub(crate) fn faults(program: &Program) -> Vec<Fault> {
+/// The faults that [`verify`] describes, with the parts of the program that have them.
+pub fn faults(program: &Program) -> Vec<Fault> {
     let mut checker = Checker { faults: vec![] };
     if program.functions.is_empty() {
         let hint = "write func main<ios18>(…) { … } -> (…);";

@@ -1,0 +1,417 @@
+//! Chips, operating systems and call paths: the machine that a program is checked against.
+//!
+//! Every number here is taken from published work named in its comment (section numbers are those
+//! of facts/ane.md); none was measured by us.
+
+use crate::error::AneError;
+use std::fmt;
+use std::str::FromStr;
+
+/// Generation of the engine: limits of shapes and supported operations go with it.
+///
+/// M1 is A13, M2 A14, M3 A15, M4 and M5 A16 (AF:aneforge/_targets.py,
+/// GUIDE:34-the-28-targets.md; the names are those of the compiler's targets).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// M1.
+    A13,
+    /// M2.
+    A14,
+    /// M3.
+    A15,
+    /// M4 and M5.
+    A16,
+}
+
+impl Family {
+    /// Largest extent of the last two axes of any tensor: 16384 up to M3, 65536 from M4 on.
+    ///
+    /// Facts D "Tensor dims" (GUIDE:24-hal-gates.md); 16384 is confirmed to the element on an
+    /// M3 Ultra (RUS#13: a width of 16384 compiles, 17920 does not).
+    pub fn max_extent(self) -> usize {
+        if self < Family::A16 { 16_384 } else { 65_536 }
+    }
+
+    /// Widest convolution kernel: 13 on M1, else 15 (facts B.2, AF:aneforge/_capabilities.py:
+    /// 13 on M1, 15 on A16; nobody reports M2 and M3, which are given A16's limit).
+    pub fn max_kernel_width(self) -> usize {
+        if self == Family::A13 { 13 } else { 15 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// Most batches or channels of a tensor: 65536 on every chip (facts D, GUIDE:24-hal-gates.md).
+pub const MAX_CHANNELS: usize = 65_536;
+
+/// Largest middle axis of a five-axis tensor: 16384 (facts D, GUIDE:24-hal-gates.md).
+pub const MAX_DEPTH: usize = 16_384;
+
+/// Most axes of a tensor: 5 (facts A.3; the compiler says "Rank … must be between 0 and 5").
+pub const MAX_RANK: usize = 5;
+
+/// Most input channels of a convolution that is surely accepted: 32000 are refused (facts B.2,
+/// MAD:training/ane_classifier.h); where between 16384 and 32000 the limit lies is not known.
+pub const MAX_CONV_CHANNELS: usize = 16_384;
+
+/// Bytes of constants above which a program is not loaded: about 1.5 GB load, about 3.4 GB do not
+/// (facts D "Program bank size", AF:aneforge/llm.py; the device's address window is 3.5 GiB).
+pub const MAX_PROGRAM_BYTES: u64 = 3_400_000_000;
+
+/// An Apple chip with a Neural Engine that published work describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names are the chips'")]
+pub enum Chip {
+    M1,
+    M1Max,
+    M2,
+    M2Pro,
+    M3,
+    M3Ultra,
+    M4,
+    M4Pro,
+    M4Max,
+    M5,
+    M5Pro,
+    M5Max,
+}
+
+/// What is known of a chip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChipFacts {
+    /// Name on the command line, for instance `m4-pro`.
+    pub name: &'static str,
+    /// The engine's architecture in the compiler's terms, for instance `h16`.
+    pub architecture: &'static str,
+    /// Generation.
+    pub family: Family,
+    /// Number of engines: 2 on an Ultra, of which a process uses one unless told otherwise
+    /// (facts D "Dual-ANE": OMLX#2781, RUS#12).
+    pub engines: usize,
+}
+
+impl Chip {
+    /// Every chip, oldest first.
+    pub const ALL: [Chip; 12] = {
+        use Chip::*;
+        [M1, M1Max, M2, M2Pro, M3, M3Ultra, M4, M4Pro, M4Max, M5, M5Pro, M5Max]
+    };
+
+    /// What is known of this chip.
+    ///
+    /// Architectures: facts, head of the catalogue (h13 … h17; h13g and h15g for the larger
+    /// M1 and M3), M5 Max from MAD#50. Sources name variants with an `s` for the larger M4 and M5
+    /// without saying which chip has which, so that those are given their plain family name, except
+    /// the M5 Pro, on which AF records h17s.
+    pub const fn facts(self) -> ChipFacts {
+        let (name, architecture, family, engines) = match self {
+            Chip::M1 => ("m1", "h13", Family::A13, 1),
+            Chip::M1Max => ("m1-max", "h13g", Family::A13, 1),
+            Chip::M2 => ("m2", "h14", Family::A14, 1),
+            Chip::M2Pro => ("m2-pro", "h14", Family::A14, 1),
+            Chip::M3 => ("m3", "h15", Family::A15, 1),
+            Chip::M3Ultra => ("m3-ultra", "h15g", Family::A15, 2),
+            Chip::M4 => ("m4", "h16", Family::A16, 1),
+            Chip::M4Pro => ("m4-pro", "h16", Family::A16, 1),
+            Chip::M4Max => ("m4-max", "h16", Family::A16, 1),
+            Chip::M5 => ("m5", "h17", Family::A16, 1),
+            Chip::M5Pro => ("m5-pro", "h17s", Family::A16, 1),
+            Chip::M5Max => ("m5-max", "h17", Family::A16, 1),
+        };
+        ChipFacts { name, architecture, family, engines }
+    }
+
+    /// Generation of the chip's engine.
+    pub const fn family(self) -> Family {
+        self.facts().family
+    }
+
+    /// Whether the chip is an M5 of any size.
+    pub fn is_m5(self) -> bool {
+        self >= Chip::M5
+    }
+}
+
+impl fmt::Display for Chip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.facts().name)
+    }
+}
+
+/// The operating system, which sets the rules of surfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Os {
+    /// macOS 15: the stricter rules.
+    MacOs15,
+    /// macOS 26.
+    MacOs26,
+}
+
+impl Os {
+    /// Both.
+    pub const ALL: [Os; 2] = [Os::MacOs15, Os::MacOs26];
+}
+
+impl fmt::Display for Os {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Os::MacOs15 => "macos15",
+            Os::MacOs26 => "macos26",
+        })
+    }
+}
+
+/// By which door programs reach the engine (facts G.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CallPath {
+    /// `_ANEInMemoryModel`: MIL text from memory, surfaces bound by position.
+    InMemory,
+    /// `e5rt_program_library`: MIL files, ports bound by name.
+    E5rt,
+}
+
+impl CallPath {
+    /// Both.
+    pub const ALL: [CallPath; 2] = [CallPath::InMemory, CallPath::E5rt];
+}
+
+impl fmt::Display for CallPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CallPath::InMemory => "in-memory",
+            CallPath::E5rt => "e5rt",
+        })
+    }
+}
+
+/// The machine that a program is checked for. The default, M4 with macOS 15 and the in-memory
+/// path, has the stricter rules wherever sources disagree.
+///
+/// Written `m4/macos15/in-memory`; parts may be left out or be in any order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Profile {
+    /// The chip.
+    pub chip: Chip,
+    /// The operating system.
+    pub os: Os,
+    /// The door.
+    pub path: CallPath,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Profile { chip: Chip::M4, os: Os::MacOs15, path: CallPath::InMemory }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.chip, self.os, self.path)
+    }
+}
+
+/// Limits of surfaces and of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Smallest allocation of a surface in bytes.
+    ///
+    /// In memory on macOS 15: 49152 (facts C.1, ORI #4, M4 Max). In memory on macOS 26: 2048, the
+    /// stricter of IMP's figure on M1 and none at all; a program with 8192-byte surfaces ran on an
+    /// M5 (MAD:training/m5result.md). By e5rt: none was seen (facts C.2).
+    pub min_surface_bytes: usize,
+    /// Whether all input surfaces of a request, and all its output surfaces, need one allocation
+    /// size (facts C.1: ORI #2 and #12; not seen by e5rt, facts C.2).
+    pub uniform_surfaces: bool,
+    /// Compiles per process: 119 in memory (facts D: MAD, ORI #5, ESP), whether programs are
+    /// released or not. By e5rt thousands were seen, with releases (AF), so there is no limit.
+    pub compiles: Option<usize>,
+    /// Programs loaded at once in a process: 128 (facts D: AF, MID).
+    pub loaded: usize,
+    /// Requests in flight per program: 127, the depth of the queue (facts D: INF §1).
+    pub in_flight: usize,
+}
+
+impl Profile {
+    /// Limits of surfaces and of a process.
+    pub fn limits(&self) -> Limits {
+        let in_memory = self.path == CallPath::InMemory;
+        Limits {
+            min_surface_bytes: match (self.path, self.os) {
+                (CallPath::InMemory, Os::MacOs15) => 49_152,
+                (CallPath::InMemory, Os::MacOs26) => 2_048,
+                (CallPath::E5rt, _) => 0,
+            },
+            uniform_surfaces: in_memory,
+            compiles: in_memory.then_some(119),
+            loaded: 128,
+            in_flight: 127,
+        }
+    }
+
+    /// Bytes to allocate for each of the surfaces that hold `sizes` bytes and are bound together,
+    /// all inputs or all outputs of a request, in the order given.
+    pub fn allocations(&self, sizes: &[usize]) -> Vec<usize> {
+        let limits = self.limits();
+        let largest = sizes.iter().copied().max().unwrap_or(0);
+        let least = if limits.uniform_surfaces { largest } else { 0 };
+        sizes.iter().map(|&n| n.max(least).max(limits.min_surface_bytes)).collect()
+    }
+
+    /// Checks the allocations of the surfaces bound together as `what` ("input" or "output").
+    ///
+    /// # Errors
+    /// [`AneError::SurfaceTooSmall`] (ANE081) and [`AneError::SurfaceSizes`] (ANE080), with the
+    /// hardware's words.
+    pub fn check_allocations(&self, what: &'static str, sizes: &[usize]) -> Result<(), AneError> {
+        let limits = self.limits();
+        let minimum = limits.min_surface_bytes;
+        if let Some(index) = sizes.iter().position(|&n| n < minimum) {
+            return Err(AneError::SurfaceTooSmall { what, index, minimum, got: sizes[index] });
+        }
+        if limits.uniform_surfaces && sizes.windows(2).any(|w| w[0] != w[1]) {
+            return Err(AneError::SurfaceSizes { what, sizes: sizes.to_vec() });
+        }
+        Ok(())
+    }
+}
+
+fn unknown<T: fmt::Display>(what: &'static str, got: &str, known: &[T]) -> AneError {
+    let known = known.iter().map(T::to_string).collect::<Vec<_>>().join(", ");
+    AneError::UnknownName { what, got: got.to_owned(), known }
+}
+
+impl FromStr for Chip {
+    type Err = AneError;
+
+    /// Reads a name such as `m4-pro`, in any case, with `-`, `_`, a space or nothing between.
+    fn from_str(text: &str) -> Result<Self, AneError> {
+        let plain = |s: &str| s.to_ascii_lowercase().replace(['-', '_', ' '], "");
+        let wanted = plain(text);
+        (Chip::ALL.into_iter().find(|chip| plain(chip.facts().name) == wanted))
+            .ok_or_else(|| unknown("chip", text, &Chip::ALL))
+    }
+}
+
+impl FromStr for Os {
+    type Err = AneError;
+
+    /// Reads `macos15` or `macos26`; a point release such as `macOS 15.7.4` is its major version.
+    fn from_str(text: &str) -> Result<Self, AneError> {
+        let plain = text.to_ascii_lowercase().replace([' ', '-'], "");
+        let major = plain.strip_prefix("macos").and_then(|v| v.split('.').next());
+        match major {
+            Some("15") => Ok(Os::MacOs15),
+            Some("26") => Ok(Os::MacOs26),
+            _ => Err(unknown("operating system", text, &Os::ALL)),
+        }
+    }
+}
+
+impl FromStr for CallPath {
+    type Err = AneError;
+
+    /// Reads `in-memory` or `e5rt` (also called `espresso`).
+    fn from_str(text: &str) -> Result<Self, AneError> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "in-memory" | "inmemory" => Ok(CallPath::InMemory),
+            "e5rt" | "espresso" => Ok(CallPath::E5rt),
+            _ => Err(unknown("call path", text, &CallPath::ALL)),
+        }
+    }
+}
+
+impl FromStr for Profile {
+    type Err = AneError;
+
+    /// Reads `m4/macos15/in-memory`; what is left out is the default's.
+    fn from_str(text: &str) -> Result<Self, AneError> {
+        let mut profile = Profile::default();
+        for part in text.split('/').map(str::trim).filter(|part| !part.is_empty()) {
+            if let Ok(chip) = part.parse() {
+                profile.chip = chip;
+            } else if let Ok(os) = part.parse() {
+                profile.os = os;
+            } else if let Ok(path) = part.parse() {
+                profile.path = path;
+            } else {
+                let chips = Chip::ALL.iter().map(Chip::to_string);
+                let oses = Os::ALL.iter().map(Os::to_string);
+                let paths = CallPath::ALL.iter().map(CallPath::to_string);
+                let known: Vec<String> = chips.chain(oses).chain(paths).collect();
+                return Err(unknown("part of a profile", part, &known));
+            }
+        }
+        Ok(profile)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_profile_is_read_back() {
+        for chip in Chip::ALL {
+            assert_eq!(chip.to_string().parse::<Chip>().unwrap(), chip);
+            for os in Os::ALL {
+                for path in CallPath::ALL {
+                    let profile = Profile { chip, os, path };
+                    assert_eq!(profile.to_string().parse::<Profile>().unwrap(), profile);
+                }
+            }
+        }
+        assert_eq!("".parse::<Profile>().unwrap(), Profile::default());
+        let profile = "espresso/M5 Pro/macOS 26.3".parse::<Profile>().unwrap();
+        assert_eq!(profile.to_string(), "m5-pro/macos26/e5rt");
+        let error = "m9".parse::<Profile>().unwrap_err().to_string();
+        assert!(error.contains("`m9`") && error.contains("m5-max"), "{error}");
+    }
+
+    #[test]
+    fn chips_come_in_order_of_family() {
+        assert!(Chip::ALL.windows(2).all(|w| w[0] < w[1] && w[0].family() <= w[1].family()));
+        assert!(Chip::M5.is_m5() && Chip::M5Max.is_m5() && !Chip::M4Max.is_m5());
+    }
+
+    #[test]
+    fn the_default_is_the_strictest_of_its_chip() {
+        let strict = Profile::default().limits();
+        for os in Os::ALL {
+            for path in CallPath::ALL {
+                let limits = Profile { os, path, ..Profile::default() }.limits();
+                assert!(limits.min_surface_bytes <= strict.min_surface_bytes);
+                assert!(limits.uniform_surfaces <= strict.uniform_surfaces);
+                assert!(limits.compiles.is_none_or(|n| n >= strict.compiles.unwrap()));
+                assert!(limits.loaded >= strict.loaded && limits.in_flight >= strict.in_flight);
+            }
+        }
+    }
+
+    #[test]
+    fn allocations_satisfy_their_own_check() {
+        for os in Os::ALL {
+            for path in CallPath::ALL {
+                let profile = Profile { os, path, ..Profile::default() };
+                for sizes in [&[][..], &[2], &[2, 100_000, 49_152]] {
+                    let bytes = profile.allocations(sizes);
+                    assert!(bytes.iter().zip(sizes).all(|(a, n)| a >= n));
+                    assert_eq!(profile.check_allocations("input", &bytes), Ok(()));
+                }
+            }
+        }
+        let strict = Profile::default();
+        assert_eq!(strict.allocations(&[8, 4]), [49_152, 49_152]);
+        assert!(matches!(
+            strict.check_allocations("output", &[49_152, 49_151]),
+            Err(AneError::SurfaceTooSmall { what: "output", index: 1, .. })
+        ));
+        assert!(matches!(
+            strict.check_allocations("input", &[49_152, 65_536]),
+            Err(AneError::SurfaceSizes { .. })
+        ));
+    }
+}

@@ -1,0 +1,202 @@
+//! Rules of the program as a text: that it is well formed, and how it is written.
+
+use super::context::{Found, Scope};
+use super::rule::{Check, Confidence, Refusal, Rule, Severity};
+use super::{Place, Violation, shapes};
+use mil::verify::{Fault, Site};
+use mil::{Arg, DType, Function, Program, ValueId};
+
+pub(super) static RULES: [Rule; 6] = [
+    Rule {
+        id: "ANE001",
+        title: "operations keep the rules of the language",
+        applies: "everywhere",
+        does: "Refuses operations with missing, unknown or unfitting arguments, results whose \
+               declared type is not the one that follows, and values used before they are defined.",
+        why: "The compiler reports InvalidMILProgram. Arguments that other tools treat as optional \
+              are needed: `mode` of gelu, `epsilon` of log, rsqrt and inverse, `axis` and \
+              `interleave` of concat.",
+        instead: "write the program with the builder, which infers types",
+        evidence: "A.2 (AF:aneforge/_compile.py, AF:docs/mil-primer.md), A.7 (GUIDE:22-compiler.md)",
+        conflict: "ORI says that gelu does not exist and others that rsqrt fails; both are most \
+                   likely a missing argument.",
+        severity: Severity::Error,
+        confidence: Confidence::High,
+        refusal: Some(Refusal::InvalidMilProgram),
+        check: Check::Language,
+    },
+    Rule {
+        id: "ANE002",
+        title: "names are unique",
+        applies: "everywhere",
+        does: "Refuses two values of a function, or two functions of a program, with one name.",
+        why: "The compiler reports InvalidMILProgram.",
+        instead: "rename one of them",
+        evidence: "A.2 (ORI:README)",
+        conflict: "IMP lists names such as `x`, `mul` or `var` that break programs; programs of MAD \
+                   and AF use them, so no name is refused.",
+        severity: Severity::Error,
+        confidence: Confidence::High,
+        refusal: Some(Refusal::InvalidMilProgram),
+        check: Check::Language,
+    },
+    Rule {
+        id: "ANE003",
+        title: "outputs are defined, once each",
+        applies: "everywhere",
+        does: "Refuses a function that returns nothing, a value that no statement defines, or one \
+               value twice.",
+        why: "A returned name that is dead or undefined gives InvalidMILProgram; surfaces are bound \
+              by name, so that a name can stand for one port only.",
+        instead: "return each result of an operation once",
+        evidence: "A.2 (ORI:README); the part about duplicates follows from C.1",
+        conflict: "",
+        severity: Severity::Error,
+        confidence: Confidence::High,
+        refusal: Some(Refusal::InvalidMilProgram),
+        check: Check::Language,
+    },
+    Rule {
+        id: "ANE004",
+        title: "an output is not an input",
+        applies: "everywhere",
+        does: "Refuses a function that returns one of its parameters as it is.",
+        why: "The Espresso front end fails with `unordered_map::at: key not found`.",
+        instead: "return mul(x, 1.0)",
+        evidence: "A.2 (AF#116, AF:aneforge/_compile.py)",
+        conflict: "",
+        severity: Severity::Error,
+        confidence: Confidence::High,
+        refusal: Some(Refusal::CompilationFailure),
+        check: Check::Language,
+    },
+    Rule {
+        id: "ANE005",
+        title: "M1 and M2 read the older text",
+        applies: "M1, M2; in memory",
+        does: "Warns of programs that are not program(1.0) for ios16.",
+        why: "The parsers of that time accept this header and the long form of constants, \
+              `tensor<string, []>(\"x\")`.",
+        instead: "print the program with version (1, 0), opset ios16 and long constants",
+        evidence: "A.1, A.2 (MAD#6)",
+        conflict: "The parser belongs to the system, not to the chip; newer systems on M1 were \
+                   seen to take 1.3 (MAD#28). Hence a warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        refusal: None,
+        check: Check::Function(old_text),
+    },
+    Rule {
+        id: "ANE006",
+        title: "attributes are named constants",
+        applies: "in memory",
+        does: "Warns of typed literals written in place of an argument, such as \
+               `transpose_x = bool(false)`.",
+        why: "They are known to compile by e5rt; in memory two sources saw InvalidMILProgram.",
+        instead: "define the literal with const() and name it, as the builder does",
+        evidence: "A.2 (ORI:README, LUE)",
+        conflict: "AF writes typed literals in place everywhere, by e5rt. What fails is probably \
+                   the untyped literal only. Hence a warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Low,
+        refusal: None,
+        check: Check::Function(literals_in_place),
+    },
+];
+
+fn old_text(scope: &Scope<'_>) -> Vec<Found> {
+    let (version, opset) = (scope.program.version, &scope.function.opset);
+    if !scope.before_m3() || !scope.in_memory() || (version == (1, 0) && opset == "ios16") {
+        return vec![];
+    }
+    let message = format!(
+        "{} expects program(1.0) for ios16, got program({}.{}) for {opset}",
+        scope.profile.chip, version.0, version.1
+    );
+    vec![Found { place: Place::Whole, message }]
+}
+
+fn literals_in_place(scope: &Scope<'_>) -> Vec<Found> {
+    if !scope.in_memory() {
+        return vec![];
+    }
+    let message =
+        |key| format!("argument `{key}` is a literal in place, expected a named constant");
+    (scope.sites.iter())
+        .filter_map(|site| {
+            let literal = |(_, arg): &&(&str, Arg)| matches!(arg, Arg::Literal(_));
+            let (key, _) = site.op.args.iter().find(literal)?;
+            Some(Found { place: site.place(), message: message(key) })
+        })
+        .collect()
+}
+
+// ---- the language itself ----
+
+/// Faults that [`mil::verify()`] finds, as breaches of the rules above and of ANE011.
+pub(super) fn faults(program: &Program) -> Vec<(Option<usize>, Violation)> {
+    let faults = mil::verify::faults(program);
+    faults.into_iter().map(|fault| (function_of(fault.site), breach(program, fault))).collect()
+}
+
+/// Whether the other rules can be applied to a function that breaks `rule`.
+pub(super) fn leaves_sound(rule: &Rule) -> bool {
+    *rule != RULES[0] && *rule != RULES[2]
+}
+
+fn function_of(site: Site) -> Option<usize> {
+    match site {
+        Site::Program => None,
+        Site::Function(f)
+        | Site::Param(f, _)
+        | Site::Output(f, _)
+        | Site::Operation(f, _)
+        | Site::Value(f, _)
+        | Site::Arg(f, _, _)
+        | Site::Result(f, _, _) => Some(f),
+    }
+}
+
+fn place_of(f: &Function, site: Site) -> Place {
+    let name = |id: ValueId| f.values.get(id.index()).map_or(id.to_string(), |v| v.name.clone());
+    match site {
+        Site::Program | Site::Function(_) => Place::Whole,
+        Site::Param(_, i) => Place::Parameter(name(ValueId(i as u32))),
+        Site::Output(_, i) => Place::Output(name(f.outputs[i])),
+        Site::Operation(_, index)
+        | Site::Value(_, index)
+        | Site::Arg(_, index, _)
+        | Site::Result(_, index, _) => Place::Operation { index, name: f.ops[index].name.clone() },
+    }
+}
+
+/// The rule that a fault breaks. Names and empty axes are told apart by the fault's words, which the
+/// cases of the rules pin.
+fn rule_of(f: Option<&Function>, fault: &Fault) -> &'static Rule {
+    let input = |i: usize| f.is_some_and(|f| f.outputs[i].index() < f.params);
+    match fault.site {
+        Site::Output(_, i) if input(i) && !fault.message.ends_with("twice") => &RULES[3],
+        Site::Output(..) => &RULES[2],
+        Site::Function(_) if fault.message.ends_with("returns nothing") => &RULES[2],
+        _ if fault.message.ends_with("is defined twice") => &RULES[1],
+        _ if fault.message.contains("has an extent of zero") => shapes::empty_axes(),
+        _ => &RULES[0],
+    }
+}
+
+fn breach(program: &Program, fault: Fault) -> Violation {
+    let f = function_of(fault.site).and_then(|i| program.functions.get(i));
+    let rule = rule_of(f, &fault);
+    Violation {
+        rule,
+        function: f.map(|f| f.name.clone()).unwrap_or_default(),
+        place: f.map_or(Place::Whole, |f| place_of(f, fault.site)),
+        message: fault.message,
+        hint: if fault.hint.is_empty() { rule.instead.to_owned() } else { fault.hint },
+    }
+}
+
+/// Whether values of this type can be data of the engine, not only attributes.
+pub(super) fn is_data(dtype: DType) -> bool {
+    !matches!(dtype, DType::String | DType::Int64 | DType::UInt64)
+}

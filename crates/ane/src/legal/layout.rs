@@ -1,0 +1,127 @@
+//! Rules of operations that move elements.
+
+use super::context::{Scope, Site};
+use super::rule::{Check, Confidence, Refusal, Rule, Severity};
+use crate::chip::{Chip, Family};
+use mil::Kind;
+use mil::resolve::PadMode;
+
+pub(super) static RULES: [Rule; 5] = [
+    Rule {
+        id: "ANE060",
+        title: "mirrored padding from M2 on",
+        applies: "M1",
+        does: "Refuses pad with mode `reflect`.",
+        why: "The engine of M1 lacks it.",
+        instead: "join slices with concat",
+        evidence: "B.1 (GUIDE:appendices/a-op-device-matrix.md, AF:aneforge/_op_catalog.py)",
+        conflict: "",
+        severity: Severity::Error,
+        confidence: Confidence::High,
+        refusal: Some(Refusal::CompilationFailure),
+        check: Check::Operation(reflect),
+    },
+    Rule {
+        id: "ANE061",
+        title: "padding of batches and channels",
+        applies: "everywhere",
+        does: "Warns of pad along an axis before the last two.",
+        why: "The compiler contains the message `Channel padding is not supported on ANE`; when it \
+              gives it was not observed.",
+        instead: "join with a constant by concat along the channels",
+        evidence: "B.3 (GUIDE:17, 22; read from the compiler)",
+        conflict: "AF's sweep lists pad as correct, without naming the axis. Hence a warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Low,
+        refusal: None,
+        check: Check::Operation(channel_pad),
+    },
+    Rule {
+        id: "ANE062",
+        title: "slices that start inside the width",
+        applies: "M1, M2",
+        does: "Warns of slice_by_size, slice_by_index and split that take a part of the last axis \
+               which does not start at 0.",
+        why: "The elements pass through a path scaled by 16: |x| > 4094 becomes infinite.",
+        instead: "slice along the channels, or keep |x| <= 4094",
+        evidence: "B.2, E.2 (GUIDE:03-numerics, AF:bench/results/rooflines; absent on M4 and M5)",
+        conflict: "",
+        severity: Severity::Warning,
+        confidence: Confidence::High,
+        refusal: None,
+        check: Check::Operation(width_slice),
+    },
+    Rule {
+        id: "ANE063",
+        title: "concat in memory",
+        applies: "macOS 15; in memory",
+        does: "Warns of concat.",
+        why: "One source saw it rejected in all of its programs, on an M4 Max with macOS 15.",
+        instead: "give the parts as separate inputs or outputs",
+        evidence: "B.2 (ORI:docs/ane_constraints.md #1)",
+        conflict: "MAD joins along axes 1 and 3 on M4 and M5, ESP on M3 Max, RUS on M4 Max, AF \
+                   measures it correct. Hence a warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Low,
+        refusal: None,
+        check: Check::Operation(concat),
+    },
+    Rule {
+        id: "ANE064",
+        title: "cuts and joins along the width on M3 Ultra",
+        applies: "M3 Ultra",
+        does: "Warns of concat, split and slices along the last axis.",
+        why: "A rotary embedding written so was rejected.",
+        instead: "move the axis to the channels, or multiply by a constant permutation",
+        evidence: "B.2 (RUS#9)",
+        conflict: "The same program works on M4 Max (RUS). Hence a warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        refusal: None,
+        check: Check::Operation(width_joins),
+    },
+];
+
+fn reflect(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let Kind::Pad { mode, .. } = site.kind() else { return None };
+    (*mode == PadMode::Reflect && scope.family() == Family::A13).then(|| {
+        format!("expected mode constant or replicate on {}, got reflect", scope.profile.chip)
+    })
+}
+
+fn channel_pad(_: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let Kind::Pad { pads, .. } = site.kind() else { return None };
+    let outer = pads.len().saturating_sub(2);
+    let axis = pads[..outer].iter().position(|&p| p != (0, 0))?;
+    Some(format!("expected padding of the last two axes, got {:?} for axis {axis}", pads[axis]))
+}
+
+/// First index along the last axis of a part that does not take all of it.
+fn cut(site: &Site<'_>, scope: &Scope<'_>) -> Option<usize> {
+    let shape = &scope.inputs(site).first()?.shape;
+    let last = shape.len().checked_sub(1)?;
+    match site.kind() {
+        Kind::Slice { begin, sizes, .. } => (sizes[last] != shape[last]).then(|| begin[last]),
+        Kind::Split { axis, sizes } => (*axis == last && sizes.len() > 1).then(|| sizes[0]),
+        _ => None,
+    }
+}
+
+fn width_slice(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let start = cut(site, scope).filter(|&start| start > 0)?;
+    scope
+        .before_m3()
+        .then(|| format!("expected a slice that starts at 0 of the width, got {start}"))
+}
+
+fn concat(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let Kind::Concat { axis, .. } = site.kind() else { return None };
+    scope.in_memory_15().then(|| format!("concat along axis {axis} was refused by one compiler"))
+}
+
+fn width_joins(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let last = site.resolved.results[0].rank().checked_sub(1)?;
+    let joins = matches!(site.kind(), Kind::Concat { axis, .. } if *axis == last);
+    (scope.on(Chip::M3Ultra) && (joins || cut(site, scope).is_some()))
+        .then(|| format!("expected {} along another axis than the width", site.op.op))
+}

@@ -1,0 +1,77 @@
+//! The page of documentation that is written from the table of rules.
+
+use super::{Confidence, RULES, Refusal, Rule, Severity};
+
+/// Abbreviations of the evidence, and what they stand for.
+const SOURCES: [(&str, &str); 20] = [
+    ("AF", "ANEForge, sbryngelson/ANEForge and aneforge on PyPI"),
+    ("ANEGPT", "vipuldivyanshu92/ANEgpt"),
+    ("CMT", "apple/coremltools"),
+    ("ESP", "christopherkarani/Espresso"),
+    ("GUIDE", "sbryngelson/ane-guide, arXiv 2606.22283"),
+    ("IMP", "imperatormk/ane-train"),
+    ("INF", "thebasedcapital/ane-infer"),
+    ("LUE", "luengnat/rustane"),
+    ("MAD", "maderix/ANE"),
+    ("MID", "MidasMulli/ane-compiler"),
+    ("OMLX", "jundot/omlx"),
+    ("ORI", "mechramc/Orion"),
+    ("RUS", "ncdrone/rustane"),
+    ("A", "section A of the catalogue: programs and weight files"),
+    ("B", "section B: operations and error texts"),
+    ("C", "section C: surfaces"),
+    ("D", "section D: limits and budgets"),
+    ("E", "section E: numerics"),
+    ("G", "section G: call paths"),
+    ("I", "section I: rules of an emulator"),
+];
+
+/// All rules as Markdown: what `docs/ane-rules.md` holds.
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Rules of the Neural Engine\n\n\
+         Written from the table of rules in `crates/ane/src/legal`; do not edit. To write it anew: \
+         `ANEGPT_BLESS=1 cargo test -p ane --test legal the_page_is_current`.\n\n\
+         A program is checked against these rules before it is compiled, for a chip, a system and a \
+         call path. *Error*: the machine refuses it. *Silently wrong*: the machine runs it and gives \
+         wrong numbers, so it is refused here. *Warning*: it depends on the data, or sources \
+         disagree. Evidence names sections of the catalogue of facts and, in brackets, published \
+         sources; nothing was measured by this project.\n",
+    );
+    for (subject, rules) in &RULES {
+        text.push_str(&format!("\n## {subject}\n"));
+        rules.iter().for_each(|rule| section(rule, &mut text));
+    }
+    text.push_str("\n## Sources\n\n`#n` after a name is an issue or pull request.\n\n");
+    for (name, source) in &SOURCES {
+        text.push_str(&format!("- {name}: {source}\n"));
+    }
+    text
+}
+
+fn section(rule: &Rule, text: &mut String) {
+    let severity = match rule.severity {
+        Severity::Error => "error",
+        Severity::Silent => "silently wrong",
+        Severity::Warning => "warning",
+    };
+    let confidence = match rule.confidence {
+        Confidence::High => "high",
+        Confidence::Medium => "medium",
+        Confidence::Low => "low",
+    };
+    let refusal = match rule.refusal {
+        Some(Refusal::InvalidMilProgram) => ", reported as InvalidMILProgram",
+        Some(Refusal::CompilationFailure) => ", reported as CompilationFailure",
+        Some(Refusal::LoadFailure) => ", reported as a load failure",
+        Some(Refusal::Unreported) | None => "",
+    };
+    text.push_str(&format!(
+        "\n### {} {}\n\n*{severity}{refusal}; confidence {confidence}; holds: {}*\n\n{} {}\n\n\
+         Instead: {}.\n\nEvidence: {}.\n",
+        rule.id, rule.title, rule.applies, rule.does, rule.why, rule.instead, rule.evidence
+    ));
+    if !rule.conflict.is_empty() {
+        text.push_str(&format!("\nConflict: {}\n", rule.conflict));
+    }
+}

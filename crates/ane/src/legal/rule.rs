@@ -1,0 +1,108 @@
+//! The form of a rule.
+
+use super::context::{Found, Scope, Site};
+use mil::ValueId;
+use std::fmt;
+
+/// What a breach leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// The machine refuses the program or the request.
+    Error,
+    /// The machine runs it and gives wrong numbers: refused here.
+    Silent,
+    /// It depends on the data or on which source is right: reported only.
+    Warning,
+}
+
+/// How sure the fact is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Confidence {
+    /// By construction, or seen by several sources without contradiction.
+    High,
+    /// One measured source, or several with a contradiction that evidence settles.
+    Medium,
+    /// Sources contradict each other, or it is an inference.
+    Low,
+}
+
+/// How the machine words a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Refusal {
+    /// Caught when the program is validated.
+    InvalidMilProgram,
+    /// Caught when code is generated.
+    CompilationFailure,
+    /// Caught when the compiled program is loaded.
+    LoadFailure,
+    /// No source gives its words.
+    Unreported,
+}
+
+/// How breaches are found.
+#[derive(Clone, Copy)]
+pub(super) enum Check {
+    /// By reading the program's structure and resolving its operations.
+    Language,
+    /// By looking at a function as a whole.
+    Function(fn(&Scope<'_>) -> Vec<Found>),
+    /// By looking at each value: what is wrong with it, if anything.
+    Value(fn(&Scope<'_>, ValueId) -> Option<String>),
+    /// By looking at each operation: what is wrong with it, if anything.
+    Operation(fn(&Scope<'_>, &Site<'_>) -> Option<String>),
+    /// By the device, when a request is made or a program loaded.
+    Request,
+}
+
+/// One fact of the machine, as a rule.
+pub struct Rule {
+    /// `ANE` and a number that never changes its meaning.
+    pub id: &'static str,
+    /// The rule in a few words.
+    pub title: &'static str,
+    /// Profiles on which it holds, in words.
+    pub applies: &'static str,
+    /// What it refuses.
+    pub does: &'static str,
+    /// What the machine does with it.
+    pub why: &'static str,
+    /// What to write instead.
+    pub instead: &'static str,
+    /// Sources, with the abbreviations of facts/ane.md.
+    pub evidence: &'static str,
+    /// Sources that say otherwise, and which reading is in force; empty if none do.
+    pub conflict: &'static str,
+    /// What a breach leads to.
+    pub severity: Severity,
+    /// How sure the fact is.
+    pub confidence: Confidence,
+    /// The machine's words, for rules that it enforces when compiling or loading.
+    pub refusal: Option<Refusal>,
+    pub(super) check: Check,
+}
+
+impl Rule {
+    /// Whether a program is checked against it (the other rules are for requests).
+    pub fn is_static(&self) -> bool {
+        !matches!(self.check, Check::Request)
+    }
+
+    pub(super) fn is_language(&self) -> bool {
+        matches!(self.check, Check::Language)
+    }
+}
+
+/// Rules are equal if their ids are.
+impl PartialEq for Rule {
+    fn eq(&self, other: &Rule) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Rule {}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id)
+    }
+}
