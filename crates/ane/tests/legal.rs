@@ -507,6 +507,7 @@ fn named_rules_can_be_lifted_except_those_of_the_language() {
     assert_eq!(verdict.warnings, refused);
     assert_eq!(verdict.legal.profile(), &profile);
     assert_eq!(verdict.legal.program(), &wide);
+    assert_eq!(verdict.legal.constant_bytes(), 16 * 32_000 * 2 + 4); // the weight and `groups`
     let broken = changed(|f| f.outputs.clear());
     assert!(legal::check_allowing(&broken, &profile, &["ANE003"]).is_err());
 }
@@ -545,6 +546,36 @@ fn the_kernels_of_a_model_keep_the_rules() {
         }
     }
     assert_eq!(seen, 6, "kernels in {folder}");
+}
+
+/// Forms of text that published programs have, with the rules that refuse them, by profile.
+#[test]
+fn published_forms_are_judged_as_reported() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../mil/tests/text");
+    let refused_by = |name: &str, profile: &str| -> Vec<&str> {
+        let text = std::fs::read_to_string(format!("{folder}/{name}.mil")).unwrap();
+        let program = mil::check_text(&text).unwrap();
+        let found = legal::check(&program, &profile.parse().unwrap()).err().unwrap_or_default();
+        let errors = found.iter().filter(|v| v.rule.severity != Severity::Warning);
+        let mut ids: Vec<_> = errors.map(|v| v.rule.id).collect();
+        ids.dedup();
+        ids
+    };
+    let none: [&str; 0] = [];
+    for (name, m1, e5rt) in [
+        ("conv_fp32_io", &["ANE021", "ANE024"][..], &["ANE022"][..]),
+        ("packed_matmul", &["ANE021", "ANE024"], &["ANE022"]),
+        ("inline_literals", &[], &[]),
+        ("int8_weights", &[], &[]),
+        ("several_functions", &[], &[]),
+        ("verbose_constants", &[], &[]),
+    ] {
+        assert_eq!(refused_by(name, "m4"), none, "{name}");
+        assert_eq!(refused_by(name, "m1"), m1, "{name}");
+        assert_eq!(refused_by(name, "m5/macos26/e5rt"), e5rt, "{name}");
+    }
+    // A list of all operations, not a published program: cast to int32, conv with bias, masks.
+    assert_eq!(refused_by("every_operation", "m4"), ["ANE025", "ANE034", "ANE041"]);
 }
 
 #[test]

@@ -120,6 +120,12 @@ impl<'p> Legal<'p> {
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
+
+    /// Bytes of the program's constants, all functions together: what loading it takes
+    /// ([`crate::Budget::load`]).
+    pub fn constant_bytes(&self) -> u64 {
+        self.program.functions.iter().map(shapes::constant_bytes).fold(0, u64::saturating_add)
+    }
 }
 
 /// A legal program and what is still worth knowing about it.

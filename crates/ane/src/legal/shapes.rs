@@ -5,7 +5,7 @@ use super::context::{Found, Scope};
 use super::language::is_data;
 use super::rule::{Check, Confidence, Refusal, Rule, Severity};
 use crate::chip::{MAX_CHANNELS, MAX_DEPTH, MAX_PROGRAM_BYTES, MAX_RANK};
-use mil::ValueId;
+use mil::{Function, ValueId};
 
 pub(super) static RULES: [Rule; 5] = [
     Rule {
@@ -122,19 +122,18 @@ fn outer(scope: &Scope<'_>, id: ValueId) -> Option<String> {
     })
 }
 
-/// Bytes of all constants of a function.
-pub(super) fn constant_bytes(scope: &Scope<'_>) -> u64 {
-    let bytes = |site: &super::context::Site<'_>| {
-        let ty = &site.op.value.as_ref()?.ty;
-        Some((ty.count() as u128 * ty.dtype.bits() as u128).div_ceil(8))
-    };
-    let total: u128 = scope.sites.iter().filter_map(bytes).fold(0, u128::saturating_add);
-    u64::try_from(total).unwrap_or(u64::MAX)
+/// Bytes of all constants of a function, packed; saturates.
+pub(super) fn constant_bytes(function: &Function) -> u64 {
+    let literals = function.ops.iter().filter_map(|op| op.value.as_ref());
+    let bytes = literals.map(|l| (l.ty.count() as u128 * l.ty.dtype.bits() as u128).div_ceil(8));
+    u64::try_from(bytes.fold(0, u128::saturating_add)).unwrap_or(u64::MAX)
 }
 
+/// All functions of a program are loaded together, so the first one stands for all.
 fn constants(scope: &Scope<'_>) -> Vec<Found> {
-    let bytes = constant_bytes(scope);
-    if bytes < MAX_PROGRAM_BYTES {
+    let functions = &scope.program.functions;
+    let bytes = functions.iter().map(constant_bytes).fold(0, u64::saturating_add);
+    if bytes < MAX_PROGRAM_BYTES || !std::ptr::eq(scope.function, &functions[0]) {
         return vec![];
     }
     let message = format!("expected constants of < {MAX_PROGRAM_BYTES} bytes, got {bytes}");
