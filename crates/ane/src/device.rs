@@ -33,6 +33,16 @@ pub trait Device: Send + Sync + Debug {
     /// When the device has no memory for it.
     fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError>;
 
+    /// Smallest allocation, in bytes, of a surface in a request.
+    fn least_allocation(&self) -> usize {
+        0
+    }
+
+    /// Narrowest surface, in tokens, that requests may have.
+    fn least_width(&self) -> usize {
+        1
+    }
+
     /// Compiles the first function of `program`; `weights` are the files it names.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub enum AneError {
     Blob(#[from] BlobError),
     #[error("`{name}` is a {ty}: too large to hold here")]
     TooLarge { name: String, ty: TensorType },
+    #[error("the program has no function; nothing could be compiled")]
+    NoFunction,
     #[error("there is no {what} called `{got}`; known are: {known}")]
     UnknownName { what: &'static str, got: String, known: String },
     #[error(
@@ -145,7 +147,8 @@ impl AneError {
             Procedure { .. } => NsError::request(0x2, 0x9).0,
             Timeout => NsError::timeout().0,
             Chaining => NsError::chaining().0,
-            Op(_)
+            NoFunction
+            | Op(_)
             | Blob(_)
             | TooLarge { .. }
             | UnknownName { .. }

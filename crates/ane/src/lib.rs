@@ -18,7 +18,7 @@ pub mod surface;
 pub use budget::{Budget, LoadedProgram};
 pub use chip::{CallPath, Chip, Family, Limits, Os, Profile};
 pub use device::{Device, Executable, Port, RunReport};
-pub use emulator::{Emulator, HostInput, HostProgram, Numerics, OutputMut, Rules};
+pub use emulator::{Emulator, HostInput, HostProgram, Numerics, OutputMut};
 pub use error::{AneError, NsError};
 pub use legal::{Legal, Rule, Violation};
 pub use surface::Surface;

@@ -5,7 +5,7 @@
 //! 40·40·2^-24 ≈ 1e-4 relative to the largest value. In `fast` every boundary rounds to 2^-11:
 //! the bound is depth · 2^-11 · amplification; random programs end in tanh of bounded values.
 
-use ane::{Device, Emulator, HostInput, HostProgram, Numerics, OutputMut, Rules};
+use ane::{Device, Emulator, HostInput, HostProgram, Numerics, OutputMut, Profile};
 use mil::interp::{Array, evaluate};
 use mil::{Arg, Builder, DType, Function, Literal, Op, Program, Tensor, TensorType, Weights};
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ impl Random {
 /// Runs `f` on the emulator and compares with the reference within `tolerance` of the largest value.
 fn compare(f: &Function, inputs: &[Array], numerics: Numerics, tolerance: f64) {
     let expected = evaluate(f, inputs, &Weights::new()).unwrap();
-    let device = Emulator::new(numerics, Rules::Cpu);
+    let device = Emulator::cpu(numerics);
     let mut exe = device.compile(&Program::new(f.clone()), &Weights::new()).unwrap();
     let surface = |name: &str, inputs: bool| {
         let port = if inputs { exe.inputs() } else { exe.outputs() };
@@ -297,13 +297,13 @@ fn engine_rules_in_fast() {
     let b = Builder::new("main");
     let x = b.input("x", TensorType::fp16([1, 1, 2, 2]));
     let f = b.finish(&[x.matmul(x, false, false).named("y"), (x - x).named("z")]).unwrap();
-    let device = Emulator::new(Numerics::Fast, Rules::Engine);
+    let device = Emulator::engine(Profile::default(), Numerics::Fast);
     let mut exe = device.compile(&Program::new(f), &Weights::new()).unwrap();
     let ty = TensorType::fp16([1, 1, 2, 2]);
     let (x, y, z) = (
-        device.surface(&ty, 64).unwrap(),
-        device.surface(&ty, 64).unwrap(),
-        device.surface(&ty, 64).unwrap(),
+        device.surface(&ty, 65_536).unwrap(),
+        device.surface(&ty, 65_536).unwrap(),
+        device.surface(&ty, 65_536).unwrap(),
     );
     x.write(&[200.0, f32::NAN, 0.0, 1.0]).unwrap();
     exe.run(&[&x], &[&y, &z]).unwrap();
@@ -312,7 +312,7 @@ fn engine_rules_in_fast() {
     assert_eq!(out[0], f32::INFINITY, "200·200 + ∞·0");
     z.read(&mut out).unwrap();
     assert_eq!(out, [0.0; 4], "∞ − ∞ is +0");
-    let small = device.surface(&ty, 32).unwrap();
+    let small = device.surface(&ty, 49_152).unwrap();
     let error = exe.run(&[&x], &[&y, &small]).unwrap_err().to_string();
     assert!(error.contains("status=0x1d : statusType=0x9"), "{error}");
     let error = exe.run(&[&x], &[&y, &y]).unwrap_err().to_string();

@@ -1,7 +1,7 @@
 //! Which device a command computes on, and why.
 
 use crate::usage;
-use ane::{Device, Emulator, Numerics, Rules};
+use ane::{Chip, Device, Emulator, Numerics, Profile};
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -40,20 +40,31 @@ pub(crate) struct Machine {
 }
 
 /// Opens the device asked for.
-pub(crate) fn open(choice: DeviceChoice, numerics: Option<NumericsChoice>) -> Result<Machine> {
-    let emulator = |rules, default, reason: &str| {
-        let numerics = match numerics {
-            Some(NumericsChoice::F32) => Numerics::F32,
-            Some(NumericsChoice::Fast) => Numerics::Fast,
-            None => default,
-        };
-        let device: Box<dyn Device> = Box::new(Emulator::new(numerics, rules));
+pub(crate) fn open(
+    choice: DeviceChoice,
+    chip: Option<Chip>,
+    numerics: Option<NumericsChoice>,
+) -> Result<Machine> {
+    let numerics = match numerics {
+        Some(NumericsChoice::F32) => Some(Numerics::F32),
+        Some(NumericsChoice::Fast) => Some(Numerics::Fast),
+        None => None,
+    };
+    let engine = |reason: &str| {
+        let profile =
+            Profile { chip: chip.unwrap_or(Profile::default().chip), ..Profile::default() };
+        let numerics = numerics.unwrap_or(Numerics::Fast);
+        let device: Box<dyn Device> = Box::new(Emulator::engine(profile, numerics));
         Ok(Machine { device, numerics, reason: reason.to_owned() })
     };
     match choice {
-        DeviceChoice::Auto => emulator(Rules::Engine, Numerics::Fast, &no_engine()),
-        DeviceChoice::Emulator => emulator(Rules::Engine, Numerics::Fast, "asked for"),
-        DeviceChoice::Cpu => emulator(Rules::Cpu, Numerics::F32, "asked for"),
+        DeviceChoice::Auto => engine(&no_engine()),
+        DeviceChoice::Emulator => engine("asked for"),
+        DeviceChoice::Cpu => {
+            let numerics = numerics.unwrap_or(Numerics::F32);
+            let device: Box<dyn Device> = Box::new(Emulator::cpu(numerics));
+            Ok(Machine { device, numerics, reason: "asked for".to_owned() })
+        }
         DeviceChoice::Ane | DeviceChoice::InMemory | DeviceChoice::Espresso => Err(usage(format!(
             "{}; use --device emulator, which runs the same programs",
             no_engine()

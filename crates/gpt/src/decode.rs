@@ -73,11 +73,9 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Compiles the programs for chunks of `chunk` tokens and sequences of up to `capacity`
-    /// (at most the model's own length), and brings `params` to the device.
-    ///
-    /// A chunk of one token is fastest on a CPU; the engine refuses surfaces as narrow as that
-    /// (facts/ane.md C.1) and needs 16.
+    /// Compiles the programs for chunks of `chunk` tokens (see [`Device::least_width`]) and
+    /// sequences of up to `capacity` (at most the model's own length), and brings `params` to the
+    /// device.
     ///
     /// # Errors
     /// When the configuration is no model or the device refuses a program.
@@ -98,7 +96,8 @@ impl Decoder {
             .iter()
             .flat_map(|f| f.inputs().chain(f.outputs.iter().copied()).map(|id| f.ty(id).bytes()))
             .max()
-            .unwrap_or(0);
+            .unwrap_or(0)
+            .max(device.least_allocation());
         let mut surfaces: BTreeMap<(Option<usize>, String), Surface> = BTreeMap::new();
         let mut bind = |ports: &[ane::Port], layer: usize| -> Result<Vec<Surface>, AneError> {
             let mut bound = vec![];
@@ -167,6 +166,16 @@ impl Decoder {
     fn surface(&self, layer: usize, name: &str) -> &Surface {
         let own = (!SHARED.contains(&name)).then_some(layer);
         &self.surfaces[&(own, name.to_owned())]
+    }
+
+    /// Takes other weights for the same model, and forgets all tokens.
+    ///
+    /// # Errors
+    /// When `params` is not of this layout.
+    pub fn replace_weights(&mut self, params: &[f32]) -> Result<(), ModelError> {
+        self.params.copy_from_slice(params);
+        self.reset();
+        Ok(self.write_weights()?)
     }
 
     fn write_weights(&mut self) -> Result<(), AneError> {

@@ -212,7 +212,8 @@ impl Model {
         let dims = Dims { config, batch, seq, dtype };
         let kernels = LayerKernels::new(&dims)?;
         let heads = HeadFunctions::new(&dims)?;
-        let mut surfaces = Surfaces { allocation: largest_port(&kernels), ..Surfaces::default() };
+        let allocation = largest_port(&kernels).max(device.least_allocation());
+        let mut surfaces = Surfaces { allocation, ..Surfaces::default() };
         let mut compile = |f: &Function| -> Result<Kernel, ModelError> {
             let executable = device.compile(&Program::new(f.clone()), &Weights::new())?;
             let mut requests = vec![];

@@ -1,7 +1,7 @@
 //! The text of every kernel of the plan `baseline`, pinned: what a Mac compiles is what runs here.
 //! `ANEGPT_UPDATE_GOLDEN=1` writes the files anew; the difference is then to be read.
 
-use ane::{Device, Emulator, Numerics, Rules};
+use ane::{Device, Emulator, Numerics, Profile};
 use gpt::GptConfig;
 use gpt::block::Dims;
 use gpt::kernels::LayerKernels;
@@ -26,7 +26,7 @@ fn kernels_have_the_pinned_text() {
         }
         let pinned = std::fs::read_to_string(&path).unwrap();
         assert!(text == pinned, "{} differs from {}", function.name, path.display());
-        let device = Emulator::new(Numerics::Fast, Rules::Engine);
+        let device = Emulator::engine(Profile::default(), Numerics::Fast);
         device.compile(&mil::parse(&pinned).unwrap(), &Weights::new()).unwrap();
     }
 }

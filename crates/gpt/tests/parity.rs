@@ -7,7 +7,7 @@
     reason = "the reference reads as the formulas do"
 )]
 
-use ane::{Emulator, Numerics, Rules};
+use ane::{Emulator, Numerics, Profile};
 use gpt::{GptConfig, Layout, Model, Role, initialise};
 
 /// Plain f64 Llama: row-major [T, C], hand-written backward.
@@ -396,7 +396,7 @@ fn errors(
     let token = |i: usize| ((i * 2_654_435_761) >> 7) as u32 % c.vocab_size as u32;
     let inputs: Vec<u32> = (0..n).map(token).collect();
     let targets: Vec<u32> = (0..n).map(|i| token(i + 1)).collect();
-    let device = Emulator::new(numerics, Rules::Engine);
+    let device = Emulator::engine(Profile::default(), numerics);
     let mut model = Model::new(c, batch, seq, &device, numerics).unwrap();
     model.write_weights(&params).unwrap();
     let mut grads = vec![0.0; model.layout().count()];
@@ -451,7 +451,7 @@ fn fast_agrees_within_binary16() {
 #[test]
 fn tokens_outside_the_vocabulary_are_refused() {
     let (_, c, batch, seq) = variants().remove(0);
-    let device = Emulator::new(Numerics::F32, Rules::Engine);
+    let device = Emulator::engine(Profile::default(), Numerics::F32);
     let mut model = Model::new(&c, batch, seq, &device, Numerics::F32).unwrap();
     let params = weights(&c);
     let mut tokens = vec![0; batch * seq];
@@ -473,7 +473,7 @@ fn tokens_outside_the_vocabulary_are_refused() {
 fn decoding_agrees_with_the_full_pass() {
     for (name, c, _, seq) in variants() {
         let params = weights(&c);
-        let device = Emulator::new(Numerics::F32, Rules::Engine);
+        let device = Emulator::engine(Profile::default(), Numerics::F32);
         let mut model = Model::new(&c, 1, seq, &device, Numerics::F32).unwrap();
         model.write_weights(&params).unwrap();
         let tokens: Vec<u32> = (0..=seq).map(|i| (i * 37 % c.vocab_size) as u32).collect();
@@ -578,7 +578,7 @@ fn large_activations_do_not_overflow_the_norm() {
     params[embedding].iter_mut().for_each(|v| *v *= 300.0);
     let tokens: Vec<u32> = (0..batch * seq).map(|i| (i * 31 % c.vocab_size) as u32).collect();
     let loss = |numerics| {
-        let device = Emulator::new(numerics, Rules::Engine);
+        let device = Emulator::engine(Profile::default(), numerics);
         // Tied weights would make the logits as large.
         let untied = GptConfig { tied: false, ..c.clone() };
         let mut all = params.clone();

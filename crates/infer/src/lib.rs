@@ -66,6 +66,11 @@ impl<'t> Generator<'t> {
         Ok(Generator { decoder, tokenizer })
     }
 
+    /// The model, for other weights.
+    pub fn decoder(&mut self) -> &mut Decoder {
+        &mut self.decoder
+    }
+
     /// Continues `prompt` by up to `max_tokens` tokens, until the text ends (a token that begins or
     /// ends a text) or the model's length is reached. `emit` gets every piece of text as soon as it
     /// is whole, the prompt not included. Returns the tokens drawn.

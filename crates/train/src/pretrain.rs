@@ -317,34 +317,35 @@ impl Pretrain {
         Ok(loss)
     }
 
-    /// A text begun with `prompt`, drawn at temperature 0.8 with a seed that depends on the step.
-    ///
-    /// # Errors
-    /// When the tokenizer is not the model's or the device fails.
-    pub fn sample(
+    /// A generator for samples: compiled once, for a prompt of up to 64 tokens.
+    fn generator<'t>(
         &self,
-        tokenizer: &Tokenizer,
-        prompt: &str,
+        tokenizer: &'t Tokenizer,
         max_tokens: usize,
         device: &dyn Device,
-    ) -> Result<String, TrainError> {
+    ) -> Result<Generator<'t>, TrainError> {
         let decoder = Decoder::new(
             &self.config.model,
             self.params.clone(),
-            1,
+            device.least_width(),
             max_tokens + 64,
             device,
             self.numerics,
         )?;
-        let mut text = prompt.to_owned();
-        let seed = self.config.seed ^ self.progress.step;
-        Generator::new(decoder, tokenizer)?.generate(
-            prompt,
-            max_tokens,
-            Sampling::default(),
-            seed,
-            |piece| text.push_str(piece),
-        )?;
+        Ok(Generator::new(decoder, tokenizer)?)
+    }
+
+    /// A text begun with `prompt`, drawn at temperature 0.8 with a seed that depends on the step.
+    fn sample(
+        &self,
+        generator: &mut Generator<'_>,
+        prompt: &str,
+        max_tokens: usize,
+    ) -> Result<String, TrainError> {
+        generator.decoder().replace_weights(&self.params)?;
+        let (mut text, seed) = (prompt.to_owned(), self.config.seed ^ self.progress.step);
+        let emit = |piece: &str| text.push_str(piece);
+        generator.generate(prompt, max_tokens, Sampling::default(), seed, emit)?;
         Ok(text)
     }
 
@@ -394,6 +395,10 @@ impl Pretrain {
         let total = self.config.schedule.total;
         let begun = self.progress.step;
         let (mut seconds, mut saved_at) = (0.0, None);
+        let mut generator = match intervals.sample {
+            0 => None,
+            _ => Some(self.generator(tokenizer, intervals.sample_tokens, device)?),
+        };
         let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
         while self.progress.step < total && !stop.load(Ordering::Relaxed) {
             // What evaluation and samples took is not part of a step.
@@ -408,8 +413,10 @@ impl Pretrain {
             if due(intervals.eval, step) && !last {
                 listen(Event::Eval { step, val_loss: self.evaluate(intervals.eval_batches)? });
             }
-            if due(intervals.sample, step) && !last {
-                let text = self.sample(tokenizer, out.prompt, intervals.sample_tokens, device)?;
+            if let Some(generator) =
+                generator.as_mut().filter(|_| due(intervals.sample, step) && !last)
+            {
+                let text = self.sample(generator, out.prompt, intervals.sample_tokens)?;
                 listen(Event::Sample { step, text });
             }
             if due(intervals.checkpoint, step) && !last {
@@ -420,8 +427,8 @@ impl Pretrain {
         let step = self.progress.step;
         let val_loss = self.evaluate(intervals.eval_batches)?;
         listen(Event::Eval { step, val_loss });
-        if step == total && intervals.sample > 0 {
-            let text = self.sample(tokenizer, out.prompt, intervals.sample_tokens, device)?;
+        if let Some(generator) = generator.as_mut().filter(|_| step == total) {
+            let text = self.sample(generator, out.prompt, intervals.sample_tokens)?;
             listen(Event::Sample { step, text });
         }
         if saved_at != Some(step) {

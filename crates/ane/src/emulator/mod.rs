@@ -15,13 +15,23 @@ pub mod simd;
 
 pub use run::OutputMut;
 
+use crate::budget::{Budget, LoadedProgram};
+use crate::chip::Profile;
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
+use crate::legal;
 use crate::surface::{Storage, Surface};
 use gemm::Elements;
 use mil::{Function, Program, TensorType, Weights};
 use run::Machine;
 use std::time::Instant;
+
+/// Rules against fp32 at ports and inside programs: reference precision is fp32 by definition, so
+/// in it they are not kept.
+const REFERENCE_LIFTS: &[&str] = &["ANE021", "ANE024", "ANE026"];
+
+/// Narrowest surface, in tokens, that the engine runs: one of 1 compiles and fails (facts/ane.md C.1).
+const ENGINE_WIDTH: usize = 16;
 
 /// Arithmetic of the emulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,26 +43,35 @@ pub enum Numerics {
     Fast,
 }
 
-/// Whether requests are held to the rules of the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rules {
-    /// The strict rules for surfaces: one allocation size for all inputs, one for all outputs.
-    Engine,
-    /// None: plain memory.
-    Cpu,
-}
-
-/// The emulated engine.
+/// The emulated engine, or, without an engine's rules, the CPU.
 #[derive(Debug)]
 pub struct Emulator {
     numerics: Numerics,
-    rules: Rules,
+    engine: Option<Engine>,
+}
+
+/// What makes the emulator an engine: whose rules it keeps and what it has used up.
+#[derive(Debug)]
+struct Engine {
+    profile: Profile,
+    budget: Budget,
 }
 
 impl Emulator {
-    /// An emulator with the given arithmetic and rules.
-    pub fn new(numerics: Numerics, rules: Rules) -> Self {
-        Emulator { numerics, rules }
+    /// An engine: it refuses what `profile` refuses, with the words of the machine.
+    pub fn engine(profile: Profile, numerics: Numerics) -> Self {
+        let budget = Budget::new(&profile);
+        Emulator { numerics, engine: Some(Engine { profile, budget }) }
+    }
+
+    /// A CPU without any engine's limits.
+    pub fn cpu(numerics: Numerics) -> Self {
+        Emulator { numerics, engine: None }
+    }
+
+    /// Programs compiled so far; 0 where nobody counts.
+    pub fn compiled(&self) -> usize {
+        self.engine.as_ref().map_or(0, |engine| engine.budget.compiled())
     }
 }
 
@@ -62,10 +81,20 @@ impl Device for Emulator {
             Numerics::F32 => "f32",
             Numerics::Fast => "fast (fp16 at operation boundaries)",
         };
-        match self.rules {
-            Rules::Engine => format!("emulated Neural Engine, numerics {numerics}"),
-            Rules::Cpu => format!("CPU, numerics {numerics}"),
+        match &self.engine {
+            Some(engine) => {
+                format!("emulated Neural Engine {}, numerics {numerics}", engine.profile)
+            }
+            None => format!("CPU, numerics {numerics}"),
         }
+    }
+
+    fn least_allocation(&self) -> usize {
+        self.engine.as_ref().map_or(0, |engine| engine.profile.limits().min_surface_bytes)
+    }
+
+    fn least_width(&self) -> usize {
+        if self.engine.is_some() { ENGINE_WIDTH } else { 1 }
     }
 
     fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
@@ -77,13 +106,24 @@ impl Device for Emulator {
         program: &Program,
         weights: &Weights,
     ) -> Result<Box<dyn Executable>, AneError> {
-        let function = &program.functions[0];
+        let loaded = match &self.engine {
+            Some(Engine { profile, budget }) => {
+                let lifted = if self.numerics == Numerics::F32 { REFERENCE_LIFTS } else { &[] };
+                let verdict = legal::check_allowing(program, profile, lifted)
+                    .map_err(|violations| AneError::refused(profile.path, violations))?;
+                budget.compile()?;
+                Some(budget.load(verdict.legal.constant_bytes())?)
+            }
+            None => None,
+        };
+        let function = program.functions.first().ok_or(AneError::NoFunction)?;
         let machine = Machine::new(lower::lower(function, weights, self.numerics)?);
         let input =
             |id| Port { name: function.value(id).name.clone(), ty: function.ty(id).clone() };
         let inputs = alphabetical(function.inputs().map(input).collect());
         let outputs = alphabetical(function.outputs.iter().map(|&id| input(id)).collect());
-        Ok(Box::new(Compiled { machine, rules: self.rules, inputs, outputs }))
+        let profile = self.engine.as_ref().map(|engine| engine.profile);
+        Ok(Box::new(Compiled { machine, profile, inputs, outputs, _loaded: loaded }))
     }
 }
 
@@ -106,9 +146,10 @@ fn alphabetical(ports: Vec<Port>) -> Binding {
 #[derive(Debug)]
 struct Compiled {
     machine: Machine,
-    rules: Rules,
+    profile: Option<Profile>,
     inputs: Binding,
     outputs: Binding,
+    _loaded: Option<LoadedProgram>,
 }
 
 impl Compiled {
@@ -129,10 +170,9 @@ impl Compiled {
                     });
                 }
             }
-            let uniform = surfaces.windows(2).all(|w| w[0].allocation() == w[1].allocation());
-            if self.rules == Rules::Engine && !uniform {
-                let sizes = surfaces.iter().map(|s| s.allocation()).collect();
-                return Err(AneError::SurfaceSizes { what, sizes });
+            if let Some(profile) = &self.profile {
+                let sizes: Vec<usize> = surfaces.iter().map(|s| s.allocation()).collect();
+                profile.check_allocations(what, &sizes)?;
             }
         }
         for (i, out) in outputs.iter().enumerate() {

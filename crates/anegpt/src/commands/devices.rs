@@ -11,7 +11,7 @@ pub(crate) fn run(Args {}: Args) -> Result<()> {
     println!("in-memory  unavailable: {}", machine::no_engine());
     println!("espresso   unavailable: {}", machine::no_engine());
     for choice in [DeviceChoice::Emulator, DeviceChoice::Cpu] {
-        let machine = machine::open(choice, None)?;
+        let machine = machine::open(choice, None, None)?;
         let name = if choice == DeviceChoice::Cpu { "cpu" } else { "emulator" };
         println!("{name:10} available: {}", machine.device.describe());
     }

@@ -52,7 +52,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
     sampling.validate().map_err(|e| usage(e.to_string()))?;
-    let machine = machine::open(args.device, args.numerics)?;
+    let machine = machine::open(args.device, None, args.numerics)?;
     let model = files::read_model(&args.model)?;
     let tokenizer = files::read_tokenizer(args.tokenizer.as_deref(), model.tokenizer.as_deref())?;
     let capacity = model.config.seq_len;

@@ -44,6 +44,9 @@ pub(crate) enum Command {
         /// Where to compute.
         #[arg(long, value_enum, default_value = "auto")]
         device: DeviceChoice,
+        /// Chip whose rules the emulator keeps [default: m4].
+        #[arg(long)]
+        chip: Option<ane::Chip>,
         /// Arithmetic of the emulator.
         #[arg(long, value_enum)]
         numerics: Option<NumericsChoice>,
@@ -64,8 +67,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
             print!("{text}");
             Ok(())
         }
-        Command::Run { file, inputs, output, weights, device, numerics } => {
-            let machine = machine::open(device, numerics)?;
+        Command::Run { file, inputs, output, weights, device, chip, numerics } => {
+            let machine = machine::open(device, chip, numerics)?;
             let program = read_program(&file)?;
             let base = weights.or_else(|| file.parent().map(Path::to_owned)).unwrap_or_default();
             let weights = read_weights(&program, &base)?;
@@ -168,7 +171,8 @@ fn execute(
 ) -> Result<()> {
     let mut executable = machine.device.compile(program, weights)?;
     let ports = executable.inputs().iter().chain(executable.outputs());
-    let allocation = ports.map(|port| port.ty.bytes()).max().unwrap_or(0);
+    let largest = ports.map(|port| port.ty.bytes()).max().unwrap_or(0);
+    let allocation = largest.max(machine.device.least_allocation());
     let surfaces = |ports: &[ane::Port]| -> Result<Vec<Surface>> {
         Ok(ports
             .iter()

@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// Where to compute.
     #[arg(long, value_enum, default_value = "auto")]
     device: DeviceChoice,
+    /// Chip whose rules the emulator keeps, m1 … m5-max [default: m4, the strictest known].
+    #[arg(long)]
+    chip: Option<ane::Chip>,
     /// Arithmetic of the emulator [default: fast].
     #[arg(long, value_enum)]
     numerics: Option<NumericsChoice>,
@@ -276,7 +279,7 @@ fn fresh(args: &Args, out: PathBuf) -> Result<Setup> {
         }
     };
     let config = run_config(model, &train, seed)?;
-    let machine = machine::open(args.device, args.numerics)?;
+    let machine = machine::open(args.device, args.chip, args.numerics)?;
     let prompt = args.prompt.clone();
     Ok(Setup { config, params, corpus, machine, data, prompt, resumed: None, out })
 }
@@ -314,7 +317,7 @@ fn resumed(args: &Args, directory: &Path, out: PathBuf) -> Result<Setup> {
     let data = args.data.clone().unwrap_or(notes.data);
     let corpus = corpus::load(&data, None, Some(tokenizer), config.seed)?;
     let numerics = args.numerics.or_else(|| NumericsChoice::from_str(&notes.numerics, true).ok());
-    let machine = machine::open(args.device, numerics)?;
+    let machine = machine::open(args.device, args.chip, numerics)?;
     let params = vec![0.0; Layout::new(&config.model).count()];
     let prompt = notes.prompt;
     Ok(Setup { config, params, corpus, machine, data, prompt, resumed: Some(found), out })
