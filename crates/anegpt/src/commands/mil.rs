@@ -16,6 +16,12 @@ pub(crate) enum Command {
     Check {
         /// Program text.
         file: PathBuf,
+        /// Also hold it against the rules of this chip, m1 … m5-max.
+        #[arg(long)]
+        chip: Option<ane::Chip>,
+        /// The system whose rules hold, macos15 or macos26 [default: macos15].
+        #[arg(long, requires = "chip")]
+        os: Option<ane::Os>,
         /// One JSON object with the faults on standard output.
         #[arg(long)]
         json: bool,
@@ -55,7 +61,7 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
-        Command::Check { file, json } => check(&file, json),
+        Command::Check { file, chip, os, json } => check(&file, chip, os, json),
         Command::Fmt { file, write } => {
             let program = mil::parse(&read_text(&file)?)
                 .map_err(|e| anyhow!("{} is not a program\n{e}", file.display()))?;
@@ -85,9 +91,15 @@ fn read_text(file: &Path) -> Result<String> {
     })
 }
 
-fn check(file: &Path, json: bool) -> Result<()> {
+fn check(file: &Path, chip: Option<ane::Chip>, os: Option<ane::Os>, json: bool) -> Result<()> {
+    let mut broken = vec![];
     let faults = match mil::check_text(&read_text(file)?) {
         Ok(program) => {
+            if let Some(chip) = chip {
+                let defaults = ane::Profile::default();
+                let profile = ane::Profile { chip, os: os.unwrap_or(defaults.os), ..defaults };
+                broken = ane::legal::violations(&program, &profile);
+            }
             if !json {
                 for f in &program.functions {
                     println!(
@@ -116,7 +128,15 @@ fn check(file: &Path, json: bool) -> Result<()> {
                 })
             })
             .collect();
-        println!("{}", serde_json::json!({ "file": file, "faults": list }));
+        let rules: Vec<_> = broken.iter().map(|v| (v.rule.id, v.to_string())).collect();
+        println!("{}", serde_json::json!({ "file": file, "faults": list, "rules": rules }));
+    } else {
+        broken.iter().for_each(|violation| eprintln!("{violation}"));
+    }
+    let refused =
+        broken.iter().filter(|v| v.rule.severity != ane::legal::Severity::Warning).count();
+    if refused > 0 {
+        bail!("{}: {refused} rule(s) broken", file.display());
     }
     if faults.is_empty() {
         return Ok(());
