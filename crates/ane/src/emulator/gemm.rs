@@ -107,9 +107,8 @@ thread_local! {
 /// Computes a batch of products of equal shape.
 ///
 /// # Panics
-/// If an operand or C does not hold the elements that the shape, strides and offsets name, or two
-/// products write the same element of C (offsets are the caller's promise of disjoint results; a
-/// repeated offset is checked).
+/// If an operand or C does not hold the elements that the shape, strides and offsets name, or rows
+/// of one result overlap.
 pub fn gemm(
     shape: Shape,
     a: Operand,
@@ -142,7 +141,8 @@ pub fn gemm(
     let target = Target::new(c);
     let work = m * n * k.max(1);
     let serial = |o: &Offsets| product(&shape, a, b, o, &target, epilogue, false);
-    if batch.len() >= 2 * rayon::current_num_threads() && work * batch.len() > PARALLEL {
+    let many = batch.len() >= 2 * rayon::current_num_threads();
+    if many && work * batch.len() > PARALLEL && disjoint(&shape, batch) {
         batch.par_iter().for_each(serial);
     } else if work <= PARALLEL {
         batch.iter().for_each(serial);
@@ -173,9 +173,22 @@ fn check(shape: &Shape, a: &Operand, b: &Operand, batch: &[Offsets], c: &Output)
         assert!(o.c + last(shape.m, shape.n, shape.rs_c, 1) < c_len, "C is too small");
     }
     assert!(shape.m == 1 || shape.rs_c >= shape.n, "rows of C overlap");
-    for pair in batch.windows(2) {
-        assert_ne!(pair[0].c, pair[1].c, "two products share a result");
-    }
+}
+
+/// Largest batch whose results are compared pair by pair.
+const COMPARED: usize = 512;
+
+/// Whether no two products of a batch write the same element, so that they may run at once: rows
+/// of two results meet if their distance is within n of a multiple of the distance between rows.
+fn disjoint(s: &Shape, batch: &[Offsets]) -> bool {
+    let apart = |a: &Offsets, b: &Offsets| {
+        let d = a.c.abs_diff(b.c);
+        let rows = (d / s.rs_c.max(1)).min(s.m - 1);
+        let beyond = d - rows * s.rs_c;
+        beyond >= s.n && (rows + 1 >= s.m || s.rs_c - beyond.min(s.rs_c) >= s.n)
+    };
+    batch.len() <= COMPARED
+        && (0..batch.len()).all(|i| batch[..i].iter().all(|other| apart(other, &batch[i])))
 }
 
 /// C as a raw pointer, so that tasks can write disjoint rows.
@@ -184,8 +197,8 @@ enum Target {
     F16(*mut f16),
 }
 
-// SAFETY: tasks write disjoint elements: `check` refuses overlapping rows, and each row of each
-// product belongs to one task.
+// SAFETY: tasks that run at once write disjoint elements: `check` refuses overlapping rows, each row
+// of a product belongs to one task, and products run at once only if `disjoint` found them so.
 unsafe impl Sync for Target {}
 
 impl Target {
@@ -683,6 +696,19 @@ mod tests {
         assert!(c.iter().all(|x| *x == f16::INFINITY), "32·32·32 = 2^15 is out of range");
         gemm(Shape { k: 31, ..shape }, ones, b, &[Offsets::default()], Output::F16(&mut c), round);
         assert!(c.iter().all(|x| x.to_f32() == 31_744.0));
+    }
+
+    #[test]
+    fn overlapping_results_are_found() {
+        let s = Shape { m: 3, n: 4, k: 1, rs_c: 10, cs_c: 1 };
+        let at = |c: &[usize]| c.iter().map(|&c| Offsets { a: 0, b: 0, c }).collect::<Vec<_>>();
+        assert!(disjoint(&s, &at(&[0, 4, 30, 100])), "side by side in the same rows, and below");
+        assert!(disjoint(&s, &at(&[0, 34])));
+        for other in [0, 3, 7, 13, 17, 23] {
+            assert!(!disjoint(&s, &at(&[50, 50 + other])), "{other}");
+            assert!(!disjoint(&s, &at(&[50 + other, 50])), "{other}");
+        }
+        assert!(disjoint(&s, &at(&[0, 26])), "beyond the last row's end");
     }
 
     #[test]
