@@ -7,7 +7,7 @@
 //! begins at a random phase in `0..seq`, drawn anew for each epoch, so that the cuts between
 //! windows move; what lies before the phase and after the last whole window (fewer than `2 seq`
 //! tokens) is left out of that epoch. The order of the windows is a pseudo-random bijection of
-//! `0..windows` computed on the fly ([`order`]), so that no list of windows is kept.
+//! `0..windows` computed on the fly (`order`), so that no list of windows is kept.
 //!
 //! Everything follows from [`Cursor`], which a checkpoint stores: a loader resumed from it
 //! continues with exactly the windows that would have come.

@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Shape of the model [default: tiny].
     #[arg(long, value_name = "NAME", conflicts_with_all = ["resume", "init"])]
     preset: Option<String>,
-    /// TOML file with any of: preset, [model], [train].
+    /// TOML file with any of: preset, and the tables model and train.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "preset"])]
     config: Option<PathBuf>,
     /// Go on with the newest checkpoint of a run.
