@@ -189,7 +189,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes `tokens` into the cache and returns the logits [V] after the last of them.
+    /// Takes `tokens` into the cache and returns the logits `[V]` after the last of them.
     ///
     /// # Errors
     /// When a token is not of the vocabulary, there is no room, or the device fails.

@@ -1,7 +1,7 @@
 //! The programs of the plan `baseline`: six kernels per layer on the engine, the rest on the host.
 //!
 //! Names and roles are the seed's (fwdAttn, fwdFFN, ffnBwd, sdpaBwd1, sdpaBwd2, qkvBwd). Each block
-//! is written forward once, differentiated by [`mil::grad`], and the backward kernels are slices of
+//! is written forward once, differentiated by [`mil::grad()`], and the backward kernels are slices of
 //! the joint function between *cut points*: the values that travel between kernels.
 //!
 //! | kernel | given | gives |

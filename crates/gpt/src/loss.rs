@@ -6,7 +6,7 @@ use rayon::prelude::*;
 /// Parts into which the vocabulary is cut, so that sums have one order on any number of threads.
 const PARTS: usize = 16;
 
-/// Mean of −ln softmax(logits)[target] over the tokens, in nats; `logits` [V, T] are replaced by
+/// Mean of −ln softmax(logits) at the target over the tokens, in nats; `logits` [V, T] are replaced by
 /// weight·(softmax − onehot), their cotangents when each token's loss counts `weight`.
 ///
 /// # Panics

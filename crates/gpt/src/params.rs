@@ -7,7 +7,7 @@ use crate::config::GptConfig;
 pub enum Role {
     /// Token embedding [V, D].
     Embedding,
-    /// Gain of the attention block's norm [D].
+    /// Gain of the attention block's norm `[D]`.
     AttentionNorm,
     /// Query projection [Q, D].
     Query,
@@ -15,13 +15,13 @@ pub enum Role {
     Key,
     /// Value projection [K, D].
     Value,
-    /// Gain of the queries' norm [E] (Qwen3).
+    /// Gain of the queries' norm `[E]` (Qwen3).
     QueryNorm,
-    /// Gain of the keys' norm [E] (Qwen3).
+    /// Gain of the keys' norm `[E]` (Qwen3).
     KeyNorm,
     /// Output projection [D, Q].
     Output,
-    /// Gain of the feed-forward block's norm [D].
+    /// Gain of the feed-forward block's norm `[D]`.
     FeedForwardNorm,
     /// Gate projection [F, D] (w1 of llama2.c).
     Gate,
@@ -29,7 +29,7 @@ pub enum Role {
     Up,
     /// Down projection [D, F] (w2 of llama2.c).
     Down,
-    /// Gain of the last norm [D].
+    /// Gain of the last norm `[D]`.
     FinalNorm,
     /// Classifier [V, D], where it is not the embedding.
     Classifier,

@@ -71,7 +71,7 @@ impl Builder {
     /// A parameter. Parameters come before every operation.
     ///
     /// # Panics
-    /// If an operation was already written; use [`Builder::late_input`] then.
+    /// If an operation was already written.
     pub fn input(&self, name: &str, ty: TensorType) -> Tensor<'_> {
         let ops = self.state.borrow().function.ops.len();
         assert_eq!(ops, 0, "parameter `{name}` comes after an operation");
@@ -395,7 +395,7 @@ impl<'b> Tensor<'b> {
         self.builder.op1(Op::Reshape, vec![self.arg("x"), shape])
     }
 
-    /// Axes reordered: axis i of the result is axis perm[i].
+    /// Axes reordered: axis i of the result is axis `perm[i]`.
     pub fn transpose(self, perm: &[usize]) -> Self {
         if perm.iter().enumerate().all(|(i, &p)| i == p) {
             return self;
@@ -437,7 +437,7 @@ impl<'b> Tensor<'b> {
         self.builder.op(Op::Split, vec![self.arg("x"), parts, axis])
     }
 
-    /// x repeated reps[i] times along axis i.
+    /// x repeated `reps[i]` times along axis i.
     pub fn tile(self, reps: &[usize]) -> Self {
         let reps: Vec<i64> = reps.iter().map(|&n| n as i64).collect();
         let reps = self.builder.attr("reps", Literal::ints(&reps));

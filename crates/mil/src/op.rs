@@ -219,7 +219,7 @@ operations! {
 
     /// Same elements, another shape; one extent may be −1.
     Reshape = "reshape"(x: Tensor, shape: Ints);
-    /// Axes reordered: axis i of the result is axis perm[i] of x.
+    /// Axes reordered: axis i of the result is axis `perm[i]` of x.
     Transpose = "transpose"(x: Tensor, perm: Ints);
     /// New axes of extent 1.
     ExpandDims = "expand_dims"(x: Tensor, axes: Ints);
@@ -227,7 +227,7 @@ operations! {
     Squeeze = "squeeze"(x: Tensor, axes: Ints ? o);
     /// A box of `size` at `begin`; size −1 means up to the end.
     SliceBySize = "slice_by_size"(x: Tensor, begin: Ints, size: Ints);
-    /// x[begin:end:stride] with masks, as NumPy.
+    /// `x[begin:end:stride]` with masks, as NumPy.
     SliceByIndex = "slice_by_index"(x: Tensor, begin: Ints, end: Ints, stride: Ints ? o,
         begin_mask: Bools ? o, end_mask: Bools ? o, squeeze_mask: Bools ? o);
     /// Values joined along an axis.
@@ -236,7 +236,7 @@ operations! {
     Split = "split"(x: Tensor, num_splits: Int ? o, split_sizes: Ints ? o, axis: Int);
     /// Values joined along a new axis.
     Stack = "stack"(values: Tensors, axis: Int);
-    /// x repeated reps[i] times along axis i.
+    /// x repeated `reps[i]` times along axis i.
     Tile = "tile"(x: Tensor, reps: Ints);
     /// Padding: two numbers per axis, for the last axes.
     Pad = "pad"(x: Tensor, pad: Ints, mode: Text ? o, constant_val: Float ? o);

@@ -249,7 +249,7 @@ pub enum Kind {
     Reshape,
     /// Input x.
     Transpose {
-        /// Axis i of the result is axis perm[i] of x.
+        /// Axis i of the result is axis `perm[i]` of x.
         perm: Vec<usize>,
     },
     /// Input x: element begin + i·stride per axis; `sizes` is the shape before squeezing.

@@ -236,7 +236,7 @@ pub(crate) struct Join {
     pub(crate) output: Buffer,
 }
 
-/// Element i of the result is element map[i] of the input, or `fill` where that is out of range:
+/// Element i of the result is element `map[i]` of the input, or `fill` where that is out of range:
 /// padding, tiling, backwards slices, interleaving.
 #[derive(Clone, Debug)]
 pub(crate) struct Gather {
