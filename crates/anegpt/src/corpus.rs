@@ -13,7 +13,7 @@ const SYNTHETIC_BYTES: usize = 6_000_000;
 /// Text from which a tokenizer is learned.
 const LEARN_BYTES: usize = 4_000_000;
 /// Tokens of a vocabulary that is learned on the spot, unless told otherwise.
-const VOCABULARY: usize = 512;
+const VOCABULARY: usize = 2048;
 
 /// Tokens with the tokenizer they were made with.
 #[derive(Debug)]

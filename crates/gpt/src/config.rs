@@ -64,7 +64,7 @@ type Row = (&'static str, usize, usize, usize, usize, usize, usize, usize, usize
 
 /// The stories models are those of llama2.c; Qwen3 is the published 0.6B model's shape.
 const PRESETS: &[Row] = &[
-    ("tiny", 4, 4, 4, 128, 32, 352, 512, 128),
+    ("tiny", 4, 4, 4, 128, 32, 352, 2048, 256),
     ("stories260k", 5, 8, 4, 64, 8, 172, 512, 512),
     ("stories15m", 6, 6, 6, 288, 48, 768, 32000, 256),
     ("stories42m", 8, 8, 8, 512, 64, 1376, 32000, 1024),

@@ -21,7 +21,7 @@ use train::{
 
 /// Train a GPT.
 ///
-/// Without arguments: learns to tell small stories from built-in data, in about a minute, on the
+/// Without arguments: learns to tell small stories from built-in data, in a few minutes, on the
 /// best device there is. Every run writes checkpoints and can be resumed to the bit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// synthetic, a text file, a directory of text, or token files (*.bin) [default: synthetic].
     #[arg(long)]
     data: Option<String>,
-    /// bpe, bpe:SIZE, char, or a tokenizer file [default: bpe:512, or that of --init].
+    /// bpe, bpe:SIZE, char, or a tokenizer file [default: bpe:2048, or that of --init].
     #[arg(long)]
     tokenizer: Option<String>,
     /// Where to compute.
@@ -370,7 +370,7 @@ fn intervals(args: &Args, total: u64) -> Intervals {
         eval: every(args.eval_every, 10),
         eval_batches: 20,
         sample: every(args.sample_every, 5),
-        sample_tokens: 160,
+        sample_tokens: 240,
         checkpoint: every(args.checkpoint_every, 4),
         keep: args.keep,
     }
