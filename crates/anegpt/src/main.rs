@@ -10,6 +10,7 @@ mod commands;
 mod corpus;
 mod files;
 mod machine;
+mod npy;
 mod progress;
 mod settings;
 

@@ -1,11 +1,10 @@
 //! `anegpt mil`.
 
 use crate::machine::{self, DeviceChoice, NumericsChoice};
-use crate::usage;
+use crate::{npy, usage};
 use ane::Surface;
 use anyhow::{Context, Result, anyhow, bail};
 use mil::{Program, Weights};
-use npyz::WriterBuilder;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -207,7 +206,7 @@ fn execute(
                 port.name, port.ty
             ))
         })?;
-        let (shape, values) = read_npy(path)?;
+        let (shape, values) = npy::read(path)?;
         if shape != port.ty.shape {
             bail!(
                 "{}: shape {shape:?}, but input `{}` is a {}",
@@ -231,60 +230,9 @@ fn execute(
         let mut values = vec![0.0; port.ty.count()];
         surface.read(&mut values)?;
         let path = output.join(format!("{}.npy", port.name));
-        write_npy(&path, &port.ty.shape, &values)?;
+        npy::write(&path, &port.ty.shape, &values)?;
         println!("{}  {}", path.display(), port.ty);
     }
     println!("ran in {:.3} ms on: {}", report.seconds * 1e3, machine.device.describe());
     Ok(())
-}
-
-/// Shape and elements of a NumPy file of numbers, in row-major order.
-fn read_npy(path: &Path) -> Result<(Vec<usize>, Vec<f32>)> {
-    let fault = || format!("{} is not a NumPy file of numbers", path.display());
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let header = npyz::NpyFile::new(&bytes[..]).with_context(fault)?;
-    let shape: Vec<usize> = header.shape().iter().map(|&n| n as usize).collect();
-    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    if count.is_none_or(|n| n > bytes.len()) {
-        bail!("{}: shape {shape:?} needs more elements than the file holds", path.display());
-    }
-    if header.order() != npyz::Order::C && shape.len() > 1 {
-        bail!("{} is in column-major order: save it with numpy.ascontiguousarray", path.display());
-    }
-    macro_rules! try_type {
-        ($($ty:ty => $convert:expr),*) => {$(
-            let file = npyz::NpyFile::new(&bytes[..]).with_context(fault)?;
-            if let Ok(reader) = file.data::<$ty>() {
-                let convert: fn($ty) -> f32 = $convert;
-                let values: Result<Vec<f32>, _> = reader.map(|v| v.map(convert)).collect();
-                return Ok((shape, values.with_context(fault)?));
-            }
-        )*};
-    }
-    try_type!(
-        f32 => |v| v,
-        f64 => |v| v as f32,
-        half::f16 => |v| v.to_f32(),
-        i8 => f32::from,
-        u8 => f32::from,
-        i16 => f32::from,
-        i32 => |v| v as f32,
-        i64 => |v| v as f32,
-        bool => |v| f32::from(u8::from(v))
-    );
-    bail!("{}: elements of type {} are not read", path.display(), header.dtype().descr())
-}
-
-fn write_npy(path: &Path, shape: &[usize], values: &[f32]) -> Result<()> {
-    let fault = || format!("cannot write {}", path.display());
-    let file = std::fs::File::create(path).with_context(fault)?;
-    let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
-    let mut writer = npyz::WriteOptions::new()
-        .default_dtype()
-        .shape(&shape)
-        .writer(std::io::BufWriter::new(file))
-        .begin_nd()
-        .with_context(fault)?;
-    writer.extend(values.iter().copied()).with_context(fault)?;
-    writer.finish().with_context(fault)
 }
