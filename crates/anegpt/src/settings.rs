@@ -83,7 +83,7 @@ pub(crate) fn read(path: &Path) -> Result<ConfigFile> {
 /// Settings that suit a preset on a small machine.
 pub(crate) fn preset_training(preset: &str) -> TrainSection {
     let (steps, batch, seq, lr) = match preset {
-        "tiny" => (1000, 4, 256, 4e-3),
+        "tiny" => (800, 4, 256, 4e-3),
         "stories260k" => (500, 8, 256, 3e-3),
         "stories15m" => (1000, 4, 256, 1e-3),
         "stories42m" => (1000, 2, 256, 5e-4),
