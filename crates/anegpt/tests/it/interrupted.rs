@@ -96,7 +96,11 @@ fn an_interrupt_writes_a_checkpoint() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_secs(1));
+    // The first step was logged: the run is under way and listens.
+    let log = bench.path("run/log.jsonl");
+    while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("\"event\":\"step\"")) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let killed =
         std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(killed.unwrap().success());
