@@ -191,6 +191,8 @@ pub enum Offsets<'a> {
     Stride(usize),
     /// Product i is at the i-th of these.
     List(&'a [usize]),
+    /// Product i is at one of the offsets of the i-th of these.
+    Field(&'a [super::gemm::Offsets], fn(&super::gemm::Offsets) -> usize),
 }
 
 impl Offsets<'_> {
@@ -198,6 +200,7 @@ impl Offsets<'_> {
         match self {
             Self::Stride(stride) => i.checked_mul(stride).expect("batch offset exceeds usize"),
             Self::List(list) => list[i],
+            Self::Field(list, field) => field(&list[i]),
         }
     }
 }
