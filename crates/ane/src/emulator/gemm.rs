@@ -138,6 +138,10 @@ pub fn gemm(
     }
     assert_eq!(shape.cs_c, 1, "one stride of C must be 1");
     check(&shape, &a, &b, batch, &c);
+    // `product` would round after adding, not before.
+    if !(epilogue.accumulate && epilogue.round.is_some()) {
+        return blocked(shape, a, b, batch, c, epilogue);
+    }
     let target = Target::new(c);
     let work = m * n * k.max(1);
     let serial = |o: &Offsets| product(&shape, a, b, o, &target, epilogue, false);
@@ -151,6 +155,38 @@ pub fn gemm(
             product(&shape, a, b, o, &target, epilogue, true);
         }
     }
+}
+
+/// The same by the core in [`super::product`].
+fn blocked(s: Shape, a: Operand, b: Operand, batch: &[Offsets], c: Output, epilogue: Epilogue) {
+    use super::elementary::Round;
+    use super::product;
+    fn source(x: Operand<'_>) -> product::Source<'_> {
+        let (rs, cs, offset) = (x.rs, x.cs, 0);
+        match x.data {
+            Elements::F32(data) => product::Source::F32 { data, rs, cs, offset },
+            Elements::F16(data) => product::Source::F16 { data, rs, cs, offset },
+        }
+    }
+    let (a, b) = if s.k == 0 {
+        let none = product::Source::F32 { data: &[], rs: 0, cs: 0, offset: 0 };
+        (none, none)
+    } else {
+        (source(a), source(b))
+    };
+    let (c, accumulate) = match c {
+        Output::F32(data) => {
+            (product::Dest::F32 { data, rs: s.rs_c, offset: 0 }, epilogue.accumulate)
+        }
+        Output::F16(data) => (product::Dest::F16 { data, rs: s.rs_c, offset: 0 }, false),
+    };
+    let round =
+        epilogue.round.map_or(Round::None, |saturate| Round::F16 { saturate, nan_to_inf: true });
+    let field = |f| product::Offsets::Field(batch, f);
+    let (a_at, b_at, c_at) = (field(|o| o.a), field(|o| o.b), field(|o| o.c));
+    let places = product::Batch { count: batch.len(), a: a_at, b: b_at, c: c_at };
+    let epilogue = product::Epilogue { accumulate, scale: 1.0, round };
+    product::gemm_batch(product::Shape::new(s.m, s.n, s.k), places, a, b, c, epilogue, 0);
 }
 
 fn check(shape: &Shape, a: &Operand, b: &Operand, batch: &[Offsets], c: &Output) {

@@ -7,9 +7,11 @@
 //! [`Emulator`] is a [`Device`] with the engine's conventions (surfaces, binding order);
 //! [`HostProgram`] runs the same plans on slices, for the parts of a model that stay on the CPU.
 
+pub mod elementary;
 pub mod gemm;
 mod lower;
 mod plan;
+pub mod product;
 mod run;
 pub mod simd;
 
