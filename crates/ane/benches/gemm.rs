@@ -6,8 +6,8 @@
 #![allow(clippy::print_stdout, reason = "a benchmark reports on standard output")]
 #![allow(unsafe_code, reason = "the measured peak uses intrinsics; the peer's interface is raw")]
 
-use ane::emulator::elementary::{self as simd, Round};
-use ane::emulator::product::{Batch, Dest, Epilogue, Offsets, Shape, Source, gemm, gemm_batch};
+use ane::emulator::gemm::{Elements, Offsets, Operand, Output, Shape, gemm};
+use ane::emulator::simd::{self, Round};
 use half::f16;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -138,6 +138,7 @@ struct Bench<'a> {
     b_half: Vec<f16>,
     c: Vec<f32>,
     c_half: Vec<f16>,
+    batch: Vec<Offsets>,
 }
 
 impl<'a> Bench<'a> {
@@ -145,8 +146,11 @@ impl<'a> Bench<'a> {
         let size = |x: usize, y: usize| x * y * case.batch;
         let a: Vec<_> = (0..COPIES).map(|i| values(size(case.m, case.k), i as u32 + 1)).collect();
         let b = values(size(case.k, case.n), 99);
+        let (m, n, k) = (case.m, case.n, case.k);
+        let at = |i| Offsets { a: i * m * k, b: i * k * n, c: i * m * n };
         Self {
             case,
+            batch: (0..case.batch).map(at).collect(),
             a_half: a.iter().map(|a| halves(a)).collect(),
             b_half: halves(&b),
             a,
@@ -156,35 +160,22 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn own(&mut self, copy: usize, half: bool, threads: usize) {
-        let Case { m, n, k, left_transposed, right_transposed, batch, .. } = *self.case;
+    fn own(&mut self, copy: usize, half: bool) {
+        let Case { m, n, k, left_transposed, right_transposed, .. } = *self.case;
         let copy = copy % COPIES;
-        let stride = |x: usize, y: usize, t: bool| if t { (1, x) } else { (y, 1) };
-        let ((a_rs, a_cs), (b_rs, b_cs)) =
-            (stride(m, k, left_transposed), stride(k, n, right_transposed));
-        let (a, b, c, epilogue) = if half {
-            (
-                Source::F16 { data: &self.a_half[copy], rs: a_rs, cs: a_cs, offset: 0 },
-                Source::F16 { data: &self.b_half, rs: b_rs, cs: b_cs, offset: 0 },
-                Dest::f16(&mut self.c_half, n),
-                Epilogue { round: Round::ENGINE_MAC, ..Epilogue::default() },
-            )
-        } else {
-            (
-                Source::F32 { data: &self.a[copy], rs: a_rs, cs: a_cs, offset: 0 },
-                Source::F32 { data: &self.b, rs: b_rs, cs: b_cs, offset: 0 },
-                Dest::f32(&mut self.c, n),
-                Epilogue::default(),
-            )
+        let operand = |data, x: usize, y: usize, transposed: bool| {
+            let (rs, cs) = if transposed { (1, x) } else { (y, 1) };
+            Operand { data, rs, cs }
         };
-        let shape = Shape::new(m, n, k);
-        if batch == 1 {
-            gemm(shape, a, b, c, epilogue, threads);
+        let (a, b, c, round) = if half {
+            let (a, b) = (Elements::F16(&self.a_half[copy]), Elements::F16(&self.b_half));
+            (a, b, Output::F16(&mut self.c_half), Some(Round::PRODUCT))
         } else {
-            let step = Offsets::Stride;
-            let batch = Batch { count: batch, a: step(m * k), b: step(k * n), c: step(m * n) };
-            gemm_batch(shape, batch, a, b, c, epilogue, threads);
-        }
+            let (a, b) = (Elements::F32(&self.a[copy]), Elements::F32(&self.b));
+            (a, b, Output::F32 { data: &mut self.c, accumulate: false }, None)
+        };
+        let (a, b) = (operand(a, m, k, left_transposed), operand(b, k, n, right_transposed));
+        gemm(Shape { m, n, k, rs_c: n, cs_c: 1 }, a, b, &self.batch, c, round);
     }
 
     fn peer(&mut self, copy: usize, threads: usize) {
@@ -239,8 +230,8 @@ fn report(case: &Case, threads: usize, rounds: usize) {
     for _ in 0..rounds {
         samples[0].push(measure_peak(threads));
         samples[1].push(flops / time(|i| bench.peer(i, threads)) / 1e9);
-        samples[2].push(flops / time(|i| bench.own(i, false, threads)) / 1e9);
-        samples[3].push(flops / time(|i| bench.own(i, true, threads)) / 1e9);
+        samples[2].push(flops / time(|i| bench.own(i, false)) / 1e9);
+        samples[3].push(flops / time(|i| bench.own(i, true)) / 1e9);
     }
     let [peak, peer, own, half] = samples.map(summary);
     let shape = format!("{} {}x{}x{}x{}", case.name, case.m, case.n, case.k, case.batch);
@@ -254,11 +245,13 @@ fn main() {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     println!("GFLOP/s           median and best of: peak | gemm crate f32 | f32 | f16 to f16");
     for threads in [1, 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.expect("two threads can be started");
         for case in &CASES {
             let key = format!("{threads}T {} {}x{}x{}", case.name, case.m, case.n, case.k);
             if filter.iter().all(|f| key.contains(f.as_str())) {
                 // From a thread of the pool, as the emulator runs.
-                rayon::scope(|_| report(case, threads, 9));
+                pool.install(|| report(case, threads, 9));
             }
         }
     }

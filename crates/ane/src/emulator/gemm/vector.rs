@@ -1,7 +1,7 @@
 //! Products with a vector: the matrix is streamed once, in the order of its storage.
 
 use super::kernel::Element;
-use super::{Job, OutPtr, PRIVATE, Ptr, SHARED, Shape, Tile, View, fan_out, with};
+use super::{Extents, Job, OutPtr, PRIVATE, Ptr, SHARED, Tile, View, fan_out, with};
 use half::f16;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,7 +28,7 @@ unsafe impl Sync for Stream<'_> {}
 /// Computes a product with one row or one column; `false` if the matrix is contiguous in neither
 /// direction.
 pub(super) fn product(job: &Job, threads: usize) -> bool {
-    let Shape { m, n, k } = job.shape;
+    let Extents { m, n, k } = job.shape;
     let (matrix, vector, count) =
         if m == 1 { (job.b.transposed(), job.a, n) } else { (job.a, job.b.transposed(), m) };
     let by_rows = matrix.cs == 1;
@@ -123,9 +123,6 @@ impl Stream<'_> {
                     OutPtr::F16(c) => {
                         let mut column = [f16::ZERO; 64];
                         let column = &mut column[..sums.len()];
-                        for (r, v) in column.iter_mut().enumerate() {
-                            *v = *c.add(first + r * rs);
-                        }
                         self.job.finish_f16(sums, column);
                         for (r, v) in column.iter().enumerate() {
                             *c.add(first + r * rs) = *v;
