@@ -2,7 +2,7 @@
 
 use crate::emulator::Numerics;
 use crate::emulator::gemm::Elements;
-use crate::emulator::simd;
+use crate::emulator::simd::{self, Round};
 use crate::error::AneError;
 use half::f16;
 use mil::{DType, TensorType};
@@ -86,7 +86,7 @@ impl Surface {
     pub fn write(&self, from: &[f32]) -> Result<(), AneError> {
         self.check(from.len())?;
         match &mut *self.lock_mut() {
-            Storage::F16(to) => simd::narrow(from, to),
+            Storage::F16(to) => simd::narrow(from, to, Round::IEEE),
             Storage::F32(to) => to.copy_from_slice(from),
         }
         Ok(())
@@ -126,7 +126,7 @@ impl Surface {
         for (i, row) in from.chunks_exact(run.max(1)).enumerate() {
             let at = start + i * stride;
             match &mut *storage {
-                Storage::F16(to) => simd::narrow(row, &mut to[at..at + run]),
+                Storage::F16(to) => simd::narrow(row, &mut to[at..at + run], Round::IEEE),
                 Storage::F32(to) => to[at..at + run].copy_from_slice(row),
             }
         }

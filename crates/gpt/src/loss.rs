@@ -33,9 +33,7 @@ pub fn cross_entropy(logits: &mut [f32], targets: &[u32], weight: f32) -> f64 {
         .map(|rows| {
             let mut sum = vec![0.0; tokens];
             for row in rows.chunks_exact_mut(tokens) {
-                simd::sub(row, &max);
-                simd::exp(row);
-                simd::add(&mut sum, row);
+                simd::exp_sub_add(row, &max, &mut sum);
             }
             sum
         })

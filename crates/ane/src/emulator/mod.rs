@@ -278,12 +278,8 @@ impl HostProgram {
                 Err(storage) => storage.elements(),
             })
             .collect();
-        let lengths = elements.iter().map(|e| match e {
-            Elements::F32(v) => v.len(),
-            Elements::F16(v) => v.len(),
-        });
-        for (port, got) in self.inputs.iter().zip(lengths) {
-            check_length(port, got)?;
+        for (port, elements) in self.inputs.iter().zip(&elements) {
+            check_length(port, elements.len())?;
         }
         for (port, output) in self.outputs.iter().zip(outputs.iter()) {
             check_length(port, output.len())?;

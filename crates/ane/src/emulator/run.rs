@@ -1,11 +1,11 @@
 //! Carrying out a [`Plan`].
 
-use super::gemm::{self, Elements, Epilogue, Operand};
+use super::gemm::{self, Elements, Operand};
 use super::plan::*;
-use super::simd;
+use super::simd::{self, Round};
 use half::f16;
-use mil::interp::{apply_compare, apply_unary};
-use mil::resolve::{Binary, Reduce, Unary};
+use mil::interp::apply_unary;
+use mil::resolve::{Binary, Compare, Reduce, Unary};
 use std::cell::RefCell;
 
 /// Elements handled between two looks at the instruction list; the registers of a usual chain
@@ -114,7 +114,7 @@ impl Sink<'_> {
                 data[at..at + from.len()].copy_from_slice(from)
             }
             Sink::F32 { data, .. } => simd::add(&mut data[at..at + from.len()], from),
-            Sink::F16(data) => simd::narrow(from, &mut data[at..at + from.len()]),
+            Sink::F16(data) => simd::narrow(from, &mut data[at..at + from.len()], Round::IEEE),
         }
     }
 }
@@ -258,40 +258,69 @@ fn with_registers(len: usize, f: impl FnOnce(&mut [f32])) {
     REGISTERS.set(registers);
 }
 
+/// Calls `f(done, at, run)` for every stretch of `run` elements of `operand`, the last stride apart
+/// from position `at` of its buffer on, that the `count` elements of the nest from flat position
+/// `start` on consist of; `done` elements come before.
+fn each_run(
+    shape: &[usize],
+    operand: &Strided,
+    start: usize,
+    count: usize,
+    mut f: impl FnMut(usize, isize, usize),
+) {
+    let (&inner, outer) = shape.split_last().expect("a nest has an axis");
+    let (&stride, strides) = operand.strides.split_last().expect("a nest has an axis");
+    let (mut row, mut column) = (start / inner, start % inner);
+    let mut at = operand.offset as isize;
+    let mut rest = row;
+    for (&n, &stride) in outer.iter().zip(strides).rev() {
+        at += (rest % n) as isize * stride;
+        rest /= n;
+    }
+    let mut done = 0;
+    loop {
+        let run = (inner - column).min(count - done);
+        f(done, at + column as isize * stride, run);
+        done += run;
+        if done == count {
+            return;
+        }
+        (row, column) = (row + 1, 0);
+        let mut carried = row;
+        for (&n, &stride) in outer.iter().zip(strides).rev() {
+            at += stride;
+            if carried % n != 0 {
+                break;
+            }
+            at -= n as isize * stride;
+            carried /= n;
+        }
+    }
+}
+
 /// Reads `to.len()` consecutive elements of operand `which` of a nest, from flat position `start`.
 fn load(nest: &Nest, which: usize, sources: &Sources<'_>, start: usize, to: &mut [f32]) {
     let operand = &nest.operands[which];
     let data = sources.get(operand.buffer);
-    let inner = nest.shape[nest.shape.len() - 1];
     let stride = operand.strides[nest.shape.len() - 1];
-    let mut done = 0;
-    while done < to.len() {
-        let mut position = start + done;
-        let column = position % inner;
-        position /= inner;
-        let mut at = operand.offset as isize + column as isize * stride;
-        for axis in (0..nest.shape.len() - 1).rev() {
-            at += (position % nest.shape[axis]) as isize * operand.strides[axis];
-            position /= nest.shape[axis];
-        }
-        let run = (inner - column).min(to.len() - done);
+    each_run(&nest.shape, operand, start, to.len(), |done, at, run| {
         read_run(data, at, stride, &mut to[done..done + run]);
-        done += run;
-    }
+    });
 }
 
+/// Reads elements `stride` apart. The engine reads a half-precision NaN as +∞ (facts/ane.md E.3).
 fn read_run(data: Elements<'_>, at: isize, stride: isize, to: &mut [f32]) {
     let first = at as usize;
     match (data, stride) {
         (Elements::F32(v), 1) => to.copy_from_slice(&v[first..first + to.len()]),
         (Elements::F16(v), 1) => {
             simd::widen(&v[first..first + to.len()], to);
-            nan_to_infinity(to);
+            simd::replace_nan(to, f32::INFINITY);
         }
         (Elements::F32(v), 0) => to.fill(v[first]),
         (Elements::F16(v), 0) => {
             to.fill(v[first].to_f32());
-            nan_to_infinity(to);
+            simd::replace_nan(to, f32::INFINITY);
         }
         (Elements::F32(v), s) => {
             to.iter_mut().enumerate().for_each(|(i, t)| *t = v[(at + i as isize * s) as usize]);
@@ -300,23 +329,18 @@ fn read_run(data: Elements<'_>, at: isize, stride: isize, to: &mut [f32]) {
             to.iter_mut()
                 .enumerate()
                 .for_each(|(i, t)| *t = v[(at + i as isize * s) as usize].to_f32());
-            nan_to_infinity(to);
+            simd::replace_nan(to, f32::INFINITY);
         }
     }
-}
-
-/// The engine reads a NaN as +∞ (facts/ane.md E.3).
-fn nan_to_infinity(x: &mut [f32]) {
-    x.iter_mut().for_each(|v| *v = if v.is_nan() { f32::INFINITY } else { *v });
 }
 
 fn round(x: &mut [f32], rounding: Rounding) {
     match rounding {
         Rounding::None => {}
-        // Undefined forms such as ∞ − ∞ give +0 (facts/ane.md E.3).
-        Rounding::Half => simd::round_f16(x, f32::INFINITY, 0.0),
+        Rounding::Half => simd::round_f16(x, Round::ELEMENTWISE),
         Rounding::Integer { lo, hi } => {
-            x.iter_mut().for_each(|v| *v = if v.is_nan() { 0.0 } else { v.trunc().clamp(lo, hi) });
+            let whole = |v: f32| v.trunc().max(lo).min(hi);
+            simd::each(x, |v| if v.is_nan() { 0.0 } else { whole(v) });
         }
     }
 }
@@ -398,32 +422,47 @@ fn execute(
                 Binary::Div => simd::div(x, y),
                 Binary::Max => simd::max(x, y),
                 Binary::Min => simd::min(x, y),
-                Binary::FloorDiv => x.iter_mut().zip(y).for_each(|(x, y)| *x = (*x / y).floor()),
+                Binary::FloorDiv => simd::zip(x, y, |x, y| (x / y).floor()),
                 Binary::Pow => x.iter_mut().zip(y).for_each(|(x, y)| *x = x.powf(*y)),
             }
             round(x, rounding);
         }
         Instruction::Compare { dst, src, f } => {
             let (x, y) = pair(registers, dst, src, n);
-            x.iter_mut().zip(y).for_each(|(x, y)| {
-                *x = f32::from(u8::from(apply_compare(f, f64::from(*x), f64::from(*y))));
-            });
+            compare(f, x, y);
         }
         Instruction::Select { dst, cond, a, b } => {
-            let at = |r: usize| r * TILE..r * TILE + n;
-            for i in 0..n {
-                let taken = if registers[at(cond)][i] != 0.0 { a } else { b };
-                registers[dst * TILE + i] = registers[at(taken)][i];
-            }
+            assert!(![cond, a, b].contains(&dst), "code generation keeps operands apart");
+            let (low, high) = registers.split_at_mut(dst * TILE);
+            let (to, high) = high.split_at_mut(TILE);
+            let of = |r: usize| {
+                if r < dst { &low[r * TILE..][..n] } else { &high[(r - dst - 1) * TILE..][..n] }
+            };
+            simd::select(&mut to[..n], of(cond), of(a), of(b));
         }
         Instruction::Cast { dst, rounding, truth } => {
             let x = one(registers, dst, n);
             if truth {
-                x.iter_mut().for_each(|v| *v = f32::from(u8::from(*v != 0.0)));
+                simd::each(x, |v| truth_value(v != 0.0));
             }
             round(x, rounding);
         }
         Instruction::Store { src, to } => store(to, one(registers, src, n)),
+    }
+}
+
+fn truth_value(b: bool) -> f32 {
+    if b { 1.0 } else { 0.0 }
+}
+
+fn compare(f: Compare, x: &mut [f32], y: &[f32]) {
+    match f {
+        Compare::Equal => simd::zip(x, y, |x, y| truth_value(x == y)),
+        Compare::NotEqual => simd::zip(x, y, |x, y| truth_value(x != y)),
+        Compare::Less => simd::zip(x, y, |x, y| truth_value(x < y)),
+        Compare::LessEqual => simd::zip(x, y, |x, y| truth_value(x <= y)),
+        Compare::Greater => simd::zip(x, y, |x, y| truth_value(x > y)),
+        Compare::GreaterEqual => simd::zip(x, y, |x, y| truth_value(x >= y)),
     }
 }
 
@@ -436,7 +475,7 @@ fn unary(f: Unary, x: &mut [f32]) {
         Unary::Tanh => simd::tanh(x),
         Unary::Erf => simd::erf(x),
         Unary::Sqrt => simd::sqrt(x),
-        Unary::Square => x.iter_mut().for_each(|v| *v *= *v),
+        Unary::Square => simd::square(x),
         Unary::Relu => simd::clip(x, 0.0, f32::INFINITY),
         Unary::Relu6 => simd::clip(x, 0.0, 6.0),
         Unary::Clip { lo, hi } => simd::clip(x, lo as f32, hi as f32),
@@ -463,31 +502,28 @@ fn power(x: &mut [f32], y: f32) {
         -0.5 => simd::rsqrt(x),
         -1.0 => simd::inverse(x),
         0.5 => simd::sqrt(x),
-        2.0 => x.iter_mut().for_each(|v| *v *= *v),
+        2.0 => simd::square(x),
         _ => x.iter_mut().for_each(|v| *v = v.powf(y)),
     }
 }
 
 // ---- reductions ----
 
-/// How a reduction starts, takes an element, and ends.
+/// Takes one more element into each of many results; `x` may be spoilt.
 fn fold(f: Reduce, acc: &mut [f32], x: &mut [f32]) {
     match f {
-        Reduce::Sum | Reduce::Mean | Reduce::LogSum => simd::add(acc, x),
-        Reduce::L1Norm => {
-            simd::abs(x);
-            simd::add(acc, x);
-        }
-        Reduce::SumSquare | Reduce::L2Norm => {
-            x.iter_mut().for_each(|v| *v *= *v);
-            simd::add(acc, x);
-        }
+        Reduce::L1Norm => simd::abs(x),
+        Reduce::SumSquare | Reduce::L2Norm => simd::square(x),
+        _ => {}
+    }
+    match f {
         Reduce::Max => simd::max(acc, x),
         Reduce::Min => simd::min(acc, x),
-        Reduce::LogSumExp => unreachable!("taken in two passes"),
+        _ => simd::add(acc, x),
     }
 }
 
+/// Takes a run of elements into one result.
 fn fold_run(f: Reduce, acc: f32, x: &[f32]) -> f32 {
     match f {
         Reduce::Sum | Reduce::Mean | Reduce::LogSum => acc + simd::sum(x),
@@ -572,16 +608,21 @@ fn finish(f: Reduce, acc: &mut [f32], total: usize) {
     }
 }
 
-/// Calls `f` with the offset of every reduced element but those of the last `skip` axes.
+/// Calls `f` with the offset of every element of the axes `reduced` (extents and strides).
 fn each_reduced(reduced: &[(usize, isize)], mut f: impl FnMut(isize)) {
     let count: usize = reduced.iter().map(|r| r.0).product();
-    for i in 0..count {
-        let (mut i, mut at) = (i, 0);
-        for &(n, stride) in reduced.iter().rev() {
-            at += (i % n) as isize * stride;
-            i /= n;
-        }
+    let mut at = 0;
+    for i in 1..=count {
         f(at);
+        let mut carried = i;
+        for &(n, stride) in reduced.iter().rev() {
+            at += stride;
+            if carried % n != 0 {
+                break;
+            }
+            at -= n as isize * stride;
+            carried /= n;
+        }
     }
 }
 
@@ -594,45 +635,61 @@ fn reduce_columns(
     run: &mut [f32],
     shift: &mut [f32],
 ) {
-    let mut moved = s.kept.clone();
-    let base = moved.operands[0].offset as isize;
-    let mut pass = |f: &mut dyn FnMut(&mut [f32])| {
-        each_reduced(&s.reduced, |at| {
-            moved.operands[0].offset = (base + at) as usize;
-            load(&moved, 0, sources, start, run);
-            f(run);
+    let operand = &s.kept.operands[0];
+    let data = sources.get(operand.buffer);
+    each_run(&s.kept.shape, operand, start, acc.len(), |done, base, n| {
+        let (acc, run, shift) = (&mut acc[done..][..n], &mut run[..n], &mut shift[..n]);
+        if s.f == Reduce::LogSumExp {
+            return log_sum_exp_columns(s, data, base, acc, run, shift);
+        }
+        acc.fill(initial(s.f));
+        each_reduced(&s.reduced, |at| match (s.f, data) {
+            // What `fold` leaves as it is needs no copy.
+            (Reduce::Sum | Reduce::Mean | Reduce::LogSum, Elements::F32(v)) => {
+                simd::add(acc, &v[(base + at) as usize..][..n]);
+            }
+            (Reduce::Max, Elements::F32(v)) => simd::max(acc, &v[(base + at) as usize..][..n]),
+            _ => {
+                read_run(data, base + at, 1, run);
+                fold(s.f, acc, run);
+            }
         });
-    };
-    if s.f == Reduce::LogSumExp {
-        shift.fill(f32::NEG_INFINITY);
-        pass(&mut |run| simd::max(shift, run));
-        acc.fill(0.0);
-        pass(&mut |run| {
-            simd::sub(run, shift);
-            simd::exp(run);
-            simd::add(acc, run);
-        });
-        simd::log(acc);
-        simd::add(acc, shift);
-        return;
-    }
-    acc.fill(initial(s.f));
-    pass(&mut |run| fold(s.f, acc, run));
+    });
+}
+
+fn log_sum_exp_columns(
+    s: &Reduction,
+    data: Elements<'_>,
+    base: isize,
+    acc: &mut [f32],
+    run: &mut [f32],
+    shift: &mut [f32],
+) {
+    shift.fill(f32::NEG_INFINITY);
+    each_reduced(&s.reduced, |at| {
+        read_run(data, base + at, 1, run);
+        simd::max(shift, run);
+    });
+    acc.fill(0.0);
+    each_reduced(&s.reduced, |at| {
+        read_run(data, base + at, 1, run);
+        simd::exp_sub_add(run, shift, acc);
+    });
+    simd::log(acc);
+    simd::add(acc, shift);
 }
 
 /// Reduces the inputs of one result.
 fn reduce_one(s: &Reduction, sources: &Sources<'_>, index: usize, run: &mut [f32]) -> f32 {
     let operand = &s.kept.operands[0];
-    let (mut position, mut base) = (index, operand.offset as isize);
-    for axis in (0..s.kept.shape.len()).rev() {
-        base += (position % s.kept.shape[axis]) as isize * operand.strides[axis];
-        position /= s.kept.shape[axis];
-    }
+    let mut base = 0;
+    each_run(&s.kept.shape, operand, index, 1, |_, at, _| base = at);
     let data = sources.get(operand.buffer);
     let (outer, (inner, stride)) = match s.reduced.split_last() {
         Some((last, outer)) => (outer, *last),
         None => (&[][..], (1, 0)),
     };
+    // The parts of every run, in a buffer that may be spoilt.
     let mut pass = |f: &mut dyn FnMut(&mut [f32])| {
         each_reduced(outer, |at| {
             for done in (0..inner).step_by(TILE) {
@@ -646,15 +703,18 @@ fn reduce_one(s: &Reduction, sources: &Sources<'_>, index: usize, run: &mut [f32
         let mut max = f32::NEG_INFINITY;
         pass(&mut |x| max = max.max(simd::max_of(x)));
         let mut sum = 0.0;
-        pass(&mut |x| {
-            simd::affine(x, 1.0, -max);
-            simd::exp(x);
-            sum += simd::sum(x);
-        });
+        pass(&mut |x| sum += simd::exp_sub_sum(x, max));
         return max + sum.ln();
     }
     let mut acc = initial(s.f);
-    pass(&mut |x| acc = fold_run(s.f, acc, x));
+    match (data, stride) {
+        // The same parts in place.
+        (Elements::F32(v), 1) => each_reduced(outer, |at| {
+            let first = (base + at) as usize;
+            v[first..first + inner].chunks(TILE).for_each(|x| acc = fold_run(s.f, acc, x));
+        }),
+        _ => pass(&mut |x| acc = fold_run(s.f, acc, x)),
+    }
     acc
 }
 
@@ -688,10 +748,8 @@ fn softmax(s: &Softmax, world: &mut World<'_, '_, '_>) {
 
 fn softmax_row(x: &mut [f32]) {
     let max = simd::max_of(x);
-    simd::affine(x, 1.0, -max);
-    simd::exp(x);
-    let sum = simd::sum(x);
-    simd::affine(x, 1.0 / sum, 0.0);
+    let sum = simd::exp_sub_sum(x, max);
+    simd::scale(x, 1.0 / sum);
 }
 
 /// Softmax along the rows of x [n, inner].
@@ -701,9 +759,7 @@ fn softmax_columns(x: &mut [f32], max: &mut [f32], sum: &mut [f32]) {
     sum.fill(0.0);
     x.chunks_exact(inner).for_each(|row| simd::max(max, row));
     for row in x.chunks_exact_mut(inner) {
-        simd::sub(row, max);
-        simd::exp(row);
-        simd::add(sum, row);
+        simd::exp_sub_add(row, max, sum);
     }
     x.chunks_exact_mut(inner).for_each(|row| simd::div(row, sum));
 }
@@ -717,19 +773,15 @@ fn product(s: &Product, world: &mut World<'_, '_, '_>) {
     with_sink(world, s.output, count, |sources, sink| {
         let operand =
             |buffer, (rs, cs): (usize, usize)| Operand { data: sources.get(buffer), rs, cs };
-        let (output, accumulate) = match sink {
-            Sink::F32 { data, accumulate } => (gemm::Output::F32(data), accumulate),
-            Sink::F16(data) => (gemm::Output::F16(data), false),
+        let output = match sink {
+            Sink::F32 { data, accumulate } => gemm::Output::F32 { data, accumulate },
+            Sink::F16(data) => gemm::Output::F16(data),
         };
-        let round = (s.rounding == Rounding::Half).then_some(SATURATION);
-        let epilogue = Epilogue { accumulate, round };
+        let round = (s.rounding == Rounding::Half).then_some(Round::PRODUCT);
         let (a, b) = (operand(s.a, s.a_strides), operand(s.b, s.b_strides));
-        gemm::gemm(shape, a, b, &s.batch, output, epilogue);
+        gemm::gemm(shape, a, b, &s.batch, output, round);
     });
 }
-
-/// Sums of products of at least this magnitude leave the engine as ±∞ (facts/ane.md E.2).
-const SATURATION: f32 = 32_768.0;
 
 fn join(s: &Join, world: &mut World<'_, '_, '_>) {
     let row: usize = s.parts.iter().map(|p| p.1).sum();
@@ -801,7 +853,7 @@ fn convolution(s: &Convolution, world: &mut World<'_, '_, '_>) {
                     }
                     let tile = &mut tile[..n];
                     if s.rounding == Rounding::Half {
-                        simd::round_f16(tile, SATURATION, f32::INFINITY);
+                        simd::round_f16(tile, Round::PRODUCT);
                     }
                     sink.store(done, tile);
                 }

@@ -18,7 +18,7 @@ pub(crate) fn run(Args {}: Args) -> Result<()> {
     println!(
         "           {} cores, vector instructions: {:?}",
         std::thread::available_parallelism().map_or(1, usize::from),
-        ane::emulator::simd::level()
+        ane::emulator::simd::Level::best()
     );
     println!("auto takes the emulator: {}", machine::no_engine());
     Ok(())
