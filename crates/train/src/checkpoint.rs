@@ -10,21 +10,35 @@
 //!
 //! A checkpoint is written into a temporary directory beside its place, every file is synced, and
 //! the directory is renamed: either all of it is there or nothing. Reading takes the newest that
-//! verifies.
+//! verifies. At every instant of writing, replacing and removing, what was the newest good
+//! checkpoint before is still there, or the new one is.
 
+mod disk;
+mod tensors;
+#[cfg(test)]
+mod tests;
+
+use disk::{Disk, System};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+use tensors::Hashed;
 
-/// Version of the layout above.
-const FORMAT: u32 = 1;
+/// Version of the layout above. 2: `state.json` carries a seal.
+const FORMAT: u64 = 2;
 /// Prefix of directories that are being written.
 const UNFINISHED: &str = ".writing-";
+/// Prefix of directories that are being removed.
+const DISCARDED: &str = ".removing-";
 /// Prefix of finished ones.
 const FINISHED: &str = "step-";
+/// Suffix of a finished one while another of the same step takes its place.
+const REPLACED: &str = ".replaced";
+/// What stands in place of the seal while it is computed.
+const NO_SEAL: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +46,11 @@ const FINISHED: &str = "step-";
 pub enum CheckpointError {
     #[error("cannot write {path}: {source}; earlier checkpoints are untouched")]
     Write { path: PathBuf, source: io::Error },
+    #[error(
+        "{path} is not written: element {index} of `{tensor}` is {value}, the run has diverged; \
+         earlier checkpoints are untouched: resume from one with a lower --lr"
+    )]
+    NotFinite { path: PathBuf, tensor: String, index: usize, value: f32 },
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("{path}: {reason}")]
@@ -43,7 +62,7 @@ pub enum CheckpointError {
 /// Tensors of one file, by name: shape and elements.
 pub type Tensors<'a> = Vec<(String, Vec<usize>, &'a [f32])>;
 
-/// What a checkpoint holds.
+/// What a checkpoint holds. Names of files are plain: no directories.
 #[derive(Debug)]
 pub struct Contents<'a> {
     /// Updates so far; names the directory.
@@ -59,10 +78,18 @@ pub struct Contents<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
-    format: u32,
+    format: u64,
     step: u64,
+    /// SHA-256 of this file's text with [`NO_SEAL`] in this place.
+    seal: String,
     files: BTreeMap<String, Checksum>,
     state: serde_json::Value,
+}
+
+/// As much of `state.json` as every version has.
+#[derive(Deserialize)]
+struct Version {
+    format: u64,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +104,7 @@ struct Checksum {
 pub struct Checkpoint {
     path: PathBuf,
     step: u64,
+    files: BTreeMap<String, Checksum>,
     state: serde_json::Value,
 }
 
@@ -102,137 +130,207 @@ fn checksum(path: &Path) -> io::Result<Checksum> {
     Ok(Checksum { bytes, sha256: hex(&hash.finalize()) })
 }
 
-fn write_tensors(path: &Path, tensors: &Tensors<'_>) -> io::Result<()> {
-    let views = tensors.iter().map(|(name, shape, data)| {
-        let bytes = bytemuck::cast_slice(data);
-        let view =
-            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
-        (name, view.expect("the layout gives the shape and the elements"))
-    });
-    safetensors::serialize_to_file(views, None, path).map_err(|e| match e {
-        safetensors::SafeTensorError::IoError(e) => e,
-        other => io::Error::other(other.to_string()),
-    })?;
-    File::open(path)?.sync_all()
+/// `text` with its first `seal` replaced by [`NO_SEAL`], hashed.
+fn seal_of(text: &str, seal: &str) -> String {
+    hex(&Sha256::digest(text.replacen(seal, NO_SEAL, 1)))
 }
 
-fn write_text(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+/// A file of this directory and of no other.
+fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if *part == *name)
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+/// Error of changing `path`, for `map_err`.
+fn cannot_write(path: &Path) -> impl Fn(io::Error) -> CheckpointError + use<'_> {
+    move |source| CheckpointError::Write { path: path.to_owned(), source }
 }
 
-/// Writes a checkpoint under `out` and returns its directory. Of the finished ones the newest
-/// `keep` stay.
+/// Creates a directory and those above it, so that they are there after a power failure too.
+fn create_directory(disk: &mut impl Disk, path: &Path) -> Result<(), CheckpointError> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().unwrap_or(Path::new(""));
+    create_directory(disk, parent)?;
+    match disk.create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        result => result.map_err(cannot_write(path))?,
+    }
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    disk.sync_dir(parent).map_err(cannot_write(parent))
+}
+
+/// Writes a checkpoint under `out` and returns its directory. Of those up to this step the newest
+/// `keep` (at least this one) stay. Later ones, left by a run that this one has gone back behind,
+/// are not touched until this run comes to their steps.
 ///
 /// # Errors
-/// When anything cannot be written. Nothing that was there before is lost, and what was written of
-/// the new one is removed.
+/// When anything cannot be written, or an element is not finite. Nothing that was there before is
+/// lost, and what was written of the new one is removed.
 pub fn write(out: &Path, contents: &Contents<'_>, keep: usize) -> Result<PathBuf, CheckpointError> {
+    write_on(&mut System, out, contents, keep)
+}
+
+fn write_on(
+    disk: &mut impl Disk,
+    out: &Path,
+    contents: &Contents<'_>,
+    keep: usize,
+) -> Result<PathBuf, CheckpointError> {
     let name = format!("{FINISHED}{:08}", contents.step);
     let temporary = out.join(format!("{UNFINISHED}{name}"));
-    let fault = |path: &Path| {
-        let path = path.to_owned();
-        move |source| CheckpointError::Write { path, source }
-    };
-    fs::create_dir_all(out).map_err(fault(out))?;
+    create_directory(disk, out)?;
     if temporary.exists() {
-        fs::remove_dir_all(&temporary).map_err(fault(&temporary))?;
+        disk.remove(&temporary).map_err(cannot_write(&temporary))?;
     }
-    fs::create_dir(&temporary).map_err(fault(&temporary))?;
-    let written = write_files(&temporary, contents).and_then(|()| {
-        let place = out.join(&name);
-        // A checkpoint of the same step can only be there if it did not verify.
-        if place.exists() {
-            fs::remove_dir_all(&place).map_err(fault(&place))?;
-        }
-        fs::rename(&temporary, &place).map_err(fault(&place))?;
-        sync_directory(out).map_err(fault(out))?;
-        Ok(place)
-    });
+    disk.create_dir(&temporary).map_err(cannot_write(&temporary))?;
+    let written = write_files(disk, &temporary, contents)
+        .and_then(|()| put_in_place(disk, &temporary, &out.join(&name)));
     match written {
         Ok(place) => {
-            remove_old(out, keep);
+            remove_old(disk, out, contents.step, keep);
             Ok(place)
         }
         Err(error) => {
             // The error is what matters; what could not be removed is removed by the next run.
-            let _ = fs::remove_dir_all(&temporary);
+            let _ = disk.remove(&temporary);
             Err(error)
         }
     }
 }
 
-fn write_files(directory: &Path, contents: &Contents<'_>) -> Result<(), CheckpointError> {
+fn write_files(
+    disk: &mut impl Disk,
+    directory: &Path,
+    contents: &Contents<'_>,
+) -> Result<(), CheckpointError> {
     let mut files = BTreeMap::new();
-    let mut finish = |name: &str, written: io::Result<()>| {
-        let path = directory.join(name);
-        let sum = written.and_then(|()| checksum(&path));
-        let sum = sum.map_err(|source| CheckpointError::Write { path, source })?;
-        files.insert(name.to_owned(), sum);
-        Ok::<_, CheckpointError>(())
-    };
+    let mut names = contents.tensors.iter().map(|f| f.0).chain(contents.texts.iter().map(|f| f.0));
+    if let Some(name) = names.find(|name| !is_plain(name)) {
+        let reason = io::Error::other("not a plain file name");
+        return Err(cannot_write(&directory.join(name))(reason));
+    }
     for (name, tensors) in &contents.tensors {
-        finish(name, write_tensors(&directory.join(name), tensors))?;
+        files.insert((*name).to_owned(), tensors::write(disk, &directory.join(name), tensors)?);
     }
     for (name, text) in &contents.texts {
-        finish(name, write_text(&directory.join(name), text))?;
+        files.insert((*name).to_owned(), write_text(disk, &directory.join(name), text)?);
     }
-    let state = State { format: FORMAT, step: contents.step, files, state: contents.state.clone() };
+    write_text(disk, &directory.join("state.json"), &state_text(contents, files))?;
+    disk.sync_dir(directory).map_err(cannot_write(directory))
+}
+
+fn write_text(disk: &mut impl Disk, path: &Path, text: &str) -> Result<Checksum, CheckpointError> {
+    let mut file = Hashed::create(disk, path).map_err(cannot_write(path))?;
+    file.write(text.as_bytes()).map_err(cannot_write(path))?;
+    file.finish(path).map_err(cannot_write(path))
+}
+
+fn state_text(contents: &Contents<'_>, files: BTreeMap<String, Checksum>) -> String {
+    let (step, state) = (contents.step, contents.state.clone());
+    let state = State { format: FORMAT, step, seal: NO_SEAL.to_owned(), files, state };
     let text = serde_json::to_string_pretty(&state).expect("a state is plain data");
-    let path = directory.join("state.json");
-    write_text(&path, &text)
-        .and_then(|()| sync_directory(directory))
-        .map_err(|source| CheckpointError::Write { path, source })
+    // The seal comes before anything that could look like it.
+    text.replacen(NO_SEAL, &seal_of(&text, NO_SEAL), 1)
+}
+
+/// Renames a complete directory to its place. One that is there already (a run went back behind it,
+/// or it is damaged) stays until the new one is there for good.
+fn put_in_place(
+    disk: &mut impl Disk,
+    temporary: &Path,
+    place: &Path,
+) -> Result<PathBuf, CheckpointError> {
+    let out = place.parent().expect("a place is under the directory of the run");
+    let mut aside = place.as_os_str().to_owned();
+    aside.push(REPLACED);
+    let aside = PathBuf::from(aside);
+    let replaces = place.exists();
+    if replaces {
+        if aside.exists() {
+            disk.remove(&aside).map_err(cannot_write(&aside))?;
+        }
+        disk.rename(place, &aside).map_err(cannot_write(place))?;
+    }
+    if let Err(error) = disk.rename(temporary, place) {
+        if replaces {
+            // If it cannot go back, it is still found where it is.
+            let _ = disk.rename(&aside, place);
+        }
+        return Err(cannot_write(place)(error));
+    }
+    disk.sync_dir(out).map_err(cannot_write(out))?;
+    if aside.exists() {
+        // Found and removed by the next run if not by this one.
+        let _ = disk.remove(&aside);
+    }
+    Ok(place.to_owned())
 }
 
 /// Finished checkpoints under `out`, newest first.
-fn finished(out: &Path) -> Vec<(u64, PathBuf)> {
-    let entries = fs::read_dir(out).into_iter().flatten().filter_map(Result::ok);
-    let mut found: Vec<(u64, PathBuf)> = entries
-        .filter_map(|entry| {
-            let step = entry.file_name().to_str()?.strip_prefix(FINISHED)?.parse().ok()?;
-            Some((step, entry.path()))
-        })
-        .collect();
+fn finished(out: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let mut found = vec![];
+    for name in entries(out)? {
+        let Some(rest) = name.strip_prefix(FINISHED) else { continue };
+        let current = rest.strip_suffix(REPLACED).is_none();
+        if let Ok(step) = rest.strip_suffix(REPLACED).unwrap_or(rest).parse::<u64>() {
+            found.push((step, current, out.join(&name)));
+        }
+    }
     found.sort();
     found.reverse();
-    found
+    Ok(found.into_iter().map(|(step, _, path)| (step, path)).collect())
 }
 
-/// Removes all but the newest `keep` (at least one) checkpoints.
-fn remove_old(out: &Path, keep: usize) {
-    for (_, path) in finished(out).into_iter().skip(keep.max(1)) {
-        // An old checkpoint that cannot be removed costs space, not work.
-        let _ = fs::remove_dir_all(path);
+/// Names of what is in a directory; none if it does not exist.
+fn entries(out: &Path) -> Result<Vec<String>, CheckpointError> {
+    let fault = |source| CheckpointError::Read { path: out.to_owned(), source };
+    let entries = match fs::read_dir(out) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries.map_err(fault)?,
+    };
+    let names = entries.map(|entry| entry.map(|e| e.file_name().into_string().ok()));
+    Ok(names.collect::<io::Result<Vec<_>>>().map_err(fault)?.into_iter().flatten().collect())
+}
+
+/// Removes all but the newest `keep` (at least one) checkpoints up to `step`, which was just
+/// written. Later ones do not count: they may be damaged, and then this is the only good one.
+fn remove_old(disk: &mut impl Disk, out: &Path, step: u64, keep: usize) {
+    let found = finished(out).unwrap_or_default();
+    for (_, path) in found.into_iter().filter(|f| f.0 <= step).skip(keep.max(1)) {
+        let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+        let discarded = out.join(format!("{DISCARDED}{name}"));
+        // An old checkpoint that cannot be removed costs space, not work. It is renamed first so
+        // that half of it never passes for a damaged one.
+        if disk.rename(&path, &discarded).is_ok() {
+            let _ = disk.remove(&discarded);
+        }
     }
 }
 
-/// Removes what interrupted runs left half written.
+/// Removes what interrupted runs left half written or half removed.
 ///
 /// # Errors
 /// When it cannot be removed.
 pub fn remove_unfinished(out: &Path) -> Result<(), CheckpointError> {
-    for entry in fs::read_dir(out).into_iter().flatten().filter_map(Result::ok) {
-        if entry.file_name().to_str().is_some_and(|n| n.starts_with(UNFINISHED)) {
-            let path = entry.path();
-            fs::remove_dir_all(&path).map_err(|source| CheckpointError::Write { path, source })?;
+    for name in entries(out)? {
+        let replaced = name.strip_suffix(REPLACED).is_some_and(|place| out.join(place).exists());
+        if name.starts_with(UNFINISHED) || name.starts_with(DISCARDED) || replaced {
+            let path = out.join(name);
+            System.remove(&path).map_err(cannot_write(&path))?;
         }
     }
     Ok(())
 }
 
 /// The newest checkpoint under `out` that verifies (or the one that `out` itself is), with the
-/// faults of newer ones that do not.
+/// faults of newer ones that do not. Nothing is changed or removed.
 ///
 /// # Errors
 /// When there is none; the faults of all that were looked at are in the message.
 pub fn newest(out: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), CheckpointError> {
-    let mut candidates: Vec<PathBuf> = finished(out).into_iter().map(|(_, path)| path).collect();
+    let mut candidates: Vec<PathBuf> = finished(out)?.into_iter().map(|(_, path)| path).collect();
     if out.join("state.json").exists() {
         candidates.insert(0, out.to_owned());
     }
@@ -255,7 +353,7 @@ pub fn newest(out: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), Checkpoi
 
 /// Whether there is anything to resume under `out`.
 pub fn exists(out: &Path) -> bool {
-    !finished(out).is_empty()
+    finished(out).is_ok_and(|found| !found.is_empty())
 }
 
 impl Checkpoint {
@@ -268,30 +366,25 @@ impl Checkpoint {
         let place = path.join("state.json");
         let text = fs::read_to_string(&place)
             .map_err(|source| CheckpointError::Read { path: place.clone(), source })?;
-        let state: State = serde_json::from_str(&text)
+        let version: Version = serde_json::from_str(&text)
             .map_err(|e| damaged(place.clone(), format!("is not a state: {e}")))?;
-        if state.format != FORMAT {
-            let reason = format!("is of format {}, this program reads {FORMAT}", state.format);
+        if version.format != FORMAT {
+            let reason = format!("is of format {}, this program reads {FORMAT}", version.format);
             return Err(damaged(place, reason));
         }
-        for (name, expected) in &state.files {
-            let file = path.join(name);
-            let found = checksum(&file)
-                .map_err(|source| CheckpointError::Read { path: file.clone(), source })?;
-            if found != *expected {
-                return Err(damaged(
-                    file,
-                    format!(
-                        "has {} bytes with SHA-256 {}…, but {} with {}… were written",
-                        found.bytes,
-                        &found.sha256[..12],
-                        expected.bytes,
-                        expected.sha256.get(..12).unwrap_or(&expected.sha256)
-                    ),
-                ));
-            }
+        let state: State = serde_json::from_str(&text)
+            .map_err(|e| damaged(place.clone(), format!("is not a state: {e}")))?;
+        if state.seal.len() != NO_SEAL.len() || seal_of(&text, &state.seal) != state.seal {
+            return Err(damaged(place, "is not what was written: its seal is broken".to_owned()));
         }
-        Ok(Checkpoint { path: path.to_owned(), step: state.step, state: state.state })
+        for (name, expected) in &state.files {
+            if !is_plain(name) {
+                return Err(damaged(place, format!("names a file elsewhere: `{name}`")));
+            }
+            verify(&path.join(name), expected)?;
+        }
+        let State { step, files, state, .. } = state;
+        Ok(Checkpoint { path: path.to_owned(), step, files, state })
     }
 
     /// Its directory.
@@ -309,45 +402,61 @@ impl Checkpoint {
         &self.state
     }
 
-    /// Reads tensors of one file into the given slices.
+    /// Reads tensors of one file into the given slices, straight from the file.
     ///
     /// # Errors
-    /// When the file is malformed, or a tensor is missing or has another shape.
+    /// When the file is not of this checkpoint or malformed, a tensor is missing or has another
+    /// shape, or an element is not finite.
     pub fn read_tensors<'a>(
         &self,
         file: &str,
         wanted: impl IntoIterator<Item = (String, Vec<usize>, &'a mut [f32])>,
     ) -> Result<(), CheckpointError> {
-        let path = self.path.join(file);
-        let bytes = fs::read(&path)
-            .map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
-        let damaged = |reason: String| CheckpointError::Damaged { path: path.clone(), reason };
-        let tensors = safetensors::SafeTensors::deserialize(&bytes)
-            .map_err(|e| damaged(format!("is not a safetensors file: {e}")))?;
-        for (name, shape, to) in wanted {
-            let view =
-                tensors.tensor(&name).map_err(|_| damaged(format!("has no tensor `{name}`")))?;
-            if view.shape() != shape || view.dtype() != safetensors::Dtype::F32 {
-                let (found, dtype) = (view.shape(), view.dtype());
-                return Err(damaged(format!(
-                    "`{name}` is {dtype:?} {found:?}, expected F32 {shape:?}"
-                )));
-            }
-            for (v, b) in to.iter_mut().zip(view.data().chunks_exact(4)) {
-                *v = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            }
-        }
-        Ok(())
+        tensors::read(&self.verified(file)?, wanted)
     }
 
     /// A text file of the checkpoint.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it is not of this checkpoint or cannot be read.
     pub fn read_text(&self, file: &str) -> Result<String, CheckpointError> {
-        let path = self.path.join(file);
+        let path = self.verified(file)?;
         fs::read_to_string(&path).map_err(|source| CheckpointError::Read { path, source })
     }
+
+    /// Path of a file whose checksum was verified.
+    fn verified(&self, file: &str) -> Result<PathBuf, CheckpointError> {
+        let path = self.path.join(file);
+        match self.files.contains_key(file) {
+            true => Ok(path),
+            false => {
+                let reason = "is not one of the files of this checkpoint".to_owned();
+                Err(CheckpointError::Damaged { path, reason })
+            }
+        }
+    }
+}
+
+/// Compares a file with what was written.
+fn verify(file: &Path, expected: &Checksum) -> Result<(), CheckpointError> {
+    let path = file.to_owned();
+    let damaged = |reason| Err(CheckpointError::Damaged { path: path.clone(), reason });
+    let size = match fs::metadata(file) {
+        Ok(metadata) => metadata.len(),
+        Err(source) => return Err(CheckpointError::Read { path, source }),
+    };
+    if size != expected.bytes {
+        return damaged(format!("has {size} bytes, but {} were written", expected.bytes));
+    }
+    let found = checksum(file)
+        .map_err(|source| CheckpointError::Read { path: path.clone(), source })?
+        .sha256;
+    if found != expected.sha256 {
+        let wrote = expected.sha256.get(..12).unwrap_or(&expected.sha256);
+        let found = &found[..12];
+        return damaged(format!("has SHA-256 {found}…, but {wrote}… was written"));
+    }
+    Ok(())
 }
 
 /// The right to write under a directory; the system takes it back when the process ends, however
@@ -365,7 +474,7 @@ impl Lock {
     pub fn acquire(out: &Path) -> Result<Lock, CheckpointError> {
         let path = out.join(".lock");
         let fault = |source| CheckpointError::Write { path: path.clone(), source };
-        fs::create_dir_all(out).map_err(fault)?;
+        create_directory(&mut System, out)?;
         let file =
             File::options().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
         match file.try_lock() {
@@ -375,92 +484,5 @@ impl Lock {
             }
             Err(fs::TryLockError::Error(source)) => Err(fault(source)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn contents(step: u64, values: &[f32]) -> Contents<'_> {
-        Contents {
-            step,
-            tensors: vec![("model.safetensors", vec![("w".into(), vec![values.len()], values)])],
-            texts: vec![("config.json", "{}".into())],
-            state: serde_json::json!({ "seed": 7 }),
-        }
-    }
-
-    #[test]
-    fn what_was_written_is_read() {
-        let out = tempfile::tempdir().unwrap();
-        let values = [1.5f32, -0.0, f32::MIN_POSITIVE / 2.0, 3e38];
-        write(out.path(), &contents(12, &values), 3).unwrap();
-        let (found, faults) = newest(out.path()).unwrap();
-        assert!(faults.is_empty());
-        assert_eq!((found.step(), &found.state()["seed"]), (12, &serde_json::json!(7)));
-        let mut read = [0.0f32; 4];
-        found.read_tensors("model.safetensors", [("w".into(), vec![4], &mut read[..])]).unwrap();
-        assert_eq!(read.map(f32::to_bits), values.map(f32::to_bits));
-        let error =
-            found.read_tensors("model.safetensors", [("w".into(), vec![2, 2], &mut read[..])]);
-        assert!(error.unwrap_err().to_string().contains("expected F32 [2, 2]"));
-    }
-
-    #[test]
-    fn the_newest_that_verifies_is_taken_and_the_last_few_are_kept() {
-        let out = tempfile::tempdir().unwrap();
-        for step in 1..=5 {
-            write(out.path(), &contents(step, &[step as f32]), 3).unwrap();
-        }
-        assert_eq!(finished(out.path()).iter().map(|f| f.0).collect::<Vec<_>>(), [5, 4, 3]);
-        let newest_file = out.path().join("step-00000005/model.safetensors");
-        let whole = fs::read(&newest_file).unwrap();
-        for i in 0..whole.len() {
-            let mut damaged = whole.clone();
-            damaged[i] ^= 0x10;
-            fs::write(&newest_file, damaged).unwrap();
-            let (found, faults) = newest(out.path()).unwrap();
-            assert_eq!((found.step(), faults.len()), (4, 1), "byte {i}");
-        }
-        fs::write(&newest_file, &whole[..whole.len() - 1]).unwrap();
-        assert_eq!(newest(out.path()).unwrap().0.step(), 4);
-        fs::remove_file(&newest_file).unwrap();
-        assert_eq!(newest(out.path()).unwrap().0.step(), 4);
-    }
-
-    #[test]
-    fn half_written_directories_are_never_taken() {
-        let out = tempfile::tempdir().unwrap();
-        assert!(newest(out.path()).unwrap_err().to_string().contains("no checkpoint here"));
-        write(out.path(), &contents(1, &[1.0]), 2).unwrap();
-        let half = out.path().join(format!("{UNFINISHED}{FINISHED}00000002"));
-        fs::create_dir(&half).unwrap();
-        fs::write(half.join("model.safetensors"), b"half").unwrap();
-        assert_eq!(newest(out.path()).unwrap().0.step(), 1);
-        remove_unfinished(out.path()).unwrap();
-        assert!(!half.exists());
-    }
-
-    #[test]
-    fn a_failed_write_leaves_the_earlier_ones() {
-        let out = tempfile::tempdir().unwrap();
-        write(out.path(), &contents(1, &[1.0]), 2).unwrap();
-        // A file name that is a directory's: writing it fails after other files were written.
-        let mut bad = contents(2, &[2.0]);
-        bad.texts.push(("no/such/place.json", String::new()));
-        let error = write(out.path(), &bad, 2).unwrap_err().to_string();
-        assert!(error.contains("place.json") && error.contains("untouched"), "{error}");
-        assert_eq!(newest(out.path()).unwrap().0.step(), 1);
-        assert!(fs::read_dir(out.path()).unwrap().count() == 1, "nothing is left over");
-    }
-
-    #[test]
-    fn one_writer_at_a_time() {
-        let out = tempfile::tempdir().unwrap();
-        let first = Lock::acquire(out.path()).unwrap();
-        assert!(Lock::acquire(out.path()).unwrap_err().to_string().contains("another run"));
-        drop(first);
-        Lock::acquire(out.path()).unwrap();
     }
 }
