@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what talks to people")]
 
+mod allocator;
 mod commands;
 mod corpus;
 mod files;
@@ -16,6 +17,9 @@ mod settings;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: allocator::HugePages = allocator::HugePages;
 
 /// Train, finetune, evaluate and chat with GPT models on Apple's Neural Engine, or on its emulator.
 #[derive(Debug, Parser)]
@@ -58,6 +62,12 @@ fn usage(message: impl Into<String>) -> anyhow::Error {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // This thread computes too: handing every product to another one and waiting for it would cost
+    // two context switches each.
+    if let Err(error) = rayon::ThreadPoolBuilder::new().use_current_thread().build_global() {
+        eprintln!("error: cannot start the threads that compute: {error}");
+        return ExitCode::FAILURE;
+    }
     let result = match cli.command {
         Command::Train(args) => commands::train::run(args),
         Command::Generate(args) => commands::generate::run(args),
