@@ -29,6 +29,8 @@ pub(crate) enum NumericsChoice {
     F32,
     /// The engine's binary16 at every operation boundary, f32 sums.
     Fast,
+    /// The engine's own arithmetic, bit for bit where it is known; several times slower.
+    Exact,
 }
 
 /// A device, its arithmetic, and why it was taken.
@@ -48,6 +50,7 @@ pub(crate) fn open(
     let numerics = match numerics {
         Some(NumericsChoice::F32) => Some(Numerics::F32),
         Some(NumericsChoice::Fast) => Some(Numerics::Fast),
+        Some(NumericsChoice::Exact) => Some(Numerics::Exact),
         None => None,
     };
     let engine = |reason: &str| {

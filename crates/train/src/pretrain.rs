@@ -159,7 +159,7 @@ impl Pretrain {
         let n = model.layout().count();
         let scale = match numerics {
             Numerics::F32 => LossScale::none(),
-            Numerics::Fast => LossScale::dynamic(),
+            Numerics::Fast | Numerics::Exact => LossScale::dynamic(),
         };
         let progress = Progress {
             step: 0,

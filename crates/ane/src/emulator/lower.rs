@@ -1,9 +1,11 @@
 //! From a function to a [`Plan`]: fusion, views and memory.
 
-use super::Numerics;
+use super::exact::Table;
 use super::gemm;
 use super::plan::*;
 use super::run::RESULTS;
+use super::{Arithmetic, Numerics};
+use crate::chip::Chip;
 use crate::error::AneError;
 use mil::resolve::{Binary, PadMode, Reduce};
 use mil::{
@@ -14,14 +16,22 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Largest result, in elements, whose constant or index table is worth keeping (256 MiB of f32).
 const LARGEST: usize = 1 << 26;
 
+/// Largest magnitude that survives a slice from inside the last axis on M1 and M2, where it passes
+/// through a path scaled by 16 (facts/ane.md E.2; AF:bench/results/rooflines).
+const SLICE_LIMIT: f32 = 4094.0;
+
 /// Lowers `f`.
 ///
 /// # Errors
 /// When an operation breaks a rule of the language, a weight file is missing or malformed, or a
 /// tensor is too large to hold.
-pub(crate) fn lower(f: &Function, weights: &Weights, numerics: Numerics) -> Result<Plan, AneError> {
+pub(crate) fn lower(
+    f: &Function,
+    weights: &Weights,
+    arithmetic: Arithmetic,
+) -> Result<Plan, AneError> {
     let f = passes::eliminate_dead(&passes::decompose(&passes::hoist_literals(f))?);
-    let mut lowering = Lowering::new(&f, weights, numerics)?;
+    let mut lowering = Lowering::new(&f, weights, arithmetic)?;
     lowering.emit_all()?;
     lowering.finish()
 }
@@ -29,7 +39,7 @@ pub(crate) fn lower(f: &Function, weights: &Weights, numerics: Numerics) -> Resu
 struct Lowering<'f> {
     f: &'f Function,
     weights: &'f Weights,
-    numerics: Numerics,
+    arithmetic: Arithmetic,
     resolved: Vec<Resolved<'f>>,
     /// Group of every operation that is part of a fused chain.
     group: Vec<Option<usize>>,
@@ -45,7 +55,11 @@ struct Lowering<'f> {
 }
 
 impl<'f> Lowering<'f> {
-    fn new(f: &'f Function, weights: &'f Weights, numerics: Numerics) -> Result<Self, AneError> {
+    fn new(
+        f: &'f Function,
+        weights: &'f Weights,
+        arithmetic: Arithmetic,
+    ) -> Result<Self, AneError> {
         let resolved: Vec<_> = f.ops.iter().map(|op| resolve(f, op)).collect::<Result<_, _>>()?;
         if let Some(v) = f.values.iter().find(|v| v.ty.count() > LARGEST) {
             return Err(AneError::TooLarge { name: v.name.clone(), ty: v.ty.clone() });
@@ -59,7 +73,7 @@ impl<'f> Lowering<'f> {
         let mut lowering = Lowering {
             f,
             weights,
-            numerics,
+            arithmetic,
             resolved,
             group: vec![None; f.ops.len()],
             groups: vec![],
@@ -187,8 +201,9 @@ impl<'f> Lowering<'f> {
     // ---- buffers and views ----
 
     fn rounding(&self, ty: &TensorType) -> Rounding {
-        match (ty.dtype, self.numerics) {
+        match (ty.dtype, self.arithmetic.numerics) {
             (DType::Fp16, Numerics::Fast) => Rounding::Half,
+            (DType::Fp16, Numerics::Exact) => Rounding::HalfAway,
             (DType::Bool, _) => Rounding::Integer { lo: 0.0, hi: 1.0 },
             (dtype, _) => match dtype.int_range() {
                 Some((lo, hi)) => Rounding::Integer { lo: lo as f32, hi: hi as f32 },
@@ -334,7 +349,16 @@ impl<'f> Lowering<'f> {
             && let Some(y) = self.scalar_constant(inputs[1])
         {
             let dst = code.take(inputs[0], result, dies(inputs[0]) && inputs[0] != inputs[1]);
-            code.code.push(Instruction::Power { dst, y: y as f32, rounding });
+            code.code.push(match rounding {
+                Rounding::HalfAway => Instruction::Table { dst, table: Table::power(y) },
+                _ => Instruction::Power { dst, y: y as f32, rounding },
+            });
+            return;
+        }
+        if let (Kind::Unary(f), Rounding::HalfAway) = (kind, rounding) {
+            let dst = code.take(inputs[0], result, dies(inputs[0]));
+            let chip = self.arithmetic.chip.unwrap_or(Chip::M4.numerics());
+            code.code.push(Instruction::Table { dst, table: Table::unary(*f, chip) });
             return;
         }
         let alone = inputs.len() < 2 || inputs[0] != inputs[1];
@@ -462,7 +486,28 @@ impl<'f> Lowering<'f> {
             View { offset: offset as usize, shape: sizes.to_vec(), strides, buffer: view.buffer };
         let shape = &self.f.ty(result).shape;
         let squeezed = sliced.reshape(shape).expect("only axes of extent 1 are removed");
+        if begin.last().is_some_and(|&first| first > 0) && self.scales_slices(x) {
+            let output = self.define(result);
+            self.steps.push(Step::Elementwise(Elementwise {
+                nest: Nest::new(&squeezed.shape, std::slice::from_ref(&squeezed)),
+                code: vec![
+                    Instruction::Load { dst: 0, from: 0 },
+                    Instruction::Overflow { dst: 0, beyond: SLICE_LIMIT },
+                    Instruction::Store { src: 0, to: 0 },
+                ],
+                registers: 1,
+                outputs: vec![output],
+            }));
+            return;
+        }
         self.views.insert(result, squeezed);
+    }
+
+    /// Whether slices of `x` that start inside the last axis pass through the scaled path.
+    fn scales_slices(&self, x: ValueId) -> bool {
+        self.f.ty(x).dtype == DType::Fp16
+            && self.arithmetic.numerics != Numerics::F32
+            && self.arithmetic.chip.is_some_and(|chip| chip.width_slice_gain)
     }
 
     /// Repeating an axis of extent 1 is a stride of 0; anything else is a gather.
@@ -551,6 +596,7 @@ impl<'f> Lowering<'f> {
             shape: gemm::Shape { m: out[rank - 2], n: out[rank - 1], k, rs_c, cs_c },
             batch,
             rounding: self.rounding(self.f.ty(result)),
+            saturates: true,
             output: view.buffer,
         }));
         self.views.insert(result, view);
@@ -684,6 +730,7 @@ impl<'f> Lowering<'f> {
                 shape: gemm::Shape { m, n, k, rs_c: n, cs_c: 1 },
                 batch,
                 rounding,
+                saturates: k > 1,
                 output,
             }));
             return;

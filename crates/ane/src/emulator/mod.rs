@@ -7,9 +7,12 @@
 //! [`Emulator`] is a [`Device`] with the engine's conventions (surfaces, binding order);
 //! [`HostProgram`] runs the same plans on slices, for the parts of a model that stay on the CPU.
 
+mod activation;
 mod binding;
+mod exact;
 pub mod gemm;
 mod lower;
+mod mac;
 mod plan;
 mod run;
 pub mod simd;
@@ -17,7 +20,7 @@ pub mod simd;
 pub use run::OutputMut;
 
 use crate::budget::{Budget, LoadedProgram};
-use crate::chip::Profile;
+use crate::chip::{ChipNumerics, Profile};
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::legal;
@@ -43,6 +46,23 @@ pub enum Numerics {
     /// The engine's grid: binary16 at every operation boundary, f32 sums rounded once, products
     /// saturating at 2^15, no NaN ever emitted (facts/ane.md E).
     Fast,
+    /// The engine's arithmetic as far as it is documented, bit for bit: the law of the
+    /// multiply-accumulate array, halves rounded away from zero, tabulated activations, its
+    /// reductions. Slower; what is approximated says docs/numerics.md.
+    Exact,
+}
+
+/// Arithmetic together with what the chip does in its own way.
+#[derive(Clone, Copy, Debug)]
+struct Arithmetic {
+    numerics: Numerics,
+    /// `None` where no engine is emulated.
+    chip: Option<ChipNumerics>,
+}
+
+impl Arithmetic {
+    /// Reference precision, no engine.
+    const REFERENCE: Self = Arithmetic { numerics: Numerics::F32, chip: None };
 }
 
 /// The emulated engine, or, without an engine's rules, the CPU.
@@ -71,6 +91,11 @@ impl Emulator {
         Emulator { numerics, engine: None }
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        let chip = self.engine.as_ref().map(|engine| engine.profile.chip.numerics());
+        Arithmetic { numerics: self.numerics, chip }
+    }
+
     /// Programs compiled so far; 0 where nobody counts.
     pub fn compiled(&self) -> usize {
         self.engine.as_ref().map_or(0, |engine| engine.budget.compiled())
@@ -82,6 +107,7 @@ impl Device for Emulator {
         let numerics = match self.numerics {
             Numerics::F32 => "f32",
             Numerics::Fast => "fast (fp16 at operation boundaries)",
+            Numerics::Exact => "exact (the engine's own arithmetic, bit for bit where known)",
         };
         match &self.engine {
             Some(engine) => {
@@ -119,7 +145,7 @@ impl Device for Emulator {
             None => None,
         };
         let function = program.functions.first().ok_or(AneError::NoFunction)?;
-        let machine = Machine::new(lower::lower(function, weights, self.numerics)?);
+        let machine = Machine::new(lower::lower(function, weights, self.arithmetic())?);
         let input =
             |id| Port { name: function.value(id).name.clone(), ty: function.ty(id).clone() };
         let inputs = alphabetical(function.inputs().map(input).collect());
@@ -189,7 +215,7 @@ impl HostProgram {
     /// # Errors
     /// When the function breaks a rule of the language.
     pub fn new(function: &Function) -> Result<Self, AneError> {
-        let machine = Machine::new(lower::lower(function, &Weights::new(), Numerics::F32)?);
+        let machine = Machine::new(lower::lower(function, &Weights::new(), Arithmetic::REFERENCE)?);
         let port = |id| Port { name: function.value(id).name.clone(), ty: function.ty(id).clone() };
         Ok(HostProgram {
             machine,

@@ -3,8 +3,10 @@
 //! A plan is a list of [`Step`]s over a fixed set of f32 buffers. Reshapes, transposes, slices and
 //! broadcasts are not steps: they are [`View`]s, strides over a buffer that a later step reads.
 
+use super::exact::Table;
 use half::f16;
 use mil::resolve::{Binary, Compare, Reduce, Unary};
+use std::sync::Arc;
 
 /// Elements that a view can lie on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -153,8 +155,10 @@ impl Nest {
 pub(crate) enum Rounding {
     /// Left in f32.
     None,
-    /// Rounded to binary16 after every operation.
+    /// Rounded to binary16 after every operation, ties to even.
     Half,
+    /// Rounded to binary16 as the engine rounds: halves away from zero.
+    HalfAway,
     /// Truncated and limited to an integer type (or to 0 and 1).
     Integer { lo: f32, hi: f32 },
 }
@@ -168,6 +172,10 @@ pub(crate) enum Instruction {
     Copy { dst: usize, src: usize },
     /// dst ← f(dst).
     Unary { dst: usize, f: Unary, rounding: Rounding },
+    /// dst ← table of dst.
+    Table { dst: usize, table: Arc<Table> },
+    /// dst ← ±∞ where |dst| > `beyond`.
+    Overflow { dst: usize, beyond: f32 },
     /// dst ← dst^y.
     Power { dst: usize, y: f32, rounding: Rounding },
     /// dst ← f(dst, src).
@@ -224,6 +232,8 @@ pub(crate) struct Product {
     pub(crate) shape: super::gemm::Shape,
     pub(crate) batch: Vec<super::gemm::Offsets>,
     pub(crate) rounding: Rounding,
+    /// Whether sums end at the array's 2^15; a convolution of one channel is a plain multiplication.
+    pub(crate) saturates: bool,
     pub(crate) output: Buffer,
 }
 

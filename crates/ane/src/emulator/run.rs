@@ -1,6 +1,8 @@
 //! Carrying out a [`Plan`].
 
+use super::exact;
 use super::gemm::{self, Elements, Operand};
+use super::mac;
 use super::plan::*;
 use super::simd::{self, Round};
 use half::f16;
@@ -338,6 +340,7 @@ fn round(x: &mut [f32], rounding: Rounding) {
     match rounding {
         Rounding::None => {}
         Rounding::Half => simd::round_f16(x, Round::ELEMENTWISE),
+        Rounding::HalfAway => exact::round_away(x),
         Rounding::Integer { lo, hi } => {
             let whole = |v: f32| v.trunc().max(lo).min(hi);
             simd::each(x, |v| if v.is_nan() { 0.0 } else { whole(v) });
@@ -398,6 +401,10 @@ fn execute(
         &mut registers[dst * TILE..dst * TILE + n]
     }
     match *instruction {
+        Instruction::Table { dst, ref table } => table.apply(one(registers, dst, n)),
+        Instruction::Overflow { dst, beyond } => simd::each(one(registers, dst, n), |v| {
+            if v.abs() > beyond { f32::INFINITY.copysign(v) } else { v }
+        }),
         Instruction::Load { dst, from } => load(nest, from, sources, start, one(registers, dst, n)),
         Instruction::Copy { dst, src } => {
             let (x, y) = pair(registers, dst, src, n);
@@ -416,6 +423,10 @@ fn execute(
         Instruction::Binary { dst, src, f, rounding } => {
             let (x, y) = pair(registers, dst, src, n);
             match f {
+                // The engine divides by −0 as by +0 (facts/ane.md E.3).
+                Binary::Div if rounding == Rounding::HalfAway => {
+                    simd::zip(x, y, |x, y| x / (y + 0.0));
+                }
                 Binary::Add => simd::add(x, y),
                 Binary::Sub => simd::sub(x, y),
                 Binary::Mul => simd::mul(x, y),
@@ -537,6 +548,9 @@ fn fold_run(f: Reduce, acc: f32, x: &[f32]) -> f32 {
 
 fn reduction(s: &Reduction, world: &mut World<'_, '_, '_>) {
     let count = s.kept.count();
+    if s.rounding == Rounding::HalfAway {
+        return exact_reduction(s, world, count);
+    }
     let total: usize = s.reduced.iter().map(|r| r.0).product();
     with_sink(world, s.output, count, |sources, sink| {
         let mut sinks: Sinks<'_> = Default::default();
@@ -571,6 +585,30 @@ fn reduction(s: &Reduction, world: &mut World<'_, '_, '_>) {
             // Work is proportional to what is read, so small results are divided too.
             divide(count, grain.min(count.div_ceil(4).max(1)), sinks, &body);
         }
+    });
+}
+
+/// The engine's own order of summation, one result after the other.
+fn exact_reduction(s: &Reduction, world: &mut World<'_, '_, '_>, count: usize) {
+    with_sink(world, s.output, count, |sources, sink| {
+        let mut sinks: Sinks<'_> = Default::default();
+        sinks[0] = Some(sink);
+        let operand = &s.kept.operands[0];
+        let data = sources.get(operand.buffer);
+        divide(count, 1, sinks, &|start: usize, count: usize, mut sinks: Sinks<'_>| {
+            let sink = sinks[0].as_mut().expect("one sink");
+            each_run(&s.kept.shape, operand, start, count, |done, at, run| {
+                let stride = operand.strides[s.kept.shape.len() - 1];
+                for i in 0..run {
+                    let base = at + i as isize * stride;
+                    let mut sum = exact::Reduction::new(s.f);
+                    each_reduced(&s.reduced, |at| sum.push(element(data, (base + at) as usize)));
+                    let mut result = [sum.finish()];
+                    exact::round_away(&mut result);
+                    sink.store(done + i, &result);
+                }
+            });
+        });
     });
 }
 
@@ -732,7 +770,9 @@ fn softmax(s: &Softmax, world: &mut World<'_, '_, '_>) {
                 let (x, rest) = registers.split_at_mut(block);
                 for done in (0..count).step_by(block) {
                     load(&s.nest, 0, &sources, start + done, x);
-                    if s.inner == 1 {
+                    if s.rounding == Rounding::HalfAway {
+                        exact::softmax(x, s.inner);
+                    } else if s.inner == 1 {
                         softmax_row(x);
                     } else {
                         let (max, sum) = rest.split_at_mut(s.inner);
@@ -777,8 +817,13 @@ fn product(s: &Product, world: &mut World<'_, '_, '_>) {
             Sink::F32 { data, accumulate } => gemm::Output::F32 { data, accumulate },
             Sink::F16(data) => gemm::Output::F16(data),
         };
-        let round = (s.rounding == Rounding::Half).then_some(Round::PRODUCT);
         let (a, b) = (operand(s.a, s.a_strides), operand(s.b, s.b_strides));
+        let round = match (s.rounding, s.saturates) {
+            (Rounding::HalfAway, _) => return mac::gemm(shape, a, b, &s.batch, s.saturates, output),
+            (Rounding::Half, true) => Some(Round::PRODUCT),
+            (Rounding::Half, false) => Some(Round::ELEMENTWISE),
+            _ => None,
+        };
         gemm::gemm(shape, a, b, &s.batch, output, round);
     });
 }
@@ -848,12 +893,15 @@ fn convolution(s: &Convolution, world: &mut World<'_, '_, '_>) {
             with_registers(TILE, |tile| {
                 for done in (0..count).step_by(TILE) {
                     let n = TILE.min(count - done);
-                    for (i, t) in tile[..n].iter_mut().enumerate() {
+                    let tile = &mut tile[..n];
+                    for (i, t) in tile.iter_mut().enumerate() {
                         *t = convolve_one(s, &sources, start + done + i);
                     }
-                    let tile = &mut tile[..n];
-                    if s.rounding == Rounding::Half {
-                        simd::round_f16(tile, Round::PRODUCT);
+                    match s.rounding {
+                        Rounding::Half => simd::round_f16(tile, Round::PRODUCT),
+                        // The sum is rounded already; a bias is added to it outside of the array.
+                        Rounding::HalfAway => exact::round_away(tile),
+                        _ => {}
                     }
                     sink.store(done, tile);
                 }
@@ -863,6 +911,25 @@ fn convolution(s: &Convolution, world: &mut World<'_, '_, '_>) {
 }
 
 fn convolve_one(s: &Convolution, sources: &Sources<'_>, index: usize) -> f32 {
+    let out = index / s.y_shape[2..].iter().product::<usize>() % s.y_shape[1];
+    let bias = s.bias.map_or(0.0, |b| element(sources.get(b), out));
+    if s.rounding == Rounding::HalfAway {
+        let mut sum = mac::Sum::default();
+        each_product(s, sources, index, |x, w| sum.add(x, w));
+        return sum.finish() + bias;
+    }
+    let mut sum = bias;
+    each_product(s, sources, index, |x, w| sum = x.mul_add(w, sum));
+    sum
+}
+
+/// Calls `f` with the factors of every product that result `index` is the sum of.
+fn each_product(
+    s: &Convolution,
+    sources: &Sources<'_>,
+    index: usize,
+    mut f: impl FnMut(f32, f32),
+) {
     let (x, w) = (sources.get(s.x), sources.get(s.weight));
     let spatial = s.y_shape.len() - 2;
     let mut at = [0usize; 4];
@@ -877,7 +944,6 @@ fn convolve_one(s: &Convolution, sources: &Sources<'_>, index: usize) -> f32 {
     let inputs = s.x_shape[1] / groups;
     let outputs = s.y_shape[1] / groups;
     let group = out / outputs;
-    let mut sum = s.bias.map_or(0.0, |b| element(sources.get(b), out));
     for tap in 0..taps {
         let Some(place) = source(s, &at[2..2 + spatial], tap) else { continue };
         let area: usize = s.x_shape[2..].iter().product();
@@ -889,10 +955,9 @@ fn convolve_one(s: &Convolution, sources: &Sources<'_>, index: usize) -> f32 {
                 (out * inputs + c) * taps + tap
             };
             let value = element(x, (batch * s.x_shape[1] + channel) * area + place);
-            sum = value.mul_add(element(w, weight), sum);
+            f(value, element(w, weight));
         }
     }
-    sum
 }
 
 /// Flat spatial position of the input that `tap` multiplies for the output at `at`.

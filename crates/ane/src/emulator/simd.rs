@@ -92,7 +92,7 @@ pub(super) const BASELINE_FUSED: bool = cfg!(any(target_arch = "aarch64", target
 ///
 /// `run` must be `#[inline(always)]`, as must everything it calls in its inner loop; use [`madd`]
 /// for multiply-add.
-trait SliceKernel {
+pub(super) trait SliceKernel {
     /// What the loop returns.
     type Output;
     /// The loop. `FUSED` says whether a fused multiply-add instruction exists.
@@ -101,7 +101,7 @@ trait SliceKernel {
 
 /// Runs `kernel`, compiled for the best instruction set of this machine.
 #[inline]
-fn dispatch<K: SliceKernel>(kernel: K) -> K::Output {
+pub(super) fn dispatch<K: SliceKernel>(kernel: K) -> K::Output {
     dispatch_at(Level::best(), kernel)
 }
 

@@ -1,0 +1,356 @@
+//! The engine's units beside the multiply-accumulate array, in `exact` numerics: rounding, functions
+//! of one element, reductions and softmax on the fp16 grid.
+//!
+//! What is documented of the silicon is followed to the bit; the rest is marked as an approximation
+//! where it stands, and in docs/numerics.md.
+
+use super::activation;
+use super::simd::{self, SliceKernel};
+use crate::chip::ChipNumerics;
+use half::f16;
+use mil::interp::apply_unary;
+use mil::resolve::{Reduce, Unary};
+use std::fmt;
+use std::sync::Arc;
+
+/// The fp16 value nearest to `x`, halves away from zero (facts/ane.md E.3); NaN, which the engine
+/// never emits, becomes +0, and a magnitude that rounds past 65504 becomes infinite.
+pub(crate) fn to_half(x: f64) -> f16 {
+    if x.is_nan() {
+        return f16::ZERO;
+    }
+    let magnitude = x.abs();
+    // Spacing of the grid at x: 2^−24 among subnormals.
+    let exponent = if magnitude >= 2f64.powi(-14) { exponent(magnitude) } else { -14 };
+    let step = 2f64.powi(exponent - 10);
+    // `round` takes halves away from zero; scaling by a power of two is exact.
+    f16::from_f64(((magnitude / step).round() * step).min(f64::INFINITY).copysign(x))
+}
+
+/// ⌊log₂ x⌋ of a normal positive x.
+fn exponent(x: f64) -> i32 {
+    ((x.to_bits() >> 52) & 0x7ff) as i32 - 1023
+}
+
+struct RoundAway<'a>(&'a mut [f32]);
+
+impl SliceKernel for RoundAway<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for x in self.0 {
+            let magnitude = f32::from_bits(x.to_bits() & 0x7fff_ffff);
+            // Half of the last kept bit, then cut.
+            let normal = f32::from_bits((magnitude.to_bits() + 0x1000) & 0xffff_e000);
+            // Multiples of 2^−24: to the nearest, ties to even, then ties that went down go up.
+            let scaled = magnitude * 16_777_216.0;
+            let even = (scaled + 8_388_608.0) - 8_388_608.0;
+            let away = if scaled - even == 0.5 { even + 1.0 } else { even };
+            let subnormal = away * (1.0 / 16_777_216.0);
+            let y = if magnitude < 6.103_515_6e-5 { subnormal } else { normal };
+            let y = if y > 65_504.0 { f32::INFINITY } else { y };
+            *x = if x.is_nan() { 0.0 } else { y.copysign(*x) };
+        }
+    }
+}
+
+/// [`to_half`] of every element, in place.
+///
+/// Sums, differences, products and quotients of fp16 values may be computed in f32 first: none of
+/// them lies so close to the middle between two fp16 values that f32 would round it there.
+pub(crate) fn round_away(x: &mut [f32]) {
+    simd::dispatch(RoundAway(x));
+}
+
+/// A function of one element as a table over all 65536 fp16 values.
+pub(crate) struct Table(Box<[f16]>);
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Table")
+    }
+}
+
+impl Table {
+    fn new(f: impl Fn(f64) -> f64) -> Arc<Self> {
+        let entry = |bits: u16| {
+            let x = f16::from_bits(bits);
+            // A NaN is read as +∞ (facts/ane.md E.3).
+            to_half(f(if x.is_nan() { f64::INFINITY } else { x.to_f64() }))
+        };
+        Arc::new(Table((0..=u16::MAX).map(entry).collect()))
+    }
+
+    /// The table of `f` on a chip.
+    pub(crate) fn unary(f: Unary, chip: ChipNumerics) -> Arc<Self> {
+        match f {
+            Unary::Sigmoid => Table::new(activation::sigmoid()),
+            Unary::Tanh => Table::new(activation::tanh()),
+            Unary::Silu => Table::new(activation::silu()),
+            Unary::Gelu(_) => Table::new(activation::gelu(|x| apply_unary(f, x))),
+            _ => Table::new(|x| unary(f, x, chip)),
+        }
+    }
+
+    /// The table of x^y.
+    pub(crate) fn power(y: f64) -> Arc<Self> {
+        Table::new(|x| if y == -0.5 { unary_rsqrt(x) } else { x.powf(y) })
+    }
+
+    /// Replaces every element, all on the fp16 grid, by its value.
+    pub(crate) fn apply(&self, x: &mut [f32]) {
+        x.iter_mut().for_each(|v| *v = self.0[usize::from(f16::from_f32(*v).to_bits())].to_f32());
+    }
+}
+
+/// ln 2^15: the argument from which the sum inside of softplus leaves the array's range.
+const SOFTPLUS_END: f64 = 10.397_207_708_399_179;
+/// log(+0) (facts/ane.md E.2, GUIDE:03-numerics.md).
+const LOG_ZERO: f64 = -45_440.0;
+
+/// f(x) before rounding, for functions that are not tabulated with errors.
+///
+/// Indeterminate and imaginary results are NaN here and become +0 when they are rounded: √−1, 1/√−1,
+/// log −1 (facts/ane.md E.3).
+fn unary(f: Unary, x: f64, chip: ChipNumerics) -> f64 {
+    match f {
+        // CMT#2687: the sum 1 + e^x is lost beyond 2^15.
+        Unary::Softplus if x > SOFTPLUS_END => 0.0,
+        Unary::Log { epsilon } if x + epsilon == 0.0 => LOG_ZERO,
+        // 1/−0 is +∞.
+        Unary::Inverse { epsilon } if x + epsilon == 0.0 => f64::INFINITY,
+        Unary::Rsqrt { epsilon } => unary_rsqrt(x + epsilon),
+        // AF#116: round(1024) = 1025 on M5. Adding a half in fp16 and cutting gives just that;
+        // that this is how it comes about is our inference.
+        Unary::Round if chip.round_fault && x.abs() >= 1024.0 => {
+            to_half(x.abs() + 0.5).to_f64().trunc().copysign(x)
+        }
+        _ => apply_unary(f, x),
+    }
+}
+
+fn unary_rsqrt(x: f64) -> f64 {
+    if x == 0.0 { f64::INFINITY } else { 1.0 / x.sqrt() }
+}
+
+/// Lanes that a reduction adds first, rounding to fp16.
+const LANES: usize = 4;
+
+/// A reduction of fp16 elements in the order given: the documented model, not confirmed.
+///
+/// Four neighbours are added one after the other, rounded to fp16 each time; the sums of four are
+/// added in f32; the result is rounded (GUIDE:03-numerics.md). Of its published examples this gives
+/// [4096] + 1024·\[1\] = 5116 and four survivors of (v, −v, 1)·16 from v = 4096 on, but 20 in place
+/// of 16 at v = 4090. Two implementations exist (M1 and M2; M4 and M5), which published errors tell
+/// apart but do not explain; both get this model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reduction {
+    f: Reduce,
+    lanes: f32,
+    filled: usize,
+    total: f32,
+    count: usize,
+}
+
+impl Reduction {
+    pub(crate) fn new(f: Reduce) -> Self {
+        let total = match f {
+            Reduce::Max => f32::NEG_INFINITY,
+            Reduce::Min => f32::INFINITY,
+            _ => 0.0,
+        };
+        Reduction { f, lanes: 0.0, filled: 0, total, count: 0 }
+    }
+
+    /// Takes one more element, on the fp16 grid.
+    pub(crate) fn push(&mut self, x: f32) {
+        let x = if x.is_nan() { f32::INFINITY } else { x };
+        self.count += 1;
+        let term = match self.f {
+            Reduce::Max => return self.total = self.total.max(x),
+            Reduce::Min => return self.total = self.total.min(x),
+            Reduce::L1Norm => x.abs(),
+            Reduce::SumSquare | Reduce::L2Norm => half(x * x),
+            // No maximum is subtracted (CMT#2690).
+            Reduce::LogSumExp => half(x.exp()),
+            Reduce::Sum | Reduce::Mean | Reduce::LogSum => x,
+        };
+        self.lanes = half(self.lanes + term);
+        self.filled += 1;
+        if self.filled == LANES {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.total += self.lanes;
+        (self.lanes, self.filled) = (0.0, 0);
+    }
+
+    /// The result before rounding.
+    pub(crate) fn finish(mut self) -> f32 {
+        if !matches!(self.f, Reduce::Max | Reduce::Min) {
+            self.flush();
+        }
+        match self.f {
+            Reduce::Mean => self.total / self.count as f32,
+            Reduce::L2Norm => self.total.sqrt(),
+            Reduce::LogSum => self.total.ln(),
+            // Collapses to 0 where the sum overflows fp16: from ln(65504 / n) on.
+            Reduce::LogSumExp if half(self.total).is_infinite() => 0.0,
+            Reduce::LogSumExp => self.total.ln(),
+            _ => self.total,
+        }
+    }
+}
+
+fn half(x: f32) -> f32 {
+    to_half(f64::from(x)).to_f32()
+}
+
+/// Softmax of `n` elements `inner` apart, the maximum subtracted (facts/ane.md E.4): exponentials are
+/// rounded to fp16, summed as reductions are, and multiplied by the rounded inverse of the sum.
+/// Which of these roundings the silicon makes is not known.
+pub(crate) fn softmax(x: &mut [f32], inner: usize) {
+    for column in 0..inner {
+        let places = || (column..x.len()).step_by(inner);
+        let max = places().map(|i| x[i]).fold(f32::NEG_INFINITY, f32::max);
+        let mut sum = Reduction::new(Reduce::Sum);
+        for i in places().collect::<Vec<_>>() {
+            x[i] = half(half(x[i] - max).exp());
+            sum.push(x[i]);
+        }
+        let inverse = half(1.0 / half(sum.finish()));
+        (column..x.len()).step_by(inner).for_each(|i| x[i] = half(x[i] * inverse));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Chip;
+
+    fn grid() -> impl Iterator<Item = f16> {
+        (0..=u16::MAX).map(f16::from_bits).filter(|h| !h.is_nan())
+    }
+
+    fn value(f: Unary, x: f32) -> f32 {
+        to_half(unary(f, f64::from(x), Chip::M4.numerics())).to_f32()
+    }
+
+    #[test]
+    fn rounding_takes_the_nearest_and_halves_away() {
+        let finite: Vec<f64> =
+            grid().filter(|h| h.is_finite() && h.is_sign_positive()).map(f16::to_f64).collect();
+        for pair in finite.windows(2) {
+            let (a, b) = (pair[0], pair[1]);
+            let middle = (a + b) / 2.0;
+            for (x, want) in [
+                (a, a),
+                (middle, b),
+                (middle - (b - a) * 1e-6, a),
+                (middle + (b - a) * 1e-6, b),
+            ] {
+                assert_eq!(to_half(x).to_f64(), want, "{x}");
+                assert_eq!(to_half(-x).to_f64(), -want, "{x}");
+            }
+            let mut f = [a as f32, middle as f32, -middle as f32, -a as f32];
+            round_away(&mut f);
+            assert_eq!(f.map(f64::from), [a, b, -b, -a], "{middle}");
+        }
+        assert_eq!(to_half(65_519.9).to_f64(), 65_504.0);
+        assert_eq!(to_half(65_520.0), f16::INFINITY);
+        let mut f = [65_519.9, 65_520.0, f32::NEG_INFINITY, f32::NAN, 2f32.powi(-25), 2e-8, -0.0];
+        round_away(&mut f);
+        assert_eq!(f[..3], [65_504.0, f32::INFINITY, f32::NEG_INFINITY]);
+        assert_eq!(f[3..6], [0.0, 2f32.powi(-24), 0.0]);
+        assert!(f[6].is_sign_negative(), "a negative zero stays one until something is added");
+    }
+
+    #[test]
+    fn f32_first_changes_no_quotient() {
+        // Every divisor of one binade against many dividends: the result of f32 division, rounded
+        // away, is that of the exact quotient.
+        for b in (0x3c00..0x4000u16).map(f16::from_bits) {
+            let a: Vec<f16> = (0x3c00..0x4000u16).step_by(7).map(f16::from_bits).collect();
+            let mut q: Vec<f32> = a.iter().map(|a| a.to_f32() / b.to_f32()).collect();
+            round_away(&mut q);
+            for (a, q) in a.iter().zip(&q) {
+                assert_eq!(to_half(a.to_f64() / b.to_f64()).to_f32(), *q, "{a} / {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_gives_nan() {
+        let functions = [
+            Unary::Sqrt,
+            Unary::Rsqrt { epsilon: 0.0 },
+            Unary::Log { epsilon: 0.0 },
+            Unary::Inverse { epsilon: 0.0 },
+            Unary::Softsign,
+            Unary::Softplus,
+            Unary::Exp,
+            Unary::Silu,
+            Unary::Sigmoid,
+            Unary::Tanh,
+            Unary::Sin,
+            Unary::Square,
+        ];
+        for f in functions {
+            let table = Table::unary(f, Chip::M4.numerics());
+            let mut all: Vec<f32> = (0..=u16::MAX).map(|b| f16::from_bits(b).to_f32()).collect();
+            table.apply(&mut all);
+            assert!(all.iter().all(|v| !v.is_nan()), "{f:?}");
+        }
+        for f in [Unary::Sqrt, Unary::Rsqrt { epsilon: 0.0 }, Unary::Log { epsilon: 0.0 }] {
+            assert_eq!(value(f, -1.0).to_bits(), 0.0f32.to_bits(), "{f:?} of −1 is +0");
+        }
+        assert_eq!(value(Unary::Inverse { epsilon: 0.0 }, -0.0), f32::INFINITY);
+    }
+
+    #[test]
+    fn published_corners() {
+        assert_eq!(value(Unary::Log { epsilon: 0.0 }, 0.0), -45_440.0);
+        assert_eq!(value(Unary::Square, 256.0), f32::INFINITY);
+        assert!(value(Unary::Square, 255.75).is_finite());
+        assert!(value(Unary::Exp, 11.086).is_finite());
+        assert_eq!(value(Unary::Exp, 11.094), f32::INFINITY);
+        assert!((value(Unary::Softplus, 10.39) - 10.39).abs() < 0.01);
+        assert_eq!(value(Unary::Softplus, 10.41), 0.0);
+        assert_eq!(value(Unary::Softplus, f32::INFINITY), 0.0);
+        assert_eq!(value(Unary::Softsign, f32::INFINITY), 0.0);
+        let round = |chip: Chip, x: f64| to_half(unary(Unary::Round, x, chip.numerics())).to_f32();
+        assert_eq!((round(Chip::M5, 1024.0), round(Chip::M4, 1024.0)), (1025.0, 1024.0));
+        assert_eq!((round(Chip::M5, 2.5), round(Chip::M5, -2.5)), (3.0, -3.0));
+    }
+
+    fn sum(terms: impl IntoIterator<Item = f32>) -> f32 {
+        let mut sum = Reduction::new(Reduce::Sum);
+        terms.into_iter().for_each(|x| sum.push(x));
+        half(sum.finish())
+    }
+
+    #[test]
+    fn reductions_lose_what_the_published_examples_lose() {
+        let ones = std::iter::repeat_n(1.0, 1024);
+        assert_eq!(sum(std::iter::once(4096.0).chain(ones)), 5116.0);
+        let survivors = |v: f32| sum((0..16).flat_map(|_| [v, -v, 1.0]));
+        assert_eq!([4096.0, 8192.0, 30_000.0].map(survivors), [4.0; 3]);
+        assert_eq!([1.0, 100.0, 2046.0].map(survivors), [16.0; 3]);
+        assert_eq!(sum([2049.0, 0.0, 0.0, 0.0]), 2050.0, "halves away, on every chip");
+    }
+
+    #[test]
+    fn log_sum_exp_collapses() {
+        let of = |x: f32, n: usize| {
+            let mut sum = Reduction::new(Reduce::LogSumExp);
+            (0..n).for_each(|_| sum.push(x));
+            sum.finish()
+        };
+        let edge = (65_504f32 / 64.0).ln();
+        assert!((of(edge - 0.05, 64) - 11.04).abs() < 0.1);
+        assert_eq!(of(edge + 0.05, 64), 0.0);
+    }
+}
