@@ -246,12 +246,9 @@ mod tests {
         for pair in finite.windows(2) {
             let (a, b) = (pair[0], pair[1]);
             let middle = (a + b) / 2.0;
-            for (x, want) in [
-                (a, a),
-                (middle, b),
-                (middle - (b - a) * 1e-6, a),
-                (middle + (b - a) * 1e-6, b),
-            ] {
+            for (x, want) in
+                [(a, a), (middle, b), (middle - (b - a) * 1e-6, a), (middle + (b - a) * 1e-6, b)]
+            {
                 assert_eq!(to_half(x).to_f64(), want, "{x}");
                 assert_eq!(to_half(-x).to_f64(), -want, "{x}");
             }

@@ -17,7 +17,10 @@
 //! are 32-bit integers, so results do not depend on the order, the blocking or the threads. It is
 //! used where no partial sum can overflow: |Σ| ≤ ‖a‖·‖b‖ for every row and column (Cauchy and
 //! Schwarz). What fails this test, infinities included, goes element by element through [`Sum`].
-#![allow(unsafe_code, reason = "conversion to integers without the checks that bounds make needless")]
+#![allow(
+    unsafe_code,
+    reason = "conversion to integers without the checks that bounds make needless"
+)]
 
 use super::exact;
 use super::gemm::{Elements, Offsets, Operand, Output, Shape};

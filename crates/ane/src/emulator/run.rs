@@ -819,7 +819,9 @@ fn product(s: &Product, world: &mut World<'_, '_, '_>) {
         };
         let (a, b) = (operand(s.a, s.a_strides), operand(s.b, s.b_strides));
         let round = match (s.rounding, s.saturates) {
-            (Rounding::HalfAway, _) => return mac::gemm(shape, a, b, &s.batch, s.saturates, output),
+            (Rounding::HalfAway, _) => {
+                return mac::gemm(shape, a, b, &s.batch, s.saturates, output);
+            }
             (Rounding::Half, true) => Some(Round::PRODUCT),
             (Rounding::Half, false) => Some(Round::ELEMENTWISE),
             _ => None,
@@ -924,12 +926,7 @@ fn convolve_one(s: &Convolution, sources: &Sources<'_>, index: usize) -> f32 {
 }
 
 /// Calls `f` with the factors of every product that result `index` is the sum of.
-fn each_product(
-    s: &Convolution,
-    sources: &Sources<'_>,
-    index: usize,
-    mut f: impl FnMut(f32, f32),
-) {
+fn each_product(s: &Convolution, sources: &Sources<'_>, index: usize, mut f: impl FnMut(f32, f32)) {
     let (x, w) = (sources.get(s.x), sources.get(s.weight));
     let spatial = s.y_shape.len() - 2;
     let mut at = [0usize; 4];
