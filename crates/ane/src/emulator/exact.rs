@@ -32,6 +32,22 @@ fn exponent(x: f64) -> i32 {
     ((x.to_bits() >> 52) & 0x7ff) as i32 - 1023
 }
 
+/// [`to_half`] of an f32, as the f32 of the same value.
+#[inline(always)]
+fn half(x: f32) -> f32 {
+    let magnitude = f32::from_bits(x.to_bits() & 0x7fff_ffff);
+    // Half of the last kept bit, then cut.
+    let normal = f32::from_bits((magnitude.to_bits() + 0x1000) & 0xffff_e000);
+    // Multiples of 2^−24: to the nearest, ties to even, then ties that went down go up.
+    let scaled = magnitude * 16_777_216.0;
+    let even = (scaled + 8_388_608.0) - 8_388_608.0;
+    let away = if scaled - even == 0.5 { even + 1.0 } else { even };
+    let subnormal = away * (1.0 / 16_777_216.0);
+    let y = if magnitude < 6.103_515_6e-5 { subnormal } else { normal };
+    let y = if y > 65_504.0 { f32::INFINITY } else { y };
+    if x.is_nan() { 0.0 } else { y.copysign(x) }
+}
+
 struct RoundAway<'a>(&'a mut [f32]);
 
 impl SliceKernel for RoundAway<'_> {
@@ -39,19 +55,7 @@ impl SliceKernel for RoundAway<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        for x in self.0 {
-            let magnitude = f32::from_bits(x.to_bits() & 0x7fff_ffff);
-            // Half of the last kept bit, then cut.
-            let normal = f32::from_bits((magnitude.to_bits() + 0x1000) & 0xffff_e000);
-            // Multiples of 2^−24: to the nearest, ties to even, then ties that went down go up.
-            let scaled = magnitude * 16_777_216.0;
-            let even = (scaled + 8_388_608.0) - 8_388_608.0;
-            let away = if scaled - even == 0.5 { even + 1.0 } else { even };
-            let subnormal = away * (1.0 / 16_777_216.0);
-            let y = if magnitude < 6.103_515_6e-5 { subnormal } else { normal };
-            let y = if y > 65_504.0 { f32::INFINITY } else { y };
-            *x = if x.is_nan() { 0.0 } else { y.copysign(*x) };
-        }
+        self.0.iter_mut().for_each(|x| *x = half(*x));
     }
 }
 
@@ -105,7 +109,7 @@ impl Table {
 }
 
 /// ln 2^15: the argument from which the sum inside of softplus leaves the array's range.
-const SOFTPLUS_END: f64 = 10.397_207_708_399_179;
+const SOFTPLUS_END: f64 = 10.397_207_708_399_18;
 /// log(+0) (facts/ane.md E.2, GUIDE:03-numerics.md).
 const LOG_ZERO: f64 = -45_440.0;
 
@@ -164,6 +168,7 @@ impl Reduction {
     }
 
     /// Takes one more element, on the fp16 grid.
+    #[inline]
     pub(crate) fn push(&mut self, x: f32) {
         let x = if x.is_nan() { f32::INFINITY } else { x };
         self.count += 1;
@@ -183,6 +188,7 @@ impl Reduction {
         }
     }
 
+    #[inline(always)]
     fn flush(&mut self) {
         self.total += self.lanes;
         (self.lanes, self.filled) = (0.0, 0);
@@ -205,25 +211,23 @@ impl Reduction {
     }
 }
 
-fn half(x: f32) -> f32 {
-    to_half(f64::from(x)).to_f32()
-}
-
-/// Softmax of `n` elements `inner` apart, the maximum subtracted (facts/ane.md E.4): exponentials are
+/// Softmax along the rows of x [n, inner], the maximum subtracted (facts/ane.md E.4): exponentials are
 /// rounded to fp16, summed as reductions are, and multiplied by the rounded inverse of the sum.
 /// Which of these roundings the silicon makes is not known.
 pub(crate) fn softmax(x: &mut [f32], inner: usize) {
-    for column in 0..inner {
-        let places = || (column..x.len()).step_by(inner);
-        let max = places().map(|i| x[i]).fold(f32::NEG_INFINITY, f32::max);
-        let mut sum = Reduction::new(Reduce::Sum);
-        for i in places().collect::<Vec<_>>() {
-            x[i] = half(half(x[i] - max).exp());
-            sum.push(x[i]);
-        }
-        let inverse = half(1.0 / half(sum.finish()));
-        (column..x.len()).step_by(inner).for_each(|i| x[i] = half(x[i] * inverse));
-    }
+    let mut max = vec![f32::NEG_INFINITY; inner];
+    x.chunks_exact(inner).for_each(|row| max.iter_mut().zip(row).for_each(|(m, &v)| *m = m.max(v)));
+    x.chunks_exact_mut(inner).for_each(|row| row.iter_mut().zip(&max).for_each(|(v, m)| *v -= m));
+    round_away(x);
+    simd::exp(x);
+    round_away(x);
+    let mut sums = vec![Reduction::new(Reduce::Sum); inner];
+    x.chunks_exact(inner)
+        .for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, &v)| sum.push(v)));
+    let inverse: Vec<f32> = sums.iter().map(|s| half(1.0 / half(s.finish()))).collect();
+    x.chunks_exact_mut(inner)
+        .for_each(|row| row.iter_mut().zip(&inverse).for_each(|(v, i)| *v *= i));
+    round_away(x);
 }
 
 #[cfg(test)]
