@@ -136,6 +136,93 @@ impl Chip {
     }
 }
 
+/// In what a chip's arithmetic differs from the others'.
+///
+/// Every field names its row in [`crate::facts`]. What all chips share (the law of products, the
+/// saturation at 2^15, the rules of NaN) is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChipNumerics {
+    /// Slices that start inside the last axis pass through a path scaled by 16, in which
+    /// |x| > 4094 becomes infinite (`E2-width-slice-gain`): M1 and M2.
+    pub width_slice_gain: bool,
+    /// `round` moves whole numbers from 1024 on: round(1024) = 1025 (`E3-round-fault`). Measured on
+    /// M5; other chips were not tried and are taken to round rightly.
+    pub round_fault: bool,
+    /// 3×3 convolutions carry a relative error of 5.1e-4 in place of 3.7e-4, as if something were
+    /// rounded to fp16 once more (`E1-conv3x3-m5`): M5.
+    pub conv3x3_anomaly: bool,
+    /// Which of the two known units computes reductions (`E4-reduction`).
+    pub reduction: ReductionUnit,
+}
+
+/// The two implementations of reductions that published errors tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ReductionUnit {
+    /// M1 and M2: relative error 7.2242e-4 of a sum over 4096. M3 was not measured and is given
+    /// this one.
+    A13,
+    /// M4 and M5: 8.1929e-4 (M4, M5 Pro) and 8.0792e-4 (M5) in the same test.
+    A16,
+}
+
+impl Chip {
+    /// In what this chip's arithmetic differs from the others'.
+    pub fn numerics(self) -> ChipNumerics {
+        let family = self.family();
+        ChipNumerics {
+            width_slice_gain: family <= Family::A14,
+            round_fault: self.is_m5(),
+            conv3x3_anomaly: self.is_m5(),
+            reduction: if family < Family::A16 { ReductionUnit::A13 } else { ReductionUnit::A16 },
+        }
+    }
+
+    /// Whether reading weights slows down when each core's share is near a multiple of 1 MiB
+    /// (`F3-dma-notch`): M1 to M4; M5 appears free of it.
+    pub fn dma_notch(self) -> bool {
+        !self.is_m5()
+    }
+
+    /// Shapes that the chip accepts.
+    pub fn limits(self) -> ChipLimits {
+        let family = self.family();
+        ChipLimits {
+            rank: MAX_RANK,
+            extent: family.max_extent(),
+            channels: MAX_CHANNELS,
+            depth: MAX_DEPTH,
+            kernel_width: family.max_kernel_width(),
+            conv_input_channels: MAX_CONV_CHANNELS,
+            float_cast: family > Family::A14,
+            trigonometry: family > Family::A14,
+            reflect_padding: family > Family::A13,
+        }
+    }
+}
+
+/// Shapes and operations that a chip accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChipLimits {
+    /// Most axes of a tensor ([`MAX_RANK`]).
+    pub rank: usize,
+    /// Longest last or second last axis ([`Family::max_extent`]).
+    pub extent: usize,
+    /// Most batches or channels ([`MAX_CHANNELS`]).
+    pub channels: usize,
+    /// Longest middle axis of five ([`MAX_DEPTH`]).
+    pub depth: usize,
+    /// Widest convolution kernel ([`Family::max_kernel_width`]).
+    pub kernel_width: usize,
+    /// Most input channels of a convolution that are surely accepted ([`MAX_CONV_CHANNELS`]).
+    pub conv_input_channels: usize,
+    /// Whether `cast` converts between fp32 and fp16, and ports may be fp32 (ANE021, ANE024).
+    pub float_cast: bool,
+    /// Whether `sin` and `cos` exist (ANE050).
+    pub trigonometry: bool,
+    /// Whether `pad` mirrors (ANE060).
+    pub reflect_padding: bool,
+}
+
 impl fmt::Display for Chip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.facts().name)
@@ -375,6 +462,36 @@ mod tests {
     fn chips_come_in_order_of_family() {
         assert!(Chip::ALL.windows(2).all(|w| w[0] < w[1] && w[0].family() <= w[1].family()));
         assert!(Chip::M5.is_m5() && Chip::M5Max.is_m5() && !Chip::M4Max.is_m5());
+    }
+
+    #[test]
+    fn numerics_differ_where_published() {
+        let gain: Vec<_> =
+            Chip::ALL.into_iter().filter(|c| c.numerics().width_slice_gain).collect();
+        assert_eq!(gain, [Chip::M1, Chip::M1Max, Chip::M2, Chip::M2Pro]);
+        for chip in [Chip::M5, Chip::M5Pro, Chip::M5Max] {
+            let n = chip.numerics();
+            assert!(n.round_fault && n.conv3x3_anomaly && !chip.dma_notch());
+        }
+        for chip in [Chip::M1, Chip::M2Pro, Chip::M4, Chip::M4Max] {
+            let n = chip.numerics();
+            assert!(!n.round_fault && !n.conv3x3_anomaly && chip.dma_notch());
+        }
+        assert_eq!(Chip::M2Pro.numerics().reduction, ReductionUnit::A13);
+        assert_eq!(Chip::M4.numerics().reduction, ReductionUnit::A16);
+    }
+
+    #[test]
+    fn limits_differ_where_published() {
+        let row = |chip: Chip| {
+            let l = chip.limits();
+            (l.extent, l.kernel_width, l.float_cast, l.trigonometry, l.reflect_padding)
+        };
+        assert_eq!(row(Chip::M1), (16_384, 13, false, false, false));
+        assert_eq!(row(Chip::M2), (16_384, 15, false, false, true));
+        assert_eq!(row(Chip::M3Ultra), (16_384, 15, true, true, true));
+        assert_eq!(row(Chip::M4), (65_536, 15, true, true, true));
+        assert_eq!(row(Chip::M5Max), (65_536, 15, true, true, true));
     }
 
     #[test]

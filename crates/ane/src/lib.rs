@@ -3,7 +3,8 @@
 //! A [`Device`] compiles a MIL program into an [`Executable`]; an executable runs on [`Surface`]s.
 //! The [`Emulator`] is a device for any CPU; [`HostProgram`] runs the parts of a model that stay
 //! on the CPU with the same code. [`legal::check`] says what a [`Profile`] (chip, system, call path)
-//! accepts; [`Budget`] counts what a process may use up. Nothing here knows transformers, tokens or training.
+//! accepts; [`Budget`] counts what a process may use up; [`facts`] is the table of everything known of
+//! the machine, with sources. Nothing here knows transformers, tokens or training.
 
 #![warn(missing_docs)]
 
@@ -12,13 +13,15 @@ pub mod chip;
 pub mod device;
 pub mod emulator;
 pub mod error;
+pub mod facts;
 pub mod legal;
 pub mod surface;
 
 pub use budget::{Budget, LoadedProgram};
-pub use chip::{CallPath, Chip, Family, Limits, Os, Profile};
+pub use chip::{CallPath, Chip, ChipLimits, ChipNumerics, Family, Limits, Os, Profile};
 pub use device::{Device, Executable, Port, RunReport};
 pub use emulator::{Emulator, HostInput, HostProgram, Numerics, OutputMut};
 pub use error::{AneError, NsError};
+pub use facts::Fact;
 pub use legal::{Legal, Rule, Violation};
 pub use surface::Surface;

@@ -315,6 +315,16 @@ fn layout_cases() -> Vec<Case> {
         let x = fp16(&[1, 32, 1, 16]);
         program(&[x.clone(), x], |b, p| b.concat(axis, &[p[0], p[1]]))
     };
+    let from_the_end = || {
+        let x = fp16(&[1, 32, 1, 16]);
+        program(&[x.clone(), x], |b, p| {
+            let axis = attribute(b, Literal::int(-3));
+            let interleave = attribute(b, Literal::bool(false));
+            let values = Arg::Values(vec![p[0].id(), p[1].id()]);
+            let args = vec![("axis", axis), ("interleave", interleave), ("values", values)];
+            b.op(Op::Concat, args)[0]
+        })
+    };
     let width = |w| program(&[fp16(&[1, 32, 1, w])], |_, x| x[0] * 2.0);
     vec![
         case("ANE060", "m1", pad_program("constant", &[1, 1]), pad_program("reflect", &[1, 1])),
@@ -329,6 +339,7 @@ fn layout_cases() -> Vec<Case> {
         case("ANE063", "m4", width(16), joined(1)),
         case("ANE064", "m3-ultra", joined(1), joined(3)),
         case("ANE064", "m3-ultra", narrow_program(1, 16), narrow_program(3, 0)),
+        case("ANE065", "m4", joined(1), from_the_end()),
         case("ANE070", "m4", width(16), width(8)),
         case("ANE071", "m4", many_inputs(16), many_inputs(17)),
     ]

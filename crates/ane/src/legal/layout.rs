@@ -6,7 +6,7 @@ use crate::chip::{Chip, Family};
 use mil::Kind;
 use mil::resolve::PadMode;
 
-pub(super) static RULES: [Rule; 5] = [
+pub(super) static RULES: [Rule; 6] = [
     Rule {
         id: "ANE060",
         title: "mirrored padding from M2 on",
@@ -80,6 +80,21 @@ pub(super) static RULES: [Rule; 5] = [
         refusal: None,
         check: Check::Operation(width_joins),
     },
+    Rule {
+        id: "ANE065",
+        title: "concat counts its axis from the front",
+        applies: "everywhere",
+        does: "Warns of concat with a negative axis.",
+        why: "The compiler contains the message `ANE Concat supports only supports const positive \
+              axis`; when it gives it was not observed.",
+        instead: "give the axis as a number from 0",
+        evidence: "B.3 (GUIDE:17, 22; read from the compiler)",
+        conflict: "The front end may count it from the front itself. Hence a warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Low,
+        refusal: None,
+        check: Check::Operation(negative_axis),
+    },
 ];
 
 fn reflect(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
@@ -117,6 +132,17 @@ fn width_slice(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
 fn concat(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let Kind::Concat { axis, .. } = site.kind() else { return None };
     scope.in_memory_15().then(|| format!("concat along axis {axis} was refused by one compiler"))
+}
+
+fn negative_axis(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let Kind::Concat { axis, .. } = site.kind() else { return None };
+    let literal = match site.op.arg("axis")? {
+        mil::Arg::Value(id) => scope.function.constant(*id)?,
+        mil::Arg::Literal(literal) => literal,
+        mil::Arg::Values(_) => return None,
+    };
+    let written = *literal.data()?.to_f64()?.first()?;
+    (written < 0.0).then(|| format!("expected axis {axis}, got {written}"))
 }
 
 fn width_joins(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {

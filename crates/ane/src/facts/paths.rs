@@ -1,0 +1,83 @@
+//! Facts of section G: ways to the engine, and what can change without compiling.
+
+use super::{Basis::*, Confidence::*, Fact};
+
+pub(super) const FACTS: &[Fact] = &[
+    Fact::new(
+        "G1-in-memory",
+        "G.1",
+        "_ANEInMemoryModel compiles text from memory and runs without entitlement on macOS 15 and 26.",
+        "MAD, INF, ORI",
+        Measured,
+        High,
+    )
+    .in_memory(),
+    Fact::new(
+        "G1-e5rt",
+        "G.1",
+        "The library e5rt compiles files and runs without entitlement or planner, with named ports.",
+        "AF:docs/e5rt-dispatch-reference.md",
+        Measured,
+        High,
+    )
+    .e5rt(),
+    Fact::new(
+        "G1-chaining",
+        "G.1",
+        "Requests cannot be chained: preparing fails with code 15, or buffers never become ready.",
+        "MAD#40, INF, GUIDE",
+        Measured,
+        High,
+    )
+    .in_memory()
+    .against(&["G1-chaining-works"])
+    .tests(&["crates/ane/src/error_tests.rs::requests"]),
+    Fact::new(
+        "G1-chaining-works",
+        "G.1",
+        "Programs were chained on the engine.",
+        "IMP; what it shows fits surfaces shared between requests",
+        Asserted,
+        Low,
+    )
+    .in_memory()
+    .option(&["G1-chaining"]),
+    Fact::new(
+        "G2-weights-as-inputs",
+        "G.2",
+        "Weights given as function inputs work, need no compiling, and beat packing them behind the \
+         activations (76.9 against 110 ms per step).",
+        "MAD#22, IMP, AF:docs/training.md",
+        Measured,
+        High,
+    ),
+    Fact::new(
+        "G2-rewritten-files",
+        "G.2",
+        "Rewriting weight files and loading again under the same identifier changes nothing.",
+        "MAD:training/m5result.md (M5), ORI #7 (M4 Max)",
+        Measured,
+        High,
+    )
+    .in_memory()
+    .against(&["G2-rewritten-files-work"]),
+    Fact::new(
+        "G2-rewritten-files-work",
+        "G.2",
+        "Rewriting weight files and loading again updates the weights.",
+        "ORI:RESULTS.md; its losses are those of stale weights",
+        Asserted,
+        Low,
+    )
+    .in_memory()
+    .option(&["G2-rewritten-files"]),
+    Fact::new(
+        "G2-donor-programs",
+        "G.2",
+        "A new identifier with another program's net.plist loads without compiling, in about 8 ms.",
+        "ESP:ane_interop.m, ORI:tests/test_delta_compile.m",
+        Measured,
+        Medium,
+    )
+    .in_memory(),
+];
