@@ -167,9 +167,10 @@ impl TensorType {
 }
 
 impl fmt::Display for TensorType {
-    /// Prints the type as MIL text does: `tensor<fp16, [1, 64, 1, 16]>`, scalars as `fp16`.
+    /// Prints the type as MIL text does: `tensor<fp16, [1, 64, 1, 16]>`, scalars as `fp16`, or with
+    /// `{:#}` as `tensor<fp16, []>`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.shape.is_empty() {
+        if self.shape.is_empty() && !f.alternate() {
             return write!(f, "{}", self.dtype);
         }
         write!(f, "tensor<{}, [", self.dtype)?;

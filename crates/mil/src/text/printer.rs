@@ -1,17 +1,25 @@
 //! Canonical text: four spaces per level, one statement per line, scalars in the short form,
-//! floats in hexadecimal.
+//! floats in hexadecimal. The alternate form `{:#}` writes scalars in the long form.
 
 use super::number::{format_f16, format_f32};
 use crate::ir::{Arg, Function, Operation, Program, ValueId};
-use crate::types::{Data, Literal, Payload};
+use crate::types::{DType, Data, Literal, Payload, TensorType};
 use std::fmt::{self, Display, Formatter};
 
 impl Display for Program {
     /// Prints the program as text that [`crate::text::parse`] reads back to an equal program.
+    ///
+    /// `{:#}` writes every scalar in the long form, `tensor<string, []>("x")`, which parsers of the
+    /// time of M1 and M2 need (facts/ane.md A.2).
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "program({}.{})", self.version.0, self.version.1)?;
         if !self.build_info.is_empty() {
-            f.write_str("[buildInfo = dict<string, string>({")?;
+            let text = TensorType::scalar(DType::String);
+            f.write_str("[buildInfo = dict<")?;
+            text.fmt(f)?;
+            f.write_str(", ")?;
+            text.fmt(f)?;
+            f.write_str(">({")?;
             separated(f, &self.build_info, |f, (key, value)| {
                 write!(f, "{{{}, {}}}", Quoted(key), Quoted(value))
             })?;
@@ -19,7 +27,7 @@ impl Display for Program {
         }
         f.write_str("{\n")?;
         for function in &self.functions {
-            write!(f, "{function}")?;
+            function.fmt(f)?;
         }
         f.write_str("}\n")
     }
@@ -29,7 +37,10 @@ impl Display for Function {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "    func {}<{}>(", self.name, self.opset)?;
         let params = &self.values[..self.params.min(self.values.len())];
-        separated(f, params, |f, v| write!(f, "{} {}", v.ty, v.name))?;
+        separated(f, params, |f, v| {
+            v.ty.fmt(f)?;
+            write!(f, " {}", v.name)
+        })?;
         f.write_str(") {\n")?;
         for op in &self.ops {
             f.write_str("        ")?;
@@ -44,12 +55,16 @@ impl Display for Function {
 
 impl Display for Literal {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}(", self.ty)?;
+        self.ty.fmt(f)?;
+        f.write_str("(")?;
         match &self.payload {
             Payload::Inline(data) => elements(f, &self.ty.shape, data)?,
             Payload::Blob { path, offset } => {
-                let path = Quoted(path);
-                write!(f, "BLOBFILE(path = string({path}), offset = uint64({offset}))")?;
+                f.write_str("BLOBFILE(path = ")?;
+                text(f, path)?;
+                f.write_str(", offset = ")?;
+                TensorType::scalar(DType::UInt64).fmt(f)?;
+                write!(f, "({offset}))")?;
             }
         }
         f.write_str(")")
@@ -81,7 +96,8 @@ fn name(f: &mut Formatter<'_>, function: &Function, id: ValueId) -> fmt::Result 
 fn operation(f: &mut Formatter<'_>, function: &Function, op: &Operation) -> fmt::Result {
     separated(f, &op.results, |f, &id| {
         if let Some(value) = function.values.get(id.index()) {
-            write!(f, "{} ", value.ty)?;
+            value.ty.fmt(f)?;
+            f.write_str(" ")?;
         }
         name(f, function, id)
     })?;
@@ -90,7 +106,7 @@ fn operation(f: &mut Formatter<'_>, function: &Function, op: &Operation) -> fmt:
         write!(f, "{key} = ")?;
         match arg {
             Arg::Value(id) => name(f, function, *id),
-            Arg::Literal(literal) => write!(f, "{literal}"),
+            Arg::Literal(literal) => literal.fmt(f),
             Arg::Values(ids) => {
                 f.write_str("(")?;
                 separated(f, ids, |f, id| name(f, function, *id))?;
@@ -98,11 +114,19 @@ fn operation(f: &mut Formatter<'_>, function: &Function, op: &Operation) -> fmt:
             }
         }
     })?;
-    write!(f, ")[name = string({})", Quoted(&op.name))?;
+    f.write_str(")[name = ")?;
+    text(f, &op.name)?;
     if let Some(value) = &op.value {
-        write!(f, ", val = {value}")?;
+        f.write_str(", val = ")?;
+        value.fmt(f)?;
     }
     f.write_str("]")
+}
+
+/// A text with its type.
+fn text(f: &mut Formatter<'_>, text: &str) -> fmt::Result {
+    TensorType::scalar(DType::String).fmt(f)?;
+    write!(f, "({})", Quoted(text))
 }
 
 /// Elements in nested lists as the shape says; flat when there is none, or their number is wrong.
