@@ -2,6 +2,7 @@
 
 pub(crate) mod data;
 pub(crate) mod devices;
+pub(crate) mod facts;
 pub(crate) mod generate;
 pub(crate) mod mil;
 pub(crate) mod tokenizer;
