@@ -187,12 +187,14 @@ fn rule_of(f: Option<&Function>, fault: &Fault) -> &'static Rule {
 fn breach(program: &Program, fault: Fault) -> Violation {
     let f = function_of(fault.site).and_then(|i| program.functions.get(i));
     let rule = rule_of(f, &fault);
+    let hint = if fault.hint.is_empty() { rule.instead.to_owned() } else { fault.hint };
     Violation {
         rule,
         function: f.map(|f| f.name.clone()).unwrap_or_default(),
         place: f.map_or(Place::Whole, |f| place_of(f, fault.site)),
         message: fault.message,
-        hint: if fault.hint.is_empty() { rule.instead.to_owned() } else { fault.hint },
+        rewrite: hint.clone(),
+        hint,
     }
 }
 
