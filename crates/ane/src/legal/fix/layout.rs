@@ -97,20 +97,20 @@ fn along_channels<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Ten
     let b = w.builder();
     match at.site.kind() {
         Kind::Slice { begin, stride, sizes } => {
-            let turned = |v: &[usize]| -> Vec<usize> { perm.iter().map(|&i| v[i]).collect() };
-            let x = input(w, &at, 0)?.transpose(&perm);
-            let y = if stride.iter().all(|&s| s == 1) {
-                x.slice(&turned(begin), &turned(sizes))
-            } else {
-                stepped(
-                    w,
-                    x,
-                    &turned(begin),
-                    &perm.iter().map(|&i| stride[i]).collect::<Vec<_>>(),
-                    &turned(sizes),
-                )?
+            // What is cut of the other axes is cut first.
+            let mut x = input(w, &at, 0)?;
+            let whole = x.shape();
+            let one = |i: usize| {
+                if i == last { (0, 1, whole[i]) } else { (begin[i], stride[i], sizes[i]) }
             };
-            Some(vec![y.transpose(&perm).reshape(&at.site.resolved.results[0].shape)])
+            if (0..last).any(|i| sizes[i] != whole[i]) {
+                x = stepped(w, x, &(0..rank).map(one).collect::<Vec<_>>())?;
+            }
+            let turned = x.transpose(&perm);
+            let mut cut: Vec<_> = turned.shape().iter().map(|&n| (0, 1, n)).collect();
+            cut[channels] = (begin[last], stride[last], sizes[last]);
+            let y = stepped(w, turned, &cut)?.transpose(&perm);
+            Some(vec![y.reshape(&at.site.resolved.results[0].shape)])
         }
         Kind::Split { sizes, .. } => {
             let x = input(w, &at, 0)?.transpose(&perm);
@@ -133,25 +133,30 @@ fn along_channels<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Ten
     }
 }
 
-/// A slice with steps, all of them forwards.
+/// A slice by (begin, step, size) of every axis, all of them forwards.
 fn stepped<'b>(
     w: &Rewrite<'b, '_>,
     x: Tensor<'b>,
-    begin: &[usize],
-    stride: &[i64],
-    sizes: &[usize],
+    axes: &[(usize, i64, usize)],
 ) -> Option<Tensor<'b>> {
-    if stride.iter().any(|&s| s < 1) {
+    if axes.iter().any(|&(_, step, _)| step < 1) {
         return None;
     }
+    if axes.iter().all(|&(_, step, _)| step == 1) {
+        let begin: Vec<usize> = axes.iter().map(|axis| axis.0).collect();
+        let size: Vec<usize> = axes.iter().map(|axis| axis.2).collect();
+        return Some(x.slice(&begin, &size));
+    }
     let b = w.builder();
-    let ints = |key, v: Vec<i64>| (key, Arg::Value(b.constant(Literal::ints(&v)).id()));
-    let end = |i: usize| begin[i] as i64 + (sizes[i] as i64 - 1) * stride[i] + 1;
+    let ints = |key, of: &dyn Fn(&(usize, i64, usize)) -> i64| {
+        let v: Vec<i64> = axes.iter().map(of).collect();
+        (key, Arg::Value(b.constant(Literal::ints(&v)).id()))
+    };
     let args = vec![
         ("x", Arg::Value(x.id())),
-        ints("begin", begin.iter().map(|&n| n as i64).collect()),
-        ints("end", (0..begin.len()).map(end).collect()),
-        ints("stride", stride.to_vec()),
+        ints("begin", &|axis| axis.0 as i64),
+        ints("end", &|axis| axis.0 as i64 + (axis.2 as i64 - 1) * axis.1 + 1),
+        ints("stride", &|axis| axis.1),
     ];
     Some(b.op(Op::SliceByIndex, args)[0])
 }

@@ -21,7 +21,7 @@ use mil::{Arg, Builder, Function, Literal, Op, Program, Rewrite, Tensor};
 use std::collections::BTreeSet;
 
 /// Rounds after which rewriting stops: a rewrite may break another rule, which the next round mends.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 16;
 
 /// Unit roundoff of f64, in which programs are compared.
 const UNIT: f64 = f64::EPSILON / 2.0;
@@ -82,9 +82,10 @@ impl Applied {
     }
 }
 
-/// How many of the breaches are more than warnings.
-fn refusals(found: &[Violation]) -> usize {
-    found.iter().filter(|v| v.rule.severity != Severity::Warning).count()
+/// Whether a rewrite breaks no rule, beyond warnings, that was kept before.
+fn no_worse(after: &[Violation], before: &[Violation]) -> bool {
+    let known = |v: &&Violation| before.iter().any(|w| w.rule == v.rule);
+    after.iter().filter(|v| v.rule.severity != Severity::Warning).all(|v| known(&v))
 }
 
 /// Breaches of a function that are not allowed.
@@ -166,15 +167,15 @@ fn operations(
                 let mut program = fixed.program.clone();
                 program.functions[i] = new;
                 let after = found(&program, i, profile, allowed);
-                (refusals(&after) <= refusals(&left)).then_some((program, after, bound))
+                no_worse(&after, &left).then_some((program, after, bound))
             });
         if let Some((program, after, bound)) = better {
             (fixed.program, left) = (program, after);
             fixed.applied.push(Applied::of(&violation, bound));
-            changed = true;
         } else {
             given_up.insert((op_fix.rule, name));
         }
+        changed = true; // Either way the next round finds less to do.
     }
     changed
 }

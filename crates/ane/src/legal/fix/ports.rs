@@ -3,7 +3,7 @@
 //! These change what a caller has to bind, not what is computed: names and order of the ports stay.
 
 use super::layout::padded;
-use super::{Applied, Fixed, GivenUp, found, refusals};
+use super::{Applied, Fixed, GivenUp, found, no_worse};
 use crate::chip::Profile;
 use crate::legal::Violation;
 use mil::resolve::{Kind, resolve};
@@ -42,21 +42,30 @@ pub(super) fn fix(
         }
         given_up.insert(key); // Once is enough, whether it can be done or not.
         let Some(new) = step(&fixed.program.functions[i]) else { continue };
-        let mut program = fixed.program.clone();
-        program.functions[i] = new;
-        let after = found(&program, i, profile, allowed);
-        // Operations move, so that breaches are told apart by what is said of them.
-        let mended =
-            |v: &&Violation| !after.iter().any(|w| w.rule == v.rule && w.message == v.message);
-        let applied: Vec<Applied> =
-            breaches.into_iter().filter(mended).map(|v| Applied::of(v, 0.0)).collect();
-        if !applied.is_empty() && refusals(&after) <= refusals(&before) {
-            fixed.program = program;
-            fixed.applied.extend(applied);
-            return true;
+        // Where nothing converts, casts at the ports go with the ports' type.
+        let whole = if rules == ["ANE026"] { half_ports(&new) } else { None };
+        for function in [Some(new), whole].into_iter().flatten() {
+            let mut program = fixed.program.clone();
+            program.functions[i] = function;
+            let after = found(&program, i, profile, allowed);
+            let applied = mended(&before, &after, rules);
+            if !applied.is_empty() && no_worse(&after, &before) {
+                fixed.program = program;
+                fixed.applied.extend(applied);
+                return true;
+            }
         }
     }
     false
+}
+
+/// Breaches of `rules` that are gone, and of others that went with them. Operations move, so that
+/// breaches are told apart by what is said of them.
+fn mended(before: &[Violation], after: &[Violation], rules: &[&str]) -> Vec<Applied> {
+    let same = |v: &Violation, w: &Violation| w.rule == v.rule && w.message == v.message;
+    let gone = before.iter().filter(|v| !after.iter().any(|w| same(v, w)));
+    let all: Vec<Applied> = gone.map(|v| Applied::of(v, 0.0)).collect();
+    if all.iter().any(|a| rules.contains(&a.rule.id)) { all } else { vec![] }
 }
 
 /// Element types before and after, if the operation is a cast.
