@@ -156,7 +156,7 @@ fn basis(basis: Basis) -> String {
 
 /// A label and a text wrapped beside it.
 pub(super) fn wrapped(label: &str, text: &str) -> String {
-    const INDENT: usize = 10;
+    const INDENT: usize = 11;
     let mut out = String::new();
     let mut line = format!("{label:INDENT$}");
     let mut empty = true;

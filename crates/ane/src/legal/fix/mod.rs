@@ -9,7 +9,7 @@ mod layout;
 mod ports;
 mod products;
 mod prove;
-mod text;
+pub(super) mod text;
 
 pub use prove::{NotProven, Proof, prove};
 
@@ -17,7 +17,7 @@ use super::context::{Scope, Site};
 use super::{Place, Rule, Severity, Violation, rule, violations};
 use crate::chip::Profile;
 use mil::resolve::{ConvGeometry, Operand};
-use mil::{Arg, Builder, Function, Literal, Op, Program, Rewrite, Tensor};
+use mil::{Arg, Builder, Function, Literal, Op, Program, Rewrite, Tensor, Weights};
 use std::collections::BTreeSet;
 
 /// Rounds after which rewriting stops: a rewrite may break another rule, which the next round mends.
@@ -47,15 +47,40 @@ pub struct Applied {
 pub struct Fixed {
     /// The program.
     pub program: Program,
+    /// The program as it was, with the arguments that the language has a value for: what is
+    /// compared with where the original cannot be run.
+    pub completed: Program,
     /// What was done, in order.
     pub applied: Vec<Applied>,
+}
+
+impl Fixed {
+    /// Shows that the rewritten program computes what `original` does ([`prove()`]).
+    ///
+    /// # Errors
+    /// As [`prove()`].
+    pub fn prove(
+        &self,
+        original: &Program,
+        weights: &Weights,
+        seed: u64,
+    ) -> Result<Proof, NotProven> {
+        match prove(original, &self.program, &self.applied, weights, seed) {
+            Err(NotProven::Interp { .. }) => {
+                prove(&self.completed, &self.program, &self.applied, weights, seed)
+            }
+            proof => proof,
+        }
+    }
 }
 
 /// Rewrites `program` until no breach is left that has a safe rewrite; rules in `allowed` (by id)
 /// are left alone.
 pub fn fix(program: &Program, profile: &Profile, allowed: &[&str]) -> Fixed {
-    let mut fixed = Fixed { program: program.clone(), applied: vec![] };
+    let completed = program.clone();
+    let mut fixed = Fixed { program: program.clone(), completed, applied: vec![] };
     text::complete(&mut fixed, profile, allowed);
+    fixed.completed.clone_from(&fixed.program);
     let mut given_up = BTreeSet::new();
     for _ in 0..ROUNDS {
         let mut changed = text::header(&mut fixed, profile, allowed);

@@ -21,7 +21,7 @@ fn named<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>>
 
 /// Values that the language gives to arguments left out, which this compiler wants to see: those
 /// of coremltools' definitions of the operations.
-fn default_of(op: Op, key: &str, dtype: DType) -> Option<Literal> {
+pub(in crate::legal) fn default_of(op: Op, key: &str, dtype: DType) -> Option<Literal> {
     Some(match (op, key) {
         (Op::Gelu, "mode") => Literal::string("EXACT"),
         (Op::Concat, "interleave") => Literal::bool(false),
