@@ -55,7 +55,7 @@ fn spread_factor<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tens
 fn difference<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>> {
     let reduced = (0..2).find(|&i| at.scope.constant(at.site.resolved.inputs[i]).is_none())?;
     let x = input(w, &at, reduced)?;
-    (x.shape() == at.site.resolved.results[0].shape).then(|| vec![x - x])
+    (x.shape() == at.site.resolved.results[0].shape).then(|| vec![x.binary(Op::Sub, x)])
 }
 
 fn stable<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>> {
