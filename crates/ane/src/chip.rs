@@ -386,11 +386,12 @@ impl FromStr for Chip {
 impl FromStr for Os {
     type Err = AneError;
 
-    /// Reads `macos15` or `macos26`; a point release such as `macOS 15.7.4` is its major version.
+    /// Reads `macos15` or `macos26`, or the number alone; a point release such as `macOS 15.7.4` is
+    /// its major version.
     fn from_str(text: &str) -> Result<Self, AneError> {
         let plain = text.to_ascii_lowercase().replace([' ', '-'], "");
-        let major = plain.strip_prefix("macos").and_then(|v| v.split('.').next());
-        match major {
+        let version = plain.strip_prefix("macos").unwrap_or(&plain);
+        match version.split('.').next() {
             Some("15") => Ok(Os::MacOs15),
             Some("26") => Ok(Os::MacOs26),
             _ => Err(unknown("operating system", text, &Os::ALL)),
@@ -454,6 +455,9 @@ mod tests {
         assert_eq!("".parse::<Profile>().unwrap(), Profile::default());
         let profile = "espresso/M5 Pro/macOS 26.3".parse::<Profile>().unwrap();
         assert_eq!(profile.to_string(), "m5-pro/macos26/e5rt");
+        assert_eq!("15".parse::<Os>().unwrap(), Os::MacOs15);
+        assert_eq!("26.2".parse::<Os>().unwrap(), Os::MacOs26);
+        assert!("".parse::<Os>().is_err() && "150".parse::<Os>().is_err());
         let error = "m9".parse::<Profile>().unwrap_err().to_string();
         assert!(error.contains("`m9`") && error.contains("m5-max"), "{error}");
     }

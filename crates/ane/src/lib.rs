@@ -23,5 +23,5 @@ pub use device::{Device, Executable, Port, RunReport};
 pub use emulator::{Emulator, HostInput, HostProgram, Numerics, OutputMut};
 pub use error::{AneError, NsError};
 pub use facts::Fact;
-pub use legal::{Legal, Rule, Violation};
+pub use legal::{Applied, Legal, Rule, Violation};
 pub use surface::Surface;

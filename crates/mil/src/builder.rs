@@ -91,6 +91,43 @@ impl Builder {
         Tensor { builder: self, id: ValueId(at as u32) }
     }
 
+    /// Keeps names from being given to new values.
+    pub(crate) fn reserve(&self, names: impl IntoIterator<Item = String>) {
+        self.state.borrow_mut().names.extend(names);
+    }
+
+    /// A constant of its own, equal ones notwithstanding.
+    pub(crate) fn own_constant(&self, literal: Literal) -> Tensor<'_> {
+        let mut state = self.state.borrow_mut();
+        let name = state.numbered("c");
+        let id = state.define(&name, literal.ty.clone());
+        let operation = Operation {
+            op: Op::Const,
+            args: vec![],
+            value: Some(literal),
+            results: vec![id],
+            name,
+        };
+        state.function.ops.push(operation);
+        Tensor { builder: self, id }
+    }
+
+    /// Gives a value a reserved name, and the operation that defines it its `name` attribute.
+    pub(crate) fn rename(&self, id: ValueId, value: &str, operation: &str) {
+        let mut state = self.state.borrow_mut();
+        let old = std::mem::replace(&mut state.function.values[id.index()].name, value.to_owned());
+        state.names.remove(&old);
+        state.names.insert(value.to_owned());
+        if let Some(i) = state.function.definition(id) {
+            state.function.ops[i].name = operation.to_owned();
+        }
+    }
+
+    /// A name like `prefix` that no value has.
+    pub(crate) fn unused(&self, prefix: &str) -> String {
+        self.state.borrow_mut().numbered(prefix)
+    }
+
     /// Name of a value.
     pub fn name(&self, id: ValueId) -> String {
         self.state.borrow().function.value(id).name.clone()

@@ -32,7 +32,7 @@ pub(super) const FACTS: &[Fact] = &[
     Fact::new(
         "A1-older-header",
         "A.1",
-        "program(1.0) for ios16 with long constants is what compiles there.",
+        "program(1.0) for ios16 with long constants is what compiles on M1 and M2.",
         "MAD#6",
         Measured,
         Medium,
@@ -45,7 +45,8 @@ pub(super) const FACTS: &[Fact] = &[
     Fact::new(
         "A1-newer-header-on-m1",
         "A.1",
-        "program(1.3) compiles there too, with a newer system: the parser belongs to the system.",
+        "program(1.3) compiles on M1 and M2 too, with a newer system: the parser belongs to the \
+         system.",
         "MAD#28",
         Measured,
         Medium,

@@ -1,6 +1,7 @@
 //! Rules of the program as a text: that it is well formed, and how it is written.
 
 use super::context::{Found, Scope};
+use super::fix::text::default_of;
 use super::rule::{Check, Confidence, Refusal, Rule, Severity};
 use super::{Place, Violation, shapes};
 use mil::verify::{Fault, Site};
@@ -184,15 +185,33 @@ fn rule_of(f: Option<&Function>, fault: &Fault) -> &'static Rule {
     }
 }
 
+/// The arguments that an operation leaves out, with the values that the language has for them.
+fn completion(f: &Function, site: Site) -> Option<String> {
+    let Site::Operation(_, index) = site else { return None };
+    let op = f.ops.get(index)?;
+    let x = op.operands().next().and_then(|id| f.values.get(id.index()));
+    let dtype = x.map_or(DType::Fp16, |x| x.ty.dtype);
+    let absent = op.op.signature().params.iter().filter(|p| p.required && op.arg(p.key).is_none());
+    let values = absent.filter_map(|p| {
+        let value = default_of(op.op, p.key, dtype)?;
+        Some(format!("{} = {value}", p.key))
+    });
+    let values: Vec<String> = values.collect();
+    let text = format!("write `{}` in `{}`, as the language takes it", values.join(", "), op.name);
+    (!values.is_empty()).then_some(text)
+}
+
 fn breach(program: &Program, fault: Fault) -> Violation {
     let f = function_of(fault.site).and_then(|i| program.functions.get(i));
     let rule = rule_of(f, &fault);
+    let hint = if fault.hint.is_empty() { rule.instead.to_owned() } else { fault.hint };
     Violation {
         rule,
         function: f.map(|f| f.name.clone()).unwrap_or_default(),
         place: f.map_or(Place::Whole, |f| place_of(f, fault.site)),
         message: fault.message,
-        hint: if fault.hint.is_empty() { rule.instead.to_owned() } else { fault.hint },
+        rewrite: f.and_then(|f| completion(f, fault.site)).unwrap_or_else(|| hint.clone()),
+        hint,
     }
 }
 

@@ -6,9 +6,11 @@
 //! table. Where sources disagree the stricter reading is in force; [`check_allowing`] lifts named
 //! rules for those who know better.
 
+mod advice;
 mod arithmetic;
 mod context;
 mod convolution;
+pub mod fix;
 mod language;
 mod layout;
 mod page;
@@ -18,13 +20,14 @@ mod rule;
 mod shapes;
 mod types;
 
+pub use fix::{Applied, Fixed, fix};
 pub use page::markdown;
 pub use rule::{Confidence, Refusal, Rule, Severity};
 
 use crate::chip::Profile;
 use context::{Found, Scope};
+use mil::Program;
 use mil::verify::MAX_FAULTS;
-use mil::{Function, Program};
 use rule::Check;
 use std::fmt;
 
@@ -79,8 +82,10 @@ pub struct Violation {
     pub place: Place,
     /// What was expected and what was found.
     pub message: String,
-    /// What to do instead.
+    /// What to do instead, in general.
     pub hint: String,
+    /// What to write in this very place, with the program's names and numbers.
+    pub rewrite: String,
 }
 
 impl fmt::Display for Violation {
@@ -202,14 +207,15 @@ fn apply(rule: &'static Rule, scope: &Scope<'_>) -> Vec<Violation> {
             .collect(),
         Check::Language | Check::Request => vec![],
     };
-    found.into_iter().map(|found| found.of(rule, scope.function)).collect()
+    found.into_iter().map(|found| found.of(rule, scope)).collect()
 }
 
 impl Found {
-    fn of(self, rule: &'static Rule, function: &Function) -> Violation {
+    fn of(self, rule: &'static Rule, scope: &Scope<'_>) -> Violation {
         Violation {
             rule,
-            function: function.name.clone(),
+            function: scope.function.name.clone(),
+            rewrite: advice::advice(scope, rule, &self.place),
             place: self.place,
             message: self.message,
             hint: rule.instead.to_owned(),

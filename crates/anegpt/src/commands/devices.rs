@@ -1,13 +1,30 @@
 //! `anegpt devices`.
 
+use super::facts;
 use crate::machine::{self, DeviceChoice};
+use ane::{Chip, Profile};
 use anyhow::Result;
 
-/// Show what this machine can compute on.
+/// Show what this machine can compute on, and which engines can be emulated.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
 
-pub(crate) fn run(Args {}: Args) -> Result<()> {
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Facts(facts::Args),
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    match args.command {
+        Some(Command::Facts(args)) => facts::run(&args),
+        None => devices(),
+    }
+}
+
+fn devices() -> Result<()> {
     println!("in-memory  unavailable: {}", machine::no_engine());
     println!("espresso   unavailable: {}", machine::no_engine());
     for choice in [DeviceChoice::Emulator, DeviceChoice::Cpu] {
@@ -21,5 +38,82 @@ pub(crate) fn run(Args {}: Args) -> Result<()> {
         ane::emulator::simd::Level::best()
     );
     println!("auto takes the emulator: {}", machine::no_engine());
+    println!();
+    chips();
+    println!();
+    profiles();
+    println!("\nWhere each of these comes from: anegpt devices facts --chip CHIP");
     Ok(())
+}
+
+fn yes(value: bool) -> &'static str {
+    if value { "yes" } else { "-" }
+}
+
+/// What is known of each chip: limits of shapes, then where its arithmetic and speed differ.
+fn chips() {
+    println!("Chips that the emulator can be (--chip):");
+    println!(
+        "{:9} {:5} {:>7} {:>6} {:>6} {:>5} {:>4} | {:>8} {:>6} {:>7} {:>6} {:>6}",
+        "", "", "", "widest", "widest", "fp32", "sin", "slice", "round", "3x3", "sums", "1 MiB"
+    );
+    println!(
+        "{:9} {:5} {:>7} {:>6} {:>6} {:>5} {:>4} | {:>8} {:>6} {:>7} {:>6} {:>6}",
+        "chip",
+        "arch",
+        "engines",
+        "tensor",
+        "kernel",
+        "ports",
+        "cos",
+        "gain 16",
+        "fault",
+        "rounded",
+        "like",
+        "notch"
+    );
+    for chip in Chip::ALL {
+        let (facts, limits, numerics) = (chip.facts(), chip.limits(), chip.numerics());
+        println!(
+            "{:9} {:5} {:>7} {:>6} {:>6} {:>5} {:>4} | {:>8} {:>6} {:>7} {:>6} {:>6}",
+            facts.name,
+            facts.architecture,
+            facts.engines,
+            limits.extent,
+            limits.kernel_width,
+            yes(limits.float_cast),
+            yes(limits.trigonometry),
+            yes(numerics.width_slice_gain),
+            yes(numerics.round_fault),
+            yes(numerics.conv3x3_anomaly),
+            format!("{:?}", numerics.reduction),
+            yes(chip.dma_notch()),
+        );
+    }
+    println!(
+        "all chips: rank <= 5; channels <= 65536; products saturate at 2^15; no NaN is ever emitted"
+    );
+}
+
+fn profiles() {
+    println!("Systems and call paths:");
+    println!(
+        "{:22} {:>16} {:>15} {:>9} {:>7} {:>10}",
+        "", "smallest surface", "equal surfaces", "compiles", "loaded", "in flight"
+    );
+    for os in ane::Os::ALL {
+        for path in ane::CallPath::ALL {
+            let limits = Profile { os, path, ..Profile::default() }.limits();
+            let compiles = limits.compiles.map_or("no limit".to_owned(), |n| n.to_string());
+            println!(
+                "{:22} {:>16} {:>15} {:>9} {:>7} {:>10}",
+                format!("{os}/{path}"),
+                limits.min_surface_bytes,
+                yes(limits.uniform_surfaces),
+                compiles,
+                limits.loaded,
+                limits.in_flight
+            );
+        }
+    }
 }

@@ -11,20 +11,7 @@ use std::path::{Path, PathBuf};
 /// Check, format and run MIL programs.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Parse and verify a program; every fault is shown with its place.
-    Check {
-        /// Program text.
-        file: PathBuf,
-        /// Also hold it against the rules of this chip, m1 … m5-max.
-        #[arg(long)]
-        chip: Option<ane::Chip>,
-        /// The system whose rules hold, macos15 or macos26 [default: macos15].
-        #[arg(long, requires = "chip")]
-        os: Option<ane::Os>,
-        /// One JSON object with the faults on standard output.
-        #[arg(long)]
-        json: bool,
-    },
+    Check(super::check::Args),
     /// Print a program in canonical form.
     Fmt {
         /// Program text.
@@ -60,7 +47,7 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
-        Command::Check { file, chip, os, json } => check(&file, chip, os, json),
+        Command::Check(args) => super::check::run(&args),
         Command::Fmt { file, write } => {
             let program = mil::parse(&read_text(&file)?)
                 .map_err(|e| anyhow!("{} is not a program\n{e}", file.display()))?;
@@ -83,67 +70,11 @@ pub(crate) fn run(command: Command) -> Result<()> {
     }
 }
 
-fn read_text(file: &Path) -> Result<String> {
+pub(super) fn read_text(file: &Path) -> Result<String> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     String::from_utf8(bytes).map_err(|e| {
         anyhow!("{} is not UTF-8 text: byte {}", file.display(), e.utf8_error().valid_up_to())
     })
-}
-
-fn check(file: &Path, chip: Option<ane::Chip>, os: Option<ane::Os>, json: bool) -> Result<()> {
-    let mut broken = vec![];
-    let faults = match mil::check_text(&read_text(file)?) {
-        Ok(program) => {
-            if let Some(chip) = chip {
-                let defaults = ane::Profile::default();
-                let profile = ane::Profile { chip, os: os.unwrap_or(defaults.os), ..defaults };
-                broken = ane::legal::violations(&program, &profile);
-            }
-            if !json {
-                for f in &program.functions {
-                    println!(
-                        "{}: function {} is well formed: {} inputs, {} operations, {} outputs",
-                        file.display(),
-                        f.name,
-                        f.params,
-                        f.ops.iter().filter(|op| op.value.is_none()).count(),
-                        f.outputs.len()
-                    );
-                }
-            }
-            vec![]
-        }
-        Err(faults) => faults,
-    };
-    if json {
-        let list: Vec<_> = (faults.iter())
-            .map(|d| {
-                serde_json::json!({
-                    "line": d.place.as_ref().map(|p| p.line),
-                    "column": d.place.as_ref().map(|p| p.column),
-                    "context": d.context,
-                    "message": d.message,
-                    "hint": d.hint,
-                })
-            })
-            .collect();
-        let rules: Vec<_> = broken.iter().map(|v| (v.rule.id, v.to_string())).collect();
-        println!("{}", serde_json::json!({ "file": file, "faults": list, "rules": rules }));
-    } else {
-        broken.iter().for_each(|violation| eprintln!("{violation}"));
-    }
-    let refused =
-        broken.iter().filter(|v| v.rule.severity != ane::legal::Severity::Warning).count();
-    if refused > 0 {
-        bail!("{}: {refused} rule(s) broken", file.display());
-    }
-    if faults.is_empty() {
-        return Ok(());
-    }
-    if !json {
-        faults.iter().for_each(|fault| eprintln!("{fault}\n"));
-    }
-    bail!("{}: {} fault(s)", file.display(), faults.len())
 }
 
 fn read_program(file: &Path) -> Result<Program> {

@@ -1,7 +1,9 @@
 //! One module per command.
 
+pub(crate) mod check;
 pub(crate) mod data;
 pub(crate) mod devices;
+pub(crate) mod facts;
 pub(crate) mod generate;
 pub(crate) mod mil;
 pub(crate) mod tokenizer;

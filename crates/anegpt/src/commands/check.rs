@@ -1,0 +1,395 @@
+//! `anegpt mil check`.
+
+use super::facts::wrapped;
+use super::mil::read_text;
+use ane::facts::facts;
+use ane::legal::fix::{NotProven, Proof, has_fix};
+use ane::legal::{self, Confidence, Refusal, Severity};
+use ane::{Chip, Profile, Violation};
+use anyhow::{Context, Result, anyhow, bail};
+use mil::diagnostic::Place;
+use mil::text::{Spans, parse_with_spans};
+use mil::verify::Site;
+use mil::{Diagnostic, Payload, Program, Weights};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Seed of the inputs on which rewritten programs are compared.
+const SEED: u64 = 0x0a11_ce55;
+
+/// Check a program: every fault is shown with its place, and with --chip what the engine makes of
+/// it, with reasons, evidence and what to write instead.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Program text.
+    file: PathBuf,
+    /// Also hold it against the rules of this chip, m1 … m5-max.
+    #[arg(long)]
+    chip: Option<Chip>,
+    /// The system whose rules hold, 15 or 26 [default: 15].
+    #[arg(long, requires = "chip")]
+    os: Option<ane::Os>,
+    /// The call path whose rules hold, in-memory or e5rt [default: in-memory].
+    #[arg(long, requires = "chip")]
+    path: Option<ane::CallPath>,
+    /// Rules to leave alone, for instance ANE070,ANE035.
+    #[arg(long, requires = "chip", value_delimiter = ',', value_name = "RULES")]
+    allow: Vec<String>,
+    /// Apply the safe rewrites, show that results stay the same, and print the program.
+    #[arg(long, requires = "chip")]
+    fix: bool,
+    /// Write the rewritten program to this file instead of printing it.
+    #[arg(long, requires = "fix", value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Directory that stands for @model_path in BLOBFILE paths [default: that of FILE].
+    #[arg(long, requires = "fix")]
+    weights: Option<PathBuf>,
+    /// One JSON object with all of it on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A program as read, and what is said of it.
+struct Checked<'a> {
+    args: &'a Args,
+    text: String,
+    program: Program,
+    spans: Spans,
+    /// Faults of the language.
+    faults: Vec<Diagnostic>,
+    profile: Option<Profile>,
+    /// Breaches of rules, those of the language included, if there is a profile.
+    found: Vec<Violation>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    for id in &args.allow {
+        legal::rule(id)
+            .ok_or_else(|| crate::usage(format!("--allow {id}: there is no such rule")))?;
+    }
+    let text = read_text(&args.file)?;
+    let (program, spans) = match parse_with_spans(&text) {
+        Ok(read) => read,
+        Err(error) => return unreadable(args, &error.diagnostics),
+    };
+    let faults = mil::check_text(&text).err().unwrap_or_default();
+    let defaults = Profile::default();
+    let profile = args.chip.map(|chip| Profile {
+        chip,
+        os: args.os.unwrap_or(defaults.os),
+        path: args.path.unwrap_or(defaults.path),
+    });
+    let found = profile.map(|profile| legal::violations(&program, &profile)).unwrap_or_default();
+    let checked = Checked { args, text, program, spans, faults, profile, found };
+    if args.fix { checked.mend() } else { checked.report() }
+}
+
+/// A text that is no program.
+fn unreadable(args: &Args, faults: &[Diagnostic]) -> Result<()> {
+    if args.json {
+        let faults: Vec<Value> = faults.iter().map(fault_json).collect();
+        let empty: [Value; 0] = [];
+        print(&json!({ "file": args.file, "faults": faults, "rules": empty, "findings": empty }))?;
+    } else {
+        faults.iter().for_each(|fault| eprintln!("{fault}\n"));
+    }
+    bail!("{}: {} fault(s)", args.file.display(), faults.len())
+}
+
+fn print(value: &Value) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{value}")?)
+}
+
+fn fault_json(fault: &Diagnostic) -> Value {
+    json!({
+        "line": fault.place.as_ref().map(|p| p.line),
+        "column": fault.place.as_ref().map(|p| p.column),
+        "context": fault.context,
+        "message": fault.message,
+        "hint": fault.hint,
+    })
+}
+
+fn is_allowed(args: &Args, violation: &Violation) -> bool {
+    args.allow.iter().any(|id| id.eq_ignore_ascii_case(violation.rule.id))
+}
+
+/// Breaches that keep the program from the engine.
+fn refused<'v>(args: &Args, found: &'v [Violation]) -> Vec<&'v Violation> {
+    found.iter().filter(|v| v.rule.severity != Severity::Warning && !is_allowed(args, v)).collect()
+}
+
+impl Checked<'_> {
+    fn report(&self) -> Result<()> {
+        let (args, file) = (self.args, self.args.file.display());
+        if args.json {
+            print(&self.json())?;
+        } else {
+            if self.profile.is_none() {
+                self.faults.iter().for_each(|fault| eprintln!("{fault}\n"));
+            }
+            self.found.iter().for_each(|violation| eprintln!("{}", self.explained(violation)));
+            if self.faults.is_empty() {
+                print_well_formed(args, &self.program)?;
+            }
+        }
+        match refused(args, &self.found).len() {
+            0 if self.faults.is_empty() => Ok(()),
+            0 => bail!("{file}: {} fault(s)", self.faults.len()),
+            n => bail!("{file}: {n} rule(s) broken"),
+        }
+    }
+
+    /// Where a breach is in the text.
+    fn place(&self, violation: &Violation) -> Option<Place> {
+        let functions = &self.program.functions;
+        let f = functions.iter().position(|f| f.name == violation.function)?;
+        let called = |id: mil::ValueId, name: &str| {
+            functions[f].values.get(id.index()).is_some_and(|v| v.name == name)
+        };
+        let site = match &violation.place {
+            legal::Place::Whole => Site::Function(f),
+            legal::Place::Parameter(name) => {
+                Site::Param(f, functions[f].inputs().position(|id| called(id, name))?)
+            }
+            legal::Place::Output(name) => {
+                Site::Output(f, functions[f].outputs.iter().position(|&id| called(id, name))?)
+            }
+            legal::Place::Operation { index, .. } => Site::Operation(f, *index),
+        };
+        Some(Place::new(&self.text, self.spans.locate(site)?))
+    }
+
+    /// Chips on which the program breaks the same rule, with the same system and path.
+    fn chips(&self, violation: &Violation) -> Vec<Chip> {
+        let Some(profile) = self.profile else { return vec![] };
+        let breaks = |chip: &Chip| {
+            let profile = Profile { chip: *chip, ..profile };
+            legal::violations(&self.program, &profile).iter().any(|v| v.rule == violation.rule)
+        };
+        Chip::ALL.into_iter().filter(breaks).collect()
+    }
+
+    /// A breach in full: what, where, why, for whom, on whose word, and what to write instead.
+    fn explained(&self, violation: &Violation) -> String {
+        let rule = violation.rule;
+        let position = self
+            .place(violation)
+            .map_or(String::new(), |place| format!(":{}:{}", place.line, place.column));
+        let head = violation.to_string();
+        let head = head.lines().next().unwrap_or_default();
+        let mut text = format!("{}{position}: {head}\n", self.args.file.display());
+        let chips: Vec<String> = self.chips(violation).iter().map(Chip::to_string).collect();
+        let ids: Vec<&str> =
+            facts().filter(|fact| fact.rules.contains(&rule.id)).map(|fact| fact.id).collect();
+        let mending = if has_fix(rule) { " (--fix can do this)" } else { "" };
+        let allowed = if is_allowed(self.args, violation) { "; allowed" } else { "" };
+        let rows = [
+            ("rule", format!("{}: {} {}", rule.title, rule.does, rule.why)),
+            ("what", format!("{}{allowed}", consequence(violation))),
+            ("chips", format!("{}; the rule holds: {}", chips.join(", "), rule.applies)),
+            ("evidence", rule.evidence.to_owned()),
+            ("conflict", rule.conflict.to_owned()),
+            ("facts", ids.join(", ")),
+            ("rewrite", format!("{}{mending}", violation.rewrite)),
+        ];
+        for (label, row) in rows.iter().filter(|(_, row)| !row.is_empty()) {
+            text.push_str(&wrapped(&format!("  {label}"), row));
+        }
+        text
+    }
+
+    fn finding_json(&self, violation: &Violation) -> Value {
+        let rule = violation.rule;
+        let place = self.place(violation);
+        let chips: Vec<String> = self.chips(violation).iter().map(Chip::to_string).collect();
+        let ids: Vec<&str> =
+            facts().filter(|fact| fact.rules.contains(&rule.id)).map(|fact| fact.id).collect();
+        json!({
+            "rule": rule.id,
+            "title": rule.title,
+            "severity": severity(violation),
+            "allowed": is_allowed(self.args, violation),
+            "function": violation.function,
+            "line": place.as_ref().map(|p| p.line),
+            "column": place.as_ref().map(|p| p.column),
+            "message": violation.message,
+            "does": rule.does,
+            "why": rule.why,
+            "chips": chips,
+            "evidence": rule.evidence,
+            "conflict": rule.conflict,
+            "confidence": confidence(violation),
+            "facts": ids,
+            "rewrite": violation.rewrite,
+            "fixable": has_fix(rule),
+        })
+    }
+
+    fn json(&self) -> Value {
+        let faults: Vec<Value> = self.faults.iter().map(fault_json).collect();
+        let rules: Vec<_> = self.found.iter().map(|v| (v.rule.id, v.to_string())).collect();
+        let findings: Vec<Value> = self.found.iter().map(|v| self.finding_json(v)).collect();
+        json!({ "file": self.args.file, "faults": faults, "rules": rules, "findings": findings })
+    }
+
+    /// Rewrites, proves, writes, and lists what is left.
+    fn mend(&self) -> Result<()> {
+        let (args, file) = (self.args, self.args.file.display());
+        let profile = self.profile.ok_or_else(|| anyhow!("--fix needs --chip"))?;
+        let allowed: Vec<&str> = args.allow.iter().map(String::as_str).collect();
+        let fixed = legal::fix(&self.program, &profile, &allowed);
+        let base = args.weights.clone().or_else(|| args.file.parent().map(Path::to_owned));
+        let weights = weights(&self.program, &base.unwrap_or_default());
+        let proof = fixed.prove(&self.program, &weights, SEED);
+        let left = legal::violations(&fixed.program, &profile);
+        let written = text_for(&fixed.program, &profile);
+        if args.json {
+            print(&self.mended_json(&fixed, &proof, &left, &written))?;
+        } else {
+            for applied in &fixed.applied {
+                let place = place_name(&applied.place);
+                let head = format!("{} {}{place}", applied.rule.id, applied.function);
+                eprint!("{}", wrapped("fixed", &format!("{head}: {}", applied.rewrite)));
+            }
+            for violation in &left {
+                eprint!("{}", wrapped("left", &violation.to_string()));
+            }
+        }
+        let proof = proof.map_err(|error| {
+            anyhow!("{file}: not shown to compute the same, so nothing was written: {error}")
+        })?;
+        if !args.json {
+            eprintln!(
+                "{} rewrite(s); {} results on random inputs differ by at most {:e} (allowed {:.1e})",
+                fixed.applied.len(),
+                proof.values,
+                proof.largest,
+                proof.bound
+            );
+        }
+        match &args.output {
+            Some(path) => std::fs::write(path, &written)
+                .with_context(|| format!("cannot write {}", path.display()))?,
+            None if args.json => {}
+            None => std::io::stdout().write_all(written.as_bytes())?,
+        }
+        match refused(args, &left).len() {
+            0 => Ok(()),
+            n => bail!("{file}: {n} rule(s) still broken"),
+        }
+    }
+
+    fn mended_json(
+        &self,
+        fixed: &legal::Fixed,
+        proof: &Result<Proof, NotProven>,
+        left: &[Violation],
+        text: &str,
+    ) -> Value {
+        let mut value = self.json();
+        let applied = fixed.applied.iter().map(|applied| {
+            json!({
+                "rule": applied.rule.id,
+                "function": applied.function,
+                "place": place_name(&applied.place).trim_start_matches(", "),
+                "rewrite": applied.rewrite,
+            })
+        });
+        value["fixed"] = applied.collect();
+        value["left"] = left.iter().map(|v| json!([v.rule.id, v.to_string()])).collect();
+        value["proof"] = match proof {
+            Ok(proof) => json!({
+                "values": proof.values,
+                "largest_difference": proof.largest,
+                "allowed": proof.bound,
+            }),
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        if proof.is_ok() {
+            value["program"] = json!(text);
+        }
+        value
+    }
+}
+
+fn print_well_formed(args: &Args, program: &Program) -> Result<()> {
+    let mut out = std::io::stdout();
+    for f in &program.functions {
+        writeln!(
+            out,
+            "{}: function {} is well formed: {} inputs, {} operations, {} outputs",
+            args.file.display(),
+            f.name,
+            f.params,
+            f.ops.iter().filter(|op| op.value.is_none()).count(),
+            f.outputs.len()
+        )?;
+    }
+    Ok(())
+}
+
+/// The text that the machine reads: scalars in the long form where its parser needs it.
+fn text_for(program: &Program, profile: &Profile) -> String {
+    let old = profile.chip.family() <= ane::Family::A14
+        && profile.path == ane::CallPath::InMemory
+        && program.version == (1, 0);
+    if old { format!("{program:#}") } else { program.to_string() }
+}
+
+fn severity(violation: &Violation) -> &'static str {
+    match violation.rule.severity {
+        Severity::Error => "error",
+        Severity::Silent => "silent",
+        Severity::Warning => "warning",
+    }
+}
+
+fn confidence(violation: &Violation) -> &'static str {
+    match violation.rule.confidence {
+        Confidence::High => "high",
+        Confidence::Medium => "medium",
+        Confidence::Low => "low",
+    }
+}
+
+/// What comes of a breach, and how sure that is.
+fn consequence(violation: &Violation) -> String {
+    let reported = match violation.rule.refusal {
+        Some(Refusal::InvalidMilProgram) => ", reported as InvalidMILProgram",
+        Some(Refusal::CompilationFailure) => ", reported as CompilationFailure",
+        Some(Refusal::LoadFailure) => ", reported as a load failure",
+        Some(Refusal::Unreported) | None => "",
+    };
+    let what = match violation.rule.severity {
+        Severity::Error => "the machine refuses it",
+        Severity::Silent => "the machine runs it and gives wrong numbers",
+        Severity::Warning => "it may fail: it depends on the data, or sources disagree",
+    };
+    format!("{what}{reported}; confidence {}", confidence(violation))
+}
+
+fn place_name(place: &legal::Place) -> String {
+    match place {
+        legal::Place::Whole => String::new(),
+        legal::Place::Parameter(name) => format!(", parameter `{name}`"),
+        legal::Place::Output(name) => format!(", output `{name}`"),
+        legal::Place::Operation { index, name } => format!(", operation {index} `{name}`"),
+    }
+}
+
+/// The weight files that a program names and that are there.
+fn weights(program: &Program, base: &Path) -> Weights {
+    let literals = program.functions.iter().flat_map(|f| &f.ops).filter_map(|op| op.value.as_ref());
+    let mut weights = Weights::new();
+    for literal in literals {
+        if let Payload::Blob { path, .. } = &literal.payload
+            && !weights.contains_key(path)
+            && let Ok(bytes) = std::fs::read(base.join(path.trim_start_matches("@model_path/")))
+        {
+            weights.insert(path.clone(), bytes);
+        }
+    }
+    weights
+}
