@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+pub mod array;
 pub mod budget;
 pub mod chip;
 pub mod device;
@@ -18,6 +19,10 @@ pub mod surface;
 pub use budget::{Budget, LoadedProgram};
 pub use chip::{CallPath, Chip, Family, Limits, Os, Profile};
 pub use device::{Device, Executable, Port, RunReport};
+pub use emulator::{
+    BindingRules, DataLayout, Holding, LoadedModel, Procedure, RawSurface, Request, SizeRule,
+    Strictness, SurfaceObject,
+};
 pub use emulator::{Emulator, HostInput, HostProgram, Numerics, OutputMut};
 pub use error::{AneError, NsError};
 pub use legal::{Legal, Rule, Violation};
