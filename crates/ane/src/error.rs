@@ -27,6 +27,8 @@ pub enum AneError {
     NoFunction,
     #[error("there is no {what} called `{got}`; known are: {known}")]
     UnknownName { what: &'static str, got: String, known: String },
+    #[error("fault `{got}`: expected {expected}")]
+    BadFault { got: String, expected: &'static str },
     #[error(
         "the engine does not execute `{op}`; compute it on the CPU, or write it with operations \
          that it has (a gather is a product with a one-hot matrix)"
@@ -183,6 +185,7 @@ impl AneError {
             | Blob(_)
             | TooLarge { .. }
             | UnknownName { .. }
+            | BadFault { .. }
             | Unsupported { .. }
             | SurfaceType { .. }
             | SurfaceShared { .. }

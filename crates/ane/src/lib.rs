@@ -13,7 +13,9 @@ pub mod chip;
 pub mod device;
 pub mod emulator;
 pub mod error;
+pub mod faults;
 pub mod legal;
+pub mod retry;
 pub mod surface;
 
 pub use budget::{Budget, LoadedProgram};
@@ -25,5 +27,7 @@ pub use emulator::{
 };
 pub use emulator::{Emulator, HostInput, HostProgram, Numerics, OutputMut};
 pub use error::{AneError, NsError};
+pub use faults::{Faults, Faulty};
 pub use legal::{Legal, Rule, Violation};
+pub use retry::{Backoff, Retrying};
 pub use surface::Surface;

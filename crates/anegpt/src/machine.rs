@@ -1,7 +1,7 @@
 //! Which device a command computes on, and why.
 
 use crate::usage;
-use ane::{Chip, Device, Emulator, Numerics, Profile};
+use ane::{Backoff, Chip, Device, Emulator, Faults, Faulty, Numerics, Profile, Retrying};
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -37,6 +37,21 @@ pub(crate) struct Machine {
     pub(crate) device: Box<dyn Device>,
     pub(crate) numerics: Numerics,
     pub(crate) reason: String,
+}
+
+impl Machine {
+    /// The machine as a long run wants it: with patience for a compiler that fails now and then,
+    /// and with the faults that `spec` asks for, if any.
+    pub(crate) fn for_training(mut self, spec: Option<&str>, seed: u64) -> Result<Self> {
+        if let Some(spec) = spec {
+            let faults = Faults::parse(spec, seed).map_err(|error| usage(error.to_string()))?;
+            self.device = Box::new(Faulty::new(self.device, faults));
+        }
+        self.device = Box::new(Retrying::new(self.device, Backoff::default(), |error, pause| {
+            eprintln!("warning: {error}\ntrying again in {:.1} s", pause.as_secs_f64());
+        }));
+        Ok(self)
+    }
 }
 
 /// Opens the device asked for.

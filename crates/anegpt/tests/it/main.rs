@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
 mod bad_input;
+mod faults;
 mod generate;
 mod interrupted;
 mod mil;
