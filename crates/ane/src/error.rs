@@ -5,10 +5,10 @@
 //! logs show them (facts/ane.md B.3), so that a search for either finds both.
 
 use crate::array::ArrayError;
-use crate::chip::CallPath;
-use crate::legal::{Refusal, Violation};
+use crate::chip::{CallPath, Profile};
+use crate::legal::{self, Refusal, Severity, Violation};
 use mil::blob::BlobError;
-use mil::{OpError, TensorType};
+use mil::{OpError, Program, TensorType};
 use std::fmt;
 
 /// An error of a device.
@@ -35,9 +35,10 @@ pub enum AneError {
     )]
     Unsupported { op: String },
 
-    /// The program breaks rules; made by [`AneError::refused`].
-    #[error("{}{}", list(.violations), NsError::compile(*.refusal, *.path))]
-    Refused { refusal: Refusal, path: CallPath, violations: Vec<Violation> },
+    /// The program breaks rules; made by [`AneError::refused`]. `log` is what the compiler's
+    /// validators write about them.
+    #[error("{}{}{}", list(.violations), logged(.log), NsError::compile(*.refusal, *.path))]
+    Refused { refusal: Refusal, path: CallPath, violations: Vec<Violation>, log: Vec<String> },
     #[error(
         "this process has compiled {limit} programs, as many as the compiler survives (ANE083): \
          compile each program once and give weights as inputs, or save a checkpoint and start \
@@ -155,7 +156,19 @@ impl AneError {
             true => Refusal::InvalidMilProgram,
             false => refusals().next().unwrap_or(Refusal::Unreported),
         };
-        AneError::Refused { refusal, path, violations }
+        AneError::Refused { refusal, path, violations, log: vec![] }
+    }
+
+    /// [`AneError::refused`] with what the compiler's validators write about `program`.
+    pub fn refused_program(program: &Program, profile: &Profile, found: Vec<Violation>) -> Self {
+        let severe = found.iter().filter(|v| v.rule.severity != Severity::Warning);
+        let lines = severe.filter_map(|v| legal::validator_message(program, profile, v)).collect();
+        match Self::refused(profile.path, found) {
+            AneError::Refused { refusal, path, violations, .. } => {
+                AneError::Refused { refusal, path, violations, log: lines }
+            }
+            other => other,
+        }
     }
 
     /// The error object that macOS gives in this case; `None` where it gives none, because the
@@ -218,6 +231,10 @@ fn list(violations: &[Violation]) -> String {
         text.push_str(&violation.to_string());
     }
     text
+}
+
+fn logged(log: &[String]) -> String {
+    log.iter().map(|line| format!("\nthe compiler's log: {line}")).collect()
 }
 
 /// An error object of macOS, as far as logs show it.

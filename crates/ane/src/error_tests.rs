@@ -1,8 +1,6 @@
 use super::*;
-use crate::chip::Profile;
-use crate::legal;
 use expect_test::{Expect, expect};
-use mil::{Arg, Builder, Literal, Op, Program, TensorType};
+use mil::{Arg, Builder, Literal, Op};
 
 fn check(error: &AneError, expected: Expect) {
     expected.assert_eq(&error.to_string());

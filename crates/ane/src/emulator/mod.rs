@@ -81,7 +81,7 @@ impl Emulator {
         let Some(Engine { profile, budget }) = &self.engine else { return Ok(None) };
         let lifted = if self.numerics == Numerics::F32 { REFERENCE_LIFTS } else { &[] };
         let verdict = legal::check_allowing(program, profile, lifted)
-            .map_err(|violations| AneError::refused(profile.path, violations))?;
+            .map_err(|found| AneError::refused_program(program, profile, found))?;
         budget.compile()?;
         Ok(Some(budget.load(verdict.legal.constant_bytes())?))
     }

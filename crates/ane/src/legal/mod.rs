@@ -17,9 +17,11 @@ mod requests;
 mod rule;
 mod shapes;
 mod types;
+mod validator;
 
 pub use page::markdown;
 pub use rule::{Confidence, Refusal, Rule, Severity};
+pub use validator::validator_message;
 
 use crate::chip::Profile;
 use context::{Found, Scope};
