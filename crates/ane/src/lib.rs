@@ -17,6 +17,7 @@ pub mod faults;
 pub mod legal;
 pub mod retry;
 pub mod surface;
+pub mod trace;
 
 pub use budget::{Budget, LoadedProgram};
 pub use chip::{CallPath, Chip, Family, Limits, Os, Profile};
@@ -31,3 +32,4 @@ pub use faults::{Faults, Faulty};
 pub use legal::{Legal, Rule, Violation};
 pub use retry::{Backoff, Retrying};
 pub use surface::Surface;
+pub use trace::{MachineInfo, Recorder, Trace};
