@@ -110,9 +110,9 @@ fn e2_saturation_explains_infinities() {
     let infinite = trace.programs[0].runs[0].outputs[0].values.iter().filter(|v| v.is_infinite());
     let infinite = infinite.count();
     assert!((1..64).contains(&infinite), "{infinite} of 64");
-    let replay = replayed(&trace, Numerics::F32);
-    let found = &replay.outputs().next().unwrap().explanations;
-    assert!(found.iter().any(|e| e.fact == "E2-saturation" && e.elements == infinite), "{found:?}");
+    // Sums beyond 65504 are infinite in fp16 on both sides.
+    let found = explained(&trace, Numerics::F32);
+    assert!(matches!(found[..], [("E2-saturation", n)] if n > 16 && n <= infinite), "{found:?}");
 }
 
 #[test]
