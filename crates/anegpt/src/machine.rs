@@ -1,7 +1,7 @@
 //! Which device a command computes on, and why.
 
 use crate::usage;
-use ane::{Backoff, Chip, Device, Emulator, Faults, Faulty, Numerics, Profile, Retrying};
+use ane::{Backoff, Chip, Device, Emulator, Faults, Faulty, Numerics, Os, Profile, Retrying};
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     pub(crate) device: Box<dyn Device>,
     pub(crate) numerics: Numerics,
     pub(crate) reason: String,
+    /// Whose rules it keeps, if it is an engine.
+    pub(crate) profile: Option<Profile>,
 }
 
 impl Machine {
@@ -54,23 +56,38 @@ impl Machine {
     }
 }
 
+/// The arithmetic chosen.
+pub(crate) fn numerics(choice: NumericsChoice) -> Numerics {
+    match choice {
+        NumericsChoice::F32 => Numerics::F32,
+        NumericsChoice::Fast => Numerics::Fast,
+    }
+}
+
 /// Opens the device asked for.
 pub(crate) fn open(
     choice: DeviceChoice,
     chip: Option<Chip>,
     numerics: Option<NumericsChoice>,
 ) -> Result<Machine> {
-    let numerics = match numerics {
-        Some(NumericsChoice::F32) => Some(Numerics::F32),
-        Some(NumericsChoice::Fast) => Some(Numerics::Fast),
-        None => None,
-    };
+    open_on(choice, chip, None, numerics)
+}
+
+/// Opens the device asked for, with the rules of a system.
+pub(crate) fn open_on(
+    choice: DeviceChoice,
+    chip: Option<Chip>,
+    os: Option<Os>,
+    choice_of_numerics: Option<NumericsChoice>,
+) -> Result<Machine> {
+    let numerics = choice_of_numerics.map(numerics);
     let engine = |reason: &str| {
-        let profile =
-            Profile { chip: chip.unwrap_or(Profile::default().chip), ..Profile::default() };
+        let default = Profile::default();
+        let (chip, os) = (chip.unwrap_or(default.chip), os.unwrap_or(default.os));
+        let profile = Profile { chip, os, ..default };
         let numerics = numerics.unwrap_or(Numerics::Fast);
         let device: Box<dyn Device> = Box::new(Emulator::engine(profile, numerics));
-        Ok(Machine { device, numerics, reason: reason.to_owned() })
+        Ok(Machine { device, numerics, reason: reason.to_owned(), profile: Some(profile) })
     };
     match choice {
         DeviceChoice::Auto => engine(&no_engine()),
@@ -78,7 +95,7 @@ pub(crate) fn open(
         DeviceChoice::Cpu => {
             let numerics = numerics.unwrap_or(Numerics::F32);
             let device: Box<dyn Device> = Box::new(Emulator::cpu(numerics));
-            Ok(Machine { device, numerics, reason: "asked for".to_owned() })
+            Ok(Machine { device, numerics, reason: "asked for".to_owned(), profile: None })
         }
         DeviceChoice::Ane | DeviceChoice::InMemory | DeviceChoice::Espresso => Err(usage(format!(
             "{}; use --device emulator, which runs the same programs",

@@ -461,7 +461,7 @@ impl LoadedModel {
                     "{place} (port `{}`) has a width of {width}: pad it to a multiple of 16",
                     port.name
                 );
-                return silent("C1-width-16", message);
+                return silent("C1-width-multiple", message);
             }
             if what == "input"
                 && let Some(held) = bound.surface.holding()
