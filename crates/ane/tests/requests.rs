@@ -6,6 +6,7 @@ use ane::{
     RawSurface, Request, SizeRule, Strictness, SurfaceObject,
 };
 use mil::{TensorType, Weights};
+use std::slice::from_ref;
 
 /// Smallest allocation in memory on macOS 15.
 const LEAST: usize = 49_152;
@@ -124,7 +125,7 @@ fn c1_packed_rows_at_a_distance_are_read_as_if_packed() {
     let (x, y) = (object(LEAST), object(LEAST));
     x.surface().write(padded.clone(), &ramp(1.0)).unwrap();
     assert_eq!(x.surface().read(&padded).unwrap(), ramp(1.0), "it reads back as it was written");
-    let request = Request::new(1, &[x], std::slice::from_ref(&y));
+    let request = Request::new(1, &[x], from_ref(&y));
     let error = model(STRICT).evaluate(&request).unwrap_err();
     assert!(error.to_string().contains("at a distance of 64"), "{error}");
     assert_eq!(fact(error), "C1-packed");
@@ -135,7 +136,7 @@ fn c1_packed_rows_at_a_distance_are_read_as_if_packed() {
     assert_eq!(read(&y, "y"), wrong);
     // The output is packed too: reading rows at a distance is the same mistake.
     let (x, y) = (input("x", 1.0, LEAST), object(LEAST));
-    let request = Request::new(1, &[x], std::slice::from_ref(&y));
+    let request = Request::new(1, &[x], from_ref(&y));
     let strided = Holding { name: "y".to_owned(), ..padded };
     model(STRICT).evaluate(&request).unwrap();
     assert_eq!(fact(y.surface().read(&strided).unwrap_err()), "C1-packed");
@@ -148,7 +149,7 @@ fn c1_packed_rows_at_a_distance_are_read_as_if_packed() {
 fn c1_packed_data_begin_at_byte_0_of_any_allocation() {
     for allocation in [LEAST, 4 * LEAST] {
         let (x, y) = (input("x", 1.0, allocation), object(2 * LEAST));
-        let request = Request::new(1, &[x], std::slice::from_ref(&y));
+        let request = Request::new(1, &[x], from_ref(&y));
         model(STRICT).evaluate(&request).unwrap();
         let bytes = y.surface().bytes();
         assert_eq!(&bytes[..4], [0x00, 0x40, 0x00, 0x44], "2.0 and 4.0 in binary16");
@@ -160,7 +161,7 @@ fn c1_packed_data_begin_at_byte_0_of_any_allocation() {
 fn bytes_of_unknown_meaning_are_taken_as_they_are() {
     let (x, y) = (object(LEAST), object(LEAST));
     x.surface().write_bytes(&[0x00, 0x3c]).unwrap();
-    let request = Request::new(1, &[x.clone()], std::slice::from_ref(&y));
+    let request = Request::new(1, from_ref(&x), from_ref(&y));
     model(STRICT).evaluate(&request).unwrap();
     assert_eq!(read(&y, "y")[..2], [2.0, 0.0]);
     assert_eq!((x.surface().holding(), y.surface().holding()), (None, Some(holding("y"))));
@@ -256,10 +257,10 @@ fn c1_width_16_is_an_option() {
 fn c1_count_is_an_error_everywhere() {
     for rules in [STRICT, HARDWARE] {
         let one = object(LEAST);
-        let request = Request::new(0, &[one.clone()], &[one.clone(), one.clone()]);
+        let request = Request::new(0, from_ref(&one), &[one.clone(), one.clone()]);
         let error = model(rules).evaluate(&request).unwrap_err();
         assert_eq!(error, AneError::SurfaceCount { what: "input", expected: 2, got: 1 });
-        let request = Request::new(1, &[one.clone()], &[one.clone(), one]);
+        let request = Request::new(1, from_ref(&one), &[one.clone(), one.clone()]);
         let error = model(rules).evaluate(&request).unwrap_err();
         assert_eq!(error, AneError::SurfaceCount { what: "output", expected: 1, got: 2 });
     }
@@ -268,13 +269,13 @@ fn c1_count_is_an_error_everywhere() {
 #[test]
 fn c1_rebuild_request_after_a_surface_was_replaced() {
     let (x, y) = (input("x", 1.0, LEAST), object(LEAST));
-    let old = Request::new(1, std::slice::from_ref(&x), std::slice::from_ref(&y));
+    let old = Request::new(1, from_ref(&x), from_ref(&y));
     x.replace(input("x", 100.0, LEAST).surface());
     let error = model(STRICT).evaluate(&old).unwrap_err();
     assert_eq!(fact(error), "C1-rebuild-request");
     model(HARDWARE).evaluate(&old).unwrap();
     assert_eq!(read(&y, "y")[..2], [2.0, 4.0], "the old surface is still read");
-    let new = Request::new(1, &[x], std::slice::from_ref(&y));
+    let new = Request::new(1, &[x], from_ref(&y));
     model(STRICT).evaluate(&new).unwrap();
     assert_eq!(read(&y, "y")[..2], [200.0, 202.0]);
 }
@@ -282,7 +283,7 @@ fn c1_rebuild_request_after_a_surface_was_replaced() {
 #[test]
 fn writing_into_a_bound_surface_needs_no_new_request() {
     let (x, y) = (input("x", 1.0, LEAST), object(LEAST));
-    let request = Request::new(1, std::slice::from_ref(&x), std::slice::from_ref(&y));
+    let request = Request::new(1, from_ref(&x), from_ref(&y));
     let mut model = model(STRICT);
     for first in [1.0, 7.0] {
         x.surface().write(holding("x"), &ramp(first)).unwrap();
@@ -297,7 +298,7 @@ fn a6_procedures_are_driven_by_index() {
     let names: Vec<_> = model.procedures().iter().map(|p| p.name.clone()).collect();
     assert_eq!(names, ["main", "double"]);
     let (x, y) = (input("x", 1.0, LEAST), object(LEAST));
-    let request = |index| Request::new(index, std::slice::from_ref(&x), std::slice::from_ref(&y));
+    let request = |index| Request::new(index, from_ref(&x), from_ref(&y));
     model.evaluate(&request(1)).unwrap();
     assert_eq!(read(&y, "y")[..3], [2.0, 4.0, 6.0]);
     let error = model.evaluate(&request(2)).unwrap_err();
@@ -314,7 +315,7 @@ fn a6_symbols_are_numbered_over_all_procedures() {
         (2..3, 2..3)
     );
     let (x, y) = (input("x", 1.0, LEAST), object(LEAST));
-    let request = Request::new(1, &[x], std::slice::from_ref(&y));
+    let request = Request::new(1, &[x], from_ref(&y));
     assert!(model.evaluate(&request.clone().with_symbols(&[2], &[2])).is_ok());
     let error = model.evaluate(&request.with_symbols(&[0], &[2])).unwrap_err();
     assert!(matches!(error, AneError::Symbol { what: "input", expected: 2, got: 0, .. }));
@@ -325,7 +326,7 @@ fn a6_symbols_are_numbered_over_all_procedures() {
 fn d_the_128th_request_in_flight_waits() {
     let mut model = model(STRICT);
     let (x, y) = (input("x", 1.0, LEAST), object(LEAST));
-    let request = Request::new(1, &[x], std::slice::from_ref(&y));
+    let request = Request::new(1, &[x], from_ref(&y));
     (0..127).for_each(|_| model.submit(&request).unwrap());
     assert_eq!(model.submit(&request), Err(AneError::InFlight { limit: 127 }));
     assert!(model.complete().unwrap().is_ok());
@@ -367,7 +368,7 @@ fn fp32_ports_are_four_bytes_in_raw_surfaces() {
     let mut model = emulator.load(&mil::parse(text).unwrap(), &Weights::new(), STRICT).unwrap();
     let (x, y) = (object(64), object(64));
     x.surface().write_bytes(&1.5f32.to_le_bytes()).unwrap();
-    model.evaluate(&Request::new(0, &[x], std::slice::from_ref(&y))).unwrap();
+    model.evaluate(&Request::new(0, &[x], from_ref(&y))).unwrap();
     assert_eq!(y.surface().bytes()[..4], 2.25f32.to_le_bytes());
     assert_eq!(Profile::default().limits().in_flight, 127);
 }

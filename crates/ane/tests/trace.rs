@@ -287,6 +287,18 @@ fn manifests_that_lie_are_refused() {
 }
 
 #[test]
+fn ports_of_any_name_have_a_place_in_the_file() {
+    let mut trace = record(SUM_AND_DIFFERENCE, Numerics::Fast, wave);
+    for names in [["same", "same"], ["../up", "a b"], ["0", "1"], ["1", ""], ["x", "X"]] {
+        for (port, name) in trace.programs[0].inputs.iter_mut().zip(names) {
+            port.name = name.to_owned();
+        }
+        let read = Trace::from_bytes(&trace.to_bytes().unwrap()).unwrap();
+        assert_eq!(read, trace, "{names:?}");
+    }
+}
+
+#[test]
 fn programs_that_are_none_are_refused_when_replayed() {
     let mut trace = record(PRODUCT_OF_ELEMENTS, Numerics::Fast, wave);
     trace.programs[0].text = "program(1.3) { func".to_owned();

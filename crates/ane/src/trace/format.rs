@@ -61,12 +61,16 @@ impl PortEntry {
     }
 }
 
-/// The name of a port as part of an entry's name: names in MIL text are plain, others are numbered.
-fn file_name(index: usize, name: &str) -> String {
+/// The name of port number `at` as part of an entry's name: its own, as names in MIL text are
+/// plain; others are numbered.
+fn file_name(ports: &[Port], at: usize) -> String {
+    let name = &ports[at].name;
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    match !name.is_empty() && name.len() <= 100 && name.chars().all(plain) {
+    let unique = ports.iter().filter(|port| port.name == *name).count() == 1;
+    let numbered = name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit());
+    match unique && !numbered && name.len() <= 100 && name.chars().all(plain) {
         true => format!("{name}.npy"),
-        false => format!("{index}.npy"),
+        false => format!("{at}.npy"),
     }
 }
 
@@ -133,9 +137,9 @@ fn write_program(
     let mut runs = vec![];
     for (i, run) in program.runs.iter().enumerate() {
         let mut side = |side: &str, ports: &[Port], arrays: &[Array]| {
-            (ports.iter().zip(arrays).enumerate())
-                .map(|(at, (port, array))| {
-                    let name = format!("{base}/runs/{i}/{side}/{}", file_name(at, &port.name));
+            (arrays.iter().take(ports.len()).enumerate())
+                .map(|(at, array)| {
+                    let name = format!("{base}/runs/{i}/{side}/{}", file_name(ports, at));
                     writer.add(&name, &npy::to_bytes(array)?)?;
                     Ok(name)
                 })

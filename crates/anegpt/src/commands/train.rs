@@ -114,8 +114,16 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "human")]
     log_format: LogFormat,
     /// Make the device fail on purpose, to see how a run copes: flaky-compile:3,hang-after:100, …
-    /// An unknown name lists them all.
-    #[arg(long, value_name = "SPEC", help_heading = "Advanced")]
+    #[arg(
+        long,
+        value_name = "SPEC",
+        help_heading = "Advanced",
+        long_help = format!(
+            "Make the device fail on purpose, to see how a run copes. Any of these, separated by \
+             commas: {}",
+            ane::faults::KNOWN
+        )
+    )]
     inject_faults: Option<String>,
 }
 
