@@ -3,9 +3,11 @@
 //! A [`Device`] compiles a MIL program into an [`Executable`]; an executable runs on [`Surface`]s.
 //! The [`Emulator`] is a device for any CPU; [`HostProgram`] runs the parts of a model that stay
 //! on the CPU with the same code. [`legal::check`] says what a [`Profile`] (chip, system, call path)
-//! accepts; [`Budget`] counts what a process may use up. [`Request`] binds bytes by position, as the
-//! machine does; [`Faulty`] fails on demand and [`Retrying`] is patient; [`Recorder`] notes what a
-//! device computes in a [`Trace`] that others can replay. Nothing here knows transformers, tokens or training.
+//! accepts; [`Budget`] counts what a process may use up. Nothing here knows transformers, tokens or training.
+//!
+//! [`Request`] binds bytes by position, as the machine does; [`Faulty`] fails on demand and
+//! [`Retrying`] is patient; [`Recorder`] notes what a device computes in a [`Trace`] that others can
+//! replay.
 
 #![warn(missing_docs)]
 

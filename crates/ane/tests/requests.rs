@@ -267,6 +267,20 @@ fn c1_count_is_an_error_everywhere() {
 }
 
 #[test]
+fn outputs_share_no_surface_of_the_request() {
+    for rules in [STRICT, HARDWARE] {
+        let one = object(LEAST);
+        let shared =
+            |a: &str, b: &str| Err(AneError::SurfaceShared { a: a.to_owned(), b: b.to_owned() });
+        let mut model = model(rules);
+        let mut run = |request| model.evaluate(&request).map(drop);
+        assert_eq!(run(Request::new(1, from_ref(&one), from_ref(&one))), shared("y", "x"));
+        let inputs = [object(LEAST), object(LEAST)];
+        assert_eq!(run(Request::new(0, &inputs, &[one.clone(), one])), shared("z", "y"));
+    }
+}
+
+#[test]
 fn c1_rebuild_request_after_a_surface_was_replaced() {
     let (x, y) = (input("x", 1.0, LEAST), object(LEAST));
     let old = Request::new(1, from_ref(&x), from_ref(&y));

@@ -383,6 +383,7 @@ impl LoadedModel {
             check_symbols(what, index, bound, ports.len(), first)?;
             self.check_sizes(what, bound, ports)?;
         }
+        check_sharing(&procedure, request)?;
         let strict = self.rules.strictness == Strictness::Strict;
         for (what, bound, ports, _) in sides {
             if strict {
@@ -524,6 +525,20 @@ fn check_symbols(
         let expected = first + index;
         if let Some(got) = b.symbol.filter(|&symbol| symbol != expected) {
             return Err(AneError::Symbol { what, index, procedure, expected, got });
+        }
+    }
+    Ok(())
+}
+
+/// No output may be written into another surface of the request: nobody published what happens.
+fn check_sharing(procedure: &Procedure, request: &Request) -> Result<(), AneError> {
+    let inputs = request.inputs.iter().zip(&procedure.inputs);
+    let outputs = request.outputs.iter().zip(&procedure.outputs);
+    for (i, (out, port)) in outputs.clone().enumerate() {
+        let others = inputs.clone().chain(outputs.clone().take(i));
+        for (_, other) in others.filter(|(bound, _)| bound.surface.same(&out.surface)) {
+            let (a, b) = (port.name.clone(), other.name.clone());
+            return Err(AneError::SurfaceShared { a, b });
         }
     }
     Ok(())
