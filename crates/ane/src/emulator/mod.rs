@@ -11,14 +11,13 @@ mod binding;
 pub mod gemm;
 mod lower;
 mod plan;
+mod raw;
 mod request;
 mod run;
 pub mod simd;
 
-pub use request::{
-    BindingRules, DataLayout, Holding, LoadedModel, Procedure, RawSurface, Request, SizeRule,
-    Strictness, SurfaceObject,
-};
+pub use raw::{DataLayout, Holding, RawSurface, SurfaceObject};
+pub use request::{BindingRules, LoadedModel, Procedure, Request, SizeRule, Strictness};
 pub use run::OutputMut;
 
 use crate::budget::{Budget, LoadedProgram};
