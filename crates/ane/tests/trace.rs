@@ -192,6 +192,12 @@ fn zeros_are_a_faulty_request() {
 }
 
 #[test]
+fn a_recording_in_f32_is_told_from_one_of_an_engine() {
+    let trace = record(PRODUCT, Numerics::F32, wave);
+    assert!(matches!(explained(&trace, Numerics::Fast)[..], [("reference-precision", 1..)]));
+}
+
+#[test]
 fn what_no_fact_predicts_stays_unexplained() {
     let mut trace = record(PRODUCT, Numerics::Fast, wave);
     run(&mut trace).outputs[0].values[5] *= 1.5;

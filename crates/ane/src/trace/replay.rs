@@ -255,6 +255,9 @@ impl Judge<'_> {
                 None if zeros(recorded) && !zeros(replayed) => {
                     one("C1-monotone-sizes", "nothing but zeros, as from a faulty request")
                 }
+                None if same(recorded, reference) => {
+                    one("reference-precision", "what f32 gives: not an engine's arithmetic")
+                }
                 None => elements(&evidence),
             };
             let name = port.name.clone();
