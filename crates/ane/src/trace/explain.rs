@@ -84,8 +84,37 @@ fn depth(f: &Function, kind: &Kind, inputs: &[Operand<'_>]) -> Option<usize> {
     }
 }
 
-/// How many products an element of `output` sums, if it is the result of a product that was only
-/// moved since.
+/// Whether a value is a parameter or a constant that was only moved, so that it is the same number
+/// in every arithmetic.
+fn given(f: &Function, id: ValueId) -> bool {
+    let mut todo = vec![id];
+    let mut seen = vec![false; f.values.len()];
+    while let Some(id) = todo.pop() {
+        if std::mem::replace(&mut seen[id.index()], true) || f.constant(id).is_some() {
+            continue;
+        }
+        let Some(at) = f.definition(id) else { continue };
+        let Ok(resolved) = mil::resolve(f, &f.ops[at]) else { return false };
+        let moves = matches!(
+            resolved.kind,
+            Kind::Reshape
+                | Kind::Transpose { .. }
+                | Kind::Slice { .. }
+                | Kind::Concat { .. }
+                | Kind::Split { .. }
+                | Kind::Stack { .. }
+                | Kind::Tile { .. }
+        );
+        if !moves {
+            return false;
+        }
+        todo.extend(f.ops[at].operands());
+    }
+    true
+}
+
+/// How many products an element of `output` sums, if it is the result of a product of given
+/// numbers that was only moved since.
 fn output_depth(f: &Function, output: ValueId) -> Option<usize> {
     let mut id = output;
     loop {
@@ -97,7 +126,10 @@ fn output_depth(f: &Function, output: ValueId) -> Option<usize> {
                 Operand::Literal(_) => return None,
             },
             Kind::Attention { .. } => return None,
-            kind => return depth(f, kind, &resolved.inputs),
+            kind => {
+                let given = op.operands().all(|id| given(f, id));
+                return depth(f, kind, &resolved.inputs).filter(|_| given);
+            }
         }
     }
 }

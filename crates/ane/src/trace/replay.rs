@@ -101,13 +101,24 @@ fn replay_program(
     }
     let mut emulated = Runner::new(traced, &program, profile, numerics)?;
     let mut reference = Runner::new(traced, &program, None, Numerics::F32)?;
+    let mut others = (VARIATIONS.into_iter().filter(|v| v.0 != numerics))
+        .map(|(numerics, fact, pattern)| {
+            Ok((Runner::new(traced, &program, profile, numerics)?, fact, pattern))
+        })
+        .collect::<Result<Vec<_>, String>>()?;
     let mut outputs = vec![];
     for (index, run) in traced.runs.iter().enumerate() {
         let order: Vec<usize> = (0..run.inputs.len()).collect();
         let replayed = emulated.run(run, &order).map_err(|e| e.to_string())?;
         let exact = reference.run(run, &order).map_err(|e| e.to_string())?;
         let whole = whole_run(traced, run, &replayed, &mut emulated);
-        let judge = Judge { traced, function: &program.functions[0], profile, whole };
+        let variations = (others.iter_mut())
+            .map(|(runner, fact, pattern)| {
+                Ok(Variation { fact, pattern, outputs: runner.run(run, &order)? })
+            })
+            .collect::<Result<_, AneError>>()
+            .map_err(|e| e.to_string())?;
+        let judge = Judge { traced, function: &program.functions[0], profile, whole, variations };
         outputs.extend(judge.outputs(index, run, &replayed, &exact));
     }
     Ok(ProgramReplay { refuted_rules, outputs })
@@ -226,7 +237,21 @@ struct Judge<'a> {
     function: &'a Function,
     profile: Option<Profile>,
     whole: Option<(&'static str, &'static str)>,
+    variations: Vec<Variation>,
 }
+
+/// What another arithmetic of the emulator gives, and what it means if that was recorded.
+struct Variation {
+    fact: &'static str,
+    pattern: &'static str,
+    outputs: Vec<Array>,
+}
+
+/// The other arithmetics.
+const VARIATIONS: [(Numerics, &str, &str); 2] = [
+    (Numerics::F32, "reference-precision", "what f32 gives: not an engine's arithmetic"),
+    (Numerics::Fast, "fast-arithmetic", "what the emulator's fast arithmetic gives"),
+];
 
 impl Judge<'_> {
     fn outputs(
@@ -255,10 +280,10 @@ impl Judge<'_> {
                 None if zeros(recorded) && !zeros(replayed) => {
                     one("C1-monotone-sizes", "nothing but zeros, as from a faulty request")
                 }
-                None if same(recorded, reference) => {
-                    one("reference-precision", "what f32 gives: not an engine's arithmetic")
-                }
-                None => elements(&evidence),
+                None => match self.variations.iter().find(|v| same(recorded, &v.outputs[i])) {
+                    Some(variation) => one(variation.fact, variation.pattern),
+                    None => elements(&evidence),
+                },
             };
             let name = port.name.clone();
             found.push(OutputReplay { run: index, name, comparison, explanations, unexplained });

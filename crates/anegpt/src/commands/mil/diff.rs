@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 ///
 /// Programs (.mil) are compared operation by operation, whatever their values are called. Arrays
 /// (.npy, .npz, or directories of .npy) are compared by name, in units in the last place: of fp16
-/// where both sides hold nothing but fp16 numbers, else of fp32.
+/// where one side holds nothing but fp16 numbers, else of fp32.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A program or arrays.
@@ -52,7 +52,7 @@ fn programs(args: &Args) -> Result<()> {
     }
     match found.changes.len() {
         0 => Ok(()),
-        n => bail!("the programs differ in {n} places"),
+        n => bail!("the programs differ in {n} place(s)"),
     }
 }
 
@@ -74,7 +74,12 @@ fn all_arrays(args: &Args) -> Result<()> {
             continue;
         };
         let shapes = [a.ty.shape.clone(), b.ty.shape.clone()];
-        let (a, b) = (narrowed(a), narrowed(b));
+        let half = holds_half(&a) || holds_half(&b);
+        let dtype = if half { DType::Fp16 } else { DType::Fp32 };
+        let [a, b] = [a, b].map(|array| Array {
+            ty: TensorType::new(dtype, array.ty.shape),
+            values: array.values,
+        });
         match compare(&a, &b) {
             Some(comparison) => lines.push(Line {
                 beyond_tolerance: beyond(&a, &b, args.tolerance),
@@ -96,15 +101,13 @@ fn all_arrays(args: &Args) -> Result<()> {
     let different = lines.iter().filter(|line| line.beyond_tolerance > 0).count() + faults.len();
     match different {
         0 => Ok(()),
-        n => bail!("{n} arrays differ by more than the tolerance of {}", args.tolerance),
+        n => bail!("{n} array(s) differ by more than the tolerance of {}", args.tolerance),
     }
 }
 
-/// The array as fp16 if it holds nothing else.
-fn narrowed(array: Array) -> Array {
-    let fits = |v: &f32| v.is_nan() || f16::from_f32(*v).to_f32() == *v;
-    let dtype = if array.values.iter().all(fits) { DType::Fp16 } else { DType::Fp32 };
-    Array { ty: TensorType::new(dtype, array.ty.shape), values: array.values }
+/// Whether the array holds nothing but numbers of fp16.
+fn holds_half(array: &Array) -> bool {
+    array.values.iter().all(|v| v.is_nan() || f16::from_f32(*v).to_f32() == *v)
 }
 
 /// Elements whose difference does not pass.
