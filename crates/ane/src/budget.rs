@@ -20,6 +20,8 @@ pub struct Budget {
 struct Counts {
     compiles: usize,
     loaded: usize,
+    /// Of the loaded ones, those that nobody can unload any more.
+    leaked: usize,
 }
 
 fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
@@ -49,13 +51,17 @@ impl Budget {
     /// Takes a place for a program with `bytes` of constants. Dropping the guard gives it back.
     ///
     /// # Errors
-    /// [`AneError::ProgramTooLarge`] and [`AneError::TooManyPrograms`]; nothing is taken then.
+    /// [`AneError::ProgramTooLarge`]; [`AneError::TooManyPrograms`] when all places are held, and
+    /// [`AneError::ResourcesExhausted`] when some of them were leaked. Nothing is taken then.
     pub fn load(&self, bytes: u64) -> Result<LoadedProgram, AneError> {
         if bytes >= MAX_PROGRAM_BYTES {
             return Err(AneError::ProgramTooLarge { bytes, limit: MAX_PROGRAM_BYTES });
         }
         let mut counts = lock(&self.counts);
         if counts.loaded >= self.limits.loaded {
+            if counts.leaked > 0 {
+                return Err(AneError::ResourcesExhausted);
+            }
             let (limit, path) = (self.limits.loaded, self.path);
             return Err(AneError::TooManyPrograms { limit, path });
         }
@@ -83,6 +89,15 @@ impl Budget {
 #[derive(Debug)]
 pub struct LoadedProgram {
     counts: Arc<Mutex<Counts>>,
+}
+
+impl LoadedProgram {
+    /// Loses the program without unloading it: its place stays taken for the life of the process
+    /// (facts/ane.md B.3: unreleased programs end in 0x50004).
+    pub fn leak(self) {
+        lock(&self.counts).leaked += 1;
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for LoadedProgram {

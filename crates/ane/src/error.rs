@@ -4,10 +4,11 @@
 //! words of its own for it, they follow on a line that starts with `macOS reports:`, as published
 //! logs show them (facts/ane.md B.3), so that a search for either finds both.
 
-use crate::chip::CallPath;
-use crate::legal::{Refusal, Violation};
+use crate::array::ArrayError;
+use crate::chip::{CallPath, Profile};
+use crate::legal::{self, Refusal, Severity, Violation};
 use mil::blob::BlobError;
-use mil::{OpError, TensorType};
+use mil::{OpError, Program, TensorType};
 use std::fmt;
 
 /// An error of a device.
@@ -18,21 +19,26 @@ pub enum AneError {
     Op(#[from] OpError),
     #[error(transparent)]
     Blob(#[from] BlobError),
+    #[error(transparent)]
+    Array(#[from] ArrayError),
     #[error("`{name}` is a {ty}: too large to hold here")]
     TooLarge { name: String, ty: TensorType },
     #[error("the program has no function; nothing could be compiled")]
     NoFunction,
     #[error("there is no {what} called `{got}`; known are: {known}")]
     UnknownName { what: &'static str, got: String, known: String },
+    #[error("fault `{got}`: expected {expected}")]
+    BadFault { got: String, expected: &'static str },
     #[error(
         "the engine does not execute `{op}`; compute it on the CPU, or write it with operations \
          that it has (a gather is a product with a one-hot matrix)"
     )]
     Unsupported { op: String },
 
-    /// The program breaks rules; made by [`AneError::refused`].
-    #[error("{}{}", list(.violations), NsError::compile(*.refusal, *.path))]
-    Refused { refusal: Refusal, path: CallPath, violations: Vec<Violation> },
+    /// The program breaks rules; made by [`AneError::refused`]. `log` is what the compiler's
+    /// validators write about them.
+    #[error("{}{}{}", list(.violations), logged(.log), NsError::compile(*.refusal, *.path))]
+    Refused { refusal: Refusal, path: CallPath, violations: Vec<Violation>, log: Vec<String> },
     #[error(
         "this process has compiled {limit} programs, as many as the compiler survives (ANE083): \
          compile each program once and give weights as inputs, or save a checkpoint and start \
@@ -41,6 +47,18 @@ pub enum AneError {
     )]
     CompileBudget { limit: usize },
 
+    #[error(
+        "the compiler failed without finding fault with the program, as it does now and then \
+         under load: try again after a pause{}",
+        NsError::compile(Refusal::CompilationFailure, *.path)
+    )]
+    FlakyCompile { path: CallPath },
+    #[error(
+        "the engine refused to load the program: unload other programs, or cut this one into \
+         smaller ones{}",
+        NsError::load(*.code)
+    )]
+    LoadRefused { code: u32 },
     #[error(
         "{limit} programs are loaded, the most that a process may hold (ANE084): drop an \
          executable before loading the next{}", NsError::slots(*.path)
@@ -78,14 +96,14 @@ pub enum AneError {
     )]
     SurfaceShared { a: String, b: String },
     #[error(
-        "{what} surfaces of one request need one allocation size, got {sizes:?} bytes (ANE080): \
-         allocate all of them at the largest size; data stay packed from byte 0{}",
+        "{what} surfaces of one request need one allocation size, got {sizes:?} bytes (ANE080, \
+         C1-uniform-sizes): allocate all of them at the largest size; data stay packed from byte 0{}",
         NsError::request(0x1d, 0x9)
     )]
     SurfaceSizes { what: &'static str, sizes: Vec<usize> },
     #[error(
         "{what} surface {index} is allocated with {got} bytes, below the minimum of {minimum} \
-         (ANE081): allocate more; data stay packed from byte 0{}",
+         (ANE081, C1-minimum-size): allocate more; data stay packed from byte 0{}",
         NsError::request(0x1d, 0x9)
     )]
     SurfaceTooSmall { what: &'static str, index: usize, minimum: usize, got: usize },
@@ -102,6 +120,20 @@ pub enum AneError {
         NsError::request(0x2, 0x9)
     )]
     Procedure { index: usize, count: usize },
+    #[error(
+        "{what} surface {index} is bound to symbol {got}, but procedure {procedure} has symbol \
+         {expected} there: symbols are numbered over all procedures; take them from the loaded \
+         model's own description{}",
+        NsError::request(0x2, 0x9)
+    )]
+    Symbol { what: &'static str, index: usize, procedure: usize, expected: usize, got: usize },
+    #[error(
+        "{limit} requests of this program are in flight, all that its queue holds: the machine \
+         makes the next one wait until one is done; complete one before submitting more"
+    )]
+    InFlight { limit: usize },
+    #[error("{message} ({fact}): the machine gives wrong data here without a word")]
+    SilentlyWrong { fact: &'static str, message: String },
     #[error(
         "the engine gave up on a request that took too long: cut the program into smaller ones{}",
         NsError::timeout()
@@ -124,7 +156,19 @@ impl AneError {
             true => Refusal::InvalidMilProgram,
             false => refusals().next().unwrap_or(Refusal::Unreported),
         };
-        AneError::Refused { refusal, path, violations }
+        AneError::Refused { refusal, path, violations, log: vec![] }
+    }
+
+    /// [`AneError::refused`] with what the compiler's validators write about `program`.
+    pub fn refused_program(program: &Program, profile: &Profile, found: Vec<Violation>) -> Self {
+        let severe = found.iter().filter(|v| v.rule.severity != Severity::Warning);
+        let lines = severe.filter_map(|v| legal::validator_message(program, profile, v)).collect();
+        match Self::refused(profile.path, found) {
+            AneError::Refused { refusal, path, violations, .. } => {
+                AneError::Refused { refusal, path, violations, log: lines }
+            }
+            other => other,
+        }
     }
 
     /// The error object that macOS gives in this case; `None` where it gives none, because the
@@ -136,6 +180,8 @@ impl AneError {
             CompileBudget { .. } => {
                 NsError::compile(Refusal::CompilationFailure, CallPath::InMemory).0
             }
+            FlakyCompile { path } => NsError::compile(Refusal::CompilationFailure, *path).0,
+            LoadRefused { code } => NsError::load(*code).0,
             TooManyPrograms { path, .. } => NsError::slots(*path).0,
             ProgramTooLarge { .. } => NsError::load(0x20004).0,
             ResourcesExhausted => NsError::load(0x50004).0,
@@ -144,7 +190,7 @@ impl AneError {
                 NsError::request(0x1d, 0x9).0
             }
             SurfaceMap { code } => NsError::map(*code).0,
-            Procedure { .. } => NsError::request(0x2, 0x9).0,
+            Procedure { .. } | Symbol { .. } => NsError::request(0x2, 0x9).0,
             Timeout => NsError::timeout().0,
             Chaining => NsError::chaining().0,
             NoFunction
@@ -152,9 +198,13 @@ impl AneError {
             | Blob(_)
             | TooLarge { .. }
             | UnknownName { .. }
+            | BadFault { .. }
             | Unsupported { .. }
             | SurfaceType { .. }
             | SurfaceShared { .. }
+            | InFlight { .. }
+            | SilentlyWrong { .. }
+            | Array(_)
             | SurfaceLength { .. } => None,
         }
     }
@@ -164,7 +214,8 @@ impl AneError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            AneError::TooManyPrograms { .. }
+            AneError::FlakyCompile { .. }
+                | AneError::TooManyPrograms { .. }
                 | AneError::ResourcesExhausted
                 | AneError::Timeout
                 | AneError::SurfaceMap { .. }
@@ -180,6 +231,10 @@ fn list(violations: &[Violation]) -> String {
         text.push_str(&violation.to_string());
     }
     text
+}
+
+fn logged(log: &[String]) -> String {
+    log.iter().map(|line| format!("\nthe compiler's log: {line}")).collect()
 }
 
 /// An error object of macOS, as far as logs show it.

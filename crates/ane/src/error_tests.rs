@@ -1,8 +1,6 @@
 use super::*;
-use crate::chip::Profile;
-use crate::legal;
 use expect_test::{Expect, expect};
-use mil::{Arg, Builder, Literal, Op, Program, TensorType};
+use mil::{Arg, Builder, Literal, Op};
 
 fn check(error: &AneError, expected: Expect) {
     expected.assert_eq(&error.to_string());
@@ -124,14 +122,14 @@ fn requests() {
     check(
         &AneError::SurfaceSizes { what, sizes: vec![49_152, 98_304] },
         expect![[r#"
-        input surfaces of one request need one allocation size, got [49152, 98304] bytes (ANE080): allocate all of them at the largest size; data stay packed from byte 0
+        input surfaces of one request need one allocation size, got [49152, 98304] bytes (ANE080, C1-uniform-sizes): allocate all of them at the largest size; data stay packed from byte 0
         macOS reports: Error Domain=com.apple.appleneuralengine Code=8 "processRequest:model:qos:qIndex:modelStringID:options:error:: ANEProgramProcessRequestDirect() Failed with status=0x1d : statusType=0x9: Program Inference error""#]],
     );
     let small = AneError::SurfaceTooSmall { what, index: 1, minimum: 49_152, got: 2_048 };
     check(
         &small,
         expect![[r#"
-        input surface 1 is allocated with 2048 bytes, below the minimum of 49152 (ANE081): allocate more; data stay packed from byte 0
+        input surface 1 is allocated with 2048 bytes, below the minimum of 49152 (ANE081, C1-minimum-size): allocate more; data stay packed from byte 0
         macOS reports: Error Domain=com.apple.appleneuralengine Code=8 "processRequest:model:qos:qIndex:modelStringID:options:error:: ANEProgramProcessRequestDirect() Failed with status=0x1d : statusType=0x9: Program Inference error""#]],
     );
     check(

@@ -5,23 +5,38 @@
 //! on the CPU with the same code. [`legal::check`] says what a [`Profile`] (chip, system, call path)
 //! accepts; [`Budget`] counts what a process may use up; [`facts`] is the table of everything known of
 //! the machine, with sources. Nothing here knows transformers, tokens or training.
+//!
+//! [`Request`] binds bytes by position, as the machine does; [`Faulty`] fails on demand and
+//! [`Retrying`] is patient; [`Recorder`] notes what a device computes in a [`Trace`] that others can
+//! replay.
 
 #![warn(missing_docs)]
 
+pub mod array;
 pub mod budget;
 pub mod chip;
 pub mod device;
 pub mod emulator;
 pub mod error;
 pub mod facts;
+pub mod faults;
 pub mod legal;
+pub mod retry;
 pub mod surface;
+pub mod trace;
 
 pub use budget::{Budget, LoadedProgram};
 pub use chip::{CallPath, Chip, ChipLimits, ChipNumerics, Family, Limits, Os, Profile};
 pub use device::{Device, Executable, Port, RunReport};
+pub use emulator::{
+    BindingRules, DataLayout, Holding, LoadedModel, Procedure, RawSurface, Request, SizeRule,
+    Strictness, SurfaceObject,
+};
 pub use emulator::{Emulator, HostInput, HostProgram, Numerics, OutputMut};
 pub use error::{AneError, NsError};
 pub use facts::Fact;
+pub use faults::{Faults, Faulty};
 pub use legal::{Applied, Legal, Rule, Violation};
+pub use retry::{Backoff, Retrying};
 pub use surface::Surface;
+pub use trace::{MachineInfo, Recorder, Trace};

@@ -1,7 +1,7 @@
 //! Which device a command computes on, and why.
 
 use crate::usage;
-use ane::{Chip, Device, Emulator, Numerics, Profile};
+use ane::{Backoff, Chip, Device, Emulator, Faults, Faulty, Numerics, Os, Profile, Retrying};
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -39,6 +39,32 @@ pub(crate) struct Machine {
     pub(crate) device: Box<dyn Device>,
     pub(crate) numerics: Numerics,
     pub(crate) reason: String,
+    /// Whose rules it keeps, if it is an engine.
+    pub(crate) profile: Option<Profile>,
+}
+
+impl Machine {
+    /// The machine as a long run wants it: with patience for a compiler that fails now and then,
+    /// and with the faults that `spec` asks for, if any.
+    pub(crate) fn for_training(mut self, spec: Option<&str>, seed: u64) -> Result<Self> {
+        if let Some(spec) = spec {
+            let faults = Faults::parse(spec, seed).map_err(|error| usage(error.to_string()))?;
+            self.device = Box::new(Faulty::new(self.device, faults));
+        }
+        self.device = Box::new(Retrying::new(self.device, Backoff::default(), |error, pause| {
+            eprintln!("warning: {error}\ntrying again in {:.1} s", pause.as_secs_f64());
+        }));
+        Ok(self)
+    }
+}
+
+/// The arithmetic chosen.
+pub(crate) fn numerics(choice: NumericsChoice) -> Numerics {
+    match choice {
+        NumericsChoice::F32 => Numerics::F32,
+        NumericsChoice::Fast => Numerics::Fast,
+        NumericsChoice::Exact => Numerics::Exact,
+    }
 }
 
 /// Opens the device asked for.
@@ -47,18 +73,24 @@ pub(crate) fn open(
     chip: Option<Chip>,
     numerics: Option<NumericsChoice>,
 ) -> Result<Machine> {
-    let numerics = match numerics {
-        Some(NumericsChoice::F32) => Some(Numerics::F32),
-        Some(NumericsChoice::Fast) => Some(Numerics::Fast),
-        Some(NumericsChoice::Exact) => Some(Numerics::Exact),
-        None => None,
-    };
+    open_on(choice, chip, None, numerics)
+}
+
+/// Opens the device asked for, with the rules of a system.
+pub(crate) fn open_on(
+    choice: DeviceChoice,
+    chip: Option<Chip>,
+    os: Option<Os>,
+    choice_of_numerics: Option<NumericsChoice>,
+) -> Result<Machine> {
+    let numerics = choice_of_numerics.map(numerics);
     let engine = |reason: &str| {
-        let profile =
-            Profile { chip: chip.unwrap_or(Profile::default().chip), ..Profile::default() };
+        let default = Profile::default();
+        let (chip, os) = (chip.unwrap_or(default.chip), os.unwrap_or(default.os));
+        let profile = Profile { chip, os, ..default };
         let numerics = numerics.unwrap_or(Numerics::Fast);
         let device: Box<dyn Device> = Box::new(Emulator::engine(profile, numerics));
-        Ok(Machine { device, numerics, reason: reason.to_owned() })
+        Ok(Machine { device, numerics, reason: reason.to_owned(), profile: Some(profile) })
     };
     match choice {
         DeviceChoice::Auto => engine(&no_engine()),
@@ -66,7 +98,7 @@ pub(crate) fn open(
         DeviceChoice::Cpu => {
             let numerics = numerics.unwrap_or(Numerics::F32);
             let device: Box<dyn Device> = Box::new(Emulator::cpu(numerics));
-            Ok(Machine { device, numerics, reason: "asked for".to_owned() })
+            Ok(Machine { device, numerics, reason: "asked for".to_owned(), profile: None })
         }
         DeviceChoice::Ane | DeviceChoice::InMemory | DeviceChoice::Espresso => Err(usage(format!(
             "{}; use --device emulator, which runs the same programs",

@@ -7,11 +7,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what talks to people")]
 
 mod allocator;
+mod arrays;
 mod commands;
 mod corpus;
 mod files;
 mod machine;
-mod npy;
 mod progress;
 mod settings;
 

@@ -12,6 +12,7 @@
 pub mod blob;
 pub mod builder;
 pub mod diagnostic;
+pub mod diff;
 pub mod grad;
 pub mod interp;
 pub mod ir;
@@ -26,6 +27,7 @@ pub mod verify;
 pub use blob::Weights;
 pub use builder::{Builder, Tensor};
 pub use diagnostic::Diagnostic;
+pub use diff::{Change, Diff, diff};
 pub use grad::{GradError, Joint, grad};
 pub use ir::{Arg, Function, Operation, Program, Value, ValueId};
 pub use op::Op;

@@ -14,9 +14,13 @@ pub mod gemm;
 mod lower;
 mod mac;
 mod plan;
+mod raw;
+mod request;
 mod run;
 pub mod simd;
 
+pub use raw::{DataLayout, Holding, RawSurface, SurfaceObject};
+pub use request::{BindingRules, LoadedModel, Procedure, Request, SizeRule, Strictness};
 pub use run::OutputMut;
 
 use crate::budget::{Budget, LoadedProgram};
@@ -96,6 +100,25 @@ impl Emulator {
         Arithmetic { numerics: self.numerics, chip }
     }
 
+    /// Holds a program against the engine's rules and takes its place in the budget.
+    fn admit(&self, program: &Program) -> Result<Option<LoadedProgram>, AneError> {
+        let Some(Engine { profile, budget }) = &self.engine else { return Ok(None) };
+        let lifted = if self.numerics == Numerics::F32 { REFERENCE_LIFTS } else { &[] };
+        let verdict = legal::check_allowing(program, profile, lifted)
+            .map_err(|found| AneError::refused_program(program, profile, found))?;
+        budget.compile()?;
+        Ok(Some(budget.load(verdict.legal.constant_bytes())?))
+    }
+
+    /// A function ready to run, without rules of requests and without a place in the budget.
+    fn lower(&self, function: &Function, weights: &Weights) -> Result<Compiled, AneError> {
+        let machine = Machine::new(lower::lower(function, weights, self.arithmetic())?);
+        let port = |id| Port { name: function.value(id).name.clone(), ty: function.ty(id).clone() };
+        let inputs = alphabetical(function.inputs().map(port).collect());
+        let outputs = alphabetical(function.outputs.iter().map(|&id| port(id)).collect());
+        Ok(Compiled { machine, profile: None, inputs, outputs, _loaded: None })
+    }
+
     /// Programs compiled so far; 0 where nobody counts.
     pub fn compiled(&self) -> usize {
         self.engine.as_ref().map_or(0, |engine| engine.budget.compiled())
@@ -134,24 +157,10 @@ impl Device for Emulator {
         program: &Program,
         weights: &Weights,
     ) -> Result<Box<dyn Executable>, AneError> {
-        let loaded = match &self.engine {
-            Some(Engine { profile, budget }) => {
-                let lifted = if self.numerics == Numerics::F32 { REFERENCE_LIFTS } else { &[] };
-                let verdict = legal::check_allowing(program, profile, lifted)
-                    .map_err(|violations| AneError::refused(profile.path, violations))?;
-                budget.compile()?;
-                Some(budget.load(verdict.legal.constant_bytes())?)
-            }
-            None => None,
-        };
+        let loaded = self.admit(program)?;
         let function = program.functions.first().ok_or(AneError::NoFunction)?;
-        let machine = Machine::new(lower::lower(function, weights, self.arithmetic())?);
-        let input =
-            |id| Port { name: function.value(id).name.clone(), ty: function.ty(id).clone() };
-        let inputs = alphabetical(function.inputs().map(input).collect());
-        let outputs = alphabetical(function.outputs.iter().map(|&id| input(id)).collect());
         let profile = self.engine.as_ref().map(|engine| engine.profile);
-        Ok(Box::new(Compiled { machine, profile, inputs, outputs, _loaded: loaded }))
+        Ok(Box::new(Compiled { profile, _loaded: loaded, ..self.lower(function, weights)? }))
     }
 }
 

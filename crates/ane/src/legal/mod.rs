@@ -19,10 +19,12 @@ mod requests;
 mod rule;
 mod shapes;
 mod types;
+mod validator;
 
 pub use fix::{Applied, Fixed, fix};
 pub use page::markdown;
 pub use rule::{Confidence, Refusal, Rule, Severity};
+pub use validator::validator_message;
 
 use crate::chip::Profile;
 use context::{Found, Scope};

@@ -113,6 +113,18 @@ pub(crate) struct Args {
     /// human, or json: one event per line on standard output and nothing else.
     #[arg(long, value_enum, default_value = "human")]
     log_format: LogFormat,
+    /// Make the device fail on purpose, to see how a run copes: flaky-compile:3,hang-after:100, …
+    #[arg(
+        long,
+        value_name = "SPEC",
+        help_heading = "Advanced",
+        long_help = format!(
+            "Make the device fail on purpose, to see how a run copes. Any of these, separated by \
+             commas: {}",
+            ane::faults::KNOWN
+        )
+    )]
+    inject_faults: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -159,6 +171,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         None => fresh(&args, out)?,
     };
     let Setup { config, params, corpus, machine, data, prompt, resumed, out } = setup;
+    let machine = machine.for_training(args.inject_faults.as_deref(), config.seed)?;
     let loader_config = LoaderConfig {
         document_start: corpus.tokenizer.bos(),
         ..LoaderConfig::new(config.seq, config.seed)
@@ -192,7 +205,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
     });
     view.finish();
-    result?;
+    result.with_context(|| match checkpoint::exists(&out) {
+        true => format!("the run ended; go on with: anegpt train --resume {}", out.display()),
+        false => "the run ended before its first checkpoint".to_owned(),
+    })?;
     if let Some(error) = failed {
         return Err(error);
     }

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod check;
+mod faults;
 mod generate;
 mod interrupted;
 mod mil;

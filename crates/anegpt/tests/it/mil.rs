@@ -61,3 +61,186 @@ fn a_program_runs_on_arrays() {
     assert!(text.starts_with("program(1.0)\n"), "{text}");
     assert_eq!(values(&[])[0], 7.5);
 }
+
+/// s = a + b and d = a − b, and a second function.
+const TWO: &str = "program(1.3) {
+    func main<ios18>(tensor<fp16, [1, 2, 1, 16]> b, tensor<fp16, [1, 2, 1, 16]> a) {
+        tensor<fp16, [1, 2, 1, 16]> s = add(x = a, y = b)[name = string(\"s\")];
+        tensor<fp16, [1, 2, 1, 16]> d = sub(x = a, y = b)[name = string(\"d\")];
+    } -> (s, d);
+    func square<ios18>(tensor<fp16, [1, 2, 1, 16]> x) {
+        tensor<fp16, [1, 2, 1, 16]> y = mul(x = x, y = x)[name = string(\"y\")];
+    } -> (y);
+}";
+
+#[test]
+fn inputs_come_from_archives_and_seeds_and_outputs_go_to_archives() {
+    let bench = Bench::new();
+    bench.write("two.mil", TWO);
+    let run = |inputs: &[&str], more: &[&str]| {
+        let inputs = inputs.iter().flat_map(|i| ["--input", i]);
+        let args: Vec<&str> = ["mil", "run", "two.mil"]
+            .into_iter()
+            .chain(inputs)
+            .chain(more.iter().copied())
+            .collect();
+        bench.run(&args)
+    };
+    let ok = |inputs: &[&str], more: &[&str]| {
+        let output = run(inputs, more);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    // Two archives of the same numbers, by two ways; one feeds another run.
+    ok(&["random:3"], &["--output", "one.npz"]);
+    ok(&["random:3"], &["--output", "again"]);
+    bench.ok(&["mil", "diff", "one.npz", "again"]);
+    let different = bench.run(&["mil", "diff", "one.npz", "again/s.npy"]);
+    assert_eq!(different.status.code(), Some(1), "other names");
+    ok(&["random:4"], &["--output", "other.npz"]);
+    let output = bench.run(&["mil", "diff", "one.npz", "other.npz"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("d [1, 2, 1, 16]: ") && text.contains("first at 0"), "{text}");
+    bench.ok(&["mil", "diff", "one.npz", "other.npz", "--tolerance", "4"]);
+    // s and d as b and a: an archive whose arrays are called otherwise is not taken for them.
+    let output = run(&["one.npz"], &["--output", "out"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("input `a` "));
+    ok(&["a=again/s.npy", "b=again/d.npy"], &["--output", "sums.npz"]);
+    ok(&["one.npz", "random:3", "a=again/s.npy", "b=again/d.npy"], &["--output", "sums"]);
+    bench.ok(&["mil", "diff", "sums", "sums.npz"]);
+    ok(&["x=again/s.npy"], &["--output", "squares", "--function", "square"]);
+    assert!(bench.path("squares/y.npy").exists());
+    for (inputs, more, words) in [
+        (
+            &["x=again/s.npy"][..],
+            &["--output", "o", "--function", "cube"][..],
+            "no function `cube`; it has: main, square",
+        ),
+        (&["a=one.npz", "random:1"], &["--output", "o"], "has no array `a`; it has: d, s"),
+        (&["c=one.npz", "random:1"], &["--output", "o"], "no input `c`"),
+        (&["random:x"], &["--output", "o"], "a seed is a whole number"),
+        (&["one.npy"], &["--output", "o"], "write NAME=FILE.npy"),
+        (&["a=random:1", "a=random:2"], &["--output", "o"], "given twice"),
+    ] {
+        let output = run(inputs, more);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_recorded_run_replays_and_a_doctored_one_is_found_out() {
+    let bench = Bench::new();
+    bench.write("two.mil", TWO);
+    let args = ["mil", "run", "two.mil", "--input", "random:5", "--output", "out"];
+    for (numerics, file) in [("fast", "fast.anetrace"), ("f32", "f32.anetrace")] {
+        bench.ok(&[
+            &args[..],
+            &["--record", file, "--numerics", numerics, "--chip", "m1", "--os", "macos26"],
+        ]
+        .concat());
+        let json: serde_json::Value =
+            serde_json::from_str(&bench.ok(&["mil", "replay", file, "--json"])).unwrap();
+        assert_eq!(json["machine"]["chip"], "m1");
+        assert_eq!(json["machine"]["os"], "macos26");
+        assert_eq!(json["machine"]["numerics"], numerics);
+        let outputs = json["replay"]["programs"][0]["outputs"].as_array().unwrap();
+        assert_eq!(outputs.len(), 2);
+        assert!(outputs.iter().all(|o| o["comparison"]["differing"] == 0), "{json}");
+    }
+    // The same trace with one element of `s` changed, by way of the library's own format.
+    let mut trace =
+        ane::Trace::from_bytes(&std::fs::read(bench.path("fast.anetrace")).unwrap()).unwrap();
+    trace.programs[0].runs[0].outputs[1].values[3] = 7.0;
+    bench.write("doctored.anetrace", trace.to_bytes().unwrap());
+    let output = bench.run(&["mil", "replay", "doctored.anetrace"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("output s: 1 of 32 elements differ"), "{text}");
+    assert!(text.contains("first at 3: recorded 7,") && text.contains("unexplained: 1"), "{text}");
+    let whole = std::fs::read(bench.path("fast.anetrace")).unwrap();
+    bench.write("cut.anetrace", &whole[..whole.len() / 2]);
+    for file in ["cut.anetrace", "two.mil", "none.anetrace"] {
+        let output = bench.run(&["mil", "replay", file]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(file), "{error}");
+    }
+}
+
+#[test]
+fn programs_are_compared_by_what_they_do() {
+    let bench = Bench::new();
+    bench.write("a.mil", TWO);
+    bench.write("b.mil", TWO.replace(" s = add", " sum = add").replace("(s, d)", "(sum, d)"));
+    bench.write("c.mil", TWO.replace("mul(x = x, y = x)", "add(x = x, y = x)"));
+    bench.ok(&["mil", "diff", "a.mil", "a.mil"]);
+    let lines = |b: &str| {
+        let output = bench.run(&["mil", "diff", "a.mil", b]);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(lines("b.mil").contains("- main: output `s`"), "{}", lines("b.mil"));
+    let text = lines("c.mil");
+    assert!(
+        text.contains("- square: `y`: mul(x, y)") && text.contains("+ square: `y`: add(x, y)"),
+        "{text}"
+    );
+    assert_eq!(bench.run(&["mil", "diff", "a.mil", "a.npy"]).status.code(), Some(2));
+}
+
+/// A Python with NumPy: `ANEGPT_PYTHON`, else `python3`; `None` (and a message) without it.
+fn numpy() -> Option<std::ffi::OsString> {
+    let python = std::env::var_os("ANEGPT_PYTHON").unwrap_or_else(|| "python3".into());
+    let found = std::process::Command::new(&python).args(["-c", "import numpy"]).output();
+    if found.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    eprintln!("skipped: {} has no NumPy (set ANEGPT_PYTHON)", python.to_string_lossy());
+    None
+}
+
+#[test]
+fn numpy_reads_and_writes_the_same_files() {
+    let Some(python) = numpy() else { return };
+    let bench = Bench::new();
+    bench.write("two.mil", TWO);
+    let script = |text: &str| {
+        let mut command = std::process::Command::new(&python);
+        let output = command.args(["-c", text]).current_dir(bench.dir.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    script(
+        "import numpy as np
+x = np.arange(32, dtype=np.float16).reshape(1, 2, 1, 16)
+np.savez('stored.npz', a=x, b=x * 2)
+np.savez_compressed('deflated.npz', a=x.astype(np.float64), b=(x * 2).astype(np.int64))
+np.save('a.npy', x.astype(np.int8)); np.save('b.npy', (x * 2).astype(np.uint16))",
+    );
+    let args = ["mil", "run", "two.mil", "--record", "t.anetrace"];
+    for (inputs, out) in [
+        (&["--input", "stored.npz"][..], "one.npz"),
+        (&["--input", "deflated.npz"], "two.npz"),
+        (&["--input", "a=a.npy", "--input", "b=b.npy"], "three.npz"),
+    ] {
+        bench.ok(&[&args[..], inputs, &["--output", out]].concat());
+    }
+    script(
+        "import io, json, zipfile, numpy as np
+x = np.arange(32, dtype=np.float32).reshape(1, 2, 1, 16)
+for name in ['one.npz', 'two.npz', 'three.npz']:
+    out = np.load(name)
+    assert sorted(out.files) == ['d', 's'] and out['s'].dtype == np.float32
+    assert (out['s'] == 3 * x).all() and (out['d'] == -x).all(), out
+archive = zipfile.ZipFile('t.anetrace')
+assert archive.testzip() is None
+manifest = json.loads(archive.read('manifest.json'))
+run = manifest['programs'][0]['runs'][0]
+a, b = (np.load(io.BytesIO(archive.read(n))) for n in run['inputs'])
+d, s = (np.load(io.BytesIO(archive.read(n))) for n in run['outputs'])
+assert a.dtype == np.float16 and (a == x).all() and (b == 2 * x).all()
+assert (s == a + b).all() and (d == a - b).all()
+assert b'func main' in archive.read(manifest['programs'][0]['text'])",
+    );
+}

@@ -1,0 +1,99 @@
+//! Traces: what a machine computed, in a file that anyone can check (`docs/trace-format.md`).
+//!
+//! A [`Recorder`] wraps a device and notes programs, weights, inputs, outputs and times; a [`Trace`]
+//! is written as one file, a zip archive of a manifest, MIL text and NumPy arrays; [`replay()`] runs
+//! it on the emulator, compares by units in the last place, and names the facts that explain the
+//! differences.
+
+mod compare;
+mod explain;
+mod format;
+mod record;
+mod replay;
+
+pub use compare::{Comparison, Difference, HISTOGRAM, compare, ulps};
+pub use explain::Explanation;
+pub use format::{FORMAT, VERSION};
+pub use record::{Recorder, Recording};
+pub use replay::{OutputReplay, ProgramReplay, Replay, replay};
+
+use crate::array::{Array, ArrayError};
+use crate::device::Port;
+use mil::Weights;
+use serde::{Deserialize, Serialize};
+
+/// Where a trace was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineInfo {
+    /// What the device says of itself.
+    pub device: String,
+    /// Whether it is the emulator and not an engine.
+    pub emulated: bool,
+    /// Chip, for instance `m4-pro`.
+    #[serde(default)]
+    pub chip: Option<String>,
+    /// System, for instance `macos26`.
+    #[serde(default)]
+    pub os: Option<String>,
+    /// Call path, `in-memory` or `e5rt`.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Arithmetic, of an emulator.
+    #[serde(default)]
+    pub numerics: Option<String>,
+    /// Version of the program that recorded.
+    pub recorder: String,
+}
+
+/// One run of a program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunTrace {
+    /// Time by the device's own account, in seconds.
+    pub seconds: f64,
+    /// Inputs in binding order.
+    pub inputs: Vec<Array>,
+    /// Outputs in binding order.
+    pub outputs: Vec<Array>,
+}
+
+/// A program and its runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProgramTrace {
+    /// MIL text; its first function ran.
+    pub text: String,
+    /// Weight files that it names.
+    pub weights: Weights,
+    /// Time of compiling and loading, in seconds.
+    pub compile_seconds: f64,
+    /// Input ports in binding order.
+    pub inputs: Vec<Port>,
+    /// Output ports in binding order.
+    pub outputs: Vec<Port>,
+    /// Runs in order.
+    pub runs: Vec<RunTrace>,
+}
+
+/// Everything recorded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trace {
+    /// Where.
+    pub machine: MachineInfo,
+    /// Programs in the order in which they were compiled.
+    pub programs: Vec<ProgramTrace>,
+}
+
+/// Why bytes are no trace, or a trace cannot be replayed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum TraceError {
+    #[error("not a trace: {0}")]
+    Array(#[from] ArrayError),
+    #[error("not a trace: its manifest {0}")]
+    Manifest(String),
+    #[error("a trace of version {0}, but versions up to {VERSION} are read: use a newer anegpt")]
+    Version(u32),
+    #[error("not a trace: the array `{entry}` holds {got}, but the manifest says {expected}")]
+    Shape { entry: String, expected: String, got: String },
+    #[error("program {index} of the trace is not valid: {message}")]
+    Program { index: usize, message: String },
+}

@@ -1,0 +1,131 @@
+//! Recording what a device does.
+
+use super::{MachineInfo, ProgramTrace, RunTrace, Trace};
+use crate::array::Array;
+use crate::device::{Device, Executable, Port, RunReport};
+use crate::error::AneError;
+use crate::surface::Surface;
+use half::f16;
+use mil::{DType, Program, TensorType, Weights};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+/// What a [`Recorder`] has noted so far. Clones share it, so that it outlives the device.
+#[derive(Clone, Debug, Default)]
+pub struct Recording(Arc<Mutex<Trace>>);
+
+impl Recording {
+    fn lock(&self) -> MutexGuard<'_, Trace> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A copy of the trace as it stands.
+    pub fn trace(&self) -> Trace {
+        self.lock().clone()
+    }
+}
+
+/// A device that notes what it compiles and runs.
+#[derive(Debug)]
+pub struct Recorder {
+    device: Box<dyn Device>,
+    recording: Recording,
+    most_runs: usize,
+}
+
+impl Recorder {
+    /// `device`, recorded: the first `most_runs` runs of every program that succeed. What the
+    /// device cannot say of itself is given in `machine`.
+    pub fn new(device: Box<dyn Device>, machine: MachineInfo, most_runs: usize) -> Self {
+        let machine = MachineInfo { device: device.describe(), ..machine };
+        let recording = Recording(Arc::new(Mutex::new(Trace { machine, programs: vec![] })));
+        Recorder { device, recording, most_runs }
+    }
+
+    /// What was noted.
+    pub fn recording(&self) -> Recording {
+        self.recording.clone()
+    }
+}
+
+impl Device for Recorder {
+    fn describe(&self) -> String {
+        self.device.describe()
+    }
+
+    fn least_allocation(&self) -> usize {
+        self.device.least_allocation()
+    }
+
+    fn least_width(&self) -> usize {
+        self.device.least_width()
+    }
+
+    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
+        self.device.surface(ty, allocation)
+    }
+
+    fn compile(
+        &self,
+        program: &Program,
+        weights: &Weights,
+    ) -> Result<Box<dyn Executable>, AneError> {
+        let start = Instant::now();
+        let executable = self.device.compile(program, weights)?;
+        let mut trace = self.recording.lock();
+        let index = trace.programs.len();
+        trace.programs.push(ProgramTrace {
+            text: program.to_string(),
+            weights: weights.clone(),
+            compile_seconds: start.elapsed().as_secs_f64(),
+            inputs: executable.inputs().to_vec(),
+            outputs: executable.outputs().to_vec(),
+            runs: vec![],
+        });
+        let (recording, most_runs) = (self.recording.clone(), self.most_runs);
+        Ok(Box::new(RecordedExecutable { executable, recording, index, most_runs }))
+    }
+}
+
+#[derive(Debug)]
+struct RecordedExecutable {
+    executable: Box<dyn Executable>,
+    recording: Recording,
+    index: usize,
+    most_runs: usize,
+}
+
+impl Executable for RecordedExecutable {
+    fn inputs(&self) -> &[Port] {
+        self.executable.inputs()
+    }
+
+    fn outputs(&self) -> &[Port] {
+        self.executable.outputs()
+    }
+
+    fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
+        if self.recording.lock().programs[self.index].runs.len() >= self.most_runs {
+            return self.executable.run(inputs, outputs);
+        }
+        // The inputs as they were before the run.
+        let before = inputs.iter().map(|s| snapshot(s)).collect::<Result<_, _>>()?;
+        let report = self.executable.run(inputs, outputs)?;
+        let after = outputs.iter().map(|s| snapshot(s)).collect::<Result<_, _>>()?;
+        let run = RunTrace { seconds: report.seconds, inputs: before, outputs: after };
+        self.recording.lock().programs[self.index].runs.push(run);
+        Ok(report)
+    }
+}
+
+/// The contents of a surface to the bit: fp16 stays fp16 unless the surface holds more than that.
+fn snapshot(surface: &Surface) -> Result<Array, AneError> {
+    let mut ty = surface.ty().clone();
+    let mut values = vec![0.0; ty.count()];
+    surface.read(&mut values)?;
+    let fits = |v: &f32| v.is_nan() || f16::from_f32(*v).to_f32().to_bits() == v.to_bits();
+    if ty.dtype == DType::Fp16 && !values.iter().all(fits) {
+        ty.dtype = DType::Fp32;
+    }
+    Ok(Array { ty, values })
+}
