@@ -5,6 +5,7 @@ use crate::emulator::gemm::Elements;
 use crate::emulator::simd::{self, Round};
 use crate::error::AneError;
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use mil::{DType, TensorType};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -103,6 +104,28 @@ impl Surface {
             Storage::F32(from) => to.copy_from_slice(from),
         }
         Ok(())
+    }
+
+    /// Calls `f` with the memory of the tensor, packed; `None` where elements are held as another
+    /// type than the tensor's own.
+    pub fn bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        match (&*self.lock(), self.ty.dtype) {
+            (Storage::F16(v), DType::Fp16) => Some(f(bytemuck::cast_slice(v.reinterpret_cast()))),
+            (Storage::F32(v), DType::Fp32) => Some(f(bytemuck::cast_slice(v))),
+            _ => None,
+        }
+    }
+
+    /// Calls `f` with the memory of the tensor to change it; `None` as in [`Surface::bytes`]. The
+    /// memory stays in its place as long as the surface.
+    pub fn bytes_mut<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
+        match (&mut *self.lock_mut(), self.ty.dtype) {
+            (Storage::F16(v), DType::Fp16) => {
+                Some(f(bytemuck::cast_slice_mut(v.reinterpret_cast_mut())))
+            }
+            (Storage::F32(v), DType::Fp32) => Some(f(bytemuck::cast_slice_mut(v))),
+            _ => None,
+        }
     }
 
     /// Replaces a block of rows: element (i, j) of `from` [rows, run] goes to start + i·stride + j.
