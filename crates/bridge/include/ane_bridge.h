@@ -134,8 +134,8 @@ uint8_t *ane_bridge_build_weight_blob_quantized(
 void ane_bridge_free_blob(void *blob);
 
 /*
- * What went wrong in this thread's last call, in words; empty if nothing did. Valid until the
- * thread's next call.
+ * What went wrong in this thread's last call, in words; empty if nothing did. Frees and closes
+ * that succeed leave it as it was. Valid until the thread's next call.
  */
 const char *ane_bridge_last_error(void);
 

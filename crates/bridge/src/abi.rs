@@ -9,7 +9,7 @@
 use crate::blob;
 use crate::check::check;
 use crate::device::OpenDevice;
-use crate::error::{self, BridgeError, guard};
+use crate::error::{self, BridgeError, guard, guard_release};
 use crate::handles::Table;
 use crate::header::Declaration;
 use crate::kernel::{Kernel, Side};
@@ -398,7 +398,7 @@ abi! {
 
     /// Unloads the program, after a run in flight, and frees its surfaces. Null is allowed.
     fn ane_bridge_free(kernel_handle: *mut ANEKernelHandle) -> () {
-        guard((), || {
+        guard_release(|| {
             if !kernel_handle.is_null() {
                 KERNELS.remove(kernel_handle.addr())?.release();
             }
@@ -487,11 +487,11 @@ abi! {
 
     /// Frees a weight file or a text that a function of this header returned. Null is allowed.
     fn ane_bridge_free_blob(blob: *mut c_void) -> () {
-        guard((), || if blob.is_null() { Ok(()) } else { memory::take_back(blob.cast()) })
+        guard_release(|| if blob.is_null() { Ok(()) } else { memory::take_back(blob.cast()) })
     }
 
-    /// What went wrong in this thread's last call, in words; empty if nothing did. Valid until the
-    /// thread's next call.
+    /// What went wrong in this thread's last call, in words; empty if nothing did. Frees and closes
+    /// that succeed leave it as it was. Valid until the thread's next call.
     fn ane_bridge_last_error() -> *const c_char {
         error::last()
     }
@@ -518,7 +518,7 @@ abi! {
 
     /// Closes a device. Its kernels go on working until they are freed. Null is allowed.
     fn ane_bridge_close(device_handle: *mut ANEDeviceHandle) -> () {
-        guard((), || {
+        guard_release(|| {
             if !device_handle.is_null() {
                 DEVICES.remove(device_handle.addr())?;
             }

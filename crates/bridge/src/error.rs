@@ -110,7 +110,8 @@ fn store(text: &str) {
     let _ = LAST.try_with(|last| *last.borrow_mut() = text);
 }
 
-/// The text of this thread's last call, empty if it succeeded; valid until the next call.
+/// The text of this thread's last call, empty if it succeeded (releases that succeed do not count);
+/// valid until the next call.
 pub(crate) fn last() -> *const c_char {
     const NOTHING: &CStr = c"";
     LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(NOTHING.as_ptr())
@@ -133,6 +134,16 @@ pub(crate) fn guard<R>(failed: R, body: impl FnOnce() -> Result<R, BridgeError>)
     }
 }
 
+/// As [`guard`], but success leaves the text: what frees things is called between a failure and the
+/// question why.
+pub(crate) fn guard_release(body: impl FnOnce() -> Result<(), BridgeError>) {
+    let before = LAST.try_with(|last| last.borrow().clone()).unwrap_or_default();
+    let released = guard(false, || body().map(|()| true));
+    if released {
+        let _ = LAST.try_with(|last| *last.borrow_mut() = before);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +161,10 @@ mod tests {
         assert_eq!(guard(-1, || Err(BridgeError::Null { what: "a\0b" })), -1);
         assert_eq!(text(), "a\u{fffd}b is null");
         std::thread::spawn(|| assert_eq!(text(), "")).join().unwrap();
+        guard_release(|| Ok(()));
+        assert_eq!(text(), "a\u{fffd}b is null");
+        guard_release(|| Err(BridgeError::Freed));
+        assert_eq!(text(), "the kernel was freed in the meantime");
         assert_eq!(guard(-1, || Ok(3)), 3);
         assert_eq!(text(), "");
     }

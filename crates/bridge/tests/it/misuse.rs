@@ -223,8 +223,9 @@ fn blobs_of_nothing_and_freed_twice() {
         says("is not memory that the bridge gave out");
         ane_bridge_free_blob((&raw mut length).cast());
         says("is not memory that the bridge gave out");
+        // Freeing well does not hide what went wrong before.
         ane_bridge_free_blob(ptr::null_mut());
-        assert_eq!(last_error(), "");
+        says("is not memory that the bridge gave out");
         assert!(ane_bridge_check(ptr::null(), ptr::null(), 0).is_null());
         says("mil_text is null");
         assert!(ane_bridge_check(c"m9".as_ptr(), c"".as_ptr(), 0).is_null());
