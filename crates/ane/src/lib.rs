@@ -21,4 +21,4 @@ pub use device::{Device, Executable, Port, RunReport};
 pub use emulator::{Emulator, HostInput, HostProgram, Numerics, OutputMut};
 pub use error::{AneError, NsError};
 pub use legal::{Legal, Rule, Violation};
-pub use surface::Surface;
+pub use surface::{Lent, Surface};

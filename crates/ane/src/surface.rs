@@ -21,6 +21,28 @@ pub struct Surface {
     storage: Arc<RwLock<Storage>>,
 }
 
+/// The memory of a surface in the hands of code that is not Rust. It stays in its place as long as
+/// this lives; whoever holds this sees to it that nothing else uses the surface meanwhile.
+#[derive(Debug)]
+pub struct Lent {
+    /// Owns the memory.
+    _surface: Surface,
+    address: usize,
+    bytes: usize,
+}
+
+impl Lent {
+    /// The first byte.
+    pub fn start(&self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.address)
+    }
+
+    /// Bytes of the tensor.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// The elements of a surface.
 #[derive(Debug)]
 pub(crate) enum Storage {
@@ -108,24 +130,39 @@ impl Surface {
 
     /// Calls `f` with the memory of the tensor, packed; `None` where elements are held as another
     /// type than the tensor's own.
-    pub fn bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        match (&*self.lock(), self.ty.dtype) {
-            (Storage::F16(v), DType::Fp16) => Some(f(bytemuck::cast_slice(v.reinterpret_cast()))),
-            (Storage::F32(v), DType::Fp32) => Some(f(bytemuck::cast_slice(v))),
+    ///
+    /// # Errors
+    /// When the memory cannot be reached.
+    pub fn bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, AneError> {
+        Ok(match (self.lock().elements(), self.ty.dtype) {
+            (Elements::F16(v), DType::Fp16) => Some(f(bytemuck::cast_slice(v.reinterpret_cast()))),
+            (Elements::F32(v), DType::Fp32) => Some(f(bytemuck::cast_slice(v))),
             _ => None,
-        }
+        })
     }
 
-    /// Calls `f` with the memory of the tensor to change it; `None` as in [`Surface::bytes`]. The
-    /// memory stays in its place as long as the surface.
-    pub fn bytes_mut<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
-        match (&mut *self.lock_mut(), self.ty.dtype) {
+    /// Calls `f` with the memory of the tensor to change it; `None` as in [`Surface::bytes`].
+    ///
+    /// # Errors
+    /// When the memory cannot be reached.
+    pub fn bytes_mut<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> Result<Option<R>, AneError> {
+        Ok(match (&mut *self.lock_mut(), self.ty.dtype) {
             (Storage::F16(v), DType::Fp16) => {
                 Some(f(bytemuck::cast_slice_mut(v.reinterpret_cast_mut())))
             }
             (Storage::F32(v), DType::Fp32) => Some(f(bytemuck::cast_slice_mut(v))),
             _ => None,
-        }
+        })
+    }
+
+    /// Lends the memory of the tensor to code that is not Rust; `None` as in [`Surface::bytes`].
+    ///
+    /// # Errors
+    /// When the memory cannot be reached.
+    pub fn lend(&self) -> Result<Option<Lent>, AneError> {
+        let place = |bytes: &mut [u8]| (bytes.as_mut_ptr().expose_provenance(), bytes.len());
+        let lent = self.bytes_mut(place)?;
+        Ok(lent.map(|(address, bytes)| Lent { _surface: self.clone(), address, bytes }))
     }
 
     /// Replaces a block of rows: element (i, j) of `from` [rows, run] goes to start + i·stride + j.
@@ -173,5 +210,39 @@ impl Surface {
             Storage::F32(from) => simd::add(to, from),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_seen_where_it_holds_the_tensors_own_type() {
+        let ty = TensorType::fp16([3]);
+        let surface = Surface::new(&ty, 0, Numerics::Fast);
+        surface.write(&[1.0, -2.0, 0.5]).unwrap();
+        let seen = surface.bytes(<[u8]>::to_vec).unwrap().unwrap();
+        let want = [1.0, -2.0, 0.5].map(|x| f16::from_f32(x).to_ne_bytes()).concat();
+        assert_eq!(seen, want);
+        surface.bytes_mut(|bytes| bytes[..2].copy_from_slice(&want[2..4])).unwrap().unwrap();
+        let mut back = [0.0; 3];
+        surface.read(&mut back).unwrap();
+        assert_eq!(back, [-2.0, -2.0, 0.5]);
+        let lent = surface.lend().unwrap().unwrap();
+        assert_eq!(lent.bytes(), 6);
+        assert_eq!(surface.bytes(<[u8]>::as_ptr).unwrap(), Some(lent.start().cast_const()));
+    }
+
+    #[test]
+    fn memory_in_another_type_is_not_shown() {
+        for ty in [TensorType::fp16([3]), TensorType::new(DType::Int32, [3])] {
+            let surface = Surface::new(&ty, 0, Numerics::F32);
+            assert!(surface.bytes(|_| ()).unwrap().is_none());
+            assert!(surface.bytes_mut(|_| ()).unwrap().is_none());
+            assert!(surface.lend().unwrap().is_none());
+        }
+        let single = Surface::new(&TensorType::fp32([3]), 0, Numerics::F32);
+        assert_eq!(single.bytes(<[u8]>::len).unwrap(), Some(12));
     }
 }

@@ -3,7 +3,7 @@
 use crate::device::OpenDevice;
 use crate::error::BridgeError;
 use crate::wire;
-use ane::{Executable, Port, RunReport, Surface};
+use ane::{Executable, Lent, Port, RunReport, Surface};
 use mil::Weights;
 use serde_json::{Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,9 +38,9 @@ struct State {
     program: Slot,
     /// Seconds of the last run, or why it failed.
     outcome: Option<Result<f64, BridgeError>>,
-    /// Whether the memory of each surface is with the caller.
-    locked_inputs: Vec<bool>,
-    locked_outputs: Vec<bool>,
+    /// The memory of each surface that is with the caller.
+    lent_inputs: Vec<Option<Lent>>,
+    lent_outputs: Vec<Option<Lent>>,
 }
 
 /// Where the program is.
@@ -112,8 +112,8 @@ impl Kernel {
         let state = State {
             program: Slot::Here(executable),
             outcome: None,
-            locked_inputs: vec![false; inputs.len()],
-            locked_outputs: vec![false; outputs.len()],
+            lent_inputs: inputs.iter().map(|_| None).collect(),
+            lent_outputs: outputs.iter().map(|_| None).collect(),
         };
         let (state, finished) = (Mutex::new(state), Condvar::new());
         Ok(Kernel { device, inputs, outputs, state, finished })
@@ -170,10 +170,9 @@ impl Kernel {
     }
 
     fn take(&self, state: &mut State) -> Result<Box<dyn Executable>, BridgeError> {
-        for (side, locked) in
-            [(Side::Input, &state.locked_inputs), (Side::Output, &state.locked_outputs)]
+        for (side, lent) in [(Side::Input, &state.lent_inputs), (Side::Output, &state.lent_outputs)]
         {
-            if let Some(index) = locked.iter().position(|&locked| locked) {
+            if let Some(index) = lent.iter().position(Option::is_some) {
                 let (_, bound) = self.find(side, index as i64)?;
                 return Err(bound.locked(side, index));
             }
@@ -252,7 +251,7 @@ impl Kernel {
         let state = self.idle();
         let (at, bound) = self.find(Side::Input, index)?;
         bound.check(Side::Input, at, from.len())?;
-        match state.locked_inputs[at] {
+        match state.lent_inputs[at].is_some() {
             true => Err(bound.locked(Side::Input, at)),
             false => bound.write(from),
         }
@@ -262,7 +261,7 @@ impl Kernel {
     pub(crate) fn write_f32(&self, index: i64, from: &[f32]) -> Result<(), BridgeError> {
         let state = self.idle();
         let (at, bound) = self.find(Side::Input, index)?;
-        match state.locked_inputs[at] {
+        match state.lent_inputs[at].is_some() {
             true => Err(bound.locked(Side::Input, at)),
             false => Ok(bound.surface.write(from)?),
         }
@@ -292,19 +291,15 @@ impl Kernel {
     pub(crate) fn lend(&self, side: Side, index: i64) -> Result<(*mut u8, usize), BridgeError> {
         let mut state = self.idle();
         let (at, bound) = self.find(side, index)?;
-        let locked = state.locked(side, at);
-        if *locked {
+        let place = state.lent(side, at);
+        if place.is_some() {
             return Err(bound.locked(side, at));
         }
-        let lent = bound.surface.bytes_mut(|bytes| (bytes.as_mut_ptr(), bytes.len()));
-        let port = || bound.port.name.clone();
-        let lent = lent.ok_or_else(|| BridgeError::NotShared {
-            what: side.name(),
-            index: at,
-            port: port(),
-        })?;
-        *locked = true;
-        Ok(lent)
+        let (what, port) = (side.name(), bound.port.name.clone());
+        let lent = bound.surface.lend()?;
+        let lent = lent.ok_or(BridgeError::NotShared { what, index: at, port })?;
+        let lent = place.insert(lent);
+        Ok((lent.start(), lent.bytes()))
     }
 
     /// Takes the memory of a surface back.
@@ -312,10 +307,8 @@ impl Kernel {
         let mut state = self.idle();
         let (at, bound) = self.find(side, index)?;
         let (what, port) = (side.name(), bound.port.name.clone());
-        match std::mem::take(state.locked(side, at)) {
-            true => Ok(()),
-            false => Err(BridgeError::NotLocked { what, index: at, port }),
-        }
+        let lent = state.lent(side, at).take();
+        lent.map(drop).ok_or(BridgeError::NotLocked { what, index: at, port })
     }
 
     /// The device and the ports, as JSON.
@@ -340,10 +333,10 @@ impl Kernel {
 }
 
 impl State {
-    fn locked(&mut self, side: Side, at: usize) -> &mut bool {
+    fn lent(&mut self, side: Side, at: usize) -> &mut Option<Lent> {
         match side {
-            Side::Input => &mut self.locked_inputs[at],
-            Side::Output => &mut self.locked_outputs[at],
+            Side::Input => &mut self.lent_inputs[at],
+            Side::Output => &mut self.lent_outputs[at],
         }
     }
 }
@@ -398,7 +391,7 @@ impl Bound {
     /// Replaces the first bytes; those behind the tensor are dropped.
     fn write(&self, from: &[u8]) -> Result<(), BridgeError> {
         let from = &from[..from.len().min(self.port.ty.bytes())];
-        let copied = self.surface.bytes_mut(|to| to[..from.len()].copy_from_slice(from));
+        let copied = self.surface.bytes_mut(|to| to[..from.len()].copy_from_slice(from))?;
         if copied.is_some() {
             return Ok(());
         }
@@ -412,7 +405,7 @@ impl Bound {
     fn read(&self, to: &mut [u8]) -> Result<(), BridgeError> {
         let (to, behind) = to.split_at_mut(to.len().min(self.port.ty.bytes()));
         behind.fill(0);
-        if self.surface.bytes(|from| to.copy_from_slice(&from[..to.len()])).is_some() {
+        if self.surface.bytes(|from| to.copy_from_slice(&from[..to.len()]))?.is_some() {
             return Ok(());
         }
         let mut all = vec![0.0; self.port.ty.count()];
