@@ -105,7 +105,7 @@ class Programs(unittest.TestCase):
                 program(x=self.x, gain=self.gain, z=1)
             with self.assertRaisesRegex(ValueError, r"`x` is \[1, 4, 1, 16\], not \[4, 16\]"):
                 program(x=self.x[0, :, 0], gain=self.gain)
-        with self.assertRaisesRegex(RuntimeError, "no driver"):
+        with self.assertRaisesRegex(RuntimeError, "no Neural Engine"):
             anegpt.Device("espresso")
 
 

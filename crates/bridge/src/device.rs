@@ -40,7 +40,7 @@ pub fn open_device(kind: &str) -> Result<Box<dyn Device>, BridgeError> {
         "ane" | "in-memory" | "espresso" if numerics.is_none() => {
             let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
             Err(BridgeError::NoEngine {
-                reason: format!("this build has no driver for a Neural Engine ({os}, {arch})"),
+                reason: format!("this version has no driver for one ({os}, {arch})"),
             })
         }
         _ => Err(BridgeError::UnknownDevice { got: kind.to_owned() }),

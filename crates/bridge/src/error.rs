@@ -22,7 +22,10 @@ pub enum BridgeError {
          numerics if wanted, for instance emulator:m1/macos26:f32"
     )]
     UnknownDevice { got: String },
-    #[error("{reason}; use the device `emulator`, which runs the same programs")]
+    #[error(
+        "there is no Neural Engine to be used here: {reason}; use the device `emulator`, which \
+         runs the same programs"
+    )]
     NoEngine { reason: String },
     #[error("{what} is null")]
     Null { what: &'static str },

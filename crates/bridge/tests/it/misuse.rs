@@ -91,7 +91,7 @@ fn devices_closed_twice_and_unknown() {
         assert!(ane_bridge_open(c"emulator:m9".as_ptr()).is_null());
         says("m9");
         assert!(ane_bridge_open(c"in-memory".as_ptr()).is_null());
-        says("no driver");
+        says("no Neural Engine");
     }
 }
 
