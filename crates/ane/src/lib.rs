@@ -2,11 +2,13 @@
 //!
 //! A [`Device`] compiles a MIL program into an [`Executable`]; an executable runs on [`Surface`]s.
 //! The [`Emulator`] is a device for any CPU; [`HostProgram`] runs the parts of a model that stay
-//! on the CPU with the same code. [`legal::check`] says what a [`Profile`] (chip, system, call path)
+//! on the CPU with the same code; [`apple`] drives the engine of a Mac. [`legal::check`] says what a [`Profile`] (chip, system, call path)
 //! accepts; [`Budget`] counts what a process may use up. Nothing here knows transformers, tokens or training.
 
 #![warn(missing_docs)]
 
+#[cfg(unix)]
+pub mod apple;
 pub mod budget;
 pub mod chip;
 pub mod device;
@@ -21,4 +23,4 @@ pub use device::{Device, Executable, Port, RunReport};
 pub use emulator::{Emulator, HostInput, HostProgram, Numerics, OutputMut};
 pub use error::{AneError, NsError};
 pub use legal::{Legal, Rule, Violation};
-pub use surface::{Lent, Surface};
+pub use surface::{Access, ForeignMemory, Lent, Surface};

@@ -2,6 +2,8 @@
 
 use crate::error::BridgeError;
 use crate::kernel::{Job, Kernel};
+use ane::apple::probe::{self, Route};
+use ane::apple::{Libraries, Options};
 use ane::{Device, Emulator, Executable, Numerics, Profile};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -31,20 +33,26 @@ pub fn open_device(kind: &str) -> Result<Box<dyn Device>, BridgeError> {
     }
     let emulator = || {
         let numerics = numerics.unwrap_or(Numerics::Fast);
-        Box::new(Emulator::engine(profile.unwrap_or_default(), numerics))
+        Box::new(Emulator::engine(profile.unwrap_or_default(), numerics)) as Box<dyn Device>
     };
     match name {
-        "auto" if numerics.is_none() => Ok(emulator()),
+        "auto" if numerics.is_none() => {
+            let either = engine(Route::InMemory).or_else(|_| engine(Route::Espresso));
+            Ok(either.unwrap_or_else(|_| emulator()))
+        }
         "emulator" => Ok(emulator()),
         "cpu" => Ok(Box::new(Emulator::cpu(numerics.unwrap_or(Numerics::F32)))),
-        "ane" | "in-memory" | "espresso" if numerics.is_none() => {
-            let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-            Err(BridgeError::NoEngine {
-                reason: format!("this version has no driver for one ({os}, {arch})"),
-            })
-        }
+        "ane" if numerics.is_none() => engine(Route::InMemory).or_else(|_| engine(Route::Espresso)),
+        "in-memory" if numerics.is_none() => engine(Route::InMemory),
+        "espresso" if numerics.is_none() => engine(Route::Espresso),
         _ => Err(BridgeError::UnknownDevice { got: kind.to_owned() }),
     }
+}
+
+/// The engine, by one way in.
+fn engine(route: Route) -> Result<Box<dyn Device>, BridgeError> {
+    probe::open(&Libraries::system(), route, Options::default())
+        .map_err(|why| BridgeError::NoEngine { reason: why.to_string() })
 }
 
 /// A device with the thread that runs what is submitted to it, one kernel after the other.

@@ -7,6 +7,7 @@
 //! [`Emulator`] is a [`Device`] with the engine's conventions (surfaces, binding order);
 //! [`HostProgram`] runs the same plans on slices, for the parts of a model that stay on the CPU.
 
+pub(crate) mod binding;
 pub mod gemm;
 mod lower;
 mod plan;
@@ -20,7 +21,8 @@ use crate::chip::Profile;
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::legal;
-use crate::surface::{Storage, Surface};
+use crate::surface::{ElementsMut, Surface};
+use binding::{Binding, alphabetical, check_request};
 use gemm::Elements;
 use mil::{Function, Program, TensorType, Weights};
 use run::Machine;
@@ -127,22 +129,6 @@ impl Device for Emulator {
     }
 }
 
-/// Ports in binding order, with the position of each in the function's own order.
-#[derive(Debug)]
-struct Binding {
-    ports: Vec<Port>,
-    /// For each position in the function's order, the position in binding order.
-    place: Vec<usize>,
-}
-
-fn alphabetical(ports: Vec<Port>) -> Binding {
-    let mut order: Vec<usize> = (0..ports.len()).collect();
-    order.sort_by(|&a, &b| ports[a].name.cmp(&ports[b].name));
-    let mut place = vec![0; ports.len()];
-    order.iter().enumerate().for_each(|(binding, &own)| place[own] = binding);
-    Binding { ports: order.iter().map(|&i| ports[i].clone()).collect(), place }
-}
-
 #[derive(Debug)]
 struct Compiled {
     machine: Machine,
@@ -150,43 +136,6 @@ struct Compiled {
     inputs: Binding,
     outputs: Binding,
     _loaded: Option<LoadedProgram>,
-}
-
-impl Compiled {
-    fn check(&self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<(), AneError> {
-        for (what, binding, surfaces) in
-            [("input", &self.inputs, inputs), ("output", &self.outputs, outputs)]
-        {
-            let expected = binding.ports.len();
-            if surfaces.len() != expected {
-                return Err(AneError::SurfaceCount { what, expected, got: surfaces.len() });
-            }
-            for (port, surface) in binding.ports.iter().zip(surfaces) {
-                if port.ty != *surface.ty() {
-                    return Err(AneError::SurfaceType {
-                        port: port.name.clone(),
-                        expected: port.ty.clone(),
-                        got: surface.ty().clone(),
-                    });
-                }
-            }
-            if let Some(profile) = &self.profile {
-                let sizes: Vec<usize> = surfaces.iter().map(|s| s.allocation()).collect();
-                profile.check_allocations(what, &sizes)?;
-            }
-        }
-        for (i, out) in outputs.iter().enumerate() {
-            let others = (self.inputs.ports.iter().zip(inputs))
-                .chain(self.outputs.ports.iter().zip(outputs).take(i));
-            for (port, other) in others {
-                if out.same(other) {
-                    let (a, b) = (self.outputs.ports[i].name.clone(), port.name.clone());
-                    return Err(AneError::SurfaceShared { a, b });
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Executable for Compiled {
@@ -199,17 +148,18 @@ impl Executable for Compiled {
     }
 
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
-        self.check(inputs, outputs)?;
+        check_request(self.profile.as_ref(), (&self.inputs, inputs), (&self.outputs, outputs))?;
         let start = Instant::now();
-        let read: Vec<_> = self.inputs.place.iter().map(|&i| inputs[i].lock()).collect();
+        let read: Vec<_> =
+            self.inputs.place.iter().map(|&i| inputs[i].lock()).collect::<Result<_, _>>()?;
         let mut written: Vec<_> =
-            self.outputs.place.iter().map(|&i| outputs[i].lock_mut()).collect();
+            self.outputs.place.iter().map(|&i| outputs[i].lock_mut()).collect::<Result<_, _>>()?;
         let elements: Vec<Elements<'_>> = read.iter().map(|s| s.elements()).collect();
         let mut sinks: Vec<OutputMut<'_>> = written
             .iter_mut()
-            .map(|s| match &mut **s {
-                Storage::F16(v) => OutputMut::F16(v),
-                Storage::F32(v) => OutputMut::F32 { data: v, accumulate: false },
+            .map(|s| match s.elements_mut() {
+                ElementsMut::F16(v) => OutputMut::F16(v),
+                ElementsMut::F32(data) => OutputMut::F32 { data, accumulate: false },
             })
             .collect();
         self.machine.run(&elements, &mut sinks);
@@ -267,10 +217,10 @@ impl HostProgram {
         let guards: Vec<_> = inputs
             .iter()
             .map(|input| match input {
-                HostInput::F32(v) => Ok(*v),
-                HostInput::Surface(surface) => Err(surface.lock()),
+                HostInput::F32(v) => Ok(Ok(*v)),
+                HostInput::Surface(surface) => surface.lock().map(Err),
             })
-            .collect();
+            .collect::<Result<_, AneError>>()?;
         let elements: Vec<Elements<'_>> = guards
             .iter()
             .map(|guard| match guard {
