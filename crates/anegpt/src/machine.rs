@@ -1,6 +1,6 @@
 //! Which device a command computes on, and why.
 
-use crate::usage;
+use crate::{engine, usage};
 use ane::{Chip, Device, Emulator, Numerics, Profile};
 use anyhow::Result;
 use clap::ValueEnum;
@@ -50,35 +50,43 @@ pub(crate) fn open(
         Some(NumericsChoice::Fast) => Some(Numerics::Fast),
         None => None,
     };
-    let engine = |reason: &str| {
+    let emulated = |reason: &str| {
         let profile =
             Profile { chip: chip.unwrap_or(Profile::default().chip), ..Profile::default() };
         let numerics = numerics.unwrap_or(Numerics::Fast);
         let device: Box<dyn Device> = Box::new(Emulator::engine(profile, numerics));
         Ok(Machine { device, numerics, reason: reason.to_owned() })
     };
+    let real = |route: &str, reason: String| {
+        let device = engine::open(route)?;
+        if numerics == Some(Numerics::F32) {
+            return Err(usage(
+                "the Neural Engine computes in fp16; --numerics f32 is for --device emulator and cpu",
+            ));
+        }
+        if chip.is_some() {
+            return Err(usage("--chip is for the emulator; the Neural Engine is the one it is"));
+        }
+        Ok(Machine { device, numerics: Numerics::Fast, reason })
+    };
     match choice {
-        DeviceChoice::Auto => engine(&no_engine()),
-        DeviceChoice::Emulator => engine("asked for"),
+        DeviceChoice::Auto => match engine::best() {
+            Ok((route, reason)) => real(route, reason),
+            Err(reason) => emulated(&format!("{reason:#}")),
+        },
+        DeviceChoice::Emulator => emulated("asked for"),
         DeviceChoice::Cpu => {
             let numerics = numerics.unwrap_or(Numerics::F32);
             let device: Box<dyn Device> = Box::new(Emulator::cpu(numerics));
             Ok(Machine { device, numerics, reason: "asked for".to_owned() })
         }
-        DeviceChoice::Ane | DeviceChoice::InMemory | DeviceChoice::Espresso => Err(usage(format!(
-            "{}; use --device emulator, which runs the same programs",
-            no_engine()
-        ))),
-    }
-}
-
-/// Why the engine itself is not used.
-pub(crate) fn no_engine() -> String {
-    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    match (os, arch) {
-        ("macos", "aarch64") => {
-            "this version has no driver for the Neural Engine of this Mac yet".to_owned()
-        }
-        _ => format!("no Neural Engine on this machine ({os}, {arch})"),
+        DeviceChoice::InMemory => real("in-memory", "asked for".to_owned()),
+        DeviceChoice::Espresso => real("espresso", "asked for".to_owned()),
+        DeviceChoice::Ane => match engine::best() {
+            Ok((route, reason)) => real(route, reason),
+            Err(reason) => Err(usage(format!(
+                "{reason:#}; use --device emulator, which runs the same programs"
+            ))),
+        },
     }
 }

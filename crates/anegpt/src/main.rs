@@ -8,6 +8,7 @@
 
 mod commands;
 mod corpus;
+mod engine;
 mod files;
 mod machine;
 mod npy;
@@ -21,6 +22,9 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "anegpt", version, max_term_width = 100)]
 struct Cli {
+    /// A library that stands in for the frameworks of macOS, for tests.
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    runtime: Option<std::path::PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -58,6 +62,9 @@ fn usage(message: impl Into<String>) -> anyhow::Error {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(path) = cli.runtime {
+        engine::use_runtime(path);
+    }
     let result = match cli.command {
         Command::Train(args) => commands::train::run(args),
         Command::Generate(args) => commands::generate::run(args),
