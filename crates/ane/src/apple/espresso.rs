@@ -168,7 +168,7 @@ impl Engine {
         let path = c_path(&directory.path().join("model.mil"))?;
         let cache = c_path(&directory.path().join("bundles"))?;
         let compiling = "compiling";
-        // SAFETY (all calls below): objects made by the calls above them and still alive, C strings
+        // SAFETY: all calls below take objects made by the calls above them and still alive, C strings
         // that are copied, and places to store results.
         unsafe {
             let config =

@@ -93,7 +93,17 @@ fn a_story_is_told_by_the_engine() {
     let bench = Bench::new();
     let base = bench.small_run();
     bench.ok(&with(&base, &["--steps", "3", "--out", "run"]));
-    let args = ["generate", "--model", "run", "--prompt", "Once", "--max-tokens", "12", "--temperature", "0"];
+    let args = [
+        "generate",
+        "--model",
+        "run",
+        "--prompt",
+        "Once",
+        "--max-tokens",
+        "12",
+        "--temperature",
+        "0",
+    ];
     let emulated = bench.ok(&[&args[..], &["--device", "emulator"]].concat());
     for device in ["in-memory", "espresso"] {
         assert_eq!(strictly(&bench, &[&args[..], &["--device", device]].concat()), emulated);
