@@ -294,6 +294,9 @@ pub unsafe extern "C" fn e5rt_e5_compiler_compile(
         other => violation(format!("options of a compile are {other:?}")),
     }
     COUNTERS.compiles.fetch_add(1, Ordering::SeqCst);
+    if fault("crash") {
+        std::process::abort();
+    }
     while is_on("hang") {
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -259,6 +259,9 @@ unsafe extern "C" fn compile(id: Id, _: Sel, qos: u32, options: Id, error: *mut 
         violation("more programs were compiled than the compiler survives");
         return fail(error, &words(&AneError::CompileBudget { limit: COMPILES as usize }));
     }
+    if fault("crash") {
+        std::process::abort();
+    }
     while is_on("hang") {
         std::thread::sleep(Duration::from_millis(2));
     }

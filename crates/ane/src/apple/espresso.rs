@@ -151,7 +151,7 @@ impl Engine {
     ) -> Result<Handle, AneError> {
         let mut raw = null_mut();
         let status = make(&mut raw);
-        let handle = (!raw.is_null()).then_some(Handle { raw, release });
+        let handle = (!raw.is_null()).then(|| Handle { raw, release });
         self.check(action, call, status)?;
         handle.ok_or_else(|| reported(action, format!("{call}: nothing was made (0)")))
     }
@@ -168,7 +168,7 @@ impl Engine {
         let path = c_path(&directory.path().join("model.mil"))?;
         let cache = c_path(&directory.path().join("bundles"))?;
         let compiling = "compiling";
-        // SAFETY (all calls below): objects made by the calls above them and still alive, C strings
+        // SAFETY: all calls below take objects made by the calls above them and still alive, C strings
         // that are copied, and places to store results.
         unsafe {
             let config =
@@ -488,9 +488,9 @@ impl Executable for Loaded {
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
         check_surfaces(Some(&self.profile), (&self.inputs, inputs), (&self.outputs, outputs))?;
         check_sharing(&[], &[], (&self.outputs, outputs))?;
+        self.bind(inputs, outputs)?;
         let _in_flight = hold(inputs, outputs);
         let start = Instant::now();
-        self.bind(inputs, outputs)?;
         // SAFETY: a live stream with one operation whose ports are all bound.
         let status = unsafe { (self.engine.f.stream_execute)(self.stream.raw) };
         let seconds = start.elapsed().as_secs_f64();

@@ -1,7 +1,7 @@
 //! The stand-ins as tests use them: one test at a time, faults by name, nothing left behind.
 
 use ane::apple::{Libraries, Options};
-use ane::{Device, Emulator, Executable, Numerics, Port, Surface};
+use ane::{AneError, Device, Emulator, Executable, Numerics, Port, Surface};
 use mil::{Program, Weights};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::PathBuf;
@@ -135,13 +135,22 @@ pub(crate) fn quick() -> Options {
 }
 
 /// Surfaces for ports, of one size.
-pub(crate) fn surfaces(device: &dyn Device, executable: &dyn Executable) -> [Vec<Surface>; 2] {
+pub(crate) fn try_surfaces(
+    device: &dyn Device,
+    executable: &dyn Executable,
+) -> Result<[Vec<Surface>; 2], AneError> {
     let all = executable.inputs().iter().chain(executable.outputs());
     let largest = all.map(|port| port.ty.bytes()).max().unwrap_or(0);
     let allocation = largest.max(device.least_allocation());
-    [executable.inputs(), executable.outputs()].map(|ports| {
-        ports.iter().map(|p| device.surface(&p.ty, allocation).expect("memory")).collect()
-    })
+    let make = |ports: &[Port]| -> Result<Vec<Surface>, AneError> {
+        ports.iter().map(|p| device.surface(&p.ty, allocation)).collect()
+    };
+    Ok([make(executable.inputs())?, make(executable.outputs())?])
+}
+
+/// Surfaces for ports, of one size.
+pub(crate) fn surfaces(device: &dyn Device, executable: &dyn Executable) -> [Vec<Surface>; 2] {
+    try_surfaces(device, executable).expect("memory")
 }
 
 /// Numbers that differ, with both signs.
@@ -155,9 +164,9 @@ pub(crate) fn run(
     device: &dyn Device,
     program: &Program,
     weights: &Weights,
-) -> Result<Vec<Vec<u32>>, ane::AneError> {
+) -> Result<Vec<Vec<u32>>, AneError> {
     let mut executable = device.compile(program, weights)?;
-    let [inputs, outputs] = surfaces(device, executable.as_ref());
+    let [inputs, outputs] = try_surfaces(device, executable.as_ref())?;
     for (port, surface) in executable.inputs().iter().zip(&inputs) {
         surface.write(&values(port))?;
     }
