@@ -542,6 +542,30 @@ fn ports_are_widened_to_multiples_of_16() {
     assert_eq!(equal(&bad, "m4", "ANE070"), 0.0);
 }
 
+/// Programs of other projects, in the forms that they write.
+#[test]
+fn published_programs_become_legal_everywhere() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../mil/tests/text");
+    for name in [
+        "conv_fp32_io",
+        "packed_matmul",
+        "inline_literals",
+        "int8_weights",
+        "several_functions",
+        "verbose_constants",
+    ] {
+        let text = std::fs::read_to_string(format!("{folder}/{name}.mil")).unwrap();
+        let bad = check_text(&text).unwrap();
+        for on in ["m1", "m2/macos26", "m3", "m3-ultra", "m4", "m4/e5rt", "m5/macos26"] {
+            let fixed = fix(&bad, &profile(on), &[]);
+            let verdict = legal::check(&fixed.program, &profile(on));
+            assert!(verdict.is_ok(), "{name} on {on}: {:?}", verdict.err());
+            let proof = fixed.prove(&bad, &Weights::new(), 3);
+            assert!(proof.is_ok(), "{name} on {on}: {proof:?}");
+        }
+    }
+}
+
 // ---- all together ----
 
 #[test]

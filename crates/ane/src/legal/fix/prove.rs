@@ -52,7 +52,7 @@ pub fn prove(
     weights: &Weights,
     seed: u64,
 ) -> Result<Proof, NotProven> {
-    let bound = applied.iter().map(|applied| applied.bound).sum();
+    let bound = applied.iter().fold(0.0, |sum, applied| sum + applied.bound);
     let mut proof = Proof { largest: 0.0, bound, values: 0 };
     let mut random = Random(seed);
     for (f, g) in before.functions.iter().zip(&after.functions) {

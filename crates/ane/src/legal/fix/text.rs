@@ -115,7 +115,10 @@ fn arguments(fixed: &mut Fixed, i: usize) {
     let f = &mut fixed.program.functions[i];
     let types: Vec<DType> = f.values.iter().map(|v| v.ty.dtype).collect();
     for (index, op) in f.ops.iter_mut().enumerate() {
-        let x = op.operands().next().and_then(|id| types.get(id.index()).copied());
+        let x = match op.arg("x") {
+            Some(Arg::Value(id)) => types.get(id.index()).copied(),
+            _ => None,
+        };
         for param in op.op.signature().params.iter().filter(|p| p.required) {
             let absent = op.arg(param.key).is_none();
             let value = default_of(op.op, param.key, x.unwrap_or(DType::Fp16)).filter(|_| absent);
