@@ -90,7 +90,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&[DIALECTS]),
+    .tests(&["crates/ane/tests/dialects.rs::each_has_one_canonical_text", DIALECTS]),
     Fact::new(
         "A2-two-forms-of-constants",
         "A.2",
@@ -583,7 +583,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .in_memory()
-    .tests(&[enforced!("programs_of_several_functions_are_checked_as_a_whole")]),
+    .tests(&["crates/ane/tests/requests.rs::a6_procedures_are_driven_by_index", enforced!("programs_of_several_functions_are_checked_as_a_whole")]),
     Fact::new(
         "A6-symbol-indices",
         "A.6",
@@ -594,7 +594,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .in_memory()
-    .tests(&["crates/ane/src/error_tests.rs::requests"]),
+    .tests(&["crates/ane/tests/requests.rs::a6_symbols_are_numbered_over_all_procedures", "crates/ane/src/error_tests.rs::requests"]),
     Fact::new(
         "A6-banks",
         "A.6",
@@ -630,5 +630,6 @@ pub(super) const FACTS: &[Fact] = &[
         "ESP:Sources/DeltaCompilation (up to five tries), AF",
         Measured,
         High,
-    ),
+    )
+    .tests(&["crates/ane/tests/faults.rs::a7_the_compiler_fails_now_and_then"]),
 ];
