@@ -18,7 +18,7 @@ pub(super) const FACTS: &[Fact] = &[
     .in_memory()
     .against(&["D-compiles-with-release"])
     .rules(&["ANE083"])
-    .tests(&["crates/ane/src/budget.rs::the_120th_compile_fails_in_memory"]),
+    .tests(&["crates/ane/tests/errors.rs::the_120th_compile", "crates/ane/src/budget.rs::the_120th_compile_fails_in_memory"]),
     Fact::new(
         "D-compiles-with-release",
         "D",
@@ -50,7 +50,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .rules(&["ANE084"])
-    .tests(&["crates/ane/src/budget.rs::the_129th_program_waits_for_a_free_place"]),
+    .tests(&["crates/ane/tests/errors.rs::the_129th_loaded_program", "crates/ane/src/budget.rs::the_129th_program_waits_for_a_free_place"]),
     Fact::new(
         "D-in-flight",
         "D",
@@ -59,7 +59,7 @@ pub(super) const FACTS: &[Fact] = &[
         Derived,
         Medium,
     )
-    .tests(&[enforced!("limits_of_a_process_are_those_published")]),
+    .tests(&["crates/ane/tests/requests.rs::d_the_128th_request_in_flight_waits", enforced!("limits_of_a_process_are_those_published")]),
     Fact::new(
         "D-one-command",
         "D",
@@ -87,7 +87,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .against(&["D-program-bytes-larger"])
     .rules(&["ANE014"])
-    .tests(&[
+    .tests(&["crates/ane/tests/errors.rs::a_bank_of_constants_too_large_to_load", 
         EACH_RULE,
         "crates/ane/src/budget.rs::a_program_beyond_the_address_window_is_not_loaded",
     ]),
@@ -197,7 +197,8 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .chips(&[Chip::M3Ultra]),
+    .chips(&[Chip::M3Ultra])
+    .tests(&["crates/ane/tests/faults.rs::d_runs_slow_down_after_many", ]),
     Fact::new(
         "D-compile-time",
         "D",
@@ -232,7 +233,8 @@ pub(super) const FACTS: &[Fact] = &[
         "GUIDE:09-roofline, GUIDE:31 (M1)",
         Measured,
         Medium,
-    ),
+    )
+    .tests(&["crates/ane/tests/faults.rs::d_the_engine_wakes_up_slowly", ]),
     Fact::new(
         "D-quality-of-service",
         "D",

@@ -607,7 +607,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .in_memory()
-    .tests(&[COMPILER]),
+    .tests(&["crates/ane/tests/errors.rs::validity_failures_in_memory", COMPILER]),
     Fact::new(
         "B3-compilation-failure",
         "B.3",
@@ -617,7 +617,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .in_memory()
-    .tests(&[COMPILER, BUDGETS]),
+    .tests(&["crates/ane/tests/errors.rs::codegen_failures_in_memory_and_by_e5rt", "crates/ane/tests/errors.rs::the_120th_compile", COMPILER, BUDGETS]),
     Fact::new(
         "B3-e5rt-failure",
         "B.3",
@@ -628,7 +628,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .e5rt()
-    .tests(&[COMPILER]),
+    .tests(&["crates/ane/tests/errors.rs::codegen_failures_in_memory_and_by_e5rt", COMPILER]),
     Fact::new(
         "B3-espresso-serialise",
         "B.3",
@@ -648,7 +648,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .in_memory()
     .rules(&["ANE080", "ANE081", "ANE082"])
-    .tests(&[REQUESTS, "crates/ane/tests/emulator.rs::engine_rules_in_fast"]),
+    .tests(&["crates/ane/tests/errors.rs::requests_with_wrong_surfaces_end_in_0x1d", REQUESTS, "crates/ane/tests/emulator.rs::engine_rules_in_fast"]),
     Fact::new(
         "B3-request-0x2",
         "B.3",
@@ -658,7 +658,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .in_memory()
-    .tests(&[REQUESTS]),
+    .tests(&["crates/ane/tests/errors.rs::requests_with_a_wrong_procedure_or_symbol_end_in_0x2", REQUESTS]),
     Fact::new(
         "B3-request-0x16",
         "B.3",
@@ -676,7 +676,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&[REQUESTS]),
+    .tests(&["crates/ane/tests/errors.rs::a_request_that_never_ends_is_timed_out", REQUESTS]),
     Fact::new(
         "B3-load-0x20004",
         "B.3",
@@ -686,7 +686,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .rules(&["ANE014"])
-    .tests(&[BUDGETS]),
+    .tests(&["crates/ane/tests/errors.rs::a_bank_of_constants_too_large_to_load", BUDGETS]),
     Fact::new(
         "B3-load-0x50004",
         "B.3",
@@ -697,7 +697,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .in_memory()
     .rules(&["ANE084"])
-    .tests(&[BUDGETS]),
+    .tests(&["crates/ane/tests/errors.rs::leaked_programs_end_in_0x50004", BUDGETS]),
     Fact::new(
         "B3-must-recompile",
         "B.3",
@@ -708,7 +708,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .e5rt()
     .rules(&["ANE084"])
-    .tests(&[BUDGETS]),
+    .tests(&["crates/ane/tests/errors.rs::the_129th_loaded_program", BUDGETS]),
     Fact::new(
         "B3-chaining",
         "B.3",
@@ -756,5 +756,5 @@ pub(super) const FACTS: &[Fact] = &[
         Derived,
         High,
     )
-    .tests(&[enforced!("rules_quote_the_validator")]),
+    .tests(&["crates/ane/tests/errors.rs::validators_write_to_the_log", "crates/ane/tests/errors.rs::a_validator_that_some_sources_contradict_is_a_warning", enforced!("rules_quote_the_validator")]),
 ];

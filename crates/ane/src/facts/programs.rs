@@ -583,7 +583,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .in_memory()
-    .tests(&[enforced!("programs_of_several_functions_are_checked_as_a_whole")]),
+    .tests(&["crates/ane/tests/requests.rs::a6_procedures_are_driven_by_index", enforced!("programs_of_several_functions_are_checked_as_a_whole")]),
     Fact::new(
         "A6-symbol-indices",
         "A.6",
@@ -594,7 +594,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .in_memory()
-    .tests(&["crates/ane/src/error_tests.rs::requests"]),
+    .tests(&["crates/ane/tests/requests.rs::a6_symbols_are_numbered_over_all_procedures", "crates/ane/tests/errors.rs::requests_with_a_wrong_procedure_or_symbol_end_in_0x2", "crates/ane/src/error_tests.rs::requests"]),
     Fact::new(
         "A6-banks",
         "A.6",
@@ -603,7 +603,8 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .in_memory(),
+    .in_memory()
+    .tests(&["crates/ane/tests/requests.rs::d_programs_take_places_whatever_the_number_of_their_procedures", ]),
     // ---- A.7 refusals ----
     Fact::new(
         "A7-stages",
@@ -630,5 +631,6 @@ pub(super) const FACTS: &[Fact] = &[
         "ESP:Sources/DeltaCompilation (up to five tries), AF",
         Measured,
         High,
-    ),
+    )
+    .tests(&["crates/ane/tests/faults.rs::a7_the_compiler_fails_now_and_then", "crates/ane/tests/faults.rs::a7_patience_gets_a_program_compiled", ]),
 ];

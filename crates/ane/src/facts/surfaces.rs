@@ -29,7 +29,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .in_memory()
-    .tests(&[enforced!("elements_are_packed_from_byte_0_whatever_the_allocation")]),
+    .tests(&["crates/ane/tests/requests.rs::c1_packed_rows_at_a_distance_are_read_as_if_packed", "crates/ane/tests/requests.rs::c1_packed_data_begin_at_byte_0_of_any_allocation", enforced!("elements_are_packed_from_byte_0_whatever_the_allocation")]),
     Fact::new(
         "C1-minimum-size",
         "C.1",
@@ -43,7 +43,7 @@ pub(super) const FACTS: &[Fact] = &[
     .os(Os::MacOs15)
     .against(&["C1-minimum-width"])
     .rules(&["ANE081"])
-    .tests(&[ALLOCATIONS, REQUESTS, BOUND, enforced!("the_smallest_surface_depends_on_system_and_path")]),
+    .tests(&["crates/ane/tests/requests.rs::c1_minimum_size_depends_on_the_system_and_the_tensor", ALLOCATIONS, REQUESTS, BOUND, enforced!("the_smallest_surface_depends_on_system_and_path")]),
     Fact::new(
         "C1-minimum-width",
         "C.1",
@@ -67,7 +67,7 @@ pub(super) const FACTS: &[Fact] = &[
     .os(Os::MacOs26)
     .against(&["C1-no-minimum-macos26"])
     .rules(&["ANE081"])
-    .tests(&[enforced!("the_smallest_surface_depends_on_system_and_path")]),
+    .tests(&["crates/ane/tests/requests.rs::c1_minimum_size_depends_on_the_system_and_the_tensor", enforced!("the_smallest_surface_depends_on_system_and_path")]),
     Fact::new(
         "C1-no-minimum-macos26",
         "C.1",
@@ -91,7 +91,7 @@ pub(super) const FACTS: &[Fact] = &[
     .in_memory()
     .against(&["C1-monotone-sizes"])
     .rules(&["ANE080"])
-    .tests(&[ALLOCATIONS, REQUESTS, BOUND]),
+    .tests(&["crates/ane/tests/requests.rs::c1_uniform_sizes_are_asked_for_on_both_sides", ALLOCATIONS, REQUESTS, BOUND]),
     Fact::new(
         "C1-monotone-sizes",
         "C.1",
@@ -103,7 +103,8 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .in_memory()
     .chips(&[Chip::M1])
-    .option(&["C1-uniform-sizes"]),
+    .option(&["C1-uniform-sizes"])
+    .tests(&["crates/ane/tests/requests.rs::c1_monotone_sizes_the_other_reading_gives_zeros", "crates/ane/tests/trace.rs::zeros_are_a_faulty_request", ]),
     Fact::new(
         "C1-several-inputs",
         "C.1",
@@ -136,7 +137,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .in_memory()
     .rules(&["ANE082"])
-    .tests(&[enforced!("ports_are_bound_in_alphabetical_order"), REQUESTS]),
+    .tests(&["crates/ane/tests/requests.rs::c1_alphabetical_inputs_in_the_order_of_the_text_are_permuted", "crates/ane/tests/requests.rs::c1_alphabetical_outputs_in_the_order_of_the_text_are_permuted", enforced!("ports_are_bound_in_alphabetical_order"), REQUESTS]),
     Fact::new(
         "C1-surface-count",
         "C.1",
@@ -147,7 +148,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .in_memory()
     .rules(&["ANE082"])
-    .tests(&[REQUESTS, BOUND]),
+    .tests(&["crates/ane/tests/requests.rs::c1_count_is_an_error_everywhere", "crates/ane/tests/errors.rs::requests_with_wrong_surfaces_end_in_0x1d", REQUESTS, BOUND]),
     Fact::new(
         "C1-width-multiple",
         "C.1",
@@ -159,7 +160,7 @@ pub(super) const FACTS: &[Fact] = &[
     .in_memory()
     .against(&["C1-any-width"])
     .rules(&["ANE070"])
-    .tests(&[EACH_RULE]),
+    .tests(&["crates/ane/tests/requests.rs::c1_width_16_is_an_option", EACH_RULE]),
     Fact::new(
         "C1-any-width",
         "C.1",
@@ -256,7 +257,8 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .in_memory(),
+    .in_memory()
+    .tests(&["crates/ane/tests/requests.rs::c1_rebuild_request_after_a_surface_was_replaced", ]),
     Fact::new(
         "C1-shared-surfaces",
         "C.1",
