@@ -79,3 +79,4 @@ export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_STRIP=none CARGO_PROFILE_DEV_
 unset RUSTFLAGS
 cargo build --manifest-path "$root/Cargo.toml" --workspace --all-targets \
   -Zbuild-std=std,panic_abort --target "$target" --target-dir "$cache/build"
+python3 "$here/macho.py" "$cache/build/$target/debug/anegpt"

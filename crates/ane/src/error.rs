@@ -145,6 +145,42 @@ pub enum AneError {
         NsError::chaining()
     )]
     Chaining,
+
+    #[error("surfaces hold fp16 or fp32 on a real engine, not {ty}: cast inside the program")]
+    SurfaceDtype { ty: TensorType },
+    #[error(
+        "the surface bound to port `{port}` was not made by this device: make surfaces with the \
+         `surface` method of the device that runs the program"
+    )]
+    SurfaceOfAnother { port: String },
+    #[error("the Neural Engine cannot be reached: {reason}")]
+    NoEngine { reason: String },
+    #[error(
+        "{place} has no {what} `{name}`: this version of the system is not one that the device \
+         knows; use another device, and report the system's version"
+    )]
+    Missing { what: &'static str, name: String, place: String },
+    #[error(
+        "the method `{method}` has the signature {found} here, expected {expected}: it is not \
+         called, since arguments would be misread; use another device, and report the system's \
+         version"
+    )]
+    Signature { method: String, found: String, expected: String },
+    #[error(
+        "compiling did not end within {seconds} s: the compiler's service hangs; wait a minute and \
+         try again, or start the process anew"
+    )]
+    CompileTimeout { seconds: u64 },
+    #[error("cannot {what} {path}: {reason}")]
+    File { what: &'static str, path: String, reason: String },
+    /// An error that the machine itself reported, kept word for word.
+    #[error("{action} failed: {hint}\nmacOS reports: {report}")]
+    Reported { action: &'static str, hint: &'static str, report: String, transient: bool },
+    #[error(
+        "the known-answer program gave {got} where {expected} is right: what runs here is not the \
+         engine as it is known; do not train on it"
+    )]
+    WrongAnswer { expected: f32, got: f32 },
 }
 
 impl AneError {
@@ -205,6 +241,15 @@ impl AneError {
             | InFlight { .. }
             | SilentlyWrong { .. }
             | Array(_)
+            | SurfaceDtype { .. }
+            | SurfaceOfAnother { .. }
+            | NoEngine { .. }
+            | Missing { .. }
+            | Signature { .. }
+            | CompileTimeout { .. }
+            | File { .. }
+            | Reported { .. }
+            | WrongAnswer { .. }
             | SurfaceLength { .. } => None,
         }
     }
@@ -219,6 +264,8 @@ impl AneError {
                 | AneError::ResourcesExhausted
                 | AneError::Timeout
                 | AneError::SurfaceMap { .. }
+                | AneError::CompileTimeout { .. }
+                | AneError::Reported { transient: true, .. }
         )
     }
 }

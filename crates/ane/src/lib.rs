@@ -2,7 +2,7 @@
 //!
 //! A [`Device`] compiles a MIL program into an [`Executable`]; an executable runs on [`Surface`]s.
 //! The [`Emulator`] is a device for any CPU; [`HostProgram`] runs the parts of a model that stay
-//! on the CPU with the same code. [`legal::check`] says what a [`Profile`] (chip, system, call path)
+//! on the CPU with the same code; [`apple`] drives the engine of a Mac. [`legal::check`] says what a [`Profile`] (chip, system, call path)
 //! accepts; [`Budget`] counts what a process may use up; [`facts`] is the table of everything known of
 //! the machine, with sources. Nothing here knows transformers, tokens or training.
 //!
@@ -12,6 +12,8 @@
 
 #![warn(missing_docs)]
 
+#[cfg(unix)]
+pub mod apple;
 pub mod array;
 pub mod budget;
 pub mod chip;
@@ -38,5 +40,5 @@ pub use facts::Fact;
 pub use faults::{Faults, Faulty};
 pub use legal::{Applied, Legal, Rule, Violation};
 pub use retry::{Backoff, Retrying};
-pub use surface::Surface;
+pub use surface::{Access, ForeignMemory, Lent, Surface};
 pub use trace::{MachineInfo, Recorder, Trace};

@@ -1,12 +1,19 @@
 //! Surfaces: the buffers that requests are bound to, and the one place where precision changes.
 
+#![allow(unsafe_code, reason = "a machine's own memory is seen as slices between lock and unlock")]
+
 use crate::emulator::Numerics;
 use crate::emulator::gemm::Elements;
 use crate::emulator::simd::{self, Round};
 use crate::error::AneError;
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use mil::{DType, TensorType};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::any::Any;
+use std::fmt::Debug;
+use std::ptr::NonNull;
+use std::slice::{from_raw_parts, from_raw_parts_mut};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 /// A shared buffer for one tensor, packed from byte 0 in row-major order. Clones are handles of
 /// the same buffer.
@@ -20,19 +27,216 @@ pub struct Surface {
     storage: Arc<RwLock<Storage>>,
 }
 
-/// The elements of a surface.
+/// The memory of a surface in the hands of code that is not Rust. It stays in its place as long as
+/// this lives; whoever holds this sees to it that nothing else uses the surface meanwhile.
 #[derive(Debug)]
-pub(crate) enum Storage {
-    F16(Vec<f16>),
-    F32(Vec<f32>),
+pub struct Lent {
+    /// The machine's lock, given back first.
+    _locked: Option<Locked>,
+    /// Owns the memory.
+    _surface: Surface,
+    address: usize,
+    bytes: usize,
 }
 
-impl Storage {
-    pub(crate) fn elements(&self) -> Elements<'_> {
-        match self {
-            Storage::F16(v) => Elements::F16(v),
-            Storage::F32(v) => Elements::F32(v),
+impl Lent {
+    /// The first byte.
+    pub fn start(&self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.address)
+    }
+
+    /// Bytes of the tensor.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Memory that belongs to a machine, such as an IOSurface: the CPU touches it between
+/// [`lock`](ForeignMemory::lock) and [`unlock`](ForeignMemory::unlock) only.
+///
+/// # Safety
+/// While locked, the address returned is that of at least as many bytes as the surface made of it
+/// allocates, aligned to 16, initialised, valid for reading, for writing too if locked for that,
+/// and not written by anyone else. Several readers may hold locks at once.
+pub unsafe trait ForeignMemory: Any + Send + Sync + Debug {
+    /// Makes the bytes visible to the CPU; calls nest.
+    ///
+    /// # Errors
+    /// When the machine refuses; nothing is locked then.
+    fn lock(&self, access: Access) -> Result<NonNull<u8>, AneError>;
+
+    /// Gives the bytes back to the machine: once for every lock that succeeded.
+    fn unlock(&self, access: Access);
+}
+
+/// What the CPU wants with a machine's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To read it.
+    Read,
+    /// To read and to change it.
+    Write,
+}
+
+/// The elements of a surface.
+#[derive(Debug)]
+enum Storage {
+    F16(Vec<f16>),
+    F32(Vec<f32>),
+    Foreign { memory: Arc<dyn ForeignMemory>, half: bool, count: usize },
+}
+
+/// Elements that may be changed.
+#[derive(Debug)]
+pub(crate) enum ElementsMut<'a> {
+    F16(&'a mut [f16]),
+    F32(&'a mut [f32]),
+}
+
+/// The lock of a machine's memory, given back when dropped.
+#[derive(Debug)]
+struct Locked {
+    memory: Arc<dyn ForeignMemory>,
+    address: NonNull<u8>,
+    access: Access,
+    half: bool,
+    count: usize,
+}
+
+impl Locked {
+    fn new(storage: &Storage, access: Access) -> Result<Option<Self>, AneError> {
+        match storage {
+            Storage::Foreign { memory, half, count } => {
+                let (memory, half, count) = (Arc::clone(memory), *half, *count);
+                let address = memory.lock(access)?;
+                Ok(Some(Locked { memory, address, access, half, count }))
+            }
+            _ => Ok(None),
         }
+    }
+
+    fn elements(&self) -> Elements<'_> {
+        // SAFETY: the memory is locked as long as `self` lives and holds `count` elements of that
+        // size (contract of `ForeignMemory`; `Surface::foreign` checked the size); every pattern of
+        // bits is a number.
+        unsafe {
+            match self.half {
+                true => Elements::F16(from_raw_parts(self.address.as_ptr().cast(), self.count)),
+                false => Elements::F32(from_raw_parts(self.address.as_ptr().cast(), self.count)),
+            }
+        }
+    }
+
+    fn elements_mut(&mut self) -> ElementsMut<'_> {
+        debug_assert_eq!(self.access, Access::Write);
+        // SAFETY: as in `elements`; the lock is one for writing, taken under the write lock of the
+        // surface, so that nobody else has a view.
+        unsafe {
+            match self.half {
+                true => {
+                    ElementsMut::F16(from_raw_parts_mut(self.address.as_ptr().cast(), self.count))
+                }
+                false => {
+                    ElementsMut::F32(from_raw_parts_mut(self.address.as_ptr().cast(), self.count))
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.memory.unlock(self.access);
+    }
+}
+
+// SAFETY: the address is only reached through `&self` and `&mut self`, as a slice of numbers.
+unsafe impl Send for Locked {}
+// SAFETY: as above.
+unsafe impl Sync for Locked {}
+
+/// A surface locked for reading. Fields are dropped in order: the machine's lock first.
+#[derive(Debug)]
+pub(crate) struct ReadGuard<'s> {
+    locked: Option<Locked>,
+    storage: RwLockReadGuard<'s, Storage>,
+}
+
+impl ReadGuard<'_> {
+    pub(crate) fn elements(&self) -> Elements<'_> {
+        match (&self.locked, &*self.storage) {
+            (Some(locked), _) => locked.elements(),
+            (None, Storage::F16(v)) => Elements::F16(v),
+            (None, Storage::F32(v)) => Elements::F32(v),
+            (None, Storage::Foreign { .. }) => unreachable!("foreign memory is locked"),
+        }
+    }
+}
+
+/// A surface locked for writing. Fields are dropped in order: the machine's lock first.
+#[derive(Debug)]
+pub(crate) struct WriteGuard<'s> {
+    locked: Option<Locked>,
+    storage: RwLockWriteGuard<'s, Storage>,
+}
+
+impl WriteGuard<'_> {
+    pub(crate) fn elements_mut(&mut self) -> ElementsMut<'_> {
+        match (&mut self.locked, &mut *self.storage) {
+            (Some(locked), _) => locked.elements_mut(),
+            (None, Storage::F16(v)) => ElementsMut::F16(v),
+            (None, Storage::F32(v)) => ElementsMut::F32(v),
+            (None, Storage::Foreign { .. }) => unreachable!("foreign memory is locked"),
+        }
+    }
+}
+
+/// A surface that nobody on the CPU's side may change, or touch, while the machine works on it.
+#[derive(Debug)]
+#[allow(dead_code, reason = "guards are held, not looked at")]
+enum Held<'s> {
+    Reading(RwLockReadGuard<'s, Storage>),
+    Writing(RwLockWriteGuard<'s, Storage>),
+}
+
+/// Surfaces of a request in flight: inputs may be read by others, outputs may not be touched.
+#[derive(Debug)]
+pub(crate) struct InFlight<'s> {
+    _held: Vec<Held<'s>>,
+}
+
+/// Keeps the CPU off the surfaces of a request. They are taken in the order of their addresses and
+/// each once, so that any number of threads with requests that cross each other make progress.
+pub(crate) fn hold<'s>(inputs: &[&'s Surface], outputs: &[&'s Surface]) -> InFlight<'s> {
+    let writing = outputs.iter().map(|s| (Arc::as_ptr(&s.storage), *s, true));
+    let reading = inputs.iter().map(|s| (Arc::as_ptr(&s.storage), *s, false));
+    let mut wanted: Vec<_> = writing.chain(reading).collect();
+    // Stable: of two places of one surface, the one that writes comes first and is kept.
+    wanted.sort_by_key(|(address, ..)| *address);
+    wanted.dedup_by_key(|(address, ..)| *address);
+    let held = wanted.into_iter().map(|(_, surface, write)| match write {
+        true => Held::Writing(surface.storage.write().unwrap_or_else(|p| p.into_inner())),
+        false => Held::Reading(surface.storage.read().unwrap_or_else(|p| p.into_inner())),
+    });
+    InFlight { _held: held.collect() }
+}
+
+/// A surface recognised later without being kept alive.
+#[derive(Clone, Debug)]
+pub(crate) struct SurfaceKey(Weak<RwLock<Storage>>);
+
+impl SurfaceKey {
+    pub(crate) fn is(&self, surface: &Surface) -> bool {
+        Weak::as_ptr(&self.0) == Arc::as_ptr(&surface.storage)
+    }
+
+    pub(crate) fn same(&self, other: &SurfaceKey) -> bool {
+        Weak::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether anybody still has a handle of the surface.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 
@@ -51,6 +255,29 @@ impl Surface {
         }
     }
 
+    /// A surface over `allocation` bytes of a machine's memory.
+    ///
+    /// # Errors
+    /// [`AneError::SurfaceDtype`] when elements are neither fp16 nor fp32, and
+    /// [`AneError::SurfaceLength`] when the tensor needs more than `allocation` bytes.
+    pub fn foreign(
+        ty: &TensorType,
+        allocation: usize,
+        memory: Arc<dyn ForeignMemory>,
+    ) -> Result<Self, AneError> {
+        let half = match ty.dtype {
+            DType::Fp16 => true,
+            DType::Fp32 => false,
+            _ => return Err(AneError::SurfaceDtype { ty: ty.clone() }),
+        };
+        let count = ty.count();
+        if ty.bytes() > allocation {
+            return Err(AneError::SurfaceLength { count: allocation, got: ty.bytes() });
+        }
+        let storage = Storage::Foreign { memory, half, count };
+        Ok(Surface { ty: ty.clone(), allocation, storage: Arc::new(RwLock::new(storage)) })
+    }
+
     /// Type of the tensor held.
     pub fn ty(&self) -> &TensorType {
         &self.ty
@@ -66,12 +293,26 @@ impl Surface {
         Arc::ptr_eq(&self.storage, &other.storage)
     }
 
-    pub(crate) fn lock(&self) -> RwLockReadGuard<'_, Storage> {
-        self.storage.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub(crate) fn key(&self) -> SurfaceKey {
+        SurfaceKey(Arc::downgrade(&self.storage))
     }
 
-    pub(crate) fn lock_mut(&self) -> RwLockWriteGuard<'_, Storage> {
-        self.storage.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// The machine's memory that this surface is made of, if it is of type `M`.
+    pub(crate) fn memory<M: ForeignMemory>(&self) -> Option<Arc<M>> {
+        let storage = self.storage.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Storage::Foreign { memory, .. } = &*storage else { return None };
+        let memory: Arc<dyn Any + Send + Sync> = Arc::clone(memory) as _;
+        memory.downcast().ok()
+    }
+
+    pub(crate) fn lock(&self) -> Result<ReadGuard<'_>, AneError> {
+        let storage = self.storage.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Ok(ReadGuard { locked: Locked::new(&storage, Access::Read)?, storage })
+    }
+
+    pub(crate) fn lock_mut(&self) -> Result<WriteGuard<'_>, AneError> {
+        let storage = self.storage.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Ok(WriteGuard { locked: Locked::new(&storage, Access::Write)?, storage })
     }
 
     fn check(&self, got: usize) -> Result<(), AneError> {
@@ -82,12 +323,13 @@ impl Surface {
     /// Replaces the contents, rounding to nearest even where they are held in binary16.
     ///
     /// # Errors
-    /// When `from` has another number of elements than the tensor.
+    /// When `from` has another number of elements than the tensor, or the machine does not let the
+    /// CPU at its memory.
     pub fn write(&self, from: &[f32]) -> Result<(), AneError> {
         self.check(from.len())?;
-        match &mut *self.lock_mut() {
-            Storage::F16(to) => simd::narrow(from, to, Round::IEEE),
-            Storage::F32(to) => to.copy_from_slice(from),
+        match self.lock_mut()?.elements_mut() {
+            ElementsMut::F16(to) => simd::narrow(from, to, Round::IEEE),
+            ElementsMut::F32(to) => to.copy_from_slice(from),
         }
         Ok(())
     }
@@ -95,20 +337,69 @@ impl Surface {
     /// Copies the contents.
     ///
     /// # Errors
-    /// When `to` has another number of elements than the tensor.
+    /// When `to` has another number of elements than the tensor, or the machine does not let the
+    /// CPU at its memory.
     pub fn read(&self, to: &mut [f32]) -> Result<(), AneError> {
         self.check(to.len())?;
-        match &*self.lock() {
-            Storage::F16(from) => simd::widen(from, to),
-            Storage::F32(from) => to.copy_from_slice(from),
+        match self.lock()?.elements() {
+            Elements::F16(from) => simd::widen(from, to),
+            Elements::F32(from) => to.copy_from_slice(from),
         }
         Ok(())
+    }
+
+    /// Calls `f` with the memory of the tensor, packed; `None` where elements are held as another
+    /// type than the tensor's own.
+    ///
+    /// # Errors
+    /// When the machine does not let the CPU have the memory.
+    pub fn bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, AneError> {
+        Ok(match (self.lock()?.elements(), self.ty.dtype) {
+            (Elements::F16(v), DType::Fp16) => Some(f(bytemuck::cast_slice(v.reinterpret_cast()))),
+            (Elements::F32(v), DType::Fp32) => Some(f(bytemuck::cast_slice(v))),
+            _ => None,
+        })
+    }
+
+    /// Calls `f` with the memory of the tensor to change it; `None` as in [`Surface::bytes`].
+    ///
+    /// # Errors
+    /// When the machine does not let the CPU have the memory.
+    pub fn bytes_mut<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> Result<Option<R>, AneError> {
+        Ok(match (self.lock_mut()?.elements_mut(), self.ty.dtype) {
+            (ElementsMut::F16(v), DType::Fp16) => {
+                Some(f(bytemuck::cast_slice_mut(v.reinterpret_cast_mut())))
+            }
+            (ElementsMut::F32(v), DType::Fp32) => Some(f(bytemuck::cast_slice_mut(v))),
+            _ => None,
+        })
+    }
+
+    /// Lends the memory of the tensor to code that is not Rust; `None` as in [`Surface::bytes`].
+    /// A machine's memory stays locked for the CPU meanwhile.
+    ///
+    /// # Errors
+    /// When the machine does not let the CPU have the memory.
+    pub fn lend(&self) -> Result<Option<Lent>, AneError> {
+        let locked = {
+            let storage = self.storage.read().unwrap_or_else(|p| p.into_inner());
+            Locked::new(&storage, Access::Write)?
+        };
+        let place = |bytes: &mut [u8]| (bytes.as_mut_ptr().expose_provenance(), bytes.len());
+        let lent = self.bytes_mut(place)?;
+        Ok(lent.map(|(address, bytes)| Lent {
+            _locked: locked,
+            _surface: self.clone(),
+            address,
+            bytes,
+        }))
     }
 
     /// Replaces a block of rows: element (i, j) of `from` [rows, run] goes to start + i·stride + j.
     ///
     /// # Errors
-    /// When a row of the block lies outside the tensor.
+    /// When a row of the block lies outside the tensor, or the machine does not let the CPU at its
+    /// memory.
     pub fn write_block(
         &self,
         start: usize,
@@ -122,12 +413,13 @@ impl Surface {
         if end > count {
             return Err(AneError::SurfaceLength { count, got: end });
         }
-        let mut storage = self.lock_mut();
+        let mut guard = self.lock_mut()?;
+        let mut elements = guard.elements_mut();
         for (i, row) in from.chunks_exact(run.max(1)).enumerate() {
             let at = start + i * stride;
-            match &mut *storage {
-                Storage::F16(to) => simd::narrow(row, &mut to[at..at + run], Round::IEEE),
-                Storage::F32(to) => to[at..at + run].copy_from_slice(row),
+            match &mut elements {
+                ElementsMut::F16(to) => simd::narrow(row, &mut to[at..at + run], Round::IEEE),
+                ElementsMut::F32(to) => to[at..at + run].copy_from_slice(row),
             }
         }
         Ok(())
@@ -136,19 +428,54 @@ impl Surface {
     /// to ← to + contents: the residual connection of a host-side stream.
     ///
     /// # Errors
-    /// When `to` has another number of elements than the tensor.
+    /// When `to` has another number of elements than the tensor, or the machine does not let the
+    /// CPU at its memory.
     pub fn add_to(&self, to: &mut [f32]) -> Result<(), AneError> {
         self.check(to.len())?;
-        match &*self.lock() {
-            Storage::F16(from) => {
+        match self.lock()?.elements() {
+            Elements::F16(from) => {
                 let mut run = [0.0f32; 512];
                 for (to, from) in to.chunks_mut(run.len()).zip(from.chunks(run.len())) {
                     simd::widen(from, &mut run[..from.len()]);
                     simd::add(to, &run[..from.len()]);
                 }
             }
-            Storage::F32(from) => simd::add(to, from),
+            Elements::F32(from) => simd::add(to, from),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_seen_where_it_holds_the_tensors_own_type() {
+        let ty = TensorType::fp16([3]);
+        let surface = Surface::new(&ty, 0, Numerics::Fast);
+        surface.write(&[1.0, -2.0, 0.5]).unwrap();
+        let seen = surface.bytes(<[u8]>::to_vec).unwrap().unwrap();
+        let want = [1.0, -2.0, 0.5].map(|x| f16::from_f32(x).to_ne_bytes()).concat();
+        assert_eq!(seen, want);
+        surface.bytes_mut(|bytes| bytes[..2].copy_from_slice(&want[2..4])).unwrap().unwrap();
+        let mut back = [0.0; 3];
+        surface.read(&mut back).unwrap();
+        assert_eq!(back, [-2.0, -2.0, 0.5]);
+        let lent = surface.lend().unwrap().unwrap();
+        assert_eq!(lent.bytes(), 6);
+        assert_eq!(surface.bytes(<[u8]>::as_ptr).unwrap(), Some(lent.start().cast_const()));
+    }
+
+    #[test]
+    fn memory_in_another_type_is_not_shown() {
+        for ty in [TensorType::fp16([3]), TensorType::new(DType::Int32, [3])] {
+            let surface = Surface::new(&ty, 0, Numerics::F32);
+            assert!(surface.bytes(|_| ()).unwrap().is_none());
+            assert!(surface.bytes_mut(|_| ()).unwrap().is_none());
+            assert!(surface.lend().unwrap().is_none());
+        }
+        let single = Surface::new(&TensorType::fp32([3]), 0, Numerics::F32);
+        assert_eq!(single.bytes(<[u8]>::len).unwrap(), Some(12));
     }
 }

@@ -1,6 +1,6 @@
 //! Which device a command computes on, and why.
 
-use crate::usage;
+use crate::{engine, usage};
 use ane::{Backoff, Chip, Device, Emulator, Faults, Faulty, Numerics, Os, Profile, Retrying};
 use anyhow::Result;
 use clap::ValueEnum;
@@ -84,7 +84,7 @@ pub(crate) fn open_on(
     choice_of_numerics: Option<NumericsChoice>,
 ) -> Result<Machine> {
     let numerics = choice_of_numerics.map(numerics);
-    let engine = |reason: &str| {
+    let emulated = |reason: &str| {
         let default = Profile::default();
         let (chip, os) = (chip.unwrap_or(default.chip), os.unwrap_or(default.os));
         let profile = Profile { chip, os, ..default };
@@ -92,28 +92,39 @@ pub(crate) fn open_on(
         let device: Box<dyn Device> = Box::new(Emulator::engine(profile, numerics));
         Ok(Machine { device, numerics, reason: reason.to_owned(), profile: Some(profile) })
     };
+    let real = |route: &str, reason: String| {
+        let device = engine::open(route)?;
+        if numerics.is_some() {
+            return Err(usage(
+                "the Neural Engine computes in fp16 by its own rules; --numerics is for --device emulator \
+                 and cpu",
+            ));
+        }
+        if chip.is_some() || os.is_some() {
+            return Err(usage(
+                "--chip and --os are for the emulator; the Neural Engine is the one it is",
+            ));
+        }
+        Ok(Machine { device, numerics: Numerics::Fast, reason, profile: None })
+    };
     match choice {
-        DeviceChoice::Auto => engine(&no_engine()),
-        DeviceChoice::Emulator => engine("asked for"),
+        DeviceChoice::Auto => match engine::best() {
+            Ok((route, reason)) => real(route, reason),
+            Err(reason) => emulated(&format!("{reason:#}")),
+        },
+        DeviceChoice::Emulator => emulated("asked for"),
         DeviceChoice::Cpu => {
             let numerics = numerics.unwrap_or(Numerics::F32);
             let device: Box<dyn Device> = Box::new(Emulator::cpu(numerics));
             Ok(Machine { device, numerics, reason: "asked for".to_owned(), profile: None })
         }
-        DeviceChoice::Ane | DeviceChoice::InMemory | DeviceChoice::Espresso => Err(usage(format!(
-            "{}; use --device emulator, which runs the same programs",
-            no_engine()
-        ))),
-    }
-}
-
-/// Why the engine itself is not used.
-pub(crate) fn no_engine() -> String {
-    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    match (os, arch) {
-        ("macos", "aarch64") => {
-            "this version has no driver for the Neural Engine of this Mac yet".to_owned()
-        }
-        _ => format!("no Neural Engine on this machine ({os}, {arch})"),
+        DeviceChoice::InMemory => real("in-memory", "asked for".to_owned()),
+        DeviceChoice::Espresso => real("espresso", "asked for".to_owned()),
+        DeviceChoice::Ane => match engine::best() {
+            Ok((route, reason)) => real(route, reason),
+            Err(reason) => Err(usage(format!(
+                "{reason:#}; use --device emulator, which runs the same programs"
+            ))),
+        },
     }
 }

@@ -10,6 +10,7 @@ mod allocator;
 mod arrays;
 mod commands;
 mod corpus;
+mod engine;
 mod files;
 mod machine;
 mod progress;
@@ -25,6 +26,9 @@ static ALLOCATOR: allocator::HugePages = allocator::HugePages;
 #[derive(Debug, Parser)]
 #[command(name = "anegpt", version, max_term_width = 100)]
 struct Cli {
+    /// A library that stands in for the frameworks of macOS, for tests.
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    runtime: Option<std::path::PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -67,6 +71,9 @@ fn main() -> ExitCode {
     if let Err(error) = rayon::ThreadPoolBuilder::new().use_current_thread().build_global() {
         eprintln!("error: cannot start the threads that compute: {error}");
         return ExitCode::FAILURE;
+    }
+    if let Some(path) = cli.runtime {
+        engine::use_runtime(path);
     }
     let result = match cli.command {
         Command::Train(args) => commands::train::run(args),

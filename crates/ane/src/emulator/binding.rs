@@ -7,14 +7,14 @@ use crate::surface::Surface;
 
 /// Ports in binding order, with the position of each in the function's own order.
 #[derive(Debug)]
-pub(super) struct Binding {
-    pub(super) ports: Vec<Port>,
+pub(crate) struct Binding {
+    pub(crate) ports: Vec<Port>,
     /// For each position in the function's order, the position in binding order.
-    pub(super) place: Vec<usize>,
+    pub(crate) place: Vec<usize>,
 }
 
 /// Binds ports given in the function's own order.
-pub(super) fn alphabetical(ports: Vec<Port>) -> Binding {
+pub(crate) fn alphabetical(ports: Vec<Port>) -> Binding {
     let mut order: Vec<usize> = (0..ports.len()).collect();
     order.sort_by(|&a, &b| ports[a].name.cmp(&ports[b].name));
     let mut place = vec![0; ports.len()];
@@ -27,7 +27,20 @@ pub(super) fn alphabetical(ports: Vec<Port>) -> Binding {
 ///
 /// # Errors
 /// The first breach, with the machine's words.
-pub(super) fn check_request(
+pub(crate) fn check_request(
+    profile: Option<&Profile>,
+    (inputs, given): (&Binding, &[&Surface]),
+    (outputs, written): (&Binding, &[&Surface]),
+) -> Result<(), AneError> {
+    check_surfaces(profile, (inputs, given), (outputs, written))?;
+    check_sharing(&inputs.ports, given, (outputs, written))
+}
+
+/// Checks number, types and allocations of the surfaces of a request.
+///
+/// # Errors
+/// The first breach, with the machine's words.
+pub(crate) fn check_surfaces(
     profile: Option<&Profile>,
     (inputs, given): (&Binding, &[&Surface]),
     (outputs, written): (&Binding, &[&Surface]),
@@ -51,9 +64,20 @@ pub(super) fn check_request(
             profile.check_allocations(what, &sizes)?;
         }
     }
+    Ok(())
+}
+
+/// Checks that no output is written into another output, or into one of `given`.
+///
+/// # Errors
+/// [`AneError::SurfaceShared`].
+pub(crate) fn check_sharing(
+    ports: &[Port],
+    given: &[&Surface],
+    (outputs, written): (&Binding, &[&Surface]),
+) -> Result<(), AneError> {
     for (i, out) in written.iter().enumerate() {
-        let others =
-            inputs.ports.iter().zip(given).chain(outputs.ports.iter().zip(written).take(i));
+        let others = ports.iter().zip(given).chain(outputs.ports.iter().zip(written).take(i));
         for (port, other) in others {
             if out.same(other) {
                 let (a, b) = (outputs.ports[i].name.clone(), port.name.clone());

@@ -8,7 +8,7 @@
 //! [`HostProgram`] runs the same plans on slices, for the parts of a model that stay on the CPU.
 
 mod activation;
-mod binding;
+pub(crate) mod binding;
 mod exact;
 pub mod gemm;
 mod lower;
@@ -28,7 +28,7 @@ use crate::chip::{ChipNumerics, Profile};
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::legal;
-use crate::surface::{Storage, Surface};
+use crate::surface::{ElementsMut, Surface};
 use binding::{Binding, alphabetical, check_request};
 use gemm::Elements;
 use mil::{Function, Program, TensorType, Weights};
@@ -185,15 +185,16 @@ impl Executable for Compiled {
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
         check_request(self.profile.as_ref(), (&self.inputs, inputs), (&self.outputs, outputs))?;
         let start = Instant::now();
-        let read: Vec<_> = self.inputs.place.iter().map(|&i| inputs[i].lock()).collect();
+        let read: Vec<_> =
+            self.inputs.place.iter().map(|&i| inputs[i].lock()).collect::<Result<_, _>>()?;
         let mut written: Vec<_> =
-            self.outputs.place.iter().map(|&i| outputs[i].lock_mut()).collect();
+            self.outputs.place.iter().map(|&i| outputs[i].lock_mut()).collect::<Result<_, _>>()?;
         let elements: Vec<Elements<'_>> = read.iter().map(|s| s.elements()).collect();
         let mut sinks: Vec<OutputMut<'_>> = written
             .iter_mut()
-            .map(|s| match &mut **s {
-                Storage::F16(v) => OutputMut::F16(v),
-                Storage::F32(v) => OutputMut::F32 { data: v, accumulate: false },
+            .map(|s| match s.elements_mut() {
+                ElementsMut::F16(v) => OutputMut::F16(v),
+                ElementsMut::F32(data) => OutputMut::F32 { data, accumulate: false },
             })
             .collect();
         self.machine.run(&elements, &mut sinks);
@@ -251,10 +252,10 @@ impl HostProgram {
         let guards: Vec<_> = inputs
             .iter()
             .map(|input| match input {
-                HostInput::F32(v) => Ok(*v),
-                HostInput::Surface(surface) => Err(surface.lock()),
+                HostInput::F32(v) => Ok(Ok(*v)),
+                HostInput::Surface(surface) => surface.lock().map(Err),
             })
-            .collect();
+            .collect::<Result<_, AneError>>()?;
         let elements: Vec<Elements<'_>> = guards
             .iter()
             .map(|guard| match guard {

@@ -1,6 +1,7 @@
 //! `anegpt devices`.
 
 use super::facts;
+use crate::engine;
 use crate::machine::{self, DeviceChoice};
 use ane::{Chip, Profile};
 use anyhow::Result;
@@ -10,6 +11,10 @@ use anyhow::Result;
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Run the known-answer program by this route and print what was found: the part of a probe
+    /// that has a process of its own.
+    #[arg(long, hide = true, value_name = "ROUTE")]
+    probe: Option<String>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -18,6 +23,10 @@ enum Command {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
+    if let Some(route) = args.probe {
+        println!("{}", serde_json::to_string(&engine::probe_here(&route)?)?);
+        return Ok(());
+    }
     match args.command {
         Some(Command::Facts(args)) => facts::run(&args),
         None => devices(),
@@ -25,8 +34,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 fn devices() -> Result<()> {
-    println!("in-memory  unavailable: {}", machine::no_engine());
-    println!("espresso   unavailable: {}", machine::no_engine());
+    for route in engine::ROUTES {
+        match engine::probe(route) {
+            Ok(found) => println!(
+                "{route:10} available: the known-answer program was compiled in {:.1} ms and runs \
+                 in {:.3} ms",
+                found.compile_seconds * 1e3,
+                found.run_seconds * 1e3
+            ),
+            Err(reason) => println!("{route:10} unavailable: {reason:#}"),
+        }
+    }
     for choice in [DeviceChoice::Emulator, DeviceChoice::Cpu] {
         let machine = machine::open(choice, None, None)?;
         let name = if choice == DeviceChoice::Cpu { "cpu" } else { "emulator" };
@@ -37,7 +55,10 @@ fn devices() -> Result<()> {
         std::thread::available_parallelism().map_or(1, usize::from),
         ane::emulator::simd::Level::best()
     );
-    println!("auto takes the emulator: {}", machine::no_engine());
+    match engine::best() {
+        Ok((route, reason)) => println!("auto takes {route}: {reason}"),
+        Err(reason) => println!("auto takes the emulator: {reason:#}"),
+    }
     println!();
     chips();
     println!();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
+#[cfg(all(unix, not(target_vendor = "apple")))]
+mod apple;
 mod bad_input;
 mod check;
 mod faults;

@@ -1,0 +1,500 @@
+//! The engine by the C interface of Espresso, e5rt: named ports, buffers of any size, operations
+//! encoded in streams (facts/ane.md C.2, G.1; signatures and order of calls as published by AF in
+//! its e5rt reference).
+//!
+//! A surface may be bound to an input and to an output of one request: state then stays where it is
+//! from step to step (facts/ane.md G.2 (c)).
+
+#![allow(unsafe_code, reason = "e5rt is a C interface")]
+
+use super::compile::compile;
+use super::dynamic::{Libraries, Library, functions, text};
+use super::files::{ModelDirectory, Sources};
+use super::in_memory::{LEAST_WIDTH, admit, ports};
+use super::report::reported;
+use super::{Options, system};
+use crate::budget::{Budget, LoadedProgram};
+use crate::chip::{CallPath, Profile};
+use crate::device::{Device, Executable, Port, RunReport};
+use crate::emulator::binding::{Binding, check_sharing, check_surfaces};
+use crate::error::AneError;
+use crate::surface::{Access, ForeignMemory, Surface, SurfaceKey, hold};
+use mil::{Program, TensorType, Weights};
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// What every function returns: 0 for success. The low 32 bits are all that callers look at.
+type Status = i32;
+/// An object of e5rt.
+type Raw = *mut c_void;
+/// Where a function stores the object that it makes, or finds the one that it releases.
+type Out = *mut Raw;
+type Text = *const c_char;
+
+functions! {
+    /// The functions that are used. Those that make something take the place to store it first,
+    /// but for `compile` and `retain…`, which take it last.
+    struct Functions {
+        config_create = c"e5rt_e5_compiler_config_options_create"(Out) -> Status;
+        config_set_cache = c"e5rt_e5_compiler_config_options_set_cache_bundle_location"(Raw, Text) -> Status;
+        config_release = c"e5rt_e5_compiler_config_options_release"(Out) -> Status;
+        compiler_create = c"e5rt_e5_compiler_create_with_config"(Out, Raw) -> Status;
+        compiler_compile = c"e5rt_e5_compiler_compile"(Raw, Text, Raw, Out) -> Status;
+        compiler_release = c"e5rt_e5_compiler_release"(Out) -> Status;
+        options_create = c"e5rt_e5_compiler_options_create"(Out) -> Status;
+        options_set_devices = c"e5rt_e5_compiler_options_set_compute_device_types_mask"(Raw, u64) -> Status;
+        options_set_force = c"e5rt_e5_compiler_options_set_force_recompilation"(Raw, i32) -> Status;
+        options_set_segmenter = c"e5rt_e5_compiler_options_set_segmenter"(Raw, Text) -> Status;
+        options_release = c"e5rt_e5_compiler_options_release"(Out) -> Status;
+        library_function = c"e5rt_program_library_retain_program_function"(Raw, Text, Out) -> Status;
+        library_release = c"e5rt_program_library_release"(Out) -> Status;
+        function_release = c"e5rt_program_function_release"(Out) -> Status;
+        plan_create = c"e5rt_precompiled_compute_op_create_options_create_with_program_function"(Out, Raw) -> Status;
+        plan_set_name = c"e5rt_precompiled_compute_op_create_options_set_operation_name"(Raw, Text) -> Status;
+        plan_set_buffers = c"e5rt_precompiled_compute_op_create_options_set_allocate_intermediate_buffers"(Raw, i32) -> Status;
+        plan_release = c"e5rt_precompiled_compute_op_create_options_release"(Out) -> Status;
+        operation_create = c"e5rt_execution_stream_operation_create_precompiled_compute_operation_with_options"(Out, Raw) -> Status;
+        operation_input = c"e5rt_execution_stream_operation_retain_input_port"(Raw, Text, Out) -> Status;
+        operation_output = c"e5rt_execution_stream_operation_retain_output_port"(Raw, Text, Out) -> Status;
+        operation_prepare = c"e5rt_execution_stream_operation_prepare_op_for_encode"(Raw) -> Status;
+        operation_release = c"e5rt_execution_stream_operation_release"(Out) -> Status;
+        port_bind = c"e5rt_io_port_bind_buffer_object"(Raw, Raw) -> Status;
+        port_release = c"e5rt_io_port_release"(Out) -> Status;
+        buffer_alloc = c"e5rt_buffer_object_alloc"(Out, u64, u32) -> Status;
+        buffer_data = c"e5rt_buffer_object_get_data_ptr"(Raw, *mut *mut u8) -> Status;
+        buffer_release = c"e5rt_buffer_object_release"(Out) -> Status;
+        stream_create = c"e5rt_execution_stream_create"(Out) -> Status;
+        stream_encode = c"e5rt_execution_stream_encode_operation"(Raw, Raw) -> Status;
+        stream_execute = c"e5rt_execution_stream_execute_sync"(Raw) -> Status;
+        stream_reset = c"e5rt_execution_stream_reset"(Raw) -> Status;
+        stream_release = c"e5rt_execution_stream_release"(Out) -> Status;
+    }
+}
+
+/// `e5rt_get_last_error_message`, which Apple's own frameworks call after a failure; optional.
+type LastError = unsafe extern "C-unwind" fn() -> Text;
+
+/// The bit of the Neural Engine in the mask of devices: alone, so that nothing falls back to the
+/// CPU in silence.
+const NEURAL_ENGINE: u64 = 4;
+
+/// Kind of buffer: plain memory of the process.
+const HOST_BUFFER: u32 = 0;
+
+/// Sizes of buffers are multiples of this.
+const BUFFER_STEP: usize = 64;
+
+/// The framework.
+#[derive(Debug)]
+struct Engine {
+    f: Functions,
+    last_error: Option<LastError>,
+    _library: Library,
+}
+
+/// An object of e5rt; released when dropped.
+#[derive(Debug)]
+struct Handle {
+    raw: Raw,
+    release: unsafe extern "C-unwind" fn(Out) -> Status,
+}
+
+// SAFETY: handles are used by one thread at a time: those of a program through `&mut`, those of
+// buffers only to be bound.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: a live object that is ours.
+        unsafe { (self.release)(&mut self.raw) };
+    }
+}
+
+impl Engine {
+    fn open(libraries: &Libraries) -> Result<Arc<Self>, AneError> {
+        let library = Library::open(&libraries.espresso)?;
+        let f = Functions::load(&library)?;
+        // SAFETY: a function without arguments that returns a C string or null.
+        let last_error = library.find(c"e5rt_get_last_error_message").map(|address| unsafe {
+            std::mem::transmute::<*mut c_void, LastError>(address.as_ptr())
+        });
+        Ok(Arc::new(Engine { f, last_error, _library: library }))
+    }
+
+    fn check(&self, action: &'static str, call: &str, status: Status) -> Result<(), AneError> {
+        if status == 0 {
+            return Ok(());
+        }
+        // SAFETY: the message, if there is one, is a C string until the next call.
+        let message = self.last_error.and_then(|ask| unsafe {
+            let message = ask();
+            (!message.is_null()).then(|| text(message))
+        });
+        let message = message.unwrap_or_else(|| "no message".to_owned());
+        Err(reported(action, format!("{call}: {message} ({status})")))
+    }
+
+    /// An object that `make` stores where it is told.
+    fn make(
+        &self,
+        action: &'static str,
+        call: &str,
+        release: unsafe extern "C-unwind" fn(Out) -> Status,
+        make: impl FnOnce(Out) -> Status,
+    ) -> Result<Handle, AneError> {
+        let mut raw = null_mut();
+        let status = make(&mut raw);
+        let handle = (!raw.is_null()).then(|| Handle { raw, release });
+        self.check(action, call, status)?;
+        handle.ok_or_else(|| reported(action, format!("{call}: nothing was made (0)")))
+    }
+
+    /// Compiles `directory`/model.mil once and makes an operation of its function `name`.
+    fn build(
+        self: &Arc<Self>,
+        sources: &Arc<Sources>,
+        directory: &Path,
+        name: &CStr,
+    ) -> Result<Build, AneError> {
+        let f = &self.f;
+        let directory = ModelDirectory::create(directory, sources)?;
+        let path = c_path(&directory.path().join("model.mil"))?;
+        let cache = c_path(&directory.path().join("bundles"))?;
+        let compiling = "compiling";
+        // SAFETY: all calls below take objects made by the calls above them and still alive, C strings
+        // that are copied, and places to store results.
+        unsafe {
+            let config =
+                self.make(compiling, "config_options_create", f.config_release, |out| {
+                    (f.config_create)(out)
+                })?;
+            let status = (f.config_set_cache)(config.raw, cache.as_ptr());
+            self.check(compiling, "set_cache_bundle_location", status)?;
+            let compiler =
+                self.make(compiling, "create_with_config", f.compiler_release, |out| {
+                    (f.compiler_create)(out, config.raw)
+                })?;
+            let options = self.make(compiling, "options_create", f.options_release, |out| {
+                (f.options_create)(out)
+            })?;
+            let status = (f.options_set_devices)(options.raw, NEURAL_ENGINE);
+            self.check(compiling, "set_compute_device_types_mask", status)?;
+            let status = (f.options_set_force)(options.raw, 1);
+            self.check(compiling, "set_force_recompilation", status)?;
+            let status = (f.options_set_segmenter)(options.raw, c"graph".as_ptr());
+            self.check(compiling, "set_segmenter", status)?;
+            let library = self.make(compiling, "compile", f.library_release, |out| {
+                (f.compiler_compile)(compiler.raw, path.as_ptr(), options.raw, out)
+            })?;
+            Ok(self.operation(library, name).map(|(library, function, plan, operation)| Parts {
+                operation,
+                _plan: plan,
+                _function: function,
+                _library: library,
+                _directory: directory,
+            }))
+        }
+    }
+
+    /// Library, function, plan and operation of a compiled library. This loads the program.
+    fn operation(
+        &self,
+        library: Handle,
+        name: &CStr,
+    ) -> Result<(Handle, Handle, Handle, Handle), AneError> {
+        let f = &self.f;
+        let loading = "loading";
+        // SAFETY: as in `build`.
+        unsafe {
+            let function =
+                self.make(loading, "retain_program_function", f.function_release, |out| {
+                    (f.library_function)(library.raw, name.as_ptr(), out)
+                })?;
+            let plan =
+                self.make(loading, "create_with_program_function", f.plan_release, |out| {
+                    (f.plan_create)(out, function.raw)
+                })?;
+            let status = (f.plan_set_name)(plan.raw, name.as_ptr());
+            self.check(loading, "set_operation_name", status)?;
+            let status = (f.plan_set_buffers)(plan.raw, 1);
+            self.check(loading, "set_allocate_intermediate_buffers", status)?;
+            let operation = self.make(
+                loading,
+                "create_precompiled_compute_operation_with_options",
+                f.operation_release,
+                |out| (f.operation_create)(out, plan.raw),
+            )?;
+            Ok((library, function, plan, operation))
+        }
+    }
+
+    /// The ports of an operation, in binding order.
+    fn ports(
+        &self,
+        operation: &Handle,
+        binding: &Binding,
+        input: bool,
+    ) -> Result<Vec<Handle>, AneError> {
+        let f = &self.f;
+        let (call, retain) = match input {
+            true => ("retain_input_port", f.operation_input),
+            false => ("retain_output_port", f.operation_output),
+        };
+        let port = |port: &Port| {
+            let name = c_string(&port.name)?;
+            self.make("loading", call, f.port_release, |out| {
+                // SAFETY: a live operation, a C string, and a place for the port.
+                unsafe { retain(operation.raw, name.as_ptr(), out) }
+            })
+        };
+        binding.ports.iter().map(port).collect()
+    }
+}
+
+/// The outer error is the compiler's, after which compiling again may help; the inner is that of
+/// loading.
+type Build = Result<Parts, AneError>;
+
+/// A loaded operation and what it is made of, in the order in which they are released.
+#[derive(Debug)]
+struct Parts {
+    operation: Handle,
+    _plan: Handle,
+    _function: Handle,
+    _library: Handle,
+    _directory: ModelDirectory,
+}
+
+fn c_string(text: &str) -> Result<CString, AneError> {
+    CString::new(text).map_err(|_| AneError::NoEngine { reason: format!("{text:?} is no name") })
+}
+
+fn c_path(path: &Path) -> Result<CString, AneError> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| AneError::NoEngine { reason: format!("{} is no path", path.display()) })
+}
+
+/// A buffer that ports are bound to.
+#[derive(Debug)]
+struct Buffer {
+    handle: Handle,
+    address: NonNull<u8>,
+}
+
+// SAFETY: the address is only given out under the locks of the surface made of the buffer.
+unsafe impl Send for Buffer {}
+// SAFETY: as above.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    fn new(engine: &Engine, bytes: usize) -> Result<Arc<Self>, AneError> {
+        let making = "making a surface";
+        let f = &engine.f;
+        let bytes = bytes.max(1).next_multiple_of(BUFFER_STEP);
+        // SAFETY: a place for the buffer.
+        let handle =
+            engine.make(making, "buffer_object_alloc", f.buffer_release, |out| unsafe {
+                (f.buffer_alloc)(out, bytes as u64, HOST_BUFFER)
+            })?;
+        let mut address = null_mut();
+        // SAFETY: a live buffer and a place for its address.
+        let status = unsafe { (f.buffer_data)(handle.raw, &mut address) };
+        engine.check(making, "buffer_object_get_data_ptr", status)?;
+        let address = NonNull::new(address)
+            .filter(|address| address.as_ptr().addr().is_multiple_of(16))
+            .ok_or_else(|| reported(making, "a buffer has no aligned address".to_owned()))?;
+        // SAFETY: the buffer is ours alone and has that many bytes.
+        unsafe { address.as_ptr().write_bytes(0, bytes) };
+        Ok(Arc::new(Buffer { handle, address }))
+    }
+}
+
+// SAFETY: plain memory of the size asked for, aligned as was checked, written when it was made;
+// the engine touches it only in requests, during which the surface is held.
+unsafe impl ForeignMemory for Buffer {
+    fn lock(&self, _access: Access) -> Result<NonNull<u8>, AneError> {
+        Ok(self.address)
+    }
+
+    fn unlock(&self, _access: Access) {}
+}
+
+/// The Neural Engine by Espresso's runtime.
+#[derive(Debug)]
+pub struct Espresso {
+    engine: Arc<Engine>,
+    profile: Profile,
+    budget: Budget,
+    options: Options,
+}
+
+impl Espresso {
+    /// Opens the library and looks up everything that will be called.
+    ///
+    /// # Errors
+    /// [`AneError::NoEngine`] when it cannot be opened, [`AneError::Missing`] with the names of all
+    /// functions that it lacks.
+    pub fn open(libraries: &Libraries, options: Options) -> Result<Self, AneError> {
+        let engine = Engine::open(libraries)?;
+        let profile = system::profile(libraries, CallPath::E5rt);
+        Ok(Espresso { engine, profile, budget: Budget::new(&profile), options })
+    }
+
+    /// Chip, system and call path whose rules programs are held against.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// What this process has used up.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+}
+
+/// A number for each program of the process, so that directories differ.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+impl Device for Espresso {
+    fn describe(&self) -> String {
+        format!("Neural Engine by Espresso, {}", self.profile)
+    }
+
+    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
+        let allocation = allocation.max(ty.bytes());
+        Surface::foreign(ty, allocation, Buffer::new(&self.engine, allocation)?)
+    }
+
+    fn least_width(&self) -> usize {
+        LEAST_WIDTH
+    }
+
+    fn compile(
+        &self,
+        program: &Program,
+        weights: &Weights,
+    ) -> Result<Box<dyn Executable>, AneError> {
+        let function = program.functions.first().ok_or(AneError::NoFunction)?;
+        let (sources, constants) = admit(program, weights, &self.profile, &self.options)?;
+        let (inputs, outputs) = ports(function);
+        let place = self.budget.load(constants)?;
+        let name = c_string(&function.name)?;
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let directory = format!("anegpt-e5-{}-{serial}", std::process::id());
+        let directory = self.options.bundles.join(directory);
+        let engine = Arc::clone(&self.engine);
+        let build = move || engine.build(&sources, &directory, &name);
+        let parts = compile(&self.options, || self.budget.compile(), build)??;
+        let engine = &self.engine;
+        let input_ports = engine.ports(&parts.operation, &inputs, true)?;
+        let output_ports = engine.ports(&parts.operation, &outputs, false)?;
+        let f = &engine.f;
+        // SAFETY: a place for the stream.
+        let stream = engine.make("loading", "stream_create", f.stream_release, |out| unsafe {
+            (f.stream_create)(out)
+        })?;
+        Ok(Box::new(Loaded {
+            stream,
+            ports: input_ports.into_iter().chain(output_ports).collect(),
+            bound: vec![],
+            encoded: false,
+            parts,
+            engine: Arc::clone(engine),
+            profile: self.profile,
+            inputs,
+            outputs,
+            _place: place,
+        }))
+    }
+}
+
+/// A program ready to run, in the order in which its parts are released: stream, ports, buffers,
+/// operation.
+#[derive(Debug)]
+struct Loaded {
+    stream: Handle,
+    /// Ports in binding order, inputs first.
+    ports: Vec<Handle>,
+    /// What each port is bound to; empty when not all of them are.
+    bound: Vec<(SurfaceKey, Arc<Buffer>)>,
+    /// Whether the operation is in the stream.
+    encoded: bool,
+    parts: Parts,
+    engine: Arc<Engine>,
+    profile: Profile,
+    inputs: Binding,
+    outputs: Binding,
+    _place: LoadedProgram,
+}
+
+impl Loaded {
+    /// Binds the ports and puts the operation into the stream, unless that is how things are. A
+    /// port may only be bound while its operation is in no stream.
+    fn bind(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<(), AneError> {
+        let surfaces: Vec<&Surface> = inputs.iter().chain(outputs).copied().collect();
+        let same = self.bound.len() == surfaces.len()
+            && self.bound.iter().zip(&surfaces).all(|((key, _), surface)| key.is(surface));
+        if same && self.encoded {
+            return Ok(());
+        }
+        let ports = self.inputs.ports.iter().chain(&self.outputs.ports);
+        let wanted = (ports.zip(&surfaces))
+            .map(|(port, surface)| {
+                let another = || AneError::SurfaceOfAnother { port: port.name.clone() };
+                Ok((surface.key(), surface.memory::<Buffer>().ok_or_else(another)?))
+            })
+            .collect::<Result<Vec<_>, AneError>>()?;
+        let Engine { f, .. } = &*self.engine;
+        let binding = "binding surfaces";
+        let check = |call, status| self.engine.check(binding, call, status);
+        // SAFETY: a live stream, a live operation that is in it, live ports and buffers.
+        unsafe {
+            if self.encoded {
+                check("stream_reset", (f.stream_reset)(self.stream.raw))?;
+                self.encoded = false;
+                check("prepare_op_for_encode", (f.operation_prepare)(self.parts.operation.raw))?;
+            }
+            let before = std::mem::take(&mut self.bound);
+            for (i, (port, (key, buffer))) in self.ports.iter().zip(&wanted).enumerate() {
+                let kept = before.get(i).is_some_and(|(old, _)| old.same(key));
+                if !kept {
+                    check("bind_buffer_object", (f.port_bind)(port.raw, buffer.handle.raw))?;
+                }
+            }
+            let (stream, operation) = (self.stream.raw, self.parts.operation.raw);
+            check("encode_operation", (f.stream_encode)(stream, operation))?;
+        }
+        self.encoded = true;
+        self.bound = wanted;
+        Ok(())
+    }
+}
+
+impl Executable for Loaded {
+    fn inputs(&self) -> &[Port] {
+        &self.inputs.ports
+    }
+
+    fn outputs(&self) -> &[Port] {
+        &self.outputs.ports
+    }
+
+    fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
+        check_surfaces(Some(&self.profile), (&self.inputs, inputs), (&self.outputs, outputs))?;
+        check_sharing(&[], &[], (&self.outputs, outputs))?;
+        self.bind(inputs, outputs)?;
+        let _in_flight = hold(inputs, outputs);
+        let start = Instant::now();
+        // SAFETY: a live stream with one operation whose ports are all bound.
+        let status = unsafe { (self.engine.f.stream_execute)(self.stream.raw) };
+        let seconds = start.elapsed().as_secs_f64();
+        self.engine.check("running", "execute_sync", status)?;
+        Ok(RunReport { seconds })
+    }
+}

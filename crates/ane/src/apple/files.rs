@@ -1,0 +1,124 @@
+//! The directory in which the system looks for a program's text and weights (facts/ane.md A.4).
+
+use crate::error::AneError;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+/// What weight paths in programs start with.
+const PREFIX: &str = "@model_path/";
+
+/// Directories in use by this process, and by how many programs: equal programs share one, since
+/// the system names it after the contents.
+fn users() -> MutexGuard<'static, BTreeMap<PathBuf, usize>> {
+    static USERS: OnceLock<Mutex<BTreeMap<PathBuf, usize>>> = OnceLock::new();
+    let users = USERS.get_or_init(Mutex::default);
+    users.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A program's directory: `model.mil` and `weights/…`. Removed when the last of its users is gone.
+#[derive(Debug)]
+pub(super) struct ModelDirectory {
+    path: PathBuf,
+}
+
+/// Text and weight files of a program.
+#[derive(Debug)]
+pub(super) struct Sources {
+    pub(super) text: String,
+    pub(super) weights: mil::Weights,
+}
+
+impl ModelDirectory {
+    /// Writes the files of a program to `path`.
+    pub(super) fn create(path: &Path, sources: &Arc<Sources>) -> Result<Self, AneError> {
+        // Counted first, so that whatever was written is removed if a later file fails.
+        *users().entry(path.to_owned()).or_default() += 1;
+        let directory = ModelDirectory { path: path.to_owned() };
+        let write = |name: &str, bytes: &[u8]| -> Result<(), AneError> {
+            let file = path.join(name);
+            let failed = |what, error: std::io::Error| AneError::File {
+                what,
+                path: file.display().to_string(),
+                reason: error.to_string(),
+            };
+            if let Some(parent) = file.parent() {
+                fs::create_dir_all(parent).map_err(|e| failed("make the directory of", e))?;
+            }
+            fs::write(&file, bytes).map_err(|e| failed("write", e))
+        };
+        fs::create_dir_all(path.join("weights")).map_err(|e| AneError::File {
+            what: "make the directory",
+            path: path.display().to_string(),
+            reason: e.to_string(),
+        })?;
+        write("model.mil", sources.text.as_bytes())?;
+        for (name, bytes) in &sources.weights {
+            write(inside(name)?, bytes)?;
+        }
+        Ok(directory)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for ModelDirectory {
+    fn drop(&mut self) {
+        let mut users = users();
+        let left = users.get_mut(&self.path).map_or(0, |n| {
+            *n -= 1;
+            *n
+        });
+        if left == 0 {
+            users.remove(&self.path);
+            // The system may have removed it already; what cannot be removed stays in a temporary
+            // directory.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Where a weight file lies in the directory: below it, whatever the program says.
+fn inside(name: &str) -> Result<&str, AneError> {
+    let inner = name.strip_prefix(PREFIX).unwrap_or_default();
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    match !inner.is_empty() && inner.split('/').all(plain) {
+        true => Ok(inner),
+        false => Err(AneError::File {
+            what: "place the weight file",
+            path: name.to_owned(),
+            reason: format!("its name must be `{PREFIX}` and a path below that"),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weight_files_stay_below_the_directory() {
+        assert_eq!(inside("@model_path/weights/w.bin").unwrap(), "weights/w.bin");
+        for bad in ["weights/w.bin", "@model_path/", "@model_path/../w", "@model_path//w", "/etc/x"]
+        {
+            assert!(inside(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn equal_programs_share_a_directory() {
+        let path = std::env::temp_dir().join(format!("anegpt-files-{}", std::process::id()));
+        let weights = [("@model_path/weights/w.bin".to_owned(), vec![1, 2])].into();
+        let sources = Arc::new(Sources { text: "program(1.3)".to_owned(), weights });
+        let first = ModelDirectory::create(&path, &sources).unwrap();
+        let second = ModelDirectory::create(&path, &sources).unwrap();
+        drop(first);
+        assert_eq!(fs::read(path.join("weights/w.bin")).unwrap(), [1, 2]);
+        assert_eq!(fs::read_to_string(second.path().join("model.mil")).unwrap(), "program(1.3)");
+        drop(second);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,493 @@
+//! The engine by in-memory models: `_ANEInMemoryModelDescriptor` → `_ANEInMemoryModel` → compile,
+//! load, evaluate a `_ANERequest` over IOSurfaces, unload (facts/ane.md A.4, C.1; seed.md 5).
+
+#![allow(unsafe_code, reason = "messages to private classes")]
+
+use super::compile::compile;
+use super::dynamic::{Libraries, Library, functions};
+use super::files::{ModelDirectory, Sources};
+use super::foundation::Foundation;
+use super::iosurface::{IoSurface, IoSurfaces};
+use super::objc::{Bool, Id, Kind, Object, Pool, Runtime, Sel, send};
+use super::report::reported;
+use super::{Options, system};
+use crate::budget::{Budget, LoadedProgram};
+use crate::chip::{CallPath, Profile};
+use crate::device::{Device, Executable, Port, RunReport};
+use crate::emulator::binding::{Binding, alphabetical, check_request};
+use crate::error::AneError;
+use crate::legal;
+use crate::surface::{Surface, SurfaceKey, hold};
+use mil::{Function, Program, TensorType, Weights};
+use std::ffi::CStr;
+use std::path::PathBuf;
+use std::ptr::null_mut;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Instant;
+
+/// Narrowest surface, in tokens: one of 1 compiles and fails (facts/ane.md C.1).
+pub(super) const LEAST_WIDTH: usize = 16;
+
+functions! {
+    /// The function of Foundation that is used.
+    struct Functions {
+        temporary_directory = c"NSTemporaryDirectory"() -> Id;
+    }
+}
+
+/// Methods and their signatures. `Bool` is `B`, quality of service `I`, the error `^@`.
+#[rustfmt::skip]
+const METHODS: &[(&CStr, Kind, &CStr, &str)] = &[
+    (c"_ANEInMemoryModelDescriptor", Kind::Class, c"modelWithMILText:weights:optionsPlist:", "@@:@@@"),
+    (c"_ANEInMemoryModel", Kind::Class, c"inMemoryModelWithDescriptor:", "@@:@"),
+    (c"_ANEInMemoryModel", Kind::Instance, c"hexStringIdentifier", "@@:"),
+    (c"_ANEInMemoryModel", Kind::Instance, c"compileWithQoS:options:error:", "B@:I@^@"),
+    (c"_ANEInMemoryModel", Kind::Instance, c"loadWithQoS:options:error:", "B@:I@^@"),
+    (c"_ANEInMemoryModel", Kind::Instance, c"evaluateWithQoS:options:request:error:", "B@:I@@^@"),
+    (c"_ANEInMemoryModel", Kind::Instance, c"unloadWithQoS:error:", "B@:I^@"),
+    (c"_ANEIOSurfaceObject", Kind::Class, c"objectWithIOSurface:", "@@:^{__IOSurface=}"),
+    (c"_ANERequest", Kind::Class, REQUEST, "@@:@@@@@@@"),
+];
+
+/// Methods needed for requests that bypass the system's service.
+#[rustfmt::skip]
+const DIRECT_METHODS: &[(&CStr, Kind, &CStr, &str)] = &[
+    (c"_ANEInMemoryModel", Kind::Instance, c"model", "@@:"),
+    (c"_ANEClient", Kind::Class, c"sharedConnection", "@@:"),
+    (c"_ANEClient", Kind::Instance, EVALUATE_DIRECT, "B@:@@@I^@"),
+];
+
+const REQUEST: &CStr = c"requestWithInputs:inputIndices:outputs:outputIndices:weightsBuffer:\
+perfStats:procedureIndex:";
+const EVALUATE_DIRECT: &CStr = c"doEvaluateDirectWithModel:options:request:qos:error:";
+
+/// The framework: classes and selectors, all verified.
+#[derive(Debug)]
+struct Engine {
+    runtime: Arc<Runtime>,
+    foundation: Arc<Foundation>,
+    surfaces: Arc<IoSurfaces>,
+    functions: Functions,
+    /// Kept open for its classes.
+    _framework: Library,
+    descriptor: Id,
+    model: Id,
+    request: Id,
+    surface_object: Id,
+    make_descriptor: Sel,
+    make_model: Sel,
+    identifier: Sel,
+    compile: Sel,
+    load: Sel,
+    evaluate: Sel,
+    unload: Sel,
+    make_surface_object: Sel,
+    make_request: Sel,
+}
+
+// SAFETY: classes and selectors live as long as the process and may be used from any thread.
+unsafe impl Send for Engine {}
+// SAFETY: as above.
+unsafe impl Sync for Engine {}
+
+impl Engine {
+    fn open(libraries: &Libraries, direct: bool) -> Result<Arc<Self>, AneError> {
+        let runtime = Runtime::open(libraries)?;
+        let foundation = Arc::new(Foundation::new(Arc::clone(&runtime))?);
+        let framework = Library::open(&libraries.neural_engine)?;
+        let extra = if direct { DIRECT_METHODS } else { &[] };
+        for (class, kind, name, signature) in METHODS.iter().chain(extra) {
+            runtime.expect(class, *kind, name, signature)?;
+        }
+        let selector = |name| runtime.selector(name);
+        Ok(Arc::new(Engine {
+            surfaces: IoSurfaces::open(libraries, Arc::clone(&foundation))?,
+            functions: Functions::load(&Library::open(&libraries.foundation)?)?,
+            descriptor: runtime.class(c"_ANEInMemoryModelDescriptor")?,
+            model: runtime.class(c"_ANEInMemoryModel")?,
+            request: runtime.class(c"_ANERequest")?,
+            surface_object: runtime.class(c"_ANEIOSurfaceObject")?,
+            make_descriptor: selector(c"modelWithMILText:weights:optionsPlist:"),
+            make_model: selector(c"inMemoryModelWithDescriptor:"),
+            identifier: selector(c"hexStringIdentifier"),
+            compile: selector(c"compileWithQoS:options:error:"),
+            load: selector(c"loadWithQoS:options:error:"),
+            evaluate: selector(c"evaluateWithQoS:options:request:error:"),
+            unload: selector(c"unloadWithQoS:error:"),
+            make_surface_object: selector(c"objectWithIOSurface:"),
+            make_request: selector(REQUEST),
+            _framework: framework,
+            foundation,
+            runtime,
+        }))
+    }
+
+    /// `{ path: { "offset": 0, "data": contents } }`, and an empty dictionary, never nil, for no
+    /// weights: nil fails without a word (facts/ane.md A.4).
+    fn weights(&self, weights: &Weights) -> Result<Object, AneError> {
+        let f = &self.foundation;
+        let entry = |(path, bytes): (&String, &Vec<u8>)| {
+            let file = [(f.string("offset")?, f.number(0)?), (f.string("data")?, f.data(bytes)?)];
+            Ok((f.string(path)?, f.dictionary(&file)?))
+        };
+        f.dictionary(&weights.iter().map(entry).collect::<Result<Vec<_>, AneError>>()?)
+    }
+
+    /// The model of a program, and the directory that the system will read it from. Needs a pool.
+    fn model(&self, sources: &Arc<Sources>) -> Result<(Object, ModelDirectory), AneError> {
+        let refused =
+            |what: &str| AneError::NoEngine { reason: format!("the system made no {what}") };
+        let text = self.foundation.data(sources.text.as_bytes())?;
+        let weights = self.weights(&sources.weights)?;
+        // SAFETY: data, a dictionary, and no options; what is returned belongs to the pool.
+        let descriptor = unsafe {
+            let id = send!(self.runtime, self.descriptor, self.make_descriptor,
+                Id = text.id(), Id = weights.id(), Id = null_mut() => Id);
+            Object::retained(&self.runtime, id)
+        };
+        let descriptor = descriptor.ok_or_else(|| {
+            let report = "no description of the program (InvalidMILProgram)".to_owned();
+            reported("describing the program", report)
+        })?;
+        // SAFETY: a descriptor; what is returned belongs to the pool.
+        let model = unsafe {
+            let id = send!(self.runtime, self.model, self.make_model, Id = descriptor.id() => Id);
+            Object::retained(&self.runtime, id)
+        };
+        let model = model.ok_or_else(|| refused("model"))?;
+        // SAFETY: a method without arguments that returns a string; so does the function.
+        let (name, parent) = unsafe {
+            let name = send!(self.runtime, model.id(), self.identifier => Id);
+            let parent = (self.functions.temporary_directory)();
+            (self.foundation.text(name), self.foundation.text(parent))
+        };
+        if name.is_empty() || name.contains(['/', '.']) || parent.is_empty() {
+            return Err(refused("name for the model's directory"));
+        }
+        let directory = ModelDirectory::create(&PathBuf::from(parent).join(name), sources)?;
+        Ok((model, directory))
+    }
+
+    /// Sends `compile` or `load`.
+    fn prepare(&self, model: &Object, selector: Sel, qos: u32) -> Result<(), String> {
+        let none = self.foundation.dictionary(&[]).map_err(|e| e.to_string())?;
+        self.foundation.checked(|error| {
+            // SAFETY: quality of service, a dictionary, and where to store an error.
+            unsafe {
+                send!(self.runtime, model.id(), selector,
+                    u32 = qos, Id = none.id(), *mut Id = error => Bool)
+            }
+        })
+    }
+
+    /// Compiles once, and loads, with a second try at loading after a pause. The outer error is the
+    /// compiler's, after which compiling again may help.
+    fn build(
+        self: &Arc<Self>,
+        sources: &Arc<Sources>,
+        options: &Options,
+    ) -> Result<Result<Model, AneError>, AneError> {
+        let _pool = Pool::new(&self.runtime);
+        let (object, directory) = self.model(sources)?;
+        self.prepare(&object, self.compile, options.qos).map_err(|r| reported("compiling", r))?;
+        let load = || self.prepare(&object, self.load, options.qos);
+        let loaded = load().or_else(|_| {
+            sleep(options.load_pause);
+            load()
+        });
+        if let Err(report) = loaded {
+            return Ok(Err(reported("loading", report)));
+        }
+        let mut model = Model {
+            direct: None,
+            options: self.foundation.dictionary(&[])?,
+            object,
+            qos: options.qos,
+            engine: Arc::clone(self),
+            _directory: directory,
+        };
+        if options.direct {
+            model.direct = Some(self.direct(&model.object)?);
+        }
+        Ok(Ok(model))
+    }
+
+    /// What sends requests around the system's service. Needs a pool.
+    fn direct(&self, model: &Object) -> Result<Direct, AneError> {
+        let class = self.runtime.class(c"_ANEClient")?;
+        let selector = |name| self.runtime.selector(name);
+        // SAFETY: methods without arguments that return an object of others.
+        let (client, inner) = unsafe {
+            let client = send!(self.runtime, class, selector(c"sharedConnection") => Id);
+            let inner = send!(self.runtime, model.id(), selector(c"model") => Id);
+            (Object::retained(&self.runtime, client), Object::retained(&self.runtime, inner))
+        };
+        let (client, model) = client.zip(inner).ok_or_else(|| AneError::NoEngine {
+            reason: "the system gave no connection for direct requests".to_owned(),
+        })?;
+        Ok(Direct { client, model, evaluate: selector(EVALUATE_DIRECT) })
+    }
+
+    /// A request over surfaces in binding order. Needs a pool.
+    fn request(
+        &self,
+        inputs: &[Arc<IoSurface>],
+        outputs: &[Arc<IoSurface>],
+    ) -> Result<Object, AneError> {
+        let f = &self.foundation;
+        let refused =
+            |what: &str| AneError::NoEngine { reason: format!("the system made no {what}") };
+        let wrap = |surface: &Arc<IoSurface>| {
+            // SAFETY: a surface; what is returned belongs to the pool.
+            let object = unsafe {
+                let id = send!(self.runtime, self.surface_object, self.make_surface_object,
+                    Id = surface.id() => Id);
+                Object::retained(&self.runtime, id)
+            };
+            object.ok_or_else(|| refused("object for a surface"))
+        };
+        let list = |surfaces: &[Arc<IoSurface>]| -> Result<(Object, Object), AneError> {
+            let objects = surfaces.iter().map(wrap).collect::<Result<Vec<_>, _>>()?;
+            let indices =
+                (0..surfaces.len() as i64).map(|i| f.number(i)).collect::<Result<Vec<_>, _>>()?;
+            Ok((f.array(&objects)?, f.array(&indices)?))
+        };
+        let (inputs, input_indices) = list(inputs)?;
+        let (outputs, output_indices) = list(outputs)?;
+        let procedure = f.number(0)?;
+        // SAFETY: four arrays, no weights, no statistics, and a number; what is returned belongs to
+        // the pool.
+        let request = unsafe {
+            let id = send!(self.runtime, self.request, self.make_request,
+                Id = inputs.id(), Id = input_indices.id(),
+                Id = outputs.id(), Id = output_indices.id(),
+                Id = null_mut(), Id = null_mut(), Id = procedure.id() => Id);
+            Object::retained(&self.runtime, id)
+        };
+        request.ok_or_else(|| refused("request"))
+    }
+}
+
+/// What sends requests around the system's service.
+#[derive(Debug)]
+struct Direct {
+    client: Object,
+    model: Object,
+    evaluate: Sel,
+}
+
+// SAFETY: a selector is a name for the life of the process.
+unsafe impl Send for Direct {}
+
+/// A loaded model. Dropping it unloads it, then releases it, then removes its directory.
+#[derive(Debug)]
+struct Model {
+    direct: Option<Direct>,
+    options: Object,
+    object: Object,
+    qos: u32,
+    engine: Arc<Engine>,
+    _directory: ModelDirectory,
+}
+
+impl Model {
+    fn evaluate(&self, request: &Object) -> Result<(), String> {
+        let Engine { runtime, foundation, .. } = &*self.engine;
+        foundation.checked(|error| {
+            // SAFETY: a loaded model, options, a request over surfaces that live, and where to store
+            // an error.
+            unsafe {
+                match &self.direct {
+                    Some(direct) => send!(runtime, direct.client.id(), direct.evaluate,
+                        Id = direct.model.id(), Id = self.options.id(), Id = request.id(),
+                        u32 = self.qos, *mut Id = error => Bool),
+                    None => send!(runtime, self.object.id(), self.engine.evaluate,
+                        u32 = self.qos, Id = self.options.id(), Id = request.id(),
+                        *mut Id = error => Bool),
+                }
+            }
+        })
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        let Engine { runtime, foundation, unload, .. } = &*self.engine;
+        // A program that cannot be unloaded is lost until the process ends; there is nobody to tell.
+        let _ = foundation.checked(|error| {
+            // SAFETY: a loaded model, and where to store an error.
+            unsafe {
+                send!(runtime, self.object.id(), *unload,
+                    u32 = self.qos, *mut Id = error => Bool)
+            }
+        });
+    }
+}
+
+/// The Neural Engine by in-memory models.
+#[derive(Debug)]
+pub struct InMemory {
+    engine: Arc<Engine>,
+    profile: Profile,
+    budget: Budget,
+    options: Options,
+}
+
+impl InMemory {
+    /// Opens the libraries and verifies everything that will be called.
+    ///
+    /// # Errors
+    /// [`AneError::NoEngine`] when a library cannot be opened, [`AneError::Missing`] and
+    /// [`AneError::Signature`] when it is not the one that is known.
+    pub fn open(libraries: &Libraries, options: Options) -> Result<Self, AneError> {
+        let engine = Engine::open(libraries, options.direct)?;
+        let profile = system::profile(libraries, CallPath::InMemory);
+        Ok(InMemory { engine, profile, budget: Budget::new(&profile), options })
+    }
+
+    /// Chip, system and call path whose rules programs are held against.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// What this process has used up.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+}
+
+/// Ports of a function in binding order.
+pub(super) fn ports(function: &Function) -> (Binding, Binding) {
+    let port = |id| Port { name: function.value(id).name.clone(), ty: function.ty(id).clone() };
+    (
+        alphabetical(function.inputs().map(port).collect()),
+        alphabetical(function.outputs.iter().map(|&id| port(id)).collect()),
+    )
+}
+
+/// The program's text and files, if it keeps the rules of `profile`, and its constants' bytes.
+pub(super) fn admit(
+    program: &Program,
+    weights: &Weights,
+    profile: &Profile,
+    options: &Options,
+) -> Result<(Arc<Sources>, u64), AneError> {
+    let allowed: Vec<&str> = options.allowed.iter().map(String::as_str).collect();
+    let verdict = legal::check_allowing(program, profile, &allowed)
+        .map_err(|violations| AneError::refused(profile.path, violations))?;
+    let sources = Sources { text: program.to_string(), weights: weights.clone() };
+    Ok((Arc::new(sources), verdict.legal.constant_bytes()))
+}
+
+impl Device for InMemory {
+    fn describe(&self) -> String {
+        format!("Neural Engine by in-memory models, {}", self.profile)
+    }
+
+    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
+        let allocation = allocation.max(ty.bytes()).max(1);
+        Surface::foreign(ty, allocation, self.engine.surfaces.create(allocation)?)
+    }
+
+    fn least_allocation(&self) -> usize {
+        self.profile.limits().min_surface_bytes
+    }
+
+    fn least_width(&self) -> usize {
+        LEAST_WIDTH
+    }
+
+    fn compile(
+        &self,
+        program: &Program,
+        weights: &Weights,
+    ) -> Result<Box<dyn Executable>, AneError> {
+        let function = program.functions.first().ok_or(AneError::NoFunction)?;
+        let (sources, constants) = admit(program, weights, &self.profile, &self.options)?;
+        let (inputs, outputs) = ports(function);
+        let place = self.budget.load(constants)?;
+        let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
+        let build = move || engine.build(&sources, &options);
+        let model = compile(&self.options, || self.budget.compile(), build)??;
+        let requests = vec![];
+        Ok(Box::new(Loaded {
+            requests,
+            model,
+            profile: self.profile,
+            inputs,
+            outputs,
+            _place: place,
+        }))
+    }
+}
+
+/// A request and what it is bound to. The request goes before the surfaces.
+#[derive(Debug)]
+struct Bound {
+    request: Object,
+    keys: Vec<SurfaceKey>,
+    _memory: Vec<Arc<IoSurface>>,
+}
+
+/// A program ready to run. Requests go before the model, the model before its place.
+#[derive(Debug)]
+struct Loaded {
+    /// One per set of surfaces that was ever bound and is still in use.
+    requests: Vec<Bound>,
+    model: Model,
+    profile: Profile,
+    inputs: Binding,
+    outputs: Binding,
+    _place: LoadedProgram,
+}
+
+impl Loaded {
+    /// The request over these surfaces: the one made before, or a new one.
+    fn request(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<usize, AneError> {
+        let bound = || inputs.iter().chain(outputs);
+        let known = self.requests.iter().position(|b| {
+            b.keys.len() == bound().count() && b.keys.iter().zip(bound()).all(|(k, s)| k.is(s))
+        });
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        self.requests.retain(|bound| bound.keys.iter().all(SurfaceKey::is_alive));
+        let memory = |binding: &Binding, surfaces: &[&Surface]| {
+            let each = binding.ports.iter().zip(surfaces).map(|(port, surface)| {
+                let another = || AneError::SurfaceOfAnother { port: port.name.clone() };
+                surface.memory::<IoSurface>().ok_or_else(another)
+            });
+            each.collect::<Result<Vec<_>, _>>()
+        };
+        let (read, written) = (memory(&self.inputs, inputs)?, memory(&self.outputs, outputs)?);
+        let engine = &self.model.engine;
+        let _pool = Pool::new(&engine.runtime);
+        let request = engine.request(&read, &written)?;
+        let keys = bound().map(|surface| surface.key()).collect();
+        let _memory = read.into_iter().chain(written).collect();
+        self.requests.push(Bound { request, keys, _memory });
+        Ok(self.requests.len() - 1)
+    }
+}
+
+impl Executable for Loaded {
+    fn inputs(&self) -> &[Port] {
+        &self.inputs.ports
+    }
+
+    fn outputs(&self) -> &[Port] {
+        &self.outputs.ports
+    }
+
+    fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
+        check_request(Some(&self.profile), (&self.inputs, inputs), (&self.outputs, outputs))?;
+        let request = self.request(inputs, outputs)?;
+        let _in_flight = hold(inputs, outputs);
+        let start = Instant::now();
+        let result = self.model.evaluate(&self.requests[request].request);
+        let seconds = start.elapsed().as_secs_f64();
+        result.map_err(|report| reported("running", report))?;
+        Ok(RunReport { seconds })
+    }
+}

@@ -1,0 +1,74 @@
+//! The Neural Engine of a Mac, by the two private ways in that need no entitlement.
+//!
+//! [`InMemory`] sends Objective-C messages to `_ANEInMemoryModel` and its relatives (facts/ane.md
+//! A.4, seed.md 5); [`Espresso`] calls the C interface `e5rt_…` of the Espresso framework
+//! (facts/ane.md C.2, G.1). Both are [`Device`](crate::Device)s whose surfaces live in memory that
+//! the engine reads and writes.
+//!
+//! Nothing is linked: every library is opened, and every function, class and method looked up and
+//! compared with what is expected, when a device is opened ([`Libraries`]). So this compiles and
+//! starts everywhere, says by name what a system lacks, and can be pointed at stand-ins that check
+//! each call; that is how it is tested, since **no part of it has run on a Mac yet**.
+//!
+//! An Objective-C exception cannot be caught from Rust, so no message is sent whose receiver, method
+//! and signature were not verified, and none with an argument that the facts do not show to work.
+//! What remains (an exception, a crash, a hang inside the system) is for a [probe](probe) in a
+//! process of its own.
+
+mod compile;
+mod dynamic;
+mod espresso;
+mod files;
+mod foundation;
+mod in_memory;
+mod iosurface;
+mod objc;
+pub mod probe;
+mod report;
+mod system;
+
+pub use dynamic::Libraries;
+pub use espresso::Espresso;
+pub use in_memory::InMemory;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How a device on a Mac goes about its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Quality of service of compiling, loading and running: 21 is what everyone uses; all of 0 to
+    /// 63 work alike (facts/ane.md A.4).
+    pub qos: u32,
+    /// Time that one try at compiling may take. 120 s: the longest compile reported took 131 s and
+    /// was called pathological, ordinary ones take 0.01 to 0.75 s (facts/ane.md D).
+    pub compile_limit: Duration,
+    /// Pauses before the second, third … try of a compile that failed without finding fault with
+    /// the program. 1, 15 and 15 s: repeated failures wedge the compiler's service unless tries are
+    /// 15 s apart (facts/ane.md A.7; ESP's pauses of 0.1 to 1 s are the laxer reading).
+    pub compile_pauses: Vec<Duration>,
+    /// Pause before the second try at loading: 100 ms, as the seed's bridge.
+    pub load_pause: Duration,
+    /// Requests bypass the system's service (`doEvaluateDirectWithModel`, in memory only): 106
+    /// instead of 117 µs on an M5 (facts/ane.md G.1). Off, since fewer people use it.
+    pub direct: bool,
+    /// Rules (by id, such as `ANE070`) that programs may break here.
+    pub allowed: Vec<String>,
+    /// Directory below which Espresso is given programs and keeps what it makes of them; the
+    /// system's for temporary files.
+    pub bundles: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            qos: 21,
+            compile_limit: Duration::from_secs(120),
+            compile_pauses: [1, 15, 15].map(Duration::from_secs).to_vec(),
+            load_pause: Duration::from_millis(100),
+            direct: false,
+            allowed: vec![],
+            bundles: std::env::temp_dir(),
+        }
+    }
+}

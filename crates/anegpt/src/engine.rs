@@ -1,0 +1,149 @@
+//! The Neural Engine of this machine: whether there is one, and by which route.
+
+use crate::usage;
+use ane::Device;
+use anyhow::{Context, Result, anyhow};
+use serde::{Deserialize, Serialize};
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+#[cfg(unix)]
+use ane::apple::{
+    Libraries, Options,
+    probe::{self, Route},
+};
+
+/// Time that a probe may take: as long as a compile may, and a little more.
+const LIMIT: Duration = Duration::from_secs(150);
+
+/// A library that stands in for the frameworks of macOS, in tests.
+static RUNTIME: OnceLock<PathBuf> = OnceLock::new();
+
+/// Uses one library in place of the frameworks of macOS from now on.
+pub(crate) fn use_runtime(path: PathBuf) {
+    // Set once, from the arguments.
+    let _ = RUNTIME.set(path);
+}
+
+/// Why the engine cannot even be tried here; `None` where it can.
+pub(crate) fn absent() -> Option<String> {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let there = RUNTIME.get().is_some() || (os, arch) == ("macos", "aarch64");
+    (!there).then(|| format!("no Neural Engine on this machine ({os}, {arch})"))
+}
+
+/// What a probe found, as its process writes it.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct Findings {
+    pub(crate) compile_seconds: f64,
+    pub(crate) run_seconds: f64,
+}
+
+#[cfg(unix)]
+fn libraries() -> Libraries {
+    RUNTIME.get().map_or_else(Libraries::system, Libraries::stand_in)
+}
+
+/// Opens the device of a route, in this process.
+#[cfg(unix)]
+pub(crate) fn open(route: &str) -> Result<Box<dyn Device>> {
+    if let Some(reason) = absent() {
+        return Err(usage(format!(
+            "{reason}; use --device emulator, which runs the same programs"
+        )));
+    }
+    let route: Route = route.parse()?;
+    Ok(probe::open(&libraries(), route, Options::default())?)
+}
+
+/// Opens the device of a route: never here.
+#[cfg(not(unix))]
+pub(crate) fn open(_route: &str) -> Result<Box<dyn Device>> {
+    Err(usage("no Neural Engine on this machine; use --device emulator"))
+}
+
+/// Routes to the engine, by name.
+pub(crate) const ROUTES: [&str; 2] = ["in-memory", "espresso"];
+
+/// Runs the known-answer program by a route, in this process.
+pub(crate) fn probe_here(route: &str) -> Result<Findings> {
+    let device = open(route)?;
+    #[cfg(unix)]
+    {
+        let found = probe::canary(device.as_ref())?;
+        Ok(Findings { compile_seconds: found.compile_seconds, run_seconds: found.run_seconds })
+    }
+    #[cfg(not(unix))]
+    unreachable!("{device:?}")
+}
+
+/// Runs the known-answer program by a route, in a process of its own: what the private frameworks
+/// do where they are not as expected may be to hang, to raise, or to crash.
+pub(crate) fn probe(route: &str) -> Result<Findings> {
+    if let Some(reason) = absent() {
+        return Err(anyhow!(reason));
+    }
+    let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
+    command.args(["devices", "--probe", route]);
+    if let Some(runtime) = RUNTIME.get() {
+        command.arg("--runtime").arg(runtime);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("the probe does not start")?;
+    let status = wait(&mut child)?;
+    let mut said = (String::new(), String::new());
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    out.map(|mut pipe| pipe.read_to_string(&mut said.0)).transpose()?;
+    err.map(|mut pipe| pipe.read_to_string(&mut said.1)).transpose()?;
+    let words = said.1.trim().trim_start_matches("error: ").to_owned();
+    match (status.success(), status.code()) {
+        (true, _) => serde_json::from_str(said.0.trim()).context("the probe said nothing sensible"),
+        (false, Some(_)) => Err(anyhow!(words)),
+        (false, None) => Err(anyhow!("the probe crashed ({status}): {words}")),
+    }
+}
+
+/// Waits for the probe as long as it may take. It writes less than a pipe holds.
+fn wait(child: &mut Child) -> Result<ExitStatus> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if start.elapsed() > LIMIT {
+            child.kill()?;
+            child.wait()?;
+            return Err(anyhow!("the probe did not end within {} s", LIMIT.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The route whose requests take the least time, and why it is taken.
+///
+/// # Errors
+/// What each route failed with, when none works.
+pub(crate) fn best() -> Result<(&'static str, String)> {
+    if let Some(reason) = absent() {
+        return Err(anyhow!(reason));
+    }
+    let found = ROUTES.map(|route| (route, probe(route)));
+    let working = found.iter().filter_map(|(route, r)| Some((*route, r.as_ref().ok()?)));
+    match working.min_by(|a, b| a.1.run_seconds.total_cmp(&b.1.run_seconds)) {
+        Some((route, of)) => {
+            Ok((route, format!("its known-answer request took {:.3} ms", of.run_seconds * 1e3)))
+        }
+        None => {
+            let each = found
+                .iter()
+                .filter_map(|(route, r)| Some(format!("{route}: {:#}", r.as_ref().err()?)));
+            Err(anyhow!(
+                "the Neural Engine does not work here ({})",
+                each.collect::<Vec<_>>().join("; ")
+            ))
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The devices of a Mac, driven from the command line over the stand-ins of `crates/standins`.
+
+use crate::{Bench, with};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// The library of stand-ins, which Cargo puts beside the tests.
+fn runtime() -> String {
+    let test = std::env::current_exe().expect("a path");
+    let path: PathBuf = test.parent().expect("a directory").join("libstandins.so");
+    assert!(path.exists(), "{} is missing", path.display());
+    path.display().to_string()
+}
+
+/// Runs the program so that it dies of the first rule that it breaks.
+fn strictly(bench: &Bench, args: &[&str]) -> String {
+    let runtime = runtime();
+    let args = [args, &["--runtime", &runtime]].concat();
+    let output = bench.command(&args).env("STANDINS_ABORT", "1").output().expect("it starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {error}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn losses(log: &str) -> Vec<Value> {
+    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let steps = events.filter(|event| event["event"] == "step");
+    steps.map(|step| step["loss"].clone()).collect()
+}
+
+#[test]
+fn tiny_trains_by_both_routes_with_the_emulators_bits() {
+    let bench = Bench::new();
+    let text = bench.ok(&["data", "synth", "--count", "400"]);
+    bench.write("text.txt", text);
+    let args = "train --preset tiny --data text.txt --tokenizer bpe:300 --steps 3 --batch 2 \
+                --sample-every 0 --log-format json";
+    let run = |device: &str| {
+        let args: Vec<&str> =
+            args.split_whitespace().chain(["--device", device, "--out", device]).collect();
+        let log = match device {
+            "emulator" => bench.ok(&args),
+            _ => strictly(&bench, &args),
+        };
+        let weights = std::fs::read(bench.path(device).join("step-00000003/model.safetensors"));
+        (losses(&log), weights.expect("a checkpoint"), log)
+    };
+    let emulated = run("emulator");
+    assert_eq!(emulated.0.len(), 3);
+    for (device, name) in [("in-memory", "in-memory models"), ("espresso", "Espresso")] {
+        let real = run(device);
+        assert_eq!(real.0, emulated.0, "{device}");
+        assert!(real.1 == emulated.1, "{device}: the weights differ");
+        let start: Value = serde_json::from_str(real.2.lines().next().expect("a line")).unwrap();
+        let described = start["device"].as_str().expect("a device");
+        assert!(described.starts_with(&format!("Neural Engine by {name}")), "{described}");
+    }
+}
+
+#[test]
+fn auto_takes_the_engine_where_it_works_and_says_why_it_does_not() {
+    let bench = Bench::new();
+    let devices = strictly(&bench, &["devices"]);
+    assert!(devices.contains("in-memory  available: the known-answer program"), "{devices}");
+    assert!(devices.contains("espresso   available: the known-answer program"), "{devices}");
+    assert!(
+        devices.contains("auto takes in-memory: its known-answer request took")
+            || devices.contains("auto takes espresso: its known-answer request took"),
+        "{devices}"
+    );
+    // One route refuses all programs: the other is taken. Then one crashes, then both are wrong.
+    let runtime = runtime();
+    let with_faults = |faults: &str| {
+        let mut command = bench.command(&["devices", "--runtime", &runtime]);
+        let output = command.env("STANDINS_FAULTS", faults).output().expect("it starts");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let text = with_faults("nil descriptor:-1");
+    assert!(text.contains("in-memory  unavailable: describing the program failed"), "{text}");
+    assert!(text.contains("auto takes espresso"), "{text}");
+    let text = with_faults("wrong answer:-1");
+    assert!(text.contains("unavailable: the known-answer program gave 0"), "{text}");
+    assert!(
+        text.contains("auto takes the emulator: the Neural Engine does not work here"),
+        "{text}"
+    );
+    let text = with_faults("crash:-1");
+    assert!(text.contains("unavailable: the probe crashed (signal: 6"), "{text}");
+}
+
+#[test]
+fn a_story_is_told_by_the_engine() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    bench.ok(&with(&base, &["--steps", "3", "--out", "run"]));
+    let args = [
+        "generate",
+        "--model",
+        "run",
+        "--prompt",
+        "Once",
+        "--max-tokens",
+        "12",
+        "--temperature",
+        "0",
+    ];
+    let emulated = bench.ok(&[&args[..], &["--device", "emulator"]].concat());
+    for device in ["in-memory", "espresso"] {
+        assert_eq!(strictly(&bench, &[&args[..], &["--device", device]].concat()), emulated);
+    }
+}
+
+#[test]
+fn what_the_engine_cannot_do_is_said() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let runtime = runtime();
+    for (extra, part) in [
+        (&["--device", "in-memory", "--numerics", "f32"][..], "computes in fp16"),
+        (&["--device", "espresso", "--chip", "m1"], "--chip is for the emulator"),
+    ] {
+        let output = bench.run(&with(&base, &[extra, &["--runtime", &runtime]].concat()));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && error.contains(part), "{error}");
+    }
+    let output = bench.run(&with(&base, &["--device", "in-memory"]));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("no Neural Engine on this machine"), "{error}");
+    assert_eq!(output.status.code(), Some(2));
+}

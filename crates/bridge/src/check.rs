@@ -1,0 +1,53 @@
+//! Programs held against the rules of the language and of a machine, as JSON.
+
+use ane::Profile;
+use ane::legal::{Place, Severity, Violation};
+use mil::Diagnostic;
+use serde_json::{Value, json};
+
+/// Everything that is wrong with the program `text` on `profile`: one object with `profile`,
+/// `legal`, `faults` of the language and `rules` that are broken.
+pub(crate) fn check(text: &str, profile: &Profile) -> Value {
+    let (faults, broken) = match mil::check_text(text) {
+        Ok(program) => (vec![], ane::legal::violations(&program, profile)),
+        Err(faults) => (faults, vec![]),
+    };
+    let refused = broken.iter().any(|v| v.rule.severity != Severity::Warning);
+    json!({
+        "profile": profile.to_string(),
+        "legal": faults.is_empty() && !refused,
+        "faults": faults.iter().map(fault).collect::<Vec<_>>(),
+        "rules": broken.iter().map(violation).collect::<Vec<_>>(),
+    })
+}
+
+fn fault(d: &Diagnostic) -> Value {
+    json!({
+        "line": d.place.as_ref().map(|p| p.line),
+        "column": d.place.as_ref().map(|p| p.column),
+        "context": d.context,
+        "message": d.message,
+        "hint": d.hint,
+    })
+}
+
+fn violation(v: &Violation) -> Value {
+    let (place, name) = match &v.place {
+        Place::Whole => ("whole", None),
+        Place::Parameter(name) => ("parameter", Some(name)),
+        Place::Output(name) => ("output", Some(name)),
+        Place::Operation { name, .. } => ("operation", Some(name)),
+    };
+    json!({
+        "id": v.rule.id,
+        "title": v.rule.title,
+        "severity": format!("{:?}", v.rule.severity).to_lowercase(),
+        "confidence": format!("{:?}", v.rule.confidence).to_lowercase(),
+        "evidence": v.rule.evidence,
+        "function": v.function,
+        "place": place,
+        "name": name,
+        "message": v.message,
+        "hint": v.hint,
+    })
+}

@@ -1,0 +1,9 @@
+//! The interface as C calls it.
+
+#![allow(unsafe_code, reason = "calls the functions that C calls")]
+
+mod calls;
+mod header;
+mod misuse;
+mod programs;
+mod threads;

@@ -1,0 +1,131 @@
+//! What tests ask and tell the stand-ins: faults to have, counts, violations.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, c_char};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Objects alive, by kind, and calls made.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) objects: AtomicI64,
+    pub(crate) surfaces: AtomicI64,
+    pub(crate) handles: AtomicI64,
+    pub(crate) pools: AtomicI64,
+    pub(crate) loaded: AtomicI64,
+    pub(crate) compiles: AtomicI64,
+    pub(crate) evaluations: AtomicI64,
+}
+
+pub(crate) static COUNTERS: Counters = Counters {
+    objects: AtomicI64::new(0),
+    surfaces: AtomicI64::new(0),
+    handles: AtomicI64::new(0),
+    pools: AtomicI64::new(0),
+    loaded: AtomicI64::new(0),
+    compiles: AtomicI64::new(0),
+    evaluations: AtomicI64::new(0),
+};
+
+#[derive(Debug, Default)]
+struct State {
+    /// Faults and how often they are still to happen; negative: for good.
+    faults: BTreeMap<String, i64>,
+    violations: Vec<String>,
+}
+
+fn state() -> MutexGuard<'static, State> {
+    static STATE: OnceLock<Mutex<State>> = OnceLock::new();
+    let state = STATE.get_or_init(|| {
+        let mut state = State::default();
+        // `STANDINS_FAULTS=name:times,name:times` for programs that tests start.
+        for entry in std::env::var("STANDINS_FAULTS").unwrap_or_default().split(',') {
+            if let Some((name, times)) = entry.rsplit_once(':') {
+                state.faults.insert(name.to_owned(), times.parse().unwrap_or(-1));
+            }
+        }
+        Mutex::new(state)
+    });
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the fault happens now; one occurrence is used up.
+pub(crate) fn fault(name: &str) -> bool {
+    match state().faults.get_mut(name) {
+        None | Some(0) => false,
+        Some(times) => {
+            if *times > 0 {
+                *times -= 1;
+            }
+            true
+        }
+    }
+}
+
+/// Whether a fault is switched on; nothing is used up.
+pub(crate) fn is_on(name: &str) -> bool {
+    state().faults.get(name).is_some_and(|&times| times != 0)
+}
+
+/// Writes down that a rule was broken.
+pub(crate) fn violation(text: impl Into<String>) {
+    let text = text.into();
+    if std::env::var_os("STANDINS_ABORT").is_some() {
+        #[allow(clippy::print_stderr, reason = "the program that a test started dies of it")]
+        {
+            eprintln!("stand-ins: {text}");
+        }
+        std::process::abort();
+    }
+    state().violations.push(text);
+}
+
+/// # Safety
+/// `name` is a C string.
+unsafe fn name(name: *const c_char) -> String {
+    // SAFETY: promised by the caller.
+    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+}
+
+/// Makes the fault `name` happen the next `times` times; negative: until told otherwise.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn standins_fault(fault: *const c_char, times: i64) {
+    // SAFETY: a C string by contract.
+    let fault = unsafe { name(fault) };
+    state().faults.insert(fault, times);
+}
+
+/// Forgets faults, violations and what the process has used up. Objects alive stay.
+#[unsafe(no_mangle)]
+pub extern "C" fn standins_reset() {
+    *state() = State::default();
+    COUNTERS.compiles.store(0, Ordering::SeqCst);
+    COUNTERS.evaluations.store(0, Ordering::SeqCst);
+    crate::engine::reset();
+}
+
+/// A count by name, −1 if there is none of that name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn standins_count(what: *const c_char) -> i64 {
+    // SAFETY: a C string by contract.
+    let counter = match unsafe { name(what) }.as_str() {
+        "objects" => &COUNTERS.objects,
+        "surfaces" => &COUNTERS.surfaces,
+        "handles" => &COUNTERS.handles,
+        "pools" => &COUNTERS.pools,
+        "loaded" => &COUNTERS.loaded,
+        "compiles" => &COUNTERS.compiles,
+        "evaluations" => &COUNTERS.evaluations,
+        _ => return -1,
+    };
+    counter.load(Ordering::SeqCst)
+}
+
+/// Copies the violations, one per line, as far as there is room; returns their whole length.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn standins_violations(to: *mut u8, room: usize) -> usize {
+    let text = state().violations.join("\n");
+    // SAFETY: `to` has room for `room` bytes by contract.
+    unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), to, text.len().min(room)) };
+    text.len()
+}

@@ -1,0 +1,627 @@
+//! The functions of e5rt, over the emulator.
+
+use crate::control::{COUNTERS, fault, is_on, violation};
+use crate::engine::{Run, emulator, words};
+use ane::{AneError, CallPath, Device};
+use mil::{Program, Weights};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+type Status = i32;
+type Raw = *mut c_void;
+type Out = *mut Raw;
+type Text = *const c_char;
+
+/// Memory of a buffer.
+#[derive(Debug)]
+struct Buffer {
+    address: usize,
+    layout: Layout,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout.
+        unsafe { dealloc(self.address as *mut u8, self.layout) };
+    }
+}
+
+/// Where an operation is with respect to streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Ready,
+    Encoded,
+    /// The stream was reset; the operation was not yet prepared.
+    Left,
+}
+
+#[derive(Debug)]
+struct Operation {
+    run: Run,
+    place: Place,
+    buffers: BTreeMap<(bool, String), Arc<Buffer>>,
+}
+
+/// What a handle stands for.
+#[derive(Clone, Debug)]
+enum Thing {
+    Config { cache: Option<PathBuf> },
+    Compiler,
+    Options { devices: u64, force: bool, segmenter: String },
+    Library { program: Arc<Program>, weights: Arc<Weights> },
+    Function { program: Arc<Program>, weights: Arc<Weights> },
+    Plan { program: Arc<Program>, weights: Arc<Weights>, set: [bool; 2] },
+    Operation(Arc<Mutex<Operation>>),
+    Port { operation: Arc<Mutex<Operation>>, input: bool, name: String },
+    Buffer(Arc<Buffer>),
+    Stream(Arc<Mutex<Vec<Arc<Mutex<Operation>>>>>),
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: usize,
+    things: BTreeMap<usize, Thing>,
+    message: CString,
+}
+
+fn table() -> MutexGuard<'static, Table> {
+    static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn fail(message: impl Into<Vec<u8>>, status: Status) -> Status {
+    table().message = CString::new(message).unwrap_or_default();
+    status
+}
+
+/// The thing of a handle; none, or one that was released, is a violation.
+fn thing(raw: Raw) -> Option<Thing> {
+    let found = table().things.get(&(raw as usize)).cloned();
+    if found.is_none() {
+        violation("a handle of e5rt was used that is none, or was released");
+    }
+    found
+}
+
+/// Makes a handle and stores it.
+unsafe fn store(out: Out, thing: Thing) -> Status {
+    if fault("e5 nothing") {
+        // SAFETY: a place for a handle by contract.
+        unsafe { *out = null_mut() };
+        return 0;
+    }
+    let mut table = table();
+    table.next += 1;
+    // Odd addresses that nothing has.
+    let id = table.next * 16 + 1;
+    table.things.insert(id, thing);
+    COUNTERS.handles.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: a place for a handle by contract.
+    unsafe { *out = id as Raw };
+    0
+}
+
+unsafe fn release(out: Out, kind: &str, is: impl Fn(&Thing) -> bool) -> Status {
+    // SAFETY: a place with a handle by contract.
+    let id = unsafe { *out } as usize;
+    let removed = table().things.remove(&id);
+    match &removed {
+        Some(thing) if is(thing) => {}
+        _ => violation(format!("a {kind} was released that is none")),
+    }
+    if removed.is_some() {
+        COUNTERS.handles.fetch_sub(1, Ordering::SeqCst);
+    }
+    if let Some(Thing::Operation(operation)) = &removed {
+        if lock(operation).place == Place::Encoded {
+            violation("an operation was released while a stream holds it");
+        }
+        COUNTERS.loaded.fetch_sub(1, Ordering::SeqCst);
+    }
+    if let Some(Thing::Stream(operations)) = &removed {
+        lock(operations).iter().for_each(|operation| lock(operation).place = Place::Left);
+    }
+    // SAFETY: as above.
+    unsafe { *out = null_mut() };
+    0
+}
+
+macro_rules! releases {
+    ($($name:ident: $kind:literal = $pattern:pat,)*) => {$(
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name(out: Out) -> Status {
+            // SAFETY: by contract.
+            unsafe { release(out, $kind, |thing| matches!(thing, $pattern)) }
+        }
+    )*};
+}
+
+releases! {
+    e5rt_e5_compiler_config_options_release: "configuration" = Thing::Config { .. },
+    e5rt_e5_compiler_release: "compiler" = Thing::Compiler,
+    e5rt_e5_compiler_options_release: "list of options" = Thing::Options { .. },
+    e5rt_program_library_release: "library" = Thing::Library { .. },
+    e5rt_program_function_release: "function" = Thing::Function { .. },
+    e5rt_precompiled_compute_op_create_options_release: "plan" = Thing::Plan { .. },
+    e5rt_execution_stream_operation_release: "operation" = Thing::Operation(_),
+    e5rt_io_port_release: "port" = Thing::Port { .. },
+    e5rt_buffer_object_release: "buffer" = Thing::Buffer(_),
+    e5rt_execution_stream_release: "stream" = Thing::Stream(_),
+}
+
+fn string(text: Text) -> String {
+    // SAFETY: C strings by contract.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// Changes the thing of a handle.
+fn change(raw: Raw, change: impl FnOnce(&mut Thing) -> bool) -> Status {
+    let done = table().things.get_mut(&(raw as usize)).is_some_and(change);
+    match done {
+        true => 0,
+        false => {
+            violation("a setting of e5rt on a handle of another kind");
+            fail("Invalid Function Argument", 2)
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn e5rt_get_last_error_message() -> Text {
+    table().message.as_ptr()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_e5_compiler_config_options_create(out: Out) -> Status {
+    // SAFETY: by contract.
+    unsafe { store(out, Thing::Config { cache: None }) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_e5_compiler_config_options_set_cache_bundle_location(
+    config: Raw,
+    path: Text,
+) -> Status {
+    let path = PathBuf::from(string(path));
+    change(config, |thing| match thing {
+        Thing::Config { cache } => {
+            *cache = Some(path);
+            true
+        }
+        _ => false,
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_e5_compiler_create_with_config(out: Out, config: Raw) -> Status {
+    match thing(config) {
+        // SAFETY: by contract.
+        Some(Thing::Config { cache: Some(_) }) => unsafe { store(out, Thing::Compiler) },
+        _ => {
+            violation("a compiler without a place for its bundles");
+            fail("Invalid Function Argument: config", 2)
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_e5_compiler_options_create(out: Out) -> Status {
+    let options = Thing::Options { devices: 7, force: false, segmenter: String::new() };
+    // SAFETY: by contract.
+    unsafe { store(out, options) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_e5_compiler_options_set_compute_device_types_mask(
+    options: Raw,
+    mask: u64,
+) -> Status {
+    change(options, |thing| match thing {
+        Thing::Options { devices, .. } => {
+            *devices = mask;
+            true
+        }
+        _ => false,
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_e5_compiler_options_set_force_recompilation(
+    options: Raw,
+    value: i32,
+) -> Status {
+    change(options, |thing| match thing {
+        Thing::Options { force, .. } => {
+            *force = value != 0;
+            true
+        }
+        _ => false,
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_e5_compiler_options_set_segmenter(
+    options: Raw,
+    value: Text,
+) -> Status {
+    let value = string(value);
+    change(options, |thing| match thing {
+        Thing::Options { segmenter, .. } => {
+            *segmenter = value;
+            true
+        }
+        _ => false,
+    })
+}
+
+/// The weight files that lie beside a program.
+fn weights_beside(path: &Path) -> Weights {
+    let Some(directory) = path.parent().map(|parent| parent.join("weights")) else {
+        return Weights::new();
+    };
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    files
+        .filter_map(|file| {
+            let name = format!("@model_path/weights/{}", file.file_name().to_string_lossy());
+            Some((name, std::fs::read(file.path()).ok()?))
+        })
+        .collect()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_e5_compiler_compile(
+    compiler: Raw,
+    path: Text,
+    options: Raw,
+    out: Out,
+) -> Status {
+    let path = PathBuf::from(string(path));
+    if !matches!(thing(compiler), Some(Thing::Compiler)) {
+        violation("what is no compiler compiles");
+    }
+    match thing(options) {
+        Some(Thing::Options { devices: 4, force: true, segmenter }) if segmenter == "graph" => {}
+        other => violation(format!("options of a compile are {other:?}")),
+    }
+    COUNTERS.compiles.fetch_add(1, Ordering::SeqCst);
+    if fault("crash") {
+        std::process::abort();
+    }
+    while is_on("hang") {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let failed = |error: &AneError| fail(words(error), 11);
+    if fault("flaky compile") {
+        return fail(
+            "MILCompilerForANE error: failed to compile ANE model using ANEF. \
+             Error=_ANECompiler : ANECCompile() FAILED",
+            11,
+        );
+    }
+    let program = std::fs::read_to_string(&path).ok().and_then(|text| mil::parse(&text).ok());
+    let Some(program) = program.filter(|_| !fault("refuse program")) else {
+        return fail("MIL parse error: InvalidMILProgram", 11);
+    };
+    if let Err(violations) = ane::legal::check(&program, &profile()) {
+        return failed(&AneError::refused(CallPath::E5rt, violations));
+    }
+    let (program, weights) = (Arc::new(program), Arc::new(weights_beside(&path)));
+    // SAFETY: by contract.
+    unsafe { store(out, Thing::Library { program, weights }) }
+}
+
+fn profile() -> ane::Profile {
+    ane::Profile { path: CallPath::E5rt, ..ane::Profile::default() }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_program_library_retain_program_function(
+    library: Raw,
+    name: Text,
+    out: Out,
+) -> Status {
+    let name = string(name);
+    match thing(library) {
+        Some(Thing::Library { program, weights }) => {
+            if program.functions.iter().all(|function| function.name != name) {
+                return fail(format!("no function {name}"), 1);
+            }
+            // SAFETY: by contract.
+            unsafe { store(out, Thing::Function { program, weights }) }
+        }
+        _ => fail("Invalid E5 path specified. @ GetE5PathFromCompositeBundle", 1),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_precompiled_compute_op_create_options_create_with_program_function(
+    out: Out,
+    function: Raw,
+) -> Status {
+    match thing(function) {
+        Some(Thing::Function { program, weights }) => {
+            let plan = Thing::Plan { program, weights, set: [false; 2] };
+            // SAFETY: by contract.
+            unsafe { store(out, plan) }
+        }
+        _ => fail("Cannot provide program function as nullptr. @ Create", 1),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_precompiled_compute_op_create_options_set_operation_name(
+    plan: Raw,
+    name: Text,
+) -> Status {
+    let given = string(name);
+    change(plan, |thing| match thing {
+        Thing::Plan { set, .. } => {
+            set[0] = !given.is_empty();
+            true
+        }
+        _ => false,
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_precompiled_compute_op_create_options_set_allocate_intermediate_buffers(
+    plan: Raw,
+    value: i32,
+) -> Status {
+    change(plan, |thing| match thing {
+        Thing::Plan { set, .. } => {
+            set[1] = value == 1;
+            true
+        }
+        _ => false,
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_execution_stream_operation_create_precompiled_compute_operation_with_options(
+    out: Out,
+    plan: Raw,
+) -> Status {
+    let Some(Thing::Plan { program, weights, set: [true, true], .. }) = thing(plan) else {
+        violation("an operation of a plan without name or buffers");
+        return fail("Invalid Function Argument: options", 2);
+    };
+    if fault("load 0x20004") {
+        return fail(words(&AneError::ProgramTooLarge { bytes: 0, limit: 0 }), 13);
+    }
+    if fault("load slots") {
+        return fail("GetANEFModel: must re-compile", 13);
+    }
+    match emulator(CallPath::E5rt).compile(&program, &weights) {
+        Ok(executable) => {
+            COUNTERS.loaded.fetch_add(1, Ordering::SeqCst);
+            let run = Run::new(executable);
+            let operation = Operation { run, place: Place::Ready, buffers: BTreeMap::new() };
+            // SAFETY: by contract.
+            unsafe { store(out, Thing::Operation(Arc::new(Mutex::new(operation)))) }
+        }
+        Err(error) => fail(words(&error), 13),
+    }
+}
+
+unsafe fn port(operation: Raw, name: Text, out: Out, input: bool) -> Status {
+    let name = string(name);
+    let Some(Thing::Operation(operation)) = thing(operation) else {
+        return fail("Invalid Function Argument: operation", 2);
+    };
+    let known = {
+        let operation = lock(&operation);
+        let ports = match input {
+            true => operation.run.executable.inputs(),
+            false => operation.run.executable.outputs(),
+        };
+        ports.iter().any(|port| port.name == name)
+    };
+    if !known || fault("e5 port") {
+        return fail(format!("no port {name}"), 1);
+    }
+    // SAFETY: by contract.
+    unsafe { store(out, Thing::Port { operation, input, name }) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_execution_stream_operation_retain_input_port(
+    operation: Raw,
+    name: Text,
+    out: Out,
+) -> Status {
+    // SAFETY: by contract.
+    unsafe { port(operation, name, out, true) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_execution_stream_operation_retain_output_port(
+    operation: Raw,
+    name: Text,
+    out: Out,
+) -> Status {
+    // SAFETY: by contract.
+    unsafe { port(operation, name, out, false) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_buffer_object_alloc(out: Out, size: u64, kind: u32) -> Status {
+    if kind > 2 {
+        return fail("Invalid BufferType @ AllocMemory", 2);
+    }
+    if kind != 0 || size == 0 {
+        violation(format!("a buffer of kind {kind} and {size} bytes"));
+    }
+    if fault("e5 alloc") {
+        return fail("AllocMemory", 4);
+    }
+    let Ok(layout) = Layout::from_size_align(size.max(1) as usize, 64) else {
+        return fail("AllocMemory", 4);
+    };
+    // SAFETY: the layout is not empty.
+    let address = unsafe { alloc_zeroed(layout) } as usize;
+    if address == 0 {
+        return fail("AllocMemory", 4);
+    }
+    // SAFETY: by contract.
+    unsafe { store(out, Thing::Buffer(Arc::new(Buffer { address, layout }))) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_buffer_object_get_data_ptr(buffer: Raw, out: *mut *mut u8) -> Status {
+    match thing(buffer) {
+        Some(Thing::Buffer(buffer)) => {
+            // SAFETY: a place for an address by contract.
+            unsafe { *out = buffer.address as *mut u8 };
+            0
+        }
+        _ => fail("Invalid Function Argument: buffer", 2),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_io_port_bind_buffer_object(port: Raw, buffer: Raw) -> Status {
+    let (Some(Thing::Port { operation, input, name }), Some(Thing::Buffer(buffer))) =
+        (thing(port), thing(buffer))
+    else {
+        return fail("Invalid Function Argument", 2);
+    };
+    let mut operation = lock(&operation);
+    if operation.place != Place::Ready {
+        violation("a port was bound while its operation is in a stream");
+        return fail("operation is in use", 3);
+    }
+    if fault("e5 bind") {
+        return fail("bind", 3);
+    }
+    operation.buffers.insert((input, name), buffer);
+    0
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_execution_stream_operation_prepare_op_for_encode(
+    operation: Raw,
+) -> Status {
+    let Some(Thing::Operation(operation)) = thing(operation) else {
+        return fail("Invalid Function Argument: operation", 2);
+    };
+    let mut operation = lock(&operation);
+    match operation.place {
+        Place::Left => {
+            operation.place = Place::Ready;
+            0
+        }
+        Place::Ready => {
+            fail("Op has not been encoded and hence cannot be reset to 'ReadyForEncode'", 3)
+        }
+        Place::Encoded => fail("operation is in use", 3),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_execution_stream_create(out: Out) -> Status {
+    // SAFETY: by contract.
+    unsafe { store(out, Thing::Stream(Arc::default())) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_execution_stream_encode_operation(
+    stream: Raw,
+    operation: Raw,
+) -> Status {
+    let (Some(Thing::Stream(stream)), Some(Thing::Operation(operation))) =
+        (thing(stream), thing(operation))
+    else {
+        return fail("Invalid Function Argument", 2);
+    };
+    if fault("e5 encode") {
+        return fail("encode", 3);
+    }
+    let mut inner = lock(&operation);
+    if inner.place != Place::Ready {
+        violation("an operation was encoded that is not ready");
+        return fail("operation is not ready", 3);
+    }
+    inner.place = Place::Encoded;
+    drop(inner);
+    lock(&stream).push(operation);
+    0
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_execution_stream_reset(stream: Raw) -> Status {
+    let Some(Thing::Stream(stream)) = thing(stream) else {
+        return fail("Invalid Function Argument: stream", 2);
+    };
+    let operations = std::mem::take(&mut *lock(&stream));
+    if operations.is_empty() {
+        return fail("stream was not used", 3);
+    }
+    operations.iter().for_each(|operation| lock(operation).place = Place::Left);
+    0
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_execution_stream_execute_sync(stream: Raw) -> Status {
+    let Some(Thing::Stream(stream)) = thing(stream) else {
+        return fail("Invalid Function Argument: stream", 2);
+    };
+    if fault("e5 execute") {
+        return fail("ANEProgramProcessRequestDirect() Failed with status=0x1d", 5);
+    }
+    let operations = lock(&stream).clone();
+    if operations.is_empty() {
+        violation("an empty stream was executed");
+    }
+    for operation in operations {
+        COUNTERS.evaluations.fetch_add(1, Ordering::SeqCst);
+        if let Err(message) = lock(&operation).execute() {
+            return fail(message, 5);
+        }
+    }
+    0
+}
+
+impl Operation {
+    fn execute(&mut self) -> Result<(), String> {
+        let Operation { run, buffers, .. } = self;
+        let bound = |input: bool, ports: &[ane::Port]| {
+            let each = ports.iter().map(|port| {
+                let buffer = buffers.get(&(input, port.name.clone()));
+                buffer.cloned().ok_or_else(|| format!("port {} is not bound", port.name))
+            });
+            each.collect::<Result<Vec<_>, String>>()
+        };
+        let inputs = bound(true, run.executable.inputs())?;
+        let outputs = bound(false, run.executable.outputs())?;
+        let sizes = |all: &[Arc<Buffer>]| all.iter().map(|b| b.layout.size()).collect::<Vec<_>>();
+        let wrong = fault("wrong answer");
+        run.run(
+            (&sizes(&inputs), &sizes(&outputs)),
+            |i, n, read| {
+                // SAFETY: the buffer has `n` bytes: allocations were compared.
+                read(unsafe { std::slice::from_raw_parts(inputs[i].address as *const u8, n) });
+            },
+            |i, n, write| {
+                // SAFETY: as above; the executor's caller keeps everybody else off.
+                let bytes =
+                    unsafe { std::slice::from_raw_parts_mut(outputs[i].address as *mut u8, n) };
+                write(bytes);
+                if wrong {
+                    bytes.fill(0);
+                }
+            },
+        )
+        .map_err(|error| words(&error))
+    }
+}

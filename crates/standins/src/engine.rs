@@ -1,0 +1,566 @@
+//! The classes of AppleNeuralEngine, over the emulator.
+
+use crate::control::{COUNTERS, fault, is_on, violation};
+use crate::foundation::{array, data, dictionary, number, store_error, string, text, value};
+use crate::iosurface;
+use crate::runtime::{
+    Body, Bool, Id, Imp, Ref, Sel, Table, autorelease, body, factory, is_alive, make,
+};
+use ane::{
+    AneError, Chip, Device, Emulator, Executable, Numerics, Os, Port, Profile, Surface, legal,
+};
+use half::f16;
+use mil::{DType, Program, Weights};
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::PathBuf;
+use std::ptr::null_mut;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Programs that the compiler survives in a process (facts/ane.md D).
+const COMPILES: i64 = 119;
+
+#[rustfmt::skip]
+pub(crate) fn classes() -> Vec<Table> {
+    vec![
+        ("_ANEInMemoryModelDescriptor", vec![
+            ("modelWithMILText:weights:optionsPlist:", descriptor as Imp, "@40@0:8@16@24@32"),
+        ], vec![]),
+        ("_ANEInMemoryModel", vec![
+            ("inMemoryModelWithDescriptor:", model as Imp, "@24@0:8@16"),
+        ], vec![
+            ("hexStringIdentifier", identifier as Imp, "@16@0:8"),
+            ("compileWithQoS:options:error:", compile as Imp, "B36@0:8I16@20^@28"),
+            ("loadWithQoS:options:error:", load as Imp, "B36@0:8I16@20^@28"),
+            ("evaluateWithQoS:options:request:error:", evaluate as Imp, "B44@0:8I16@20@28^@36"),
+            ("unloadWithQoS:error:", unload as Imp, "B28@0:8I16^@20"),
+            ("model", inner_model as Imp, "@16@0:8"),
+        ]),
+        ("_ANERequest", vec![
+            ("requestWithInputs:inputIndices:outputs:outputIndices:weightsBuffer:perfStats:procedureIndex:",
+                request as Imp, "@72@0:8@16@24@32@40@48@56@64"),
+        ], vec![]),
+        ("_ANEIOSurfaceObject", vec![
+            ("objectWithIOSurface:", surface_object as Imp, "@24@0:8^{__IOSurface=}16"),
+        ], vec![]),
+        ("_ANEClient", vec![
+            ("sharedConnection", shared_connection as Imp, "@16@0:8"),
+        ], vec![
+            ("doEvaluateDirectWithModel:options:request:qos:error:", evaluate_direct as Imp,
+                "B52@0:8@16@24@32I40^@44"),
+        ]),
+    ]
+}
+
+/// The machine behind a call path: what it has used up is forgotten by [`reset`].
+pub(crate) fn emulator(path: ane::CallPath) -> Arc<Emulator> {
+    static EMULATORS: Mutex<Vec<(ane::CallPath, Arc<Emulator>)>> = Mutex::new(Vec::new());
+    let mut all = EMULATORS.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_on("new machine") {
+        fault("new machine");
+        all.clear();
+    }
+    if let Some((_, emulator)) = all.iter().find(|(of, _)| *of == path) {
+        return Arc::clone(emulator);
+    }
+    let profile = Profile { chip: Chip::M4, os: Os::MacOs15, path };
+    let emulator = Arc::new(Emulator::engine(profile, Numerics::Fast));
+    all.push((path, Arc::clone(&emulator)));
+    emulator
+}
+
+pub(crate) fn reset() {
+    // SAFETY: a C string.
+    unsafe { crate::control::standins_fault(c"new machine".as_ptr(), 1) };
+}
+
+#[derive(Debug)]
+pub(crate) struct Descriptor {
+    mil: Vec<u8>,
+    weights: Weights,
+}
+
+unsafe extern "C" fn descriptor(_: Id, _: Sel, mil: Id, weights: Id, options: Id) -> Id {
+    if !options.is_null() {
+        violation("options of a model, which nobody knows");
+    }
+    let Some(mil) = data(mil) else {
+        violation("the text of a program is no NSData");
+        return null_mut();
+    };
+    let Some(entries) = dictionary(weights) else {
+        violation("weights are no dictionary: nil fails without a word");
+        return null_mut();
+    };
+    let mut files = Weights::new();
+    for (path, file) in entries {
+        let contents = value(file.0, "data").and_then(data);
+        let offset = value(file.0, "offset").and_then(number);
+        match (text(path.0), contents, offset) {
+            (Some(path), Some(contents), Some(0)) => {
+                files.insert(path.to_owned(), contents.to_vec());
+            }
+            _ => violation("a weight file is not { offset: 0, data: NSData }"),
+        }
+    }
+    let mil = mil.to_vec();
+    factory("nil descriptor", || {
+        let body = Body::Descriptor(Descriptor { mil, weights: files });
+        Some(make("_ANEInMemoryModelDescriptor", body))
+    })
+}
+
+/// Where a model is in its life.
+#[derive(Debug)]
+enum Stage {
+    New,
+    Compiled(Box<Program>),
+    Loaded(Box<Run>),
+    Unloaded,
+}
+
+/// A loaded program and surfaces of the emulator, made for the allocations that requests have.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) executable: Box<dyn Executable>,
+    inputs: Vec<Surface>,
+    outputs: Vec<Surface>,
+}
+
+/// A model.
+#[derive(Debug)]
+pub(crate) struct Model {
+    name: String,
+    descriptor: Ref,
+    stage: Mutex<Stage>,
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        if matches!(*self.stage(), Stage::Loaded(_)) {
+            COUNTERS.loaded.fetch_sub(1, Ordering::SeqCst);
+            violation("a model was released while it is loaded: its program is lost");
+        }
+    }
+}
+
+impl Model {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sources(&self) -> Option<&Descriptor> {
+        match body(self.descriptor.0)? {
+            Body::Descriptor(descriptor) => Some(descriptor),
+            _ => None,
+        }
+    }
+
+    /// Whether the files of the program lie where the system reads them.
+    fn check_files(&self, sources: &Descriptor) {
+        let directory = temporary_directory().join(&self.name);
+        if std::fs::read(directory.join("model.mil")).ok().as_deref() != Some(&sources.mil) {
+            violation(format!("{}/model.mil is not the program", directory.display()));
+        }
+        for (path, bytes) in &sources.weights {
+            let file = directory.join(path.trim_start_matches("@model_path/"));
+            if std::fs::read(&file).ok().as_ref() != Some(bytes) {
+                violation(format!("{} is not the weight file", file.display()));
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn model(_: Id, _: Sel, descriptor: Id) -> Id {
+    let Some(Body::Descriptor(sources)) = body(descriptor) else {
+        violation("a model of what is no descriptor");
+        return null_mut();
+    };
+    let mut hasher = DefaultHasher::new();
+    (&sources.mil, &sources.weights).hash(&mut hasher);
+    let name = format!("{:016X}", hasher.finish());
+    factory("nil model", || {
+        let stage = Mutex::new(Stage::New);
+        let descriptor = Ref::new(descriptor);
+        Some(make("_ANEInMemoryModel", Body::Model(Model { name, descriptor, stage })))
+    })
+}
+
+fn as_model<'a>(id: Id) -> Option<&'a Model> {
+    match body(id) {
+        Some(Body::Model(model)) => Some(model),
+        _ => {
+            violation("what is no model was used as one");
+            None
+        }
+    }
+}
+
+unsafe extern "C" fn identifier(id: Id, _: Sel) -> Id {
+    let Some(model) = as_model(id) else { return null_mut() };
+    match fault("bad identifier") {
+        true => autorelease(string("../escape")),
+        false => autorelease(string(&model.name)),
+    }
+}
+
+unsafe extern "C" fn inner_model(id: Id, _: Sel) -> Id {
+    // The inner object is one of another class there; here the model itself serves.
+    autorelease(Ref::new(id).into_id())
+}
+
+fn temporary_directory() -> PathBuf {
+    std::env::temp_dir()
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn NSTemporaryDirectory() -> Id {
+    match is_on("no temporary directory") {
+        true => autorelease(string("/proc/no-such-directory")),
+        false => autorelease(string(&temporary_directory().display().to_string())),
+    }
+}
+
+/// What the machine says of an error of the emulator.
+pub(crate) fn words(error: &AneError) -> String {
+    error
+        .ns_error()
+        .map_or_else(|| format!("Error Domain=emulator Code=0 \"{error}\""), |e| e.to_string())
+}
+
+fn check_call(qos: u32, options: Option<Id>) {
+    if qos > 63 {
+        violation(format!("quality of service {qos}"));
+    }
+    if options.is_some_and(|options| dictionary(options).is_none()) {
+        violation("options are no dictionary");
+    }
+}
+
+/// Fails with an error object, or without one if the text is empty.
+fn fail(error: *mut Id, text: &str) -> Bool {
+    if error.is_null() {
+        violation("a call without a place for its error");
+    }
+    if !text.is_empty() {
+        store_error(error, text);
+    }
+    0
+}
+
+unsafe extern "C" fn compile(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id) -> Bool {
+    check_call(qos, Some(options));
+    let Some(model) = as_model(id) else { return 0 };
+    let Some(sources) = model.sources() else { return 0 };
+    model.check_files(sources);
+    if COUNTERS.compiles.fetch_add(1, Ordering::SeqCst) >= COMPILES {
+        violation("more programs were compiled than the compiler survives");
+        return fail(error, &words(&AneError::CompileBudget { limit: COMPILES as usize }));
+    }
+    if fault("crash") {
+        std::process::abort();
+    }
+    while is_on("hang") {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    if fault("compile silent") {
+        return fail(error, "");
+    }
+    if fault("flaky compile") {
+        return fail(error, &words(&AneError::CompileBudget { limit: 0 }));
+    }
+    let refused = "Error Domain=com.apple.appleneuralengine.compiler Code=1 \
+                   \"_ANECompiler : ANECCompile() FAILED\" err=( InvalidMILProgram )";
+    let parsed = std::str::from_utf8(&sources.mil).ok().and_then(|text| mil::parse(text).ok());
+    let Some(program) = parsed.filter(|_| !fault("refuse program")) else {
+        return fail(error, refused);
+    };
+    let profile = Profile { chip: Chip::M4, os: Os::MacOs15, path: ane::CallPath::InMemory };
+    if let Err(violations) = legal::check(&program, &profile) {
+        return fail(error, &words(&AneError::refused(profile.path, violations)));
+    }
+    let mut stage = model.stage();
+    if !matches!(*stage, Stage::New) {
+        violation("a model was compiled twice");
+    }
+    *stage = Stage::Compiled(Box::new(program));
+    1
+}
+
+unsafe extern "C" fn load(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id) -> Bool {
+    check_call(qos, Some(options));
+    let Some(model) = as_model(id) else { return 0 };
+    for (name, text) in [
+        ("load 0x20004", words(&AneError::ProgramTooLarge { bytes: 0, limit: 0 })),
+        ("load 0x50004", words(&AneError::ResourcesExhausted)),
+        ("load bundle", words(&AneError::InvalidBundle)),
+        ("load silent", String::new()),
+    ] {
+        if fault(name) {
+            return fail(error, &text);
+        }
+    }
+    let mut stage = model.stage();
+    let Stage::Compiled(program) = &*stage else {
+        violation("a model was loaded that is not compiled");
+        return 0;
+    };
+    let weights = model.sources().map(|sources| sources.weights.clone()).unwrap_or_default();
+    match emulator(ane::CallPath::InMemory).compile(program, &weights) {
+        Ok(executable) => {
+            COUNTERS.loaded.fetch_add(1, Ordering::SeqCst);
+            *stage = Stage::Loaded(Box::new(Run::new(executable)));
+            1
+        }
+        Err(reason) => fail(error, &words(&reason)),
+    }
+}
+
+unsafe extern "C" fn unload(id: Id, _: Sel, qos: u32, error: *mut Id) -> Bool {
+    check_call(qos, None);
+    let Some(model) = as_model(id) else { return 0 };
+    let mut stage = model.stage();
+    if !matches!(*stage, Stage::Loaded(_)) {
+        violation("a model was unloaded that is not loaded");
+        return 0;
+    }
+    *stage = Stage::Unloaded;
+    COUNTERS.loaded.fetch_sub(1, Ordering::SeqCst);
+    // As the system does.
+    let _ = std::fs::remove_dir_all(temporary_directory().join(&model.name));
+    match fault("unload") {
+        true => fail(error, "Error Domain=com.apple.appleneuralengine Code=9 \"unload\""),
+        false => 1,
+    }
+}
+
+/// A surface in a request. Unlike the system's, it does not keep the surface alive.
+#[derive(Debug)]
+pub(crate) struct SurfaceObject(usize);
+
+impl Drop for SurfaceObject {
+    fn drop(&mut self) {
+        if !is_alive(self.0 as Id) {
+            violation("a surface was released before the request that it is bound to");
+        }
+    }
+}
+
+unsafe extern "C" fn surface_object(_: Id, _: Sel, surface: Id) -> Id {
+    if iosurface::memory(surface).is_none() {
+        return null_mut();
+    }
+    factory("nil surface object", || {
+        Some(make("_ANEIOSurfaceObject", Body::SurfaceObject(SurfaceObject(surface as usize))))
+    })
+}
+
+/// Arrays of a request.
+#[derive(Debug)]
+pub(crate) struct Request {
+    inputs: Ref,
+    outputs: Ref,
+}
+
+#[allow(clippy::too_many_arguments, reason = "the framework's method")]
+unsafe extern "C" fn request(
+    _: Id,
+    _: Sel,
+    inputs: Id,
+    input_indices: Id,
+    outputs: Id,
+    output_indices: Id,
+    weights: Id,
+    statistics: Id,
+    procedure: Id,
+) -> Id {
+    for (surfaces, indices) in [(inputs, input_indices), (outputs, output_indices)] {
+        let of_surfaces = |s: &Ref| matches!(body(s.0), Some(Body::SurfaceObject(_)));
+        let n = array(surfaces).filter(|all| all.iter().all(of_surfaces)).map(<[Ref]>::len);
+        let found: Option<Vec<i64>> =
+            array(indices).and_then(|all| all.iter().map(|i| number(i.0)).collect());
+        if n.is_none() || found != n.map(|n| (0..n as i64).collect()) {
+            violation("a request's surfaces or indices are not as they should be");
+            return null_mut();
+        }
+    }
+    if !weights.is_null() || !statistics.is_null() || number(procedure) != Some(0) {
+        violation("a request with a weights buffer, statistics or another procedure than 0");
+    }
+    factory("nil request", || {
+        let body = Request { inputs: Ref::new(inputs), outputs: Ref::new(outputs) };
+        Some(make("_ANERequest", Body::Request(body)))
+    })
+}
+
+/// Memory of the surfaces of an array.
+fn surfaces<'a>(list: &Ref) -> Option<Vec<&'a iosurface::Memory>> {
+    let memory = |object: &Ref| match body(object.0)? {
+        Body::SurfaceObject(surface) => iosurface::memory(surface.0 as Id),
+        _ => None,
+    };
+    array(list.0)?.iter().map(memory).collect()
+}
+
+impl Run {
+    pub(crate) fn new(executable: Box<dyn Executable>) -> Self {
+        Run { executable, inputs: vec![], outputs: vec![] }
+    }
+
+    /// Runs on memory with these allocations; `read` and `write` move the bytes of one port.
+    pub(crate) fn run(
+        &mut self,
+        allocations: (&[usize], &[usize]),
+        read: impl Fn(usize, usize, &mut dyn FnMut(&[u8])),
+        write: impl Fn(usize, usize, &mut dyn FnMut(&mut [u8])),
+    ) -> Result<(), AneError> {
+        fit(&mut self.inputs, self.executable.inputs(), allocations.0)?;
+        fit(&mut self.outputs, self.executable.outputs(), allocations.1)?;
+        for (i, surface) in self.inputs.iter().enumerate() {
+            let mut result = Ok(());
+            read(i, surface.ty().bytes(), &mut |bytes| {
+                result = surface.write(&decode(surface.ty().dtype, bytes));
+            });
+            result?;
+        }
+        let inputs: Vec<&Surface> = self.inputs.iter().collect();
+        let outputs: Vec<&Surface> = self.outputs.iter().collect();
+        self.executable.run(&inputs, &outputs)?;
+        for (i, surface) in self.outputs.iter().enumerate() {
+            let mut values = vec![0.0; surface.ty().count()];
+            surface.read(&mut values)?;
+            write(i, surface.ty().bytes(), &mut |bytes| encode(surface.ty().dtype, &values, bytes));
+        }
+        Ok(())
+    }
+}
+
+/// Surfaces of the emulator for ports, as large as those that are bound.
+fn fit(surfaces: &mut Vec<Surface>, ports: &[Port], allocations: &[usize]) -> Result<(), AneError> {
+    if ports.len() != allocations.len() {
+        let (expected, got) = (ports.len(), allocations.len());
+        return Err(AneError::SurfaceCount { what: "bound", expected, got });
+    }
+    let fits = surfaces.len() == ports.len()
+        && surfaces.iter().zip(allocations).all(|(s, &n)| s.allocation() == n);
+    if !fits {
+        for (index, (port, &got)) in ports.iter().zip(allocations).enumerate() {
+            let minimum = port.ty.bytes();
+            if got < minimum {
+                return Err(AneError::SurfaceTooSmall { what: "bound", index, minimum, got });
+            }
+        }
+        let all = ports.iter().zip(allocations);
+        *surfaces = all.map(|(p, &n)| Surface::new(&p.ty, n, Numerics::Fast)).collect();
+    }
+    Ok(())
+}
+
+fn decode(dtype: DType, bytes: &[u8]) -> Vec<f32> {
+    match dtype {
+        DType::Fp16 => {
+            bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+        }
+        _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+    }
+}
+
+fn encode(dtype: DType, values: &[f32], bytes: &mut [u8]) {
+    match dtype {
+        DType::Fp16 => (bytes.chunks_exact_mut(2).zip(values))
+            .for_each(|(b, &v)| b.copy_from_slice(&f16::from_f32(v).to_le_bytes())),
+        _ => (bytes.chunks_exact_mut(4).zip(values))
+            .for_each(|(b, v)| b.copy_from_slice(&v.to_le_bytes())),
+    }
+}
+
+/// Runs a request, or fails as told to.
+fn process(id: Id, request: Id) -> Result<(), String> {
+    for (name, error) in [
+        ("evaluate 0x1d", AneError::SurfaceCount { what: "input", expected: 0, got: 0 }),
+        ("evaluate 0x2", AneError::Procedure { index: 0, count: 0 }),
+        ("evaluate timeout", AneError::Timeout),
+        ("evaluate map", AneError::SurfaceMap { code: 4 }),
+        ("evaluate chaining", AneError::Chaining),
+    ] {
+        if fault(name) {
+            return Err(words(&error));
+        }
+    }
+    if fault("evaluate silent") {
+        return Err(String::new());
+    }
+    let Some(model) = as_model(id) else { return Err(String::new()) };
+    let Some(Body::Request(request)) = body(request) else {
+        violation("what is no request was evaluated");
+        return Err(String::new());
+    };
+    let mut stage = model.stage();
+    let Stage::Loaded(run) = &mut *stage else {
+        violation("a model was evaluated that is not loaded");
+        return Err(words(&AneError::Procedure { index: 0, count: 0 }));
+    };
+    let Some((inputs, outputs)) = surfaces(&request.inputs).zip(surfaces(&request.outputs)) else {
+        return Err(words(&AneError::SurfaceMap { code: 4 }));
+    };
+    COUNTERS.evaluations.fetch_add(1, Ordering::SeqCst);
+    let sizes = |all: &[&iosurface::Memory]| all.iter().map(|m| m.bytes).collect::<Vec<_>>();
+    let wrong = fault("wrong answer");
+    run.run(
+        (&sizes(&inputs), &sizes(&outputs)),
+        |i, n, read| inputs[i].engine_reads(n, |bytes| read(bytes)),
+        |i, n, write| {
+            outputs[i].engine_writes(n, |bytes| {
+                write(bytes);
+                if wrong {
+                    bytes.fill(0);
+                }
+            });
+        },
+    )
+    .map_err(|error| words(&error))
+}
+
+unsafe extern "C" fn evaluate(
+    id: Id,
+    _: Sel,
+    qos: u32,
+    options: Id,
+    request: Id,
+    error: *mut Id,
+) -> Bool {
+    check_call(qos, Some(options));
+    match process(id, request) {
+        Ok(()) => 1,
+        Err(text) => fail(error, &text),
+    }
+}
+
+unsafe extern "C" fn shared_connection(_: Id, _: Sel) -> Id {
+    static CLIENT: OnceLock<usize> = OnceLock::new();
+    let client = *CLIENT.get_or_init(|| {
+        let client = make("_ANEClient", Body::Client);
+        // It belongs to the framework, not to those who are asked about leaks.
+        COUNTERS.objects.fetch_sub(1, Ordering::SeqCst);
+        client as usize
+    });
+    client as Id
+}
+
+unsafe extern "C" fn evaluate_direct(
+    _: Id,
+    _: Sel,
+    id: Id,
+    options: Id,
+    request: Id,
+    qos: u32,
+    error: *mut Id,
+) -> Bool {
+    check_call(qos, Some(options));
+    match process(id, request) {
+        Ok(()) => 1,
+        Err(text) => fail(error, &text),
+    }
+}

@@ -1,0 +1,128 @@
+//! In-memory models.
+
+use crate::bench::{Bench, expected, quick, run, surfaces};
+use crate::programs;
+use ane::apple::{InMemory, Libraries, Options, probe};
+use ane::{AneError, Device, Emulator, Numerics, Profile};
+
+#[test]
+fn programs_give_the_emulators_bits() {
+    let bench = Bench::new();
+    for direct in [false, true] {
+        let device = InMemory::open(&bench.libraries(), Options { direct, ..quick() }).unwrap();
+        for (program, weights) in [
+            programs::add(),
+            programs::product(),
+            programs::many(),
+            programs::blobs(),
+            programs::single(),
+        ] {
+            let got = run(&device, &program, &weights).unwrap();
+            assert_eq!(got, expected("in-memory", &program, &weights), "{program}");
+        }
+    }
+}
+
+#[test]
+fn the_machine_is_recognised() {
+    let bench = Bench::new();
+    let device = InMemory::open(&bench.libraries(), quick()).unwrap();
+    assert_eq!(device.profile().to_string(), "m4/macos15/in-memory");
+    assert_eq!(device.describe(), "Neural Engine by in-memory models, m4/macos15/in-memory");
+    assert_eq!((device.least_allocation(), device.least_width()), (49_152, 16));
+}
+
+#[test]
+fn a_request_is_made_once_for_each_set_of_surfaces_and_goes_with_them() {
+    let bench = Bench::new();
+    let device = InMemory::open(&bench.libraries(), quick()).unwrap();
+    let (program, weights) = programs::add();
+    let mut executable = device.compile(&program, &weights).unwrap();
+    let sets: Vec<_> = (0..3).map(|_| surfaces(&device, executable.as_ref())).collect();
+    let mut objects = vec![];
+    for round in 0..4 {
+        for (i, [inputs, outputs]) in sets.iter().enumerate() {
+            inputs[0].write(&vec![i as f32; 4096]).unwrap();
+            inputs[1].write(&vec![round as f32; 4096]).unwrap();
+            executable.run(&[&inputs[0], &inputs[1]], &[&outputs[0]]).unwrap();
+            let mut sum = vec![0.0; 4096];
+            outputs[0].read(&mut sum).unwrap();
+            assert!(sum.iter().all(|&v| v == (i + round) as f32));
+        }
+        objects.push(bench.count("objects"));
+    }
+    assert!(objects.iter().all(|&n| n == objects[0]), "{objects:?}");
+    // Surfaces that nobody holds any more are let go when the next request is made.
+    drop(sets);
+    let [inputs, outputs] = surfaces(&device, executable.as_ref());
+    executable.run(&[&inputs[0], &inputs[1]], &[&outputs[0]]).unwrap();
+    assert_eq!(bench.count("surfaces"), 3);
+}
+
+#[test]
+fn equal_programs_do_not_take_each_others_files() {
+    let bench = Bench::new();
+    let device = InMemory::open(&bench.libraries(), quick()).unwrap();
+    let (program, weights) = programs::blobs();
+    let first = device.compile(&program, &weights).unwrap();
+    drop(device.compile(&program, &weights).unwrap());
+    assert_eq!(run(&device, &program, &weights).unwrap(), expected("m4", &program, &weights));
+    drop(first);
+}
+
+#[test]
+fn requests_are_checked_before_they_are_sent() {
+    let bench = Bench::new();
+    let device = InMemory::open(&bench.libraries(), quick()).unwrap();
+    let (program, weights) = programs::add();
+    let mut executable = device.compile(&program, &weights).unwrap();
+    let [inputs, outputs] = surfaces(&device, executable.as_ref());
+    let emulated = Emulator::engine(Profile::default(), Numerics::Fast);
+    let [foreign, _] = surfaces(&emulated, executable.as_ref());
+    let small = device.surface(inputs[0].ty(), 8192).unwrap();
+    for (inputs, outputs, part) in [
+        (vec![&inputs[0]], vec![&outputs[0]], "needs 2 input surfaces"),
+        (vec![&inputs[0], &foreign[0]], vec![&outputs[0]], "`y` was not made by this device"),
+        (vec![&inputs[0], &small], vec![&outputs[0]], "ANE081"),
+        (vec![&inputs[0], &inputs[1]], vec![&inputs[0]], "one surface is bound to"),
+    ] {
+        let error = executable.run(&inputs, &outputs).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(bench.count("evaluations"), 0);
+    let int = mil::TensorType::new(mil::DType::Int8, [1, 64, 1, 64]);
+    assert!(matches!(device.surface(&int, 0), Err(AneError::SurfaceDtype { .. })));
+}
+
+#[test]
+fn budgets_are_kept_before_the_system_is_asked() {
+    let bench = Bench::new();
+    let device = InMemory::open(&bench.libraries(), quick()).unwrap();
+    let (program, weights) = programs::counter();
+    (0..119).for_each(|_| drop(device.compile(&program, &weights).unwrap()));
+    let error = device.compile(&program, &weights).unwrap_err();
+    assert_eq!(error, AneError::CompileBudget { limit: 119 });
+    assert_eq!((bench.count("compiles"), device.budget().loaded()), (119, 0));
+}
+
+#[test]
+fn a_system_that_has_none_says_so() {
+    let error = InMemory::open(&Libraries::system(), Options::default()).unwrap_err();
+    assert!(
+        matches!(&error, AneError::NoEngine { reason } if reason.contains("libobjc")),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_canary_sings() {
+    let bench = Bench::new();
+    for route in probe::Route::ALL {
+        let device = probe::open(&bench.libraries(), route, quick()).unwrap();
+        let findings = probe::canary(device.as_ref()).unwrap();
+        assert!(findings.run_seconds > 0.0 && findings.compile_seconds > 0.0);
+        bench.fault("wrong answer", 1);
+        let error = probe::canary(device.as_ref()).unwrap_err();
+        assert!(matches!(error, AneError::WrongAnswer { .. }), "{error}");
+    }
+}

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Builds anegpt and libane_bridge for Apple Silicon and Intel and joins both into universal files, on
+# a Mac. The programs are the same; the engine exists on Apple Silicon only, so that the Intel half
+# has the emulator.
+#
+#   scripts/universal-macos.sh [DIR]      (default: target/universal)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-target/universal}
+targets=(aarch64-apple-darwin x86_64-apple-darwin)
+
+if [ "$(uname -s)" != Darwin ]; then
+  echo "universal-macos: joining needs lipo and Apple's SDK, which this system has not" >&2
+  exit 1
+fi
+libraries=$(cargo metadata --no-deps --format-version 1 --locked |
+  sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+export MACOSX_DEPLOYMENT_TARGET=${MACOSX_DEPLOYMENT_TARGET:-13.0}
+for target in "${targets[@]}"; do
+  if command -v rustup > /dev/null; then rustup target add "$target"; fi
+  cargo build --release --locked --target "$target" -p anegpt
+  cargo build --release --locked --target "$target" -p bridge --lib
+done
+
+mkdir -p "$out/bin" "$out/lib" "$out/include"
+join() { # PLACE NAME
+  local parts=() target
+  for target in "${targets[@]}"; do parts+=("$libraries/$target/release/$2"); done
+  lipo -create -output "$out/$1/$2" "${parts[@]}"
+  lipo -info "$out/$1/$2"
+}
+join bin anegpt
+join lib libane_bridge.dylib
+join lib libane_bridge.a
+cp crates/bridge/include/ane_bridge.h "$out/include/"
+# Joining drops the linker's signature, without which Apple Silicon refuses to load a file.
+codesign --force --sign - "$out/bin/anegpt" "$out/lib/libane_bridge.dylib"
+
+if command -v python3 > /dev/null; then
+  ANE_BRIDGE_PREBUILT=$PWD/$out/lib/libane_bridge.dylib ARCHFLAGS="-arch arm64 -arch x86_64" \
+    _PYTHON_HOST_PLATFORM="macosx-$MACOSX_DEPLOYMENT_TARGET-universal2" \
+    scripts/build-wheel.sh "$out/wheels"
+fi
