@@ -216,6 +216,19 @@ fn a_recording_in_f32_is_told_from_one_of_an_engine() {
 }
 
 #[test]
+fn the_documented_arithmetic_explains_what_single_facts_do_not() {
+    // A sigmoid is a table there, which no pattern of one element shows.
+    let table = PRODUCT_OF_ELEMENTS.replace("mul(x = a, y = b)", "sigmoid(x = a)");
+    let trace = record(&table, Numerics::Exact, wave);
+    assert!(matches!(explained(&trace, Numerics::Fast)[..], [("exact-arithmetic", 1..)]));
+    assert_eq!(explained(&trace, Numerics::Exact), []);
+    // A product is explained by its law.
+    let trace = record(PRODUCT, Numerics::Exact, |n, i| f16::from_f32(wave(n, i) * 0.01).to_f32());
+    let found = explained(&trace, Numerics::Fast);
+    assert!(matches!(found[..], [("E1-product-gate", 1..)]), "{found:?}");
+}
+
+#[test]
 fn a_product_of_computed_numbers_is_not_blamed_on_the_gate() {
     let chain = PRODUCT.replace("x = a, y = b", "x = t, y = b").replace(
         "    tensor<fp16, [1, 1, 4, 16]> y",

@@ -29,7 +29,8 @@ pub(super) const FACTS: &[Fact] = &[
         "follows from D-one-command",
         Inferred,
         High,
-    ),
+    )
+    .tests(&["crates/ane/tests/requests.rs::d_the_128th_request_in_flight_waits", ]),
     Fact::new(
         "I-fixed-constants",
         "I",
