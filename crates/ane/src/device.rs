@@ -1,6 +1,7 @@
 //! How a machine is driven: a [`Device`] compiles programs into [`Executable`]s, which run on
 //! surfaces.
 
+use crate::cost::Estimate;
 use crate::error::AneError;
 use crate::surface::Surface;
 use mil::{Program, TensorType, Weights};
@@ -64,6 +65,11 @@ pub trait Executable: Send + Debug {
 
     /// Output ports in binding order.
     fn outputs(&self) -> &[Port];
+
+    /// How long a run takes on the chip that the device is or emulates; a forecast, if there is one.
+    fn forecast(&self) -> Option<&Estimate> {
+        None
+    }
 
     /// Runs on surfaces given in binding order.
     ///

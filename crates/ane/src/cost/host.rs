@@ -15,19 +15,25 @@ const GEMM_TFLOPS: f64 = 1.17;
 /// 1.13 GB per step in 27 ms (seed.md 3.3, 4).
 const COPY_GBS: f64 = 42.0;
 
-/// GB/s of single-threaded passes over arrays (residuals, norms, Adam) on an M4: the seed's norms and
-/// SiLU gradients, vDSP calls over about 0.55 GB, take 15 ms of its step (seed.md 4).
-const PASS_GBS: f64 = 37.0;
+/// GB/s of passes over arrays (residuals, norms, activations, Adam) on an M4: the seed's norms and SiLU
+/// gradients take 15 ms of its step (seed.md 4) and move about 1.1 GB, counting 40 bytes per
+/// element of a norm and 120 of a SiLU gradient, which are vDSP calls one after the other.
+const PASS_GBS: f64 = 75.0;
+
+/// Seconds of a sine and a cosine in a scalar loop on an M4: recomputing the rotary angles, 4.7 M of
+/// them, goes with a step of 115 instead of 91 ms (seed.md 4, 10.27; inferred).
+const TRIGONOMETRIC: f64 = 5e-9;
 
 /// Seconds to lock and unlock a surface, the lower end of what is asserted (facts C.1, TMC: 20 to
 /// 50 µs); nobody published a measurement.
 const LOCK: f64 = 20e-6;
 
 /// Speed of one generation's CPU against the one before.
-const PER_GENERATION: f64 = 1.12;
+const PER_GENERATION: f64 = 1.1;
 
-/// Speed of a larger die's CPU (more performance clusters) against the smallest.
-const WIDE: f64 = 1.6;
+/// Speed of a larger die's matrix products and copies (more performance clusters) against the
+/// smallest; single-threaded loops gain nothing.
+const WIDE: f64 = 1.5;
 
 /// Work that stays on the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -40,6 +46,8 @@ pub struct HostWork {
     pub copied_bytes: f64,
     /// Surfaces locked.
     pub locks: f64,
+    /// Sines and cosines in scalar loops.
+    pub trigonometric: f64,
 }
 
 impl HostWork {
@@ -50,6 +58,7 @@ impl HostWork {
             pass_bytes: self.pass_bytes + other.pass_bytes,
             copied_bytes: self.copied_bytes + other.copied_bytes,
             locks: self.locks + other.locks,
+            trigonometric: self.trigonometric + other.trigonometric,
         }
     }
 
@@ -60,21 +69,18 @@ impl HostWork {
             pass_bytes: n * self.pass_bytes,
             copied_bytes: n * self.copied_bytes,
             locks: n * self.locks,
+            trigonometric: n * self.trigonometric,
         }
     }
 
     /// Seconds on the CPU beside `silicon`.
     pub fn seconds(&self, silicon: &Silicon) -> f64 {
-        let speed = speed(silicon);
-        self.gemm_flops / (GEMM_TFLOPS * 1e12 * speed)
-            + self.pass_bytes / (PASS_GBS * 1e9 * speed)
-            + self.copied_bytes / (COPY_GBS * 1e9 * speed)
+        let one = PER_GENERATION.powi(i32::from(silicon.generation) - 4);
+        let all = if silicon.wide { WIDE * one } else { one };
+        self.gemm_flops / (GEMM_TFLOPS * 1e12 * all)
+            + self.pass_bytes / (PASS_GBS * 1e9 * all)
+            + self.copied_bytes / (COPY_GBS * 1e9 * all)
+            + self.trigonometric * TRIGONOMETRIC / one
             + self.locks * LOCK
     }
-}
-
-/// Speed of a CPU against the M4's.
-fn speed(silicon: &Silicon) -> f64 {
-    let wide = if silicon.wide { WIDE } else { 1.0 };
-    PER_GENERATION.powi(i32::from(silicon.generation) - 4) * wide
 }
