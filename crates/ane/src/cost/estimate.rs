@@ -119,9 +119,9 @@ pub struct Estimate {
     pub profile: Profile,
     /// Seconds, host copies included.
     pub seconds: f64,
-    /// Lower end: nine of ten published rows are not faster than this against their forecast.
+    /// Lower end: nine of ten published rows lie between the two ends around their forecast.
     pub low: f64,
-    /// Upper end, the same.
+    /// Upper end.
     pub high: f64,
     /// Seconds by cause.
     pub parts: Parts,
@@ -270,17 +270,26 @@ impl Costing<'_> {
         if inside && bytes <= working_set(self.silicon) { 0.0 } else { bytes }
     }
 
-    /// Whether a value is a constant, read directly or through dequantisation or a reshape.
-    fn is_constant(&self, id: ValueId) -> bool {
-        let Some(at) = self.program.definition(id) else { return false };
-        let operation = &self.program.ops[at];
-        operation.value.is_some()
-            || mil::resolve(self.program, operation).is_ok_and(|r| {
-                matches!(r.kind, Kind::AffineDequantize { .. } | Kind::Reshape)
-                    && r.inputs
-                        .first()
-                        .is_some_and(|x| matches!(x, Operand::Value(id) if self.is_constant(*id)))
-            })
+    /// Whether a value is a constant, read directly or through a few dequantisations and reshapes
+    /// (few, so that a program made of nothing else costs no more to look at).
+    fn is_constant(&self, mut id: ValueId) -> bool {
+        const FEW: usize = 8;
+        for _ in 0..FEW {
+            let Some(at) = self.program.definition(id) else { return false };
+            let operation = &self.program.ops[at];
+            if operation.value.is_some() {
+                return true;
+            }
+            let Ok(resolved) = mil::resolve(self.program, operation) else { return false };
+            match (&resolved.kind, resolved.inputs.first()) {
+                (Kind::AffineDequantize { .. } | Kind::Reshape, Some(Operand::Value(of))) => {
+                    id = *of
+                }
+                (Kind::AffineDequantize { .. }, Some(Operand::Literal(_))) => return true,
+                _ => return false,
+            }
+        }
+        false
     }
 
     /// A product of the first two inputs: whichever is larger streams, and again for every block of

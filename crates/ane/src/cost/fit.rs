@@ -262,13 +262,12 @@ pub fn fit_without(rows: &[Row], chip: &str) -> Constants {
     fit(&others)
 }
 
-/// The factors by which published times lie below and above forecasts in nine of ten cases each,
-/// from `residuals` (logarithms of forecast over published).
+/// The two factors of the forecast between which nine of ten published times lie, from `residuals` (logarithms of forecast over published).
 pub fn error_bar(residuals: impl IntoIterator<Item = f64>) -> (f64, f64) {
     let mut factors: Vec<f64> = residuals.into_iter().map(|r| (-r).exp()).collect();
     factors.sort_by(f64::total_cmp);
     let at = |share: f64| factors[(share * (factors.len() - 1) as f64).round() as usize];
-    if factors.is_empty() { (1.0, 1.0) } else { (at(0.1).min(1.0), at(0.9).max(1.0)) }
+    if factors.is_empty() { (1.0, 1.0) } else { (at(0.05).min(1.0), at(0.95).max(1.0)) }
 }
 
 /// Middle of the absolute relative errors of `residuals` (logarithms).

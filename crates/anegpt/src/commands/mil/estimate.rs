@@ -69,7 +69,7 @@ fn human(name: &str, e: &Estimate) -> String {
     let ms = |seconds: f64| 1e3 * seconds;
     let constants = match e.fitted {
         true => "fitted to its published timings",
-        false => "from scaling rules: no table of this chip is published",
+        false => "mostly from scaling rules: no table of this chip is published",
     };
     let mut text = format!(
         "function {name} on {}: {:.3} ms forecast ({:.3} to {:.3}), bound by {}\n\
