@@ -163,6 +163,18 @@ fn ids_written_in_the_code_exist() {
     }
 }
 
+/// Ids that reports of other tools name.
+#[test]
+fn ids_in_use_elsewhere_stay() {
+    let used = "E1-product-grid E1-product-gate E1-exact-sum E2-saturation E2-width-slice-gain \
+        E3-half-away E3-never-nan E3-denormals E4-activation-tables E4-reduction E4-sigmoid-table \
+        C1-alphabetical C1-uniform-sizes C1-minimum-size C1-packed D-compiles D-loaded D-in-flight \
+        F1-floor-m1 F3-dma-notch";
+    for id in used.split_whitespace() {
+        assert!(fact(id).is_some_and(|fact| fact.default), "{id}");
+    }
+}
+
 #[test]
 fn facts_know_whom_they_are_about() {
     let holds =

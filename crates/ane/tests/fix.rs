@@ -8,7 +8,10 @@ use ane::{Applied, Profile};
 use cases::{Case, attention, cases, changed, conv_program, fp16, program, value};
 use mil::blob::BlobWriter;
 use mil::interp::{Array, evaluate};
-use mil::{Arg, DType, Data, Literal, Op, Program, TensorType, ValueId, Weights, check_text};
+use mil::{
+    Arg, Builder, DType, Data, Function, Literal, Op, Program, TensorType, ValueId, Weights,
+    check_text,
+};
 use std::collections::BTreeSet;
 
 fn profile(text: &str) -> Profile {
@@ -542,6 +545,30 @@ fn ports_are_widened_to_multiples_of_16() {
     assert_eq!(equal(&bad, "m4", "ANE070"), 0.0);
 }
 
+/// Programs of other projects, in the forms that they write.
+#[test]
+fn published_programs_become_legal_everywhere() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../mil/tests/text");
+    for name in [
+        "conv_fp32_io",
+        "packed_matmul",
+        "inline_literals",
+        "int8_weights",
+        "several_functions",
+        "verbose_constants",
+    ] {
+        let text = std::fs::read_to_string(format!("{folder}/{name}.mil")).unwrap();
+        let bad = check_text(&text).unwrap();
+        for on in ["m1", "m2/macos26", "m3", "m3-ultra", "m4", "m4/e5rt", "m5/macos26"] {
+            let fixed = fix(&bad, &profile(on), &[]);
+            let verdict = legal::check(&fixed.program, &profile(on));
+            assert!(verdict.is_ok(), "{name} on {on}: {:?}", verdict.err());
+            let proof = fixed.prove(&bad, &Weights::new(), 3);
+            assert!(proof.is_ok(), "{name} on {on}: {proof:?}");
+        }
+    }
+}
+
 // ---- all together ----
 
 #[test]
@@ -593,6 +620,49 @@ fn advice_names_the_programs_own_parts() {
             assert!(language || own && !general, "{id}: {}", violation.rewrite);
         }
     }
+}
+
+#[test]
+fn malformed_functions_are_left_without_a_panic() {
+    type Change = fn(&mut Function);
+    let broken: [Change; 11] = [
+        |f| f.ops[1].args[0].1 = Arg::Value(ValueId(77)),
+        |f| f.ops[1].args[0].1 = Arg::Value(ValueId(2)),
+        |f| f.ops[1].results[0] = ValueId(77),
+        |f| f.ops[1].results[0] = ValueId(0),
+        |f| f.ops[1].results.clear(),
+        |f| f.params = 9,
+        |f| f.outputs.clear(),
+        |f| f.outputs[0] = ValueId(9),
+        |f| f.ops[0].value.as_mut().unwrap().ty.shape = vec![3],
+        |f| f.ops[0].value = None,
+        |f| f.values.clear(),
+    ];
+    for (i, change) in broken.into_iter().enumerate() {
+        let mut bad = changed(change);
+        for twice in [false, true] {
+            if twice && !bad.functions[0].values.is_empty() {
+                let twin = bad.functions[0].values[0].name.clone();
+                bad.functions[0].values.iter_mut().for_each(|v| v.name.clone_from(&twin));
+            }
+            let fixed = fix(&bad, &profile("m1"), &[]);
+            assert!(legal::check(&fixed.program, &profile("m1")).is_err(), "case {i}");
+        }
+    }
+}
+
+#[test]
+fn many_breaches_are_mended_together() {
+    let b = Builder::new("main");
+    let mut x = b.input("x", fp16(&[1, 4, 1, 80]));
+    for _ in 0..1500 {
+        x = x.unary(Op::Relu).unary(Op::Square);
+    }
+    let bad = Program::new(b.finish(&[x.named("y")]).unwrap());
+    let fixed = fix(&bad, &profile("m4"), &[]);
+    assert_eq!(fixed.applied.len(), 1500);
+    assert!(legal::check(&fixed.program, &profile("m4")).is_ok());
+    assert_eq!(fixed.prove(&bad, &Weights::new(), 1).unwrap().largest, 0.0);
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub(super) const FACTS: &[Fact] = &[
         Inferred,
         High,
     )
-    .tests(&[enforced!("constants_stay_as_they_were_compiled")]),
+    .tests(&["crates/ane/tests/faults.rs::g2_constants_are_immutable_under_one_identity", enforced!("constants_stay_as_they_were_compiled")]),
     Fact::new(
         "I-transformer",
         "I",

@@ -50,7 +50,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .rules(&["ANE084"])
-    .tests(&["crates/ane/tests/errors.rs::the_129th_loaded_program", "crates/ane/src/budget.rs::the_129th_program_waits_for_a_free_place"]),
+    .tests(&["crates/ane/tests/requests.rs::d_programs_take_places_whatever_the_number_of_their_procedures", "crates/ane/tests/errors.rs::the_129th_loaded_program", "crates/ane/src/budget.rs::the_129th_program_waits_for_a_free_place"]),
     Fact::new(
         "D-in-flight",
         "D",
@@ -198,7 +198,7 @@ pub(super) const FACTS: &[Fact] = &[
         Medium,
     )
     .chips(&[Chip::M3Ultra])
-    .tests(&["crates/ane/tests/faults.rs::d_runs_slow_down_after_many", ]),
+    .tests(&["crates/ane/tests/faults.rs::d_runs_slow_down_after_many"]),
     Fact::new(
         "D-compile-time",
         "D",
@@ -224,7 +224,8 @@ pub(super) const FACTS: &[Fact] = &[
         "AF#149, GUIDE:19-pitfalls-and-limits",
         Measured,
         Medium,
-    ),
+    )
+    .tests(&["crates/ane/tests/faults.rs::a7_patience_gets_a_program_compiled"]),
     Fact::new(
         "D-idle-wake",
         "D",
@@ -234,7 +235,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .tests(&["crates/ane/tests/faults.rs::d_the_engine_wakes_up_slowly", ]),
+    .tests(&["crates/ane/tests/faults.rs::d_the_engine_wakes_up_slowly"]),
     Fact::new(
         "D-quality-of-service",
         "D",

@@ -32,6 +32,7 @@ mod speed;
 mod surfaces;
 
 pub use crate::legal::Confidence;
+pub(crate) use page::links_of_rule;
 pub use page::markdown;
 
 use crate::chip::{CallPath, Chip, Family, Os, Profile};

@@ -18,7 +18,8 @@ pub(super) const FACTS: &[Fact] = &[
         Verified,
         High,
     )
-    .against(&["E1-wide-accumulator"]),
+    .against(&["E1-wide-accumulator"])
+    .tests(&["crates/ane/tests/exact.rs::products_follow_the_law_bit_for_bit"]),
     Fact::new(
         "E1-product-gate",
         "E.1",
@@ -28,7 +29,8 @@ pub(super) const FACTS: &[Fact] = &[
          errors are missed by more than 1 %",
         Verified,
         High,
-    ),
+    )
+    .tests(&["crates/ane/tests/exact.rs::products_follow_the_law_bit_for_bit", "crates/ane/src/emulator/mac.rs::products_are_gated_and_rounded"]),
     Fact::new(
         "E1-exact-sum",
         "E.1",
@@ -38,7 +40,8 @@ pub(super) const FACTS: &[Fact] = &[
         Verified,
         High,
     )
-    .against(&["E1-wide-accumulator"]),
+    .against(&["E1-wide-accumulator"])
+    .tests(&["crates/ane/tests/exact.rs::products_follow_the_law_bit_for_bit", "crates/ane/tests/exact.rs::results_do_not_depend_on_the_number_of_threads"]),
     Fact::new(
         "E1-wide-accumulator",
         "E.1",
@@ -55,7 +58,8 @@ pub(super) const FACTS: &[Fact] = &[
         "AF:bench/results/rooflines; rounding to even gives 0.0025781 in place of 0.0025780 at 512",
         Verified,
         High,
-    ),
+    )
+    .tests(&["crates/ane/tests/exact.rs::published_errors_of_products_are_reproduced_to_twelve_digits", "crates/ane/src/emulator/mac.rs::sums_round_halves_away"]),
     Fact::new(
         "E1-published-errors",
         "E.1",
@@ -65,7 +69,8 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .chips(&[Chip::M1, Chip::M1Max, Chip::M2Pro, Chip::M4, Chip::M5, Chip::M5Pro]),
+    .chips(&[Chip::M1, Chip::M1Max, Chip::M2Pro, Chip::M4, Chip::M5, Chip::M5Pro])
+    .tests(&["crates/ane/tests/exact.rs::published_errors_of_products_are_reproduced_to_twelve_digits"]),
     Fact::new(
         "E1-bias-after-sum",
         "E.1",
@@ -98,7 +103,8 @@ pub(super) const FACTS: &[Fact] = &[
         "AF:bench/results/rooflines",
         Inferred,
         Low,
-    ),
+    )
+    .tests(&["crates/ane/tests/exact.rs::products_follow_the_law_bit_for_bit"]),
     Fact::new(
         "E1-conv3x3",
         "E.1",
@@ -140,7 +146,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .against(&["E2-fp32-range"])
-    .tests(&[GEMM, "crates/ane/tests/emulator.rs::engine_rules_in_fast"]),
+    .tests(&["crates/ane/tests/exact.rs::the_array_saturates_at_two_to_the_fifteen", GEMM, "crates/ane/tests/emulator.rs::engine_rules_in_fast"]),
     Fact::new(
         "E2-fp32-range",
         "E.2",
@@ -158,7 +164,8 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .against(&["E2-final-sum-only"]),
+    .against(&["E2-final-sum-only"])
+    .tests(&["crates/ane/tests/exact.rs::partial_sums_beyond_the_range_are_not_taken_back", "crates/ane/src/emulator/mac.rs::what_has_overflowed_stays_infinite"]),
     Fact::new(
         "E2-final-sum-only",
         "E.2",
@@ -177,7 +184,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&[enforced!("elementwise_products_reach_65504")]),
+    .tests(&["crates/ane/tests/exact.rs::a_convolution_of_one_channel_does_not_saturate", enforced!("elementwise_products_reach_65504")]),
     Fact::new(
         "E2-width-slice-gain",
         "E.2",
@@ -189,7 +196,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .families(&[Family::A13, Family::A14])
     .rules(&["ANE062"])
-    .tests(&[EACH_RULE, "crates/ane/src/chip.rs::numerics_differ_where_published"]),
+    .tests(&["crates/ane/tests/exact.rs::slices_inside_the_width_lose_large_values_on_m1_and_m2", EACH_RULE, "crates/ane/src/chip.rs::numerics_differ_where_published"]),
     Fact::new(
         "E2-square-overflow",
         "E.2",
@@ -228,7 +235,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .rules(&["ANE055"])
-    .tests(&[EACH_RULE]),
+    .tests(&["crates/ane/src/emulator/exact.rs::log_sum_exp_collapses", EACH_RULE]),
     Fact::new(
         "E2-log-zero",
         "E.2",
@@ -254,7 +261,8 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .against(&["E3-half-even-m1"]),
+    .against(&["E3-half-even-m1"])
+    .tests(&["crates/ane/tests/exact.rs::elementwise_results_round_halves_away", "crates/ane/src/emulator/exact.rs::rounding_takes_the_nearest_and_halves_away"]),
     Fact::new(
         "E3-half-even-m1",
         "E.3",
@@ -293,7 +301,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&[
+    .tests(&["crates/ane/tests/exact.rs::nan_is_never_emitted", "crates/ane/src/emulator/exact.rs::nothing_gives_nan", 
         "crates/ane/tests/emulator.rs::engine_rules_in_fast",
         enforced!("no_operation_gives_nan"),
     ]),
@@ -358,7 +366,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&[enforced!("elementwise_operations_keep_subnormal_numbers")]),
+    .tests(&["crates/ane/tests/exact.rs::subnormals_survive_elementwise_and_vanish_in_the_array", enforced!("elementwise_operations_keep_subnormal_numbers")]),
     Fact::new(
         "E3-denormals-in-products",
         "E.3",
@@ -368,7 +376,8 @@ pub(super) const FACTS: &[Fact] = &[
         Verified,
         Medium,
     )
-    .against(&["E3-denormals-in-products-m5"]),
+    .against(&["E3-denormals-in-products-m5"])
+    .tests(&["crates/ane/tests/exact.rs::subnormals_survive_elementwise_and_vanish_in_the_array"]),
     Fact::new(
         "E3-denormals-in-products-m5",
         "E.3",
@@ -388,7 +397,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&[enforced!("results_repeat_bit_for_bit")]),
+    .tests(&["crates/ane/tests/exact.rs::results_do_not_depend_on_the_number_of_threads", enforced!("results_repeat_bit_for_bit")]),
     Fact::new(
         "E3-across-chips",
         "E.3",
@@ -418,7 +427,8 @@ pub(super) const FACTS: &[Fact] = &[
         "GUIDE:03-numerics (M1); the level of errors is met within 15 to 30 %, not the bits",
         Measured,
         Low,
-    ),
+    )
+    .tests(&["crates/ane/src/emulator/exact.rs::reductions_lose_what_the_published_examples_lose"]),
     Fact::new(
         "E4-softmax",
         "E.4",
@@ -437,7 +447,8 @@ pub(super) const FACTS: &[Fact] = &[
         "GUIDE:25-compression-internals, GUIDE:26",
         Derived,
         High,
-    ),
+    )
+    .tests(&["crates/ane/src/emulator/activation.rs::tables_have_no_gaps"]),
     Fact::new(
         "E4-sigmoid-table",
         "E.4",
@@ -446,7 +457,8 @@ pub(super) const FACTS: &[Fact] = &[
         "ALB:hwx/tinygrad/sigmoid.ane (M1), read out of the file",
         Verified,
         High,
-    ),
+    )
+    .tests(&["crates/ane/src/emulator/activation.rs::sigmoid_is_the_table"]),
     Fact::new(
         "E4-gelu-table",
         "E.4",
@@ -462,7 +474,8 @@ pub(super) const FACTS: &[Fact] = &[
         "GUIDE:03-numerics, AF's list of questions",
         Measured,
         Medium,
-    ),
+    )
+    .tests(&["crates/ane/src/emulator/activation.rs::values_at_zero_are_the_published_ones"]),
     Fact::new(
         "E4-activation-errors",
         "E.4",
@@ -470,7 +483,8 @@ pub(super) const FACTS: &[Fact] = &[
         "GUIDE:03-numerics",
         Measured,
         High,
-    ),
+    )
+    .tests(&["crates/ane/src/emulator/activation.rs::largest_errors_are_the_published_ones"]),
     Fact::new(
         "E4-int8-weights",
         "E.4",

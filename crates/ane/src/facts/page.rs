@@ -92,6 +92,13 @@ fn row(fact: &Fact, text: &mut String) {
     }
 }
 
+/// Links from another page to the facts that a rule stands for.
+pub(crate) fn links_of_rule(rule: &str) -> String {
+    let of = facts().filter(|fact| fact.rules.contains(&rule));
+    let links = of.map(|fact| format!("[{}](ane-facts.md#{})", fact.id, anchor(fact.id)));
+    links.collect::<Vec<_>>().join(", ")
+}
+
 /// The anchor of a fact's own heading.
 fn anchor(id: &str) -> String {
     let force = super::fact(id).is_none_or(|fact| fact.default);

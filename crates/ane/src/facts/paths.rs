@@ -61,7 +61,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .in_memory()
     .against(&["G2-rewritten-files-work"])
-    .tests(&["crates/ane/tests/faults.rs::g2_constants_are_immutable_under_one_identity", ]),
+    .tests(&["crates/ane/tests/faults.rs::g2_constants_are_immutable_under_one_identity"]),
     Fact::new(
         "G2-rewritten-files-work",
         "G.2",

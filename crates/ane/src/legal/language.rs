@@ -189,8 +189,10 @@ fn rule_of(f: Option<&Function>, fault: &Fault) -> &'static Rule {
 fn completion(f: &Function, site: Site) -> Option<String> {
     let Site::Operation(_, index) = site else { return None };
     let op = f.ops.get(index)?;
-    let x = op.operands().next().and_then(|id| f.values.get(id.index()));
-    let dtype = x.map_or(DType::Fp16, |x| x.ty.dtype);
+    let dtype = match op.arg("x") {
+        Some(Arg::Value(id)) => f.values.get(id.index()).map_or(DType::Fp16, |x| x.ty.dtype),
+        _ => DType::Fp16,
+    };
     let absent = op.op.signature().params.iter().filter(|p| p.required && op.arg(p.key).is_none());
     let values = absent.filter_map(|p| {
         let value = default_of(op.op, p.key, dtype)?;

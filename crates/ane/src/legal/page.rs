@@ -74,4 +74,8 @@ fn section(rule: &Rule, text: &mut String) {
     if !rule.conflict.is_empty() {
         text.push_str(&format!("\nConflict: {}\n", rule.conflict));
     }
+    text.push_str(&format!("\nFacts: {}\n", crate::facts::links_of_rule(rule.id)));
+    if super::fix::has_fix(rule) {
+        text.push_str("\n`mil check --fix` rewrites it where that is safe.\n");
+    }
 }

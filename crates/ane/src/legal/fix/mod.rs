@@ -18,7 +18,7 @@ use super::{Place, Rule, Severity, Violation, rule, violations};
 use crate::chip::Profile;
 use mil::resolve::{ConvGeometry, Operand};
 use mil::{Arg, Builder, Function, Literal, Op, Program, Rewrite, Tensor, Weights};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rounds after which rewriting stops: a rewrite may break another rule, which the next round mends.
 const ROUNDS: usize = 16;
@@ -179,51 +179,64 @@ fn operations(
 ) -> bool {
     let mut left = found(&fixed.program, i, profile, allowed);
     let planned = plan(&fixed.program, i, profile, &left, given_up);
-    let mut changed = false;
-    // One at a time: a rewrite that does not fit must not take the others with it. Places move
-    // when something is rewritten, names stay.
-    for (name, op_fix, violation) in planned {
-        let function = &fixed.program.functions[i];
-        let Some(index) = function.find(&name).and_then(|id| function.definition(id)) else {
-            continue;
-        };
-        let better =
-            rewritten(&fixed.program, i, index, op_fix, profile).and_then(|(new, bound)| {
-                let mut program = fixed.program.clone();
-                program.functions[i] = new;
-                let after = found(&program, i, profile, allowed);
-                no_worse(&after, &left).then_some((program, after, bound))
-            });
-        if let Some((program, after, bound)) = better {
-            (fixed.program, left) = (program, after);
-            fixed.applied.push(Applied::of(&violation, bound));
-        } else {
-            given_up.insert((op_fix.rule, name));
+    let changed = !planned.is_empty();
+    // All at once; if one of them does not fit, one after the other, so that it does not take the
+    // others with it. Places move when something is rewritten, names stay.
+    let all: Vec<&[Planned]> = vec![&planned];
+    let each: Vec<&[Planned]> = planned.chunks(1).collect();
+    let mut done = false;
+    for group in all.into_iter().chain(each).filter(|group| !group.is_empty()) {
+        if done {
+            break;
         }
-        changed = true; // Either way the next round finds less to do.
+        let better = rewritten(&fixed.program, i, group, profile).and_then(|(new, bounds)| {
+            let mut program = fixed.program.clone();
+            program.functions[i] = new;
+            let after = found(&program, i, profile, allowed);
+            no_worse(&after, &left).then_some((program, after, bounds))
+        });
+        if let Some((program, after, bounds)) = better {
+            (fixed.program, left) = (program, after);
+            let applied = group.iter().zip(bounds);
+            fixed.applied.extend(applied.map(|(plan, bound)| Applied::of(&plan.breach, bound)));
+            done = group.len() == planned.len();
+        } else if let [plan] = group {
+            given_up.insert((plan.fix.rule, plan.name.clone()));
+        }
     }
-    changed
+    changed // Either way the next round finds less to do.
 }
 
-/// Which operations to write anew, by the names of their first results.
+/// A rewrite to try: of which operation (by the name of its first result), how, and why.
+struct Planned {
+    name: String,
+    fix: &'static OpFix,
+    breach: Violation,
+}
+
+/// Which operations to write anew, each at most once.
 fn plan(
     program: &Program,
     i: usize,
     profile: &Profile,
     found: &[Violation],
     given_up: &GivenUp,
-) -> Vec<(String, &'static OpFix, Violation)> {
+) -> Vec<Planned> {
+    let fixable = |v: &'_ Violation| op_fixes().find(|fix| fix.rule == v.rule.id);
+    if !found.iter().any(|v| fixable(v).is_some()) {
+        return vec![]; // Among others of functions that are not well formed.
+    }
     let function = &program.functions[i];
     let scope = Scope::new(program, function, profile);
-    let mut planned: Vec<(String, &'static OpFix, Violation)> = vec![];
-    for violation in found {
-        let Some(fix) = op_fixes().find(|fix| fix.rule == violation.rule.id) else { continue };
-        for index in targets(&scope, violation) {
+    let mut planned: Vec<Planned> = vec![];
+    let mut taken = BTreeSet::new();
+    for breach in found {
+        let Some(fix) = fixable(breach) else { continue };
+        for index in targets(&scope, breach) {
             let Some(&result) = function.ops[index].results.first() else { continue };
             let name = function.value(result).name.clone();
-            let planned_already = planned.iter().any(|(other, ..)| *other == name);
-            if !planned_already && !given_up.contains(&(fix.rule, name.clone())) {
-                planned.push((name, fix, violation.clone()));
+            if !given_up.contains(&(fix.rule, name.clone())) && taken.insert(index) {
+                planned.push(Planned { name, fix, breach: breach.clone() });
             }
         }
     }
@@ -241,33 +254,41 @@ fn targets(scope: &Scope<'_>, violation: &Violation) -> Vec<usize> {
     }
 }
 
-/// The function with one operation written anew, and by how much it may differ.
+/// The function with operations written anew, and by how much each of them may differ. Nothing
+/// where one of them is gone or cannot be rewritten.
 fn rewritten(
     program: &Program,
     i: usize,
-    index: usize,
-    fix: &OpFix,
+    group: &[Planned],
     profile: &Profile,
-) -> Option<(Function, f64)> {
+) -> Option<(Function, Vec<f64>)> {
     let function = &program.functions[i];
     let scope = Scope::new(program, function, profile);
+    let mut plans = BTreeMap::new();
+    for (at, plan) in group.iter().enumerate() {
+        let index = function.find(&plan.name).and_then(|id| function.definition(id))?;
+        plans.insert(index, (at, plan.fix));
+    }
+    let sites: BTreeMap<usize, &Site<'_>> = scope.sites.iter().map(|s| (s.index, s)).collect();
     let builder = Builder::new(&function.name);
     let mut rewrite = Rewrite::new(&builder, function);
     function.inputs().for_each(|id| rewrite.keep_input(id));
-    let mut bound = 0.0;
-    for (at, op) in function.ops.iter().enumerate() {
-        if at != index {
+    let mut bounds = vec![0.0; group.len()];
+    for (index, op) in function.ops.iter().enumerate() {
+        let Some(&(at, fix)) = plans.get(&index) else {
             rewrite.copy(op);
             continue;
-        }
-        let site = scope.sites.iter().find(|site| site.index == index)?;
+        };
+        let site = *sites.get(&index)?;
         let results = (fix.write)(&mut rewrite, At { scope: &scope, site })?;
-        bound = (fix.bound)(At { scope: &scope, site });
+        bounds[at] = (fix.bound)(At { scope: &scope, site });
         rewrite.replace(op, &results);
     }
     let new = rewrite.finish().ok()?;
-    let names = |f: &Function| f.outputs.iter().map(|&id| f.value(id).clone()).collect::<Vec<_>>();
-    (names(&new) == names(function)).then_some((new, bound))
+    let ports = |f: &Function| -> Vec<mil::Value> {
+        f.outputs.iter().map(|&id| f.value(id).clone()).collect()
+    };
+    (ports(&new) == ports(function)).then_some((new, bounds))
 }
 
 // ---- what writers share ----

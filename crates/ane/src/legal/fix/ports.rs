@@ -74,8 +74,8 @@ fn cast(f: &Function, op: &Operation) -> Option<(ValueId, DType, DType)> {
     if resolved.kind != Kind::Cast {
         return None;
     }
-    let x = op.operands().next()?;
-    Some((x, f.ty(x).dtype, resolved.results[0].dtype))
+    let Some(Arg::Value(x)) = op.arg("x") else { return None };
+    Some((*x, f.ty(*x).dtype, resolved.results[0].dtype))
 }
 
 /// Whether all that is done with a value is to cast it to fp16.

@@ -44,6 +44,9 @@ pub(super) fn complete(fixed: &mut Fixed, profile: &Profile, allowed: &[&str]) {
         function_names(fixed);
     }
     for i in 0..fixed.program.functions.len() {
+        if !has_all_values(&fixed.program.functions[i]) {
+            continue;
+        }
         if broken("ANE002") {
             value_names(fixed, i);
         }
@@ -55,6 +58,14 @@ pub(super) fn complete(fixed: &mut Fixed, profile: &Profile, allowed: &[&str]) {
             outputs(fixed, i);
         }
     }
+}
+
+/// Whether every id is that of a value, and parameters and results are numbered in order.
+fn has_all_values(f: &Function) -> bool {
+    let operands = f.ops.iter().flat_map(|op| op.operands()).chain(f.outputs.iter().copied());
+    let known = operands.into_iter().all(|id| id.index() < f.values.len());
+    let results = f.ops.iter().flat_map(|op| op.results.iter().map(|id| id.index()));
+    known && (0..f.params).chain(results).eq(0..f.values.len())
 }
 
 fn record(fixed: &mut Fixed, rule: &'static str, i: usize, place: Place, rewrite: String) {
@@ -115,7 +126,10 @@ fn arguments(fixed: &mut Fixed, i: usize) {
     let f = &mut fixed.program.functions[i];
     let types: Vec<DType> = f.values.iter().map(|v| v.ty.dtype).collect();
     for (index, op) in f.ops.iter_mut().enumerate() {
-        let x = op.operands().next().and_then(|id| types.get(id.index()).copied());
+        let x = match op.arg("x") {
+            Some(Arg::Value(id)) => types.get(id.index()).copied(),
+            _ => None,
+        };
         for param in op.op.signature().params.iter().filter(|p| p.required) {
             let absent = op.arg(param.key).is_none();
             let value = default_of(op.op, param.key, x.unwrap_or(DType::Fp16)).filter(|_| absent);
@@ -156,8 +170,7 @@ fn types(fixed: &mut Fixed, i: usize) {
 fn outputs(fixed: &mut Fixed, i: usize) {
     let mut copies = vec![];
     let f = &mut fixed.program.functions[i];
-    let sound = f.outputs.iter().all(|id| id.index() < f.values.len());
-    for at in (0..f.outputs.len()).filter(|_| sound) {
+    for at in 0..f.outputs.len() {
         let id = f.outputs[at];
         let (input, twice) = (id.index() < f.params, f.outputs[..at].contains(&id));
         if f.ty(id).dtype != DType::Fp16 || !(input || twice) {
