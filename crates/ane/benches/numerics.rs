@@ -25,7 +25,7 @@ fn main() {
                 times.push(start.elapsed().as_secs_f64());
             }
         }
-        let medians: Vec<f64> = times.iter_mut().map(median).collect();
+        let medians: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
         for (numerics, t) in all.iter().zip(&medians) {
             let rate = 2e-9 * (n as f64).powi(3) / t;
             let ratio = t / medians[1];
@@ -37,7 +37,7 @@ fn main() {
     }
 }
 
-fn median(times: &mut Vec<f64>) -> f64 {
+fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }

@@ -1,6 +1,7 @@
 //! How a machine is driven: a [`Device`] compiles programs into [`Executable`]s, which run on
 //! surfaces.
 
+use crate::chip::Profile;
 use crate::cost::Estimate;
 use crate::error::AneError;
 use crate::surface::Surface;
@@ -27,6 +28,11 @@ pub struct RunReport {
 pub trait Device: Send + Sync + Debug {
     /// One line for people: which machine, which precision.
     fn describe(&self) -> String;
+
+    /// The machine that this is, or whose rules it keeps; `None` for one without an engine's rules.
+    fn profile(&self) -> Option<Profile> {
+        None
+    }
 
     /// A zeroed surface for a tensor, of at least `allocation` bytes as requests see it.
     ///

@@ -1,7 +1,7 @@
 //! Faults on demand: a device that fails in the ways that published work reports, so that every
 //! path that handles a failure can be tested. The same faults and the same seed fail the same way.
 
-use crate::chip::CallPath;
+use crate::chip::{CallPath, Profile};
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
@@ -203,6 +203,10 @@ impl Faulty {
 impl Device for Faulty {
     fn describe(&self) -> String {
         format!("{}, with faults on demand: {}", self.device.describe(), self.faults.text)
+    }
+
+    fn profile(&self) -> Option<Profile> {
+        self.device.profile()
     }
 
     fn least_allocation(&self) -> usize {

@@ -1,5 +1,6 @@
 //! Patience with a compiler that fails now and then.
 
+use crate::chip::Profile;
 use crate::device::{Device, Executable};
 use crate::error::AneError;
 use crate::surface::Surface;
@@ -67,6 +68,10 @@ impl Retrying {
 impl Device for Retrying {
     fn describe(&self) -> String {
         self.device.describe()
+    }
+
+    fn profile(&self) -> Option<Profile> {
+        self.device.profile()
     }
 
     fn least_allocation(&self) -> usize {

@@ -90,6 +90,18 @@ fn what_is_recorded_is_read_back_and_replays_to_the_bit() {
 }
 
 #[test]
+fn the_recorder_asks_the_device_what_it_is() {
+    let profile: ane::Profile = "m2-pro/macos26/e5rt".parse().unwrap();
+    let engine = Emulator::engine(profile, Numerics::Fast);
+    let faulty = ane::Faulty::new(Box::new(engine), ane::Faults::parse("", 1).unwrap());
+    let machine = Recorder::new(Box::new(faulty), info(), 1).recording().trace().machine;
+    let said = [machine.chip, machine.os, machine.path].map(Option::unwrap);
+    assert_eq!(said, ["m2-pro", "macos26", "e5rt"]);
+    let cpu = record(PRODUCT, Numerics::Fast, wave).machine;
+    assert_eq!((cpu.chip, cpu.os, cpu.path), (None, None, None));
+}
+
+#[test]
 fn only_the_first_runs_are_kept() {
     let recorder = Recorder::new(Box::new(Emulator::cpu(Numerics::Fast)), info(), 2);
     let recording = recorder.recording();

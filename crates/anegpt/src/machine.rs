@@ -39,8 +39,8 @@ pub(crate) struct Machine {
     pub(crate) device: Box<dyn Device>,
     pub(crate) numerics: Numerics,
     pub(crate) reason: String,
-    /// Whose rules it keeps, if it is an engine.
-    pub(crate) profile: Option<Profile>,
+    /// Whether it is a program of ours and not an engine.
+    pub(crate) emulated: bool,
 }
 
 impl Machine {
@@ -90,7 +90,7 @@ pub(crate) fn open_on(
         let profile = Profile { chip, os, ..default };
         let numerics = numerics.unwrap_or(Numerics::Fast);
         let device: Box<dyn Device> = Box::new(Emulator::engine(profile, numerics));
-        Ok(Machine { device, numerics, reason: reason.to_owned(), profile: Some(profile) })
+        Ok(Machine { device, numerics, reason: reason.to_owned(), emulated: true })
     };
     let real = |route: &str, reason: String| {
         let device = engine::open(route)?;
@@ -107,7 +107,7 @@ pub(crate) fn open_on(
                 )));
             }
         }
-        Ok(Machine { device, numerics: Numerics::Fast, reason, profile: None })
+        Ok(Machine { device, numerics: Numerics::Fast, reason, emulated: false })
     };
     match choice {
         DeviceChoice::Auto => match engine::best() {
@@ -118,7 +118,7 @@ pub(crate) fn open_on(
         DeviceChoice::Cpu => {
             let numerics = numerics.unwrap_or(Numerics::F32);
             let device: Box<dyn Device> = Box::new(Emulator::cpu(numerics));
-            Ok(Machine { device, numerics, reason: "asked for".to_owned(), profile: None })
+            Ok(Machine { device, numerics, reason: "asked for".to_owned(), emulated: true })
         }
         DeviceChoice::InMemory => real("in-memory", "asked for".to_owned()),
         DeviceChoice::Espresso => real("espresso", "asked for".to_owned()),

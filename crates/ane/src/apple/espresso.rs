@@ -347,11 +347,6 @@ impl Espresso {
         Ok(Espresso { engine, profile, budget: Budget::new(&profile), options })
     }
 
-    /// Chip, system and call path whose rules programs are held against.
-    pub fn profile(&self) -> &Profile {
-        &self.profile
-    }
-
     /// What this process has used up.
     pub fn budget(&self) -> &Budget {
         &self.budget
@@ -364,6 +359,10 @@ static SERIAL: AtomicU64 = AtomicU64::new(0);
 impl Device for Espresso {
     fn describe(&self) -> String {
         format!("Neural Engine by Espresso, {}", self.profile)
+    }
+
+    fn profile(&self) -> Option<Profile> {
+        Some(self.profile)
     }
 
     fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {

@@ -346,11 +346,6 @@ impl InMemory {
         Ok(InMemory { engine, profile, budget: Budget::new(&profile), options })
     }
 
-    /// Chip, system and call path whose rules programs are held against.
-    pub fn profile(&self) -> &Profile {
-        &self.profile
-    }
-
     /// What this process has used up.
     pub fn budget(&self) -> &Budget {
         &self.budget
@@ -383,6 +378,10 @@ pub(super) fn admit(
 impl Device for InMemory {
     fn describe(&self) -> String {
         format!("Neural Engine by in-memory models, {}", self.profile)
+    }
+
+    fn profile(&self) -> Option<Profile> {
+        Some(self.profile)
     }
 
     fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {

@@ -141,6 +141,10 @@ impl Device for Emulator {
         }
     }
 
+    fn profile(&self) -> Option<Profile> {
+        self.engine.as_ref().map(|engine| engine.profile)
+    }
+
     fn least_allocation(&self) -> usize {
         self.engine.as_ref().map_or(0, |engine| engine.profile.limits().min_surface_bytes)
     }

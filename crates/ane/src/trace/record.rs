@@ -2,6 +2,7 @@
 
 use super::{MachineInfo, ProgramTrace, RunTrace, Trace};
 use crate::array::Array;
+use crate::chip::Profile;
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
@@ -37,7 +38,14 @@ impl Recorder {
     /// `device`, recorded: the first `most_runs` runs of every program that succeed. What the
     /// device cannot say of itself is given in `machine`.
     pub fn new(device: Box<dyn Device>, machine: MachineInfo, most_runs: usize) -> Self {
-        let machine = MachineInfo { device: device.describe(), ..machine };
+        let profile = device.profile();
+        let machine = MachineInfo {
+            device: device.describe(),
+            chip: profile.map(|p| p.chip.to_string()),
+            os: profile.map(|p| p.os.to_string()),
+            path: profile.map(|p| p.path.to_string()),
+            ..machine
+        };
         let recording = Recording(Arc::new(Mutex::new(Trace { machine, programs: vec![] })));
         Recorder { device, recording, most_runs }
     }
@@ -51,6 +59,10 @@ impl Recorder {
 impl Device for Recorder {
     fn describe(&self) -> String {
         self.device.describe()
+    }
+
+    fn profile(&self) -> Option<Profile> {
+        self.device.profile()
     }
 
     fn least_allocation(&self) -> usize {

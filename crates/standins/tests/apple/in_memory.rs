@@ -27,7 +27,7 @@ fn programs_give_the_emulators_bits() {
 fn the_machine_is_recognised() {
     let bench = Bench::new();
     let device = InMemory::open(&bench.libraries(), quick()).unwrap();
-    assert_eq!(device.profile().to_string(), "m4/macos15/in-memory");
+    assert_eq!(device.profile().unwrap().to_string(), "m4/macos15/in-memory");
     assert_eq!(device.describe(), "Neural Engine by in-memory models, m4/macos15/in-memory");
     assert_eq!((device.least_allocation(), device.least_width()), (49_152, 16));
 }

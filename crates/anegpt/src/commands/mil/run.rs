@@ -91,15 +91,12 @@ fn first(program: &mut Program, name: &str) -> Result<()> {
 
 /// The machine with a recorder before it.
 fn record(machine: Machine) -> (Machine, Option<Recording>) {
-    let profile = machine.profile;
     let info = MachineInfo {
-        device: String::new(),
-        emulated: true,
-        chip: profile.map(|p| p.chip.to_string()),
-        os: profile.map(|p| p.os.to_string()),
-        path: profile.map(|p| p.path.to_string()),
-        numerics: Some(format!("{:?}", machine.numerics).to_lowercase()),
+        emulated: machine.emulated,
+        numerics: machine.emulated.then(|| format!("{:?}", machine.numerics).to_lowercase()),
         recorder: format!("anegpt {}", env!("CARGO_PKG_VERSION")),
+        // The recorder asks the device for the rest.
+        ..MachineInfo::default()
     };
     let recorder = Recorder::new(machine.device, info, usize::MAX);
     let recording = recorder.recording();
