@@ -197,7 +197,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     view.show(&start_event(&pretrain, &machine, entropy))?;
     view.describe(&corpus.description, &args, resumed.as_ref());
     let run = pretrain.config();
-    match machine.profile {
+    match machine.device.profile() {
         Some(on) => {
             let step = forecast(&run.model, run.batch, run.seq, run.accum, &on)?;
             view.forecast(on.chip, step);
