@@ -2,6 +2,7 @@
 //! surfaces.
 
 use crate::chip::Profile;
+use crate::cost::Estimate;
 use crate::error::AneError;
 use crate::surface::Surface;
 use mil::{Program, TensorType, Weights};
@@ -70,6 +71,11 @@ pub trait Executable: Send + Debug {
 
     /// Output ports in binding order.
     fn outputs(&self) -> &[Port];
+
+    /// How long a run takes on the chip that the device is or emulates; a forecast, if there is one.
+    fn forecast(&self) -> Option<&Estimate> {
+        None
+    }
 
     /// Runs on surfaces given in binding order.
     ///

@@ -306,6 +306,10 @@ impl Executable for FaultyExecutable {
         self.executable.outputs()
     }
 
+    fn forecast(&self) -> Option<&crate::cost::Estimate> {
+        self.executable.forecast()
+    }
+
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
         let (run, wake) = {
             let state = Arc::clone(&self.state);

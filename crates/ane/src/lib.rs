@@ -17,6 +17,7 @@ pub mod apple;
 pub mod array;
 pub mod budget;
 pub mod chip;
+pub mod cost;
 pub mod device;
 pub mod emulator;
 pub mod error;
@@ -29,6 +30,7 @@ pub mod trace;
 
 pub use budget::{Budget, LoadedProgram};
 pub use chip::{CallPath, Chip, ChipLimits, ChipNumerics, Family, Limits, Os, Profile};
+pub use cost::{Estimate, estimate};
 pub use device::{Device, Executable, Port, RunReport};
 pub use emulator::{
     BindingRules, DataLayout, Holding, LoadedModel, Procedure, RawSurface, Request, SizeRule,

@@ -122,28 +122,38 @@ fn wait(child: &mut Child) -> Result<ExitStatus> {
     }
 }
 
+/// What a probe of every route found.
+pub(crate) type Found = [(&'static str, Result<Findings>); 2];
+
+/// Probes every route.
+pub(crate) fn probe_all() -> Found {
+    ROUTES.map(|route| (route, probe(route)))
+}
+
 /// The route whose requests take the least time, and why it is taken.
 ///
 /// # Errors
 /// What each route failed with, when none works.
-pub(crate) fn best() -> Result<(&'static str, String)> {
+pub(crate) fn choose(found: &Found) -> Result<(&'static str, String)> {
     if let Some(reason) = absent() {
         return Err(anyhow!(reason));
     }
-    let found = ROUTES.map(|route| (route, probe(route)));
     let working = found.iter().filter_map(|(route, r)| Some((*route, r.as_ref().ok()?)));
     match working.min_by(|a, b| a.1.run_seconds.total_cmp(&b.1.run_seconds)) {
         Some((route, of)) => {
             Ok((route, format!("its known-answer request took {:.3} ms", of.run_seconds * 1e3)))
         }
         None => {
-            let each = found
-                .iter()
-                .filter_map(|(route, r)| Some(format!("{route}: {:#}", r.as_ref().err()?)));
-            Err(anyhow!(
-                "the Neural Engine does not work here ({})",
-                each.collect::<Vec<_>>().join("; ")
-            ))
+            let failed = |(route, r): &(&str, Result<Findings>)| {
+                r.as_ref().err().map(|error| format!("{route}: {error:#}"))
+            };
+            let each: Vec<String> = found.iter().filter_map(failed).collect();
+            Err(anyhow!("the Neural Engine does not work here ({})", each.join("; ")))
         }
     }
+}
+
+/// [`choose`] after [`probe_all`].
+pub(crate) fn best() -> Result<(&'static str, String)> {
+    choose(&probe_all())
 }

@@ -100,10 +100,12 @@ pub(crate) fn open_on(
                  and cpu",
             ));
         }
-        if chip.is_some() || os.is_some() {
-            return Err(usage(
-                "--chip and --os are for the emulator; the Neural Engine is the one it is",
-            ));
+        for (given, flag) in [(chip.is_some(), "--chip"), (os.is_some(), "--os")] {
+            if given {
+                return Err(usage(format!(
+                    "{flag} is for the emulator; the Neural Engine is the one it is"
+                )));
+            }
         }
         Ok(Machine { device, numerics: Numerics::Fast, reason, emulated: false })
     };

@@ -11,6 +11,7 @@
 pub mod block;
 pub mod config;
 pub mod decode;
+pub mod forecast;
 pub mod kernels;
 pub mod loss;
 pub mod model;

@@ -148,17 +148,25 @@ fn cannot_write(path: &Path) -> impl Fn(io::Error) -> CheckpointError + use<'_> 
 
 /// Creates a directory and those above it, so that they are there after a power failure too.
 fn create_directory(disk: &mut impl Disk, path: &Path) -> Result<(), CheckpointError> {
-    if path.as_os_str().is_empty() || path.is_dir() {
-        return Ok(());
+    fn create(disk: &mut impl Disk, path: &Path) -> io::Result<()> {
+        if path.as_os_str().is_empty() || path.is_dir() {
+            return Ok(());
+        }
+        let parent = path.parent().unwrap_or(Path::new(""));
+        create(disk, parent)?;
+        match disk.create_dir(path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match path.is_dir() {
+                true => return Ok(()),
+                false => {
+                    let reason = format!("{} is not a directory", path.display());
+                    return Err(io::Error::new(io::ErrorKind::NotADirectory, reason));
+                }
+            },
+            result => result?,
+        }
+        disk.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
     }
-    let parent = path.parent().unwrap_or(Path::new(""));
-    create_directory(disk, parent)?;
-    match disk.create_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
-        result => result.map_err(cannot_write(path))?,
-    }
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    disk.sync_dir(parent).map_err(cannot_write(parent))
+    create(disk, path).map_err(cannot_write(path))
 }
 
 /// Writes a checkpoint under `out` and returns its directory. Of those up to this step the newest

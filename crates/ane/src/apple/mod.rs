@@ -12,7 +12,7 @@
 //!
 //! An Objective-C exception cannot be caught from Rust, so no message is sent whose receiver, method
 //! and signature were not verified, and none with an argument that the facts do not show to work.
-//! What remains (an exception, a crash, a hang inside the system) is for a [probe](probe) in a
+//! What remains (an exception, a crash, a hang inside the system) is for a [`probe`] in a
 //! process of its own.
 
 mod compile;

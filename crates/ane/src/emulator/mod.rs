@@ -25,6 +25,7 @@ pub use run::OutputMut;
 
 use crate::budget::{Budget, LoadedProgram};
 use crate::chip::{ChipNumerics, Profile};
+use crate::cost::{Estimate, estimate};
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::legal;
@@ -116,7 +117,7 @@ impl Emulator {
         let port = |id| Port { name: function.value(id).name.clone(), ty: function.ty(id).clone() };
         let inputs = alphabetical(function.inputs().map(port).collect());
         let outputs = alphabetical(function.outputs.iter().map(|&id| port(id)).collect());
-        Ok(Compiled { machine, profile: None, inputs, outputs, _loaded: None })
+        Ok(Compiled { machine, profile: None, inputs, outputs, forecast: None, _loaded: None })
     }
 
     /// Programs compiled so far; 0 where nobody counts.
@@ -164,7 +165,9 @@ impl Device for Emulator {
         let loaded = self.admit(program)?;
         let function = program.functions.first().ok_or(AneError::NoFunction)?;
         let profile = self.engine.as_ref().map(|engine| engine.profile);
-        Ok(Box::new(Compiled { profile, _loaded: loaded, ..self.lower(function, weights)? }))
+        let forecast = profile.map(|profile| estimate(function, &profile));
+        let lowered = self.lower(function, weights)?;
+        Ok(Box::new(Compiled { profile, forecast, _loaded: loaded, ..lowered }))
     }
 }
 
@@ -174,6 +177,7 @@ struct Compiled {
     profile: Option<Profile>,
     inputs: Binding,
     outputs: Binding,
+    forecast: Option<Estimate>,
     _loaded: Option<LoadedProgram>,
 }
 
@@ -184,6 +188,10 @@ impl Executable for Compiled {
 
     fn outputs(&self) -> &[Port] {
         &self.outputs.ports
+    }
+
+    fn forecast(&self) -> Option<&Estimate> {
+        self.forecast.as_ref()
     }
 
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {

@@ -205,7 +205,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&[enforced!("powers_leave_the_range_where_published")]),
+    .tests(&["crates/ane/src/emulator/exact.rs::published_corners", enforced!("powers_leave_the_range_where_published")]),
     Fact::new(
         "E2-exp-overflow",
         "E.2",
@@ -214,7 +214,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&[enforced!("powers_leave_the_range_where_published")]),
+    .tests(&["crates/ane/src/emulator/exact.rs::published_corners", enforced!("powers_leave_the_range_where_published")]),
     Fact::new(
         "E2-softplus",
         "E.2",
@@ -225,7 +225,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .rules(&["ANE055"])
-    .tests(&[EACH_RULE]),
+    .tests(&["crates/ane/src/emulator/exact.rs::published_corners", EACH_RULE]),
     Fact::new(
         "E2-log-sum-exp",
         "E.2",
@@ -243,7 +243,8 @@ pub(super) const FACTS: &[Fact] = &[
         "GUIDE:03-numerics",
         Measured,
         Medium,
-    ),
+    )
+    .tests(&["crates/ane/src/emulator/exact.rs::published_corners"]),
     Fact::new(
         "E2-softsign-infinity",
         "E.2",
@@ -251,7 +252,8 @@ pub(super) const FACTS: &[Fact] = &[
         "GUIDE:03-numerics",
         Measured,
         Medium,
-    ),
+    )
+    .tests(&["crates/ane/src/emulator/exact.rs::published_corners"]),
     // ---- E.3 rounding, specials, denormals ----
     Fact::new(
         "E3-half-away",
@@ -262,7 +264,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .against(&["E3-half-even-m1"])
-    .tests(&["crates/ane/tests/exact.rs::elementwise_results_round_halves_away", "crates/ane/src/emulator/exact.rs::rounding_takes_the_nearest_and_halves_away"]),
+    .tests(&["crates/ane/src/emulator/exact.rs::reductions_lose_what_the_published_examples_lose", "crates/ane/tests/exact.rs::elementwise_results_round_halves_away", "crates/ane/src/emulator/exact.rs::rounding_takes_the_nearest_and_halves_away"]),
     Fact::new(
         "E3-half-even-m1",
         "E.3",
@@ -281,7 +283,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&[enforced!("round_takes_halves_away_from_zero")]),
+    .tests(&["crates/ane/src/emulator/exact.rs::published_corners", enforced!("round_takes_halves_away_from_zero")]),
     Fact::new(
         "E3-round-fault",
         "E.3",
@@ -292,7 +294,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .chips(M5)
     .rules(&["ANE052"])
-    .tests(&[EACH_RULE, "crates/ane/src/chip.rs::numerics_differ_where_published"]),
+    .tests(&["crates/ane/src/emulator/exact.rs::published_corners", EACH_RULE, "crates/ane/src/chip.rs::numerics_differ_where_published"]),
     Fact::new(
         "E3-never-nan",
         "E.3",

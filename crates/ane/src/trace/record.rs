@@ -116,6 +116,10 @@ impl Executable for RecordedExecutable {
         self.executable.outputs()
     }
 
+    fn forecast(&self) -> Option<&crate::cost::Estimate> {
+        self.executable.forecast()
+    }
+
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
         if self.recording.lock().programs[self.index].runs.len() >= self.most_runs {
             return self.executable.run(inputs, outputs);

@@ -34,8 +34,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 fn devices() -> Result<()> {
-    for route in engine::ROUTES {
-        match engine::probe(route) {
+    let found = engine::probe_all();
+    for (route, result) in &found {
+        match result {
             Ok(found) => println!(
                 "{route:10} available: the known-answer program was compiled in {:.1} ms and runs \
                  in {:.3} ms",
@@ -55,7 +56,7 @@ fn devices() -> Result<()> {
         std::thread::available_parallelism().map_or(1, usize::from),
         ane::emulator::simd::Level::best()
     );
-    match engine::best() {
+    match engine::choose(&found) {
         Ok((route, reason)) => println!("auto takes {route}: {reason}"),
         Err(reason) => println!("auto takes the emulator: {reason:#}"),
     }

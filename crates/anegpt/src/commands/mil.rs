@@ -1,6 +1,7 @@
 //! `anegpt mil`.
 
 mod diff;
+mod estimate;
 mod replay;
 mod run;
 
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use mil::{Program, Weights};
 use std::path::{Path, PathBuf};
 
-/// Check, format, run and compare MIL programs.
+/// Check, format, time, run and compare MIL programs.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Check(super::check::Args),
@@ -20,6 +21,7 @@ pub(crate) enum Command {
         #[arg(long)]
         write: bool,
     },
+    Estimate(estimate::Args),
     Run(run::Args),
     Replay(replay::Args),
     Diff(diff::Args),
@@ -39,6 +41,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
             print!("{text}");
             Ok(())
         }
+        Command::Estimate(args) => estimate::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Diff(args) => diff::run(&args),

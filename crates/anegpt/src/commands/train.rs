@@ -7,6 +7,7 @@ use crate::{files, progress, usage};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use data::loader::{Loader, LoaderConfig, Split};
+use gpt::forecast::{StepEstimate, forecast};
 use gpt::{GptConfig, Layout};
 use indicatif::ProgressBar;
 use std::io::Write;
@@ -195,6 +196,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut view = View::new(&args, &out)?;
     view.show(&start_event(&pretrain, &machine, entropy))?;
     view.describe(&corpus.description, &args, resumed.as_ref());
+    let run = pretrain.config();
+    match machine.profile {
+        Some(on) => {
+            let step = forecast(&run.model, run.batch, run.seq, run.accum, &on)?;
+            view.forecast(on.chip, step);
+        }
+        None => view.line("forecast   none: it is for an emulated chip\n"),
+    }
     let stop = stop_on_interrupt()?;
     let mut failed = None;
     let (device, tokenizer) = (machine.device.as_ref(), &corpus.tokenizer);
@@ -437,6 +446,7 @@ struct View {
     ms: f64,
     steps: u64,
     shown: u64,
+    forecast: Option<(ane::Chip, StepEstimate)>,
 }
 
 impl View {
@@ -464,6 +474,7 @@ impl View {
             ms: 0.0,
             steps: 0,
             shown: 0,
+            forecast: None,
         })
     }
 
@@ -481,7 +492,20 @@ impl View {
         if let Some(init) = &args.init {
             self.line(&format!("weights    {}", init.display()));
         }
-        self.line("forecast   unavailable: there is no cost model of the chip yet\n");
+    }
+
+    /// What the cost model says of a step on the chip.
+    fn forecast(&mut self, chip: ane::Chip, forecast: StepEstimate) {
+        let ms = |seconds: f64| 1e3 * seconds;
+        self.line(&format!(
+            "forecast   {:.1} ms/step ({:.1} to {:.1}) on {chip}, not confirmed on hardware",
+            ms(forecast.seconds),
+            ms(forecast.low),
+            ms(forecast.high)
+        ));
+        let parts = shares(forecast.parts().into_iter(), forecast.seconds);
+        self.line(&format!("           of which {parts}\n"));
+        self.forecast = Some((chip, forecast));
     }
 
     fn show(&mut self, event: &Event) -> Result<()> {
@@ -623,6 +647,16 @@ impl View {
             engine / engine_s.max(1e-9) / 1e12
         );
         println!("Total TFLOPS:    {:.3} (engine + host)", flops / step_s / 1e12);
+        if let Some((chip, e)) = &self.forecast {
+            println!(
+                "Forecast:        {:.1} ms/step ({:.1} to {:.1}) on {chip}, {:.1} of them on the engine; \
+                 not confirmed on hardware",
+                1e3 * e.seconds,
+                1e3 * e.low,
+                1e3 * e.high,
+                1e3 * (e.engine_forward + e.engine_backward)
+            );
+        }
         println!("ANE utilization: not measured: no Neural Engine was used");
         if let Some(mib) = progress::peak_memory_mib() {
             println!("Peak memory:     {mib:.0} MiB");

@@ -1,0 +1,158 @@
+//! `anegpt mil estimate`: what the cost model says of a program.
+
+use super::read_program;
+use ane::{Chip, Estimate, Os, Profile, estimate};
+use anyhow::Result;
+use std::path::PathBuf;
+
+/// Characters of a full bar.
+const BAR: f64 = 40.0;
+
+/// Forecast how long a program takes on a chip. Not confirmed on hardware.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Program text.
+    file: PathBuf,
+    /// The chip, m1 … m5-max.
+    #[arg(long, default_value = "m4")]
+    chip: Chip,
+    /// The system, macos15 or macos26.
+    #[arg(long, default_value = "macos15")]
+    os: Os,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the forecast of every function of the program.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let program = read_program(&args.file)?;
+    let profile = &Profile { chip: args.chip, os: args.os, ..Profile::default() };
+    let estimates: Vec<(&str, Estimate)> =
+        program.functions.iter().map(|f| (f.name.as_str(), estimate(f, profile))).collect();
+    if args.json {
+        let functions: Vec<_> = estimates.iter().map(|(name, e)| json(name, e)).collect();
+        let object = serde_json::json!({
+            "file": args.file,
+            "profile": profile.to_string(),
+            "confirmed_on_hardware": false,
+            "functions": functions,
+        });
+        println!("{object}");
+        return Ok(());
+    }
+    for (name, e) in &estimates {
+        print!("{}", human(name, e));
+    }
+    Ok(())
+}
+
+/// Fields are added, never renamed.
+fn json(name: &str, e: &Estimate) -> serde_json::Value {
+    let parts: serde_json::Map<String, serde_json::Value> =
+        e.parts.list().iter().map(|(cause, s)| (cause.name().to_owned(), (*s).into())).collect();
+    let operations: Vec<_> = (e.operations.iter())
+        .map(|o| {
+            serde_json::json!({
+                "op": o.op, "name": o.name, "seconds": o.seconds, "flops": o.flops,
+                "bytes": o.bytes, "bound_by": o.bound.name(), "notch": o.notch,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "function": name, "seconds": e.seconds, "low": e.low, "high": e.high,
+        "bound_by": e.bound().name(), "fitted": e.fitted, "parts": parts, "operations": operations,
+    })
+}
+
+fn human(name: &str, e: &Estimate) -> String {
+    let ms = |seconds: f64| 1e3 * seconds;
+    let constants = match e.fitted {
+        true => "fitted to its published timings",
+        false => "mostly from scaling rules: no table of this chip is published",
+    };
+    let mut text = format!(
+        "function {name} on {}: {:.3} ms forecast ({:.3} to {:.3}), bound by {}\n\
+         not confirmed on hardware; constants of the chip {constants}\n\n",
+        e.profile,
+        ms(e.seconds),
+        ms(e.low),
+        ms(e.high),
+        e.bound().name()
+    );
+    for (cause, seconds) in e.parts.list() {
+        let share = seconds / e.seconds;
+        let bar = "#".repeat((share * BAR).round() as usize);
+        let line = format!(
+            "  {:<12}{:>9.3} ms {:>4.0} %  {bar}",
+            cause.name(),
+            ms(seconds),
+            100.0 * share
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.push_str(
+        "\n  operation                                 µs      MFLOP         KB  bound by\n",
+    );
+    for o in &e.operations {
+        let what = format!("{} {}", o.op, o.name);
+        let notch = if o.notch { ", in the 1-MiB DMA notch" } else { "" };
+        text.push_str(&format!(
+            "  {what:<34} {:>9.2} {:>10.2} {:>10.1}  {}{notch}\n",
+            1e6 * o.seconds,
+            o.flops / 1e6,
+            o.bytes / 1e3,
+            o.bound.name()
+        ));
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mil::{Builder, TensorType};
+
+    fn example() -> Estimate {
+        let b = Builder::new("main");
+        let x = b.input("x", TensorType::fp16([1, 1, 64, 64]));
+        let w = b.input("w", TensorType::fp16([1, 1, 64, 64]));
+        let f = b.finish(&[w.matmul(x, false, false).sigmoid()]).unwrap();
+        estimate(&f, &Profile::default())
+    }
+
+    fn keys(value: &serde_json::Value) -> Vec<&str> {
+        value.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    /// Scripts rely on these names.
+    #[test]
+    fn the_schema_is_stable() {
+        let value = json("main", &example());
+        let mut found = keys(&value);
+        found.sort_unstable();
+        let top =
+            ["bound_by", "fitted", "function", "high", "low", "operations", "parts", "seconds"];
+        assert_eq!(found, top);
+        let mut parts = keys(&value["parts"]);
+        parts.sort_unstable();
+        let causes = ["activations", "compute", "dispatch", "host_copy", "layers", "weights"];
+        assert_eq!(parts, causes);
+        let mut operation = keys(&value["operations"][0]);
+        operation.sort_unstable();
+        assert_eq!(operation, ["bound_by", "bytes", "flops", "name", "notch", "op", "seconds"]);
+        assert_eq!(value["operations"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn people_see_that_it_is_a_forecast() {
+        let text = human("main", &example());
+        assert!(text.contains("forecast") && text.contains("not confirmed on hardware"), "{text}");
+        assert!(
+            text.contains("dispatch") && text.contains('#') && text.contains("matmul"),
+            "{text}"
+        );
+    }
+}
