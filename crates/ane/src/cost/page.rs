@@ -104,7 +104,8 @@ pub fn constants_source(report: &Report) -> String {
     }
     text.push_str(
         "    ],\n};\n\n\
-         const fn chip(name: &'static str, floor_ms: f64, read: f64, write: f64, stream: f64) -> ChipConstants {\n\
+         const fn chip(\n    name: &'static str,\n    floor_ms: f64,\n    read: f64,\n    \
+         write: f64,\n    stream: f64,\n) -> ChipConstants {\n\
          \x20   ChipConstants { name, floor_ms, read, write, stream }\n}\n",
     );
     text

@@ -56,6 +56,11 @@ impl Silicon {
         found.unwrap_or_else(|| panic!("`{name}` is in the table of silicon"))
     }
 
+    /// The arithmetic roof in TFLOP/s, before the share that a kind of operation reaches.
+    pub fn peak_tflops(&self) -> f64 {
+        super::model::FLOPS_PER_CYCLE * self.clock * 1e-3
+    }
+
     /// Whether weights come over two ports: every larger chip from the M3 on streams twice what
     /// the smallest of its generation does (facts F.3, ANEMLL: 60 against 120 GB/s).
     pub fn two_ports(&self) -> bool {

@@ -3,6 +3,7 @@
 use super::facts;
 use crate::engine;
 use crate::machine::{self, DeviceChoice};
+use ane::cost::{CONSTANTS, Silicon};
 use ane::{Chip, Profile};
 use anyhow::Result;
 
@@ -63,6 +64,8 @@ fn devices() -> Result<()> {
     println!();
     chips();
     println!();
+    speeds();
+    println!();
     profiles();
     println!("\nWhere each of these comes from: anegpt devices facts --chip CHIP");
     Ok(())
@@ -115,6 +118,27 @@ fn chips() {
     println!(
         "all chips: rank <= 5; channels <= 65536; products saturate at 2^15; no NaN is ever emitted"
     );
+}
+
+/// What the cost model takes for the speed of each chip.
+fn speeds() {
+    println!("Speed, by the cost model (docs/cost-model.md; not confirmed on hardware):");
+    println!(
+        "{:9} {:>10} {:>14} {:>12} {:>12} {:>12}",
+        "", "dispatch", "matmul roof", "weights", "host in", "host out"
+    );
+    for chip in Chip::ALL {
+        let name = chip.facts().name;
+        let c = CONSTANTS.chip(name);
+        println!(
+            "{name:9} {:>7.3} ms {:>7.1} TFLOP/s {:>7.1} GB/s {:>7.1} GB/s {:>7.1} GB/s",
+            c.floor_ms,
+            CONSTANTS.shared.matmul * Silicon::named(name).peak_tflops(),
+            c.stream,
+            c.read,
+            c.write
+        );
+    }
 }
 
 fn profiles() {
