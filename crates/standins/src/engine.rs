@@ -211,8 +211,9 @@ unsafe extern "C" fn inner_model(id: Id, _: Sel) -> Id {
     autorelease(Ref::new(id).into_id())
 }
 
+/// One for each process, so that runs at the same time do not remove each other's files.
 fn temporary_directory() -> PathBuf {
-    std::env::temp_dir()
+    std::env::temp_dir().join(format!("standins-{}", std::process::id()))
 }
 
 #[unsafe(no_mangle)]
@@ -328,8 +329,9 @@ unsafe extern "C" fn unload(id: Id, _: Sel, qos: u32, error: *mut Id) -> Bool {
     }
     *stage = Stage::Unloaded;
     COUNTERS.loaded.fetch_sub(1, Ordering::SeqCst);
-    // As the system does.
+    // As the system does; our own directory goes with the last of them.
     let _ = std::fs::remove_dir_all(temporary_directory().join(&model.name));
+    let _ = std::fs::remove_dir(temporary_directory());
     match fault("unload") {
         true => fail(error, "Error Domain=com.apple.appleneuralengine Code=9 \"unload\""),
         false => 1,
@@ -539,6 +541,9 @@ unsafe extern "C" fn evaluate(
 }
 
 unsafe extern "C" fn shared_connection(_: Id, _: Sel) -> Id {
+    if fault("nil connection") {
+        return null_mut();
+    }
     static CLIENT: OnceLock<usize> = OnceLock::new();
     let client = *CLIENT.get_or_init(|| {
         let client = make("_ANEClient", Body::Client);

@@ -7,14 +7,22 @@
 use super::Options;
 use crate::error::AneError;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// One compile at a time in a process: the compiler's service fails under load (facts/ane.md A.7).
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Waits for, and keeps, the turn to compile. Unloading takes it too: the system then removes the
+/// directory of the program, which an equal one may be about to be compiled from.
+pub(super) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs `attempt` on a thread of its own until it succeeds, the tries are used up, its error is one
 /// that does not pass, or a try takes too long. `before` is asked before every try.
+///
+/// What `attempt` makes may not be unloaded by `attempt` itself, since the turn is taken meanwhile.
 ///
 /// # Errors
 /// That of the last try, of `before`, or [`AneError::CompileTimeout`].
@@ -23,7 +31,7 @@ pub(super) fn compile<T: Send + 'static>(
     before: impl Fn() -> Result<(), AneError>,
     attempt: impl Fn() -> Result<T, AneError> + Send + Sync + 'static,
 ) -> Result<T, AneError> {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = turn();
     let attempt = Arc::new(attempt);
     let mut pauses = options.compile_pauses.iter();
     loop {
@@ -38,7 +46,12 @@ pub(super) fn compile<T: Send + 'static>(
         let seconds = options.compile_limit.as_secs();
         let result = match receiver.recv_timeout(options.compile_limit) {
             Ok(result) => result,
-            Err(RecvTimeoutError::Timeout) => return Err(AneError::CompileTimeout { seconds }),
+            Err(RecvTimeoutError::Timeout) => {
+                // What came too late may lie in the channel, and needs the turn to be unloaded.
+                drop(turn);
+                drop(receiver);
+                return Err(AneError::CompileTimeout { seconds });
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 let reason = "the thread that compiled ended without a result".to_owned();
                 return Err(AneError::NoEngine { reason });

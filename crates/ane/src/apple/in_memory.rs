@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code, reason = "messages to private classes")]
 
-use super::compile::compile;
+use super::compile::{compile, turn};
 use super::dynamic::{Libraries, Library, functions};
 use super::files::{ModelDirectory, Sources};
 use super::foundation::Foundation;
@@ -199,18 +199,14 @@ impl Engine {
         if let Err(report) = loaded {
             return Ok(Err(reported("loading", report)));
         }
-        let mut model = Model {
+        Ok(Ok(Model {
             direct: None,
             options: self.foundation.dictionary(&[])?,
             object,
             qos: options.qos,
             engine: Arc::clone(self),
             _directory: directory,
-        };
-        if options.direct {
-            model.direct = Some(self.direct(&model.object)?);
-        }
-        Ok(Ok(model))
+        }))
     }
 
     /// What sends requests around the system's service. Needs a pool.
@@ -314,6 +310,7 @@ impl Model {
 impl Drop for Model {
     fn drop(&mut self) {
         let Engine { runtime, foundation, unload, .. } = &*self.engine;
+        let _turn = turn();
         // A program that cannot be unloaded is lost until the process ends; there is nobody to tell.
         let _ = foundation.checked(|error| {
             // SAFETY: a loaded model, and where to store an error.
@@ -408,7 +405,11 @@ impl Device for InMemory {
         let place = self.budget.load(constants)?;
         let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
         let build = move || engine.build(&sources, &options);
-        let model = compile(&self.options, || self.budget.compile(), build)??;
+        let mut model = compile(&self.options, || self.budget.compile(), build)??;
+        if self.options.direct {
+            let _pool = Pool::new(&self.engine.runtime);
+            model.direct = Some(self.engine.direct(&model.object)?);
+        }
         let requests = vec![];
         Ok(Box::new(Loaded {
             requests,

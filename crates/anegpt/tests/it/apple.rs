@@ -117,7 +117,10 @@ fn what_the_engine_cannot_do_is_said() {
     let runtime = runtime();
     for (extra, part) in [
         (&["--device", "in-memory", "--numerics", "f32"][..], "computes in fp16"),
-        (&["--device", "espresso", "--chip", "m1"], "--chip is for the emulator"),
+        (
+            &["--device", "espresso", "--chip", "m1"],
+            "for the emulator; the Neural Engine is the one it is",
+        ),
     ] {
         let output = bench.run(&with(&base, &[extra, &["--runtime", &runtime]].concat()));
         let error = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -148,6 +148,19 @@ fn a_compile_that_hangs_is_left_behind() {
 }
 
 #[test]
+fn a_program_without_its_direct_way_is_unloaded() {
+    let bench = Bench::new();
+    let options = Options { direct: true, ..quick() };
+    let device = open(&bench.libraries(), Route::InMemory, options).unwrap();
+    let (program, weights) = programs::add();
+    bench.fault("nil connection", 1);
+    let error = device.compile(&program, &weights).unwrap_err().to_string();
+    assert!(error.contains("no connection for direct requests"), "{error}");
+    bench.assert_clean("nil connection");
+    device.compile(&program, &weights).unwrap();
+}
+
+#[test]
 fn a_library_that_is_not_there_is_named() {
     let bench = Bench::new();
     let nowhere = std::path::PathBuf::from("/nowhere/AppleNeuralEngine");
