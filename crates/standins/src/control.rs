@@ -15,6 +15,7 @@ pub(crate) struct Counters {
     pub(crate) loaded: AtomicI64,
     pub(crate) compiles: AtomicI64,
     pub(crate) evaluations: AtomicI64,
+    pub(crate) slow: AtomicI64,
 }
 
 pub(crate) static COUNTERS: Counters = Counters {
@@ -25,6 +26,7 @@ pub(crate) static COUNTERS: Counters = Counters {
     loaded: AtomicI64::new(0),
     compiles: AtomicI64::new(0),
     evaluations: AtomicI64::new(0),
+    slow: AtomicI64::new(0),
 };
 
 #[derive(Debug, Default)]
@@ -101,6 +103,7 @@ pub extern "C" fn standins_reset() {
     *state() = State::default();
     COUNTERS.compiles.store(0, Ordering::SeqCst);
     COUNTERS.evaluations.store(0, Ordering::SeqCst);
+    COUNTERS.slow.store(0, Ordering::SeqCst);
     crate::engine::reset();
 }
 
@@ -116,6 +119,7 @@ pub unsafe extern "C" fn standins_count(what: *const c_char) -> i64 {
         "loaded" => &COUNTERS.loaded,
         "compiles" => &COUNTERS.compiles,
         "evaluations" => &COUNTERS.evaluations,
+        "slow" => &COUNTERS.slow,
         _ => return -1,
     };
     counter.load(Ordering::SeqCst)

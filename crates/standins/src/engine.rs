@@ -255,6 +255,10 @@ unsafe extern "C" fn compile(id: Id, _: Sel, qos: u32, options: Id, error: *mut 
     check_call(qos, Some(options));
     let Some(model) = as_model(id) else { return 0 };
     let Some(sources) = model.sources() else { return 0 };
+    if fault("slow compile") {
+        COUNTERS.slow.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(200));
+    }
     model.check_files(sources);
     if COUNTERS.compiles.fetch_add(1, Ordering::SeqCst) >= COMPILES {
         violation("more programs were compiled than the compiler survives");

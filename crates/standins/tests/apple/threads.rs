@@ -80,3 +80,22 @@ fn programs_are_compiled_and_dropped_by_many_threads() {
         });
     }
 }
+
+#[test]
+fn a_program_is_not_unloaded_while_its_equal_is_compiled() {
+    let bench = Bench::new();
+    let device = open(&bench.libraries(), Route::InMemory, quick()).unwrap();
+    let device: &dyn Device = device.as_ref();
+    let (program, weights) = programs::blobs();
+    let first = device.compile(&program, &weights).unwrap();
+    bench.fault("slow compile", 1);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| device.compile(&program, &weights).map(drop));
+        while bench.count("slow") == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // The system removes the directory now; the second program's files lie in it.
+        drop(first);
+        second.join().unwrap().unwrap();
+    });
+}
