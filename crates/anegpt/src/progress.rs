@@ -30,6 +30,14 @@ pub(crate) fn count(n: f64) -> String {
     format!("{value:.2}{unit}")
 }
 
+/// Memory of this machine in bytes, where the system tells.
+pub(crate) fn memory_bytes() -> Option<f64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find(|line| line.starts_with("MemTotal:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(1024.0 * kib)
+}
+
 /// Most memory this process has held, in MiB, where the system tells.
 pub(crate) fn peak_memory_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -17,7 +17,7 @@ pub(crate) struct ConfigFile {
 }
 
 /// Shape of the model, as far as it is given.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ModelSection {
     n_layer: Option<usize>,

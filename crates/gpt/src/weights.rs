@@ -190,7 +190,8 @@ pub fn read_safetensors(path: &Path, config: &GptConfig) -> Result<Vec<f32>, Wei
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| WeightsError::Safetensors { path: path.to_owned(), reason: e.to_string() })?;
     let layout = Layout::new(config);
-    let mut values = vec![0.0; layout.count()];
+    // The file has every tensor, and so the model's size, before memory of that size is taken.
+    let mut views = vec![];
     for param in layout.params() {
         let fault = |reason: String| WeightsError::Tensor {
             path: path.to_owned(),
@@ -205,13 +206,20 @@ pub fn read_safetensors(path: &Path, config: &GptConfig) -> Result<Vec<f32>, Wei
                 param.shape
             )));
         }
+        if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            let reason = format!("has type {:?}; F32, F16 and BF16 are read", view.dtype());
+            return Err(fault(reason));
+        }
+        views.push(view);
+    }
+    let mut values = vec![0.0; layout.count()];
+    for (param, view) in layout.params().iter().zip(views) {
         let to = &mut values[param.range()];
         match view.dtype() {
-            Dtype::F32 => read_f32(&mut view.data(), to)
-                .map_err(|source| WeightsError::Io { path: path.to_owned(), source })?,
             Dtype::F16 => decode(view.data(), to, |b| f16::from_le_bytes(b).to_f32()),
             Dtype::BF16 => decode(view.data(), to, |b| bf16::from_le_bytes(b).to_f32()),
-            other => return Err(fault(format!("has type {other:?}; F32, F16 and BF16 are read"))),
+            _ => read_f32(&mut view.data(), to)
+                .map_err(|source| WeightsError::Io { path: path.to_owned(), source })?,
         }
     }
     check_finite(path, &layout, &values)?;
@@ -254,5 +262,18 @@ mod tests {
         assert!(
             read_llama2c(&dir.path().join("none")).unwrap_err().to_string().contains("cannot read")
         );
+    }
+
+    /// Memory for these weights would be hundreds of terabytes; the file has ten bytes.
+    #[test]
+    fn memory_is_taken_for_what_the_file_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        std::fs::write(&path, b"\x02\0\0\0\0\0\0\0{}").unwrap();
+        let tiny = GptConfig::preset("tiny").unwrap();
+        let absurd = GptConfig { n_layer: 4096, n_embd: 1 << 16, hidden: 1 << 18, ..tiny };
+        absurd.validate().unwrap();
+        let error = read_safetensors(&path, &absurd).unwrap_err().to_string();
+        assert!(error.contains("`model.embed_tokens.weight` is missing"), "{error}");
     }
 }

@@ -66,12 +66,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
     )?;
     let mut generator = Generator::new(decoder, &tokenizer)?;
     let mut out = std::io::stdout().lock();
-    write!(out, "{}", args.prompt)?;
+    // The prompt is repeated once the model has taken it.
+    let mut before = args.prompt.as_str();
     let mut failed = None;
     generator.generate(&args.prompt, args.max_tokens, sampling, args.seed, |piece| {
-        let written = write!(out, "{piece}").and_then(|()| out.flush());
+        let before = std::mem::take(&mut before);
+        let written = write!(out, "{before}{piece}").and_then(|()| out.flush());
         failed = failed.take().or(written.err());
     })?;
+    write!(out, "{before}")?;
     match failed {
         Some(error) => Err(error.into()),
         None => Ok(writeln!(out)?),

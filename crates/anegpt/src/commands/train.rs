@@ -108,9 +108,9 @@ pub(crate) struct Args {
     /// Steps between samples; 0 for none [default: a fifth of the run].
     #[arg(long)]
     sample_every: Option<u64>,
-    /// What samples begin with.
-    #[arg(long, default_value = "Once upon a time")]
-    prompt: String,
+    /// What samples begin with [default: Once upon a time].
+    #[arg(long)]
+    prompt: Option<String>,
     /// human, or json: one event per line on standard output and nothing else.
     #[arg(long, value_enum, default_value = "human")]
     log_format: LogFormat,
@@ -159,19 +159,22 @@ struct Setup {
     data: String,
     prompt: String,
     resumed: Option<Checkpoint>,
-    out: PathBuf,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let started = Instant::now();
-    let out = output_directory(&args)?;
-    let _lock = Lock::acquire(&out)?;
-    checkpoint::remove_unfinished(&out)?;
-    let setup = match &args.resume {
-        Some(directory) => resumed(&args, directory, out)?,
-        None => fresh(&args, out)?,
+    let named = match output_directory(&args)? {
+        Some(out) => Some((Lock::acquire(&out)?, out)),
+        None => None,
     };
-    let Setup { config, params, corpus, machine, data, prompt, resumed, out } = setup;
+    if let Some((_, out)) = &named {
+        checkpoint::remove_unfinished(out)?;
+    }
+    let setup = match &args.resume {
+        Some(directory) => resumed(&args, directory)?,
+        None => fresh(&args)?,
+    };
+    let Setup { config, params, corpus, machine, data, prompt, resumed } = setup;
     let machine = machine.for_training(args.inject_faults.as_deref(), config.seed)?;
     let loader_config = LoaderConfig {
         document_start: corpus.tokenizer.bos(),
@@ -184,6 +187,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(found) = &resumed {
         pretrain.resume(found)?;
     }
+    let (_lock, out) = match named {
+        Some(named) => named,
+        None => next_free_directory()?,
+    };
     let notes = Notes { data, numerics: format!("{:?}", machine.numerics), prompt: prompt.clone() };
     let output = RunOutput {
         directory: out.clone(),
@@ -225,26 +232,53 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The directory to write to: that of the resumed run, the one asked for, or the next free one.
-fn output_directory(args: &Args) -> Result<PathBuf> {
-    if let Some(directory) = &args.resume {
-        let run = match directory.join("state.json").exists() {
-            true => directory.parent().unwrap_or(Path::new(".")).to_owned(),
-            false => directory.clone(),
+/// The directory to write to, where it is known: that of the resumed run or the one asked for.
+fn output_directory(args: &Args) -> Result<Option<PathBuf>> {
+    if let (Some(directory), None) = (&args.resume, &args.out) {
+        return match directory.join("state.json").exists() {
+            true => run_of(directory).map(Some),
+            false => Ok(Some(directory.clone())),
         };
-        return Ok(args.out.clone().unwrap_or(run));
     }
     match &args.out {
-        Some(out) if checkpoint::exists(out) => Err(usage(format!(
+        Some(out) if args.resume.is_none() && checkpoint::exists(out) => Err(usage(format!(
             "{} already holds a run: go on with --resume {0}, or choose another --out",
             out.display()
         ))),
-        Some(out) => Ok(out.clone()),
-        None => Ok((1..)
-            .map(|n| PathBuf::from(format!("out/run-{n}")))
-            .find(|path| !path.exists())
-            .expect("there are infinitely many numbers")),
+        out => Ok(out.clone()),
     }
+}
+
+/// The directory of the run that a checkpoint belongs to.
+fn run_of(checkpoint: &Path) -> Result<PathBuf> {
+    let parent = match checkpoint.file_name() {
+        Some(_) => checkpoint.parent().map(Path::to_owned),
+        // `.` and `..` do not tell by their names where they are.
+        None => {
+            let place = checkpoint.canonicalize();
+            let place = place.with_context(|| format!("cannot find {}", checkpoint.display()))?;
+            place.parent().map(Path::to_owned)
+        }
+    };
+    Ok(parent.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from(".")))
+}
+
+/// Creates and locks the first out/run-N that does not exist: last thing before the first step, so
+/// that requests that cannot be met leave nothing behind, and never that of another run that
+/// begins at the same time.
+fn next_free_directory() -> Result<(Lock, PathBuf)> {
+    std::fs::create_dir_all("out").context("cannot create the directory out")?;
+    for n in 1u64.. {
+        let path = PathBuf::from(format!("out/run-{n}"));
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok((Lock::acquire(&path)?, path)),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => {
+                return Err(e).with_context(|| format!("cannot create {}", path.display()));
+            }
+        }
+    }
+    unreachable!("there are more numbers than directories")
 }
 
 /// Settings given by flags.
@@ -264,15 +298,19 @@ fn flags(args: &Args) -> TrainSection {
     }
 }
 
-fn fresh(args: &Args, out: PathBuf) -> Result<Setup> {
+fn fresh(args: &Args) -> Result<Setup> {
     let file = match &args.config {
         Some(path) => settings::read(path)?,
         None => ConfigFile::default(),
     };
     let preset = args.preset.as_deref().or(file.preset.as_deref()).unwrap_or("tiny");
     let base = GptConfig::preset(preset).map_err(|e| usage(e.to_string()))?;
-    let train = flags(args).or(file.train).or(settings::preset_training(preset));
+    let asked = flags(args).or(file.train);
+    let train = asked.or(settings::preset_training(preset));
     let seed = train.seed.unwrap_or(42);
+    if args.init.is_some() && file.model != settings::ModelSection::default() {
+        return Err(usage("the weights of --init have a shape of their own: leave out [model]"));
+    }
     let init = args.init.as_deref().map(files::read_model).transpose()?;
     let beside = match &init {
         Some(model) if args.tokenizer.is_none() => {
@@ -294,33 +332,34 @@ fn fresh(args: &Args, out: PathBuf) -> Result<Setup> {
                      the weights were trained with"
                 )));
             }
-            (found.config, found.params)
+            (found.config, Some(found.params))
         }
         None => {
             let vocab_size = corpus.tokenizer.vocab_size();
             let model = settings::model(base, &file.model, vocab_size, train.seq)?;
-            let params = gpt::initialise(&model, seed);
-            (model, params)
+            (model, None)
         }
     };
+    if let Some(seq) = asked.seq.filter(|&seq| seq > model.seq_len) {
+        return Err(usage(format!(
+            "--seq {seq} is longer than the {} tokens that the model reads",
+            model.seq_len
+        )));
+    }
     let config = run_config(model, &train, seed)?;
+    fits_in_memory(&config)?;
+    let params = params.unwrap_or_else(|| gpt::initialise(&config.model, seed));
     let machine = machine::open(args.device, args.chip, args.numerics)?;
-    let prompt = args.prompt.clone();
-    Ok(Setup { config, params, corpus, machine, data, prompt, resumed: None, out })
+    let prompt = args.prompt.clone().unwrap_or_else(|| "Once upon a time".to_owned());
+    Ok(Setup { config, params, corpus, machine, data, prompt, resumed: None })
 }
 
-fn resumed(args: &Args, directory: &Path, out: PathBuf) -> Result<Setup> {
+fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
     let (found, faults) = checkpoint::newest(directory)?;
     faults.iter().for_each(|fault| eprintln!("warning: skipped a damaged checkpoint: {fault}"));
-    let (mut config, notes) = Pretrain::saved(&found)?;
+    let (config, notes) = Pretrain::saved(&found)?;
     let notes: Notes = serde_json::from_value(notes)
         .with_context(|| format!("{} was not written by `train`", found.path().display()))?;
-    if let Some(steps) = args.steps {
-        config.schedule.total = steps;
-    }
-    if let Some(lr) = args.lr {
-        config.schedule.peak = lr;
-    }
     for (flag, given) in [
         ("--batch", args.batch.is_some()),
         ("--accum", args.accum.is_some()),
@@ -332,6 +371,7 @@ fn resumed(args: &Args, directory: &Path, out: PathBuf) -> Result<Setup> {
             return Err(usage(format!("{flag} cannot change in a resumed run: leave it out")));
         }
     }
+    let config = with_changes(config, args)?;
     if config.schedule.total <= found.step() {
         return Err(usage(format!(
             "the run has done its {} steps: give --steps N for a longer one (N counts from the beginning)",
@@ -343,9 +383,71 @@ fn resumed(args: &Args, directory: &Path, out: PathBuf) -> Result<Setup> {
     let corpus = corpus::load(&data, None, Some(tokenizer), config.seed)?;
     let numerics = args.numerics.or_else(|| NumericsChoice::from_str(&notes.numerics, true).ok());
     let machine = machine::open(args.device, args.chip, numerics)?;
+    fits_in_memory(&config)?;
     let params = vec![0.0; Layout::new(&config.model).count()];
-    let prompt = notes.prompt;
-    Ok(Setup { config, params, corpus, machine, data, prompt, resumed: Some(found), out })
+    let prompt = args.prompt.clone().unwrap_or(notes.prompt);
+    Ok(Setup { config, params, corpus, machine, data, prompt, resumed: Some(found) })
+}
+
+/// The settings of a resumed run, with what its flags change.
+fn with_changes(mut config: RunConfig, args: &Args) -> Result<RunConfig> {
+    let schedule = &mut config.schedule;
+    schedule.total = args.steps.unwrap_or(schedule.total);
+    schedule.peak = args.lr.unwrap_or(schedule.peak);
+    schedule.floor = args.min_lr.map_or(schedule.floor, |least| least / schedule.peak);
+    schedule.warmup = args.warmup.map_or(schedule.warmup, |warmup| warmup.min(schedule.total));
+    config.clip = args.clip.unwrap_or(config.clip);
+    config.optimizer.weight_decay = args.weight_decay.unwrap_or(config.optimizer.weight_decay);
+    check_numbers(&config)?;
+    Ok(config)
+}
+
+/// Refuses settings with which no step would be right.
+fn check_numbers(config: &RunConfig) -> Result<()> {
+    let RunConfig { schedule, optimizer, clip, .. } = config;
+    if !(schedule.peak.is_finite() && schedule.peak > 0.0) {
+        return Err(usage(format!("--lr {} is not a learning rate", schedule.peak)));
+    }
+    if !(0.0..=1.0).contains(&schedule.floor) {
+        return Err(usage("the last learning rate must be between 0 and the largest"));
+    }
+    if !(clip.is_finite() && *clip >= 0.0) {
+        return Err(usage(format!("--clip {clip} is not a norm (0 for no limit)")));
+    }
+    let decay = optimizer.weight_decay;
+    if !(decay >= 0.0 && f64::from(decay) * schedule.peak < 1.0) {
+        return Err(usage(format!(
+            "--weight-decay {decay} must be at least 0, and below 1 when multiplied by the learning rate"
+        )));
+    }
+    for (name, beta) in [("beta1", optimizer.beta1), ("beta2", optimizer.beta2)] {
+        if !(0.0..1.0).contains(&beta) {
+            return Err(usage(format!("`{name}` is {beta}: it must be at least 0 and below 1")));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a model that this machine cannot hold: the system would end the program without a word.
+/// Counted is what cannot be less: weights, gradients and two moments, all f32, and the residual
+/// stream and the logits of a micro-batch.
+fn fits_in_memory(config: &RunConfig) -> Result<()> {
+    let model = &config.model;
+    let tokens = config.batch as f64 * config.seq as f64;
+    let per_token = (2 * model.n_layer + 3) as f64 * model.n_embd as f64 + model.vocab_size as f64;
+    let needed = 16.0 * Layout::new(model).count() as f64 + 4.0 * tokens * per_token;
+    let gib = |bytes: f64| bytes / f64::from(1 << 30);
+    match progress::memory_bytes() {
+        Some(have) if needed > have => Err(usage(format!(
+            "training {model} on {} sequences of {} tokens takes at least {:.1} GiB of memory, \
+             this machine has {:.1} GiB",
+            config.batch,
+            config.seq,
+            gib(needed),
+            gib(have)
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> Result<RunConfig> {
@@ -356,18 +458,12 @@ fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> Result<RunCo
         n if n > 1 << 20 => Err(usage(format!("{name} {n} is more than any machine holds"))),
         n => Ok(n),
     };
-    if !(peak.is_finite() && peak > 0.0) {
-        return Err(usage(format!("--lr {peak} is not a learning rate")));
-    }
     if steps == 0 {
         return Err(usage("--steps must be at least 1"));
     }
     let floor = train.min_lr.map_or(0.1, |least| least / peak);
-    if !(0.0..=1.0).contains(&floor) {
-        return Err(usage("the last learning rate must be between 0 and the largest"));
-    }
     let defaults = AdamW::default();
-    Ok(RunConfig {
+    let config = RunConfig {
         optimizer: AdamW {
             beta1: train.beta1.unwrap_or(defaults.beta1),
             beta2: train.beta2.unwrap_or(defaults.beta2),
@@ -386,7 +482,9 @@ fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> Result<RunCo
         clip: train.clip.unwrap_or(1.0),
         seed,
         model,
-    })
+    };
+    check_numbers(&config)?;
+    Ok(config)
 }
 
 fn intervals(args: &Args, total: u64) -> Intervals {

@@ -26,6 +26,8 @@ impl Bench {
         assert_eq!(output.status.code(), Some(case.code), "{args:?}: {error}");
         assert!(error.contains(case.says), "{args:?}: expected `{}` in: {error}", case.says);
         assert!(!error.contains("panicked"), "{args:?}: {error}");
+        let cause = "No such file or directory (os error 2)";
+        assert!(error.matches(cause).count() <= 1, "{args:?}: said twice: {error}");
     }
 }
 
@@ -47,6 +49,14 @@ fn wrong_usage() {
     bench.write("zero.toml", "[model]\nn_layer = 0\n");
     bench.write("huge.toml", "[model]\nn_embd = 999999999\n");
     bench.write("preset.toml", "preset = \"gigantic\"\n");
+    bench.write("few.toml", "[model]\nn_layer = 1\n");
+    bench.write("beta.toml", "[train]\nbeta2 = 1.0\n");
+    bench.write(
+        "many.toml",
+        "[model]\nn_layer = 4096\nn_embd = 65536\nn_head = 64\nhidden = 262144\n",
+    );
+    bench.write("short.toml", "[model]\nseq_len = 16\n");
+    bench.write("long.txt", "some text of some words ".repeat(200));
     bench.write("text.txt", "some text");
     bench.write("ids.bin", [1u8, 0, 2, 0]);
     let cases = [
@@ -60,6 +70,14 @@ fn wrong_usage() {
         case("train --lr nan --data text.txt", 2, "not a learning rate"),
         case("train --lr -1 --data text.txt", 2, "unexpected argument"),
         case("train --min-lr 5 --data text.txt", 2, "between 0 and the largest"),
+        case("train --clip nan --config few.toml --data long.txt", 2, "not a norm"),
+        case("train --weight-decay nan --config few.toml --data long.txt", 2, "at least 0"),
+        case("train --weight-decay 9 --lr 0.5 --data long.txt", 2, "below 1 when multiplied"),
+        case("train --config beta.toml --data long.txt", 2, "`beta2` is 1"),
+        case("train --config many.toml --data long.txt", 2, "of memory, this machine has"),
+        case("train --batch 999999 --data long.txt", 2, "on 999999 sequences of 256 tokens"),
+        case("train --config short.toml --data long.txt --seq 64", 2, "longer than the 16 tokens"),
+        case("train --config heads.toml --init x.bin", 2, "leave out [model]"),
         case("train --preset huge", 2, "there is no preset `huge`"),
         case("train --config unknown.toml", 2, "unknown field `layers`"),
         case("train --config syntax.toml", 2, "syntax.toml"),
@@ -81,7 +99,7 @@ fn wrong_usage() {
         case("tokenizer decode --tokenizer x.json one", 2, "invalid value"),
     ];
     cases.iter().for_each(|c| bench.refuses(c));
-    assert!(!bench.path("out").join("run-1/log.jsonl").exists(), "nothing was begun");
+    assert!(!bench.path("out").exists(), "nothing was begun");
 }
 
 #[test]
@@ -254,6 +272,8 @@ fn damaged_checkpoints() {
         "cannot change in a resumed run",
     ));
     bench.refuses(&case("train --resume run --steps 2", 2, "has done its 6 steps"));
+    bench.refuses(&case("train --resume run --steps 9 --lr nan", 2, "not a learning rate"));
+    bench.refuses(&case("train --resume run --steps 9 --clip nan", 2, "not a norm"));
     bench.refuses(&case("train --data text.txt --out run", 2, "already holds a run"));
     bench.write("other.txt", "entirely different words ".repeat(400));
     bench.refuses(&case(

@@ -26,6 +26,8 @@ fn json_events_tell_the_run() {
             assert!(step[field].as_f64().is_some_and(f64::is_finite), "{field}: {step}");
         }
     }
+    // The engine's numerics need one; without it small gradients vanish below 2^-24.
+    assert!(of("step").iter().all(|s| s["loss_scale"].as_f64().unwrap() >= 1024.0));
     let start = &of("start")[0];
     let done = &of("done")[0];
     let val_loss = done["val_loss"].as_f64().unwrap();
@@ -61,6 +63,67 @@ fn a_run_longer_than_planned_goes_on() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("has done its 4 steps"));
     bench.ok(&["train", "--resume", "run", "--steps", "7", "--sample-every", "0"]);
     assert!(bench.path("run/step-00000007/state.json").exists());
+}
+
+#[test]
+fn a_checkpoint_is_resumed_from_inside_its_run() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    bench.ok(&with(&base, &["--steps", "2", "--out", "run"]));
+    let text = bench.path("text.txt");
+    for (step, inside, name) in [(2, "run/step-00000002", "."), (3, "run", "step-00000003")] {
+        let steps = (step + 1).to_string();
+        let args = ["train", "--resume", name, "--steps", &steps, "--sample-every", "0", "--data"];
+        let mut command = bench.command(&with(&args.map(str::to_owned), &[text.to_str().unwrap()]));
+        let output = command.current_dir(bench.path(inside)).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(bench.path(&format!("run/step-{:08}/state.json", step + 1)).exists());
+    }
+    assert!(!bench.path("run/step-00000002/log.jsonl").exists(), "nothing is written inside");
+}
+
+#[test]
+fn a_resumed_run_takes_the_settings_it_is_given() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    bench.ok(&with(&base, &["--steps", "2", "--out", "run"]));
+    let flags = ["--clip", "0.5", "--weight-decay", "0.25", "--warmup", "3", "--min-lr", "1e-3"];
+    let resume = ["train", "--resume", "run", "--steps", "4", "--sample-every", "0"];
+    bench.ok(&[&resume[..], &flags].concat());
+    let state = std::fs::read_to_string(bench.path("run/step-00000004/state.json")).unwrap();
+    let run = serde_json::from_str::<Value>(&state).unwrap()["state"]["run"].clone();
+    assert_eq!(run["clip"], 0.5);
+    assert_eq!(run["optimizer"]["weight_decay"], 0.25);
+    assert_eq!(run["schedule"]["warmup"], 3);
+    assert!((run["schedule"]["floor"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-12, "{run}");
+}
+
+#[test]
+fn runs_without_a_name_get_a_directory_each() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let args = with(&base, &["--steps", "2"]);
+    let runs: Vec<_> = (0..3).map(|_| bench.command(&args).spawn().unwrap()).collect();
+    runs.into_iter().for_each(|mut run| assert!(run.wait().unwrap().success()));
+    for n in 1..=3 {
+        assert!(bench.path(&format!("out/run-{n}/step-00000002/state.json")).exists());
+    }
+}
+
+#[test]
+fn a_diverged_run_fails_and_keeps_the_good_checkpoints() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let args = ["--steps", "3", "--checkpoint-every", "1", "--keep", "2", "--out", "run"];
+    bench.ok(&with(&base, &args));
+    let resume = ["train", "--resume", "run", "--steps", "9", "--sample-every", "0"];
+    let diverge = ["--lr", "1e30", "--weight-decay", "0", "--checkpoint-every", "1", "--keep", "2"];
+    let output = bench.run(&[&resume[..], &diverge].concat());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("diverged"), "{error}");
+    assert!(bench.path("run/step-00000003/state.json").exists(), "a good one is left");
+    assert!(!bench.path("run/step-00000009").exists());
 }
 
 #[test]
