@@ -45,6 +45,7 @@ enum Command {
     #[command(subcommand)]
     Mil(commands::mil::Command),
     Devices(commands::devices::Args),
+    Plan(commands::plan::Args),
 }
 
 /// A request that makes no sense, as opposed to one that failed.
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         Command::Tokenizer(command) => commands::tokenizer::run(command),
         Command::Mil(command) => commands::mil::run(command),
         Command::Devices(args) => commands::devices::run(args),
+        Command::Plan(args) => commands::plan::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

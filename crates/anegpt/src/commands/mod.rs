@@ -6,5 +6,6 @@ pub(crate) mod devices;
 pub(crate) mod facts;
 pub(crate) mod generate;
 pub(crate) mod mil;
+pub(crate) mod plan;
 pub(crate) mod tokenizer;
 pub(crate) mod train;

@@ -10,6 +10,7 @@ mod faults;
 mod generate;
 mod interrupted;
 mod mil;
+mod plan;
 mod train;
 
 use std::path::{Path, PathBuf};

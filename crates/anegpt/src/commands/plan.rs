@@ -1,0 +1,195 @@
+//! `anegpt plan`: how a model is cut into programs, and what a step of it would take on a chip.
+
+use crate::settings::{self, ConfigFile};
+use crate::usage;
+use ane::{Chip, Os, Profile, estimate, legal};
+use anyhow::{Context, Result};
+use gpt::block::Dims;
+use gpt::forecast::{StepEstimate, forecast};
+use gpt::kernels::LayerKernels;
+use gpt::{GptConfig, Layout};
+use mil::{DType, Function, Program};
+use std::path::PathBuf;
+
+/// Show how a model is cut into programs, where each runs, and the forecast of a training step.
+///
+/// Nothing is trained. Forecasts are those of the cost model: not confirmed on hardware.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anegpt plan --preset stories110m --chip m4-pro
+  anegpt plan --preset qwen3-0.6b --chip m5-max --write programs/   the programs as MIL text")]
+pub(crate) struct Args {
+    /// Shape of the model [default: tiny].
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    preset: Option<String>,
+    /// TOML file as of train.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Chip to forecast.
+    #[arg(long, default_value = "m4")]
+    chip: Chip,
+    /// Its system, macos15 or macos26.
+    #[arg(long, default_value = "macos15")]
+    os: Os,
+    /// Sequences of a micro-batch.
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Micro-batches of a step.
+    #[arg(long)]
+    accum: Option<usize>,
+    /// Tokens of a sequence.
+    #[arg(long)]
+    seq: Option<usize>,
+    /// Directory to write the programs to, one NAME.mil each.
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let file = match &args.config {
+        Some(path) => settings::read(path)?,
+        None => ConfigFile::default(),
+    };
+    let preset = args.preset.as_deref().or(file.preset.as_deref()).unwrap_or("tiny");
+    let base = GptConfig::preset(preset).map_err(|e| usage(e.to_string()))?;
+    let train = file.train.or(settings::preset_training(preset));
+    let seq = args.seq.or(train.seq);
+    let config = settings::model(base.clone(), &file.model, base.vocab_size, seq)?;
+    let (batch, accum) = (args.batch.or(train.batch).unwrap_or(1), args.accum.or(train.accum));
+    let (accum, seq) = (accum.unwrap_or(1), seq.unwrap_or(config.seq_len));
+    if batch == 0 || accum == 0 || seq == 0 {
+        return Err(usage("--batch, --accum and --seq must be at least 1"));
+    }
+    let profile = Profile { chip: args.chip, os: args.os, ..Profile::default() };
+    let dims = Dims { config: &config, batch, seq, dtype: DType::Fp16 };
+    let kernels = LayerKernels::new(&dims)?;
+    let step = forecast(&config, batch, seq, accum, &profile)?;
+    if let Some(directory) = &args.write {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+        for f in kernels.engine() {
+            let path = directory.join(format!("{}.mil", f.name));
+            std::fs::write(&path, Program::new(f.clone()).to_string())
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    let rows: Vec<Row> = kernels.engine().into_iter().map(|f| Row::new(f, &profile)).collect();
+    if args.json {
+        println!("{}", json(&rows, &config, &step, &profile));
+        return Ok(());
+    }
+    let params = Layout::new(&config).count();
+    println!("model      {config}, {:.2} M parameters", params as f64 / 1e6);
+    println!(
+        "plan       baseline: {} programs, compiled once, run by each of {} layers",
+        rows.len(),
+        config.n_layer
+    );
+    println!("step       {accum} micro-batches of {batch} × {seq} tokens on {profile}\n");
+    println!(
+        "  {:<10} {:>4} {:>4} {:>9} {:>9} {:>9} {:>10} {:>10}  alone bound by",
+        "program", "in", "out", "MB in", "MB out", "GFLOP", "engine ms", "alone ms"
+    );
+    for row in &rows {
+        println!(
+            "  {:<10} {:>4} {:>4} {:>9.2} {:>9.2} {:>9.3} {:>10.3} {:>10.3}  {}{}",
+            row.name,
+            row.inputs,
+            row.outputs,
+            row.bytes_in as f64 / 1e6,
+            row.bytes_out as f64 / 1e6,
+            row.flops / 1e9,
+            1e3 * row.engine_seconds,
+            1e3 * row.seconds,
+            row.bound,
+            if row.legal { "" } else { "; REFUSED, see: anegpt mil check" },
+        );
+    }
+    println!("  alone: with every surface copied in or out; in a step most stay where they are");
+    println!("  on the host: embedding, residuals, gradients of norms and weights, head, AdamW\n");
+    println!(
+        "forecast   {:.1} ms/step ({:.1} to {:.1}), not confirmed on hardware",
+        1e3 * step.seconds,
+        1e3 * step.low,
+        1e3 * step.high
+    );
+    for (name, seconds) in step.parts() {
+        let share = seconds / step.seconds;
+        let bar = "#".repeat((40.0 * share).round() as usize);
+        let line = format!("  {name:<12}{:>9.2} ms {:>4.0} %  {bar}", 1e3 * seconds, 100.0 * share);
+        println!("{}", line.trim_end());
+    }
+    if let Some(directory) = &args.write {
+        println!("\nprograms written to {}", directory.display());
+    }
+    Ok(())
+}
+
+/// One program of the plan.
+struct Row {
+    name: String,
+    inputs: usize,
+    outputs: usize,
+    bytes_in: usize,
+    bytes_out: usize,
+    flops: f64,
+    /// Of a run, copies of surfaces excluded.
+    engine_seconds: f64,
+    /// Of a run by itself.
+    seconds: f64,
+    bound: &'static str,
+    legal: bool,
+}
+
+impl Row {
+    fn new(f: &Function, profile: &Profile) -> Self {
+        let e = estimate(f, profile);
+        let program = Program::new(f.clone());
+        Row {
+            name: f.name.clone(),
+            inputs: f.inputs().count(),
+            outputs: f.outputs.len(),
+            bytes_in: f.inputs().map(|id| f.ty(id).bytes()).sum(),
+            bytes_out: f.outputs.iter().map(|&id| f.ty(id).bytes()).sum(),
+            flops: e.operations.iter().map(|o| o.flops).sum(),
+            engine_seconds: e.engine_seconds(),
+            seconds: e.seconds,
+            bound: e.bound().name(),
+            legal: legal::check(&program, profile).is_ok(),
+        }
+    }
+}
+
+/// Fields are added, never renamed.
+fn json(
+    rows: &[Row],
+    config: &GptConfig,
+    step: &StepEstimate,
+    profile: &Profile,
+) -> serde_json::Value {
+    let programs: Vec<_> = (rows.iter())
+        .map(|r| {
+            serde_json::json!({
+                "name": r.name, "inputs": r.inputs, "outputs": r.outputs, "bytes_in": r.bytes_in,
+                "bytes_out": r.bytes_out, "flops": r.flops, "engine_seconds": r.engine_seconds,
+                "seconds": r.seconds,
+                "bound_by": r.bound, "legal": r.legal,
+            })
+        })
+        .collect();
+    let parts: serde_json::Map<String, serde_json::Value> =
+        step.parts().into_iter().map(|(name, s)| (name.to_owned(), s.into())).collect();
+    serde_json::json!({
+        "plan": "baseline",
+        "profile": profile.to_string(),
+        "confirmed_on_hardware": false,
+        "parameters": Layout::new(config).count(),
+        "layers": config.n_layer,
+        "programs": programs,
+        "step": { "seconds": step.seconds, "low": step.low, "high": step.high, "parts": parts },
+    })
+}
