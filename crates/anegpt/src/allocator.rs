@@ -10,6 +10,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 
 /// Blocks from this size on are worth huge pages of 2 MiB.
+#[cfg(target_os = "linux")]
 const LARGE: usize = 8 << 20;
 
 pub(crate) struct HugePages;
