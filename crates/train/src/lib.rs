@@ -6,6 +6,7 @@
 
 #![warn(missing_docs)]
 
+mod background;
 pub mod checkpoint;
 pub mod event;
 pub mod optim;

@@ -1,6 +1,7 @@
 //! The training loop.
 
-use crate::checkpoint::{self, Checkpoint, CheckpointError, Contents, Tensors};
+use crate::background::{Arenas, Snapshot, Writer, Written};
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::event::Event;
 use crate::optim::{AdamW, global_norm};
 use crate::scale::LossScale;
@@ -12,6 +13,7 @@ use infer::{Generator, InferError, Sampling};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokenizer::Tokenizer;
@@ -133,10 +135,10 @@ pub struct StepReport {
 pub struct Pretrain {
     config: RunConfig,
     model: Model,
-    params: Vec<f32>,
+    /// Shared with the writer between updates.
+    arenas: Arc<Arenas>,
     grads: Vec<f32>,
-    m: Vec<f32>,
-    v: Vec<f32>,
+    writer: Writer,
     loader: Loader,
     progress: Progress,
     overflows: u32,
@@ -177,10 +179,9 @@ impl Pretrain {
         Ok(Pretrain {
             config,
             model,
-            params,
+            arenas: Arc::new(Arenas { params, m: vec![0.0; n], v: vec![0.0; n] }),
             grads: vec![0.0; n],
-            m: vec![0.0; n],
-            v: vec![0.0; n],
+            writer: Writer::default(),
             loader,
             progress,
             overflows: 0,
@@ -205,12 +206,14 @@ impl Pretrain {
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
         let saved = read_saved(checkpoint)?;
         let layout = Layout::new(&self.config.model);
-        read_arena(checkpoint, "model.safetensors", "", &layout, &mut self.params)?;
-        read_arena(checkpoint, "optimizer.safetensors", ".m", &layout, &mut self.m)?;
-        read_arena(checkpoint, "optimizer.safetensors", ".v", &layout, &mut self.v)?;
+        self.writer.wait()?;
+        let arenas = exclusive(&mut self.arenas);
+        read_arena(checkpoint, "model.safetensors", "", &layout, &mut arenas.params)?;
+        read_arena(checkpoint, "optimizer.safetensors", ".m", &layout, &mut arenas.m)?;
+        read_arena(checkpoint, "optimizer.safetensors", ".v", &layout, &mut arenas.v)?;
         self.loader.resume(&saved.progress.loader)?;
         self.progress = saved.progress;
-        self.model.write_weights(&self.params)?;
+        self.model.write_weights(&self.arenas.params)?;
         Ok(())
     }
 
@@ -231,7 +234,7 @@ impl Pretrain {
 
     /// The master weights.
     pub fn params(&self) -> &[f32] {
-        &self.params
+        &self.arenas.params
     }
 
     /// The data.
@@ -256,7 +259,7 @@ impl Pretrain {
         for _ in 0..accum {
             let Batch { inputs, targets, .. } = self.loader.next_batch(batch);
             loss += self.model.loss_and_grads(
-                &self.params,
+                &self.arenas.params,
                 &inputs,
                 &targets,
                 weight,
@@ -273,6 +276,7 @@ impl Pretrain {
         } else {
             let shrink = if clip > 0.0 && grad_norm > clip { clip / grad_norm } else { 1.0 };
             self.progress.updates += 1;
+            self.writer.wait()?;
             self.update(lr as f32, (shrink / f64::from(scale)) as f32);
             self.overflows = 0;
         }
@@ -282,7 +286,7 @@ impl Pretrain {
         self.progress.loader = self.loader.cursor().clone();
         self.optimizer_seconds += start.elapsed().as_secs_f64();
         if !skipped {
-            self.model.write_weights(&self.params)?;
+            self.model.write_weights(&self.arenas.params)?;
         }
         if self.overflows >= PATIENCE {
             return Err(TrainError::Diverged(self.overflows));
@@ -291,7 +295,8 @@ impl Pretrain {
     }
 
     fn update(&mut self, lr: f32, scale: f32) {
-        let Pretrain { model, params, grads, m, v, config, progress, .. } = self;
+        let Pretrain { model, arenas, grads, config, progress, .. } = self;
+        let Arenas { params, m, v } = exclusive(arenas);
         for param in model.layout().params() {
             let r = param.range();
             config.optimizer.update(
@@ -315,7 +320,7 @@ impl Pretrain {
         let set = self.loader.validation_batches(self.config.batch, batches.max(1));
         let mut total = 0.0;
         for Batch { inputs, targets, .. } in &set {
-            total += self.model.loss(&self.params, inputs, targets)?;
+            total += self.model.loss(&self.arenas.params, inputs, targets)?;
         }
         let loss = total / set.len() as f64;
         self.progress.val_loss = Some(loss);
@@ -331,7 +336,7 @@ impl Pretrain {
     ) -> Result<Generator<'t>, TrainError> {
         let decoder = Decoder::new(
             &self.config.model,
-            self.params.clone(),
+            self.arenas.params.clone(),
             device.least_width(),
             max_tokens + 64,
             device,
@@ -347,44 +352,36 @@ impl Pretrain {
         prompt: &str,
         max_tokens: usize,
     ) -> Result<String, TrainError> {
-        generator.decoder().replace_weights(&self.params)?;
+        generator.decoder().replace_weights(&self.arenas.params)?;
         let (mut text, seed) = (prompt.to_owned(), self.config.seed ^ self.progress.step);
         let emit = |piece: &str| text.push_str(piece);
         generator.generate(prompt, max_tokens, Sampling::default(), seed, emit)?;
         Ok(text)
     }
 
-    /// Writes a checkpoint and returns its directory.
-    ///
-    /// # Errors
-    /// When it cannot be written; earlier ones stay.
-    pub fn save(&self, out: &RunOutput<'_>) -> Result<PathBuf, TrainError> {
-        let layout = self.model.layout();
+    fn snapshot(&self, out: &RunOutput<'_>) -> Snapshot {
         let saved = Saved {
             run: self.config.clone(),
             progress: self.progress.clone(),
             extra: out.extra.clone(),
         };
-        let mut moments = arena_tensors(layout, &self.m, ".m");
-        moments.extend(arena_tensors(layout, &self.v, ".v"));
         let config = hugging_face_config(&self.config.model);
-        let contents = Contents {
+        Snapshot {
             step: self.progress.step,
-            tensors: vec![
-                ("model.safetensors", arena_tensors(layout, &self.params, "")),
-                ("optimizer.safetensors", moments),
-            ],
+            layout: self.model.layout().clone(),
+            arenas: Arc::clone(&self.arenas),
             texts: vec![
                 ("config.json", serde_json::to_string_pretty(&config).expect("plain data")),
                 ("tokenizer.json", out.tokenizer_json.clone()),
             ],
             state: serde_json::to_value(saved).expect("plain data"),
-        };
-        Ok(checkpoint::write(&out.directory, &contents, out.keep)?)
+            directory: out.directory.clone(),
+            keep: out.keep,
+        }
     }
 
-    /// Runs to the last step (or until `stop` is set), telling `listen` what happens. A checkpoint
-    /// is written at the end in either case, and none of a state whose gradients were just not
+    /// Runs to the last step (or until `stop` is set), telling `listen` what happens. Checkpoints are
+    /// written while the next step runs. One is written at the end in either case, and none of a state whose gradients were just not
     /// finite or whose last validation loss is not: it would push out a good one.
     ///
     /// # Errors
@@ -415,6 +412,7 @@ impl Pretrain {
             seconds += elapsed;
             let step = self.progress.step;
             listen(self.step_event(report, elapsed));
+            self.writer.finished()?.into_iter().for_each(|w| listen(checkpoint_event(w)));
             let last = step == total;
             if due(intervals.eval, step) && !last {
                 listen(Event::Eval { step, val_loss: self.evaluate(intervals.eval_batches)? });
@@ -426,7 +424,7 @@ impl Pretrain {
                 listen(Event::Sample { step, text });
             }
             if due(intervals.checkpoint, step) && !last && self.overflows == 0 {
-                listen(self.checkpoint_event(out)?);
+                self.writer.start(self.snapshot(out))?;
                 saved_at = Some(step);
             }
         }
@@ -444,8 +442,10 @@ impl Pretrain {
             let text = self.sample(generator, out.prompt, intervals.sample_tokens)?;
             listen(Event::Sample { step, text });
         }
+        self.writer.wait()?;
+        self.writer.finished()?.into_iter().for_each(|w| listen(checkpoint_event(w)));
         if saved_at != Some(step) {
-            listen(self.checkpoint_event(out)?);
+            listen(checkpoint_event(self.snapshot(out).write()?));
         }
         let done = (step - begun).max(1) as f64;
         let tokens = (self.config.accum * self.config.batch * self.config.seq) as f64;
@@ -479,16 +479,15 @@ impl Pretrain {
             parts,
         }
     }
+}
 
-    fn checkpoint_event(&self, out: &RunOutput<'_>) -> Result<Event, TrainError> {
-        let start = Instant::now();
-        let path = self.save(out)?;
-        Ok(Event::Checkpoint {
-            step: self.progress.step,
-            path,
-            ms: start.elapsed().as_secs_f64() * 1e3,
-        })
-    }
+/// The arenas, which nothing else holds once the writer has ended.
+fn exclusive(arenas: &mut Arc<Arenas>) -> &mut Arenas {
+    Arc::get_mut(arenas).expect("the writer has ended")
+}
+
+fn checkpoint_event(w: Written) -> Event {
+    Event::Checkpoint { step: w.step, path: w.path, ms: w.seconds * 1e3 }
 }
 
 /// Where a run writes.
@@ -511,12 +510,6 @@ fn read_saved(checkpoint: &Checkpoint) -> Result<Saved, TrainError> {
         path: checkpoint.path().to_owned(),
         reason: e.to_string(),
     })
-}
-
-fn arena_tensors<'a>(layout: &Layout, arena: &'a [f32], suffix: &str) -> Tensors<'a> {
-    (layout.params().iter())
-        .map(|p| (format!("{}{suffix}", p.name), p.shape.clone(), &arena[p.range()]))
-        .collect()
 }
 
 fn read_arena(
@@ -563,7 +556,7 @@ fn hugging_face_config(c: &GptConfig) -> serde_json::Value {
     })
 }
 
-/// The shape described by a `config.json` that [`Pretrain::save`] (or Hugging Face, for the same
+/// The shape described by a `config.json` that a checkpoint (or Hugging Face, for the same
 /// families) wrote. Entries that are absent have the defaults of `LlamaConfig` in Hugging Face's
 /// transformers: a rotary base of 10000, ε of 10⁻⁶, a classifier of its own. `"rope_theta": null`,
 /// which only we write, is a model without rotation.
