@@ -6,6 +6,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what talks to people")]
 
+#[macro_use]
+mod stdout;
+
 mod allocator;
 mod arrays;
 mod commands;

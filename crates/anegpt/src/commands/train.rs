@@ -10,6 +10,7 @@ use data::loader::{Loader, LoaderConfig, Split};
 use gpt::forecast::{StepEstimate, forecast};
 use gpt::{GptConfig, Layout};
 use indicatif::ProgressBar;
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -545,6 +546,8 @@ struct View {
     steps: u64,
     shown: u64,
     forecast: Option<(ane::Chip, StepEstimate)>,
+    /// Why a line could not be written.
+    unwritten: RefCell<Option<std::io::Error>>,
 }
 
 impl View {
@@ -573,12 +576,16 @@ impl View {
             steps: 0,
             shown: 0,
             forecast: None,
+            unwritten: RefCell::new(None),
         })
     }
 
     fn line(&self, text: &str) {
         if self.format == LogFormat::Human {
-            self.bar.suspend(|| println!("{text}"));
+            let written = self.bar.suspend(|| writeln!(std::io::stdout(), "{text}"));
+            if let Err(error) = written {
+                self.unwritten.borrow_mut().get_or_insert(error);
+            }
         }
     }
 
@@ -615,7 +622,11 @@ impl View {
             out.flush()?;
         }
         self.show_human(event);
-        Ok(())
+        // A run ends with a checkpoint when nobody reads any more.
+        match self.unwritten.take() {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     fn show_human(&mut self, event: &Event) {

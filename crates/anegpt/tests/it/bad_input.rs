@@ -102,6 +102,28 @@ fn wrong_usage() {
     assert!(!bench.path("out").exists(), "nothing was begun");
 }
 
+/// Output that cannot be written is told; a reader that has gone away is no failure.
+#[test]
+fn unwritable_output() {
+    let bench = Bench::new();
+    let commands: [&[&str]; 2] = [&["devices"], &["data", "synth", "--count", "2000"]];
+    for args in commands {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = bench.command(args).stdout(full).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        assert!(error.contains("No space left") && !error.contains("panicked"), "{error}");
+
+        let mut command = bench.command(args);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && error.is_empty(), "{args:?}: {error}");
+    }
+}
+
 #[test]
 fn missing_and_damaged_files() {
     let bench = Bench::new();

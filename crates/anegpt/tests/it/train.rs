@@ -2,6 +2,7 @@
 
 use crate::{Bench, real_data, with};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 
 fn events(text: &str) -> Vec<Value> {
     text.lines()
@@ -124,6 +125,36 @@ fn a_diverged_run_fails_and_keeps_the_good_checkpoints() {
     assert!(error.contains("diverged"), "{error}");
     assert!(bench.path("run/step-00000003/state.json").exists(), "a good one is left");
     assert!(!bench.path("run/step-00000009").exists());
+}
+
+/// `anegpt train | head -1` ends the run, with a checkpoint and without a panic.
+#[test]
+fn a_run_that_nobody_reads_is_saved() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    for format in ["human", "json"] {
+        let args = ["--steps", "100000", "--log-format", format, "--checkpoint-every", "0"];
+        let args = with(&base, &[&args[..], &["--eval-every", "10", "--out", format]].concat());
+        let mut command = bench.command(&args);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut reader = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        // Until training is under way.
+        while !(line.starts_with("step ") || line.contains("\"event\":\"step\"")) {
+            line.clear();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "{format}: no step was shown");
+        }
+        drop(reader);
+        let output = child.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{format}: {error}");
+        assert!(!error.contains("panicked"), "{format}: {error}");
+        let names = std::fs::read_dir(bench.path(format)).unwrap();
+        let saved = names
+            .filter(|n| n.as_ref().unwrap().file_name().to_string_lossy().starts_with("step-"));
+        assert_eq!(saved.count(), 1, "{format}");
+    }
 }
 
 #[test]

@@ -1,0 +1,27 @@
+//! Standard output that may end before we do.
+
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write};
+
+/// As the standard library's, which panics when the reader has gone away (`anegpt … | head`).
+macro_rules! println {
+    () => { println!("") };
+    ($($text:tt)*) => { $crate::stdout::say(format_args!($($text)*), "\n") };
+}
+
+/// As the standard library's, which panics when the reader has gone away.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::stdout::say(format_args!($($text)*), "") };
+}
+
+/// Writes to standard output. Ends the program if that fails: with 0 if nobody reads any more, else
+/// with 1. Not for a run that has something to save.
+pub(crate) fn say(text: Arguments<'_>, end: &str) {
+    if let Err(error) = write!(std::io::stdout(), "{text}{end}") {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("error: cannot write to standard output: {error}");
+        std::process::exit(1);
+    }
+}
