@@ -39,8 +39,28 @@ pub(crate) struct Machine {
     pub(crate) device: Box<dyn Device>,
     pub(crate) numerics: Numerics,
     pub(crate) reason: String,
-    /// Whether it is a program of ours and not an engine.
-    pub(crate) emulated: bool,
+    pub(crate) kind: Kind,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The Neural Engine of this machine.
+    Engine,
+    /// Its emulator.
+    Emulator,
+    /// The CPU, without an engine's rules.
+    Cpu,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Engine => "the Neural Engine",
+            Kind::Emulator => "the emulated engine",
+            Kind::Cpu => "the CPU",
+        }
+    }
 }
 
 impl Machine {
@@ -90,7 +110,7 @@ pub(crate) fn open_on(
         let profile = Profile { chip, os, ..default };
         let numerics = numerics.unwrap_or(Numerics::Fast);
         let device: Box<dyn Device> = Box::new(Emulator::engine(profile, numerics));
-        Ok(Machine { device, numerics, reason: reason.to_owned(), emulated: true })
+        Ok(Machine { device, numerics, reason: reason.to_owned(), kind: Kind::Emulator })
     };
     let real = |route: &str, reason: String| {
         let device = engine::open(route)?;
@@ -107,7 +127,7 @@ pub(crate) fn open_on(
                 )));
             }
         }
-        Ok(Machine { device, numerics: Numerics::Fast, reason, emulated: false })
+        Ok(Machine { device, numerics: Numerics::Fast, reason, kind: Kind::Engine })
     };
     match choice {
         DeviceChoice::Auto => match engine::best() {
@@ -116,9 +136,14 @@ pub(crate) fn open_on(
         },
         DeviceChoice::Emulator => emulated("asked for"),
         DeviceChoice::Cpu => {
+            if chip.is_some() || os.is_some() {
+                return Err(usage(
+                    "--chip and --os are for the emulated engine; the CPU has no chip's rules",
+                ));
+            }
             let numerics = numerics.unwrap_or(Numerics::F32);
             let device: Box<dyn Device> = Box::new(Emulator::cpu(numerics));
-            Ok(Machine { device, numerics, reason: "asked for".to_owned(), emulated: true })
+            Ok(Machine { device, numerics, reason: "asked for".to_owned(), kind: Kind::Cpu })
         }
         DeviceChoice::InMemory => real("in-memory", "asked for".to_owned()),
         DeviceChoice::Espresso => real("espresso", "asked for".to_owned()),

@@ -1,7 +1,7 @@
 //! `anegpt train`.
 
 use crate::corpus::{self, Corpus};
-use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
+use crate::machine::{self, DeviceChoice, Kind, Machine, NumericsChoice};
 use crate::settings::{self, ConfigFile, TrainSection};
 use crate::{files, progress, usage};
 use anyhow::{Context, Result};
@@ -52,10 +52,10 @@ pub(crate) struct Args {
     /// bpe, bpe:SIZE, char, or a tokenizer file [default: bpe:2048, or that of --init].
     #[arg(long)]
     tokenizer: Option<String>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    device: DeviceChoice,
-    /// Chip whose rules the emulator keeps, m1 … m5-max [default: m4, the strictest known].
+    /// Where to compute [default: auto, or that of the resumed run].
+    #[arg(long, value_enum)]
+    device: Option<DeviceChoice>,
+    /// Chip whose rules the emulator keeps, m1 … m5-max [default: m4, or that of the resumed run].
     #[arg(long)]
     chip: Option<ane::Chip>,
     /// Arithmetic of the emulator [default: fast].
@@ -149,6 +149,19 @@ struct Notes {
     data: String,
     numerics: String,
     prompt: String,
+    /// What was asked for, so that a resumed run computes as it did.
+    device: String,
+    chip: Option<String>,
+}
+
+impl Notes {
+    fn device(&self) -> Option<DeviceChoice> {
+        DeviceChoice::from_str(&self.device, true).ok()
+    }
+
+    fn chip(&self) -> Option<ane::Chip> {
+        self.chip.as_ref()?.parse().ok()
+    }
 }
 
 /// Everything a run needs.
@@ -157,6 +170,9 @@ struct Setup {
     params: Vec<f32>,
     corpus: Corpus,
     machine: Machine,
+    /// What was asked for.
+    device: DeviceChoice,
+    chip: Option<ane::Chip>,
     data: String,
     prompt: String,
     resumed: Option<Checkpoint>,
@@ -175,7 +191,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Some(directory) => resumed(&args, directory)?,
         None => fresh(&args)?,
     };
-    let Setup { config, params, corpus, machine, data, prompt, resumed } = setup;
+    let Setup {
+        config,
+        params,
+        corpus,
+        machine,
+        device: device_choice,
+        chip,
+        data,
+        prompt,
+        resumed,
+    } = setup;
     let machine = machine.for_training(args.inject_faults.as_deref(), config.seed)?;
     let loader_config = LoaderConfig {
         document_start: corpus.tokenizer.bos(),
@@ -192,7 +218,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Some(named) => named,
         None => next_free_directory()?,
     };
-    let notes = Notes { data, numerics: format!("{:?}", machine.numerics), prompt: prompt.clone() };
+    let notes = Notes {
+        data,
+        numerics: format!("{:?}", machine.numerics),
+        prompt: prompt.clone(),
+        device: device_choice.to_possible_value().expect("all are named").get_name().to_owned(),
+        chip: chip.map(|chip| chip.to_string()),
+    };
     let output = RunOutput {
         directory: out.clone(),
         keep: args.keep,
@@ -229,7 +261,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(error) = failed {
         return Err(error);
     }
-    view.report(&pretrain, started, entropy, &out);
+    view.report(machine.kind, &pretrain, started, entropy, &out);
     Ok(())
 }
 
@@ -350,14 +382,16 @@ fn fresh(args: &Args) -> Result<Setup> {
     let config = run_config(model, &train, seed)?;
     fits_in_memory(&config)?;
     let params = params.unwrap_or_else(|| gpt::initialise(&config.model, seed));
-    let machine = machine::open(args.device, args.chip, args.numerics)?;
+    let (device, chip) = (args.device.unwrap_or(DeviceChoice::Auto), args.chip);
+    let machine = machine::open(device, chip, args.numerics)?;
     let prompt = args.prompt.clone().unwrap_or_else(|| "Once upon a time".to_owned());
-    Ok(Setup { config, params, corpus, machine, data, prompt, resumed: None })
+    Ok(Setup { config, params, corpus, machine, device, chip, data, prompt, resumed: None })
 }
 
 fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
     let (found, faults) = checkpoint::newest(directory)?;
     faults.iter().for_each(|fault| eprintln!("warning: skipped a damaged checkpoint: {fault}"));
+    warn_of_later(&found);
     let (config, notes) = Pretrain::saved(&found)?;
     let notes: Notes = serde_json::from_value(notes)
         .with_context(|| format!("{} was not written by `train`", found.path().display()))?;
@@ -380,14 +414,33 @@ fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
         )));
     }
     let tokenizer = Tokenizer::load(found.path().join("tokenizer.json"))?;
+    let device = args.device.or(notes.device()).unwrap_or(DeviceChoice::Auto);
+    // Another device is asked for without the chip of the one before.
+    let chip = args.chip.or(notes.chip().filter(|_| args.device.is_none()));
     let data = args.data.clone().unwrap_or(notes.data);
     let corpus = corpus::load(&data, None, Some(tokenizer), config.seed)?;
     let numerics = args.numerics.or_else(|| NumericsChoice::from_str(&notes.numerics, true).ok());
-    let machine = machine::open(args.device, args.chip, numerics)?;
+    let machine = machine::open(device, chip, numerics)?;
     fits_in_memory(&config)?;
     let params = vec![0.0; Layout::new(&config.model).count()];
     let prompt = args.prompt.clone().unwrap_or(notes.prompt);
-    Ok(Setup { config, params, corpus, machine, data, prompt, resumed: Some(found) })
+    let resumed = Some(found);
+    Ok(Setup { config, params, corpus, machine, device, chip, data, prompt, resumed })
+}
+
+/// Says that a run goes back behind checkpoints that stay where they are.
+fn warn_of_later(found: &Checkpoint) {
+    let Some(run) = found.path().parent() else { return };
+    if let Ok((later, _)) = checkpoint::newest(run)
+        && later.step() > found.step()
+    {
+        eprintln!(
+            "warning: {} has step {} too, which stays and is what --resume {0} and --model {0} take \
+             until this run has passed it; --out DIR keeps the two apart",
+            run.display(),
+            later.step()
+        );
+    }
 }
 
 /// The settings of a resumed run, with what its flags change.
@@ -722,8 +775,8 @@ impl View {
         self.bar.finish_and_clear();
     }
 
-    /// The seed's efficiency report, and what to type next.
-    fn report(&self, pretrain: &Pretrain, started: Instant, entropy: f64, out: &Path) {
+    /// The efficiency report, and what to type next.
+    fn report(&self, kind: Kind, pretrain: &Pretrain, started: Instant, entropy: f64, out: &Path) {
         if self.format == LogFormat::Json || self.steps == 0 {
             return;
         }
@@ -752,8 +805,9 @@ impl View {
             progress::count(self.tokens_per_step as f64 / step_s)
         );
         println!(
-            "Engine TFLOPS:   {:.3} sustained by the emulated engine",
-            engine / engine_s.max(1e-9) / 1e12
+            "Engine TFLOPS:   {:.3} sustained by {}",
+            engine / engine_s.max(1e-9) / 1e12,
+            kind.name()
         );
         println!("Total TFLOPS:    {:.3} (engine + host)", flops / step_s / 1e12);
         if let Some((chip, e)) = &self.forecast {
@@ -766,7 +820,16 @@ impl View {
                 1e3 * (e.engine_forward + e.engine_backward)
             );
         }
-        println!("ANE utilization: not measured: no Neural Engine was used");
+        println!(
+            "ANE utilization: {}",
+            match kind {
+                Kind::Engine => format!(
+                    "{:.1}% of a step in requests; the engine's own counters are not read",
+                    100.0 * engine_s / step_s
+                ),
+                _ => "not measured: no Neural Engine was used".to_owned(),
+            }
+        );
         if let Some(mib) = progress::peak_memory_mib() {
             println!("Peak memory:     {mib:.0} MiB");
         }

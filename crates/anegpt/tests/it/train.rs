@@ -55,6 +55,24 @@ fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
 }
 
 #[test]
+fn a_resumed_run_computes_as_before() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    bench.ok(&with(&base, &["--steps", "2", "--chip", "m1", "--out", "run"]));
+    let device = |more: &[&str]| {
+        let text = bench.ok(&[&["train", "--resume", "run"], more].concat());
+        text.lines().find(|line| line.starts_with("device")).unwrap().to_owned()
+    };
+    assert!(device(&["--steps", "3"]).contains(" m1/"));
+    assert!(device(&["--steps", "4", "--device", "cpu"]).contains("CPU"));
+    assert!(device(&["--steps", "5"]).contains("CPU"));
+    let back = ["train", "--resume", "run/step-00000003", "--steps", "4"];
+    let warned = bench.run(&back);
+    let text = String::from_utf8_lossy(&warned.stderr).into_owned();
+    assert!(warned.status.success() && text.contains("has step 5 too"), "{text}");
+}
+
+#[test]
 fn a_run_longer_than_planned_goes_on() {
     let bench = Bench::new();
     let base = bench.small_run();
