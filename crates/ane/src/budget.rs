@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// Counts compiles and loaded programs against the limits of a profile. Clones count together.
 ///
 /// A compile is counted for good, released or not, as the stricter reading of the sources has it
-/// (facts/ane.md D: the compiler leaks; AF saw thousands of compiles with releases, by e5rt, where
+/// (docs/ane-facts.md D: the compiler leaks; AF saw thousands of compiles with releases, by e5rt, where
 /// there is no limit here either). A loaded program is given back when its guard is dropped.
 #[derive(Clone, Debug)]
 pub struct Budget {
@@ -93,7 +93,7 @@ pub struct LoadedProgram {
 
 impl LoadedProgram {
     /// Loses the program without unloading it: its place stays taken for the life of the process
-    /// (facts/ane.md B.3: unreleased programs end in 0x50004).
+    /// (docs/ane-facts.md B.3: unreleased programs end in 0x50004).
     pub fn leak(self) {
         lock(&self.counts).leaked += 1;
         std::mem::forget(self);

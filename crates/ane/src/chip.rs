@@ -1,7 +1,7 @@
 //! Chips, operating systems and call paths: the machine that a program is checked against.
 //!
 //! Every number here is taken from published work named in its comment (section numbers are those
-//! of facts/ane.md); none was measured by us.
+//! of docs/ane-facts.md); none was measured by us.
 
 use crate::error::AneError;
 use std::fmt;

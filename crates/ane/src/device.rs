@@ -64,7 +64,7 @@ pub trait Device: Send + Sync + Debug {
 /// A compiled, loaded program.
 ///
 /// Ports are in the order in which surfaces are bound: alphabetical by name, whatever the order in
-/// the text (facts/ane.md C.1).
+/// the text (docs/ane-facts.md C.1).
 pub trait Executable: Send + Debug {
     /// Input ports in binding order.
     fn inputs(&self) -> &[Port];

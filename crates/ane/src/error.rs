@@ -2,7 +2,7 @@
 //!
 //! Every message says first, in plain words, what is wrong and what to do; where the machine has
 //! words of its own for it, they follow on a line that starts with `macOS reports:`, as published
-//! logs show them (facts/ane.md B.3), so that a search for either finds both.
+//! logs show them (docs/ane-facts.md B.3), so that a search for either finds both.
 
 use crate::array::ArrayError;
 use crate::chip::{CallPath, Profile};
@@ -327,7 +327,7 @@ impl fmt::Display for Reported {
 
 const ENGINE: &str = "com.apple.appleneuralengine";
 
-/// The start of what macOS reports for a request whose surfaces are wrong (facts/ane.md B.3).
+/// The start of what macOS reports for a request whose surfaces are wrong (docs/ane-facts.md B.3).
 pub const REQUEST_FAILED: &str = "processRequest:model:qos:qIndex:modelStringID:options:error:: \
 ANEProgramProcessRequestDirect() Failed with status=0x1d : statusType=0x9: Program Inference error";
 

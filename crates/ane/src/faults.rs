@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Runs after which one set of kernels slows down (facts/ane.md D "Throughput decay": RUS#9, M3
+/// Runs after which one set of kernels slows down (docs/ane-facts.md D "Throughput decay": RUS#9, M3
 /// Ultra, about 100 thousand).
 pub const DECAY_AFTER: u64 = 100_000;
 

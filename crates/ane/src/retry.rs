@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// How often and how soon to try again.
 ///
-/// The default is what ESP does: five tries, pauses from 0.1 s on that double up to 1 s (facts/ane.md
+/// The default is what ESP does: five tries, pauses from 0.1 s on that double up to 1 s (docs/ane-facts.md
 /// A.7). AF waits 15 s, because repeated failures wedge the compiler's service; on a machine where
 /// five tries fail, start anew after such a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The cost model against everything published (facts/ane.md F).
+//! The cost model against everything published (docs/ane-facts.md F).
 
 use ane::cost::model::{ChipConstants, Law, OpWork, Workload, in_notch, work_ms};
 use ane::cost::{

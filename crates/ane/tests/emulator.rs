@@ -299,7 +299,7 @@ fn quantisation() {
 
 #[test]
 fn engine_rules_in_fast() {
-    // facts/ane.md E.2: a product of at least 2^15 is ±∞; E.3: no NaN, a NaN read is +∞.
+    // docs/ane-facts.md E.2: a product of at least 2^15 is ±∞; E.3: no NaN, a NaN read is +∞.
     let b = Builder::new("main");
     let x = b.input("x", TensorType::fp16([1, 1, 2, 2]));
     let f = b.finish(&[x.matmul(x, false, false).named("y"), (x - x).named("z")]).unwrap();

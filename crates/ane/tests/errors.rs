@@ -1,4 +1,4 @@
-//! What macOS says, row by row of facts/ane.md B.3: each error is brought about by a program or a
+//! What macOS says, row by row of docs/ane-facts.md B.3: each error is brought about by a program or a
 //! request through the public interface, and the machine's line is compared to the letter.
 //!
 //! Rows that no program and no request here can bring about have no test: the Espresso-IR route

@@ -1,7 +1,7 @@
 //! `exact` numerics against published measurements of the engine and against the law in integers.
 //!
 //! The law is written here a second time, over 128-bit integers and without floating point, from its
-//! statement in facts/ane.md E.1.
+//! statement in docs/ane-facts.md E.1.
 
 use ane::{Device, Emulator, Numerics, Profile, Surface};
 use half::f16;

@@ -1,4 +1,4 @@
-//! Requests by position: what breaking each rule of surfaces does (facts/ane.md C.1, D, A.6), in
+//! Requests by position: what breaking each rule of surfaces does (docs/ane-facts.md C.1, D, A.6), in
 //! strict mode and as on the machine.
 
 use ane::{

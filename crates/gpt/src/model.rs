@@ -542,7 +542,7 @@ fn add(data: &mut [f32]) -> OutputMut<'_> {
 }
 
 /// Bytes of the largest port of the engine's programs: all surfaces are allocated at this size,
-/// which satisfies every published rule on sizes (facts/ane.md C.1).
+/// which satisfies every published rule on sizes (docs/ane-facts.md C.1).
 fn largest_port(kernels: &LayerKernels) -> usize {
     let ports = |f: &Function| {
         f.inputs().chain(f.outputs.iter().copied()).map(|id| f.ty(id).bytes()).max().unwrap_or(0)

@@ -1,4 +1,4 @@
-//! Forecasts of training steps against published ones (facts/ane.md F.4).
+//! Forecasts of training steps against published ones (docs/ane-facts.md F.4).
 
 use ane::{Chip, Os, Profile};
 use gpt::GptConfig;
@@ -7,7 +7,7 @@ use gpt::forecast::{Trainer, forecast, markdown, published_steps};
 use gpt::kernels::LayerKernels;
 use mil::DType;
 
-/// Done when: the rows of the seed and of maderix dynamic within 25 %. One is not, and is listed with
+/// The rows of the seed and of maderix dynamic within 25 %. One is not, and is listed with
 /// the reason in docs/step-forecast.md: the M3 Ultra.
 #[test]
 fn published_steps_are_forecast_within_a_quarter() {

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// Programs that the compiler survives in a process (facts/ane.md D).
+/// Programs that the compiler survives in a process (docs/ane-facts.md D).
 const COMPILES: i64 = 119;
 
 #[rustfmt::skip]

@@ -165,7 +165,7 @@ pub(crate) fn memory<'a>(surface: Id) -> Option<&'a Memory> {
 pub unsafe extern "C" fn IOSurfaceCreate(properties: Id) -> Id {
     let get = |key| value(properties, key).and_then(number).unwrap_or(-1);
     let bytes = get("IOSurfaceAllocSize");
-    // One row of bytes (facts/ane.md C.1).
+    // One row of bytes (docs/ane-facts.md C.1).
     let expected = [
         ("IOSurfaceWidth", bytes),
         ("IOSurfaceHeight", 1),

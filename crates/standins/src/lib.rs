@@ -3,7 +3,7 @@
 //!
 //! One dynamic library has the functions of the Objective-C runtime, IOSurface and e5rt that are
 //! called, and the classes of Foundation and AppleNeuralEngine. They hold every argument, the order
-//! of calls and the ownership of every object against what published work says (facts/ane.md A.4,
+//! of calls and the ownership of every object against what published work says (docs/ane-facts.md A.4,
 //! C, D, G; seed.md 5), execute through the emulator, and fail as documented when told to
 //! ([`control`]). What breaks a rule is written down as a violation; tests demand that there is
 //! none and that nothing is left alive.

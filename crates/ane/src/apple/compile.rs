@@ -1,7 +1,7 @@
 //! Compiling with a time limit, and again after a pause.
 //!
 //! A compile cannot move to a child process: a compiled program belongs to the process that
-//! compiled it (facts/ane.md D "HWX", AF). So it runs on a thread of its own. One that hangs is
+//! compiled it (docs/ane-facts.md D "HWX", AF). So it runs on a thread of its own. One that hangs is
 //! abandoned with everything it holds, which it releases when, and if, the system lets it return.
 
 use super::Options;
@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// One compile at a time in a process: the compiler's service fails under load (facts/ane.md A.7).
+/// One compile at a time in a process: the compiler's service fails under load (docs/ane-facts.md A.7).
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Waits for, and keeps, the turn to compile. Unloading takes it too: the system then removes the

@@ -1,9 +1,9 @@
 //! The engine by the C interface of Espresso, e5rt: named ports, buffers of any size, operations
-//! encoded in streams (facts/ane.md C.2, G.1; signatures and order of calls as published by AF in
+//! encoded in streams (docs/ane-facts.md C.2, G.1; signatures and order of calls as published by AF in
 //! its e5rt reference).
 //!
 //! A surface may be bound to an input and to an output of one request: state then stays where it is
-//! from step to step (facts/ane.md G.2 (c)).
+//! from step to step (docs/ane-facts.md G.2 (c)).
 
 #![allow(unsafe_code, reason = "e5rt is a C interface")]
 

@@ -1,4 +1,4 @@
-//! The directory in which the system looks for a program's text and weights (facts/ane.md A.4).
+//! The directory in which the system looks for a program's text and weights (docs/ane-facts.md A.4).
 
 use crate::error::AneError;
 use std::collections::BTreeMap;

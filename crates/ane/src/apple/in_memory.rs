@@ -1,5 +1,5 @@
 //! The engine by in-memory models: `_ANEInMemoryModelDescriptor` → `_ANEInMemoryModel` → compile,
-//! load, evaluate a `_ANERequest` over IOSurfaces, unload (facts/ane.md A.4, C.1; seed.md 5).
+//! load, evaluate a `_ANERequest` over IOSurfaces, unload (docs/ane-facts.md A.4, C.1; seed.md 5).
 
 #![allow(unsafe_code, reason = "messages to private classes")]
 
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Instant;
 
-/// Narrowest surface, in tokens: one of 1 compiles and fails (facts/ane.md C.1).
+/// Narrowest surface, in tokens: one of 1 compiles and fails (docs/ane-facts.md C.1).
 pub(super) const LEAST_WIDTH: usize = 16;
 
 functions! {
@@ -124,7 +124,7 @@ impl Engine {
     }
 
     /// `{ path: { "offset": 0, "data": contents } }`, and an empty dictionary, never nil, for no
-    /// weights: nil fails without a word (facts/ane.md A.4).
+    /// weights: nil fails without a word (docs/ane-facts.md A.4).
     fn weights(&self, weights: &Weights) -> Result<Object, AneError> {
         let f = &self.foundation;
         let entry = |(path, bytes): (&String, &Vec<u8>)| {

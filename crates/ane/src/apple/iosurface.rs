@@ -1,4 +1,4 @@
-//! Memory that the CPU and the engine share: IOSurfaces (facts/ane.md C.1).
+//! Memory that the CPU and the engine share: IOSurfaces (docs/ane-facts.md C.1).
 
 #![allow(unsafe_code, reason = "IOSurface is a C library")]
 

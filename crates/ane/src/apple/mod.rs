@@ -1,8 +1,8 @@
 //! The Neural Engine of a Mac, by the two private ways in that need no entitlement.
 //!
-//! [`InMemory`] sends Objective-C messages to `_ANEInMemoryModel` and its relatives (facts/ane.md
+//! [`InMemory`] sends Objective-C messages to `_ANEInMemoryModel` and its relatives (docs/ane-facts.md
 //! A.4, seed.md 5); [`Espresso`] calls the C interface `e5rt_…` of the Espresso framework
-//! (facts/ane.md C.2, G.1). Both are [`Device`](crate::Device)s whose surfaces live in memory that
+//! (docs/ane-facts.md C.2, G.1). Both are [`Device`](crate::Device)s whose surfaces live in memory that
 //! the engine reads and writes.
 //!
 //! Nothing is linked: every library is opened, and every function, class and method looked up and
@@ -38,19 +38,19 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Quality of service of compiling, loading and running: 21 is what everyone uses; all of 0 to
-    /// 63 work alike (facts/ane.md A.4).
+    /// 63 work alike (docs/ane-facts.md A.4).
     pub qos: u32,
     /// Time that one try at compiling may take. 120 s: the longest compile reported took 131 s and
-    /// was called pathological, ordinary ones take 0.01 to 0.75 s (facts/ane.md D).
+    /// was called pathological, ordinary ones take 0.01 to 0.75 s (docs/ane-facts.md D).
     pub compile_limit: Duration,
     /// Pauses before the second, third … try of a compile that failed without finding fault with
     /// the program. 1, 15 and 15 s: repeated failures wedge the compiler's service unless tries are
-    /// 15 s apart (facts/ane.md A.7; ESP's pauses of 0.1 to 1 s are the laxer reading).
+    /// 15 s apart (docs/ane-facts.md A.7; ESP's pauses of 0.1 to 1 s are the laxer reading).
     pub compile_pauses: Vec<Duration>,
     /// Pause before the second try at loading: 100 ms, as the seed's bridge.
     pub load_pause: Duration,
     /// Requests bypass the system's service (`doEvaluateDirectWithModel`, in memory only): 106
-    /// instead of 117 µs on an M5 (facts/ane.md G.1). Off, since fewer people use it.
+    /// instead of 117 µs on an M5 (docs/ane-facts.md G.1). Off, since fewer people use it.
     pub direct: bool,
     /// Rules (by id, such as `ANE070`) that programs may break here.
     pub allowed: Vec<String>,

@@ -1,4 +1,4 @@
-//! What the system reports, and what to do about it (facts/ane.md B.3).
+//! What the system reports, and what to do about it (docs/ane-facts.md B.3).
 
 use crate::error::AneError;
 

@@ -9,7 +9,7 @@
 //!
 //! - *roof* = 8192 flop per cycle × clock × the share of the operation's kind. 4096 multiply-adds per
 //!   cycle at the published clocks give 11.7 (M1) … 17.7 TFLOP/s (M4), where sources report slopes
-//!   of 12 and 18.6 (facts/ane.md F.2).
+//!   of 12 and 18.6 (docs/ane-facts.md F.2).
 //! - *passes*: a product keeps a block of its activations on chip and streams all weights past it;
 //!   with more activations than the block holds the weights come again (facts F.3, working set).
 //! - an elementwise pass over more than the working set streams its operands as weights do;

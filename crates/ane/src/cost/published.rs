@@ -1,13 +1,13 @@
 //! Every published timing of a Neural Engine that names its shape: what the model is fitted to and
 //! held against. Nothing here was measured by us.
 //!
-//! Sources are abbreviated as in facts/ane.md. A range is its middle, with its ends in
+//! Sources are abbreviated as in docs/ane-facts.md. A range is its middle, with its ends in
 //! [`Row::range`]. Left out because no shape is given: GUIDE's slopes and sustained rates, power,
 //! the cost anchors of AF and the Espresso-IR rows of TMC (no chip).
 
 use super::model::{Law, OpWork, Workload};
 
-/// Where in facts/ane.md a row stands.
+/// Where in docs/ane-facts.md a row stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Section {
     /// Dispatch floor.

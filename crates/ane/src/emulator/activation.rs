@@ -1,5 +1,5 @@
 //! Activations as the engine tabulates them: 33 knots, equally spaced, straight lines between them,
-//! a straight tail on each side, and limits beyond (facts/ane.md E.4, GUIDE:25, 26).
+//! a straight tail on each side, and limits beyond (docs/ane-facts.md E.4, GUIDE:25, 26).
 //!
 //! The knots of sigmoid were read from a compiled program (ALB:hwx/tinygrad/sigmoid.ane, M1). The
 //! other tables are **approximations**: the sources give only their largest errors and a value or

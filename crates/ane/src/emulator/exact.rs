@@ -13,7 +13,7 @@ use mil::resolve::{Reduce, Unary};
 use std::fmt;
 use std::sync::Arc;
 
-/// The fp16 value nearest to `x`, halves away from zero (facts/ane.md E.3); NaN, which the engine
+/// The fp16 value nearest to `x`, halves away from zero (docs/ane-facts.md E.3); NaN, which the engine
 /// never emits, becomes +0, and a magnitude that rounds past 65504 becomes infinite.
 pub(crate) fn to_half(x: f64) -> f16 {
     if x.is_nan() {
@@ -80,7 +80,7 @@ impl Table {
     fn new(f: impl Fn(f64) -> f64) -> Arc<Self> {
         let entry = |bits: u16| {
             let x = f16::from_bits(bits);
-            // A NaN is read as +∞ (facts/ane.md E.3).
+            // A NaN is read as +∞ (docs/ane-facts.md E.3).
             to_half(f(if x.is_nan() { f64::INFINITY } else { x.to_f64() }))
         };
         Arc::new(Table((0..=u16::MAX).map(entry).collect()))
@@ -110,13 +110,13 @@ impl Table {
 
 /// ln 2^15: the argument from which the sum inside of softplus leaves the array's range.
 const SOFTPLUS_END: f64 = 10.397_207_708_399_18;
-/// log(+0) (facts/ane.md E.2, GUIDE:03-numerics.md).
+/// log(+0) (docs/ane-facts.md E.2, GUIDE:03-numerics.md).
 const LOG_ZERO: f64 = -45_440.0;
 
 /// f(x) before rounding, for functions that are not tabulated with errors.
 ///
 /// Indeterminate and imaginary results are NaN here and become +0 when they are rounded: √−1, 1/√−1,
-/// log −1 (facts/ane.md E.3).
+/// log −1 (docs/ane-facts.md E.3).
 fn unary(f: Unary, x: f64, chip: ChipNumerics) -> f64 {
     match f {
         // CMT#2687: the sum 1 + e^x is lost beyond 2^15.
@@ -211,7 +211,7 @@ impl Reduction {
     }
 }
 
-/// Softmax along the rows of x [n, inner], the maximum subtracted (facts/ane.md E.4): exponentials are
+/// Softmax along the rows of x [n, inner], the maximum subtracted (docs/ane-facts.md E.4): exponentials are
 /// rounded to fp16, summed as reductions are, and multiplied by the rounded inverse of the sum.
 /// Which of these roundings the silicon makes is not known.
 pub(crate) fn softmax(x: &mut [f32], inner: usize) {

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LARGEST: usize = 1 << 26;
 
 /// Largest magnitude that survives a slice from inside the last axis on M1 and M2, where it passes
-/// through a path scaled by 16 (facts/ane.md E.2; AF:bench/results/rooflines).
+/// through a path scaled by 16 (docs/ane-facts.md E.2; AF:bench/results/rooflines).
 const SLICE_LIMIT: f32 = 4094.0;
 
 /// Lowers `f`.

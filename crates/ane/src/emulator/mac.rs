@@ -1,6 +1,6 @@
 //! The multiply-accumulate array, bit for bit: the arithmetic of `matmul`, `linear` and `conv`.
 //!
-//! The law (facts/ane.md E.1), with e(v) = ⌊log₂|v|⌋ and 2^−16 as the unit:
+//! The law (docs/ane-facts.md E.1), with e(v) = ⌊log₂|v|⌋ and 2^−16 as the unit:
 //!
 //! - a product a·b counts as nothing if e(a) + e(b) < −16, else it is rounded to a whole number of
 //!   units, halves away from zero;

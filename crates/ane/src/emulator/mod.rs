@@ -40,7 +40,7 @@ use std::time::Instant;
 /// in it they are not kept.
 const REFERENCE_LIFTS: &[&str] = &["ANE021", "ANE024", "ANE026"];
 
-/// Narrowest surface, in tokens, that the engine runs: one of 1 compiles and fails (facts/ane.md C.1).
+/// Narrowest surface, in tokens, that the engine runs: one of 1 compiles and fails (docs/ane-facts.md C.1).
 const ENGINE_WIDTH: usize = 16;
 
 /// Arithmetic of the emulator.
@@ -49,7 +49,7 @@ pub enum Numerics {
     /// Reference precision: every value is f32, surfaces included.
     F32,
     /// The engine's grid: binary16 at every operation boundary, f32 sums rounded once, products
-    /// saturating at 2^15, no NaN ever emitted (facts/ane.md E).
+    /// saturating at 2^15, no NaN ever emitted (docs/ane-facts.md E).
     Fast,
     /// The engine's arithmetic as far as it is documented, bit for bit: the law of the
     /// multiply-accumulate array, halves rounded away from zero, tabulated activations, its

@@ -196,7 +196,7 @@ impl SurfaceObject {
     }
 
     /// Puts another surface there. Requests that were built before go on with the old one: the
-    /// machine needs a new request (facts/ane.md C.1, IMP `ane_rewire`).
+    /// machine needs a new request (docs/ane-facts.md C.1, IMP `ane_rewire`).
     pub fn replace(&self, surface: RawSurface) {
         *self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = surface;
     }

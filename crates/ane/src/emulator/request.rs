@@ -3,7 +3,7 @@
 //! [`crate::Executable`] binds typed surfaces, so that most mistakes cannot be made. The machine
 //! knows bytes only: whatever stands at a position is read from byte 0 in the shape of the port
 //! there. This is that interface, for code that drives it by hand, with every published way to get
-//! it wrong (facts/ane.md C.1, D, A.6). In [`Strictness::Strict`] the ways that are silent on the
+//! it wrong (docs/ane-facts.md C.1, D, A.6). In [`Strictness::Strict`] the ways that are silent on the
 //! machine are errors that name the fact; in [`Strictness::Hardware`] the data are as wrong as
 //! there.
 
@@ -106,7 +106,7 @@ pub struct Procedure {
     pub inputs: Vec<Port>,
     /// Outputs in binding order.
     pub outputs: Vec<Port>,
-    /// Symbols of the inputs: they are numbered over all procedures (facts/ane.md A.6).
+    /// Symbols of the inputs: they are numbered over all procedures (docs/ane-facts.md A.6).
     pub input_symbols: Range<usize>,
     /// Symbols of the outputs.
     pub output_symbols: Range<usize>,

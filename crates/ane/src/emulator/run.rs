@@ -310,7 +310,7 @@ fn load(nest: &Nest, which: usize, sources: &Sources<'_>, start: usize, to: &mut
     });
 }
 
-/// Reads elements `stride` apart. The engine reads a half-precision NaN as +∞ (facts/ane.md E.3).
+/// Reads elements `stride` apart. The engine reads a half-precision NaN as +∞ (docs/ane-facts.md E.3).
 fn read_run(data: Elements<'_>, at: isize, stride: isize, to: &mut [f32]) {
     let first = at as usize;
     match (data, stride) {
@@ -423,7 +423,7 @@ fn execute(
         Instruction::Binary { dst, src, f, rounding } => {
             let (x, y) = pair(registers, dst, src, n);
             match f {
-                // The engine divides by −0 as by +0 (facts/ane.md E.3).
+                // The engine divides by −0 as by +0 (docs/ane-facts.md E.3).
                 Binary::Div if rounding == Rounding::HalfAway => {
                     simd::zip(x, y, |x, y| x / (y + 0.0));
                 }

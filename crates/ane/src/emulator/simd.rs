@@ -675,10 +675,10 @@ impl Round {
     /// f16 as IEEE 754 has it.
     pub const IEEE: Self = Self { saturate: f32::INFINITY, nan: f32::NAN };
     /// The engine outside of the multiply-accumulate array: undefined forms such as ∞ − ∞ give +0
-    /// (facts/ane.md E.3).
+    /// (docs/ane-facts.md E.3).
     pub const ELEMENTWISE: Self = Self { saturate: f32::INFINITY, nan: 0.0 };
     /// The engine's multiply-accumulate array: its accumulator overflows at 2^15, so that the
-    /// largest finite result is 32752 (facts/ane.md E.2), and a NaN leaves it as +∞.
+    /// largest finite result is 32752 (docs/ane-facts.md E.2), and a NaN leaves it as +∞.
     pub const PRODUCT: Self = Self { saturate: 32_768.0, nan: f32::INFINITY };
 }
 

@@ -68,7 +68,7 @@ pub struct Rule {
     pub why: &'static str,
     /// What to write instead.
     pub instead: &'static str,
-    /// Sources, with the abbreviations of facts/ane.md.
+    /// Sources, with the abbreviations of docs/ane-facts.md.
     pub evidence: &'static str,
     /// Sources that say otherwise, and which reading is in force; empty if none do.
     pub conflict: &'static str,

@@ -1,4 +1,4 @@
-//! What the compiler's validators write into the log for a breach (facts/ane.md B.3, from the
+//! What the compiler's validators write into the log for a breach (docs/ane-facts.md B.3, from the
 //! strings of the compiler: GUIDE:17, 22). They never reach the error object, which says
 //! `InvalidMILProgram` or `CompilationFailure` only.
 //!

@@ -21,7 +21,7 @@ pub struct Explanation {
     pub pattern: &'static str,
 }
 
-/// Range of the accumulator (facts/ane.md E.2).
+/// Range of the accumulator (docs/ane-facts.md E.2).
 const ACCUMULATOR: f64 = 32_768.0;
 
 /// Values that a slice along the width cannot carry on M1 and M2 (facts E.2: ×16 in its DMA).

@@ -10,7 +10,7 @@ impl Display for Program {
     /// Prints the program as text that [`crate::text::parse`] reads back to an equal program.
     ///
     /// `{:#}` writes every scalar in the long form, `tensor<string, []>("x")`, which parsers of the
-    /// time of M1 and M2 need (facts/ane.md A.2).
+    /// time of M1 and M2 need (docs/ane-facts.md A.2).
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "program({}.{})", self.version.0, self.version.1)?;
         if !self.build_info.is_empty() {
