@@ -221,6 +221,53 @@ pub(crate) fn hold<'s>(inputs: &[&'s Surface], outputs: &[&'s Surface]) -> InFli
     InFlight { _held: held.collect() }
 }
 
+/// The surfaces of a request, locked for a run on the CPU.
+#[derive(Debug)]
+pub(crate) struct Locks<'s> {
+    pub(crate) read: Vec<ReadGuard<'s>>,
+    /// For each input, its guard: one surface may be bound to several inputs.
+    pub(crate) guard_of_input: Vec<usize>,
+    /// In order of address.
+    pub(crate) written: Vec<WriteGuard<'s>>,
+    /// For each guard of `written`, its output.
+    pub(crate) output_of_guard: Vec<usize>,
+}
+
+/// Locks the surfaces of a request, no output of which is bound twice, in the order of their
+/// addresses and each once, so that requests that cross each other on several threads make progress.
+///
+/// # Errors
+/// When a machine does not let the CPU at its memory.
+pub(crate) fn lock_all<'s>(
+    inputs: &[&'s Surface],
+    outputs: &[&'s Surface],
+) -> Result<Locks<'s>, AneError> {
+    let reading = inputs.iter().enumerate().map(|(i, s)| (Arc::as_ptr(&s.storage), *s, false, i));
+    let writing = outputs.iter().enumerate().map(|(i, s)| (Arc::as_ptr(&s.storage), *s, true, i));
+    let mut wanted: Vec<_> = reading.chain(writing).collect();
+    wanted.sort_by_key(|(address, ..)| *address);
+    let mut locks = Locks {
+        read: vec![],
+        guard_of_input: vec![0; inputs.len()],
+        written: vec![],
+        output_of_guard: vec![],
+    };
+    let mut last = None;
+    for (address, surface, write, place) in wanted {
+        if write {
+            locks.written.push(surface.lock_mut()?);
+            locks.output_of_guard.push(place);
+        } else {
+            if last != Some(address) {
+                locks.read.push(surface.lock()?);
+            }
+            locks.guard_of_input[place] = locks.read.len() - 1;
+        }
+        last = Some(address);
+    }
+    Ok(locks)
+}
+
 /// A surface recognised later without being kept alive.
 #[derive(Clone, Debug)]
 pub(crate) struct SurfaceKey(Weak<RwLock<Storage>>);

@@ -386,3 +386,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn requests_that_cross_each_other_make_progress() {
+    let b = Builder::new("main");
+    let ty = TensorType::fp16([1, 1, 1, 16]);
+    let (x, y) = (b.input("x", ty.clone()), b.input("y", ty.clone()));
+    let f = b.finish(&[(x + y).named("z")]).unwrap();
+    let device = Emulator::cpu(Numerics::Fast);
+    let [p, q] = [0, 1].map(|_| device.surface(&ty, 0).unwrap());
+    std::thread::scope(|scope| {
+        for (from, to) in [(&p, &q), (&q, &p), (&p, &q), (&q, &p)] {
+            let mut exe = device.compile(&Program::new(f.clone()), &Weights::new()).unwrap();
+            // One surface is both inputs of one request and the output of another.
+            scope.spawn(move || {
+                for _ in 0..2000 {
+                    exe.run(&[from, from], &[to]).unwrap();
+                }
+            });
+        }
+    });
+}

@@ -29,7 +29,7 @@ use crate::cost::{Estimate, estimate};
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::legal;
-use crate::surface::{ElementsMut, Surface};
+use crate::surface::{ElementsMut, Surface, lock_all};
 use binding::{Binding, alphabetical, check_request};
 use gemm::Elements;
 use mil::{Function, Program, TensorType, Weights};
@@ -197,17 +197,19 @@ impl Executable for Compiled {
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
         check_request(self.profile.as_ref(), (&self.inputs, inputs), (&self.outputs, outputs))?;
         let start = Instant::now();
-        let read: Vec<_> =
-            self.inputs.place.iter().map(|&i| inputs[i].lock()).collect::<Result<_, _>>()?;
-        let mut written: Vec<_> =
-            self.outputs.place.iter().map(|&i| outputs[i].lock_mut()).collect::<Result<_, _>>()?;
-        let elements: Vec<Elements<'_>> = read.iter().map(|s| s.elements()).collect();
-        let mut sinks: Vec<OutputMut<'_>> = written
-            .iter_mut()
-            .map(|s| match s.elements_mut() {
+        let mut locks = lock_all(inputs, outputs)?;
+        let elements: Vec<Elements<'_>> = (self.inputs.place.iter())
+            .map(|&i| locks.read[locks.guard_of_input[i]].elements())
+            .collect();
+        let mut bound: Vec<Option<OutputMut<'_>>> = outputs.iter().map(|_| None).collect();
+        for (guard, &output) in locks.written.iter_mut().zip(&locks.output_of_guard) {
+            bound[output] = Some(match guard.elements_mut() {
                 ElementsMut::F16(v) => OutputMut::F16(v),
                 ElementsMut::F32(data) => OutputMut::F32 { data, accumulate: false },
-            })
+            });
+        }
+        let mut sinks: Vec<OutputMut<'_>> = (self.outputs.place.iter())
+            .map(|&i| bound[i].take().expect("every output has a surface of its own"))
             .collect();
         self.machine.run(&elements, &mut sinks);
         Ok(RunReport { seconds: start.elapsed().as_secs_f64() })
