@@ -177,6 +177,11 @@ pub enum AneError {
     #[error("{action} failed: {hint}\nmacOS reports: {report}")]
     Reported { action: &'static str, hint: &'static str, report: String, transient: bool },
     #[error(
+        "the device gave a wrong answer to a question whose answer is known: {how}; `anegpt doctor` \
+         says more"
+    )]
+    Sick { how: String },
+    #[error(
         "the known-answer program gave {got} where {expected} is right: what runs here is not the \
          engine as it is known; do not train on it"
     )]
@@ -250,6 +255,7 @@ impl AneError {
             | File { .. }
             | Reported { .. }
             | WrongAnswer { .. }
+            | Sick { .. }
             | SurfaceLength { .. } => None,
         }
     }

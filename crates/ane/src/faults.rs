@@ -5,6 +5,7 @@ use crate::chip::{CallPath, Profile};
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
+use half::f16;
 use mil::{Program, TensorType, Weights};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,12 +58,13 @@ enum Damage {
     Zeros,
     NaN,
     Infinity,
+    Wrong,
 }
 
 /// What can be asked for, for messages and help texts.
 pub const KNOWN: &str = "flaky-compile:N (the first N compiles fail) or flaky-compile:0.P (each \
 with this probability), refuse-load:0x20004|0x50004, hang-after:RUNS, hang-limit:SECONDS, \
-slow-after[:RUNS], slow-factor:F, stale-weights, zeros-at:RUN, nan-at:RUN, inf-at:RUN, idle-wake";
+slow-after[:RUNS], slow-factor:F, stale-weights, zeros-at:RUN, nan-at:RUN, inf-at:RUN, wrong-at:RUN (the last bit of one element), idle-wake";
 
 impl Faults {
     /// Reads faults separated by commas, such as `flaky-compile:3,hang-after:10`; [`KNOWN`] lists
@@ -119,6 +121,7 @@ impl Faults {
             "zeros-at" => drop(self.at.insert(count()?, Damage::Zeros)),
             "nan-at" => drop(self.at.insert(count()?, Damage::NaN)),
             "inf-at" => drop(self.at.insert(count()?, Damage::Infinity)),
+            "wrong-at" => drop(self.at.insert(count()?, Damage::Wrong)),
             _ => {
                 let (got, known) = (name.to_owned(), KNOWN.to_owned());
                 return Err(AneError::UnknownName { what: "fault", got, known });
@@ -281,18 +284,19 @@ impl FaultyExecutable {
             change(&mut values);
             surface.write(&values)
         };
-        let one = |value: f32| {
+        let one = |value: &dyn Fn(f32) -> f32| {
             let index = |n: usize, key: u64| (self.faults.uniform(key) * n as f64) as usize;
             let Some(&surface) = outputs.get(index(outputs.len(), 2 * run)) else { return Ok(()) };
             spoil(surface, &|values| {
                 let at = index(values.len(), 2 * run + 1);
-                values[at] = value;
+                values[at] = value(values[at]);
             })
         };
         match damage {
             Damage::Zeros => outputs.iter().try_for_each(|s| spoil(s, &|values| values.fill(0.0))),
-            Damage::NaN => one(f32::NAN),
-            Damage::Infinity => one(f32::INFINITY),
+            Damage::NaN => one(&|_| f32::NAN),
+            Damage::Infinity => one(&|_| f32::INFINITY),
+            Damage::Wrong => one(&|v| f16::from_bits(f16::from_f32(v).to_bits() ^ 1).to_f32()),
         }
     }
 }

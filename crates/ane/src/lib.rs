@@ -8,17 +8,19 @@
 //!
 //! [`Request`] binds bytes by position, as the machine does; [`Faulty`] fails on demand and
 //! [`Retrying`] is patient; [`Recorder`] notes what a device computes in a [`Trace`] that others can
-//! replay.
+//! replay. [`doctor`] asks a device questions whose answers are known.
 
 #![warn(missing_docs)]
 
 #[cfg(unix)]
 pub mod apple;
 pub mod array;
+mod bench;
 pub mod budget;
 pub mod chip;
 pub mod cost;
 pub mod device;
+pub mod doctor;
 pub mod emulator;
 pub mod error;
 pub mod facts;

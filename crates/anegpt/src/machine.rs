@@ -64,6 +64,11 @@ impl Kind {
 }
 
 impl Machine {
+    /// Whether a program of ours computes, and no engine.
+    pub(crate) fn emulated(&self) -> bool {
+        self.kind != Kind::Engine
+    }
+
     /// The machine as a long run wants it: with patience for a compiler that fails now and then,
     /// and with the faults that `spec` asks for, if any.
     pub(crate) fn for_training(mut self, spec: Option<&str>, seed: u64) -> Result<Self> {

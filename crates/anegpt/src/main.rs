@@ -48,6 +48,7 @@ enum Command {
     #[command(subcommand)]
     Mil(commands::mil::Command),
     Devices(commands::devices::Args),
+    Doctor(commands::doctor::Args),
     Plan(commands::plan::Args),
 }
 
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         Command::Tokenizer(command) => commands::tokenizer::run(command),
         Command::Mil(command) => commands::mil::run(command),
         Command::Devices(args) => commands::devices::run(args),
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
     };
     match result {

@@ -380,8 +380,9 @@ impl Pretrain {
         }
     }
 
-    /// Runs to the last step (or until `stop` is set), telling `listen` what happens. Checkpoints are
-    /// written while the next step runs. One is written at the end in either case, and none of a state whose gradients were just not
+    /// Runs to the last step (or until `stop` is set), telling `listen` what happens. What `listen`
+    /// fails with ends the run at once, before anything else is written. Checkpoints are written while
+    /// the next step runs. One is written at the end too, and none of a state whose gradients were just not
     /// finite or whose last validation loss is not: it would push out a good one.
     ///
     /// # Errors
@@ -393,7 +394,7 @@ impl Pretrain {
         intervals: Intervals,
         out: &RunOutput<'_>,
         stop: &AtomicBool,
-        listen: &mut dyn FnMut(Event),
+        listen: &mut dyn FnMut(Event) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
         let total = self.config.schedule.total;
         let begun = self.progress.step;
@@ -411,17 +412,19 @@ impl Pretrain {
             let elapsed = start.elapsed().as_secs_f64();
             seconds += elapsed;
             let step = self.progress.step;
-            listen(self.step_event(report, elapsed));
-            self.writer.finished()?.into_iter().for_each(|w| listen(checkpoint_event(w)));
+            listen(self.step_event(report, elapsed))?;
+            for written in self.writer.finished()? {
+                listen(checkpoint_event(written))?;
+            }
             let last = step == total;
             if due(intervals.eval, step) && !last {
-                listen(Event::Eval { step, val_loss: self.evaluate(intervals.eval_batches)? });
+                listen(Event::Eval { step, val_loss: self.evaluate(intervals.eval_batches)? })?;
             }
             if let Some(generator) =
                 generator.as_mut().filter(|_| due(intervals.sample, step) && !last)
             {
                 let text = self.sample(generator, out.prompt, intervals.sample_tokens)?;
-                listen(Event::Sample { step, text });
+                listen(Event::Sample { step, text })?;
             }
             if due(intervals.checkpoint, step) && !last && self.overflows == 0 {
                 self.writer.start(self.snapshot(out))?;
@@ -434,18 +437,20 @@ impl Pretrain {
             // A device that failed once is not a run that has diverged.
             val_loss = self.evaluate(intervals.eval_batches)?;
         }
-        listen(Event::Eval { step, val_loss });
+        listen(Event::Eval { step, val_loss })?;
         if !val_loss.is_finite() {
             return Err(TrainError::NotFinite { step, val_loss });
         }
         if let Some(generator) = generator.as_mut().filter(|_| step == total) {
             let text = self.sample(generator, out.prompt, intervals.sample_tokens)?;
-            listen(Event::Sample { step, text });
+            listen(Event::Sample { step, text })?;
         }
         self.writer.wait()?;
-        self.writer.finished()?.into_iter().for_each(|w| listen(checkpoint_event(w)));
+        for written in self.writer.finished()? {
+            listen(checkpoint_event(written))?;
+        }
         if saved_at != Some(step) {
-            listen(checkpoint_event(self.snapshot(out).write()?));
+            listen(checkpoint_event(self.snapshot(out).write()?))?;
         }
         let done = (step - begun).max(1) as f64;
         let tokens = (self.config.accum * self.config.batch * self.config.seq) as f64;
@@ -458,7 +463,7 @@ impl Pretrain {
             } else {
                 0.0
             },
-        });
+        })?;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod data;
 pub(crate) mod devices;
+pub(crate) mod doctor;
 pub(crate) mod facts;
 pub(crate) mod generate;
 pub(crate) mod mil;

@@ -4,6 +4,7 @@ use crate::corpus::{self, Corpus};
 use crate::machine::{self, DeviceChoice, Kind, Machine, NumericsChoice};
 use crate::settings::{self, ConfigFile, TrainSection};
 use crate::{files, progress, usage};
+use ane::doctor::Canary;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use data::loader::{Loader, LoaderConfig, Split};
@@ -112,6 +113,10 @@ pub(crate) struct Args {
     /// What samples begin with [default: Once upon a time].
     #[arg(long)]
     prompt: Option<String>,
+    /// Steps between questions to the device whose answers are known, and one before each checkpoint;
+    /// a wrong answer ends the run. 0 for none [default: 100 on an engine, 0 on the emulator].
+    #[arg(long, value_name = "N", help_heading = "Advanced")]
+    doctor_every: Option<u64>,
     /// human, or json: one event per line on standard output and nothing else.
     #[arg(long, value_enum, default_value = "human")]
     log_format: LogFormat,
@@ -247,10 +252,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let stop = stop_on_interrupt()?;
     let mut failed = None;
     let (device, tokenizer) = (machine.device.as_ref(), &corpus.tokenizer);
+    let total = pretrain.config().schedule.total;
+    let mut doctor = Doctor::new(&args, &machine, intervals.checkpoint, total)?;
     let result = pretrain.run(device, tokenizer, intervals, &output, &stop, &mut |event| {
         if let Err(error) = view.show(&event) {
             failed.get_or_insert(error);
             stop.store(true, Ordering::Relaxed);
+        }
+        match event {
+            Event::Step { step, .. } => Ok(doctor.ask(step)?),
+            _ => Ok(()),
         }
     });
     view.finish();
@@ -263,6 +274,41 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     view.report(machine.kind, &pretrain, started, entropy, &out);
     Ok(())
+}
+
+/// Steps between questions to an engine, where nothing else is asked for: a dispatch every hundred
+/// steps is not to be seen in any time.
+const ASK_ENGINE_EVERY: u64 = 100;
+
+/// Asks the device between steps whether it is well.
+struct Doctor {
+    canary: Option<Canary>,
+    every: u64,
+    checkpoint: u64,
+    total: u64,
+}
+
+impl Doctor {
+    fn new(args: &Args, machine: &Machine, checkpoint: u64, total: u64) -> Result<Self> {
+        let default = if machine.emulated() { 0 } else { ASK_ENGINE_EVERY };
+        let every = args.doctor_every.unwrap_or(default);
+        let canary = match every {
+            0 => None,
+            _ => Some(Canary::new(machine.device.as_ref())?),
+        };
+        Ok(Doctor { canary, every, checkpoint, total })
+    }
+
+    /// Asks after every so many steps, and where a checkpoint is to be written next: none is kept
+    /// of a device that has just given a wrong answer.
+    fn ask(&mut self, step: u64) -> Result<(), ane::AneError> {
+        let saved =
+            step == self.total || self.checkpoint > 0 && step.is_multiple_of(self.checkpoint);
+        match &mut self.canary {
+            Some(canary) if saved || step.is_multiple_of(self.every) => canary.ask(),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The directory to write to, where it is known: that of the resumed run or the one asked for.

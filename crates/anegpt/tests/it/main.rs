@@ -6,6 +6,7 @@
 mod apple;
 mod bad_input;
 mod check;
+mod doctor;
 mod faults;
 mod generate;
 mod interrupted;

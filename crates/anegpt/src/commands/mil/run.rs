@@ -1,7 +1,7 @@
 //! `anegpt mil run`.
 
 use super::{read_program, read_weights};
-use crate::machine::{self, DeviceChoice, Kind, Machine, NumericsChoice};
+use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use crate::{arrays, usage};
 use ane::array::Array;
 use ane::trace::Recording;
@@ -92,9 +92,8 @@ fn first(program: &mut Program, name: &str) -> Result<()> {
 /// The machine with a recorder before it.
 fn record(machine: Machine) -> (Machine, Option<Recording>) {
     let info = MachineInfo {
-        emulated: machine.kind != Kind::Engine,
-        numerics: (machine.kind != Kind::Engine)
-            .then(|| format!("{:?}", machine.numerics).to_lowercase()),
+        emulated: machine.emulated(),
+        numerics: machine.emulated().then(|| format!("{:?}", machine.numerics).to_lowercase()),
         recorder: format!("anegpt {}", env!("CARGO_PKG_VERSION")),
         // The recorder asks the device for the rest.
         ..MachineInfo::default()

@@ -1,0 +1,131 @@
+//! `anegpt doctor`.
+
+use crate::machine::{self, DeviceChoice, NumericsChoice};
+use crate::usage;
+use ane::doctor::{Check, Options, Report, Verdict, examine};
+use ane::{Backoff, Faults, Faulty};
+use anyhow::{Result, bail};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// Time that an examination may take: a hundred times what it needs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Ask the device questions whose answers are known, and say what to do about wrong ones.
+///
+/// Ends with exit code 1 if any answer is wrong.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anegpt doctor                          the best device there is
+  anegpt doctor --device in-memory       one route to the Neural Engine
+  anegpt doctor --json > doctor.json     to be attached to a bug report
+  anegpt doctor --device emulator --inject-faults stale-weights")]
+pub(crate) struct Args {
+    /// Which device to examine.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceChoice,
+    /// Chip whose rules the emulator keeps, m1 … m5-max [default: m4, the strictest known].
+    #[arg(long)]
+    chip: Option<ane::Chip>,
+    /// Arithmetic of the emulator [default: fast].
+    #[arg(long, value_enum)]
+    numerics: Option<NumericsChoice>,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Make the device fail on purpose, to see what is found: stale-weights, zeros-at:3, …
+    #[arg(
+        long,
+        value_name = "SPEC",
+        help_heading = "Advanced",
+        long_help = format!(
+            "Make the device fail on purpose, to see what is found. Any of these, separated by \
+             commas: {}",
+            ane::faults::KNOWN
+        )
+    )]
+    inject_faults: Option<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let mut machine = machine::open(args.device, args.chip, args.numerics)?;
+    if let Some(spec) = &args.inject_faults {
+        let faults = Faults::parse(spec, 42).map_err(|error| usage(error.to_string()))?;
+        machine.device = Box::new(Faulty::new(machine.device, faults));
+    }
+    if !args.json {
+        println!("device     {}", machine.device.describe());
+        println!("           chosen because: {}\n", machine.reason);
+    }
+    let options = Options { emulated: machine.emulated(), backoff: Backoff::default() };
+    let done = watch();
+    let report = examine(machine.device.as_ref(), &options, &mut |check| {
+        if !args.json {
+            show(check);
+        }
+    });
+    drop(done);
+    if args.json {
+        println!("{}", json(&report, &machine.reason, machine.emulated()));
+    } else {
+        conclude(&report);
+    }
+    match report.checks.iter().filter(|check| check.verdict == Verdict::Bad).count() {
+        0 => Ok(()),
+        1 => bail!("the device gave a wrong answer or none"),
+        n => bail!("the device failed {n} checks"),
+    }
+}
+
+/// Ends the program when the examination hangs; what is returned is dropped when it is done.
+fn watch() -> std::sync::mpsc::Sender<()> {
+    let (done, is_done) = channel::<()>();
+    std::thread::spawn(move || {
+        if is_done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            eprintln!(
+                "error: the device hangs: it has not answered for {} s; end every program that uses \
+                 the engine and try again; if it still hangs, restart the Mac",
+                LIMIT.as_secs()
+            );
+            std::process::exit(1);
+        }
+    });
+    done
+}
+
+fn show(check: &Check) {
+    println!("{:<10} {:<14} {}", check.verdict.name(), check.id, check.question);
+    for line in check.finding.lines() {
+        println!("           {:<14} {line}", "");
+    }
+    if !check.advice.is_empty() {
+        println!("           {:<14} what to do: {}", "", check.advice);
+        println!("           {:<14} facts: {}", "", check.facts.join(", "));
+    }
+}
+
+fn conclude(report: &Report) {
+    let words = match report.verdict() {
+        Verdict::Bad => "results of this device cannot be trusted; what to do stands above",
+        Verdict::Suspicious => "every answer was right, but not all is as it should be",
+        Verdict::Good | Verdict::Skipped => "every answer was right",
+    };
+    println!("\n{} runs, all compared to the bit: {words}", report.runs);
+    println!("What the facts are: anegpt devices facts");
+}
+
+/// Fields are added, never renamed.
+fn json(report: &Report, reason: &str, emulated: bool) -> serde_json::Value {
+    let check = |check: &Check| {
+        serde_json::json!({
+            "id": check.id, "question": check.question, "verdict": check.verdict.name(),
+            "finding": check.finding, "advice": check.advice, "facts": check.facts,
+        })
+    };
+    serde_json::json!({
+        "anegpt": env!("CARGO_PKG_VERSION"), "device": report.device, "chosen_because": reason,
+        "emulated": emulated, "verdict": report.verdict().name(), "runs": report.runs,
+        "checks": report.checks.iter().map(check).collect::<Vec<_>>(),
+    })
+}

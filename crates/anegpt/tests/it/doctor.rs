@@ -1,0 +1,70 @@
+//! The doctor, alone and during a run.
+
+use crate::{Bench, with};
+
+fn doctor(bench: &Bench, more: &[&str]) -> (Option<i32>, String, String) {
+    let output = bench.run(&[&["doctor", "--device", "emulator"], more].concat());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_healthy_device_passes_and_a_sick_one_fails() {
+    let bench = Bench::new();
+    let (code, out, _) = doctor(&bench, &[]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("good       constants-live") && !out.contains("what to do"), "{out}");
+    let (code, out, error) = doctor(&bench, &["--inject-faults", "stale-weights"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        out.contains("bad        constants-live") && out.contains("weights are stale"),
+        "{out}"
+    );
+    assert!(out.contains("what to do: give weights as inputs"), "{out}");
+    assert_eq!(error, "error: the device gave a wrong answer or none\n");
+    let (code, out, _) =
+        doctor(&bench, &["--json", "--inject-faults", "nan-at:2,hang-after:9,hang-limit:0.01"]);
+    assert_eq!(code, Some(1));
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let verdicts: Vec<&str> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["verdict"].as_str().unwrap())
+        .collect();
+    let hung = ["good", "good", "bad", "good", "good", "good", "good", "bad", "skipped", "skipped"];
+    assert_eq!(verdicts, hung, "{out}");
+    assert_eq!(
+        (report["verdict"].as_str(), report["emulated"].as_bool()),
+        (Some("bad"), Some(true))
+    );
+    assert_eq!(doctor(&bench, &["--inject-faults", "coffee"]).0, Some(2));
+}
+
+/// From run 60 on (step 5) every answer has a wrong bit: the last checkpoint is that of step 3.
+#[test]
+fn a_run_ends_when_the_device_goes_bad() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let args =
+        ["--steps", "8", "--checkpoint-every", "3", "--eval-every", "0", "--doctor-every", "2"];
+    let healthy = bench.ok(&with(&base, &[&args[..], &["--out", "healthy"]].concat()));
+    assert!(!healthy.contains("wrong answer"));
+    let wrong: Vec<String> = (60..400).map(|run| format!("wrong-at:{run}")).collect();
+    let faults = wrong.join(",");
+    let sick = ["--out", "sick", "--inject-faults", &faults];
+    let output = bench.run(&with(&base, &[&args[..], &sick].concat()));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(
+        error.contains("a wrong answer to a question whose answer is known: 1 of 4096"),
+        "{error}"
+    );
+    assert!(error.contains("go on with: anegpt train --resume sick"), "{error}");
+    assert!(bench.path("sick/step-00000003/state.json").exists());
+    assert!(!bench.path("sick/step-00000006").exists(), "no checkpoint of a sick device");
+    bench.ok(&["train", "--resume", "sick", "--sample-every", "0"]);
+    let weights =
+        |out: &str| std::fs::read(bench.path(out).join("step-00000008/model.safetensors"));
+    assert!(weights("healthy").unwrap() == weights("sick").unwrap(), "as if nothing had happened");
+}
