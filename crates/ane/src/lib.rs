@@ -8,7 +8,8 @@
 //!
 //! [`Request`] binds bytes by position, as the machine does; [`Faulty`] fails on demand and
 //! [`Retrying`] is patient; [`Recorder`] notes what a device computes in a [`Trace`] that others can
-//! replay. [`doctor`] asks a device questions whose answers are known.
+//! replay. [`doctor`] asks a device questions whose answers are known, [`probe`] those that facts rest
+//! on.
 
 #![warn(missing_docs)]
 
@@ -26,6 +27,7 @@ pub mod error;
 pub mod facts;
 pub mod faults;
 pub mod legal;
+pub mod probe;
 pub mod retry;
 pub mod surface;
 pub mod trace;

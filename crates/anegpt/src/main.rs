@@ -49,6 +49,7 @@ enum Command {
     Mil(commands::mil::Command),
     Devices(commands::devices::Args),
     Doctor(commands::doctor::Args),
+    Probe(commands::probe::Args),
     Plan(commands::plan::Args),
 }
 
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         Command::Mil(command) => commands::mil::run(command),
         Command::Devices(args) => commands::devices::run(args),
         Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Probe(args) => commands::probe::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
     };
     match result {

@@ -13,16 +13,37 @@ use std::time::Instant;
 
 /// What a [`Recorder`] has noted so far. Clones share it, so that it outlives the device.
 #[derive(Clone, Debug, Default)]
-pub struct Recording(Arc<Mutex<Trace>>);
+pub struct Recording(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    trace: Trace,
+    /// Programs taken out: those left are numbered from here.
+    taken: usize,
+}
+
+impl Noted {
+    fn program(&mut self, index: usize) -> Option<&mut ProgramTrace> {
+        self.trace.programs.get_mut(index.checked_sub(self.taken)?)
+    }
+}
 
 impl Recording {
-    fn lock(&self) -> MutexGuard<'_, Trace> {
+    fn lock(&self) -> MutexGuard<'_, Noted> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Takes out the programs noted so far, so that the next trace begins anew. Programs that still
+    /// run are not noted any more.
+    pub fn take(&self) -> Vec<ProgramTrace> {
+        let mut noted = self.lock();
+        noted.taken += noted.trace.programs.len();
+        std::mem::take(&mut noted.trace.programs)
     }
 
     /// A copy of the trace as it stands.
     pub fn trace(&self) -> Trace {
-        self.lock().clone()
+        self.lock().trace.clone()
     }
 }
 
@@ -46,7 +67,10 @@ impl Recorder {
             path: profile.map(|p| p.path.to_string()),
             ..machine
         };
-        let recording = Recording(Arc::new(Mutex::new(Trace { machine, programs: vec![] })));
+        let recording = Recording(Arc::new(Mutex::new(Noted {
+            trace: Trace { machine, programs: vec![] },
+            taken: 0,
+        })));
         Recorder { device, recording, most_runs }
     }
 
@@ -84,9 +108,9 @@ impl Device for Recorder {
     ) -> Result<Box<dyn Executable>, AneError> {
         let start = Instant::now();
         let executable = self.device.compile(program, weights)?;
-        let mut trace = self.recording.lock();
-        let index = trace.programs.len();
-        trace.programs.push(ProgramTrace {
+        let mut noted = self.recording.lock();
+        let index = noted.taken + noted.trace.programs.len();
+        noted.trace.programs.push(ProgramTrace {
             text: program.to_string(),
             weights: weights.clone(),
             compile_seconds: start.elapsed().as_secs_f64(),
@@ -121,7 +145,8 @@ impl Executable for RecordedExecutable {
     }
 
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
-        if self.recording.lock().programs[self.index].runs.len() >= self.most_runs {
+        let noted = self.recording.lock().program(self.index).map(|p| p.runs.len());
+        if noted.is_none_or(|runs| runs >= self.most_runs) {
             return self.executable.run(inputs, outputs);
         }
         // The inputs as they were before the run.
@@ -129,7 +154,9 @@ impl Executable for RecordedExecutable {
         let report = self.executable.run(inputs, outputs)?;
         let after = outputs.iter().map(|s| snapshot(s)).collect::<Result<_, _>>()?;
         let run = RunTrace { seconds: report.seconds, inputs: before, outputs: after };
-        self.recording.lock().programs[self.index].runs.push(run);
+        if let Some(program) = self.recording.lock().program(self.index) {
+            program.runs.push(run);
+        }
         Ok(report)
     }
 }

@@ -8,5 +8,6 @@ pub(crate) mod facts;
 pub(crate) mod generate;
 pub(crate) mod mil;
 pub(crate) mod plan;
+pub(crate) mod probe;
 pub(crate) mod tokenizer;
 pub(crate) mod train;

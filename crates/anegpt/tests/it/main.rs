@@ -12,6 +12,7 @@ mod generate;
 mod interrupted;
 mod mil;
 mod plan;
+mod probe;
 mod train;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,199 @@
+//! `anegpt probe`.
+
+use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
+use crate::usage;
+use ane::probe::{Outcome, PROBES, Probe, Verdict};
+use ane::trace::Recording;
+use ane::{MachineInfo, Recorder, Trace};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+
+/// Runs of each program that a trace keeps.
+const RECORDED_RUNS: usize = 4;
+
+/// Ask a machine the questions that the facts about it rest on.
+///
+/// On a Mac with --record DIR this writes what the project needs to know: one trace per probe.
+#[derive(Debug, clap::Args)]
+#[command(after_help = names(), after_long_help = names())]
+pub(crate) struct Args {
+    /// A probe, `all`, or `list`.
+    #[arg(default_value = "list")]
+    name: String,
+    /// Which device to ask.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceChoice,
+    /// Chip whose rules the emulator keeps, m1 … m5-max [default: m4, the strictest known].
+    #[arg(long)]
+    chip: Option<ane::Chip>,
+    /// Write a trace of every probe to DIR, to be shared and replayed (anegpt mil replay).
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The list of probes, for people.
+fn names() -> String {
+    let line = |p: &Probe| format!("  {:<17} {}\n", p.name, p.question);
+    let of = |open: bool| PROBES.iter().filter(|p| p.open == open).map(line).collect::<String>();
+    format!("Probes:\n{}\nQuestions that nobody has answered:\n{}", of(false), of(true))
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let chosen: Vec<&Probe> = match args.name.as_str() {
+        "list" => {
+            print!("{}", names());
+            return Ok(());
+        }
+        "all" => PROBES.iter().collect(),
+        name => vec![Probe::named(name).ok_or_else(|| {
+            let known: Vec<&str> = PROBES.iter().map(|p| p.name).collect();
+            usage(format!(
+                "there is no probe called `{name}`; known are: all, list, {}",
+                known.join(", ")
+            ))
+        })?],
+    };
+    let machine = open(args)?;
+    let (device, emulated, reason) =
+        (machine.device.describe(), machine.emulated, machine.reason.clone());
+    let (machine, recording) = match &args.record {
+        Some(directory) => {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot create {}", directory.display()))?;
+            record(machine)
+        }
+        None => (machine, None),
+    };
+    if !args.json {
+        println!("device     {device}\n           chosen because: {reason}\n");
+    }
+    let mut results = vec![];
+    for probe in chosen {
+        if !args.json {
+            println!("{}: {}", probe.name, probe.question);
+        }
+        let result = probe.run(machine.device.as_ref(), emulated).map_err(|e| e.to_string());
+        if let (Some(recording), Some(directory)) = (&recording, &args.record) {
+            save(recording, directory, probe.name, args.json)?;
+        }
+        if !args.json {
+            show(&result);
+        }
+        results.push((probe, result));
+    }
+    if args.json {
+        let probes: Vec<_> = results.iter().map(|(probe, result)| json(probe, result)).collect();
+        let version = env!("CARGO_PKG_VERSION");
+        let object = serde_json::json!({
+            "anegpt": version, "device": device, "chosen_because": reason, "emulated": emulated,
+            "probes": probes,
+        });
+        println!("{object}");
+    }
+    let failed: Vec<&str> =
+        results.iter().filter(|(_, r)| r.is_err()).map(|(probe, _)| probe.name).collect();
+    match failed[..] {
+        [] => Ok(()),
+        _ => bail!("these probes could not ask their question: {}", failed.join(", ")),
+    }
+}
+
+/// The device; an emulator computes as the engine does, bit by bit, as far as that is known.
+fn open(args: &Args) -> Result<Machine> {
+    let exact = Some(NumericsChoice::Exact);
+    match args.device {
+        DeviceChoice::Emulator => machine::open(args.device, args.chip, exact),
+        DeviceChoice::Auto => match machine::open(args.device, args.chip, None)? {
+            found if found.emulated => {
+                let reason = found.reason;
+                let machine = machine::open(DeviceChoice::Emulator, args.chip, exact)?;
+                Ok(Machine { reason, ..machine })
+            }
+            found => Ok(found),
+        },
+        DeviceChoice::Cpu => Err(usage(
+            "the CPU without an engine's rules has nothing that could be asked: use --device emulator",
+        )),
+        _ => machine::open(args.device, args.chip, None),
+    }
+}
+
+/// The machine with a recorder before it.
+fn record(machine: Machine) -> (Machine, Option<Recording>) {
+    let info = MachineInfo {
+        emulated: machine.emulated,
+        numerics: machine.emulated.then(|| format!("{:?}", machine.numerics).to_lowercase()),
+        recorder: format!("anegpt {}", env!("CARGO_PKG_VERSION")),
+        // The recorder asks the device for the rest.
+        ..MachineInfo::default()
+    };
+    let recorder = Recorder::new(machine.device, info, RECORDED_RUNS);
+    let recording = recorder.recording();
+    (Machine { device: Box::new(recorder), ..machine }, Some(recording))
+}
+
+/// Writes what was recorded since the last time; nothing where no program was compiled.
+fn save(recording: &Recording, directory: &Path, name: &str, quiet: bool) -> Result<()> {
+    let programs = recording.take();
+    if programs.is_empty() {
+        return Ok(());
+    }
+    let trace = Trace { programs, ..recording.trace() };
+    let path = directory.join(format!("{name}.anetrace"));
+    std::fs::write(&path, trace.to_bytes()?)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    if !quiet {
+        println!("  recorded in {}", path.display());
+    }
+    Ok(())
+}
+
+fn show(result: &Result<Outcome, String>) {
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            println!("  could not be asked: {error}\n");
+            return;
+        }
+    };
+    let cells = || {
+        std::iter::once(outcome.columns.iter().map(|c| (*c).to_owned()).collect())
+            .chain(outcome.rows.iter().cloned())
+    };
+    let width =
+        |i: usize| cells().map(|row: Vec<String>| row[i].chars().count()).max().unwrap_or_default();
+    if !outcome.columns.is_empty() {
+        for row in cells() {
+            let line: String =
+                row.iter().enumerate().map(|(i, c)| format!("  {c:<w$}", w = width(i))).collect();
+            println!("  {}", line.trim_end());
+        }
+    }
+    println!("  {}: {}", outcome.verdict.name(), outcome.says);
+    for (word, facts) in [("supports", &outcome.supports), ("contradicts", &outcome.contradicts)] {
+        if !facts.is_empty() {
+            println!("  {word} {}", facts.join(", "));
+        }
+    }
+    if outcome.verdict == Verdict::Against {
+        println!("  record this with --record DIR and share the traces");
+    }
+    println!();
+}
+
+/// Fields are added, never renamed.
+fn json(probe: &Probe, result: &Result<Outcome, String>) -> serde_json::Value {
+    match result {
+        Ok(o) => serde_json::json!({
+            "name": probe.name, "question": probe.question, "open": probe.open,
+            "verdict": o.verdict.name(), "says": o.says, "columns": o.columns, "rows": o.rows,
+            "supports": o.supports, "contradicts": o.contradicts,
+        }),
+        Err(error) => serde_json::json!({
+            "name": probe.name, "question": probe.question, "open": probe.open, "error": error,
+        }),
+    }
+}
