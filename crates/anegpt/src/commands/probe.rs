@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let machine = open(args)?;
     let (device, emulated, reason) =
-        (machine.device.describe(), machine.emulated, machine.reason.clone());
+        (machine.device.describe(), machine.emulated(), machine.reason.clone());
     let (machine, recording) = match &args.record {
         Some(directory) => {
             std::fs::create_dir_all(directory)
@@ -107,7 +107,7 @@ fn open(args: &Args) -> Result<Machine> {
     match args.device {
         DeviceChoice::Emulator => machine::open(args.device, args.chip, exact),
         DeviceChoice::Auto => match machine::open(args.device, args.chip, None)? {
-            found if found.emulated => {
+            found if found.emulated() => {
                 let reason = found.reason;
                 let machine = machine::open(DeviceChoice::Emulator, args.chip, exact)?;
                 Ok(Machine { reason, ..machine })
@@ -124,7 +124,7 @@ fn open(args: &Args) -> Result<Machine> {
 /// The machine with a recorder before it.
 fn record(machine: Machine) -> (Machine, Option<Recording>) {
     let info = MachineInfo {
-        emulated: machine.emulated,
+        emulated: machine.emulated(),
         numerics: machine.emulated.then(|| format!("{:?}", machine.numerics).to_lowercase()),
         recorder: format!("anegpt {}", env!("CARGO_PKG_VERSION")),
         // The recorder asks the device for the rest.
