@@ -125,7 +125,7 @@ fn open(args: &Args) -> Result<Machine> {
 fn record(machine: Machine) -> (Machine, Option<Recording>) {
     let info = MachineInfo {
         emulated: machine.emulated(),
-        numerics: machine.emulated.then(|| format!("{:?}", machine.numerics).to_lowercase()),
+        numerics: machine.emulated().then(|| format!("{:?}", machine.numerics).to_lowercase()),
         recorder: format!("anegpt {}", env!("CARGO_PKG_VERSION")),
         // The recorder asks the device for the rest.
         ..MachineInfo::default()
