@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             save(recording, directory, probe.name, args.json)?;
         }
         if !args.json {
-            show(&result);
+            show(&result, emulated);
         }
         results.push((probe, result));
     }
@@ -151,7 +151,7 @@ fn save(recording: &Recording, directory: &Path, name: &str, quiet: bool) -> Res
     Ok(())
 }
 
-fn show(result: &Result<Outcome, String>) {
+fn show(result: &Result<Outcome, String>, emulated: bool) {
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -173,7 +173,9 @@ fn show(result: &Result<Outcome, String>) {
         }
     }
     println!("  {}: {}", outcome.verdict.name(), outcome.says);
-    for (word, facts) in [("supports", &outcome.supports), ("contradicts", &outcome.contradicts)] {
+    // An emulator that was written from the facts is no evidence for them.
+    let supports = if emulated { "repeats" } else { "supports" };
+    for (word, facts) in [(supports, &outcome.supports), ("contradicts", &outcome.contradicts)] {
         if !facts.is_empty() {
             println!("  {word} {}", facts.join(", "));
         }
