@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 /// Abbreviations of the evidence that the page of rules does not explain.
 const SOURCES: [(&str, &str); 26] = [
-    ("AF", "ANEForge, sbryngelson/ANEForge and aneforge on PyPI"),
+    ("AF", "sbryngelson/ANEForge and the Python package aneforge"),
     ("ALB", "allbilly/ane"),
     ("ANEGPT", "vipuldivyanshu92/ANEgpt"),
     ("ANEMLL", "Anemll/anemll-bench"),

@@ -236,7 +236,7 @@ pub(super) const FACTS: &[Fact] = &[
         "C1-lock-cost",
         "C.1",
         "Locking and unlocking a surface costs 20 to 50 µs.",
-        "TMC:CLAUDE.md",
+        "TMC (notes for contributors)",
         Asserted,
         Low,
     )
