@@ -4,7 +4,7 @@ use super::{Confidence, RULES, Refusal, Rule, Severity};
 
 /// Abbreviations of the evidence, and what they stand for.
 const SOURCES: [(&str, &str); 20] = [
-    ("AF", "ANEForge, sbryngelson/ANEForge and aneforge on PyPI"),
+    ("AF", "sbryngelson/ANEForge and the Python package aneforge"),
     ("ANEGPT", "vipuldivyanshu92/ANEgpt"),
     ("CMT", "apple/coremltools"),
     ("ESP", "christopherkarani/Espresso"),
