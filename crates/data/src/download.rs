@@ -284,6 +284,11 @@ struct Part {
     announced: Option<String>,
 }
 
+/// How often a lock is tried.
+const LOCK_TRIES: u32 = 20;
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 impl Part {
     /// Opens or creates, and locks it against other processes.
     fn open(target: &Path) -> Result<Part> {
@@ -291,8 +296,16 @@ impl Part {
         let mut options = OpenOptions::new();
         let options = options.create(true).read(true).write(true).truncate(false);
         let mut file = options.open(&path).map_err(Error::io(&path, "create"))?;
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            return Err(Error::Busy { path });
+        // A process being started elsewhere in this one holds what was open here until it runs its own
+        // program, so a lock that was just given back may still be seen for a moment.
+        for tries in 1.. {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
+                    std::thread::sleep(LOCK_PAUSE)
+                }
+                Err(TryLockError::WouldBlock) => return Err(Error::Busy { path }),
+                _ => break,
+            }
         }
         let len = file.seek(SeekFrom::End(0)).map_err(Error::io(&path, "read"))?;
         Ok(Part { etag_path: sibling(target, ".part.etag"), path, file, len, announced: None })
