@@ -97,9 +97,15 @@ impl<'f> Lowering<'f> {
         };
         match &self.resolved[op].kind {
             Kind::Unary(_) | Kind::Binary(_) | Kind::Compare(_) | Kind::Select => true,
-            Kind::Cast => float_cast(),
+            Kind::Cast => float_cast() && !self.is_widening(op),
             _ => false,
         }
+    }
+
+    /// Whether `op` turns fp16 into fp32, which changes no value: whoever reads it converts.
+    fn is_widening(&self, op: usize) -> bool {
+        let (x, result) = (self.resolved[op].values()[0], self.f.ops[op].results[0]);
+        (self.f.ty(x).dtype, self.f.ty(result).dtype) == (DType::Fp16, DType::Fp32)
     }
 
     /// Joins each elementwise operation to the group of one of its producers of equal shape,
@@ -219,13 +225,25 @@ impl<'f> Lowering<'f> {
 
     /// Where a computed value goes: straight to an output that nothing reads, else to a buffer.
     fn destination(&mut self, id: ValueId) -> Buffer {
-        let positions: Vec<usize> =
-            (0..self.f.outputs.len()).filter(|&i| self.f.outputs[i] == id).collect();
-        if let ([only], true) = (&positions[..], self.uses[id.index()].is_empty()) {
-            self.written.insert(*only);
-            return Buffer::Output(*only);
+        match self.only_output(id) {
+            Some(output) => {
+                self.written.insert(output);
+                Buffer::Output(output)
+            }
+            None => self.buffer(self.f.ty(id).count()),
         }
-        self.buffer(self.f.ty(id).count())
+    }
+
+    /// The output that `id`, perhaps in another shape, is, if it is nothing else.
+    fn only_output(&self, id: ValueId) -> Option<usize> {
+        let mut positions = (0..self.f.outputs.len()).filter(|&i| self.f.outputs[i] == id);
+        match (positions.next(), positions.next(), &self.uses[id.index()][..]) {
+            (Some(only), None, []) => Some(only),
+            (None, None, &[op]) if matches!(self.resolved[op].kind, Kind::Reshape) => {
+                self.only_output(self.f.ops[op].results[0])
+            }
+            _ => None,
+        }
     }
 
     /// Defines `id` as a contiguous result and returns its buffer.
@@ -235,17 +253,24 @@ impl<'f> Lowering<'f> {
         buffer
     }
 
+    /// Defines `id` as a result whose axes lie in memory in the given order, slowest first.
+    fn define_in(&mut self, id: ValueId, order: &[usize]) -> Buffer {
+        let shape = self.f.ty(id).shape.clone();
+        let extents: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+        let mut strides = vec![0; shape.len()];
+        order.iter().zip(row_major(&extents)).for_each(|(&axis, stride)| strides[axis] = stride);
+        let buffer = self.destination(id);
+        self.views.insert(id, View { buffer, offset: 0, shape, strides });
+        buffer
+    }
+
     fn view(&self, id: ValueId) -> View {
         self.views[&id].clone()
     }
 
     fn copy(&mut self, view: &View, output: Buffer) {
-        let code =
-            vec![Instruction::Load { dst: 0, from: 0 }, Instruction::Store { src: 0, to: 0 }];
         self.steps.push(Step::Elementwise(Elementwise {
-            nest: Nest::new(&view.shape, std::slice::from_ref(view)),
-            code,
-            registers: 1,
+            chain: Chain::load(view),
             outputs: vec![output],
         }));
     }
@@ -272,10 +297,68 @@ impl<'f> Lowering<'f> {
     // ---- elementwise groups ----
 
     fn emit_group(&mut self, g: usize) -> Result<(), AneError> {
-        let members = self.groups[g].clone();
+        if self.feeds_softmax(g) {
+            return Ok(());
+        }
+        let Group { code, views, results } = self.group_code(g);
+        let shape = self.f.ty(results[0]).shape.clone();
+        let order = match results.iter().any(|&id| self.only_output(id).is_some()) {
+            true => (0..shape.len()).collect(),
+            false => common_order(&shape, &views),
+        };
+        let outputs: Vec<Buffer> =
+            results.into_iter().map(|id| self.define_in(id, &order)).collect();
+        let views: Vec<View> = views.iter().map(|v| v.permuted(&shape, &order)).collect();
+        let shape: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+        let nest = Nest::new(&shape, &views);
+        for (part, buffers) in outputs.chunks(RESULTS).enumerate() {
+            let first = part * RESULTS;
+            let here = |i: &Instruction| match *i {
+                Instruction::Store { src, to } => (first..first + buffers.len())
+                    .contains(&to)
+                    .then_some(Instruction::Store { src, to: to.wrapping_sub(first) }),
+                ref other => Some(other.clone()),
+            };
+            self.steps.push(Step::Elementwise(Elementwise {
+                chain: Chain {
+                    nest: nest.clone(),
+                    registers: code.next,
+                    code: code.code.iter().filter_map(here).collect(),
+                },
+                outputs: buffers.to_vec(),
+            }));
+        }
+        Ok(())
+    }
+
+    /// Whether all that is read of group `g` is the operand of one softmax, which then computes it.
+    fn feeds_softmax(&self, g: usize) -> bool {
+        let mut escaping =
+            self.groups[g].iter().map(|&op| self.f.ops[op].results[0]).filter(|id| {
+                self.f.outputs.contains(id)
+                    || self.uses[id.index()].iter().any(|&u| self.group[u] != Some(g))
+            });
+        let (Some(only), None) = (escaping.next(), escaping.next()) else { return false };
+        let reader = |op: usize| matches!(self.resolved[op].kind, Kind::Softmax { .. });
+        !self.f.outputs.contains(&only) && matches!(self.uses[only.index()][..], [op] if reader(op))
+    }
+
+    /// The chain that gives the operand `x` of a softmax.
+    fn softmax_operand(&self, x: ValueId) -> Chain {
+        match self.f.definition(x).and_then(|op| self.group[op]) {
+            Some(g) if self.feeds_softmax(g) => {
+                let Group { code, views, .. } = self.group_code(g);
+                let nest = Nest::new(&self.f.ty(x).shape, &views);
+                Chain { nest, code: code.code, registers: code.next }
+            }
+            _ => Chain::load(&self.views[&x]),
+        }
+    }
+
+    fn group_code(&self, g: usize) -> Group {
+        let members = &self.groups[g];
         let inside: BTreeSet<ValueId> =
             members.iter().map(|&op| self.f.ops[op].results[0]).collect();
-        let shape = self.resolved[members[0]].results[0].shape.clone();
         let mut code = CodeGen::default();
         let mut last_use: BTreeMap<ValueId, usize> = BTreeMap::new();
         for (at, &op) in members.iter().enumerate() {
@@ -283,7 +366,7 @@ impl<'f> Lowering<'f> {
                 last_use.insert(id, at);
             });
         }
-        let mut outputs = vec![];
+        let mut results = vec![];
         let mut views = vec![];
         for (at, &op) in members.iter().enumerate() {
             let inputs = self.resolved[op].values();
@@ -300,32 +383,15 @@ impl<'f> Lowering<'f> {
                 || self.uses[result.index()].iter().any(|&u| self.group[u] != Some(g));
             if escapes {
                 code.code
-                    .push(Instruction::Store { src: code.registers[&result], to: outputs.len() });
-                outputs.push(result);
+                    .push(Instruction::Store { src: code.registers[&result], to: results.len() });
+                results.push(result);
             }
             if !last_use.contains_key(&result) {
                 code.release(result);
             }
             inputs.iter().filter(|&&id| dies(id)).for_each(|&id| code.release(id));
         }
-        let outputs: Vec<Buffer> = outputs.into_iter().map(|id| self.define(id)).collect();
-        let nest = Nest::new(&shape, &views);
-        for (part, buffers) in outputs.chunks(RESULTS).enumerate() {
-            let first = part * RESULTS;
-            let here = |i: &Instruction| match *i {
-                Instruction::Store { src, to } => (first..first + buffers.len())
-                    .contains(&to)
-                    .then_some(Instruction::Store { src, to: to.wrapping_sub(first) }),
-                ref other => Some(other.clone()),
-            };
-            self.steps.push(Step::Elementwise(Elementwise {
-                nest: nest.clone(),
-                registers: code.next,
-                code: code.code.iter().filter_map(here).collect(),
-                outputs: buffers.to_vec(),
-            }));
-        }
-        Ok(())
+        Group { code, views, results }
     }
 
     fn generate(
@@ -389,6 +455,10 @@ impl<'f> Lowering<'f> {
         let inputs = self.resolved[op].values();
         match kind {
             Kind::Const => self.constant(op, result)?,
+            Kind::Cast => {
+                let view = self.view(inputs[0]);
+                self.views.insert(result, view);
+            }
             Kind::Reshape => {
                 let view = self.view(inputs[0]);
                 let view = match view.reshape(&shape) {
@@ -422,10 +492,10 @@ impl<'f> Lowering<'f> {
             Kind::Tile { reps } => self.tile(inputs[0], result, &reps),
             Kind::Reduce { reduce, axes, .. } => self.reduce(inputs[0], result, reduce, &axes),
             Kind::Softmax { axis } => {
-                let view = self.view(inputs[0]);
+                let chain = self.softmax_operand(inputs[0]);
                 let output = self.define(result);
                 self.steps.push(Step::Softmax(Softmax {
-                    nest: Nest::new(&shape, &[view]),
+                    chain,
                     n: shape[axis],
                     inner: shape[axis + 1..].iter().product(),
                     rounding: self.rounding(self.f.ty(result)),
@@ -488,16 +558,9 @@ impl<'f> Lowering<'f> {
         let squeezed = sliced.reshape(shape).expect("only axes of extent 1 are removed");
         if begin.last().is_some_and(|&first| first > 0) && self.scales_slices(x) {
             let output = self.define(result);
-            self.steps.push(Step::Elementwise(Elementwise {
-                nest: Nest::new(&squeezed.shape, std::slice::from_ref(&squeezed)),
-                code: vec![
-                    Instruction::Load { dst: 0, from: 0 },
-                    Instruction::Overflow { dst: 0, beyond: SLICE_LIMIT },
-                    Instruction::Store { src: 0, to: 0 },
-                ],
-                registers: 1,
-                outputs: vec![output],
-            }));
+            let mut chain = Chain::load(&squeezed);
+            chain.code.insert(1, Instruction::Overflow { dst: 0, beyond: SLICE_LIMIT });
+            self.steps.push(Step::Elementwise(Elementwise { chain, outputs: vec![output] }));
             return;
         }
         self.views.insert(result, squeezed);
@@ -620,7 +683,7 @@ impl<'f> Lowering<'f> {
             let columns_apart =
                 strides[rank - 2] == 1 && strides[rank - 1] >= shape[rank - 2] as isize;
             if (unit(rank - 1) && rows_apart) || (unit(rank - 2) && columns_apart) {
-                let buffer = self.buffer(shape.iter().product());
+                let buffer = self.destination(self.f.ops[only].results[0]);
                 return View { buffer, offset: 0, shape, strides };
             }
         }
@@ -812,6 +875,37 @@ impl<'f> Lowering<'f> {
             outputs: self.f.outputs.iter().map(|&id| count(id)).collect(),
         })
     }
+}
+
+/// The order of axes, slowest first, in which all of `views` that have as many elements as `shape`
+/// lie in memory; the natural order where they disagree.
+fn common_order(shape: &[usize], views: &[View]) -> Vec<usize> {
+    let natural: Vec<usize> = (0..shape.len()).collect();
+    let mut orders = (views.iter().filter(|v| v.shape.as_slice() == shape)).map(|v| {
+        let mut order = natural.clone();
+        // Axes of extent 1 have no place of their own: they stay where they are.
+        let movable: Vec<usize> = natural.iter().copied().filter(|&i| shape[i] != 1).collect();
+        let mut sorted = movable.clone();
+        sorted.sort_by_key(|&axis| std::cmp::Reverse(v.strides[axis]));
+        movable.iter().zip(sorted).for_each(|(&place, axis)| order[place] = axis);
+        let dense = {
+            let extents: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+            let strides = row_major(&extents);
+            order.iter().zip(strides).all(|(&axis, s)| shape[axis] == 1 || v.strides[axis] == s)
+        };
+        dense.then_some(order)
+    });
+    match orders.next() {
+        Some(Some(first)) if orders.all(|order| order.as_ref() == Some(&first)) => first,
+        _ => natural,
+    }
+}
+
+/// What a group of elementwise operations becomes: code, what it reads and what is read of it.
+struct Group {
+    code: CodeGen,
+    views: Vec<View>,
+    results: Vec<ValueId>,
 }
 
 /// Registers of a fused chain.

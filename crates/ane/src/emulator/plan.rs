@@ -48,6 +48,16 @@ impl View {
             .collect()
     }
 
+    /// The view, broadcast to `shape`, with its axes in the given order.
+    pub(crate) fn permuted(&self, shape: &[usize], order: &[usize]) -> View {
+        let strides = self.broadcast(shape);
+        View {
+            shape: order.iter().map(|&axis| shape[axis]).collect(),
+            strides: order.iter().map(|&axis| strides[axis]).collect(),
+            ..self.clone()
+        }
+    }
+
     /// The view with another shape of the same elements, if strides can express it.
     pub(crate) fn reshape(&self, shape: &[usize]) -> Option<View> {
         let old: Vec<(usize, isize)> =
@@ -192,10 +202,27 @@ pub(crate) enum Instruction {
 
 /// A fused chain of elementwise operations over one nest.
 #[derive(Clone, Debug)]
-pub(crate) struct Elementwise {
+pub(crate) struct Chain {
     pub(crate) nest: Nest,
     pub(crate) code: Vec<Instruction>,
     pub(crate) registers: usize,
+}
+
+impl Chain {
+    /// The chain that only reads `view`.
+    pub(crate) fn load(view: &View) -> Self {
+        Chain {
+            nest: Nest::new(&view.shape, std::slice::from_ref(view)),
+            code: vec![Instruction::Load { dst: 0, from: 0 }, Instruction::Store { src: 0, to: 0 }],
+            registers: 1,
+        }
+    }
+}
+
+/// A chain whose results are kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Elementwise {
+    pub(crate) chain: Chain,
     /// Contiguous results.
     pub(crate) outputs: Vec<Buffer>,
 }
@@ -214,8 +241,8 @@ pub(crate) struct Reduction {
 /// Softmax of [outer, n, inner] along the middle axis.
 #[derive(Clone, Debug)]
 pub(crate) struct Softmax {
-    /// Contiguous iteration over the whole tensor.
-    pub(crate) nest: Nest,
+    /// What it is taken of: contiguous iteration over the whole tensor, one result.
+    pub(crate) chain: Chain,
     pub(crate) n: usize,
     pub(crate) inner: usize,
     pub(crate) rounding: Rounding,
@@ -302,9 +329,9 @@ impl Step {
             n.operands.iter_mut().map(|o| &mut o.buffer)
         }
         match self {
-            Step::Elementwise(s) => nest(&mut s.nest).collect(),
+            Step::Elementwise(s) => nest(&mut s.chain.nest).collect(),
             Step::Reduction(s) => nest(&mut s.kept).collect(),
-            Step::Softmax(s) => nest(&mut s.nest).collect(),
+            Step::Softmax(s) => nest(&mut s.chain.nest).collect(),
             Step::Product(s) => vec![&mut s.a, &mut s.b],
             Step::Join(s) => s.parts.iter_mut().flat_map(|p| nest(&mut p.0)).collect(),
             Step::Gather(s) => s.inputs.iter_mut().collect(),

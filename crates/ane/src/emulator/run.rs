@@ -349,31 +349,35 @@ fn round(x: &mut [f32], rounding: Rounding) {
 }
 
 fn elementwise(s: &Elementwise, world: &mut World<'_, '_, '_>) {
-    let count = s.nest.count();
+    let count = s.chain.nest.count();
     with_sinks(world, &s.outputs, count, |sources, sinks| {
         spread(count, TILE, sinks, &|start, count, mut sinks| {
-            with_registers(s.registers * TILE, |registers| {
-                let mut done = 0;
-                while done < count {
-                    let n = TILE.min(count - done);
-                    for instruction in &s.code {
-                        execute(
-                            instruction,
-                            &s.nest,
-                            &sources,
-                            start + done,
-                            n,
-                            registers,
-                            &mut |to, x| {
-                                sinks[to].as_mut().expect("a result of the chain").store(done, x);
-                            },
-                        );
-                    }
-                    done += n;
-                }
+            with_registers(s.chain.registers * TILE, |registers| {
+                run_chain(&s.chain, &sources, start, count, registers, &mut |to, at, x| {
+                    sinks[to].as_mut().expect("a result of the chain").store(at, x);
+                });
             });
         });
     });
+}
+
+/// Runs a chain for `count` elements from flat position `start` on; `store` gets the number of a
+/// result, a position from `start` on, and the elements there.
+fn run_chain(
+    chain: &Chain,
+    sources: &Sources<'_>,
+    start: usize,
+    count: usize,
+    registers: &mut [f32],
+    store: &mut dyn FnMut(usize, usize, &[f32]),
+) {
+    for done in (0..count).step_by(TILE) {
+        let n = TILE.min(count - done);
+        for instruction in &chain.code {
+            let store = &mut |to: usize, x: &[f32]| store(to, done, x);
+            execute(instruction, &chain.nest, sources, start + done, n, registers, store);
+        }
+    }
 }
 
 /// Two registers at once, the first for writing.
@@ -759,26 +763,31 @@ fn reduce_one(s: &Reduction, sources: &Sources<'_>, index: usize, run: &mut [f32
 // ---- softmax ----
 
 fn softmax(s: &Softmax, world: &mut World<'_, '_, '_>) {
-    let count = s.nest.count();
+    let count = s.chain.nest.count();
     let block = s.n * s.inner;
+    // Short rows are taken several at a time.
+    let blocks = (TILE / block.max(1)).max(1) * block;
     with_sink(world, s.output, count, |sources, sink| {
         let mut sinks: Sinks<'_> = Default::default();
         sinks[0] = Some(sink);
-        spread(count, block, sinks, &|start, count, mut sinks| {
+        spread(count, blocks, sinks, &|start, count, mut sinks| {
             let sink = sinks[0].as_mut().expect("one sink");
-            with_registers(block + 2 * s.inner, |registers| {
-                let (x, rest) = registers.split_at_mut(block);
-                for done in (0..count).step_by(block) {
-                    load(&s.nest, 0, &sources, start + done, x);
-                    if s.rounding == Rounding::HalfAway {
-                        exact::softmax(x, s.inner);
-                    } else if s.inner == 1 {
-                        softmax_row(x);
-                    } else {
-                        let (max, sum) = rest.split_at_mut(s.inner);
-                        softmax_columns(x, max, sum);
-                    }
-                    round(x, s.rounding);
+            with_registers(blocks + 2 * s.inner + s.chain.registers * TILE, |registers| {
+                let (x, rest) = registers.split_at_mut(blocks);
+                let (totals, registers) = rest.split_at_mut(2 * s.inner);
+                for done in (0..count).step_by(blocks) {
+                    let x = &mut x[..blocks.min(count - done)];
+                    run_chain(
+                        &s.chain,
+                        &sources,
+                        start + done,
+                        x.len(),
+                        registers,
+                        &mut |_, at, from| {
+                            x[at..at + from.len()].copy_from_slice(from);
+                        },
+                    );
+                    softmax_blocks(s, x, totals);
                     sink.store(done, x);
                 }
             });
@@ -786,10 +795,17 @@ fn softmax(s: &Softmax, world: &mut World<'_, '_, '_>) {
     });
 }
 
-fn softmax_row(x: &mut [f32]) {
-    let max = simd::max_of(x);
-    let sum = simd::exp_sub_sum(x, max);
-    simd::scale(x, 1.0 / sum);
+/// Softmax of whole blocks [n, inner]; `totals` has room for two rows.
+fn softmax_blocks(s: &Softmax, x: &mut [f32], totals: &mut [f32]) {
+    if s.rounding == Rounding::HalfAway {
+        x.chunks_exact_mut(s.n * s.inner).for_each(|block| exact::softmax(block, s.inner));
+    } else if s.inner == 1 {
+        simd::softmax_rows(x, s.n);
+    } else {
+        let (max, sum) = totals.split_at_mut(s.inner);
+        x.chunks_exact_mut(s.n * s.inner).for_each(|block| softmax_columns(block, max, sum));
+    }
+    round(x, s.rounding);
 }
 
 /// Softmax along the rows of x [n, inner].

@@ -635,6 +635,28 @@ pub fn exp_sub_sum(x: &mut [f32], shift: f32) -> f32 {
     dispatch(ExpSub(x, shift))
 }
 
+struct SoftmaxRows<'a>(&'a mut [f32], usize);
+
+impl SliceKernel for SoftmaxRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for row in self.0.chunks_exact_mut(self.1) {
+            let max = Max(row).run::<FUSED>();
+            let inverse = 1.0 / ExpSub(row, max).run::<FUSED>();
+            row.iter_mut().for_each(|v| *v *= inverse);
+        }
+    }
+}
+
+/// The softmax of each row of x [_, n].
+///
+/// # Panics
+/// If n is 0.
+pub fn softmax_rows(x: &mut [f32], n: usize) {
+    dispatch(SoftmaxRows(x, n));
+}
+
 struct ExpSubAdd<'a>(&'a mut [f32], &'a [f32], &'a mut [f32]);
 
 impl SliceKernel for ExpSubAdd<'_> {
