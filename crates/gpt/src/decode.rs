@@ -68,7 +68,6 @@ pub struct Decoder {
     surfaces: BTreeMap<(Option<usize>, String), Surface>,
     head: HostProgram,
     stream: Vec<f32>,
-    xf: Vec<f32>,
     logits: Vec<f32>,
 }
 
@@ -123,7 +122,7 @@ impl Decoder {
         }
         let feed_forward = compiled.pop().expect("two programs");
         let attention = compiled.pop().expect("two programs");
-        let heads = HeadFunctions::new(&dims)?;
+        let heads = HeadFunctions::new(&dims, config.vocab_size)?;
         let mut decoder = Decoder {
             layout: Layout::new(config),
             config: config.clone(),
@@ -136,7 +135,6 @@ impl Decoder {
             surfaces,
             head: HostProgram::new(&heads.forward)?,
             stream: vec![0.0; config.n_embd * chunk],
-            xf: vec![0.0; config.n_embd * chunk],
             logits: vec![0.0; config.vocab_size * chunk],
         };
         decoder.write_weights()?;
@@ -251,10 +249,7 @@ impl Decoder {
                 HostInput::F32(&self.params[gain]),
                 HostInput::F32(&self.params[classifier]),
             ],
-            &mut [
-                OutputMut::F32 { data: &mut self.xf, accumulate: false },
-                OutputMut::F32 { data: &mut self.logits, accumulate: false },
-            ],
+            &mut [OutputMut::F32 { data: &mut self.logits, accumulate: false }],
         )?;
         Ok(())
     }

@@ -71,8 +71,12 @@ pub struct LayerKernels {
 /// Programs of the head: last norm and classifier, on the host in f32.
 #[derive(Clone, Debug)]
 pub struct HeadFunctions {
-    /// (x, gain, wcls) → (xf, logits [1, V, 1, T]).
+    /// (x, gain, wcls) → logits [1, R, 1, T].
     pub forward: Function,
+    /// (x, gain) → xf.
+    pub norm: Function,
+    /// (wcls, xf) → logits.
+    pub classifier: Function,
     /// (d_logits, wcls) → d_xf.
     pub backward: Function,
     /// (d_logits, xf) → gradient of the classifier.
@@ -251,22 +255,24 @@ impl LayerKernels {
 }
 
 impl HeadFunctions {
-    /// The head of `dims`, always in fp32.
+    /// The head of `dims` for `rows` R of the vocabulary, always in fp32.
     ///
     /// # Errors
     /// As [`LayerKernels::new`].
-    pub fn new(dims: &Dims<'_>) -> Result<Self, KernelError> {
+    pub fn new(dims: &Dims<'_>, rows: usize) -> Result<Self, KernelError> {
         let c = dims.config;
         let fp32 = Dims { dtype: mil::DType::Fp32, ..*dims };
         let b = Builder::new("head");
         let x = b.input("x", fp32.activation(c.n_embd));
         let gain = b.input("gain", fp32.gain(c.n_embd));
-        let wcls = b.input("wcls", fp32.weight(c.vocab_size, c.n_embd));
+        let wcls = b.input("wcls", fp32.weight(rows, c.n_embd));
         let xf = rms_norm(x, gain, c.norm_eps).named("xf");
         let f = b.finish(&[project(wcls, xf).named("logits")])?;
         let mut head = Cuts::new(&f)?;
         Ok(HeadFunctions {
-            forward: head.kernel("head", &["x", "gain", "wcls"], &["xf", "logits"])?,
+            forward: head.kernel("head", &["x", "gain", "wcls"], &["logits"])?,
+            norm: head.kernel("norm", &["x", "gain"], &["xf"])?,
+            classifier: head.kernel("classifier", &["wcls", "xf"], &["logits"])?,
             backward: head.kernel("headBwd", &["d_logits", "wcls"], &["d_xf"])?,
             classifier_gradient: head.kernel("wcls_grad", &["d_logits", "xf"], &["d_wcls"])?,
             norm_bwd: head.kernel("normBwd", &["x", "gain", "d_xf"], &["d_x", "d_gain"])?,
@@ -306,7 +312,7 @@ mod tests {
                     assert!(f.inputs().all(|id| f.ty(id).dtype == dtype), "{}", f.name);
                 }
                 assert!(kernels.weight_gradients.len() == 7);
-                HeadFunctions::new(&dims).unwrap();
+                HeadFunctions::new(&dims, config.vocab_size).unwrap();
             }
         }
     }

@@ -12,6 +12,7 @@ pub mod block;
 pub mod config;
 pub mod decode;
 pub mod forecast;
+mod head;
 pub mod kernels;
 pub mod loss;
 pub mod model;
@@ -20,5 +21,5 @@ pub mod weights;
 
 pub use config::{ConfigError, GptConfig};
 pub use decode::Decoder;
-pub use model::{Model, ModelError, Timings};
+pub use model::{MicroBatch, Model, ModelError, Timings};
 pub use params::{Layout, Param, Role, initialise};

@@ -2,8 +2,8 @@
 
 use crate::block::{Dims, causal_mask, rope_tables};
 use crate::config::{ConfigError, GptConfig};
-use crate::kernels::{HeadFunctions, KernelError, LayerKernels};
-use crate::loss::cross_entropy;
+use crate::head::Head;
+use crate::kernels::{KernelError, LayerKernels};
 use crate::params::{Layout, Role};
 use ane::{AneError, Device, Executable, HostInput, HostProgram, Numerics, OutputMut, Surface};
 use mil::{DType, Function, Program, Weights};
@@ -85,6 +85,21 @@ fn timed<R>(to: &mut f64, f: impl FnOnce() -> R) -> R {
     let result = f();
     *to += start.elapsed().as_secs_f64();
     result
+}
+
+/// The place of a micro-batch in its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MicroBatch {
+    /// Its gradients replace what is there.
+    First,
+    /// Its gradients are added to what is there.
+    Later,
+}
+
+impl MicroBatch {
+    pub(crate) fn into_gradient(self, data: &mut [f32]) -> OutputMut<'_> {
+        OutputMut::F32 { data, accumulate: self == MicroBatch::Later }
+    }
 }
 
 /// A program of the plan with the surfaces of every layer bound to it.
@@ -177,17 +192,12 @@ pub struct Model {
     norm1_bwd: HostProgram,
     norm2_bwd: HostProgram,
     weight_gradients: Vec<(Role, [String; 2], HostProgram)>,
-    head: HostProgram,
-    head_bwd: HostProgram,
-    classifier_gradient: HostProgram,
-    head_norm_bwd: HostProgram,
+    head: Head,
     /// Residual stream before each block, [D, T] each: inputs of fwdAttn and fwdFFN per layer, and
     /// of the last norm.
     residuals: Vec<Vec<f32>>,
-    /// Normalised residual and its cotangent, [D, T].
-    xf: Vec<f32>,
+    /// Cotangent of the residual stream, [D, T].
     stream: Vec<f32>,
-    logits: Vec<f32>,
     /// Seconds by part.
     pub timings: Timings,
     /// Seconds spent compiling.
@@ -211,7 +221,6 @@ impl Model {
         let dtype = if numerics == Numerics::F32 { DType::Fp32 } else { DType::Fp16 };
         let dims = Dims { config, batch, seq, dtype };
         let kernels = LayerKernels::new(&dims)?;
-        let heads = HeadFunctions::new(&dims)?;
         let allocation = largest_port(&kernels).max(device.least_allocation());
         let mut surfaces = Surfaces { allocation, ..Surfaces::default() };
         let mut compile = |f: &Function| -> Result<Kernel, ModelError> {
@@ -247,14 +256,9 @@ impl Model {
             norm1_bwd: HostProgram::new(&kernels.norm1_bwd)?,
             norm2_bwd: HostProgram::new(&kernels.norm2_bwd)?,
             weight_gradients,
-            head: HostProgram::new(&heads.forward)?,
-            head_bwd: HostProgram::new(&heads.backward)?,
-            classifier_gradient: HostProgram::new(&heads.classifier_gradient)?,
-            head_norm_bwd: HostProgram::new(&heads.norm_bwd)?,
+            head: Head::new(&dims)?,
             residuals: vec![vec![0.0; stream]; 2 * config.n_layer + 1],
-            xf: vec![0.0; stream],
             stream: vec![0.0; stream],
-            logits: vec![0.0; config.vocab_size * dims.tokens()],
             timings: Timings::default(),
             compile_seconds: 0.0,
         };
@@ -329,13 +333,12 @@ impl Model {
         inputs: &[u32],
         targets: &[u32],
     ) -> Result<f64, ModelError> {
-        self.forward(params, inputs, targets)?;
-        let Model { logits, timings, .. } = self;
-        Ok(timed(&mut timings.head, || cross_entropy(logits, targets, 0.0)))
+        self.forward(params, inputs, targets)
     }
 
-    /// Mean loss in nats, and adds weight·∂(sum of token losses)/∂parameter to `grads`: with
-    /// `weight` = loss scale / tokens of the whole batch, `grads` is the scaled gradient of its mean.
+    /// Mean loss in nats, and the gradient of weight·(sum of token losses) for every parameter in
+    /// `grads`: with `weight` = loss scale / tokens of the whole batch, `grads` is the scaled gradient
+    /// of its mean once all micro-batches have been added.
     ///
     /// # Errors
     /// As [`Model::loss`].
@@ -345,12 +348,16 @@ impl Model {
         inputs: &[u32],
         targets: &[u32],
         weight: f32,
+        micro_batch: MicroBatch,
         grads: &mut [f32],
     ) -> Result<f64, ModelError> {
-        self.forward(params, inputs, targets)?;
-        let Model { logits, timings, .. } = self;
-        let loss = timed(&mut timings.head, || cross_entropy(logits, targets, weight));
-        self.backward(params, inputs, grads)?;
+        let loss = self.forward(params, inputs, targets)?;
+        self.head_backward(params, targets, weight, micro_batch, grads)?;
+        for layer in (0..self.config.n_layer).rev() {
+            self.feed_forward_backward(layer, params, micro_batch, grads)?;
+            self.attention_backward(layer, params, micro_batch, grads)?;
+        }
+        self.embedding_backward(inputs, micro_batch, grads);
         Ok(loss)
     }
 
@@ -373,7 +380,7 @@ impl Model {
         params: &[f32],
         inputs: &[u32],
         targets: &[u32],
-    ) -> Result<(), ModelError> {
+    ) -> Result<f64, ModelError> {
         self.check_tokens(inputs)?;
         self.check_tokens(targets)?;
         let Model { config, layout, surfaces, residuals, timings, .. } = self;
@@ -397,75 +404,68 @@ impl Model {
         }
         let gain = layout.find(Role::FinalNorm, None).expect("every model has one");
         let classifier = layout.classifier();
-        timed(&mut timings.head, || {
-            self.head.run(
-                &[
-                    HostInput::F32(&residuals[2 * config.n_layer]),
-                    HostInput::F32(&params[gain.range()]),
-                    HostInput::F32(&params[classifier.range()]),
-                ],
-                &mut [replace(&mut self.xf), replace(&mut self.logits)],
-            )
-        })?;
-        Ok(())
+        let stream = &residuals[2 * config.n_layer];
+        let (gain, classifier) = (&params[gain.range()], &params[classifier.range()]);
+        let head = &mut self.head;
+        Ok(timed(&mut timings.head, || head.forward(stream, gain, classifier, targets))?)
     }
 
-    fn backward(
+    /// From the loss to the cotangent of the residual stream, in `stream`.
+    fn head_backward(
         &mut self,
         params: &[f32],
-        inputs: &[u32],
+        targets: &[u32],
+        weight: f32,
+        micro_batch: MicroBatch,
         grads: &mut [f32],
-    ) -> Result<(), ModelError> {
-        self.head_backward(params, grads)?;
-        for layer in (0..self.config.n_layer).rev() {
-            self.feed_forward_backward(layer, params, grads)?;
-            self.attention_backward(layer, params, grads)?;
-        }
-        let embedding = self.layout.find(Role::Embedding, None).expect("every model has one");
-        let (stream, width) = (&self.stream, self.config.n_embd);
-        timed(&mut self.timings.elementwise, || {
-            embed_backward(stream, inputs, width, &mut grads[embedding.range()]);
-        });
-        Ok(())
-    }
-
-    /// From the cotangent of the logits to that of the residual stream, in `stream`.
-    fn head_backward(&mut self, params: &[f32], grads: &mut [f32]) -> Result<(), AneError> {
-        let Model { layout, residuals, logits, xf, stream, timings, .. } = self;
+    ) -> Result<(), AneError> {
+        let Model { layout, residuals, head, stream, timings, .. } = self;
         let gain = layout.find(Role::FinalNorm, None).expect("every model has one").range();
         let classifier = layout.classifier().range();
         timed(&mut timings.head, || {
-            let wcls = HostInput::F32(&params[classifier.clone()]);
-            self.classifier_gradient.run(
-                &[HostInput::F32(logits), HostInput::F32(xf)],
-                &mut [add(&mut grads[classifier])],
+            head.classifier_backward(
+                &params[classifier.clone()],
+                targets,
+                weight,
+                micro_batch,
+                &mut grads[classifier],
             )?;
-            self.head_bwd.run(&[HostInput::F32(logits), wcls], &mut [replace(xf)])?;
             let x = residuals.last().expect("one more than blocks");
-            self.head_norm_bwd.run(
-                &[HostInput::F32(x), HostInput::F32(&params[gain.clone()]), HostInput::F32(xf)],
-                &mut [replace(stream), add(&mut grads[gain])],
-            )
+            let d_gain = micro_batch.into_gradient(&mut grads[gain.clone()]);
+            head.norm_backward(x, &params[gain], stream, d_gain)
         })
+    }
+
+    fn embedding_backward(&mut self, inputs: &[u32], micro_batch: MicroBatch, grads: &mut [f32]) {
+        let Model { layout, stream, timings, config, .. } = self;
+        let embedding = layout.find(Role::Embedding, None).expect("every model has one").range();
+        timed(&mut timings.elementwise, || {
+            if micro_batch == MicroBatch::First && layout.classifier().range() != embedding {
+                grads[embedding.clone()].fill(0.0);
+            }
+            embed_backward(stream, inputs, config.n_embd, &mut grads[embedding]);
+        });
     }
 
     fn feed_forward_backward(
         &mut self,
         layer: usize,
         params: &[f32],
+        micro_batch: MicroBatch,
         grads: &mut [f32],
     ) -> Result<(), AneError> {
         let Model { surfaces, stream, timings, .. } = self;
         timed(&mut timings.io, || surfaces.get(layer, "d_ffn_out").write(stream))?;
         timed(&mut timings.engine_backward, || self.ffn_bwd.run(layer))?;
-        self.weight_gradients(layer, &[Role::Gate, Role::Up, Role::Down], grads)?;
-        self.norm_backward(layer, 1, params, grads)
+        self.weight_gradients(layer, &[Role::Gate, Role::Up, Role::Down], micro_batch, grads)?;
+        self.norm_backward(layer, 1, params, micro_batch, grads)
     }
 
     fn attention_backward(
         &mut self,
         layer: usize,
         params: &[f32],
+        micro_batch: MicroBatch,
         grads: &mut [f32],
     ) -> Result<(), AneError> {
         let Model { surfaces, stream, timings, .. } = self;
@@ -476,20 +476,25 @@ impl Model {
             self.qkv_bwd.run(layer)
         })?;
         let roles = [Role::Query, Role::Key, Role::Value, Role::Output];
-        self.weight_gradients(layer, &roles, grads)?;
+        self.weight_gradients(layer, &roles, micro_batch, grads)?;
         if self.config.qk_norm {
             for (name, role) in [("d_q_gain", Role::QueryNorm), ("d_k_gain", Role::KeyNorm)] {
                 let param = self.layout.find(role, Some(layer)).expect("the model has head gains");
-                self.surfaces.get(layer, name).add_to(&mut grads[param.range()])?;
+                let gradient = &mut grads[param.range()];
+                if micro_batch == MicroBatch::First {
+                    gradient.fill(0.0);
+                }
+                self.surfaces.get(layer, name).add_to(gradient)?;
             }
         }
-        self.norm_backward(layer, 0, params, grads)
+        self.norm_backward(layer, 0, params, micro_batch, grads)
     }
 
     fn weight_gradients(
         &mut self,
         layer: usize,
         roles: &[Role],
+        micro_batch: MicroBatch,
         grads: &mut [f32],
     ) -> Result<(), AneError> {
         let Model { surfaces, layout, timings, weight_gradients, .. } = self;
@@ -499,7 +504,8 @@ impl Model {
                 let param = layout.find(*role, Some(layer)).expect("every layer has it");
                 let inputs =
                     [&names[0], &names[1]].map(|n| HostInput::Surface(surfaces.get(layer, n)));
-                program.run(&inputs, &mut [add(&mut grads[param.range()])])?;
+                let gradient = &mut grads[param.range()];
+                program.run(&inputs, &mut [micro_batch.into_gradient(gradient)])?;
             }
             Ok(())
         })
@@ -512,6 +518,7 @@ impl Model {
         layer: usize,
         half: usize,
         params: &[f32],
+        micro_batch: MicroBatch,
         grads: &mut [f32],
     ) -> Result<(), AneError> {
         let Model { surfaces, layout, residuals, stream, timings, .. } = self;
@@ -527,17 +534,17 @@ impl Model {
                     HostInput::F32(&params[gain.clone()]),
                     HostInput::Surface(surfaces.get(layer, name)),
                 ],
-                &mut [add(stream), add(&mut grads[gain])],
+                &mut [add(stream), micro_batch.into_gradient(&mut grads[gain])],
             )
         })
     }
 }
 
-fn replace(data: &mut [f32]) -> OutputMut<'_> {
+pub(crate) fn replace(data: &mut [f32]) -> OutputMut<'_> {
     OutputMut::F32 { data, accumulate: false }
 }
 
-fn add(data: &mut [f32]) -> OutputMut<'_> {
+pub(crate) fn add(data: &mut [f32]) -> OutputMut<'_> {
     OutputMut::F32 { data, accumulate: true }
 }
 

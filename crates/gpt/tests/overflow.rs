@@ -2,7 +2,7 @@
 //! finite: the engine never emits a NaN (∞ − ∞ is 0), and the loss scale is steered by nothing else.
 
 use ane::{Emulator, Numerics, Profile};
-use gpt::{GptConfig, Model, initialise};
+use gpt::{GptConfig, MicroBatch, Model, initialise};
 
 fn gradients(c: &GptConfig, params: &[f32], numerics: Numerics, scale: f32) -> Vec<f32> {
     const SEQ: usize = 24;
@@ -13,7 +13,7 @@ fn gradients(c: &GptConfig, params: &[f32], numerics: Numerics, scale: f32) -> V
     let targets: Vec<u32> = inputs.iter().map(|t| (t * 7 + 1) % c.vocab_size as u32).collect();
     let mut grads = vec![0.0; params.len()];
     let weight = scale / (2 * SEQ) as f32;
-    model.loss_and_grads(params, &inputs, &targets, weight, &mut grads).unwrap();
+    model.loss_and_grads(params, &inputs, &targets, weight, MicroBatch::First, &mut grads).unwrap();
     grads
 }
 

@@ -8,7 +8,7 @@
 )]
 
 use ane::{Emulator, Numerics, Profile};
-use gpt::{GptConfig, Layout, Model, Role, initialise};
+use gpt::{GptConfig, Layout, MicroBatch, Model, Role, initialise};
 
 /// Plain f64 Llama: row-major [T, C], hand-written backward.
 struct Reference<'a> {
@@ -399,9 +399,23 @@ fn errors(
     let device = Emulator::engine(Profile::default(), numerics);
     let mut model = Model::new(c, batch, seq, &device, numerics).unwrap();
     model.write_weights(&params).unwrap();
-    let mut grads = vec![0.0; model.layout().count()];
+    // What the first micro-batch finds must not matter.
+    let mut grads = vec![f32::NAN; model.layout().count()];
     let weight = scale / n as f32;
-    let loss = model.loss_and_grads(&params, &inputs, &targets, weight, &mut grads).unwrap();
+    let mut step = |micro_batch, grads: &mut [f32]| {
+        model.loss_and_grads(&params, &inputs, &targets, weight, micro_batch, grads).unwrap()
+    };
+    let loss = step(MicroBatch::First, &mut grads);
+    let mut twice = grads.clone();
+    step(MicroBatch::Later, &mut twice);
+    for param in model.layout().params() {
+        let one = &grads[param.range()];
+        let largest = one.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for (one, two) in one.iter().zip(&twice[param.range()]) {
+            // The sums of both passes are the same products in the same order, begun at another value.
+            assert!((two - 2.0 * one).abs() <= 1e-4 * largest, "{}: {one} {two}", param.name);
+        }
+    }
     assert_eq!(
         loss,
         model.loss(&params, &inputs, &targets).unwrap(),

@@ -8,7 +8,7 @@ use crate::scale::LossScale;
 use crate::schedule::Schedule;
 use ane::{Device, Numerics};
 use data::loader::{Batch, Cursor, Loader};
-use gpt::{Decoder, GptConfig, Layout, Model, ModelError};
+use gpt::{Decoder, GptConfig, Layout, MicroBatch, Model, ModelError};
 use infer::{Generator, InferError, Sampling};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -256,13 +256,15 @@ impl Pretrain {
         let scale = self.progress.scale.get();
         let weight = scale / (accum * batch * seq) as f32;
         let mut loss = 0.0;
-        for _ in 0..accum {
+        for i in 0..accum {
             let Batch { inputs, targets, .. } = self.loader.next_batch(batch);
+            let micro_batch = if i == 0 { MicroBatch::First } else { MicroBatch::Later };
             loss += self.model.loss_and_grads(
                 &self.arenas.params,
                 &inputs,
                 &targets,
                 weight,
+                micro_batch,
                 &mut self.grads,
             )?;
         }
@@ -271,7 +273,6 @@ impl Pretrain {
         let skipped = !grad_norm.is_finite();
         let lr = self.config.schedule.rate(self.progress.step);
         if skipped {
-            self.grads.fill(0.0);
             self.overflows += 1;
         } else {
             let shrink = if clip > 0.0 && grad_norm > clip { clip / grad_norm } else { 1.0 };
@@ -305,7 +306,7 @@ impl Pretrain {
                 scale,
                 param.decays(),
                 &mut params[r.clone()],
-                &mut grads[r.clone()],
+                &grads[r.clone()],
                 &mut m[r.clone()],
                 &mut v[r],
             );

@@ -657,6 +657,74 @@ pub fn softmax_rows(x: &mut [f32], n: usize) {
     dispatch(SoftmaxRows(x, n));
 }
 
+struct ColumnMax<'a>(&'a [f32], &'a mut [f32]);
+
+impl SliceKernel for ColumnMax<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for row in self.0.chunks_exact(self.1.len()) {
+            for (m, &v) in self.1.iter_mut().zip(row) {
+                *m = if v > *m { v } else { *m };
+            }
+        }
+    }
+}
+
+/// max[j] ← max(max[j], x[i, j]) over the rows i of x [_, n], NaN ignored; n is the length of `max`.
+///
+/// # Panics
+/// If n is 0.
+pub fn column_max(x: &[f32], max: &mut [f32]) {
+    dispatch(ColumnMax(x, max));
+}
+
+struct ColumnExpSum<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+
+impl SliceKernel for ColumnExpSum<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for row in self.0.chunks_exact(self.1.len()) {
+            for ((sum, &shift), &v) in self.2.iter_mut().zip(self.1).zip(row) {
+                *sum += Exp::eval::<FUSED>(v - shift);
+            }
+        }
+    }
+}
+
+/// sum[j] ← sum[j] + Σ e^(x[i, j] − shift[j]) over the rows i of x [_, n]; n is the length of both.
+///
+/// # Panics
+/// If the lengths differ or n is 0.
+pub fn column_exp_sum(x: &[f32], shift: &[f32], sum: &mut [f32]) {
+    assert_eq!(shift.len(), sum.len(), "slices of one length");
+    dispatch(ColumnExpSum(x, shift, sum));
+}
+
+struct ColumnSoftmax<'a>(&'a mut [f32], &'a [f32], &'a [f32]);
+
+impl SliceKernel for ColumnSoftmax<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for row in self.0.chunks_exact_mut(self.1.len()) {
+            for ((v, &shift), &scale) in row.iter_mut().zip(self.1).zip(self.2) {
+                *v = Exp::eval::<FUSED>(*v - shift) * scale;
+            }
+        }
+    }
+}
+
+/// x[i, j] ← scale[j]·e^(x[i, j] − shift[j]) for x [_, n]; n is the length of both.
+///
+/// # Panics
+/// If the lengths differ or n is 0.
+pub fn column_softmax(x: &mut [f32], shift: &[f32], scale: &[f32]) {
+    assert_eq!(shift.len(), scale.len(), "slices of one length");
+    dispatch(ColumnSoftmax(x, shift, scale));
+}
+
 struct ExpSubAdd<'a>(&'a mut [f32], &'a [f32], &'a mut [f32]);
 
 impl SliceKernel for ExpSubAdd<'_> {

@@ -1,0 +1,215 @@
+//! The head on the host: last norm, classifier, loss and their gradients, tile by tile over the
+//! vocabulary, so that a tile's logits are turned into cotangents and used up while they are in the
+//! cache.
+//!
+//! Tiles, and the parts of several tiles whose sums are kept apart, depend on the extents only:
+//! results do not depend on the number of threads.
+
+use crate::block::Dims;
+use crate::kernels::HeadFunctions;
+use crate::loss::{Normaliser, TileStatistics, cotangents, mean_loss};
+use crate::model::{MicroBatch, ModelError, replace};
+use ane::emulator::simd;
+use ane::{AneError, HostInput, HostProgram, OutputMut};
+use rayon::prelude::*;
+
+/// Elements of a tile of logits that are aimed at: 1 MiB of f32.
+const TILE: usize = 1 << 18;
+/// The most parts; each has its own sum of cotangents, [D, T].
+const PARTS: usize = 16;
+
+/// How a vocabulary of V rows is cut.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Grid {
+    /// Rows of a tile; the last one may have fewer.
+    rows: usize,
+    /// Tiles of a part; the last one may have fewer.
+    tiles: usize,
+}
+
+impl Grid {
+    fn new(vocab: usize, tokens: usize) -> Self {
+        let most = (TILE / tokens).clamp(64, vocab.max(64));
+        // Even tiles, of whole register tiles.
+        let rows = vocab.div_ceil(vocab.div_ceil(most)).next_multiple_of(8);
+        Grid { rows, tiles: vocab.div_ceil(rows).div_ceil(PARTS) }
+    }
+}
+
+/// Programs for tiles of one height.
+#[derive(Debug)]
+struct TilePrograms {
+    rows: usize,
+    classifier: HostProgram,
+    backward: HostProgram,
+    classifier_gradient: HostProgram,
+}
+
+impl TilePrograms {
+    fn new(dims: &Dims<'_>, rows: usize) -> Result<Self, ModelError> {
+        let functions = HeadFunctions::new(dims, rows)?;
+        Ok(TilePrograms {
+            rows,
+            classifier: HostProgram::new(&functions.classifier)?,
+            backward: HostProgram::new(&functions.backward)?,
+            classifier_gradient: HostProgram::new(&functions.classifier_gradient)?,
+        })
+    }
+}
+
+/// Consecutive tiles that one thread works on.
+#[derive(Debug)]
+struct Part {
+    /// Programs for every height of tile that occurs.
+    programs: Vec<TilePrograms>,
+    /// One per tile.
+    statistics: Vec<TileStatistics>,
+    /// This part's share of the cotangent of `xf`, [D, T].
+    d_xf: Vec<f32>,
+}
+
+impl Part {
+    fn new(dims: &Dims<'_>, grid: Grid, rows: usize) -> Result<Self, ModelError> {
+        let mut heights = vec![grid.rows.min(rows)];
+        if rows > grid.rows && rows % grid.rows != 0 {
+            heights.push(rows % grid.rows);
+        }
+        let programs = heights.into_iter().map(|rows| TilePrograms::new(dims, rows));
+        Ok(Part {
+            programs: programs.collect::<Result<_, _>>()?,
+            statistics: vec![TileStatistics::new(dims.tokens()); rows.div_ceil(grid.rows)],
+            d_xf: vec![0.0; dims.config.n_embd * dims.tokens()],
+        })
+    }
+}
+
+fn for_rows(programs: &mut [TilePrograms], rows: usize) -> &mut TilePrograms {
+    programs.iter_mut().find(|p| p.rows == rows).expect("every height has its programs")
+}
+
+/// The head of a model for batches of one size.
+#[derive(Debug)]
+pub(crate) struct Head {
+    grid: Grid,
+    width: usize,
+    tokens: usize,
+    norm: HostProgram,
+    norm_bwd: HostProgram,
+    parts: Vec<Part>,
+    /// Normalised residual and its cotangent, [D, T].
+    xf: Vec<f32>,
+    d_xf: Vec<f32>,
+    /// [V, T]
+    logits: Vec<f32>,
+    normaliser: Normaliser,
+}
+
+impl Head {
+    pub(crate) fn new(dims: &Dims<'_>) -> Result<Self, ModelError> {
+        let (vocab, tokens, width) = (dims.config.vocab_size, dims.tokens(), dims.config.n_embd);
+        let grid = Grid::new(vocab, tokens);
+        let part_rows = grid.rows * grid.tiles;
+        let parts = (0..vocab)
+            .step_by(part_rows)
+            .map(|start| Part::new(dims, grid, part_rows.min(vocab - start)))
+            .collect::<Result<_, _>>()?;
+        let functions = HeadFunctions::new(dims, grid.rows)?;
+        Ok(Head {
+            grid,
+            width,
+            tokens,
+            norm: HostProgram::new(&functions.norm)?,
+            norm_bwd: HostProgram::new(&functions.norm_bwd)?,
+            parts,
+            xf: vec![0.0; width * tokens],
+            d_xf: vec![0.0; width * tokens],
+            logits: vec![0.0; vocab * tokens],
+            normaliser: Normaliser::new(tokens),
+        })
+    }
+
+    /// Mean loss in nats for the residual stream `x` [D, T].
+    pub(crate) fn forward(
+        &mut self,
+        x: &[f32],
+        gain: &[f32],
+        classifier: &[f32],
+        targets: &[u32],
+    ) -> Result<f64, AneError> {
+        let Head { grid, width, tokens, norm, parts, xf, logits, normaliser, .. } = self;
+        norm.run(&[HostInput::F32(x), HostInput::F32(gain)], &mut [replace(xf)])?;
+        let (tile, part) = (grid.rows, grid.rows * grid.tiles);
+        (parts.par_iter_mut())
+            .zip(logits.par_chunks_mut(part * *tokens))
+            .zip(classifier.par_chunks(part * *width))
+            .try_for_each(|((part, logits), weights)| {
+                let Part { programs, statistics, .. } = part;
+                let tiles = logits.chunks_mut(tile * *tokens).zip(weights.chunks(tile * *width));
+                for ((logits, weights), statistics) in tiles.zip(statistics) {
+                    let program = &mut for_rows(programs, logits.len() / *tokens).classifier;
+                    let inputs = [HostInput::F32(weights), HostInput::F32(xf)];
+                    program.run(&inputs, &mut [replace(logits)])?;
+                    statistics.of(logits);
+                }
+                Ok::<(), AneError>(())
+            })?;
+        normaliser.combine(parts.iter().flat_map(|part| &part.statistics));
+        Ok(mean_loss(logits, targets, normaliser))
+    }
+
+    /// After [`Head::forward`] on the same weights and targets: the gradient of the classifier [V, D]
+    /// and, kept for [`Head::norm_backward`], the cotangent of `xf`.
+    pub(crate) fn classifier_backward(
+        &mut self,
+        classifier: &[f32],
+        targets: &[u32],
+        weight: f32,
+        micro_batch: MicroBatch,
+        gradient: &mut [f32],
+    ) -> Result<(), AneError> {
+        let Head { grid, width, tokens, parts, xf, d_xf, logits, normaliser, .. } = self;
+        let (tile, part) = (grid.rows, grid.rows * grid.tiles);
+        let scale = normaliser.scale(weight);
+        (parts.par_iter_mut())
+            .zip(logits.par_chunks_mut(part * *tokens))
+            .zip(classifier.par_chunks(part * *width))
+            .zip(gradient.par_chunks_mut(part * *width))
+            .enumerate()
+            .try_for_each(|(index, (((place, logits), weights), gradient))| {
+                let Part { programs, d_xf, .. } = place;
+                let tiles = logits.chunks_mut(tile * *tokens).zip(weights.chunks(tile * *width));
+                for (i, ((logits, weights), gradient)) in
+                    tiles.zip(gradient.chunks_mut(tile * *width)).enumerate()
+                {
+                    let first = index * part + i * tile;
+                    cotangents(logits, first, targets, &normaliser.max, &scale, weight);
+                    let programs = for_rows(programs, logits.len() / *tokens);
+                    programs.classifier_gradient.run(
+                        &[HostInput::F32(logits), HostInput::F32(xf)],
+                        &mut [micro_batch.into_gradient(gradient)],
+                    )?;
+                    let into = OutputMut::F32 { data: d_xf, accumulate: i > 0 };
+                    let inputs = [HostInput::F32(logits), HostInput::F32(weights)];
+                    programs.backward.run(&inputs, &mut [into])?;
+                }
+                Ok::<(), AneError>(())
+            })?;
+        d_xf.fill(0.0);
+        parts.iter().for_each(|part| simd::add(d_xf, &part.d_xf));
+        Ok(())
+    }
+
+    /// The cotangent of the residual stream `x` [D, T], and that of the norm's gain.
+    pub(crate) fn norm_backward(
+        &mut self,
+        x: &[f32],
+        gain: &[f32],
+        d_x: &mut [f32],
+        d_gain: OutputMut<'_>,
+    ) -> Result<(), AneError> {
+        self.norm_bwd.run(
+            &[HostInput::F32(x), HostInput::F32(gain), HostInput::F32(&self.d_xf)],
+            &mut [replace(d_x), d_gain],
+        )
+    }
+}
