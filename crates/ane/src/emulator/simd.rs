@@ -456,7 +456,12 @@ pub fn clip(x: &mut [f32], lo: f32, hi: f32) {
 
 /// NaN becomes `value`.
 pub fn replace_nan(x: &mut [f32], value: f32) {
-    each(x, |x| if x.is_nan() { value } else { x });
+    // By bits: a choice between a value and what is there would become a branch per element.
+    let value = value.to_bits();
+    each(x, |x| {
+        let mask = u32::from(x.is_nan()).wrapping_neg();
+        f32::from_bits((x.to_bits() & !mask) | (value & mask))
+    });
 }
 
 /// x ← x + y. As all functions of two slices, panics if their lengths differ.
@@ -496,7 +501,9 @@ impl SliceKernel for Select<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         for (((to, &c), &a), &b) in self.0.iter_mut().zip(self.1).zip(self.2).zip(self.3) {
-            *to = if c != 0.0 { a } else { b };
+            // By bits, as a choice would become a branch per element.
+            let mask = u32::from(c != 0.0).wrapping_neg();
+            *to = f32::from_bits((a.to_bits() & mask) | (b.to_bits() & !mask));
         }
     }
 }
@@ -598,7 +605,15 @@ impl SliceKernel for Max<'_> {
         for (l, &v) in lanes.iter_mut().zip(rest) {
             *l = if v > *l { v } else { *l };
         }
-        lanes.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m })
+        let mut width = LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                let (a, b) = (lanes[i], lanes[i + width]);
+                lanes[i] = if b > a { b } else { a };
+            }
+            width /= 2;
+        }
+        lanes[0]
     }
 }
 
