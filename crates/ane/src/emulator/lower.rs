@@ -47,8 +47,8 @@ struct Lowering<'f> {
     uses: Vec<Vec<usize>>,
     views: BTreeMap<ValueId, View>,
     constants: Vec<Constant>,
-    /// Elements of each virtual buffer.
-    buffers: Vec<usize>,
+    /// Room of each virtual buffer.
+    buffers: Vec<Space>,
     steps: Vec<Step>,
     /// Outputs already written in place.
     written: BTreeSet<usize>,
@@ -218,30 +218,42 @@ impl<'f> Lowering<'f> {
         }
     }
 
-    fn buffer(&mut self, elements: usize) -> Buffer {
-        self.buffers.push(elements);
+    /// Room for the elements of `id`: two bytes each where the precision that is emulated has no
+    /// more.
+    fn buffer(&mut self, id: ValueId) -> Buffer {
+        let ty = self.f.ty(id);
+        let half = matches!(self.rounding(ty), Rounding::Half | Rounding::HalfAway);
+        self.buffers.push(Space { elements: ty.count(), half });
         Buffer::Slot(self.buffers.len() - 1)
     }
 
-    /// Where a computed value goes: straight to an output that nothing reads, else to a buffer.
+    /// Where a computed value goes: straight to the output that it is, else to a buffer.
     fn destination(&mut self, id: ValueId) -> Buffer {
-        match self.only_output(id) {
+        match self.output_of(id) {
             Some(output) => {
                 self.written.insert(output);
                 Buffer::Output(output)
             }
-            None => self.buffer(self.f.ty(id).count()),
+            None => self.buffer(id),
         }
     }
 
-    /// The output that `id`, perhaps in another shape, is, if it is nothing else.
-    fn only_output(&self, id: ValueId) -> Option<usize> {
-        let mut positions = (0..self.f.outputs.len()).filter(|&i| self.f.outputs[i] == id);
-        match (positions.next(), positions.next(), &self.uses[id.index()][..]) {
-            (Some(only), None, []) => Some(only),
-            (None, None, &[op]) if matches!(self.resolved[op].kind, Kind::Reshape) => {
-                self.only_output(self.f.ops[op].results[0])
+    /// The one output that `id`, perhaps in another shape, is. Outputs to which results may be added
+    /// cannot be read again: there it must be nothing else.
+    fn output_of(&self, id: ValueId) -> Option<usize> {
+        let (mut outputs, mut readers) = (vec![], 0);
+        let mut ids = vec![id];
+        while let Some(id) = ids.pop() {
+            outputs.extend((0..self.f.outputs.len()).filter(|&i| self.f.outputs[i] == id));
+            for &op in &self.uses[id.index()] {
+                match self.resolved[op].kind {
+                    Kind::Reshape => ids.push(self.f.ops[op].results[0]),
+                    _ => readers += 1,
+                }
             }
+        }
+        match outputs[..] {
+            [only] if readers == 0 || !self.arithmetic.accumulates => Some(only),
             _ => None,
         }
     }
@@ -275,11 +287,12 @@ impl<'f> Lowering<'f> {
         }));
     }
 
-    fn contiguous(&mut self, view: View) -> View {
+    fn contiguous(&mut self, id: ValueId) -> View {
+        let view = self.view(id);
         if view.is_contiguous() && view.offset == 0 {
             return view;
         }
-        let buffer = self.buffer(view.shape.iter().product());
+        let buffer = self.buffer(id);
         self.copy(&view, buffer);
         View::contiguous(buffer, &view.shape)
     }
@@ -302,7 +315,7 @@ impl<'f> Lowering<'f> {
         }
         let Group { code, views, results } = self.group_code(g);
         let shape = self.f.ty(results[0]).shape.clone();
-        let order = match results.iter().any(|&id| self.only_output(id).is_some()) {
+        let order = match results.iter().any(|&id| self.output_of(id).is_some()) {
             true => (0..shape.len()).collect(),
             false => common_order(&shape, &views),
         };
@@ -464,7 +477,7 @@ impl<'f> Lowering<'f> {
                 let view = match view.reshape(&shape) {
                     Some(view) => view,
                     None => {
-                        let buffer = self.buffer(view.shape.iter().product());
+                        let buffer = self.buffer(result);
                         self.copy(&view, buffer);
                         View::contiguous(buffer, &shape)
                     }
@@ -620,7 +633,7 @@ impl<'f> Lowering<'f> {
     /// A view whose last two strides are not negative (matrix products need that).
     fn matrix(&mut self, id: ValueId) -> View {
         let view = self.view(id);
-        if view.strides.iter().any(|&s| s < 0) { self.contiguous(view) } else { view }
+        if view.strides.iter().any(|&s| s < 0) { self.contiguous(id) } else { view }
     }
 
     fn matmul(&mut self, x: ValueId, tx: bool, y: ValueId, ty: bool, result: ValueId) {
@@ -767,8 +780,7 @@ impl<'f> Lowering<'f> {
         geometry: mil::resolve::ConvGeometry,
         transposed: bool,
     ) {
-        let views: Vec<View> = inputs.iter().map(|&id| self.view(id)).collect();
-        let views: Vec<View> = views.into_iter().map(|v| self.contiguous(v)).collect();
+        let views: Vec<View> = inputs.iter().map(|&id| self.contiguous(id)).collect();
         let y_shape = self.f.ty(result).shape.clone();
         let rounding = self.rounding(self.f.ty(result));
         let (x, w) = (&views[0], &views[1]);
@@ -826,7 +838,7 @@ impl<'f> Lowering<'f> {
                 }
             }
         }
-        let mut slots: Vec<usize> = vec![];
+        let mut slots: Vec<Space> = vec![];
         let mut home: Vec<Option<usize>> = vec![None; self.buffers.len()];
         let mut free: Vec<usize> = vec![];
         for at in 0..self.steps.len() {
@@ -834,19 +846,20 @@ impl<'f> Lowering<'f> {
             let mut fresh = vec![];
             for buffer in step.outputs_mut() {
                 if let Buffer::Slot(i) = buffer {
-                    let size = self.buffers[*i];
-                    let fits = (free.iter().enumerate())
-                        .filter(|&(_, &s)| slots[s] >= size)
-                        .min_by_key(|&(_, &s)| slots[s])
-                        .or_else(|| free.iter().enumerate().max_by_key(|&(_, &s)| slots[s]));
+                    let Space { elements, half } = self.buffers[*i];
+                    let same = || free.iter().enumerate().filter(|&(_, &s)| slots[s].half == half);
+                    let fits = same()
+                        .filter(|&(_, &s)| slots[s].elements >= elements)
+                        .min_by_key(|&(_, &s)| slots[s].elements)
+                        .or_else(|| same().max_by_key(|&(_, &s)| slots[s].elements));
                     let slot = match fits.map(|(position, _)| position) {
                         Some(position) => free.swap_remove(position),
                         None => {
-                            slots.push(0);
+                            slots.push(Space { elements, half });
                             slots.len() - 1
                         }
                     };
-                    slots[slot] = slots[slot].max(size);
+                    slots[slot].elements = slots[slot].elements.max(elements);
                     home[*i] = Some(slot);
                     fresh.push(*i);
                     *buffer = Buffer::Slot(slot);

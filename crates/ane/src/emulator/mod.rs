@@ -63,11 +63,13 @@ struct Arithmetic {
     numerics: Numerics,
     /// `None` where no engine is emulated.
     chip: Option<ChipNumerics>,
+    /// Whether results may be added to what an output holds.
+    accumulates: bool,
 }
 
 impl Arithmetic {
-    /// Reference precision, no engine.
-    const REFERENCE: Self = Arithmetic { numerics: Numerics::F32, chip: None };
+    /// Reference precision, no engine, outputs that are added to.
+    const REFERENCE: Self = Arithmetic { numerics: Numerics::F32, chip: None, accumulates: true };
 }
 
 /// The emulated engine, or, without an engine's rules, the CPU.
@@ -98,7 +100,7 @@ impl Emulator {
 
     fn arithmetic(&self) -> Arithmetic {
         let chip = self.engine.as_ref().map(|engine| engine.profile.chip.numerics());
-        Arithmetic { numerics: self.numerics, chip }
+        Arithmetic { numerics: self.numerics, chip, accumulates: false }
     }
 
     /// Holds a program against the engine's rules and takes its place in the budget.

@@ -17,7 +17,7 @@ pub(crate) enum Buffer {
     Constant(usize),
     /// A temporary.
     Slot(usize),
-    /// An output of the function (written, never read).
+    /// An output of the function.
     Output(usize),
 }
 
@@ -350,13 +350,21 @@ pub(crate) enum Constant {
     F16(Vec<f16>),
 }
 
+/// Room for the elements of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Space {
+    pub(crate) elements: usize,
+    /// Whether binary16 holds them; otherwise f32 does.
+    pub(crate) half: bool,
+}
+
 /// A lowered function.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) constants: Vec<Constant>,
-    /// Elements of each temporary buffer, shared by values that are not alive together.
-    pub(crate) slots: Vec<usize>,
+    /// The temporary buffers, shared by values that are not alive together.
+    pub(crate) slots: Vec<Space>,
     /// Elements of every input and output.
     pub(crate) inputs: Vec<usize>,
     pub(crate) outputs: Vec<usize>,

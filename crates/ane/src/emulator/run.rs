@@ -47,12 +47,34 @@ impl OutputMut<'_> {
 #[derive(Debug)]
 pub(crate) struct Machine {
     plan: Plan,
-    slots: Vec<Vec<f32>>,
+    slots: Vec<Slot>,
+}
+
+/// A temporary buffer.
+#[derive(Debug)]
+enum Slot {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+}
+
+impl Slot {
+    fn new(space: Space) -> Self {
+        match space.half {
+            true => Slot::F16(vec![f16::ZERO; space.elements]),
+            false => Slot::F32(vec![0.0; space.elements]),
+        }
+    }
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Slot::F32(vec![])
+    }
 }
 
 impl Machine {
     pub(crate) fn new(plan: Plan) -> Self {
-        let slots = plan.slots.iter().map(|&n| vec![0.0; n]).collect();
+        let slots = plan.slots.iter().map(|&space| Slot::new(space)).collect();
         Machine { plan, slots }
     }
 
@@ -86,7 +108,7 @@ impl Machine {
 struct World<'w, 'i, 'o> {
     inputs: &'w [Elements<'i>],
     constants: &'w [Constant],
-    slots: &'w mut Vec<Vec<f32>>,
+    slots: &'w mut [Slot],
     outputs: &'w mut [OutputMut<'o>],
 }
 
@@ -126,10 +148,15 @@ impl Sink<'_> {
 struct Sources<'w> {
     inputs: &'w [Elements<'w>],
     constants: &'w [Constant],
-    slots: &'w [Vec<f32>],
+    slots: &'w [Slot],
+    outputs: &'w [OutputMut<'w>],
 }
 
 impl<'w> Sources<'w> {
+    fn reader(&self, buffer: Buffer) -> Reader<'w> {
+        Reader { elements: self.get(buffer), input: matches!(buffer, Buffer::Input(_)) }
+    }
+
     fn get(&self, buffer: Buffer) -> Elements<'w> {
         match buffer {
             Buffer::Input(i) => self.inputs[i],
@@ -137,8 +164,14 @@ impl<'w> Sources<'w> {
                 Constant::F32(v) => Elements::F32(v),
                 Constant::F16(v) => Elements::F16(v),
             },
-            Buffer::Slot(i) => Elements::F32(&self.slots[i]),
-            Buffer::Output(_) => unreachable!("outputs are never read"),
+            Buffer::Slot(i) => match &self.slots[i] {
+                Slot::F32(v) => Elements::F32(v),
+                Slot::F16(v) => Elements::F16(v),
+            },
+            Buffer::Output(i) => match &self.outputs[i] {
+                OutputMut::F32 { data, .. } => Elements::F32(data),
+                OutputMut::F16(v) => Elements::F16(v),
+            },
         }
     }
 }
@@ -146,57 +179,47 @@ impl<'w> Sources<'w> {
 /// Most results of one step; chains with more are written as several steps.
 pub(crate) const RESULTS: usize = 8;
 
-/// Lends the outputs `buffers` (of `count` elements each) to `f` together with all other buffers.
+/// Lends the results `buffers` (of `count` elements each) to `f` together with all other buffers.
 fn with_sinks(
     world: &mut World<'_, '_, '_>,
     buffers: &[Buffer],
     count: usize,
     f: impl FnOnce(Sources<'_>, Sinks<'_>),
 ) {
-    let mut taken: [Vec<f32>; RESULTS] = Default::default();
-    assert!(buffers.len() <= RESULTS, "lowering writes longer chains as several steps");
-    for (buffer, slot) in buffers.iter().zip(&mut taken) {
-        if let Buffer::Slot(i) = buffer {
-            *slot = std::mem::take(&mut world.slots[*i]);
-        }
+    enum Taken<'o> {
+        Slot(Slot),
+        Output(OutputMut<'o>),
     }
-    let mut sinks: Sinks<'_> = Default::default();
-    let mut slots = taken.iter_mut();
-    // Outputs are handed out in ascending order of position, which is how chains name them.
-    let mut rest: &mut [OutputMut<'_>] = world.outputs;
-    let mut order: [usize; RESULTS] = [0; RESULTS];
-    (0..buffers.len()).for_each(|i| order[i] = i);
-    order[..buffers.len()].sort_unstable_by_key(|&i| match buffers[i] {
-        Buffer::Output(at) => at,
-        _ => usize::MAX,
-    });
-    let mut places: [Option<&mut Vec<f32>>; RESULTS] = Default::default();
-    places.iter_mut().zip(slots.by_ref()).for_each(|(p, s)| *p = Some(s));
-    let mut passed = 0;
-    for &i in &order[..buffers.len()] {
-        sinks[i] = Some(match buffers[i] {
-            Buffer::Output(at) => {
-                let (_, tail) = rest.split_at_mut(at - passed);
-                let (one, tail) = tail.split_first_mut().expect("an output of the plan");
-                (rest, passed) = (tail, at + 1);
-                match one {
-                    OutputMut::F32 { data, accumulate } => {
-                        Sink::F32 { data: &mut data[..count], accumulate: *accumulate }
-                    }
-                    OutputMut::F16(data) => Sink::F16(&mut data[..count]),
-                }
+    let mut taken: [Option<Taken<'_>>; RESULTS] = Default::default();
+    assert!(buffers.len() <= RESULTS, "lowering writes longer chains as several steps");
+    for (buffer, taken) in buffers.iter().zip(&mut taken) {
+        *taken = Some(match *buffer {
+            Buffer::Slot(i) => Taken::Slot(std::mem::take(&mut world.slots[i])),
+            Buffer::Output(i) => {
+                let nothing = OutputMut::F16(&mut []);
+                Taken::Output(std::mem::replace(&mut world.outputs[i], nothing))
             }
-            _ => {
-                let slot = places[i].take().expect("taken once");
-                Sink::F32 { data: &mut slot[..count], accumulate: false }
-            }
+            _ => unreachable!("inputs and constants are never written"),
         });
     }
-    let sources = Sources { inputs: world.inputs, constants: world.constants, slots: world.slots };
-    f(sources, sinks);
-    for (buffer, slot) in buffers.iter().zip(&mut taken) {
-        if let Buffer::Slot(i) = buffer {
-            world.slots[*i] = std::mem::take(slot);
+    let mut sinks: Sinks<'_> = Default::default();
+    for (taken, sink) in taken.iter_mut().zip(&mut sinks) {
+        *sink = taken.as_mut().map(|taken| match taken {
+            Taken::Slot(Slot::F32(v)) => Sink::F32 { data: &mut v[..count], accumulate: false },
+            Taken::Slot(Slot::F16(v)) => Sink::F16(&mut v[..count]),
+            Taken::Output(OutputMut::F32 { data, accumulate }) => {
+                Sink::F32 { data: &mut data[..count], accumulate: *accumulate }
+            }
+            Taken::Output(OutputMut::F16(data)) => Sink::F16(&mut data[..count]),
+        });
+    }
+    let World { inputs, constants, slots, outputs } = world;
+    f(Sources { inputs, constants, slots, outputs }, sinks);
+    for (buffer, taken) in buffers.iter().zip(taken) {
+        match (*buffer, taken) {
+            (Buffer::Slot(i), Some(Taken::Slot(slot))) => world.slots[i] = slot,
+            (Buffer::Output(i), Some(Taken::Output(output))) => world.outputs[i] = output,
+            _ => {}
         }
     }
 }
@@ -303,35 +326,63 @@ fn each_run(
 /// Reads `to.len()` consecutive elements of operand `which` of a nest, from flat position `start`.
 fn load(nest: &Nest, which: usize, sources: &Sources<'_>, start: usize, to: &mut [f32]) {
     let operand = &nest.operands[which];
-    let data = sources.get(operand.buffer);
+    let data = sources.reader(operand.buffer);
     let stride = operand.strides[nest.shape.len() - 1];
     each_run(&nest.shape, operand, start, to.len(), |done, at, run| {
-        read_run(data, at, stride, &mut to[done..done + run]);
+        data.run(at, stride, &mut to[done..done + run]);
     });
 }
 
-/// Reads elements `stride` apart. The engine reads a half-precision NaN as +∞ (docs/ane-facts.md E.3).
-fn read_run(data: Elements<'_>, at: isize, stride: isize, to: &mut [f32]) {
+/// A buffer as it is read.
+#[derive(Clone, Copy)]
+struct Reader<'w> {
+    elements: Elements<'w>,
+    /// Whether NaN is possible: nothing that is computed here is one.
+    input: bool,
+}
+
+impl Reader<'_> {
+    /// Reads elements `stride` apart. The engine reads a half-precision NaN as +∞
+    /// (docs/ane-facts.md E.3).
+    fn run(&self, at: isize, stride: isize, to: &mut [f32]) {
+        match self.elements {
+            Elements::F32(v) => read(v, at, stride, to, |v, to| to.copy_from_slice(v)),
+            Elements::F16(v) => {
+                read(v, at, stride, to, simd::widen);
+                if self.input {
+                    simd::replace_nan(to, f32::INFINITY);
+                }
+            }
+        }
+    }
+}
+
+fn read<T: Copy + Default>(
+    v: &[T],
+    at: isize,
+    stride: isize,
+    to: &mut [f32],
+    convert: impl Fn(&[T], &mut [f32]),
+) {
     let first = at as usize;
-    match (data, stride) {
-        (Elements::F32(v), 1) => to.copy_from_slice(&v[first..first + to.len()]),
-        (Elements::F16(v), 1) => {
-            simd::widen(&v[first..first + to.len()], to);
-            simd::replace_nan(to, f32::INFINITY);
+    match stride {
+        1 => convert(&v[first..first + to.len()], to),
+        0 => {
+            convert(&v[first..=first], &mut to[..1]);
+            let value = to[0];
+            to.fill(value);
         }
-        (Elements::F32(v), 0) => to.fill(v[first]),
-        (Elements::F16(v), 0) => {
-            to.fill(v[first].to_f32());
-            simd::replace_nan(to, f32::INFINITY);
-        }
-        (Elements::F32(v), s) => {
-            to.iter_mut().enumerate().for_each(|(i, t)| *t = v[(at + i as isize * s) as usize]);
-        }
-        (Elements::F16(v), s) => {
-            to.iter_mut()
-                .enumerate()
-                .for_each(|(i, t)| *t = v[(at + i as isize * s) as usize].to_f32());
-            simd::replace_nan(to, f32::INFINITY);
+        _ => {
+            let mut run = [T::default(); 64];
+            let mut at = at;
+            for to in to.chunks_mut(run.len()) {
+                let run = &mut run[..to.len()];
+                run.iter_mut().enumerate().for_each(|(i, t)| {
+                    *t = v[(at + i as isize * stride) as usize];
+                });
+                convert(run, to);
+                at += run.len() as isize * stride;
+            }
         }
     }
 }
@@ -678,21 +729,21 @@ fn reduce_columns(
     shift: &mut [f32],
 ) {
     let operand = &s.kept.operands[0];
-    let data = sources.get(operand.buffer);
+    let data = sources.reader(operand.buffer);
     each_run(&s.kept.shape, operand, start, acc.len(), |done, base, n| {
         let (acc, run, shift) = (&mut acc[done..][..n], &mut run[..n], &mut shift[..n]);
         if s.f == Reduce::LogSumExp {
             return log_sum_exp_columns(s, data, base, acc, run, shift);
         }
         acc.fill(initial(s.f));
-        each_reduced(&s.reduced, |at| match (s.f, data) {
+        each_reduced(&s.reduced, |at| match (s.f, data.elements) {
             // What `fold` leaves as it is needs no copy.
             (Reduce::Sum | Reduce::Mean | Reduce::LogSum, Elements::F32(v)) => {
                 simd::add(acc, &v[(base + at) as usize..][..n]);
             }
             (Reduce::Max, Elements::F32(v)) => simd::max(acc, &v[(base + at) as usize..][..n]),
             _ => {
-                read_run(data, base + at, 1, run);
+                data.run(base + at, 1, run);
                 fold(s.f, acc, run);
             }
         });
@@ -701,7 +752,7 @@ fn reduce_columns(
 
 fn log_sum_exp_columns(
     s: &Reduction,
-    data: Elements<'_>,
+    data: Reader<'_>,
     base: isize,
     acc: &mut [f32],
     run: &mut [f32],
@@ -709,12 +760,12 @@ fn log_sum_exp_columns(
 ) {
     shift.fill(f32::NEG_INFINITY);
     each_reduced(&s.reduced, |at| {
-        read_run(data, base + at, 1, run);
+        data.run(base + at, 1, run);
         simd::max(shift, run);
     });
     acc.fill(0.0);
     each_reduced(&s.reduced, |at| {
-        read_run(data, base + at, 1, run);
+        data.run(base + at, 1, run);
         simd::exp_sub_add(run, shift, acc);
     });
     simd::log(acc);
@@ -726,7 +777,7 @@ fn reduce_one(s: &Reduction, sources: &Sources<'_>, index: usize, run: &mut [f32
     let operand = &s.kept.operands[0];
     let mut base = 0;
     each_run(&s.kept.shape, operand, index, 1, |_, at, _| base = at);
-    let data = sources.get(operand.buffer);
+    let data = sources.reader(operand.buffer);
     let (outer, (inner, stride)) = match s.reduced.split_last() {
         Some((last, outer)) => (outer, *last),
         None => (&[][..], (1, 0)),
@@ -736,7 +787,7 @@ fn reduce_one(s: &Reduction, sources: &Sources<'_>, index: usize, run: &mut [f32
         each_reduced(outer, |at| {
             for done in (0..inner).step_by(TILE) {
                 let n = TILE.min(inner - done);
-                read_run(data, base + at + done as isize * stride, stride, &mut run[..n]);
+                data.run(base + at + done as isize * stride, stride, &mut run[..n]);
                 f(&mut run[..n]);
             }
         });
@@ -749,7 +800,7 @@ fn reduce_one(s: &Reduction, sources: &Sources<'_>, index: usize, run: &mut [f32
         return max + sum.ln();
     }
     let mut acc = initial(s.f);
-    match (data, stride) {
+    match (data.elements, stride) {
         // The same parts in place.
         (Elements::F32(v), 1) => each_reduced(outer, |at| {
             let first = (base + at) as usize;
