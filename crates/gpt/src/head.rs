@@ -7,7 +7,7 @@
 
 use crate::block::Dims;
 use crate::kernels::HeadFunctions;
-use crate::loss::{Normaliser, TileStatistics, cotangents, mean_loss};
+use crate::loss::{Normaliser, TileStatistics};
 use crate::model::{MicroBatch, ModelError, replace};
 use ane::emulator::simd;
 use ane::{AneError, HostInput, HostProgram, OutputMut};
@@ -99,7 +99,7 @@ pub(crate) struct Head {
     /// Normalised residual and its cotangent, [D, T].
     xf: Vec<f32>,
     d_xf: Vec<f32>,
-    /// [V, T]
+    /// [V, T]; between the passes e^(logit − the tile's largest), after them the cotangents.
     logits: Vec<f32>,
     normaliser: Normaliser,
 }
@@ -142,19 +142,19 @@ impl Head {
         (parts.par_iter_mut())
             .zip(logits.par_chunks_mut(part * *tokens))
             .zip(classifier.par_chunks(part * *width))
-            .try_for_each(|((part, logits), weights)| {
-                let Part { programs, statistics, .. } = part;
+            .enumerate()
+            .try_for_each(|(index, ((place, logits), weights))| {
+                let Part { programs, statistics, .. } = place;
                 let tiles = logits.chunks_mut(tile * *tokens).zip(weights.chunks(tile * *width));
-                for ((logits, weights), statistics) in tiles.zip(statistics) {
+                for (i, ((logits, weights), statistics)) in tiles.zip(statistics).enumerate() {
                     let program = &mut for_rows(programs, logits.len() / *tokens).classifier;
                     let inputs = [HostInput::F32(weights), HostInput::F32(xf)];
                     program.run(&inputs, &mut [replace(logits)])?;
-                    statistics.of(logits);
+                    statistics.take(logits, index * part + i * tile, targets);
                 }
                 Ok::<(), AneError>(())
             })?;
-        normaliser.combine(parts.iter().flat_map(|part| &part.statistics));
-        Ok(mean_loss(logits, targets, normaliser))
+        Ok(normaliser.combine(parts.iter().flat_map(|part| &part.statistics)))
     }
 
     /// After [`Head::forward`] on the same weights and targets: the gradient of the classifier [V, D]
@@ -169,20 +169,19 @@ impl Head {
     ) -> Result<(), AneError> {
         let Head { grid, width, tokens, parts, xf, d_xf, logits, normaliser, .. } = self;
         let (tile, part) = (grid.rows, grid.rows * grid.tiles);
-        let scale = normaliser.scale(weight);
         (parts.par_iter_mut())
             .zip(logits.par_chunks_mut(part * *tokens))
             .zip(classifier.par_chunks(part * *width))
             .zip(gradient.par_chunks_mut(part * *width))
             .enumerate()
             .try_for_each(|(index, (((place, logits), weights), gradient))| {
-                let Part { programs, d_xf, .. } = place;
+                let Part { programs, statistics, d_xf } = place;
                 let tiles = logits.chunks_mut(tile * *tokens).zip(weights.chunks(tile * *width));
                 for (i, ((logits, weights), gradient)) in
                     tiles.zip(gradient.chunks_mut(tile * *width)).enumerate()
                 {
                     let first = index * part + i * tile;
-                    cotangents(logits, first, targets, &normaliser.max, &scale, weight);
+                    statistics[i].cotangents(logits, first, targets, normaliser, weight);
                     let programs = for_rows(programs, logits.len() / *tokens);
                     programs.classifier_gradient.run(
                         &[HostInput::F32(logits), HostInput::F32(xf)],

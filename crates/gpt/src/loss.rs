@@ -4,31 +4,74 @@
 
 use ane::emulator::simd;
 
-/// Of each token, over one tile: the largest logit and the sum of e^(logit − largest).
+/// Of each token, over one tile: the largest logit, the sum of e^(logit − largest), and the logit of
+/// the target, 0 where it is in another tile.
 #[derive(Clone, Debug)]
 pub(crate) struct TileStatistics {
     max: Vec<f32>,
     sum: Vec<f32>,
+    target: Vec<f32>,
 }
 
 impl TileStatistics {
     pub(crate) fn new(tokens: usize) -> Self {
-        TileStatistics { max: vec![0.0; tokens], sum: vec![0.0; tokens] }
+        TileStatistics { max: vec![0.0; tokens], sum: vec![0.0; tokens], target: vec![0.0; tokens] }
     }
 
-    /// Takes those of `logits`.
-    pub(crate) fn of(&mut self, logits: &[f32]) {
+    /// Takes those of `logits`, whose first row is row `first` of the vocabulary, and replaces each by
+    /// e^(logit − largest).
+    pub(crate) fn take(&mut self, logits: &mut [f32], first: usize, targets: &[u32]) {
+        self.target.fill(0.0);
+        each_target(logits, first, targets, |t, logit| self.target[t] = *logit);
         self.max.fill(f32::NEG_INFINITY);
         self.sum.fill(0.0);
         simd::column_max(logits, &mut self.max);
-        simd::column_exp_sum(logits, &self.max, &mut self.sum);
+        simd::column_exp(logits, &self.max, &mut self.sum);
+    }
+
+    /// Replaces what [`TileStatistics::take`] left by weight·(softmax − onehot), the cotangents of the
+    /// logits when each token's loss counts `weight`.
+    pub(crate) fn cotangents(
+        &self,
+        exponentials: &mut [f32],
+        first: usize,
+        targets: &[u32],
+        of: &Normaliser,
+        weight: f32,
+    ) {
+        let scale: Vec<f32> = (self.max.iter().zip(&of.max).zip(&of.sum))
+            .map(|((&m, &max), sum)| (f64::from(weight) * shift(m, max) / sum) as f32)
+            .collect();
+        simd::column_scale(exponentials, &scale);
+        each_target(exponentials, first, targets, |_, value| *value -= weight);
+    }
+}
+
+/// e^(m − max)
+fn shift(m: f32, max: f32) -> f64 {
+    (f64::from(m) - f64::from(max)).exp()
+}
+
+/// Calls `f` with each token whose target is a row of the tile, and its element there.
+fn each_target(
+    tile: &mut [f32],
+    first: usize,
+    targets: &[u32],
+    mut f: impl FnMut(usize, &mut f32),
+) {
+    let tokens = targets.len();
+    for (t, &id) in targets.iter().enumerate() {
+        let row = (id as usize).checked_sub(first);
+        if let Some(element) = row.and_then(|row| tile.get_mut(row * tokens + t)) {
+            f(t, element);
+        }
     }
 }
 
 /// Of each token, over the vocabulary: the largest logit and the sum of e^(logit − largest).
 #[derive(Debug)]
 pub(crate) struct Normaliser {
-    pub(crate) max: Vec<f32>,
+    max: Vec<f32>,
     sum: Vec<f64>,
 }
 
@@ -37,56 +80,27 @@ impl Normaliser {
         Normaliser { max: vec![0.0; tokens], sum: vec![0.0; tokens] }
     }
 
-    /// Takes the tiles together, in their order.
-    pub(crate) fn combine<'a>(&mut self, tiles: impl Iterator<Item = &'a TileStatistics> + Clone) {
+    /// Takes the tiles together, in their order. Returns the mean of −ln softmax(logits) at the target
+    /// over the tokens, in nats.
+    pub(crate) fn combine<'a>(
+        &mut self,
+        tiles: impl Iterator<Item = &'a TileStatistics> + Clone,
+    ) -> f64 {
         self.max.fill(f32::NEG_INFINITY);
         tiles.clone().for_each(|tile| simd::max(&mut self.max, &tile.max));
         self.sum.fill(0.0);
+        let mut target = vec![0.0f32; self.max.len()];
         for tile in tiles {
+            simd::add(&mut target, &tile.target);
             for (((sum, &max), &s), &m) in
                 self.sum.iter_mut().zip(&self.max).zip(&tile.sum).zip(&tile.max)
             {
-                *sum += f64::from(s) * (f64::from(m) - f64::from(max)).exp();
+                *sum += f64::from(s) * shift(m, max);
             }
         }
-    }
-
-    /// What e^(logit − max) is multiplied by to give weight·softmax.
-    pub(crate) fn scale(&self, weight: f32) -> Vec<f32> {
-        self.sum.iter().map(|sum| (f64::from(weight) / sum) as f32).collect()
-    }
-}
-
-/// Mean of −ln softmax(logits) at the target over the tokens, in nats.
-///
-/// # Panics
-/// If a target is not a row of `logits`.
-pub(crate) fn mean_loss(logits: &[f32], targets: &[u32], of: &Normaliser) -> f64 {
-    let tokens = targets.len();
-    let loss = targets.iter().enumerate().map(|(t, &id)| {
-        of.sum[t].ln() + f64::from(of.max[t]) - f64::from(logits[id as usize * tokens + t])
-    });
-    loss.sum::<f64>() / tokens as f64
-}
-
-/// Replaces a tile of logits, whose first row is row `first` of the vocabulary, by
-/// weight·(softmax − onehot), their cotangents when each token's loss counts `weight`; `scale` is
-/// [`Normaliser::scale`] of it.
-pub(crate) fn cotangents(
-    logits: &mut [f32],
-    first: usize,
-    targets: &[u32],
-    max: &[f32],
-    scale: &[f32],
-    weight: f32,
-) {
-    let tokens = targets.len();
-    simd::column_softmax(logits, max, scale);
-    for (t, &id) in targets.iter().enumerate() {
-        let row = (id as usize).checked_sub(first);
-        if let Some(at) = row.and_then(|row| logits.get_mut(row * tokens + t)) {
-            *at -= weight;
-        }
+        let loss = (self.sum.iter().zip(&self.max).zip(&target))
+            .map(|((sum, &max), &target)| sum.ln() + f64::from(max) - f64::from(target));
+        loss.sum::<f64>() / target.len() as f64
     }
 }
 
@@ -101,21 +115,17 @@ mod tests {
             (0..vocab * tokens).map(|i| ((i * 7919) % 113) as f32 / 11.0 - 5.0).collect();
         let targets = [0u32, 36, 5, 5, 17];
         for rows in [vocab, 20, 5, 1] {
-            let tiles: Vec<TileStatistics> = (logits.chunks(rows * tokens))
-                .map(|tile| {
-                    let mut statistics = TileStatistics::new(tokens);
-                    statistics.of(tile);
-                    statistics
-                })
-                .collect();
-            let mut normaliser = Normaliser::new(tokens);
-            normaliser.combine(tiles.iter());
-            let loss = mean_loss(&logits, &targets, &normaliser);
-            let scale = normaliser.scale(weight);
             let mut got = logits.clone();
-            for (i, tile) in got.chunks_mut(rows * tokens).enumerate() {
-                cotangents(tile, i * rows, &targets, &normaliser.max, &scale, weight);
-            }
+            let mut tiles = vec![TileStatistics::new(tokens); vocab.div_ceil(rows)];
+            let parts = |got: &mut [f32], f: &mut dyn FnMut(usize, &mut [f32])| {
+                got.chunks_mut(rows * tokens).enumerate().for_each(|(i, tile)| f(i, tile));
+            };
+            parts(&mut got, &mut |i, tile| tiles[i].take(tile, i * rows, &targets));
+            let mut normaliser = Normaliser::new(tokens);
+            let loss = normaliser.combine(tiles.iter());
+            parts(&mut got, &mut |i, tile| {
+                tiles[i].cotangents(tile, i * rows, &targets, &normaliser, weight);
+            });
             let mut expected = 0.0;
             for (t, &target) in targets.iter().enumerate() {
                 let column: Vec<f64> =

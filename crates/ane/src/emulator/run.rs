@@ -766,7 +766,7 @@ fn log_sum_exp_columns(
     acc.fill(0.0);
     each_reduced(&s.reduced, |at| {
         data.run(base + at, 1, run);
-        simd::exp_sub_add(run, shift, acc);
+        simd::column_exp(run, shift, acc);
     });
     simd::log(acc);
     simd::add(acc, shift);
@@ -864,10 +864,8 @@ fn softmax_columns(x: &mut [f32], max: &mut [f32], sum: &mut [f32]) {
     let inner = max.len();
     max.fill(f32::NEG_INFINITY);
     sum.fill(0.0);
-    x.chunks_exact(inner).for_each(|row| simd::max(max, row));
-    for row in x.chunks_exact_mut(inner) {
-        simd::exp_sub_add(row, max, sum);
-    }
+    simd::column_max(x, max);
+    simd::column_exp(x, max, sum);
     x.chunks_exact_mut(inner).for_each(|row| simd::div(row, sum));
 }
 

@@ -694,72 +694,49 @@ pub fn column_max(x: &[f32], max: &mut [f32]) {
     dispatch(ColumnMax(x, max));
 }
 
-struct ColumnExpSum<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+struct ColumnExp<'a>(&'a mut [f32], &'a [f32], &'a mut [f32]);
 
-impl SliceKernel for ColumnExpSum<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        for row in self.0.chunks_exact(self.1.len()) {
-            for ((sum, &shift), &v) in self.2.iter_mut().zip(self.1).zip(row) {
-                *sum += Exp::eval::<FUSED>(v - shift);
-            }
-        }
-    }
-}
-
-/// sum[j] ← sum[j] + Σ e^(x[i, j] − shift[j]) over the rows i of x [_, n]; n is the length of both.
-///
-/// # Panics
-/// If the lengths differ or n is 0.
-pub fn column_exp_sum(x: &[f32], shift: &[f32], sum: &mut [f32]) {
-    assert_eq!(shift.len(), sum.len(), "slices of one length");
-    dispatch(ColumnExpSum(x, shift, sum));
-}
-
-struct ColumnSoftmax<'a>(&'a mut [f32], &'a [f32], &'a [f32]);
-
-impl SliceKernel for ColumnSoftmax<'_> {
+impl SliceKernel for ColumnExp<'_> {
     type Output = ();
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         for row in self.0.chunks_exact_mut(self.1.len()) {
-            for ((v, &shift), &scale) in row.iter_mut().zip(self.1).zip(self.2) {
-                *v = Exp::eval::<FUSED>(*v - shift) * scale;
+            for ((x, &shift), sum) in row.iter_mut().zip(self.1).zip(self.2.iter_mut()) {
+                *x = Exp::eval::<FUSED>(*x - shift);
+                *sum += *x;
             }
         }
     }
 }
 
-/// x[i, j] ← scale[j]·e^(x[i, j] − shift[j]) for x [_, n]; n is the length of both.
+/// x[i, j] ← e^(x[i, j] − shift[j]), sum[j] ← sum[j] + Σ x[i, j] over the rows i of x [_, n]: many
+/// softmaxes side by side.
 ///
 /// # Panics
-/// If the lengths differ or n is 0.
-pub fn column_softmax(x: &mut [f32], shift: &[f32], scale: &[f32]) {
-    assert_eq!(shift.len(), scale.len(), "slices of one length");
-    dispatch(ColumnSoftmax(x, shift, scale));
+/// If `shift` and `sum` are not of one length n, or n is 0.
+pub fn column_exp(x: &mut [f32], shift: &[f32], sum: &mut [f32]) {
+    assert_eq!(shift.len(), sum.len(), "slices of one length");
+    dispatch(ColumnExp(x, shift, sum));
 }
 
-struct ExpSubAdd<'a>(&'a mut [f32], &'a [f32], &'a mut [f32]);
+struct ColumnScale<'a>(&'a mut [f32], &'a [f32]);
 
-impl SliceKernel for ExpSubAdd<'_> {
+impl SliceKernel for ColumnScale<'_> {
     type Output = ();
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        for ((x, &shift), sum) in self.0.iter_mut().zip(self.1).zip(self.2) {
-            *x = Exp::eval::<FUSED>(*x - shift);
-            *sum += *x;
+        for row in self.0.chunks_exact_mut(self.1.len()) {
+            row.iter_mut().zip(self.1).for_each(|(x, &scale)| *x *= scale);
         }
     }
 }
 
-/// x ← e^(x − shift), sum ← sum + x: one row of many softmaxes side by side.
+/// x[i, j] ← scale[j]·x[i, j] for x [_, n].
 ///
 /// # Panics
-/// If the lengths differ.
-pub fn exp_sub_add(x: &mut [f32], shift: &[f32], sum: &mut [f32]) {
-    assert!([shift.len(), sum.len()] == [x.len(); 2], "slices of one length");
-    dispatch(ExpSubAdd(x, shift, sum));
+/// If n is 0.
+pub fn column_scale(x: &mut [f32], scale: &[f32]) {
+    dispatch(ColumnScale(x, scale));
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -1331,7 +1308,7 @@ mod tests {
                 let want = total(&|i| f64::from(x[i] - largest).exp());
                 assert!((got - want).abs() <= bound(want) + 2.0 * eps * want);
                 let (mut rows, mut sums) = (x.clone(), vec![1.0; n]);
-                dispatch_at(level, ExpSubAdd(&mut rows, &vec![largest; n], &mut sums));
+                dispatch_at(level, ColumnExp(&mut rows, &vec![largest; n], &mut sums));
                 assert_eq!(rows, e);
                 assert!(sums.iter().zip(&e).all(|(s, e)| *s == 1.0 + e));
             }
