@@ -71,7 +71,7 @@ struct Part {
 impl Part {
     fn new(dims: &Dims<'_>, grid: Grid, rows: usize) -> Result<Self, ModelError> {
         let mut heights = vec![grid.rows.min(rows)];
-        if rows > grid.rows && rows % grid.rows != 0 {
+        if rows > grid.rows && !rows.is_multiple_of(grid.rows) {
             heights.push(rows % grid.rows);
         }
         let programs = heights.into_iter().map(|rows| TilePrograms::new(dims, rows));
