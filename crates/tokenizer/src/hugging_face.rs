@@ -13,7 +13,7 @@ use crate::pieces::{LONGEST_PIECE, SPACE_MARK, never_crosses};
 use crate::text::{GPT2_PATTERN, Pattern, Split, Step, TextRules};
 use crate::unigram::UnigramModel;
 use crate::vocab::{ByteLetters, Kind, Token, byte_name, byte_of_name};
-use crate::{Family, Model, Source, Tokenizer, hugging_face_write::Extension};
+use crate::{Caches, Family, Model, Source, Tokenizer, hugging_face_write::Extension};
 
 pub(crate) const FORMAT: &str = "tokenizer.json";
 
@@ -128,6 +128,7 @@ pub(crate) fn read(text: &str) -> Result<Tokenizer> {
         eos,
         strip_leading_space: strips_leading_space(&file.decoder),
         source: Source::Json { text: text.into(), extended: false },
+        caches: Caches::default(),
     })
 }
 

@@ -36,6 +36,7 @@ mod vocab;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,7 @@ pub use crate::stream::Stream;
 
 /// The name of the document separator in vocabularies learned here.
 pub const BOS_NAME: &str = "<|bos|>";
-/// Words remembered during one call of `encode`; beyond it, words are segmented anew.
+/// The most words that one thread's cache remembers; when there are more, it starts afresh.
 const CACHED_WORDS: usize = 1 << 16;
 /// Longer words, in bytes, are too rare to be worth remembering.
 const LONGEST_CACHED: usize = 64;
@@ -92,6 +93,7 @@ pub struct Tokenizer {
     eos: Option<u32>,
     strip_leading_space: bool,
     source: Source,
+    caches: Caches,
 }
 
 #[derive(Debug, Clone)]
@@ -112,6 +114,26 @@ impl Model {
 
 /// Words with their ids.
 type Cache = FxHashMap<Box<str>, Box<[u32]>>;
+
+/// Caches that no call is using: words of one text come again in the next one.
+#[derive(Debug, Default)]
+struct Caches(Mutex<Vec<Cache>>);
+
+impl Caches {
+    fn with<R>(&self, f: impl FnOnce(&mut Cache) -> R) -> R {
+        let idle = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = idle().pop().unwrap_or_default();
+        let result = f(&mut cache);
+        idle().push(cache);
+        result
+    }
+}
+
+impl Clone for Caches {
+    fn clone(&self) -> Self {
+        Caches::default()
+    }
+}
 
 /// What [`Tokenizer::to_json`] writes from.
 #[derive(Debug, Clone)]
@@ -253,12 +275,13 @@ impl Tokenizer {
 
     fn encode_sections(&self, text: &str, specials: bool) -> Result<Vec<u32>> {
         let mut out = Vec::with_capacity(text.len() / 3 + 1);
-        let mut cache = FxHashMap::default();
         let mut at_start = true;
         for section in self.added.sections(text, specials) {
             match section {
                 Section::Token(id) => out.push(id),
-                Section::Text(text) => self.encode_text(text, at_start, &mut cache, &mut out)?,
+                Section::Text(text) => {
+                    self.caches.with(|cache| self.encode_text(text, at_start, cache, &mut out))?;
+                }
             }
             at_start = false;
         }
@@ -432,7 +455,10 @@ fn merge_word(
     }
     let start = out.len();
     model.encode_word(word, at, out)?;
-    if cache.len() < CACHED_WORDS && word.len() <= LONGEST_CACHED {
+    if word.len() <= LONGEST_CACHED {
+        if cache.len() == CACHED_WORDS {
+            cache.clear();
+        }
         cache.insert(word.into(), out[start..].into());
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::text::{Split, Step, TextRules};
 use crate::unigram::UnigramModel;
 use crate::vocab::{Kind, Token, byte_of_name};
-use crate::{Family, Model, Source, Tokenizer};
+use crate::{Caches, Family, Model, Source, Tokenizer};
 
 /// Pieces beyond this length are refused: real vocabularies stay below a tenth of it, and deriving
 /// merges takes the square of it.
@@ -79,6 +79,7 @@ impl ScoredVocab {
             eos: self.eos,
             strip_leading_space: self.dummy_prefix,
             source: Source::Scored(Box::new(self)),
+            caches: Caches::default(),
         })
     }
 

@@ -25,7 +25,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-use tensors::Hashed;
 
 /// Version of the layout above. 2: `state.json` carries a seal.
 const FORMAT: u64 = 2;
@@ -230,9 +229,7 @@ fn write_files(
 }
 
 fn write_text(disk: &mut impl Disk, path: &Path, text: &str) -> Result<Checksum, CheckpointError> {
-    let mut file = Hashed::create(disk, path).map_err(cannot_write(path))?;
-    file.write(text.as_bytes()).map_err(cannot_write(path))?;
-    file.finish(path).map_err(cannot_write(path))
+    tensors::write_parts(disk, path, &[text.as_bytes()]).map_err(cannot_write(path))
 }
 
 fn state_text(contents: &Contents<'_>, files: BTreeMap<String, Checksum>) -> String {

@@ -6,6 +6,7 @@ use data::synth::SEPARATOR;
 use data::text::TextSource;
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Instant;
 use tokenizer::{LearnProgress, Tokenizer};
 
 /// Learn and use tokenizers.
@@ -47,9 +48,12 @@ pub(crate) enum Command {
         /// Tokenizer file.
         #[arg(long)]
         tokenizer: PathBuf,
-        /// Text file or directory.
+        /// Text file or directory (*.txt, *.md, *.jsonl).
         #[arg(long)]
         data: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -103,21 +107,34 @@ pub(crate) fn run(command: Command) -> Result<()> {
             }
             println!("{}", tokenizer.decode(&ids));
         }
-        Command::Eval { tokenizer, data } => {
+        Command::Eval { tokenizer, data, json } => {
             let tokenizer = files::read_tokenizer(Some(&tokenizer), None)?;
             let text = TextSource::open(&data, SEPARATOR)?;
-            let (mut bytes, mut tokens, mut words) = (0, 0, 0);
+            let (mut bytes, mut tokens, mut words, mut seconds) = (0, 0, 0, 0.0);
             for document in text.documents() {
                 let document = document?.text;
                 bytes += document.len();
                 words += document.split_whitespace().count();
+                let start = Instant::now();
                 tokens += tokenizer.encode(&document)?.len();
+                seconds += start.elapsed().as_secs_f64();
+            }
+            let per_token = bytes as f64 / tokens.max(1) as f64;
+            let speed = bytes as f64 / f64::max(seconds, 1e-9) / 1e6;
+            if json {
+                let report = serde_json::json!({
+                    "tokenizer": tokenizer.describe(), "bytes": bytes, "words": words,
+                    "tokens": tokens, "bytes_per_token": per_token, "mb_per_s": speed,
+                });
+                println!("{report}");
+                return Ok(());
             }
             println!("tokenizer        {}", tokenizer.describe());
             println!("text             {bytes} bytes, {words} words");
             println!("tokens           {tokens}");
-            println!("bytes per token  {:.3}", bytes as f64 / tokens.max(1) as f64);
+            println!("bytes per token  {per_token:.3}");
             println!("tokens per word  {:.3}", tokens as f64 / words.max(1) as f64);
+            println!("speed            {speed:.1} MB/s on one core");
         }
     }
     Ok(())

@@ -17,34 +17,27 @@ const PIECE: usize = 1 << 20;
 /// Longest header: that of the safetensors specification.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// A file that is hashed as it is written.
-pub(super) struct Hashed<'a, D> {
-    disk: &'a mut D,
-    file: File,
-    hash: Sha256,
-    bytes: u64,
-}
-
-impl<'a, D: Disk> Hashed<'a, D> {
-    pub(super) fn create(disk: &'a mut D, path: &Path) -> io::Result<Self> {
-        let file = disk.create(path)?;
-        Ok(Hashed { disk, file, hash: Sha256::new(), bytes: 0 })
-    }
-
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        for piece in bytes.chunks(PIECE) {
-            self.disk.write(&mut self.file, piece)?;
-            self.hash.update(piece);
-            self.bytes += piece.len() as u64;
+/// Writes the parts one after the other and syncs the file, while another thread hashes them; what
+/// the file should hold from now on.
+pub(super) fn write_parts(
+    disk: &mut impl Disk,
+    path: &Path,
+    parts: &[&[u8]],
+) -> io::Result<Checksum> {
+    std::thread::scope(|scope| {
+        let hash = scope.spawn(|| {
+            let mut hash = Sha256::new();
+            parts.iter().for_each(|part| hash.update(part));
+            hex(&hash.finalize())
+        });
+        let mut file = disk.create(path)?;
+        for piece in parts.iter().flat_map(|part| part.chunks(PIECE)) {
+            disk.write(&mut file, piece)?;
         }
-        Ok(())
-    }
-
-    /// Syncs the file; what it should hold from now on.
-    pub(super) fn finish(self, path: &Path) -> io::Result<Checksum> {
-        self.disk.sync(&self.file, path)?;
-        Ok(Checksum { bytes: self.bytes, sha256: hex(&self.hash.finalize()) })
-    }
+        disk.sync(&file, path)?;
+        let sha256 = hash.join().expect("hashing does not fail");
+        Ok(Checksum { bytes: parts.iter().map(|part| part.len() as u64).sum(), sha256 })
+    })
 }
 
 /// The first element that is not finite.
@@ -96,12 +89,9 @@ pub(super) fn write(
     let mut ordered: Vec<_> = tensors.iter().collect();
     ordered.sort_by(|a, b| a.0.cmp(&b.0));
     let header = header(&ordered).map_err(|reason| fault(io::Error::other(reason)))?;
-    let mut file = Hashed::create(disk, path).map_err(fault)?;
-    file.write(&header).map_err(fault)?;
-    for (_, _, data) in ordered {
-        file.write(bytemuck::cast_slice(data)).map_err(fault)?;
-    }
-    file.finish(path).map_err(fault)
+    let mut parts = vec![&header[..]];
+    parts.extend(ordered.iter().map(|(_, _, data)| bytemuck::cast_slice::<f32, u8>(data)));
+    write_parts(disk, path, &parts).map_err(fault)
 }
 
 /// Reads the header of a file of `size` bytes; where the data begin.
