@@ -159,7 +159,8 @@ train "--data-path" --data-path tokens.bin --lr 3e-3 --num-batches 40 --accum-st
 losses "--data-path" 40 'first > 5.4 && first < 5.8 && last > 2.4 && last < 2.6'
 
 # The same run with NumPy's products instead of the library's, from the same seed. Rounding to fp16 moves
-# a loss by less than 0.001; without products it moves by more than 0.1, so the comparison can fail.
+# a loss by less than 0.0001, the arithmetic of emulator:m4:exact by 0.018; without products it moves by
+# 0.9, so the comparison can fail.
 run "against NumPy's products" env PYTHONPATH="$tree/nanochat" "$python" - << 'END'
 import numpy as np
 from scripts.ane_train import ANEGPTTrainer
@@ -179,8 +180,8 @@ exact = trained(lambda x, w: (w @ x).astype(np.float32))
 nothing = trained(lambda x, w: np.zeros((w.shape[0], x.shape[1]), np.float32))
 apart = np.abs(trained() - exact).max()
 control = np.abs(nothing - exact).max()
-assert apart < 1e-3, apart
-assert control > 0.1, control
+assert apart < 0.05, apart
+assert control > 0.5, control
 print(f"30 losses, at most {apart:.1e} apart (without products {control:.1f})")
 END
 echo "against NumPy's products: $(cat "$work/out")"

@@ -2,7 +2,10 @@
 name that the script looks for."""
 
 import ctypes
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import unittest
 from ctypes import POINTER, c_bool, c_char_p, c_int, c_size_t, c_void_p
@@ -12,7 +15,7 @@ import numpy as np
 from bounds import check_product
 
 from anegpt import _library
-from anegpt.ane_bridge import ANEBridge, generate_conv_mil
+from anegpt.ane_bridge import ANEBridge, generate_conv_mil, generate_dyn_matmul_mil
 
 
 class NineFunctions(unittest.TestCase):
@@ -73,6 +76,43 @@ class NineFunctions(unittest.TestCase):
         self.assertEqual(self.lib.ane_bridge_get_compile_count(), 2)
         self.lib.ane_bridge_reset_compile_count()
         self.assertEqual(self.lib.ane_bridge_get_compile_count(), 0)
+
+    def test_weights_in_the_input_as_a_trainer_writes_them(self):
+        """A kernel that is compiled once and run with other weights each time, from arrays that were
+        joined in float64 or transposed, its results read and not asked about."""
+        inp, out, width = 64, 256, 32
+        text = generate_dyn_matmul_mil(inp, out, width).encode()
+        ins, outs = (c_size_t * 1)(inp * (width + out) * 4), (c_size_t * 1)(out * width * 4)
+        self.assertEqual(self.lib.ane_bridge_init(), 0)
+        kernel = self.lib.ane_bridge_compile(text, len(text), None, 0, 1, ins, 1, outs)
+        self.assertIsNotNone(kernel)
+        rng = np.random.default_rng(7)
+        for _ in range(3):
+            w, x = rng.standard_normal((out, inp)), rng.standard_normal((inp, width))
+            both = np.concatenate([x, w.T], axis=1).astype(np.float32)
+            self.lib.ane_bridge_write_input(kernel, 0, both.ctypes.data_as(c_void_p), both.nbytes)
+            self.lib.ane_bridge_eval(kernel)
+            y = np.empty((out, width), np.float32)
+            self.lib.ane_bridge_read_output(kernel, 0, y.ctypes.data_as(c_void_p), y.nbytes)
+            check_product(y, w.astype(np.float32), x.astype(np.float32))
+        self.lib.ane_bridge_free(kernel)
+        self.assertEqual(self.lib.ane_bridge_get_compile_count(), 1)
+
+    def test_errors_on_standard_error_if_asked_for(self):
+        """The original wrote why it failed; what was written for it has no other way to know."""
+        code = f"""
+import ctypes
+lib = ctypes.CDLL({str(self.path)!r})
+lib.ane_bridge_compile.restype = ctypes.c_void_p
+lib.ane_bridge_init()
+assert not lib.ane_bridge_compile(b"nonsense", 8, None, 0, 0, None, 0, None)
+"""
+        for value, says in [("1", "ane_bridge: the text is not a valid MIL program"), ("0", "")]:
+            environment = {**os.environ, "ANE_BRIDGE_VERBOSE": value}
+            done = subprocess.run([sys.executable, "-c", code], env=environment,
+                                  capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(done.stderr[: len(says) or None], says)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,8 @@ void ane_bridge_free_blob(void *blob);
 
 /*
  * What went wrong in this thread's last call, in words; empty if nothing did. Frees and closes
- * that succeed leave it as it was. Valid until the thread's next call.
+ * that succeed leave it as it was. Valid until the thread's next call. With the environment
+ * variable ANE_BRIDGE_VERBOSE=1 every such text is written to standard error, too.
  */
 const char *ane_bridge_last_error(void);
 
@@ -146,8 +147,8 @@ const char *ane_bridge_version(void);
  * Opens a device of its own:
  * `auto` (the engine where there is a driver for it, else the emulator);
  * `ane`, `in-memory`, `espresso` (the engine);
- * `emulator`, with chip, system, call path and arithmetic if wanted, for instance
- * `emulator:m1/macos26/in-memory:f32`;
+ * `emulator`, with chip, system, call path and arithmetic (`fast`, `exact` or `f32`) if wanted,
+ * for instance `emulator:m1/macos26/in-memory:exact`;
  * `cpu`, without an engine's rules.
  * A handle to give to ane_bridge_close, or null.
  */

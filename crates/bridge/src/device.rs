@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 /// - `auto`: the engine where there is a driver for it, else the emulator;
 /// - `ane`, `in-memory`, `espresso`: the engine;
 /// - `emulator[:PROFILE][:NUMERICS]`: the emulated engine, for instance `emulator:m1/macos26:f32`;
+///   the numerics are `fast` (unless said otherwise), `exact` or `f32`;
 /// - `cpu[:NUMERICS]`: the CPU without an engine's rules, in `f32` unless said otherwise.
 ///
 /// # Errors
@@ -25,6 +26,7 @@ pub fn open_device(kind: &str) -> Result<Box<dyn Device>, BridgeError> {
         match part {
             "f32" => numerics = Some(Numerics::F32),
             "fast" => numerics = Some(Numerics::Fast),
+            "exact" => numerics = Some(Numerics::Exact),
             _ if name == "emulator" && profile.is_none() => {
                 profile = Some(part.parse::<Profile>()?);
             }
@@ -112,9 +114,11 @@ mod tests {
             ("auto", "m4/macos15/in-memory, numerics fast"),
             ("emulator", "m4/macos15/in-memory, numerics fast"),
             ("emulator:m1/macos26/e5rt:f32", "m1/macos26/e5rt, numerics f32"),
+            ("emulator:m2:exact", "m2/macos15/in-memory, numerics exact"),
             ("emulator:f32", "m4/macos15/in-memory, numerics f32"),
             ("cpu", "CPU, numerics f32"),
             ("cpu:fast", "CPU, numerics fast"),
+            ("cpu:exact", "CPU, numerics exact"),
         ] {
             let description = open_device(kind).unwrap().describe();
             assert!(description.contains(says), "{kind}: {description}");

@@ -5,7 +5,9 @@ use mil::DType;
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 /// An error of the bridge.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -113,6 +115,16 @@ fn store(text: &str) {
     let _ = LAST.try_with(|last| *last.borrow_mut() = text);
 }
 
+/// Whether every error is written to standard error as well, for programs that were written for the
+/// original bridge, which wrote there and had no function to ask.
+fn is_verbose() -> bool {
+    static VERBOSE: OnceLock<bool> = OnceLock::new();
+    *VERBOSE.get_or_init(|| {
+        std::env::var_os("ANE_BRIDGE_VERBOSE")
+            .is_some_and(|value| !value.is_empty() && value != "0")
+    })
+}
+
 /// The text of this thread's last call, empty if it succeeded (releases that succeed do not count);
 /// valid until the next call.
 pub(crate) fn last() -> *const c_char {
@@ -131,7 +143,12 @@ pub(crate) fn guard<R>(failed: R, body: impl FnOnce() -> Result<R, BridgeError>)
             value
         }
         Err(error) => {
-            store(&error.to_string());
+            let text = error.to_string();
+            store(&text);
+            if is_verbose() {
+                // Nobody is left to tell if that fails; the text can still be asked for.
+                let _ = writeln!(io::stderr(), "ane_bridge: {text}");
+            }
             failed
         }
     }

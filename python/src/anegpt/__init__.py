@@ -232,8 +232,8 @@ class Device:
     Args:
         name: ``auto`` (the engine where there is a driver for it, else the emulator); ``ane``,
             ``in-memory``, ``espresso`` (the engine); ``emulator``, with chip, system, call path and
-            arithmetic if wanted, for instance ``emulator:m1/macos26:f32``; ``cpu``, without an
-            engine's rules.
+            arithmetic (``fast``, ``exact``, ``f32``) if wanted, for instance
+            ``emulator:m1/macos26:exact``; ``cpu``, without an engine's rules.
 
     Raises:
         RuntimeError: there is no such device here.

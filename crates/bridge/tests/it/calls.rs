@@ -65,6 +65,20 @@ fn ports_are_bound_in_alphabetical_order_and_hold_fp16() {
 }
 
 #[test]
+fn numerics_are_part_of_a_device_s_name() {
+    // 1 + 2^-11 lies halfway between two fp16 numbers: `fast` takes the even one, the engine the one
+    // that is farther from 0.
+    for (name, want) in [("emulator:fast", 1.0), ("emulator:m4:exact", 1.0 + 2f32.powi(-10))] {
+        let device = open(name);
+        let kernel = compile(device.0, &difference(), None);
+        let (a, b) = ([f16::from_f32(-2f32.powi(-12)); 64], [f16::ONE; 64]);
+        assert!(write(kernel, 0, &a) && write(kernel, 1, &b) && eval(kernel));
+        assert_eq!(read::<f16>(kernel, 0, 64), [f16::from_f32(want); 64], "{name}");
+        free(kernel);
+    }
+}
+
+#[test]
 fn the_first_bytes_can_be_written_and_read_alone() {
     let device = open("auto");
     // Also where the device holds elements in f32, so that bytes are converted.
