@@ -131,3 +131,69 @@ fn what_the_engine_cannot_do_is_said() {
     assert!(error.contains("no Neural Engine on this machine"), "{error}");
     assert_eq!(output.status.code(), Some(2));
 }
+
+/// Runs the program over the stand-ins with faults: exit code, JSON on standard output, error.
+fn asked(bench: &Bench, args: &[&str], faults: &str) -> (Option<i32>, Value, String) {
+    let runtime = runtime();
+    let args = [args, &["--json", "--runtime", &runtime]].concat();
+    let output = bench.command(&args).env("STANDINS_FAULTS", faults).output().expect("it starts");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let json = serde_json::from_slice(&output.stdout);
+    (output.status.code(), json.unwrap_or_else(|e| panic!("{args:?}: {e}: {error}")), error)
+}
+
+/// Names of the doctor's checks with a verdict.
+fn checks<'a>(report: &'a Value, verdict: &str) -> Vec<&'a str> {
+    let checks = report["checks"].as_array().expect("checks").iter();
+    checks.filter(|c| c["verdict"] == verdict).filter_map(|c| c["id"].as_str()).collect()
+}
+
+#[test]
+fn the_doctor_judges_the_engine_by_both_routes() {
+    let bench = Bench::new();
+    for device in ["in-memory", "espresso"] {
+        let doctor = ["doctor", "--device", device];
+        let (code, report, error) = asked(&bench, &doctor, "");
+        assert_eq!(code, Some(0), "{error}");
+        assert_eq!(
+            (report["verdict"].as_str(), report["emulated"].as_bool()),
+            (Some("good"), Some(false))
+        );
+        assert!(
+            checks(&report, "good").len() >= 9,
+            "all but, on a busy machine, the times: {report}"
+        );
+        // One bit of every answer is wrong.
+        let (code, report, error) = asked(&bench, &doctor, "wrong answer:-1");
+        assert_eq!(code, Some(1), "{device}: {error}");
+        let bad = checks(&report, "bad");
+        for name in ["addition", "matmul", "convolution", "inputs-live", "constants-live"] {
+            assert!(bad.contains(&name), "{device}: {name} in {bad:?}");
+        }
+        assert!(checks(&report, "good").contains(&"surfaces"), "no engine is needed for these");
+    }
+    // Success is reported and nothing was computed.
+    let (code, report, _) =
+        asked(&bench, &["doctor", "--device", "in-memory"], "evaluate silent:-1");
+    assert_eq!(code, Some(1));
+    assert!(checks(&report, "bad").contains(&"matmul"), "{report}");
+}
+
+#[test]
+fn probes_of_the_engine_are_recorded_and_replay() {
+    let bench = Bench::new();
+    for device in ["in-memory", "espresso"] {
+        let traces = format!("traces-{device}");
+        for name in ["in-memory", "dispatch"] {
+            let args = ["probe", name, "--device", device, "--record", &traces];
+            let (code, report, error) = asked(&bench, &args, "");
+            assert_eq!(code, Some(0), "{name} by {device}: {error}");
+            assert_eq!(report["emulated"], false);
+            assert_eq!(report["probes"][0]["name"], name);
+            assert!(!report["probes"][0]["rows"].as_array().expect("a table").is_empty());
+            let trace = format!("{traces}/{name}.anetrace");
+            let replayed = bench.ok(&["mil", "replay", &trace]);
+            assert!(replayed.contains(" 0 of "), "{replayed}");
+        }
+    }
+}
