@@ -4,7 +4,7 @@
 //! Every loop is written once, as plain Rust without branches, and compiled for each instruction set:
 //! on x86-64 for AVX-512, for AVX2 with FMA, and for the build's baseline, of which [`Level::best`]
 //! picks one at run time; on AArch64, where NEON is the baseline, once. Only the f16 conversions use
-//! intrinsics or assembly, because stable Rust has no f16 arithmetic that the compiler could
+//! intrinsics or assembly, because Rust has no stable f16 arithmetic that the compiler could
 //! vectorise.
 //!
 //! Maximum errors, in units in the last place of the f32 nearest to the exact value, measured over
@@ -1062,8 +1062,8 @@ mod x86 {
     }
 }
 
-/// Conversions by FCVTL and FCVTN, which are part of the base instruction set; the vector types of
-/// half precision that intrinsics would need are not stable.
+/// Conversions by FCVTL and FCVTN, which are part of the base instruction set; the intrinsics for them
+/// are newer than the oldest compiler that builds this.
 #[cfg(target_arch = "aarch64")]
 pub(super) mod neon {
     use super::{Round, narrow_portable, round_portable, widen_bits};
