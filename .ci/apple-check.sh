@@ -14,17 +14,11 @@ target=aarch64-apple-darwin
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
 
-fetch_toolchain() {
-  rm -rf "$cache/deb" "$cache/rust" "$cache/sdk" "$cache/zig"
-  mkdir -p "$cache/deb" "$cache/sdk" "$cache/zig"
-  (
-    cd "$cache/deb"
-    std=$(apt-cache depends libstd-rust-web-dev | awk '/Depends: libstd-rust-web-/{print $2; exit}')
-    llvm=$(apt-cache depends "$std" | awk '/Depends: libllvm/{print $2; exit}')
-    apt-get -qq download rustc-web libstd-rust-web-dev "$std" "$llvm" rust-web-src rust-web-clippy
-    for package in *.deb; do dpkg-deb -x "$package" "$cache/rust"; done
-  )
-  rm -rf "$cache/deb"
+. "$here/debian-rust.sh"
+
+fetch_sdk() {
+  rm -rf "$cache/sdk" "$cache/zig"
+  mkdir -p "$cache/sdk" "$cache/zig"
   cp -r "$here/apple-stubs/." "$cache/sdk/"
   pip -q download --no-deps -d "$cache/zig" ziglang==0.17.1
   # The linker does not read the newest variant of a target; the others are the same list.
@@ -41,13 +35,7 @@ PYTHON
   rm -rf "$cache/zig"
 }
 
-write_wrappers() {
-  local library_path="$cache/rust/usr/lib/x86_64-linux-gnu:$cache/rust/usr/lib"
-  local pair
-  for pair in rustc:rustc clippy:clippy-driver; do
-    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s/rust/usr/bin/%s "$@"\n' \
-      "$library_path" "$cache" "${pair#*:}" > "$cache/${pair%%:*}"
-  done
+write_linker() {
   local lld
   lld=$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld
   # rustc passes -flavor and GCC's -Wl, forms; the linker takes neither.
@@ -63,14 +51,15 @@ done
 [ "\${args[0]}" = -flavor ] && args=("\${args[@]:2}")
 exec $lld -flavor darwin "\${args[@]}"
 LINK
-  chmod +x "$cache/rustc" "$cache/clippy" "$cache/link"
+  chmod +x "$cache/link"
 }
 
+debian_rust "$cache"
 if [ ! -e "$cache/complete" ]; then
-  fetch_toolchain
+  fetch_sdk
   touch "$cache/complete"
 fi
-write_wrappers
+write_linker
 export RUSTC="$cache/rustc" RUSTC_BOOTSTRAP=1 SDKROOT="$cache/sdk"
 export RUSTC_WORKSPACE_WRAPPER="$cache/clippy" CLIPPY_ARGS="-Dwarnings"
 export CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER="$cache/link"

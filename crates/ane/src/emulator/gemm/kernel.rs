@@ -212,6 +212,37 @@ mod avx2 {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+#[allow(clippy::needless_range_loop, reason = "indices name registers")]
+mod neon {
+    use super::{AHEAD, f16, prefetch, widen_one};
+    use crate::emulator::simd::neon::load_half;
+    use std::arch::aarch64::*;
+
+    #[inline(always)]
+    fn splat(x: f32) -> float32x4_t {
+        // SAFETY: NEON is part of the target.
+        unsafe { vdupq_n_f32(x) }
+    }
+
+    #[inline(always)]
+    fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        // SAFETY: NEON is part of the target.
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+
+    #[inline(always)]
+    fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: NEON is part of the target.
+        unsafe { vaddq_f32(a, b) }
+    }
+
+    kernels! {
+        lanes: 4, zero: splat(0.0), load: vld1q_f32, load_half: |p: *const f16| load_half(p),
+        store: vst1q_f32, splat: splat, fma: fma, add: add
+    }
+}
+
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod portable {
     use super::{AHEAD, f16, prefetch, widen_one};
@@ -292,6 +323,11 @@ impl Kernels {
             Level::Avx2 if n <= 8 => (avx2::LANES, 12, table!(avx2, 12, 1)),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => (avx2::LANES, 6, table!(avx2, 6, 1 2)),
+            // 24 sums, 4 vectors of the right operand and a splat fill the 32 registers.
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon if n <= 8 => (neon::LANES, 12, table!(neon, 12, 1 2)),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => (neon::LANES, 6, table!(neon, 6, 1 2 3 4)),
             _ if n <= 8 => (portable::LANES, 6, table!(portable, 6, 1 2)),
             _ => (portable::LANES, 6, table!(portable, 6, 1 2 3 4)),
         };
@@ -328,6 +364,8 @@ macro_rules! element {
                     Level::Avx512 => avx512::$dot,
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx2 => avx2::$dot,
+                    #[cfg(target_arch = "aarch64")]
+                    Level::Neon => neon::$dot,
                     _ => portable::$dot,
                 }
             }
@@ -338,6 +376,8 @@ macro_rules! element {
                     Level::Avx512 => avx512::$columns,
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx2 => avx2::$columns,
+                    #[cfg(target_arch = "aarch64")]
+                    Level::Neon => neon::$columns,
                     _ => portable::$columns,
                 }
             }

@@ -395,8 +395,108 @@ mod vectors {
     }
 }
 
+/// The same in NEON.
+#[cfg(target_arch = "aarch64")]
+mod vectors {
+    use super::{Level, Ptr, View};
+    use crate::emulator::simd::neon::load_half;
+    use std::arch::aarch64::*;
+
+    /// Runs are copied and widened by the caller as well as here.
+    pub(super) unsafe fn runs(
+        _: Level,
+        _: View,
+        _: usize,
+        _: usize,
+        _: *mut f32,
+        _: usize,
+    ) -> bool {
+        false
+    }
+
+    /// 4 elements of a view, widened.
+    #[inline(always)]
+    unsafe fn load(from: View, at: usize) -> float32x4_t {
+        // SAFETY: the caller may read 4 elements from `at` on.
+        unsafe {
+            match from.ptr {
+                Ptr::F32(p) => vld1q_f32(p.add(at)),
+                Ptr::F16(p) => load_half(p.add(at)),
+            }
+        }
+    }
+
+    /// See the version for x86-64.
+    pub(super) unsafe fn columns(
+        level: Level,
+        from: View,
+        slivers: usize,
+        mr: usize,
+        len: usize,
+        to: *mut f32,
+        sliver: usize,
+    ) -> usize {
+        if level == Level::Portable {
+            return 0;
+        }
+        for k in 0..len {
+            for s in 0..slivers {
+                for i in (0..mr).step_by(4) {
+                    // SAFETY: the caller leaves room for whole vectors on both sides. Within a
+                    // sliver, steps are written in order, so that a surplus is overwritten.
+                    unsafe {
+                        let v = load(from, k * from.cs + s * mr + i);
+                        vst1q_f32(to.add(s * sliver + k * mr + i), v);
+                    }
+                }
+            }
+        }
+        len
+    }
+
+    /// See the version for x86-64; squares of 4.
+    pub(super) unsafe fn squares(
+        level: Level,
+        from: View,
+        len: usize,
+        cols: usize,
+        to: *mut f32,
+        width: usize,
+    ) -> (usize, usize) {
+        if level == Level::Portable {
+            return (0, 0);
+        }
+        let (rows, cols) = (len / 4 * 4, cols / 4 * 4);
+        for j in (0..cols).step_by(4) {
+            for p in (0..rows).step_by(4) {
+                // SAFETY: whole squares lie within both matrices.
+                unsafe {
+                    let column = |i: usize| load(from, (j + i) * from.cs + p);
+                    store_transposed([0, 1, 2, 3].map(column), to.add(p * width + j), width);
+                }
+            }
+        }
+        (rows, cols)
+    }
+
+    /// Stores the transpose of a square of 4.
+    #[inline(always)]
+    unsafe fn store_transposed([a, b, c, d]: [float32x4_t; 4], to: *mut f32, width: usize) {
+        // SAFETY: the caller has room for 4 rows of 4.
+        unsafe {
+            let pairs = |x, y| (vreinterpretq_f64_f32(x), vreinterpretq_f64_f32(y));
+            let (ab_even, cd_even) = pairs(vtrn1q_f32(a, b), vtrn1q_f32(c, d));
+            let (ab_odd, cd_odd) = pairs(vtrn2q_f32(a, b), vtrn2q_f32(c, d));
+            vst1q_f32(to, vreinterpretq_f32_f64(vtrn1q_f64(ab_even, cd_even)));
+            vst1q_f32(to.add(width), vreinterpretq_f32_f64(vtrn1q_f64(ab_odd, cd_odd)));
+            vst1q_f32(to.add(2 * width), vreinterpretq_f32_f64(vtrn2q_f64(ab_even, cd_even)));
+            vst1q_f32(to.add(3 * width), vreinterpretq_f32_f64(vtrn2q_f64(ab_odd, cd_odd)));
+        }
+    }
+}
+
 /// The same for machines without intrinsics here: everything is left to the caller.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod vectors {
     use super::{Level, View};
 

@@ -85,7 +85,7 @@ fn bound(k: usize, size: f64) -> f64 {
 }
 
 fn levels() -> Vec<Level> {
-    [Level::Avx512, Level::Avx2, Level::Portable]
+    [Level::Avx512, Level::Avx2, Level::Neon, Level::Portable]
         .into_iter()
         .filter(|level| level.available())
         .collect()
