@@ -1,0 +1,519 @@
+//! What was found, as data (JSON, whose fields are added and never renamed) and as text.
+
+use super::host::Host;
+use super::peaks::{Ceiling, Peaks};
+use super::products::MeasuredProduct;
+use super::scaling::Threads;
+use super::spread::Spread;
+use super::step::StepTimes;
+use super::tasks::{CheckpointWrite, Encoding, Generation};
+use super::work::Work;
+use crate::machine::Machine;
+use crate::progress;
+use gpt::Layout;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+use train::RunConfig;
+
+/// Everything that was measured. Parts that were not are null or empty.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Report {
+    /// Version of the program.
+    pub(super) anegpt: &'static str,
+    pub(super) machine: Host,
+    pub(super) settings: Settings,
+    pub(super) peak: Peaks,
+    pub(super) step: Option<Step>,
+    pub(super) products: Option<Products>,
+    pub(super) scaling: Vec<Threads>,
+    pub(super) generation: Vec<Generation>,
+    pub(super) tokenizer: Option<Encoding>,
+    pub(super) checkpoint: Option<CheckpointWrite>,
+    /// Cores that other programs kept busy meanwhile; null where the system does not tell.
+    pub(super) others_cores: Option<f64>,
+    /// Most memory that the program held.
+    pub(super) peak_memory_mib: Option<f64>,
+    /// Why figures may not be what they seem.
+    pub(super) warnings: Vec<String>,
+    /// What all of it took.
+    pub(super) seconds: f64,
+    /// Whether the CPU computes what the device is asked for, so that its ceilings apply.
+    #[serde(skip)]
+    here: bool,
+}
+
+/// What was run.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Settings {
+    /// Name of the preset or of the file.
+    pub(super) model: String,
+    pub(super) shape: String,
+    pub(super) parameters: usize,
+    pub(super) batch: usize,
+    pub(super) accum: usize,
+    pub(super) seq: usize,
+    pub(super) tokens_per_step: usize,
+    pub(super) device: String,
+    pub(super) device_reason: String,
+    pub(super) numerics: String,
+    /// Operations of a step by the usual count: 6 per weight and token, 12 per score.
+    pub(super) gflop_per_step: f64,
+}
+
+/// A training step.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Step {
+    pub(super) ms: Spread,
+    pub(super) tokens_per_s: f64,
+    pub(super) gflops: f64,
+    pub(super) share_of_peak: Option<f64>,
+    pub(super) compile_ms: f64,
+    /// Steps without an update because a gradient overflowed; they are not counted.
+    pub(super) skipped: usize,
+    pub(super) parts: Vec<PartOfStep>,
+}
+
+/// A part of a step. Rates are those of its median.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct PartOfStep {
+    pub(super) name: String,
+    pub(super) what: &'static str,
+    pub(super) ms: Spread,
+    pub(super) share_of_step: f64,
+    pub(super) gflop: Option<f64>,
+    pub(super) gflops: Option<f64>,
+    /// Of the multiply-add peak of all threads.
+    pub(super) share_of_peak: Option<f64>,
+    /// That must move if each input is read and each result written once.
+    pub(super) gbyte: Option<f64>,
+    pub(super) gbps: Option<f64>,
+    /// Of the larger of reading and triad with all threads; above 1 where data stay in a cache.
+    pub(super) share_of_memory: Option<f64>,
+    pub(super) flops_per_byte: Option<f64>,
+}
+
+/// The matrix products of a step.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Products {
+    /// Of one step.
+    pub(super) gflop: f64,
+    /// Of one step, if there were nothing else in it.
+    pub(super) ms: f64,
+    pub(super) gflops: f64,
+    pub(super) share_of_peak: f64,
+    pub(super) list: Vec<MeasuredProduct>,
+}
+
+/// What the parts of a step are, in words.
+fn describe(part: &str) -> &'static str {
+    match part {
+        "engine_fwd" => "forward programs of the layers",
+        "engine_bwd" => "backward programs of the layers",
+        "dw" => "products for gradients of weights",
+        "head" => "last norm, classifier, loss, gradients",
+        "optimizer" => "norm of gradients, AdamW",
+        "io" => "activations, weights: host to device, back",
+        "elementwise" => "embedding, gradients of norms",
+        "other" => "the rest of the step",
+        _ => "",
+    }
+}
+
+/// Cores kept busy by others, and lag of the typical round of multiply-adds behind the best, from
+/// which on figures are not to be trusted.
+const BUSY_CORES: f64 = 0.1;
+const UNSTEADY: f64 = 0.1;
+
+impl Report {
+    pub(super) fn new(name: &str, config: &RunConfig, machine: &Machine, peak: Peaks) -> Self {
+        let model = &config.model;
+        Report {
+            anegpt: env!("CARGO_PKG_VERSION"),
+            machine: Host::here(),
+            settings: Settings {
+                model: name.to_owned(),
+                shape: model.to_string(),
+                parameters: Layout::new(model).count(),
+                batch: config.batch,
+                accum: config.accum,
+                seq: config.seq,
+                tokens_per_step: config.batch * config.accum * config.seq,
+                device: machine.device.describe(),
+                device_reason: machine.reason.clone(),
+                numerics: format!("{:?}", machine.numerics).to_lowercase(),
+                gflop_per_step: config.accum as f64 * model.step_flops(config.batch, config.seq)
+                    / 1e9,
+            },
+            peak,
+            step: None,
+            products: None,
+            scaling: vec![],
+            generation: vec![],
+            tokenizer: None,
+            checkpoint: None,
+            others_cores: None,
+            peak_memory_mib: None,
+            warnings: vec![],
+            seconds: 0.0,
+            here: machine.emulated(),
+        }
+    }
+
+    pub(super) fn add_step(&mut self, times: StepTimes, work: BTreeMap<&'static str, Work>) {
+        let ms = Spread::of(times.ms);
+        let mut parts: Vec<PartOfStep> = (times.parts.into_iter())
+            .map(|(name, part)| self.part(&work, name, Spread::of(part), ms.median))
+            .collect();
+        parts.sort_by(|a, b| b.ms.median.total_cmp(&a.ms.median));
+        let gflops = 1e3 * self.settings.gflop_per_step / ms.median;
+        self.step = Some(Step {
+            tokens_per_s: 1e3 * self.settings.tokens_per_step as f64 / ms.median,
+            gflops,
+            share_of_peak: self.here.then(|| gflops / self.peak.gflops.best()),
+            compile_ms: times.compile_ms,
+            skipped: times.skipped,
+            parts,
+            ms,
+        });
+    }
+
+    fn part(
+        &self,
+        work: &BTreeMap<&'static str, Work>,
+        name: String,
+        ms: Spread,
+        step_ms: f64,
+    ) -> PartOfStep {
+        let work = work.get(name.as_str());
+        // A Neural Engine has ceilings of its own, which are not measured here.
+        let here = self.here || !name.starts_with("engine");
+        let per_second = |amount: f64| (ms.median > 0.0).then(|| 1e3 * amount / ms.median);
+        let gflops = work.and_then(|w| per_second(w.flops / 1e9));
+        let gbps = work.and_then(|w| per_second(w.bytes / 1e9));
+        PartOfStep {
+            what: describe(&name),
+            name,
+            ms,
+            share_of_step: ms.median / step_ms,
+            gflop: work.map(|w| w.flops / 1e9),
+            gflops,
+            share_of_peak: gflops.filter(|_| here).map(|rate| rate / self.peak.gflops.best()),
+            gbyte: work.map(|w| w.bytes / 1e9),
+            gbps,
+            share_of_memory: gbps.filter(|_| here).map(|rate| rate / self.peak.memory()),
+            flops_per_byte: work.map(|w| w.flops / w.bytes),
+        }
+    }
+
+    pub(super) fn add_products(&mut self, list: Vec<MeasuredProduct>) {
+        let ms: f64 = list.iter().map(MeasuredProduct::step_ms).sum();
+        let gflop: f64 = list.iter().map(|p| p.gflop * p.count as f64).sum();
+        let gflops = 1e3 * gflop / ms;
+        let share_of_peak = gflops / self.peak.gflops.best();
+        self.products = Some(Products { gflop, ms, gflops, share_of_peak, list });
+    }
+
+    /// The last measurements, and what they say of all others.
+    pub(super) fn finish(&mut self, others_cores: Option<f64>, took: Duration) {
+        self.others_cores = others_cores;
+        self.peak_memory_mib = progress::peak_memory_mib();
+        self.seconds = took.as_secs_f64();
+        if let Some(cores) = others_cores.filter(|&cores| cores > BUSY_CORES) {
+            self.warnings.push(format!(
+                "the machine was busy: other programs took {cores:.1} of {} cores; figures are too low",
+                self.machine.cores
+            ));
+        }
+        let behind = self.peak.unsteadiness();
+        if behind > UNSTEADY {
+            self.warnings.push(format!(
+                "the typical round of multiply-adds was {} below the best: other programs or a \
+                 changing clock; shares of peak are too low",
+                percent(behind)
+            ));
+        }
+        if self.peak.gflops.all_threads.rounds == 1 {
+            self.warnings.push("one short round of everything: figures mean little".to_owned());
+        }
+        if let Some(CheckpointWrite { file_system: Some(kind), .. }) = &self.checkpoint
+            && matches!(kind.as_str(), "tmpfs" | "ramfs")
+        {
+            self.warnings.push(format!(
+                "checkpoints went to memory ({kind}), not to a disk: give --scratch DIR"
+            ));
+        }
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share)
+}
+
+/// A number with three digits that count.
+pub(super) fn short(value: f64) -> String {
+    match value.abs() {
+        v if v >= 99.95 => format!("{value:.0}"),
+        v if v >= 9.995 => format!("{value:.1}"),
+        v if v >= 0.9995 || v == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// For people.
+pub(super) fn text(report: &Report) -> String {
+    let mut out = String::new();
+    let w = &mut out;
+    header(w, report);
+    ceilings(w, report);
+    if let Some(step) = &report.step {
+        step_table(w, report, step);
+    }
+    if let Some(products) = &report.products {
+        products_table(w, products);
+    }
+    if !report.scaling.is_empty() {
+        scaling_table(w, &report.scaling);
+    }
+    if !report.generation.is_empty() {
+        generation_table(w, &report.generation);
+    }
+    if let Some(encoding) = &report.tokenizer {
+        encoding_lines(w, encoding);
+    }
+    if let Some(checkpoint) = &report.checkpoint {
+        checkpoint_lines(w, checkpoint);
+    }
+    footer(w, report);
+    out
+}
+
+/// A line of text; a string takes everything.
+macro_rules! line {
+    ($to:expr) => { line!($to, "") };
+    ($to:expr, $($text:tt)*) => { writeln!($to, $($text)*).expect("a string takes everything") };
+}
+
+fn header(w: &mut String, report: &Report) {
+    let (host, settings) = (&report.machine, &report.settings);
+    let memory = host
+        .memory_bytes
+        .map_or(String::new(), |b| format!(", {:.1} GiB of memory", b / 2f64.powi(30)));
+    line!(
+        w,
+        "machine    {}, {} cores ({}, {}, {}){memory}",
+        host.cpu,
+        host.cores,
+        host.os,
+        host.arch,
+        host.simd
+    );
+    line!(w, "device     {}", settings.device);
+    line!(
+        w,
+        "model      {}: {} parameters, {}",
+        settings.model,
+        progress::count(settings.parameters as f64),
+        settings.shape
+    );
+}
+
+fn ceilings(w: &mut String, report: &Report) {
+    let cores = report.machine.cores;
+    line!(
+        w,
+        "\nThe most this machine does (best of {} rounds)",
+        report.peak.gflops.all_threads.rounds
+    );
+    line!(w, "  {:<38} {:>10} {:>12}", "", "1 thread", format!("{cores} threads"));
+    let row = |w: &mut String, name: &str, unit: &str, ceiling: &Ceiling| {
+        line!(
+            w,
+            "  {name:<38} {:>10} {:>12} {unit}",
+            short(ceiling.one_thread.max),
+            short(ceiling.all_threads.max)
+        );
+    };
+    row(w, "f32 multiply-adds in registers", "GFLOP/s", &report.peak.gflops);
+    row(w, "reading memory", "GB/s", &report.peak.read_gbps);
+    row(w, "triad, a = b + s·c", "GB/s", &report.peak.triad_gbps);
+}
+
+/// Name of the row, its times, its share of the step, its rate and share of a ceiling.
+fn step_row(w: &mut String, name: &str, ms: Option<Spread>, share: &str, rate: &str, of: &str) {
+    let [median, min, p90] = match ms {
+        Some(ms) => [ms.median, ms.min, ms.p90].map(short),
+        None => [const { String::new() }; 3],
+    };
+    let row = format!("  {name:<12} {median:>9} {min:>9} {p90:>9} {share:>8} {rate:>15} {of:>8}");
+    line!(w, "{}", row.trim_end());
+}
+
+fn step_table(w: &mut String, report: &Report, step: &Step) {
+    let Settings { batch, accum, seq, .. } = report.settings;
+    line!(
+        w,
+        "\nA training step: {accum} × {batch} × {seq} tokens (micro-batches, sequences, tokens each), \
+         {} steps",
+        step.ms.rounds
+    );
+    line!(
+        w,
+        "  {:<12} {:>9} {:>9} {:>9} {:>8} {:>15} {:>8}",
+        "",
+        "median ms",
+        "min",
+        "p90",
+        "of step",
+        "rate",
+        "of peak"
+    );
+    let share = |share: Option<f64>| share.map_or(String::new(), percent);
+    let gflops = |rate: f64| format!("{} GFLOP/s", short(rate));
+    step_row(w, "whole step", Some(step.ms), "", &gflops(step.gflops), &share(step.share_of_peak));
+    for part in &step.parts {
+        // What an optimizer needs is memory; all other parts with known work are products.
+        let (rate, of) = match part.name.as_str() {
+            "optimizer" => {
+                (part.gbps.map(|r| format!("{} GB/s   ", short(r))), part.share_of_memory)
+            }
+            _ => (part.gflops.map(gflops), part.share_of_peak),
+        };
+        let of_step = percent(part.share_of_step);
+        step_row(w, &part.name, Some(part.ms), &of_step, &rate.unwrap_or_default(), &share(of));
+    }
+    let mut notes = vec![format!("{} tokens/s", progress::count(step.tokens_per_s))];
+    notes.push(format!("all programs compiled in {} ms", short(step.compile_ms)));
+    if step.skipped > 0 {
+        notes.push(format!("{} steps without an update not counted", step.skipped));
+    }
+    line!(w, "  {}", notes.join("; "));
+    if step.parts.iter().any(|p| p.name == "optimizer" && p.share_of_memory > Some(1.0)) {
+        line!(w, "  above 100 % of memory: this model's weights stay in the cache");
+    }
+}
+
+fn products_table(w: &mut String, products: &Products) {
+    line!(
+        w,
+        "\nIts matrix products alone: {} ms, {} GFLOP/s, {} of peak",
+        short(products.ms),
+        short(products.gflops),
+        percent(products.share_of_peak)
+    );
+    line!(
+        w,
+        "  {:<12} {:<24} {:>22} {:>6} {:>9} {:>9}",
+        "part",
+        "product",
+        "rows×columns×inner",
+        "runs",
+        "ms each",
+        "GFLOP/s"
+    );
+    for p in &products.list {
+        let heads = if p.together > 1 { format!("{}·", p.together) } else { String::new() };
+        line!(
+            w,
+            "  {:<12} {:<24} {:>22} {:>6} {:>9} {:>9}",
+            p.part,
+            p.what,
+            format!("{heads}{}×{}×{}", p.m, p.n, p.k),
+            p.count,
+            short(p.ms.median),
+            short(1e3 * p.gflop / p.ms.median)
+        );
+    }
+}
+
+fn scaling_table(w: &mut String, scaling: &[Threads]) {
+    line!(w, "\nThe step on fewer threads ({} rounds, in turn)", scaling[0].ms.rounds);
+    line!(w, "  {:>7} {:>11} {:>9} {:>9} {:>9}", "threads", "median ms", "min", "p90", "speedup");
+    for row in scaling {
+        let [median, min, p90] = [row.ms.median, row.ms.min, row.ms.p90].map(short);
+        line!(w, "  {:>7} {median:>11} {min:>9} {p90:>9} {:>8.2}×", row.threads, row.speedup);
+    }
+}
+
+fn generation_table(w: &mut String, generation: &[Generation]) {
+    line!(w, "\nGeneration, tokens/s: reading the prompt, then writing (one at a time)");
+    for g in generation {
+        line!(
+            w,
+            "  {:>9} {:>9}   {} tokens, then {}; {} at once, on {}",
+            short(g.prompt_tokens_per_s),
+            short(g.tokens_per_s),
+            g.prompt_tokens,
+            g.new_tokens,
+            g.chunk,
+            g.device
+        );
+    }
+}
+
+fn encoding_lines(w: &mut String, e: &Encoding) {
+    line!(
+        w,
+        "\nTokenizer: {} MB/s on one thread, {} tokens/s ({} tokens from {:.1} MB, vocabulary of {})",
+        short(e.mb_per_s),
+        progress::count(e.tokens_per_s),
+        progress::count(e.tokens as f64),
+        e.text_bytes as f64 / 1e6,
+        e.vocab_size
+    );
+}
+
+fn checkpoint_lines(w: &mut String, c: &CheckpointWrite) {
+    let system = c.file_system.as_ref().map_or(String::new(), |kind| format!(" ({kind})"));
+    line!(
+        w,
+        "\nCheckpoint of {} MB{system}, everything synced to disk",
+        short(c.bytes as f64 / 1e6)
+    );
+    line!(w, "  {:<24} {:>9} {:>9} {:>9} {:>9}", "", "median ms", "min", "p90", "MB/s");
+    for (name, ms, rate) in [
+        ("with checksums, in place", c.ms, c.mb_per_s),
+        ("one plain file", c.plain_ms, c.plain_mb_per_s),
+    ] {
+        let [median, min, p90, rate] = [ms.median, ms.min, ms.p90, rate].map(short);
+        line!(w, "  {name:<24} {median:>9} {min:>9} {p90:>9} {rate:>9}");
+    }
+    line!(w, "  {} of the plain write's speed", percent(c.share));
+}
+
+fn footer(w: &mut String, report: &Report) {
+    line!(w);
+    let others = match report.others_cores {
+        Some(cores) => format!(
+            "other programs took {cores:.2} of {} cores",
+            std::thread::available_parallelism().map_or(1, usize::from)
+        ),
+        None => "what other programs took is not known on this system".to_owned(),
+    };
+    let memory =
+        report.peak_memory_mib.map_or(String::new(), |m| format!(", peak memory {m:.0} MiB"));
+    line!(w, "measured in {:.1} s{memory}; {others}", report.seconds);
+    for warning in &report.warnings {
+        line!(w, "warning: {warning}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits_count() {
+        for (value, expected) in [
+            (0.0, "0.00"),
+            (0.0123, "0.012"),
+            (0.99961, "1.00"),
+            (9.996, "10.0"),
+            (99.96, "100"),
+            (1234.5, "1234"),
+        ] {
+            assert_eq!(short(value), expected);
+        }
+    }
+}
