@@ -20,6 +20,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use gpt::GptConfig;
 use report::Report;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -115,6 +116,9 @@ enum Part {
     Checkpoint,
 }
 
+/// What the progress line counts.
+const STAGES: u64 = 7;
+
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
 struct Effort {
@@ -175,27 +179,30 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let machine = machine::open(args.device, args.chip, args.numerics)?;
     let scratch = temporary_directory(args.scratch.as_deref())?;
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
-    let bar = progress::stages("measuring", 7);
+    let bar = progress::stages("measuring", STAGES);
     let stage = |what: &str| {
         bar.inc(1);
         bar.set_message(what.to_owned());
     };
 
-    stage("multiply-adds and memory");
     let load = host::Load::begin();
-    let mut report = Report::new(&name, &config, &machine, peaks::measure(&effort));
+    let mut meter = peaks::Meter::new(&effort);
+    let mut found = Measured::default();
+    stage("multiply-adds and memory");
+    meter.measure();
     let params = if wanted(Part::Step) || wanted(Part::Scaling) {
         stage("training step");
         let mut trained = step::Trained::new(&config, &machine)?;
         if wanted(Part::Step) {
             let times = trained.measure(&effort, &machine, &scratch.path().join("run"))?;
-            report.add_step(times, work::of_step(&config, machine.numerics)?);
+            found.step = Some((times, work::of_step(&config, machine.numerics)?));
             stage("matrix products of the step");
-            report.add_products(products::measure(&config, &machine, &effort)?);
+            found.products = products::measure(&config, &machine, &effort)?;
+            meter.measure();
         }
         if wanted(Part::Scaling) {
             stage("training step on fewer threads");
-            report.scaling = scaling::measure(&mut trained, &effort)?;
+            found.scaling = scaling::measure(&mut trained, &effort)?;
         }
         trained.into_params()
     } else {
@@ -203,23 +210,43 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     if wanted(Part::Generation) {
         stage("generation");
-        report.generation = tasks::generation(&config.model, &params, &machine, &effort)?;
+        found.generation = tasks::generation(&config.model, &params, &machine, &effort)?;
     }
     if wanted(Part::Tokenizer) {
         stage("tokenizer");
-        report.tokenizer = Some(tasks::tokenizer(&effort)?);
+        found.tokenizer = Some(tasks::tokenizer(&effort)?);
     }
     if wanted(Part::Checkpoint) {
         stage("checkpoint");
         match tasks::checkpoint(&config.model, &params, scratch.path(), &effort) {
-            Ok(found) => report.checkpoint = Some(found),
+            Ok(checkpoint) => found.checkpoint = Some(checkpoint),
             // A full disk spoils one figure, not those that are known by now.
-            Err(error) => report.warnings.push(format!("checkpoints not measured: {error:#}")),
+            Err(error) => found.warnings.push(format!("checkpoints not measured: {error:#}")),
         }
     }
-    report.finish(load.end(), started.elapsed());
+    meter.measure();
+    if args.quick {
+        found.warnings.push("one short round of everything: figures mean little".to_owned());
+    }
+    found.others_cores = load.end();
+    found.seconds = started.elapsed().as_secs_f64();
+    let report = Report::new(&name, &config, &machine, meter.peaks(), found);
     bar.finish_and_clear();
     deliver(args, &report)
+}
+
+/// What was measured, before it is held against the ceilings.
+#[derive(Default)]
+struct Measured {
+    step: Option<(step::StepTimes, BTreeMap<&'static str, work::Work>)>,
+    products: Vec<products::MeasuredProduct>,
+    scaling: Vec<scaling::Threads>,
+    generation: Vec<tasks::Generation>,
+    tokenizer: Option<tasks::Encoding>,
+    checkpoint: Option<tasks::CheckpointWrite>,
+    others_cores: Option<f64>,
+    warnings: Vec<String>,
+    seconds: f64,
 }
 
 /// Text, JSON and picture, as far as they are asked for.

@@ -44,20 +44,40 @@ impl Peaks {
     }
 }
 
-/// Rounds of all measurements alternate, so that what changes with time changes all alike.
-pub(super) fn measure(effort: &Effort) -> Peaks {
-    let cores = host::cores();
-    let (level, span) = (Level::best(), effort.span);
-    let mut streams = Streams::new(effort.stream_bytes / size_of::<f32>(), cores);
-    let mut found: [[Vec<f64>; 2]; 3] = Default::default();
-    for _ in 0..effort.rounds {
-        for (i, threads) in [1, cores].into_iter().enumerate() {
-            found[0][i].push(multiply_adds(level, threads, span) / 1e9);
-            found[1][i].push(streams.read(threads, span) / 1e9);
-            found[2][i].push(streams.triad(threads, span) / 1e9);
+/// Measures the ceilings again and again, between other measurements: what disturbs the machine for a
+/// while then does not lower a ceiling for good.
+#[derive(Debug)]
+pub(super) struct Meter {
+    effort: Effort,
+    /// Multiply-adds, reading, triad: with one thread and with all.
+    found: [[Vec<f64>; 2]; 3],
+}
+
+impl Meter {
+    pub(super) fn new(effort: &Effort) -> Self {
+        Meter { effort: *effort, found: Default::default() }
+    }
+
+    /// A few rounds of all ceilings in turn.
+    pub(super) fn measure(&mut self) {
+        let Effort { rounds, span, stream_bytes, .. } = self.effort;
+        let (level, cores) = (Level::best(), host::cores());
+        let mut streams = Streams::new(stream_bytes / size_of::<f32>(), cores);
+        for _ in 0..rounds.div_ceil(3) {
+            for (i, threads) in [1, cores].into_iter().enumerate() {
+                self.found[0][i].push(multiply_adds(level, threads, span) / 1e9);
+                self.found[1][i].push(streams.read(threads, span) / 1e9);
+                self.found[2][i].push(streams.triad(threads, span) / 1e9);
+            }
         }
     }
-    let [gflops, read_gbps, triad_gbps] = found
-        .map(|[one, all]| Ceiling { one_thread: Spread::of(one), all_threads: Spread::of(all) });
-    Peaks { gflops, read_gbps, triad_gbps }
+
+    /// What was found so far, which must be something.
+    pub(super) fn peaks(self) -> Peaks {
+        let [gflops, read_gbps, triad_gbps] = self.found.map(|[one, all]| Ceiling {
+            one_thread: Spread::of(one),
+            all_threads: Spread::of(all),
+        });
+        Peaks { gflops, read_gbps, triad_gbps }
+    }
 }

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 960.0;
 /// First row of bars.
-const BARS_TOP: f64 = 104.0;
+const BARS_TOP: f64 = 116.0;
 const ROW: f64 = 30.0;
 /// Where bars begin, and how long the longest is.
 const BARS_LEFT: f64 = 118.0;
@@ -238,8 +238,9 @@ fn roofline(svg: &mut Svg, report: &Report, top: f64) {
     let peak = format!("multiply-adds in registers: {} GFLOP/s", short(flops));
     let slope = format!("memory: {} GB/s", short(memory));
     let middle = (from.log10() + ridge.log10()) / 2.0;
-    for (text, near) in [(peak, (RIGHT - 8.0, y.at(flops))), (slope, at(10f64.powf(middle)))] {
-        place(svg, &text, "soft", near, frame, &mut taken);
+    let (corner, middle) = ((RIGHT - 8.0, y.at(flops)), at(10f64.powf(middle)));
+    for (text, near, side) in [(peak, corner, Side::Above), (slope, middle, Side::Left)] {
+        place(svg, (&text, "soft"), near, side, frame, &mut taken);
     }
     for p in &points {
         let near = (x.at(p.intensity), y.at(p.gflops));
@@ -249,7 +250,7 @@ fn roofline(svg: &mut Svg, report: &Report, top: f64) {
         ));
         let text =
             format!("{} {:.0} %", p.name, 100.0 * p.gflops / flops.min(p.intensity * memory));
-        place(svg, &text, "", near, frame, &mut taken);
+        place(svg, (&text, ""), near, Side::Right, frame, &mut taken);
     }
     let below = top + 16.0 + HEIGHT;
     svg.text(
@@ -327,14 +328,28 @@ impl Rect {
 /// Height of a line of text.
 const LINE: f64 = 16.0;
 
+/// Where a text should rather be.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Right,
+    Left,
+    Above,
+}
+
 /// The nearest free place for a text of this width beside `near`: its rectangle.
-fn free_place(width: f64, near: (f64, f64), frame: Rect, taken: &[Rect]) -> Option<Rect> {
+fn free_place(
+    width: f64,
+    near: (f64, f64),
+    side: Side,
+    frame: Rect,
+    taken: &[Rect],
+) -> Option<Rect> {
     let (x, y) = near;
     let middle = y - LINE / 2.0;
     (0..24).map(|ring| 10.0 + 8.0 * f64::from(ring)).find_map(|d| {
         let (right, left, centre) = (x + d, x - d - width, x - width / 2.0);
         let (above, below) = (y - d - LINE, y + d);
-        let places = [
+        let mut places = [
             (right, middle),
             (left, middle),
             (centre, below),
@@ -344,6 +359,11 @@ fn free_place(width: f64, near: (f64, f64), frame: Rect, taken: &[Rect]) -> Opti
             (right, above),
             (left, above),
         ];
+        match side {
+            Side::Right => {}
+            Side::Left => places.swap(0, 1),
+            Side::Above => places.rotate_right(1),
+        }
         let rect = |(x, y)| Rect { x, y, width, height: LINE };
         let free = |r: &Rect| r.within(&frame) && !taken.iter().any(|other| r.overlaps(other));
         places.into_iter().map(rect).find(free)
@@ -354,13 +374,13 @@ fn free_place(width: f64, near: (f64, f64), frame: Rect, taken: &[Rect]) -> Opti
 /// it out where there is no room: the colour of a point tells what it is.
 fn place(
     svg: &mut Svg,
-    text: &str,
-    class: &str,
+    (text, class): (&str, &str),
     near: (f64, f64),
+    side: Side,
     frame: Rect,
     taken: &mut Vec<Rect>,
 ) {
-    let Some(rect) = free_place(text_width(text, 13.0), near, frame, taken) else { return };
+    let Some(rect) = free_place(text_width(text, 13.0), near, side, frame, taken) else { return };
     taken.push(rect);
     let nearest =
         (near.0.clamp(rect.x, rect.x + rect.width), near.1.clamp(rect.y, rect.y + rect.height));
@@ -368,6 +388,11 @@ fn place(
     if distance > 20.0 {
         svg.line("leader", near, nearest);
     }
+    // No line of the grid runs through a text.
+    svg.add(format_args!(
+        r#"<rect class="paper" x="{:.1}" y="{:.1}" width="{:.1}" height="{:.1}"/>"#,
+        rect.x, rect.y, rect.width, rect.height
+    ));
     let (anchor, x) = match nearest.0 {
         at if at <= rect.x => ("start", rect.x),
         at if at >= rect.x + rect.width => ("end", rect.x + rect.width),
@@ -388,13 +413,14 @@ mod tests {
             .collect();
         let mut taken: Vec<Rect> = points.iter().map(|&p| Rect::around(p, 7.0)).collect();
         for &point in &points {
-            let place = free_place(120.0, point, frame, &taken).expect("there is room");
+            let place =
+                free_place(120.0, point, Side::Right, frame, &taken).expect("there is room");
             assert!(place.within(&frame));
             assert!(!taken.iter().any(|other| place.overlaps(other)));
             taken.push(place);
         }
         let tiny = Rect { width: 50.0, height: 50.0, ..frame };
-        assert!(free_place(120.0, (25.0, 25.0), tiny, &[]).is_none());
+        assert!(free_place(120.0, (25.0, 25.0), Side::Above, tiny, &[]).is_none());
     }
 
     #[test]

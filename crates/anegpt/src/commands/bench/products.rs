@@ -30,6 +30,11 @@ pub(super) struct MeasuredProduct {
 }
 
 impl MeasuredProduct {
+    /// GFLOP/s of the median run.
+    pub(super) fn gflops(&self) -> f64 {
+        1e3 * self.gflop / self.ms.median
+    }
+
     /// Milliseconds in a step.
     pub(super) fn step_ms(&self) -> f64 {
         self.count as f64 * self.ms.median

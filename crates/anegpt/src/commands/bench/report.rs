@@ -1,5 +1,6 @@
 //! What was found, as data (JSON, whose fields are added and never renamed) and as text.
 
+use super::Measured;
 use super::host::Host;
 use super::peaks::{Ceiling, Peaks};
 use super::products::MeasuredProduct;
@@ -14,7 +15,6 @@ use gpt::Layout;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::Duration;
 use train::RunConfig;
 
 /// Everything that was measured. Parts that were not are null or empty.
@@ -127,9 +127,15 @@ const BUSY_CORES: f64 = 0.1;
 const UNSTEADY: f64 = 0.1;
 
 impl Report {
-    pub(super) fn new(name: &str, config: &RunConfig, machine: &Machine, peak: Peaks) -> Self {
+    pub(super) fn new(
+        name: &str,
+        config: &RunConfig,
+        machine: &Machine,
+        peak: Peaks,
+        found: Measured,
+    ) -> Self {
         let model = &config.model;
-        Report {
+        let mut report = Report {
             anegpt: env!("CARGO_PKG_VERSION"),
             machine: Host::here(),
             settings: Settings {
@@ -149,26 +155,30 @@ impl Report {
             peak,
             step: None,
             products: None,
-            scaling: vec![],
-            generation: vec![],
-            tokenizer: None,
-            checkpoint: None,
-            others_cores: None,
-            peak_memory_mib: None,
-            warnings: vec![],
-            seconds: 0.0,
+            scaling: found.scaling,
+            generation: found.generation,
+            tokenizer: found.tokenizer,
+            checkpoint: found.checkpoint,
+            others_cores: found.others_cores,
+            peak_memory_mib: progress::peak_memory_mib(),
+            warnings: found.warnings,
+            seconds: found.seconds,
             here: machine.emulated(),
-        }
+        };
+        report.step = found.step.map(|(times, work)| report.step(times, &work));
+        report.products = report.products(found.products);
+        report.warn();
+        report
     }
 
-    pub(super) fn add_step(&mut self, times: StepTimes, work: BTreeMap<&'static str, Work>) {
+    fn step(&self, times: StepTimes, work: &BTreeMap<&'static str, Work>) -> Step {
         let ms = Spread::of(times.ms);
         let mut parts: Vec<PartOfStep> = (times.parts.into_iter())
-            .map(|(name, part)| self.part(&work, name, Spread::of(part), ms.median))
+            .map(|(name, part)| self.part(work, name, Spread::of(part), ms.median))
             .collect();
         parts.sort_by(|a, b| b.ms.median.total_cmp(&a.ms.median));
         let gflops = 1e3 * self.settings.gflop_per_step / ms.median;
-        self.step = Some(Step {
+        Step {
             tokens_per_s: 1e3 * self.settings.tokens_per_step as f64 / ms.median,
             gflops,
             share_of_peak: self.here.then(|| gflops / self.peak.gflops.best()),
@@ -176,7 +186,7 @@ impl Report {
             skipped: times.skipped,
             parts,
             ms,
-        });
+        }
     }
 
     fn part(
@@ -207,20 +217,20 @@ impl Report {
         }
     }
 
-    pub(super) fn add_products(&mut self, list: Vec<MeasuredProduct>) {
+    fn products(&self, list: Vec<MeasuredProduct>) -> Option<Products> {
+        if list.is_empty() {
+            return None;
+        }
         let ms: f64 = list.iter().map(MeasuredProduct::step_ms).sum();
         let gflop: f64 = list.iter().map(|p| p.gflop * p.count as f64).sum();
         let gflops = 1e3 * gflop / ms;
         let share_of_peak = gflops / self.peak.gflops.best();
-        self.products = Some(Products { gflop, ms, gflops, share_of_peak, list });
+        Some(Products { gflop, ms, gflops, share_of_peak, list })
     }
 
-    /// The last measurements, and what they say of all others.
-    pub(super) fn finish(&mut self, others_cores: Option<f64>, took: Duration) {
-        self.others_cores = others_cores;
-        self.peak_memory_mib = progress::peak_memory_mib();
-        self.seconds = took.as_secs_f64();
-        if let Some(cores) = others_cores.filter(|&cores| cores > BUSY_CORES) {
+    /// Notes what makes figures doubtful.
+    fn warn(&mut self) {
+        if let Some(cores) = self.others_cores.filter(|&cores| cores > BUSY_CORES) {
             self.warnings.push(format!(
                 "the machine was busy: other programs took {cores:.1} of {} cores; figures are too low",
                 self.machine.cores
@@ -233,9 +243,6 @@ impl Report {
                  changing clock; shares of peak are too low",
                 percent(behind)
             ));
-        }
-        if self.peak.gflops.all_threads.rounds == 1 {
-            self.warnings.push("one short round of everything: figures mean little".to_owned());
         }
         if let Some(CheckpointWrite { file_system: Some(kind), .. }) = &self.checkpoint
             && matches!(kind.as_str(), "tmpfs" | "ramfs")
@@ -271,7 +278,7 @@ pub(super) fn text(report: &Report) -> String {
         step_table(w, report, step);
     }
     if let Some(products) = &report.products {
-        products_table(w, products);
+        products_table(w, products, report.peak.gflops.best());
     }
     if !report.scaling.is_empty() {
         scaling_table(w, &report.scaling);
@@ -394,7 +401,7 @@ fn step_table(w: &mut String, report: &Report, step: &Step) {
     }
 }
 
-fn products_table(w: &mut String, products: &Products) {
+fn products_table(w: &mut String, products: &Products, peak: f64) {
     line!(
         w,
         "\nIts matrix products alone: {} ms, {} GFLOP/s, {} of peak",
@@ -404,25 +411,27 @@ fn products_table(w: &mut String, products: &Products) {
     );
     line!(
         w,
-        "  {:<12} {:<24} {:>22} {:>6} {:>9} {:>9}",
+        "  {:<12} {:<23} {:>20} {:>5} {:>9} {:>9} {:>8}",
         "part",
         "product",
         "rows×columns×inner",
         "runs",
         "ms each",
-        "GFLOP/s"
+        "GFLOP/s",
+        "of peak"
     );
     for p in &products.list {
         let heads = if p.together > 1 { format!("{}·", p.together) } else { String::new() };
         line!(
             w,
-            "  {:<12} {:<24} {:>22} {:>6} {:>9} {:>9}",
+            "  {:<12} {:<23} {:>20} {:>5} {:>9} {:>9} {:>8}",
             p.part,
             p.what,
             format!("{heads}{}×{}×{}", p.m, p.n, p.k),
             p.count,
             short(p.ms.median),
-            short(1e3 * p.gflop / p.ms.median)
+            short(p.gflops()),
+            percent(p.gflops() / peak)
         );
     }
 }
