@@ -239,7 +239,7 @@ fn roofline(svg: &mut Svg, report: &Report, top: f64) {
     let slope = format!("memory: {} GB/s", short(memory));
     let middle = (from.log10() + ridge.log10()) / 2.0;
     let (corner, middle) = ((RIGHT - 8.0, y.at(flops)), at(10f64.powf(middle)));
-    for (text, near, side) in [(peak, corner, Side::Above), (slope, middle, Side::Left)] {
+    for (text, near, side) in [(peak, corner, Side::Above), (slope, middle, Side::LeftAbove)] {
         place(svg, (&text, "soft"), near, side, frame, &mut taken);
     }
     for p in &points {
@@ -332,7 +332,7 @@ const LINE: f64 = 16.0;
 #[derive(Clone, Copy, Debug)]
 enum Side {
     Right,
-    Left,
+    LeftAbove,
     Above,
 }
 
@@ -361,7 +361,7 @@ fn free_place(
         ];
         match side {
             Side::Right => {}
-            Side::Left => places.swap(0, 1),
+            Side::LeftAbove => places.swap(0, 7),
             Side::Above => places.rotate_right(1),
         }
         let rect = |(x, y)| Rect { x, y, width, height: LINE };

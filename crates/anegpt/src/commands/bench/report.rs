@@ -402,9 +402,12 @@ fn step_table(w: &mut String, report: &Report, step: &Step) {
 }
 
 fn products_table(w: &mut String, products: &Products, peak: f64) {
+    // Those of a real engine are not measured one by one.
+    let all = products.list.iter().any(|p| p.part.starts_with("engine"));
     line!(
         w,
-        "\nIts matrix products alone: {} ms, {} GFLOP/s, {} of peak",
+        "\nIts matrix products{} alone: {} ms, {} GFLOP/s, {} of peak",
+        if all { "" } else { " on the host" },
         short(products.ms),
         short(products.gflops),
         percent(products.share_of_peak)
