@@ -3,7 +3,8 @@
 //!
 //! Each thread repeats its loop until a span of time is over and counts what it did, so cores of
 //! different speed add up to what they do together. The functions use threads of their own, none of
-//! rayon's.
+//! rayon's. Whatever disturbs a measurement lowers it: the best of many short ones, of a few
+//! milliseconds each, is what a machine does even while others use it now and then.
 //!
 //! An instruction set is one row in [`register_loop`] and one in [`stream_triad`]; those without a
 //! row run the portable loops, which the compiler vectorises for the build's target.
@@ -11,6 +12,7 @@
 
 use super::simd::{BASELINE_FUSED, Level, SliceKernel, dispatch, madd};
 use std::hint::black_box;
+use std::ops::Range;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -35,12 +37,18 @@ pub struct Streams {
     a: Vec<f32>,
     b: Vec<f32>,
     c: Vec<f32>,
+    /// Measurements so far.
+    turn: usize,
 }
+
+/// Elements between two looks at the clock: 1 MiB.
+const CHUNK: usize = 1 << 18;
 
 impl Streams {
     /// Three arrays of `len` elements, first written by `threads` threads, each its own part.
     pub fn new(len: usize, threads: usize) -> Self {
-        let mut streams = Streams { a: vec![0.0; len], b: vec![0.0; len], c: vec![0.0; len] };
+        let array = || vec![0.0; len];
+        let mut streams = Streams { a: array(), b: array(), c: array(), turn: 0 };
         let part = part(len, threads);
         std::thread::scope(|scope| {
             let arrays = [(&mut streams.a, 1.0), (&mut streams.b, 2.0), (&mut streams.c, 0.5)];
@@ -54,11 +62,14 @@ impl Streams {
     }
 
     /// Bytes per second of reading one array, on `threads` threads together for `span`.
-    pub fn read(&self, threads: usize, span: Duration) -> f64 {
+    pub fn read(&mut self, threads: usize, span: Duration) -> f64 {
+        let turn = self.next_turn();
         let jobs = self.b.chunks(part(self.b.len(), threads)).map(|part| {
+            let mut walk = Walk::new(part.len(), turn);
             move || {
-                black_box(dispatch(Read(black_box(part))));
-                size_of_val(part) as f64
+                let chunk = &part[walk.next()];
+                black_box(dispatch(Read(black_box(chunk))));
+                size_of_val(chunk) as f64
             }
         });
         together(jobs.collect(), span)
@@ -69,15 +80,47 @@ impl Streams {
     /// caches, so that these bytes are all that moves; elsewhere a machine may read each line of `a`
     /// before writing it, and move a third more than is counted.
     pub fn triad(&mut self, threads: usize, span: Duration) -> f64 {
+        let turn = self.next_turn();
         let part = part(self.a.len(), threads);
         let inputs = self.b.chunks(part).zip(self.c.chunks(part));
         let jobs = self.a.chunks_mut(part).zip(inputs).map(|(a, (b, c))| {
+            let mut walk = Walk::new(a.len(), turn);
             move || {
-                stream_triad(a, b, c, black_box(3.0));
+                let range = walk.next();
+                let a = &mut a[range.clone()];
+                stream_triad(a, &b[range.clone()], &c[range], black_box(3.0));
                 3.0 * size_of_val(black_box(&*a)) as f64
             }
         });
         together(jobs.collect(), span)
+    }
+
+    fn next_turn(&mut self) -> usize {
+        self.turn += 1;
+        self.turn
+    }
+}
+
+/// The chunks of a part, round and round. Each turn begins elsewhere, so that a short one does not
+/// find in a cache what the one before left there.
+struct Walk {
+    len: usize,
+    at: usize,
+}
+
+impl Walk {
+    fn new(len: usize, turn: usize) -> Self {
+        // Multiples of the golden ratio are never close to each other (in whole chunks).
+        let share = (turn as f64 * 0.618_033_988_749_895).fract();
+        let chunks = len.div_ceil(CHUNK);
+        Walk { len, at: (share * chunks as f64) as usize * CHUNK }
+    }
+
+    fn next(&mut self) -> Range<usize> {
+        let end = (self.at + CHUNK).min(self.len);
+        let range = self.at..end;
+        self.at = if end == self.len { 0 } else { end };
+        range
     }
 }
 
@@ -282,6 +325,20 @@ mod tests {
         for n in [0, 1, 63, 64, 1000] {
             let x: Vec<f32> = (1..=n).map(|i| i as f32).collect();
             assert_eq!(dispatch(Read(&x)), (n * (n + 1) / 2) as f32);
+        }
+    }
+
+    #[test]
+    fn a_walk_comes_to_every_element_once_a_round() {
+        let len = 3 * CHUNK + 5;
+        for turn in 0..20 {
+            let mut walk = Walk::new(len, turn);
+            let mut seen: Vec<_> = (0..4).map(|_| walk.next()).collect();
+            let first = seen[0].clone();
+            assert_eq!(walk.next(), first, "the next round is the same");
+            seen.sort_by_key(|range| range.start);
+            assert_eq!((seen[0].start, seen[3].end), (0, len));
+            assert!(seen.windows(2).all(|pair| pair[0].end == pair[1].start));
         }
     }
 

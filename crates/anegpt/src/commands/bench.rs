@@ -124,8 +124,10 @@ const STAGES: u64 = 7;
 struct Effort {
     /// Rounds of what takes no matter how long.
     rounds: usize,
-    /// Of one round of a ceiling.
+    /// Of one round of a ceiling: so short that some rounds go by undisturbed.
     span: Duration,
+    /// Rounds of the ceilings each time that they are measured.
+    ceiling_rounds: usize,
     /// Bytes of each array that is streamed.
     stream_bytes: usize,
     /// After which no further step or round begins.
@@ -145,7 +147,8 @@ impl Effort {
     fn new(args: &Args) -> Self {
         let usual = Effort {
             rounds: 9,
-            span: Duration::from_millis(60),
+            span: Duration::from_millis(4),
+            ceiling_rounds: 40,
             stream_bytes: 128 << 20,
             limit: Duration::from_secs(5),
             warmup: 3,
@@ -158,7 +161,8 @@ impl Effort {
             false => usual,
             true => Effort {
                 rounds: 1,
-                span: Duration::from_millis(2),
+                span: Duration::from_millis(1),
+                ceiling_rounds: 1,
                 stream_bytes: 4 << 20,
                 limit: Duration::ZERO,
                 warmup: 1,

@@ -60,10 +60,10 @@ impl Meter {
 
     /// A few rounds of all ceilings in turn.
     pub(super) fn measure(&mut self) {
-        let Effort { rounds, span, stream_bytes, .. } = self.effort;
+        let Effort { ceiling_rounds, span, stream_bytes, .. } = self.effort;
         let (level, cores) = (Level::best(), host::cores());
         let mut streams = Streams::new(stream_bytes / size_of::<f32>(), cores);
-        for _ in 0..rounds.div_ceil(3) {
+        for _ in 0..ceiling_rounds {
             for (i, threads) in [1, cores].into_iter().enumerate() {
                 self.found[0][i].push(multiply_adds(level, threads, span) / 1e9);
                 self.found[1][i].push(streams.read(threads, span) / 1e9);

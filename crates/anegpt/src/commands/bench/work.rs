@@ -4,7 +4,7 @@
 use ane::Numerics;
 use anyhow::Result;
 use gpt::block::Dims;
-use gpt::kernels::{HeadFunctions, LayerKernels};
+use gpt::kernels::LayerKernels;
 use gpt::{GptConfig, Layout};
 use mil::{DType, Function};
 use std::collections::BTreeMap;
@@ -97,9 +97,9 @@ pub(super) struct Work {
 /// Per parameter: the norm squares and adds; the update scales the gradient, takes two moments, and
 /// moves the weight (multiplications, additions, a root and a division of [`train::AdamW::update`]).
 const OPTIMIZER_FLOPS: f64 = 2.0 + 1.0 + 3.0 + 4.0 + 7.0;
-/// Per parameter: the norm reads the gradient; the update reads and writes weight, gradient and two
-/// moments.
-const OPTIMIZER_BYTES: f64 = 4.0 + 2.0 * 4.0 * 4.0;
+/// Per parameter: the norm reads the gradient; the update reads weight, gradient and two moments, and
+/// writes all but the gradient.
+const OPTIMIZER_BYTES: f64 = 4.0 + 4.0 * 4.0 + 3.0 * 4.0;
 
 /// Precision of programs on a device of these numerics.
 pub(super) fn precision(numerics: Numerics) -> DType {
@@ -114,18 +114,13 @@ pub(super) fn of_step(
     let model = &config.model;
     let dtype = precision(numerics);
     let dims = Dims { config: model, batch: config.batch, seq: config.seq, dtype };
-    let mut bytes = bytes_of_micro_batch(&dims)?;
-    let mut work: BTreeMap<&str, Work> = BTreeMap::new();
+    let accum = config.accum as f64;
+    let mut work: BTreeMap<&str, Work> = (bytes(&dims, accum)?.into_iter())
+        .map(|(part, bytes)| (part, Work { flops: 0.0, bytes }))
+        .collect();
     for product in products(model, config.batch, config.seq) {
-        let of_part = work.entry(product.part).or_insert_with(|| Work {
-            flops: 0.0,
-            bytes: bytes.remove(product.part).expect("parts with products have bytes"),
-        });
-        of_part.flops += product.flops() * product.count as f64;
-    }
-    for part in work.values_mut() {
-        part.flops *= config.accum as f64;
-        part.bytes *= config.accum as f64;
+        let part = work.get_mut(product.part).expect("parts with products have bytes");
+        part.flops += accum * product.count as f64 * product.flops();
     }
     let params = Layout::new(model).count() as f64;
     let optimizer = Work { flops: OPTIMIZER_FLOPS * params, bytes: OPTIMIZER_BYTES * params };
@@ -133,28 +128,30 @@ pub(super) fn of_step(
     Ok(work)
 }
 
-fn bytes_of_micro_batch(dims: &Dims<'_>) -> Result<BTreeMap<&'static str, f64>> {
+/// Bytes that enter and leave the parts with products, in a step of `accum` micro-batches. What stays
+/// within a part, such as the logits, is not counted.
+fn bytes(dims: &Dims<'_>, accum: f64) -> Result<BTreeMap<&'static str, f64>> {
     let kernels = LayerKernels::new(dims)?;
-    let heads = HeadFunctions::new(dims)?;
-    let layers = dims.config.n_layer as f64;
+    let c = dims.config;
+    let layers = c.n_layer as f64;
     let ports = |functions: &[&Function]| -> f64 {
         functions.iter().map(|f| (inputs(f) + outputs(f)) as f64).sum()
     };
     let [fwd_attn, fwd_ffn, backward @ ..] = kernels.engine();
-    // Gradients of weights are added to what is there; operands have the device's precision.
+    // Operands of weight gradients have the device's precision. The first micro-batch writes
+    // gradients, the others add to them.
     let narrow = dims.dtype.bytes(1) as f64 / DType::Fp32.bytes(1) as f64;
+    let added = 2.0 * accum - 1.0;
     let gradients = kernels.weight_gradients.iter().map(|w| {
         let f = &w.function;
-        narrow * inputs(f) as f64 + 2.0 * outputs(f) as f64
+        accum * narrow * inputs(f) as f64 + added * outputs(f) as f64
     });
-    let logits = (4 * dims.config.vocab_size * dims.tokens()) as f64;
-    let head = ports(&[&heads.forward, &heads.backward, &heads.classifier_gradient, &heads.norm_bwd])
-        // Read again where added to, and the loss turns logits into their gradients.
-        + outputs(&heads.classifier_gradient) as f64
-        + 2.0 * logits;
+    // The stream and its cotangent; the classifier and its gradient.
+    let (stream, classifier) = (c.n_embd * dims.tokens(), c.vocab_size * c.n_embd);
+    let head = 4.0 * (2.0 * accum * stream as f64 + (accum + added) * classifier as f64);
     Ok(BTreeMap::from([
-        ("engine_fwd", layers * ports(&[fwd_attn, fwd_ffn])),
-        ("engine_bwd", layers * ports(&backward)),
+        ("engine_fwd", accum * layers * ports(&[fwd_attn, fwd_ffn])),
+        ("engine_bwd", accum * layers * ports(&backward)),
         ("dw", layers * gradients.sum::<f64>()),
         ("head", head),
     ]))
@@ -194,7 +191,6 @@ mod tests {
             let work = of_step(&config, Numerics::Fast).unwrap();
             let dims = Dims { config: &config.model, batch: 2, seq: 48, dtype: mil::DType::Fp16 };
             let kernels = LayerKernels::new(&dims).unwrap();
-            let heads = HeadFunctions::new(&dims).unwrap();
             let count = |functions: &[&Function], times: usize| -> f64 {
                 let one = |f: &&Function| -> f64 {
                     estimate(f, &Profile::default()).operations.iter().map(|o| o.flops).sum()
@@ -204,12 +200,10 @@ mod tests {
             let layers = config.model.n_layer;
             let [fwd_attn, fwd_ffn, backward @ ..] = kernels.engine();
             let dw: Vec<&Function> = kernels.weight_gradients.iter().map(|w| &w.function).collect();
-            let head = [&heads.forward, &heads.backward, &heads.classifier_gradient];
             for (part, expected) in [
                 ("engine_fwd", count(&[fwd_attn, fwd_ffn], layers)),
                 ("engine_bwd", count(&backward, layers)),
                 ("dw", count(&dw, layers)),
-                ("head", count(&head, 1)),
             ] {
                 assert_eq!(work[part].flops, expected, "{part}, {n_kv_head} key heads");
             }
