@@ -33,8 +33,8 @@ use std::time::{Duration, Instant};
 /// something else. Times are medians of several rounds, with the least and the 90th percentile; when
 /// the latter is far above the median, something disturbed the measurement.
 ///
-/// Nothing is downloaded; tokens are drawn at random; files are written only into a temporary
-/// directory, which is removed.
+/// Nothing is downloaded; tokens are drawn at random; but for --json and --plot, files are written
+/// only into a temporary directory, which is removed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -149,7 +149,9 @@ impl Effort {
             rounds: 9,
             span: Duration::from_millis(4),
             ceiling_rounds: 40,
-            stream_bytes: 128 << 20,
+            // No more than a small machine can spare.
+            stream_bytes: progress::memory_bytes()
+                .map_or(128 << 20, |have| (have as usize / 32).min(128 << 20)),
             limit: Duration::from_secs(5),
             warmup: 3,
             steps: args.steps.unwrap_or(30),
@@ -182,6 +184,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     train::fits_in_memory(&config)?;
     let machine = machine::open(args.device, args.chip, args.numerics)?;
     let scratch = temporary_directory(args.scratch.as_deref())?;
+    remove_on_interrupt(scratch.path())?;
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let bar = progress::stages("measuring", STAGES);
     let stage = |what: &str| {
@@ -198,7 +201,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         stage("training step");
         let mut trained = step::Trained::new(&config, &machine)?;
         if wanted(Part::Step) {
+            let watched = host::forget_peak_memory();
             let times = trained.measure(&effort, &machine, &scratch.path().join("run"))?;
+            found.step_memory_mib = progress::peak_memory_mib().filter(|_| watched);
             found.step = Some((times, work::of_step(&config, machine.numerics)?));
             stage("matrix products of the step");
             found.products = products::measure(&config, &machine, &effort)?;
@@ -243,6 +248,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 #[derive(Default)]
 struct Measured {
     step: Option<(step::StepTimes, BTreeMap<&'static str, work::Work>)>,
+    /// Most memory held while training, the model included.
+    step_memory_mib: Option<f64>,
     products: Vec<products::MeasuredProduct>,
     scaling: Vec<scaling::Threads>,
     generation: Vec<tasks::Generation>,
@@ -317,6 +324,19 @@ fn temporary_directory(parent: Option<&Path>) -> Result<tempfile::TempDir> {
         .prefix("anegpt-bench-")
         .tempdir_in(&parent)
         .with_context(|| format!("cannot create a directory in {}", parent.display()))
+}
+
+/// Ends the program when it is interrupted, without leaving gigabytes behind.
+fn remove_on_interrupt(directory: &Path) -> Result<()> {
+    let directory = directory.to_owned();
+    ctrlc::set_handler(move || {
+        // What is being written at this moment may come back once.
+        for _ in 0..2 {
+            let _ = std::fs::remove_dir_all(&directory);
+        }
+        std::process::exit(130);
+    })
+    .context("cannot listen for interrupts")
 }
 
 /// Random token ids, the same ones every time: what they are makes no difference to speed.

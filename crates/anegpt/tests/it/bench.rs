@@ -81,6 +81,8 @@ fn everything_is_measured_told_and_drawn() {
     ] {
         positive(&report, number);
     }
+    let memory = at(&report, "step.peak_memory_mib");
+    assert!(memory.is_null() || memory.as_f64() > Some(1.0), "{memory}");
     assert_eq!(at(&report, "settings.tokens_per_step"), 32);
     assert_eq!(at(&report, "step.ms.rounds"), 2);
     parts_make_up_the_step(&report);

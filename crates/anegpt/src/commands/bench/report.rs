@@ -33,8 +33,6 @@ pub(super) struct Report {
     pub(super) checkpoint: Option<CheckpointWrite>,
     /// Cores that other programs kept busy meanwhile; null where the system does not tell.
     pub(super) others_cores: Option<f64>,
-    /// Most memory that the program held.
-    pub(super) peak_memory_mib: Option<f64>,
     /// Why figures may not be what they seem.
     pub(super) warnings: Vec<String>,
     /// What all of it took.
@@ -70,6 +68,9 @@ pub(super) struct Step {
     pub(super) gflops: f64,
     pub(super) share_of_peak: Option<f64>,
     pub(super) compile_ms: f64,
+    /// Most memory held while steps ran and a checkpoint was written; null where the system does not
+    /// tell.
+    pub(super) peak_memory_mib: Option<f64>,
     /// Steps without an update because a gradient overflowed; they are not counted.
     pub(super) skipped: usize,
     pub(super) parts: Vec<PartOfStep>,
@@ -160,18 +161,23 @@ impl Report {
             tokenizer: found.tokenizer,
             checkpoint: found.checkpoint,
             others_cores: found.others_cores,
-            peak_memory_mib: progress::peak_memory_mib(),
             warnings: found.warnings,
             seconds: found.seconds,
             here: machine.emulated(),
         };
-        report.step = found.step.map(|(times, work)| report.step(times, &work));
+        let memory = found.step_memory_mib;
+        report.step = found.step.map(|(times, work)| report.step(times, &work, memory));
         report.products = report.products(found.products);
         report.warn();
         report
     }
 
-    fn step(&self, times: StepTimes, work: &BTreeMap<&'static str, Work>) -> Step {
+    fn step(
+        &self,
+        times: StepTimes,
+        work: &BTreeMap<&'static str, Work>,
+        peak_memory_mib: Option<f64>,
+    ) -> Step {
         let ms = Spread::of(times.ms);
         let mut parts: Vec<PartOfStep> = (times.parts.into_iter())
             .map(|(name, part)| self.part(work, name, Spread::of(part), ms.median))
@@ -183,6 +189,7 @@ impl Report {
             gflops,
             share_of_peak: self.here.then(|| gflops / self.peak.gflops.best()),
             compile_ms: times.compile_ms,
+            peak_memory_mib,
             skipped: times.skipped,
             parts,
             ms,
@@ -392,6 +399,9 @@ fn step_table(w: &mut String, report: &Report, step: &Step) {
     }
     let mut notes = vec![format!("{} tokens/s", progress::count(step.tokens_per_s))];
     notes.push(format!("all programs compiled in {} ms", short(step.compile_ms)));
+    if let Some(mib) = step.peak_memory_mib {
+        notes.push(format!("peak memory {mib:.0} MiB"));
+    }
     if step.skipped > 0 {
         notes.push(format!("{} steps without an update not counted", step.skipped));
     }
@@ -503,9 +513,7 @@ fn footer(w: &mut String, report: &Report) {
         ),
         None => "what other programs took is not known on this system".to_owned(),
     };
-    let memory =
-        report.peak_memory_mib.map_or(String::new(), |m| format!(", peak memory {m:.0} MiB"));
-    line!(w, "measured in {:.1} s{memory}; {others}", report.seconds);
+    line!(w, "measured in {:.1} s; {others}", report.seconds);
     for warning in &report.warnings {
         line!(w, "warning: {warning}");
     }
