@@ -6,7 +6,7 @@
 //! rayon's. Whatever disturbs a measurement lowers it: the best of many short ones, of a few
 //! milliseconds each, is what a machine does even while others use it now and then.
 //!
-//! An instruction set is one row in [`register_loop`] and one in [`stream_triad`]; those without a
+//! An instruction set is one row in `register_loop` and one in `stream_triad`; those without a
 //! row run the portable loops, which the compiler vectorises for the build's target.
 #![allow(unsafe_code, reason = "vector instructions, for instruction sets found at run time")]
 

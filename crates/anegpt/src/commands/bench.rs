@@ -9,6 +9,7 @@ mod scaling;
 mod spread;
 mod step;
 mod tasks;
+mod text;
 mod work;
 
 use crate::commands::train;
@@ -277,7 +278,7 @@ fn deliver(args: &Args, report: &Report) -> Result<()> {
         Some(path) => write(path, &format!("{json}\n"))?,
         None => {}
     }
-    print!("{}", report::text(report));
+    print!("{}", text::text(report));
     for path in args.json.iter().chain(&args.plot) {
         println!("written    {}", path.display());
     }

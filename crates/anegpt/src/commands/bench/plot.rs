@@ -4,7 +4,8 @@
 //! Plain SVG with a style sheet that follows the reader's choice of light or dark; a renderer that
 //! knows no media queries draws it light.
 
-use super::report::{PartOfStep, Report, Step, short};
+use super::report::{PartOfStep, Report, Step};
+use super::text::short;
 use std::fmt::Write;
 
 const WIDTH: f64 = 960.0;
