@@ -51,6 +51,7 @@ enum Command {
     Doctor(commands::doctor::Args),
     Probe(commands::probe::Args),
     Plan(commands::plan::Args),
+    Bench(commands::bench::Args),
 }
 
 /// A request that makes no sense, as opposed to one that failed.
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Probe(args) => commands::probe::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

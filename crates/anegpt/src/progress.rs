@@ -12,6 +12,11 @@ pub(crate) fn steps(label: &str, total: u64) -> ProgressBar {
     bar(label, total, "{prefix:>10} {bar:24} {pos}/{len} {msg} eta {eta}")
 }
 
+/// A bar over stages, whose message says which one.
+pub(crate) fn stages(label: &str, total: u64) -> ProgressBar {
+    bar(label, total, "{prefix:>10} {bar:24} {pos}/{len} {msg}")
+}
+
 fn bar(label: &str, total: u64, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("the template is ours");
     let bar = ProgressBar::new(total).with_style(style.progress_chars("█▉▊▋▌▍▎▏ "));

@@ -13,6 +13,7 @@ mod exact;
 pub mod gemm;
 mod lower;
 mod mac;
+pub mod peak;
 mod plan;
 mod raw;
 mod request;

@@ -531,7 +531,7 @@ fn check_numbers(config: &RunConfig) -> Result<()> {
 /// Refuses a model that this machine cannot hold: the system would end the program without a word.
 /// Counted is what cannot be less: weights, gradients and two moments, all f32, and the residual
 /// stream and the logits of a micro-batch.
-fn fits_in_memory(config: &RunConfig) -> Result<()> {
+pub(super) fn fits_in_memory(config: &RunConfig) -> Result<()> {
     let model = &config.model;
     let tokens = config.batch as f64 * config.seq as f64;
     let per_token = (2 * model.n_layer + 3) as f64 * model.n_embd as f64 + model.vocab_size as f64;
@@ -550,7 +550,7 @@ fn fits_in_memory(config: &RunConfig) -> Result<()> {
     }
 }
 
-fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> Result<RunConfig> {
+pub(super) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> Result<RunConfig> {
     let steps = train.steps.unwrap_or(1000);
     let peak = train.lr.unwrap_or(3e-4);
     let positive = |name: &str, value: usize| match value {

@@ -197,3 +197,27 @@ fn probes_of_the_engine_are_recorded_and_replay() {
         }
     }
 }
+
+/// The ceilings of this CPU are none of the engine's.
+#[test]
+fn a_benchmark_of_the_engine_has_no_share_of_the_cpus_peak() {
+    let bench = Bench::new();
+    let args = "bench --preset tiny --quick --seq 16 --batch 1 --only step --json - --plot b.svg";
+    let args: Vec<&str> = args.split(' ').chain(["--device", "in-memory"]).collect();
+    let report: Value = serde_json::from_str(&strictly(&bench, &args)).unwrap();
+    assert!(report["step"]["share_of_peak"].is_null());
+    for part in report["step"]["parts"].as_array().unwrap() {
+        let (name, gflops, share) =
+            (part["name"].as_str().unwrap(), &part["gflops"], &part["share_of_peak"]);
+        match name {
+            "engine_fwd" | "engine_bwd" => assert!(gflops.is_number() && share.is_null(), "{name}"),
+            "dw" | "head" | "optimizer" => assert!(share.is_number(), "{name}"),
+            _ => assert!(gflops.is_null() && share.is_null(), "{name}"),
+        }
+    }
+    let products = report["products"]["list"].as_array().unwrap();
+    assert!(
+        !products.is_empty() && products.iter().all(|p| p["part"] == "dw" || p["part"] == "head")
+    );
+    assert!(bench.path("b.svg").exists());
+}

@@ -5,6 +5,7 @@
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod apple;
 mod bad_input;
+mod bench;
 mod check;
 mod doctor;
 mod faults;

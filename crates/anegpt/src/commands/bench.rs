@@ -1,0 +1,354 @@
+//! `anegpt bench`: how fast this machine trains and generates, beside what it could do at most.
+
+mod host;
+mod peaks;
+mod plot;
+mod products;
+mod report;
+mod scaling;
+mod spread;
+mod step;
+mod tasks;
+mod text;
+mod work;
+
+use crate::commands::train;
+use crate::machine::{self, DeviceChoice, NumericsChoice};
+use crate::settings::{self, ConfigFile, TrainSection};
+use crate::{progress, usage};
+use ::train::RunConfig;
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use gpt::GptConfig;
+use report::Report;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Measure this machine: its limits, a training step by part, generation, tokenizer, checkpoints.
+///
+/// First the ceilings: multiply-adds in registers (GFLOP/s) and words streamed through memory (GB/s),
+/// on one thread and on all. Then the real code, each figure beside the ceiling it runs against. A
+/// share of peak says how much is left to gain: matrix products can reach 80 to 95 % of the
+/// multiply-add peak, the optimizer as much of the memory's, and what is far below waits for
+/// something else. Times are medians of several rounds, with the least and the 90th percentile; when
+/// the latter is far above the median, something disturbed the measurement.
+///
+/// Nothing is downloaded; tokens are drawn at random; but for --json and --plot, files are written
+/// only into a temporary directory, which is removed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anegpt bench                                       the small model, in about 20 seconds
+  anegpt bench --preset stories110m --batch 1 --seq 256
+  anegpt bench --json bench.json --plot bench.svg    keep the figures, and draw them
+  anegpt bench --only step,scaling --device cpu      a part of it, in single precision
+
+Parts of a step (what `anegpt train` shows in its lines, too):
+  engine_fwd   forward programs of all layers, on the device
+  engine_bwd   their backward programs: gradients of activations
+  dw           matrix products that give the gradients of weights, on the host
+  head         last norm, classifier, loss and their gradients, on the host
+  optimizer    norm of all gradients, clipping, AdamW
+  io           activations and weights between host and device
+  elementwise  embedding, gradients of norms
+  other        the rest of the step
+
+Bytes of a part are those that must move if each input is read and each result written once;
+floating-point operations are those of its matrix products, two per multiply-add.")]
+pub(crate) struct Args {
+    /// Shape of the model [default: tiny].
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    preset: Option<String>,
+    /// TOML file as of train.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceChoice,
+    /// Chip whose rules the emulator keeps [default: m4].
+    #[arg(long)]
+    chip: Option<ane::Chip>,
+    /// Arithmetic of the emulator [default: fast on it, f32 on the CPU].
+    #[arg(long, value_enum)]
+    numerics: Option<NumericsChoice>,
+    /// Tokens of a sequence.
+    #[arg(long)]
+    seq: Option<usize>,
+    /// Sequences of a micro-batch.
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Micro-batches of a step.
+    #[arg(long)]
+    accum: Option<usize>,
+    /// Steps measured, after three to warm up [default: up to 30, as many as 5 seconds allow].
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Measure only these, separated by commas; the ceilings always are.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
+    /// Where checkpoints are written for the measurement, in a directory of their own that is then
+    /// removed [default: the system's directory for temporary files].
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Write the figures as JSON, to standard output (and nothing else) for `-`.
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+    /// Draw the parts of the step, and where they lie under the ceilings, as SVG.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// One short round of everything, to see that it works: the figures mean little.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// A training step by part, and its matrix products alone.
+    Step,
+    /// The step on one thread, two, four … up to all.
+    Scaling,
+    /// Prompt and new tokens per second.
+    Generation,
+    /// Text to tokens.
+    Tokenizer,
+    /// Writing a checkpoint, beside a plain write of as many bytes.
+    Checkpoint,
+}
+
+/// What the progress line counts.
+const STAGES: u64 = 7;
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    /// Rounds of what takes no matter how long.
+    rounds: usize,
+    /// Of one round of a ceiling: so short that some rounds go by undisturbed.
+    span: Duration,
+    /// Rounds of the ceilings each time that they are measured.
+    ceiling_rounds: usize,
+    /// Bytes of each array that is streamed.
+    stream_bytes: usize,
+    /// After which no further step or round begins.
+    limit: Duration,
+    warmup: u64,
+    /// Most steps that are measured.
+    steps: u64,
+    /// Whether `steps` was asked for, so that `limit` does not apply to them.
+    steps_given: bool,
+    /// Bytes of text that are encoded.
+    text_bytes: usize,
+    /// Tokens that are generated.
+    tokens: usize,
+}
+
+impl Effort {
+    fn new(args: &Args) -> Self {
+        let usual = Effort {
+            rounds: 9,
+            span: Duration::from_millis(4),
+            ceiling_rounds: 40,
+            // No more than a small machine can spare.
+            stream_bytes: progress::memory_bytes()
+                .map_or(128 << 20, |have| (have as usize / 32).min(128 << 20)),
+            limit: Duration::from_secs(5),
+            warmup: 3,
+            steps: args.steps.unwrap_or(30),
+            steps_given: args.steps.is_some(),
+            text_bytes: 2_000_000,
+            tokens: 64,
+        };
+        match args.quick {
+            false => usual,
+            true => Effort {
+                rounds: 1,
+                span: Duration::from_millis(1),
+                ceiling_rounds: 1,
+                stream_bytes: 4 << 20,
+                limit: Duration::ZERO,
+                warmup: 1,
+                steps: args.steps.unwrap_or(1),
+                text_bytes: 50_000,
+                tokens: 4,
+                ..usual
+            },
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let started = Instant::now();
+    let effort = Effort::new(args);
+    let (name, config) = run_config(args)?;
+    train::fits_in_memory(&config)?;
+    let machine = machine::open(args.device, args.chip, args.numerics)?;
+    let scratch = temporary_directory(args.scratch.as_deref())?;
+    remove_on_interrupt(scratch.path())?;
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let bar = progress::stages("measuring", STAGES);
+    let stage = |what: &str| {
+        bar.inc(1);
+        bar.set_message(what.to_owned());
+    };
+
+    let load = host::Load::begin();
+    let mut meter = peaks::Meter::new(&effort);
+    let mut found = Measured::default();
+    stage("multiply-adds and memory");
+    meter.measure();
+    let params = if wanted(Part::Step) || wanted(Part::Scaling) {
+        stage("training step");
+        let mut trained = step::Trained::new(&config, &machine)?;
+        if wanted(Part::Step) {
+            let watched = host::forget_peak_memory();
+            let times = trained.measure(&effort, &machine, &scratch.path().join("run"))?;
+            found.step_memory_mib = progress::peak_memory_mib().filter(|_| watched);
+            found.step = Some((times, work::of_step(&config, machine.numerics)?));
+            stage("matrix products of the step");
+            found.products = products::measure(&config, &machine, &effort)?;
+            meter.measure();
+        }
+        if wanted(Part::Scaling) {
+            stage("training step on fewer threads");
+            found.scaling = scaling::measure(&mut trained, &effort)?;
+        }
+        trained.into_params()
+    } else {
+        gpt::initialise(&config.model, config.seed)
+    };
+    if wanted(Part::Generation) {
+        stage("generation");
+        found.generation = tasks::generation(&config.model, &params, &machine, &effort)?;
+    }
+    if wanted(Part::Tokenizer) {
+        stage("tokenizer");
+        found.tokenizer = Some(tasks::tokenizer(&effort)?);
+    }
+    if wanted(Part::Checkpoint) {
+        stage("checkpoint");
+        match tasks::checkpoint(&config.model, &params, scratch.path(), &effort) {
+            Ok(checkpoint) => found.checkpoint = Some(checkpoint),
+            // A full disk spoils one figure, not those that are known by now.
+            Err(error) => found.warnings.push(format!("checkpoints not measured: {error:#}")),
+        }
+    }
+    meter.measure();
+    if args.quick {
+        found.warnings.push("one short round of everything: figures mean little".to_owned());
+    }
+    found.others_cores = load.end();
+    found.seconds = started.elapsed().as_secs_f64();
+    let report = Report::new(&name, &config, &machine, meter.peaks(), found);
+    bar.finish_and_clear();
+    deliver(args, &report)
+}
+
+/// What was measured, before it is held against the ceilings.
+#[derive(Default)]
+struct Measured {
+    step: Option<(step::StepTimes, BTreeMap<&'static str, work::Work>)>,
+    /// Most memory held while training, the model included.
+    step_memory_mib: Option<f64>,
+    products: Vec<products::MeasuredProduct>,
+    scaling: Vec<scaling::Threads>,
+    generation: Vec<tasks::Generation>,
+    tokenizer: Option<tasks::Encoding>,
+    checkpoint: Option<tasks::CheckpointWrite>,
+    others_cores: Option<f64>,
+    warnings: Vec<String>,
+    seconds: f64,
+}
+
+/// Text, JSON and picture, as far as they are asked for.
+fn deliver(args: &Args, report: &Report) -> Result<()> {
+    let write = |path: &Path, text: &str| {
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    if let Some(path) = &args.plot {
+        write(path, &plot::svg(report))?;
+    }
+    let json = serde_json::to_string_pretty(report)?;
+    match &args.json {
+        Some(path) if path.as_os_str() == "-" => {
+            println!("{json}");
+            return Ok(());
+        }
+        Some(path) => write(path, &format!("{json}\n"))?,
+        None => {}
+    }
+    print!("{}", text::text(report));
+    for path in args.json.iter().chain(&args.plot) {
+        println!("written    {}", path.display());
+    }
+    Ok(())
+}
+
+/// Name of the model and settings of the run.
+fn run_config(args: &Args) -> Result<(String, RunConfig)> {
+    let file = match &args.config {
+        Some(path) => settings::read(path)?,
+        None => ConfigFile::default(),
+    };
+    let preset = args.preset.as_deref().or(file.preset.as_deref()).unwrap_or("tiny");
+    let base = GptConfig::preset(preset).map_err(|e| usage(e.to_string()))?;
+    if args.steps == Some(0) {
+        return Err(usage("--steps must be at least 1"));
+    }
+    let TrainSection { batch, accum, seq, .. } = file.train.or(settings::preset_training(preset));
+    let vocab_size = base.vocab_size;
+    let seq = args.seq.or(seq);
+    let model = settings::model(base, &file.model, vocab_size, seq)?;
+    let asked = TrainSection {
+        batch: args.batch.or(batch),
+        accum: args.accum.or(accum),
+        seq,
+        // No run gets there: it ends when enough is measured.
+        steps: Some(1 << 40),
+        warmup: Some(0),
+        lr: Some(1e-4),
+        ..TrainSection::default()
+    };
+    let config = train::run_config(model, &asked, 1)?;
+    let name = match &args.config {
+        Some(path) => path.display().to_string(),
+        None => preset.to_owned(),
+    };
+    Ok((name, config))
+}
+
+/// A directory that is removed when it is dropped.
+fn temporary_directory(parent: Option<&Path>) -> Result<tempfile::TempDir> {
+    let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
+    tempfile::Builder::new()
+        .prefix("anegpt-bench-")
+        .tempdir_in(&parent)
+        .with_context(|| format!("cannot create a directory in {}", parent.display()))
+}
+
+/// Ends the program when it is interrupted, without leaving gigabytes behind.
+fn remove_on_interrupt(directory: &Path) -> Result<()> {
+    let directory = directory.to_owned();
+    ctrlc::set_handler(move || {
+        // What is being written at this moment may come back once.
+        for _ in 0..2 {
+            let _ = std::fs::remove_dir_all(&directory);
+        }
+        std::process::exit(130);
+    })
+    .context("cannot listen for interrupts")
+}
+
+/// Random token ids, the same ones every time: what they are makes no difference to speed.
+fn random_tokens(count: usize, vocab_size: usize) -> Vec<u32> {
+    // splitmix64 (Steele, Lea and Flood 2014).
+    let mut state = 0u64;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    (0..count).map(|_| (next() % vocab_size as u64) as u32).collect()
+}

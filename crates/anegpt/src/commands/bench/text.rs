@@ -1,0 +1,286 @@
+//! The report for people.
+
+use super::peaks::Ceiling;
+use super::report::{Products, Report, Settings, Step};
+use super::scaling::Threads;
+use super::spread::Spread;
+use super::tasks::{CheckpointWrite, Encoding, Generation};
+use crate::progress;
+use std::fmt::Write;
+
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share)
+}
+
+/// A number with three digits that count.
+pub(super) fn short(value: f64) -> String {
+    match value.abs() {
+        v if v >= 99.95 => format!("{value:.0}"),
+        v if v >= 9.995 => format!("{value:.1}"),
+        v if v >= 0.9995 || v == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// For people.
+pub(super) fn text(report: &Report) -> String {
+    let mut out = String::new();
+    let w = &mut out;
+    header(w, report);
+    ceilings(w, report);
+    if let Some(step) = &report.step {
+        step_table(w, report, step);
+    }
+    if let Some(products) = &report.products {
+        products_table(w, products, report.peak.gflops.best());
+    }
+    if !report.scaling.is_empty() {
+        scaling_table(w, &report.scaling);
+    }
+    if !report.generation.is_empty() {
+        generation_table(w, &report.generation);
+    }
+    if let Some(encoding) = &report.tokenizer {
+        encoding_lines(w, encoding);
+    }
+    if let Some(checkpoint) = &report.checkpoint {
+        checkpoint_lines(w, checkpoint);
+    }
+    footer(w, report);
+    out
+}
+
+/// A line of text; a string takes everything.
+macro_rules! line {
+    ($to:expr) => { line!($to, "") };
+    ($to:expr, $($text:tt)*) => { writeln!($to, $($text)*).expect("a string takes everything") };
+}
+
+fn header(w: &mut String, report: &Report) {
+    let (host, settings) = (&report.machine, &report.settings);
+    let memory = host
+        .memory_bytes
+        .map_or(String::new(), |b| format!(", {:.1} GiB of memory", b / 2f64.powi(30)));
+    line!(
+        w,
+        "machine    {}, {} cores ({}, {}, {}){memory}",
+        host.cpu,
+        host.cores,
+        host.os,
+        host.arch,
+        host.simd
+    );
+    line!(w, "device     {}", settings.device);
+    line!(
+        w,
+        "model      {}: {} parameters, {}",
+        settings.model,
+        progress::count(settings.parameters as f64),
+        settings.shape
+    );
+}
+
+fn ceilings(w: &mut String, report: &Report) {
+    let cores = report.machine.cores;
+    line!(
+        w,
+        "\nThe most this machine does (best of {} rounds)",
+        report.peak.gflops.all_threads.rounds
+    );
+    line!(w, "  {:<38} {:>10} {:>12}", "", "1 thread", format!("{cores} threads"));
+    let row = |w: &mut String, name: &str, unit: &str, ceiling: &Ceiling| {
+        line!(
+            w,
+            "  {name:<38} {:>10} {:>12} {unit}",
+            short(ceiling.one_thread.max),
+            short(ceiling.all_threads.max)
+        );
+    };
+    row(w, "f32 multiply-adds in registers", "GFLOP/s", &report.peak.gflops);
+    row(w, "reading memory", "GB/s", &report.peak.read_gbps);
+    row(w, "triad, a = b + s·c", "GB/s", &report.peak.triad_gbps);
+}
+
+/// Name of the row, its times, its share of the step, its rate and share of a ceiling.
+fn step_row(w: &mut String, name: &str, ms: Option<Spread>, share: &str, rate: &str, of: &str) {
+    let [median, min, p90] = match ms {
+        Some(ms) => [ms.median, ms.min, ms.p90].map(short),
+        None => [const { String::new() }; 3],
+    };
+    let row = format!("  {name:<12} {median:>9} {min:>9} {p90:>9} {share:>8} {rate:>15} {of:>8}");
+    line!(w, "{}", row.trim_end());
+}
+
+fn step_table(w: &mut String, report: &Report, step: &Step) {
+    let Settings { batch, accum, seq, .. } = report.settings;
+    line!(
+        w,
+        "\nA training step: {accum} × {batch} × {seq} tokens (micro-batches, sequences, tokens each), \
+         {} steps",
+        step.ms.rounds
+    );
+    line!(
+        w,
+        "  {:<12} {:>9} {:>9} {:>9} {:>8} {:>15} {:>8}",
+        "",
+        "median ms",
+        "min",
+        "p90",
+        "of step",
+        "rate",
+        "of peak"
+    );
+    let share = |share: Option<f64>| share.map_or(String::new(), percent);
+    let gflops = |rate: f64| format!("{} GFLOP/s", short(rate));
+    step_row(w, "whole step", Some(step.ms), "", &gflops(step.gflops), &share(step.share_of_peak));
+    for part in &step.parts {
+        // What an optimizer needs is memory; all other parts with known work are products.
+        let (rate, of) = match part.name.as_str() {
+            "optimizer" => {
+                (part.gbps.map(|r| format!("{} GB/s   ", short(r))), part.share_of_memory)
+            }
+            _ => (part.gflops.map(gflops), part.share_of_peak),
+        };
+        let of_step = percent(part.share_of_step);
+        step_row(w, &part.name, Some(part.ms), &of_step, &rate.unwrap_or_default(), &share(of));
+    }
+    let mut notes = vec![format!("{} tokens/s", progress::count(step.tokens_per_s))];
+    notes.push(format!("all programs compiled in {} ms", short(step.compile_ms)));
+    if let Some(mib) = step.peak_memory_mib {
+        notes.push(format!("peak memory {mib:.0} MiB"));
+    }
+    if step.skipped > 0 {
+        notes.push(format!("{} steps without an update not counted", step.skipped));
+    }
+    line!(w, "  {}", notes.join("; "));
+    if step.parts.iter().any(|p| p.name == "optimizer" && p.share_of_memory > Some(1.0)) {
+        line!(w, "  above 100 % of memory: this model's weights stay in the cache");
+    }
+}
+
+fn products_table(w: &mut String, products: &Products, peak: f64) {
+    // Those of a real engine are not measured one by one.
+    let all = products.list.iter().any(|p| p.part.starts_with("engine"));
+    line!(
+        w,
+        "\nIts matrix products{} alone: {} ms, {} GFLOP/s, {} of peak",
+        if all { "" } else { " on the host" },
+        short(products.ms),
+        short(products.gflops),
+        percent(products.share_of_peak)
+    );
+    line!(
+        w,
+        "  {:<12} {:<23} {:>20} {:>5} {:>9} {:>9} {:>8}",
+        "part",
+        "product",
+        "rows×columns×inner",
+        "runs",
+        "ms each",
+        "GFLOP/s",
+        "of peak"
+    );
+    for p in &products.list {
+        let heads = if p.together > 1 { format!("{}·", p.together) } else { String::new() };
+        line!(
+            w,
+            "  {:<12} {:<23} {:>20} {:>5} {:>9} {:>9} {:>8}",
+            p.part,
+            p.what,
+            format!("{heads}{}×{}×{}", p.m, p.n, p.k),
+            p.count,
+            short(p.ms.median),
+            short(p.gflops()),
+            percent(p.gflops() / peak)
+        );
+    }
+}
+
+fn scaling_table(w: &mut String, scaling: &[Threads]) {
+    line!(w, "\nThe step on fewer threads ({} rounds, in turn)", scaling[0].ms.rounds);
+    line!(w, "  {:>7} {:>11} {:>9} {:>9} {:>9}", "threads", "median ms", "min", "p90", "speedup");
+    for row in scaling {
+        let [median, min, p90] = [row.ms.median, row.ms.min, row.ms.p90].map(short);
+        line!(w, "  {:>7} {median:>11} {min:>9} {p90:>9} {:>8.2}×", row.threads, row.speedup);
+    }
+}
+
+fn generation_table(w: &mut String, generation: &[Generation]) {
+    line!(w, "\nGeneration, tokens/s: reading the prompt, then writing (one at a time)");
+    for g in generation {
+        line!(
+            w,
+            "  {:>9} {:>9}   {} tokens, then {}; {} at once, on {}",
+            short(g.prompt_tokens_per_s),
+            short(g.tokens_per_s),
+            g.prompt_tokens,
+            g.new_tokens,
+            g.chunk,
+            g.device
+        );
+    }
+}
+
+fn encoding_lines(w: &mut String, e: &Encoding) {
+    line!(
+        w,
+        "\nTokenizer: {} MB/s on one thread, {} tokens/s ({} tokens from {:.1} MB, vocabulary of {})",
+        short(e.mb_per_s),
+        progress::count(e.tokens_per_s),
+        progress::count(e.tokens as f64),
+        e.text_bytes as f64 / 1e6,
+        e.vocab_size
+    );
+}
+
+fn checkpoint_lines(w: &mut String, c: &CheckpointWrite) {
+    let system = c.file_system.as_ref().map_or(String::new(), |kind| format!(" ({kind})"));
+    line!(
+        w,
+        "\nCheckpoint of {} MB{system}, everything synced to disk",
+        short(c.bytes as f64 / 1e6)
+    );
+    line!(w, "  {:<24} {:>9} {:>9} {:>9} {:>9}", "", "median ms", "min", "p90", "MB/s");
+    for (name, ms, rate) in [
+        ("with checksums, in place", c.ms, c.mb_per_s),
+        ("one plain file", c.plain_ms, c.plain_mb_per_s),
+    ] {
+        let [median, min, p90, rate] = [ms.median, ms.min, ms.p90, rate].map(short);
+        line!(w, "  {name:<24} {median:>9} {min:>9} {p90:>9} {rate:>9}");
+    }
+    line!(w, "  {} of the plain write's speed", percent(c.share));
+}
+
+fn footer(w: &mut String, report: &Report) {
+    line!(w);
+    let others = match report.others_cores {
+        Some(cores) => format!(
+            "other programs took {cores:.2} of {} cores",
+            std::thread::available_parallelism().map_or(1, usize::from)
+        ),
+        None => "what other programs took is not known on this system".to_owned(),
+    };
+    line!(w, "measured in {:.1} s; {others}", report.seconds);
+    for warning in &report.warnings {
+        line!(w, "warning: {warning}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits_count() {
+        for (value, expected) in [
+            (0.0, "0.00"),
+            (0.0123, "0.012"),
+            (0.99961, "1.00"),
+            (9.996, "10.0"),
+            (99.96, "100"),
+            (1234.5, "1234"),
+        ] {
+            assert_eq!(short(value), expected);
+        }
+    }
+}
