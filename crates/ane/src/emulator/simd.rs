@@ -666,7 +666,7 @@ impl SliceKernel for SoftmaxRows<'_> {
     }
 }
 
-/// The softmax of each row of x [_, n].
+/// The softmax of each row of x `[_, n]`.
 ///
 /// # Panics
 /// If n is 0.
@@ -680,7 +680,7 @@ impl SliceKernel for ColumnMax<'_> {
     type Output = ();
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        for row in self.0.chunks_exact(self.1.len()) {
+        for row in self.0.chunks_exact(self.1.len().max(1)) {
             for (m, &v) in self.1.iter_mut().zip(row) {
                 *m = if v > *m { v } else { *m };
             }
@@ -688,10 +688,8 @@ impl SliceKernel for ColumnMax<'_> {
     }
 }
 
-/// max[j] ← max(max[j], x[i, j]) over the rows i of x [_, n], NaN ignored; n is the length of `max`.
-///
-/// # Panics
-/// If n is 0.
+/// `max[j]` ← max(`max[j]`, `x[i, j]`) over the rows i of x `[_, n]`, NaN ignored; n is the length of
+/// `max`.
 pub fn column_max(x: &[f32], max: &mut [f32]) {
     dispatch(ColumnMax(x, max));
 }
@@ -702,7 +700,7 @@ impl SliceKernel for ColumnExp<'_> {
     type Output = ();
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        for row in self.0.chunks_exact_mut(self.1.len()) {
+        for row in self.0.chunks_exact_mut(self.1.len().max(1)) {
             for ((x, &shift), sum) in row.iter_mut().zip(self.1).zip(self.2.iter_mut()) {
                 *x = Exp::eval::<FUSED>(*x - shift);
                 *sum += *x;
@@ -711,11 +709,11 @@ impl SliceKernel for ColumnExp<'_> {
     }
 }
 
-/// x[i, j] ← e^(x[i, j] − shift[j]), sum[j] ← sum[j] + Σ x[i, j] over the rows i of x [_, n]: many
-/// softmaxes side by side.
+/// `x[i, j]` ← e^(`x[i, j]` − `shift[j]`), `sum[j]` ← `sum[j]` + Σ `x[i, j]` over the rows i of x `[_, n]`:
+/// many softmaxes side by side.
 ///
 /// # Panics
-/// If `shift` and `sum` are not of one length n, or n is 0.
+/// If `shift` and `sum` are not of one length n.
 pub fn column_exp(x: &mut [f32], shift: &[f32], sum: &mut [f32]) {
     assert_eq!(shift.len(), sum.len(), "slices of one length");
     dispatch(ColumnExp(x, shift, sum));
@@ -727,16 +725,13 @@ impl SliceKernel for ColumnScale<'_> {
     type Output = ();
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        for row in self.0.chunks_exact_mut(self.1.len()) {
+        for row in self.0.chunks_exact_mut(self.1.len().max(1)) {
             row.iter_mut().zip(self.1).for_each(|(x, &scale)| *x *= scale);
         }
     }
 }
 
-/// x[i, j] ← scale[j]·x[i, j] for x [_, n].
-///
-/// # Panics
-/// If n is 0.
+/// `x[i, j]` ← `scale[j]`·`x[i, j]` for x `[_, n]`; n is the length of `scale`.
 pub fn column_scale(x: &mut [f32], scale: &[f32]) {
     dispatch(ColumnScale(x, scale));
 }
