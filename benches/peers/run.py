@@ -39,7 +39,7 @@ WORKS = {
     "nanochat-d4": (NANOCHAT_D4, 1, 1, 12, {"compile": 0.6, "eager": 0.6, "candle": 0.5, "burn": 0.5}),
     "accum8-batch4": (STORIES15M, 4, 8, 2, {"compile": 0.8, "eager": 0.8}),
 }
-SLOW = {"candle", "llmc"}  # a step or two says enough
+SLOW = {"candle"}  # one turn of two steps says enough
 
 
 def run(command, **options):
