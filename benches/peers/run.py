@@ -126,7 +126,7 @@ def sample(binary):
 def ours(binary, geometry, batch, accum, seq, steps, threads):
     # What is read at the start is prepared as a user would, so that the start is the program's own.
     vocabulary = tokenizer(binary, geometry["vocab"])
-    tokens = WORK / f"tokens-{geometry['vocab']}"
+    tokens = WORK / f"tokens-{geometry['vocab']}.bin"
     if not tokens.exists():
         run([binary, "data", "tokenize", "--data", sample(binary), "--tokenizer", vocabulary, "--out", tokens], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory() as out:
@@ -135,7 +135,8 @@ def ours(binary, geometry, batch, accum, seq, steps, threads):
         command += ["--sample-every", 0, "--eval-every", 0, "--checkpoint-every", 0, "--out", pathlib.Path(out) / "run", "--log-format", "json"]
         env = dict(os.environ, RAYON_NUM_THREADS=str(threads))
         start = time.perf_counter()
-        process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, text=True)
+        errors = open(pathlib.Path(out) / "errors", "w+")
+        process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=errors, env=env, text=True)
         times, first = [], None
         for line in process.stdout:
             event = json.loads(line)
@@ -147,7 +148,8 @@ def ours(binary, geometry, batch, accum, seq, steps, threads):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise RuntimeError(f"anegpt failed with exit code {process.returncode}")
+            errors.seek(0)
+            raise RuntimeError(f"anegpt failed with exit code {process.returncode}: {errors.read()}")
     return {"ms": times, "first_step_s": first, "peak_mb": usage.ru_maxrss / 1024}
 
 
