@@ -155,6 +155,9 @@ pub enum AneError {
     SurfaceOfAnother { port: String },
     #[error("the Neural Engine cannot be reached: {reason}")]
     NoEngine { reason: String },
+    /// Something besides the engine: everything works without it.
+    #[error("{what} cannot be used here: {reason}")]
+    Unavailable { what: &'static str, reason: String },
     #[error(
         "{place} has no {what} `{name}`: this version of the system is not one that the device \
          knows; use another device, and report the system's version"
@@ -249,6 +252,7 @@ impl AneError {
             | SurfaceDtype { .. }
             | SurfaceOfAnother { .. }
             | NoEngine { .. }
+            | Unavailable { .. }
             | Missing { .. }
             | Signature { .. }
             | CompileTimeout { .. }

@@ -27,6 +27,7 @@ pub mod error;
 pub mod facts;
 pub mod faults;
 pub mod legal;
+pub mod power;
 pub mod probe;
 pub mod retry;
 pub mod surface;
@@ -36,6 +37,7 @@ pub use budget::{Budget, LoadedProgram};
 pub use chip::{CallPath, Chip, ChipLimits, ChipNumerics, Family, Limits, Os, Profile};
 pub use cost::{Estimate, estimate};
 pub use device::{Device, Executable, Port, RunReport};
+pub use emulator::blas::{HostShape, Sgemm};
 pub use emulator::{
     BindingRules, DataLayout, Holding, LoadedModel, Procedure, RawSurface, Request, SizeRule,
     Strictness, SurfaceObject,
@@ -45,6 +47,7 @@ pub use error::{AneError, NsError};
 pub use facts::Fact;
 pub use faults::{Faults, Faulty};
 pub use legal::{Applied, Legal, Rule, Violation};
+pub use power::PowerSample;
 pub use retry::{Backoff, Retrying};
 pub use surface::{Access, ForeignMemory, Lent, Surface};
 pub use trace::{MachineInfo, Recorder, Trace};

@@ -16,6 +16,7 @@ pub(crate) struct Counters {
     pub(crate) compiles: AtomicI64,
     pub(crate) evaluations: AtomicI64,
     pub(crate) slow: AtomicI64,
+    pub(crate) products: AtomicI64,
 }
 
 pub(crate) static COUNTERS: Counters = Counters {
@@ -27,6 +28,7 @@ pub(crate) static COUNTERS: Counters = Counters {
     compiles: AtomicI64::new(0),
     evaluations: AtomicI64::new(0),
     slow: AtomicI64::new(0),
+    products: AtomicI64::new(0),
 };
 
 #[derive(Debug, Default)]
@@ -104,6 +106,7 @@ pub extern "C" fn standins_reset() {
     COUNTERS.compiles.store(0, Ordering::SeqCst);
     COUNTERS.evaluations.store(0, Ordering::SeqCst);
     COUNTERS.slow.store(0, Ordering::SeqCst);
+    COUNTERS.products.store(0, Ordering::SeqCst);
     crate::engine::reset();
 }
 
@@ -120,6 +123,7 @@ pub unsafe extern "C" fn standins_count(what: *const c_char) -> i64 {
         "compiles" => &COUNTERS.compiles,
         "evaluations" => &COUNTERS.evaluations,
         "slow" => &COUNTERS.slow,
+        "products" => &COUNTERS.products,
         _ => return -1,
     };
     counter.load(Ordering::SeqCst)

@@ -30,6 +30,7 @@ pub(crate) fn classes() -> Vec<Table> {
                 "@40@0:8r^@16r^@24Q32",
             )],
         ),
+        ("NSMutableDictionary", vec![], vec![]),
         ("NSError", vec![], vec![("description", description as Imp, "@16@0:8")]),
     ]
 }
@@ -115,6 +116,22 @@ impl Ref {
         std::mem::forget(self);
         id
     }
+}
+
+/// An array owned by the caller, which takes over its elements.
+pub(crate) fn make_array(elements: Vec<Id>) -> Id {
+    make("NSArray", Body::Array(elements.into_iter().map(Ref).collect()))
+}
+
+/// A dictionary owned by the caller, of the class of that name, which takes over its values.
+pub(crate) fn make_dictionary(class: &str, entries: Vec<(&str, Id)>) -> Id {
+    let entries = entries.into_iter().map(|(key, value)| (Ref(string(key)), Ref(value)));
+    make(class, Body::Dictionary(entries.collect()))
+}
+
+/// A number owned by the caller.
+pub(crate) fn make_number(value: i64) -> Id {
+    make("NSNumber", Body::Number(value))
 }
 
 /// A string owned by the caller.

@@ -2,7 +2,7 @@
 
 use crate::control::{COUNTERS, fault, violation};
 use crate::foundation::{dictionary, number, string, value};
-use crate::runtime::{Body, Id, Table, body, make, objc_release};
+use crate::runtime::{Body, Id, Table, body, make};
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering;
@@ -232,10 +232,4 @@ pub unsafe extern "C" fn IOSurfaceGetBaseAddress(surface: Id) -> *mut u8 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn IOSurfaceGetAllocSize(surface: Id) -> usize {
     memory(surface).map_or(0, |memory| memory.bytes)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn CFRelease(object: Id) {
-    // SAFETY: an object by contract.
-    unsafe { objc_release(object) }
 }

@@ -1,8 +1,8 @@
 //! Stand-ins for the frameworks of macOS that `ane::apple` calls, so that the very code that talks
 //! to a Mac's Neural Engine runs, and is checked, elsewhere.
 //!
-//! One dynamic library has the functions of the Objective-C runtime, IOSurface and e5rt that are
-//! called, and the classes of Foundation and AppleNeuralEngine. They hold every argument, the order
+//! One dynamic library has the functions of the Objective-C runtime, CoreFoundation, IOSurface, e5rt,
+//! IOReport and BLAS that are called, and the classes of Foundation and AppleNeuralEngine. They hold every argument, the order
 //! of calls and the ownership of every object against what published work says (docs/ane-facts.md A.4,
 //! C, D, G; seed.md 5), execute through the emulator, and fail as documented when told to
 //! ([`control`]). What breaks a rule is written down as a violation; tests demand that there is
@@ -22,10 +22,13 @@
     reason = "a C library: its functions are called through pointers, as their namesakes are"
 )]
 
+mod accelerate;
 pub mod control;
+mod core_foundation;
 mod e5rt;
 mod engine;
 mod foundation;
+mod ioreport;
 mod iosurface;
 mod runtime;
 mod system;

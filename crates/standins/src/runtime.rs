@@ -1,7 +1,7 @@
 //! An Objective-C runtime: as much of one as is called.
 
 use crate::control::{COUNTERS, fault, is_on, violation};
-use crate::{engine, foundation, iosurface};
+use crate::{engine, foundation, ioreport, iosurface};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -34,6 +34,7 @@ pub(crate) enum Body {
     SurfaceObject(engine::SurfaceObject),
     Request(engine::Request),
     Client,
+    Subscription,
 }
 
 /// An object. Its memory is never given back, so that the use of a dead one is seen.
@@ -96,7 +97,8 @@ fn classes() -> &'static Classes {
             ("autorelease", autorelease_method as Imp, "@16@0:8"),
         ];
         let tables = foundation::classes().into_iter().chain(engine::classes());
-        let made = tables.chain(iosurface::classes()).map(|(name, class, object)| {
+        let tables = tables.chain(iosurface::classes()).chain(ioreport::classes());
+        let made = tables.map(|(name, class, object)| {
             let class: Vec<Row> =
                 class.into_iter().chain([("alloc", alloc_method as Imp, "@16@0:8")]).collect();
             let object: Vec<Row> = object.into_iter().chain(base).collect();
@@ -309,6 +311,12 @@ pub(crate) fn live<'a>(id: Id) -> Option<&'a Object> {
 pub(crate) fn is_alive(id: Id) -> bool {
     // SAFETY: the memory of objects is never given back.
     !id.is_null() && unsafe { &*id.cast::<Object>() }.state.load(Ordering::SeqCst) == LIVE
+}
+
+/// The name of an object's class; empty for nil and the dead.
+pub(crate) fn class_name(id: Id) -> &'static str {
+    // SAFETY: a live object starts with its class.
+    live(id).map_or("", |_| unsafe { class_of(id) }.name)
 }
 
 /// What an object holds; `None` for nil, the dead, and the uninitialised.

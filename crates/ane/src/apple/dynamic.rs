@@ -34,6 +34,10 @@ pub struct Libraries {
     pub espresso: PathBuf,
     /// libSystem, for the names of chip and system.
     pub system: PathBuf,
+    /// Accelerate: BLAS.
+    pub accelerate: PathBuf,
+    /// IOReport: counters of energy.
+    pub io_report: PathBuf,
 }
 
 impl Libraries {
@@ -50,6 +54,8 @@ impl Libraries {
             neural_engine: framework("PrivateFrameworks", "AppleNeuralEngine"),
             espresso: framework("PrivateFrameworks", "Espresso"),
             system: "/usr/lib/libSystem.B.dylib".into(),
+            accelerate: framework("Frameworks", "Accelerate"),
+            io_report: "/usr/lib/libIOReport.dylib".into(),
         }
     }
 
@@ -63,7 +69,9 @@ impl Libraries {
             io_surface: path.clone(),
             neural_engine: path.clone(),
             espresso: path.clone(),
-            system: path,
+            system: path.clone(),
+            accelerate: path.clone(),
+            io_report: path,
         }
     }
 }
@@ -112,6 +120,17 @@ impl Library {
 
     pub(super) fn missing(&self, what: &'static str, name: &str) -> AneError {
         AneError::Missing { what, name: name.to_owned(), place: self.path.display().to_string() }
+    }
+}
+
+/// Says of a library or a function of it that is missing what cannot be used without.
+pub(super) fn unavailable(what: &'static str) -> impl Fn(AneError) -> AneError {
+    move |error| match error {
+        AneError::NoEngine { reason } => AneError::Unavailable { what, reason },
+        AneError::Missing { what: kind, name, place } => {
+            AneError::Unavailable { what, reason: format!("{place} has no {kind} `{name}`") }
+        }
+        other => other,
     }
 }
 

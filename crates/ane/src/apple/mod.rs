@@ -15,7 +15,9 @@
 //! What remains (an exception, a crash, a hang inside the system) is for a [`probe`] in a
 //! process of its own.
 
+mod accelerate;
 mod compile;
+mod core_foundation;
 mod dynamic;
 mod espresso;
 mod files;
@@ -23,13 +25,16 @@ mod foundation;
 mod in_memory;
 mod iosurface;
 mod objc;
+mod power;
 pub mod probe;
 mod report;
 mod system;
 
+pub use accelerate::Accelerate;
 pub use dynamic::Libraries;
 pub use espresso::Espresso;
 pub use in_memory::InMemory;
+pub use power::PowerMeter;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -9,6 +9,7 @@
 
 mod activation;
 pub(crate) mod binding;
+pub mod blas;
 mod exact;
 pub mod gemm;
 mod lower;
@@ -32,9 +33,11 @@ use crate::error::AneError;
 use crate::legal;
 use crate::surface::{ElementsMut, Surface, lock_all};
 use binding::{Binding, alphabetical, check_request};
+use blas::Sgemm;
 use gemm::Elements;
 use mil::{Function, Program, TensorType, Weights};
 use run::Machine;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Rules against fp32 at ports and inside programs: reference precision is fp32 by definition, so
@@ -249,6 +252,12 @@ impl HostProgram {
             inputs: function.inputs().map(port).collect(),
             outputs: function.outputs.iter().map(|&id| port(id)).collect(),
         })
+    }
+
+    /// Computes products with `library` from now on, where it can be asked for them; `None` for our
+    /// own kernel. Results differ in their last bits (see [`blas`]).
+    pub fn multiply_with(&mut self, library: Option<Arc<dyn Sgemm>>) {
+        self.machine.library = library;
     }
 
     /// Runs on inputs and outputs in the function's own order.

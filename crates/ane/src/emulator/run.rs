@@ -1,5 +1,6 @@
 //! Carrying out a [`Plan`].
 
+use super::blas::{self, Sgemm};
 use super::exact;
 use super::gemm::{self, Elements, Operand};
 use super::mac;
@@ -9,6 +10,7 @@ use half::f16;
 use mil::interp::apply_unary;
 use mil::resolve::{Binary, Compare, Reduce, Unary};
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// Elements handled between two looks at the instruction list; the registers of a usual chain
 /// stay in the first- and second-level caches.
@@ -48,6 +50,8 @@ impl OutputMut<'_> {
 pub(crate) struct Machine {
     plan: Plan,
     slots: Vec<Slot>,
+    /// What computes products without rounding; `None` for [`gemm`]. Only host programs set it.
+    pub(crate) library: Option<Arc<dyn Sgemm>>,
 }
 
 /// A temporary buffer.
@@ -75,7 +79,7 @@ impl Default for Slot {
 impl Machine {
     pub(crate) fn new(plan: Plan) -> Self {
         let slots = plan.slots.iter().map(|&space| Slot::new(space)).collect();
-        Machine { plan, slots }
+        Machine { plan, slots, library: None }
     }
 
     /// Runs every step.
@@ -89,14 +93,14 @@ impl Machine {
         for (output, &n) in outputs.iter().zip(&self.plan.outputs) {
             assert!(output.len() >= n, "an output is too small");
         }
-        let Machine { plan, slots } = self;
+        let Machine { plan, slots, library } = self;
         for step in &plan.steps {
             let mut world = World { inputs, constants: &plan.constants, slots, outputs };
             match step {
                 Step::Elementwise(s) => elementwise(s, &mut world),
                 Step::Reduction(s) => reduction(s, &mut world),
                 Step::Softmax(s) => softmax(s, &mut world),
-                Step::Product(s) => product(s, &mut world),
+                Step::Product(s) => product(s, &mut world, library.as_deref()),
                 Step::Join(s) => join(s, &mut world),
                 Step::Gather(s) => gather(s, &mut world),
                 Step::Convolution(s) => convolution(s, &mut world),
@@ -871,18 +875,25 @@ fn softmax_columns(x: &mut [f32], max: &mut [f32], sum: &mut [f32]) {
 
 // ---- products, joins, tables ----
 
-fn product(s: &Product, world: &mut World<'_, '_, '_>) {
+fn product(s: &Product, world: &mut World<'_, '_, '_>, library: Option<&dyn Sgemm>) {
     let shape = s.shape;
     let end = |o: &gemm::Offsets| o.c + (shape.m - 1) * shape.rs_c + (shape.n - 1) * shape.cs_c + 1;
     let count = s.batch.iter().map(end).max().unwrap_or(0);
     with_sink(world, s.output, count, |sources, sink| {
         let operand =
             |buffer, (rs, cs): (usize, usize)| Operand { data: sources.get(buffer), rs, cs };
+        let (a, b) = (operand(s.a, s.a_strides), operand(s.b, s.b_strides));
         let output = match sink {
-            Sink::F32 { data, accumulate } => gemm::Output::F32 { data, accumulate },
+            Sink::F32 { data, accumulate } => {
+                if let (Some(library), Rounding::None) = (library, s.rounding)
+                    && blas::product(library, shape, a, b, &s.batch, data, accumulate)
+                {
+                    return;
+                }
+                gemm::Output::F32 { data, accumulate }
+            }
             Sink::F16(data) => gemm::Output::F16(data),
         };
-        let (a, b) = (operand(s.a, s.a_strides), operand(s.b, s.b_strides));
         let round = match (s.rounding, s.saturates) {
             (Rounding::HalfAway, _) => {
                 return mac::gemm(shape, a, b, &s.batch, s.saturates, output);

@@ -40,7 +40,7 @@ impl Bench {
         bench
     }
 
-    fn symbol(&self, name: &str) -> *mut c_void {
+    pub(crate) fn symbol(&self, name: &str) -> *mut c_void {
         let name = CString::new(name).expect("a name");
         // SAFETY: an open library and a C string.
         let address = unsafe { dlsym(self.handle, name.as_ptr()) };

@@ -3,10 +3,13 @@
 
 #![cfg(all(unix, not(target_vendor = "apple")))]
 #![allow(unsafe_code, reason = "the stand-ins are controlled through C functions")]
+#![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
+mod accelerate;
 mod bench;
 mod espresso;
 mod faults;
 mod in_memory;
+mod power;
 mod programs;
 mod threads;
