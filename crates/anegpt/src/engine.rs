@@ -1,18 +1,18 @@
 //! The Neural Engine of this machine: whether there is one, and by which route.
 
 use crate::usage;
-use ane::Device;
+use ane::{Device, Sgemm};
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 #[cfg(unix)]
 use ane::apple::{
-    Libraries, Options,
+    Accelerate, Libraries, Options, PowerMeter,
     probe::{self, Route},
 };
 
@@ -80,14 +80,42 @@ pub(crate) fn probe_here(route: &str) -> Result<Findings> {
     unreachable!("{device:?}")
 }
 
-/// Runs the known-answer program by a route, in a process of its own: what the private frameworks
-/// do where they are not as expected may be to hang, to raise, or to crash.
+/// Accelerate's products.
+#[cfg(unix)]
+pub(crate) fn accelerate() -> Result<Arc<dyn Sgemm>> {
+    if absent().is_some() {
+        let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+        return Err(anyhow!("no Accelerate on this machine ({os}, {arch})"));
+    }
+    Ok(Arc::new(Accelerate::open(&libraries())?))
+}
+
+/// Accelerate's products: never here.
+#[cfg(not(unix))]
+pub(crate) fn accelerate() -> Result<Arc<dyn Sgemm>> {
+    Err(anyhow!("no Accelerate on this machine"))
+}
+
+/// The counters of energy, opened in this process.
+#[cfg(unix)]
+pub(crate) fn power_meter() -> Result<PowerMeter> {
+    Ok(PowerMeter::open(&libraries())?)
+}
+
+/// Runs the known-answer program by a route, in a process of its own.
 pub(crate) fn probe(route: &str) -> Result<Findings> {
+    let said = ask_ourselves(&["devices", "--probe", route])?;
+    serde_json::from_str(said.trim()).context("the probe said nothing sensible")
+}
+
+/// What this program prints when it is run with `args`, in a process of its own: what the private
+/// frameworks do where they are not as expected may be to hang, to raise, or to crash.
+pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
     if let Some(reason) = absent() {
         return Err(anyhow!(reason));
     }
     let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
-    command.args(["devices", "--probe", route]);
+    command.args(args);
     if let Some(runtime) = RUNTIME.get() {
         command.arg("--runtime").arg(runtime);
     }
@@ -100,7 +128,7 @@ pub(crate) fn probe(route: &str) -> Result<Findings> {
     err.map(|mut pipe| pipe.read_to_string(&mut said.1)).transpose()?;
     let words = said.1.trim().trim_start_matches("error: ").to_owned();
     match (status.success(), status.code()) {
-        (true, _) => serde_json::from_str(said.0.trim()).context("the probe said nothing sensible"),
+        (true, _) => Ok(said.0),
         (false, Some(_)) => Err(anyhow!(words)),
         (false, None) => Err(anyhow!("the probe crashed ({status}): {words}")),
     }

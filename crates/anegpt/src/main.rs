@@ -15,7 +15,9 @@ mod commands;
 mod corpus;
 mod engine;
 mod files;
+mod host_gemm;
 mod machine;
+mod power;
 mod progress;
 mod settings;
 

@@ -10,8 +10,9 @@ use crate::kernels::HeadFunctions;
 use crate::loss::{Normaliser, TileStatistics};
 use crate::model::{MicroBatch, ModelError, replace};
 use ane::emulator::simd;
-use ane::{AneError, HostInput, HostProgram, OutputMut};
+use ane::{AneError, HostInput, HostProgram, HostShape, OutputMut, Sgemm};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Elements of a tile of logits that are aimed at: 1 MiB of f32.
 const TILE: usize = 1 << 18;
@@ -34,6 +35,22 @@ impl Grid {
         let rows = vocab.div_ceil(vocab.div_ceil(most)).next_multiple_of(8);
         Grid { rows, tiles: vocab.div_ceil(rows).div_ceil(PARTS) }
     }
+}
+
+/// The products of a tile: its logits, and its share of the classifier's gradient.
+pub(crate) fn products(vocab: usize, tokens: usize, width: usize) -> [HostShape; 2] {
+    let grid = Grid::new(vocab, tokens);
+    let parts = vocab.div_ceil(grid.rows * grid.tiles);
+    let at_once = parts.min(rayon::current_num_threads());
+    let shape = |n, k, transposed| HostShape {
+        m: grid.rows.min(vocab),
+        n,
+        k,
+        transposed,
+        half: false,
+        at_once,
+    };
+    [shape(tokens, width, false), shape(width, tokens, true)]
 }
 
 /// Programs for tiles of one height.
@@ -126,6 +143,16 @@ impl Head {
             logits: vec![0.0; vocab * tokens],
             normaliser: Normaliser::new(tokens),
         })
+    }
+
+    /// Computes products with `library` from now on.
+    pub(crate) fn multiply_with(&mut self, library: Option<&Arc<dyn Sgemm>>) {
+        for tile in self.parts.iter_mut().flat_map(|part| &mut part.programs) {
+            for program in [&mut tile.classifier, &mut tile.backward, &mut tile.classifier_gradient]
+            {
+                program.multiply_with(library.cloned());
+            }
+        }
     }
 
     /// Mean loss in nats for the residual stream `x` [D, T].

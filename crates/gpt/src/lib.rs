@@ -21,5 +21,5 @@ pub mod weights;
 
 pub use config::{ConfigError, GptConfig};
 pub use decode::Decoder;
-pub use model::{MicroBatch, Model, ModelError, Timings};
+pub use model::{MicroBatch, Model, ModelError, Timings, host_products};
 pub use params::{Layout, Param, Role, initialise};

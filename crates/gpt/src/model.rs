@@ -2,13 +2,17 @@
 
 use crate::block::{Dims, causal_mask, rope_tables};
 use crate::config::{ConfigError, GptConfig};
-use crate::head::Head;
+use crate::head::{self, Head};
 use crate::kernels::{KernelError, LayerKernels};
 use crate::params::{Layout, Role};
-use ane::{AneError, Device, Executable, HostInput, HostProgram, Numerics, OutputMut, Surface};
+use ane::{
+    AneError, Device, Executable, HostInput, HostProgram, HostShape, Numerics, OutputMut, Sgemm,
+    Surface,
+};
 use mil::{DType, Function, Program, Weights};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Why a model could not be built or run.
@@ -175,6 +179,16 @@ impl Surfaces {
     }
 }
 
+/// What the host multiplies most in a step with micro-batches of `tokens` tokens: a tile of the
+/// classifier, its gradient, and a weight gradient of a feed-forward layer, whose operands are in
+/// binary16 (`half`) unless the device computes in single precision.
+pub fn host_products(config: &GptConfig, tokens: usize, half: bool) -> [HostShape; 3] {
+    let [classifier, gradient] = head::products(config.vocab_size, tokens, config.n_embd);
+    let (m, n) = (config.hidden, config.n_embd);
+    let weights = HostShape { m, n, k: tokens, transposed: true, half, at_once: 1 };
+    [classifier, gradient, weights]
+}
+
 /// A model compiled for batches of one size on one device.
 #[derive(Debug)]
 pub struct Model {
@@ -285,6 +299,15 @@ impl Model {
     /// Tokens of a sequence.
     pub fn seq(&self) -> usize {
         self.seq
+    }
+
+    /// Has the host's products (classifier, weight gradients) computed by `library` from now on;
+    /// `None` for our own kernel. See [`ane::emulator::blas`] for what differs.
+    pub fn multiply_with(&mut self, library: Option<&Arc<dyn Sgemm>>) {
+        self.head.multiply_with(library);
+        for (_, _, program) in &mut self.weight_gradients {
+            program.multiply_with(library.cloned());
+        }
     }
 
     /// Programs compiled for the device.

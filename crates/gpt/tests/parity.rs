@@ -7,8 +7,11 @@
     reason = "the reference reads as the formulas do"
 )]
 
+use ane::emulator::blas::{Sgemm, Stored};
 use ane::{Emulator, Numerics, Profile};
 use gpt::{GptConfig, Layout, MicroBatch, Model, Role, initialise};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Plain f64 Llama: row-major [T, C], hand-written backward.
 struct Reference<'a> {
@@ -390,6 +393,7 @@ fn errors(
     seq: usize,
     numerics: Numerics,
     scale: f32,
+    library: Option<Arc<dyn Sgemm>>,
 ) -> (f64, Vec<(String, f64)>) {
     let params = weights(c);
     let n = batch * seq;
@@ -398,6 +402,7 @@ fn errors(
     let targets: Vec<u32> = (0..n).map(|i| token(i + 1)).collect();
     let device = Emulator::engine(Profile::default(), numerics);
     let mut model = Model::new(c, batch, seq, &device, numerics).unwrap();
+    model.multiply_with(library.as_ref());
     model.write_weights(&params).unwrap();
     // What the first micro-batch finds must not matter.
     let mut grads = vec![f32::NAN; model.layout().count()];
@@ -438,11 +443,60 @@ fn errors(
 #[test]
 fn f32_agrees_to_1e_5() {
     for (name, c, batch, seq) in variants() {
-        let (loss, tensors) = errors(&c, batch, seq, Numerics::F32, 1.0);
+        let (loss, tensors) = errors(&c, batch, seq, Numerics::F32, 1.0, None);
         assert!(loss < 1e-5, "{name}: loss {loss:e}");
         for (tensor, error) in tensors {
             assert!(error < 1e-5, "{name}: {tensor} {error:e}");
         }
+    }
+}
+
+/// Sums from the end, in f32.
+#[derive(Debug, Default)]
+struct Backwards(AtomicUsize);
+
+impl Sgemm for Backwards {
+    fn name(&self) -> &'static str {
+        "backwards"
+    }
+
+    fn multiply(
+        &self,
+        [m, n, k]: [usize; 3],
+        a: Stored<'_>,
+        b: Stored<'_>,
+        (c, stride): (&mut [f32], usize),
+        accumulate: bool,
+    ) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let at = |x: &Stored<'_>, i: usize, j: usize| {
+            let (i, j) = if x.transposed { (j, i) } else { (i, j) };
+            x.elements[i * x.stride + j]
+        };
+        for i in 0..m {
+            for j in 0..n {
+                let sum: f32 = (0..k).rev().map(|p| at(&a, i, p) * at(&b, p, j)).sum();
+                let to = &mut c[i * stride + j];
+                *to = if accumulate { *to + sum } else { sum };
+            }
+        }
+    }
+}
+
+/// Another order of summation moves results by less than what the reference allows ours.
+#[test]
+fn products_by_a_library_agree_too() {
+    for (name, c, batch, seq) in variants() {
+        let library = Arc::new(Backwards::default());
+        let (loss, tensors) = errors(&c, batch, seq, Numerics::F32, 1.0, Some(library.clone()));
+        assert!(loss < 1e-5, "{name}: loss {loss:e}");
+        for (tensor, error) in tensors {
+            assert!(error < 1e-5, "{name}: {tensor} {error:e}");
+        }
+        // Two passes with gradients and one without, of one tile: logits, their cotangent, the
+        // classifier's gradient, and seven weights per layer.
+        let expected = 3 + 2 * (2 + 7 * c.n_layer);
+        assert_eq!(library.0.load(Ordering::Relaxed), expected, "{name}");
     }
 }
 
@@ -454,7 +508,7 @@ fn f32_agrees_to_1e_5() {
 #[test]
 fn fast_agrees_within_binary16() {
     for (name, c, batch, seq) in variants() {
-        let (loss, tensors) = errors(&c, batch, seq, Numerics::Fast, 256.0);
+        let (loss, tensors) = errors(&c, batch, seq, Numerics::Fast, 256.0, None);
         assert!(loss < 1.1e-3, "{name}: loss {loss:e}");
         for (tensor, error) in tensors {
             assert!(error < 1.1e-2, "{name}: {tensor} {error:e}");
@@ -574,7 +628,7 @@ fn mismatched_heads_are_seen() {
 fn a_missing_loss_scale_is_seen() {
     let (_, c, batch, seq) = variants().remove(0);
     let worst = |scale: f32| {
-        let (_, tensors) = errors(&c, batch, seq, Numerics::Fast, scale);
+        let (_, tensors) = errors(&c, batch, seq, Numerics::Fast, scale, None);
         tensors.into_iter().map(|t| t.1).fold(0.0, f64::max)
     };
     assert!(worst(4096.0) < 1.1e-2, "{}", worst(4096.0));

@@ -1,6 +1,7 @@
 //! What happens in a run, as one stream of events that the log, the progress bar and every other
 //! reader share. Fields may be added, never renamed.
 
+use ane::PowerSample;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +36,12 @@ pub enum Event {
         programs: usize,
         /// Seconds.
         compile_s: f64,
+        /// What computes the products that stay on the CPU: `ours` or a library's name.
+        #[serde(default)]
+        host_gemm: String,
+        /// Why; empty where there was nothing to choose from.
+        #[serde(default)]
+        host_gemm_reason: String,
     },
     /// One optimizer update.
     Step {
@@ -79,6 +86,19 @@ pub enum Event {
         path: PathBuf,
         /// Wall time of writing it.
         ms: f64,
+    },
+    /// What the machine drew since the last reading was read, where the system tells.
+    Power {
+        /// Updates so far.
+        step: u64,
+        /// What told.
+        source: String,
+        /// Mean power by part of the chip, of the whole machine.
+        #[serde(flatten)]
+        sample: PowerSample,
+        /// Joules of all parts together per token trained on since the last reading.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        joules_per_token: Option<f64>,
     },
     /// Something that a person should know.
     Warning {

@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::optim::{AdamW, global_norm};
 use crate::scale::LossScale;
 use crate::schedule::Schedule;
-use ane::{Device, Numerics};
+use ane::{Device, Numerics, Sgemm};
 use data::loader::{Batch, Cursor, Loader};
 use gpt::{Decoder, GptConfig, Layout, MicroBatch, Model, ModelError};
 use infer::{Generator, InferError, Sampling};
@@ -215,6 +215,12 @@ impl Pretrain {
         self.progress = saved.progress;
         self.model.write_weights(&self.arenas.params)?;
         Ok(())
+    }
+
+    /// Has the host's products computed by `library` from now on; `None` for our own kernel. Two
+    /// runs give the same bytes only with the same choice.
+    pub fn multiply_with(&mut self, library: Option<&Arc<dyn Sgemm>>) {
+        self.model.multiply_with(library);
     }
 
     /// Steps done.

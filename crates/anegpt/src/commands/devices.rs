@@ -1,8 +1,8 @@
 //! `anegpt devices`.
 
 use super::facts;
-use crate::engine;
 use crate::machine::{self, DeviceChoice};
+use crate::{engine, power};
 use ane::cost::{CONSTANTS, Silicon};
 use ane::{Chip, Profile};
 use anyhow::Result;
@@ -12,8 +12,8 @@ use anyhow::Result;
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Run the known-answer program by this route and print what was found: the part of a probe
-    /// that has a process of its own.
+    /// Run the known-answer program by this route (or read the counters of `power`) and print what
+    /// was found: the part of a probe that has a process of its own.
     #[arg(long, hide = true, value_name = "ROUTE")]
     probe: Option<String>,
 }
@@ -25,7 +25,11 @@ enum Command {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(route) = args.probe {
-        println!("{}", serde_json::to_string(&engine::probe_here(&route)?)?);
+        let found = match route.as_str() {
+            "power" => serde_json::to_string(&power::probe_here()?)?,
+            _ => serde_json::to_string(&engine::probe_here(&route)?)?,
+        };
+        println!("{found}");
         return Ok(());
     }
     match args.command {
@@ -57,6 +61,12 @@ fn devices() -> Result<()> {
         std::thread::available_parallelism().map_or(1, usize::from),
         ane::emulator::simd::Level::best()
     );
+    if let Some(reading) = power::once() {
+        match reading {
+            Ok((source, sample)) => println!("power      {sample} (whole machine, by {source})"),
+            Err(reason) => println!("power      no reading: {reason:#}"),
+        }
+    }
     match engine::choose(&found) {
         Ok((route, reason)) => println!("auto takes {route}: {reason}"),
         Err(reason) => println!("auto takes the emulator: {reason:#}"),

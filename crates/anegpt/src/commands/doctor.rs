@@ -1,7 +1,7 @@
 //! `anegpt doctor`.
 
 use crate::machine::{self, DeviceChoice, NumericsChoice};
-use crate::usage;
+use crate::{power, usage};
 use ane::doctor::{Check, Options, Report, Verdict, examine};
 use ane::{Backoff, Faults, Faulty};
 use anyhow::{Result, bail};
@@ -66,10 +66,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     });
     drop(done);
+    let reading = power::once().transpose();
     if args.json {
-        println!("{}", json(&report, &machine.reason, machine.emulated()));
+        let mut json = json(&report, &machine.reason, machine.emulated());
+        if let Ok(Some((source, sample))) = &reading {
+            json["power"] = serde_json::json!({"source": source, "mean": sample});
+        }
+        println!("{json}");
     } else {
         conclude(&report);
+        match reading {
+            Ok(None) => {}
+            Ok(Some((source, sample))) => {
+                println!("Power now, of the whole machine: {sample} ({source})")
+            }
+            Err(reason) => println!("Power: no reading ({reason:#})"),
+        }
     }
     match report.checks.iter().filter(|check| check.verdict == Verdict::Bad).count() {
         0 => Ok(()),

@@ -1,7 +1,9 @@
 //! `anegpt train`.
 
 use crate::corpus::{self, Corpus};
+use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::machine::{self, DeviceChoice, Kind, Machine, NumericsChoice};
+use crate::power::RunPower;
 use crate::settings::{self, ConfigFile, TrainSection};
 use crate::{files, progress, usage};
 use ane::doctor::Canary;
@@ -117,6 +119,9 @@ pub(crate) struct Args {
     /// a wrong answer ends the run. 0 for none [default: 100 on an engine, 0 on the emulator].
     #[arg(long, value_name = "N", help_heading = "Advanced")]
     doctor_every: Option<u64>,
+    /// What computes the products that stay on the CPU [default: auto, or what the resumed run had].
+    #[arg(long, value_enum, help_heading = "Advanced")]
+    host_gemm: Option<HostGemmChoice>,
     /// human, or json: one event per line on standard output and nothing else.
     #[arg(long, value_enum, default_value = "human")]
     log_format: LogFormat,
@@ -157,6 +162,13 @@ struct Notes {
     /// What was asked for, so that a resumed run computes as it did.
     device: String,
     chip: Option<String>,
+    /// What computed the host's products; runs from before there was a choice had our own.
+    #[serde(default = "ours")]
+    host_gemm: String,
+}
+
+fn ours() -> String {
+    host_gemm::OURS.to_owned()
 }
 
 impl Notes {
@@ -175,6 +187,9 @@ struct Setup {
     params: Vec<f32>,
     corpus: Corpus,
     machine: Machine,
+    host_gemm: HostGemm,
+    /// What computed the host's products of the resumed run.
+    host_gemm_before: Option<String>,
     /// What was asked for.
     device: DeviceChoice,
     chip: Option<ane::Chip>,
@@ -201,6 +216,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         params,
         corpus,
         machine,
+        host_gemm,
+        host_gemm_before,
         device: device_choice,
         chip,
         data,
@@ -216,6 +233,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let entropy = loader.unigram_entropy(config.model.vocab_size as u32)?;
     let mut pretrain =
         Pretrain::new(config, params, loader, machine.device.as_ref(), machine.numerics)?;
+    pretrain.multiply_with(host_gemm.library.as_ref());
     if let Some(found) = &resumed {
         pretrain.resume(found)?;
     }
@@ -229,6 +247,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         prompt: prompt.clone(),
         device: device_choice.to_possible_value().expect("all are named").get_name().to_owned(),
         chip: chip.map(|chip| chip.to_string()),
+        host_gemm: host_gemm.name(),
     };
     let output = RunOutput {
         directory: out.clone(),
@@ -239,7 +258,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let intervals = intervals(&args, pretrain.config().schedule.total);
     let mut view = View::new(&args, &out)?;
-    view.show(&start_event(&pretrain, &machine, entropy))?;
+    view.show(&start_event(&pretrain, &machine, &host_gemm, entropy))?;
+    if let Some(message) = host_gemm_before.and_then(|before| host_gemm.differs(&before)) {
+        view.show(&Event::Warning { message })?;
+    }
     view.describe(&corpus.description, &args, resumed.as_ref());
     let run = pretrain.config();
     match machine.device.profile() {
@@ -253,11 +275,21 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut failed = None;
     let (device, tokenizer) = (machine.device.as_ref(), &corpus.tokenizer);
     let total = pretrain.config().schedule.total;
+    let tokens_per_step = tokens_per_step(pretrain.config());
     let mut doctor = Doctor::new(&args, &machine, intervals.checkpoint, total)?;
+    let mut power = RunPower::open();
+    let begun = Instant::now();
     let result = pretrain.run(device, tokenizer, intervals, &output, &stop, &mut |event| {
-        if let Err(error) = view.show(&event) {
-            failed.get_or_insert(error);
-            stop.store(true, Ordering::Relaxed);
+        let reading = match &event {
+            Event::Step { step, .. } => power.after_step(*step, tokens_per_step),
+            Event::Done { .. } => power.read(),
+            _ => None,
+        };
+        for event in reading.iter().chain([&event]) {
+            if let Err(error) = view.show(event) {
+                failed.get_or_insert(error);
+                stop.store(true, Ordering::Relaxed);
+            }
         }
         match event {
             Event::Step { step, .. } => Ok(doctor.ask(step)?),
@@ -272,8 +304,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(error) = failed {
         return Err(error);
     }
-    view.report(machine.kind, &pretrain, started, entropy, &out);
+    let drawn = power.summary(begun.elapsed().as_secs_f64());
+    view.report(machine.kind, &pretrain, started, entropy, drawn, &out);
     Ok(())
+}
+
+fn tokens_per_step(config: &RunConfig) -> usize {
+    config.batch * config.accum * config.seq
 }
 
 /// Steps between questions to an engine, where nothing else is asked for: a dispatch every hundred
@@ -430,8 +467,22 @@ fn fresh(args: &Args) -> Result<Setup> {
     let params = params.unwrap_or_else(|| gpt::initialise(&config.model, seed));
     let (device, chip) = (args.device.unwrap_or(DeviceChoice::Auto), args.chip);
     let machine = machine::open(device, chip, args.numerics)?;
+    let choice = args.host_gemm.unwrap_or(HostGemmChoice::Auto);
+    let host_gemm = HostGemm::choose(choice, &host_shapes(&config, &machine))?;
     let prompt = args.prompt.clone().unwrap_or_else(|| "Once upon a time".to_owned());
-    Ok(Setup { config, params, corpus, machine, device, chip, data, prompt, resumed: None })
+    Ok(Setup {
+        config,
+        params,
+        corpus,
+        machine,
+        host_gemm,
+        host_gemm_before: None,
+        device,
+        chip,
+        data,
+        prompt,
+        resumed: None,
+    })
 }
 
 fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
@@ -470,8 +521,27 @@ fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
     fits_in_memory(&config)?;
     let params = vec![0.0; Layout::new(&config.model).count()];
     let prompt = args.prompt.clone().unwrap_or(notes.prompt);
-    let resumed = Some(found);
-    Ok(Setup { config, params, corpus, machine, device, chip, data, prompt, resumed })
+    let shapes = host_shapes(&config, &machine);
+    let host_gemm = HostGemm::resume(args.host_gemm, &notes.host_gemm, &shapes)?;
+    Ok(Setup {
+        config,
+        params,
+        corpus,
+        machine,
+        host_gemm,
+        host_gemm_before: Some(notes.host_gemm),
+        device,
+        chip,
+        data,
+        prompt,
+        resumed: Some(found),
+    })
+}
+
+/// Products of a micro-batch that are computed on the CPU.
+fn host_shapes(config: &RunConfig, machine: &Machine) -> [ane::HostShape; 3] {
+    let half = machine.numerics != ane::Numerics::F32;
+    host_gemm::shapes(&config.model, config.batch * config.seq, half)
 }
 
 /// Says that a run goes back behind checkpoints that stay where they are.
@@ -612,14 +682,19 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn start_event(pretrain: &Pretrain, machine: &Machine, unigram_entropy: f64) -> Event {
+fn start_event(
+    pretrain: &Pretrain,
+    machine: &Machine,
+    host_gemm: &HostGemm,
+    unigram_entropy: f64,
+) -> Event {
     let config = pretrain.config();
     Event::Start {
         device: machine.device.describe(),
         reason: machine.reason.clone(),
         model: config.model.to_string(),
         params: pretrain.model().layout().count(),
-        tokens_per_step: config.batch * config.accum * config.seq,
+        tokens_per_step: tokens_per_step(config),
         train_tokens: pretrain.loader().tokens(Split::Train) as usize,
         val_tokens: pretrain.loader().tokens(Split::Validation) as usize,
         unigram_entropy,
@@ -627,6 +702,8 @@ fn start_event(pretrain: &Pretrain, machine: &Machine, unigram_entropy: f64) -> 
         steps: config.schedule.total,
         programs: pretrain.model().programs(),
         compile_s: pretrain.model().compile_seconds,
+        host_gemm: host_gemm.name(),
+        host_gemm_reason: host_gemm.reason.clone(),
     }
 }
 
@@ -743,6 +820,8 @@ impl View {
                 steps,
                 programs,
                 compile_s,
+                host_gemm,
+                host_gemm_reason,
             } => {
                 (self.compile_s, self.tokens_per_step, self.total) =
                     (*compile_s, *tokens_per_step, *steps);
@@ -750,6 +829,9 @@ impl View {
                 self.bar.set_position(*step);
                 self.line(&format!("device     {device}"));
                 self.line(&format!("           chosen because: {reason}"));
+                if !host_gemm_reason.is_empty() {
+                    self.line(&format!("host       products: {host_gemm}, {host_gemm_reason}"));
+                }
                 self.line(&format!(
                     "model      {} parameters: {model}",
                     progress::count(*params as f64)
@@ -777,7 +859,7 @@ impl View {
                 self.line(&format!("checkpoint {} ({ms:.0} ms)", path.display()));
             }
             Event::Warning { message } => self.line(&format!("warning: {message}")),
-            Event::Done { .. } => {}
+            Event::Power { .. } | Event::Done { .. } => {}
         }
     }
 
@@ -822,7 +904,15 @@ impl View {
     }
 
     /// The efficiency report, and what to type next.
-    fn report(&self, kind: Kind, pretrain: &Pretrain, started: Instant, entropy: f64, out: &Path) {
+    fn report(
+        &self,
+        kind: Kind,
+        pretrain: &Pretrain,
+        started: Instant,
+        entropy: f64,
+        drawn: Option<(&str, ane::PowerSample, f64)>,
+        out: &Path,
+    ) {
         if self.format == LogFormat::Json || self.steps == 0 {
             return;
         }
@@ -879,6 +969,13 @@ impl View {
         if let Some(mib) = progress::peak_memory_mib() {
             println!("Peak memory:     {mib:.0} MiB");
         }
+        if let Some((source, mean, per_token)) = drawn {
+            println!("Power:           {mean} (mean of the whole machine, by {source})");
+            println!(
+                "Energy:          {} per token, evaluation and samples included",
+                joules(per_token)
+            );
+        }
         let val = pretrain.val_loss().unwrap_or(f64::NAN);
         println!("Validation loss: {val:.4} nats per token; the unigram baseline is {entropy:.4}");
         println!("Wall since the first step: {:.1} s", self.started.elapsed().as_secs_f64());
@@ -894,6 +991,15 @@ fn engine_flops(config: &RunConfig) -> f64 {
     let tokens = (config.batch * config.seq) as f64;
     let scores = 12.0 * (c.q_dim() * config.seq) as f64;
     c.n_layer as f64 * tokens * (4.0 * layer as f64 + scores)
+}
+
+/// Joules with three digits and a unit.
+fn joules(joules: f64) -> String {
+    match joules {
+        j if j >= 1.0 => format!("{j:.2} J"),
+        j if j >= 1e-3 => format!("{:.2} mJ", 1e3 * j),
+        j => format!("{:.2} µJ", 1e6 * j),
+    }
 }
 
 /// Parts of a time in percent, largest first, those below 1 % left out.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 /// The library of stand-ins, which Cargo puts beside the tests.
-fn runtime() -> String {
+pub(crate) fn runtime() -> String {
     let test = std::env::current_exe().expect("a path");
     let path: PathBuf = test.parent().expect("a directory").join("libstandins.so");
     assert!(path.exists(), "{} is missing", path.display());
@@ -13,7 +13,7 @@ fn runtime() -> String {
 }
 
 /// Runs the program so that it dies of the first rule that it breaks.
-fn strictly(bench: &Bench, args: &[&str]) -> String {
+pub(crate) fn strictly(bench: &Bench, args: &[&str]) -> String {
     let runtime = runtime();
     let args = [args, &["--runtime", &runtime]].concat();
     let output = bench.command(&args).env("STANDINS_ABORT", "1").output().expect("it starts");
@@ -22,7 +22,7 @@ fn strictly(bench: &Bench, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-fn losses(log: &str) -> Vec<Value> {
+pub(crate) fn losses(log: &str) -> Vec<Value> {
     let events = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let steps = events.filter(|event| event["event"] == "step");
     steps.map(|step| step["loss"].clone()).collect()
@@ -34,7 +34,7 @@ fn tiny_trains_by_both_routes_with_the_emulators_bits() {
     let text = bench.ok(&["data", "synth", "--count", "400"]);
     bench.write("text.txt", text);
     let args = "train --preset tiny --data text.txt --tokenizer bpe:300 --steps 3 --batch 2 \
-                --sample-every 0 --log-format json";
+                --sample-every 0 --host-gemm ours --log-format json";
     let run = |device: &str| {
         let args: Vec<&str> =
             args.split_whitespace().chain(["--device", device, "--out", device]).collect();

@@ -10,6 +10,8 @@ mod check;
 mod doctor;
 mod faults;
 mod generate;
+#[cfg(all(unix, not(target_vendor = "apple")))]
+mod host;
 mod interrupted;
 mod mil;
 mod plan;
