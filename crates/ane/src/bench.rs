@@ -1,6 +1,6 @@
 //! One program on a device with surfaces for its ports: what canaries and probes are made of.
 
-use crate::device::{Device, Executable, Port};
+use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
 use mil::{Arg, Builder, DType, Data, Literal, Op, Program, Tensor, TensorType, Weights, blob};
@@ -45,11 +45,16 @@ impl Bench {
         self.inputs.iter().zip(inputs).try_for_each(|(surface, values)| surface.write(values))
     }
 
-    /// Runs once; the seconds that the device reports.
-    pub(crate) fn run(&mut self) -> Result<f64, AneError> {
+    /// Runs once.
+    pub(crate) fn report(&mut self) -> Result<RunReport, AneError> {
         let inputs: Vec<&Surface> = self.inputs.iter().collect();
         let outputs: Vec<&Surface> = self.outputs.iter().collect();
-        Ok(self.executable.run(&inputs, &outputs)?.seconds)
+        self.executable.run(&inputs, &outputs)
+    }
+
+    /// Runs once; the seconds that the device reports.
+    pub(crate) fn run(&mut self) -> Result<f64, AneError> {
+        Ok(self.report()?.seconds)
     }
 
     /// The outputs in binding order, one after the other.

@@ -22,6 +22,8 @@ pub struct Port {
 pub struct RunReport {
     /// Wall time of the device, in seconds.
     pub seconds: f64,
+    /// Time that the hardware says it took, in seconds, where it was asked for and the machine tells.
+    pub hardware_seconds: Option<f64>,
 }
 
 /// Something that compiles and runs MIL programs.

@@ -30,6 +30,7 @@ pub mod legal;
 pub mod power;
 pub mod probe;
 pub mod retry;
+pub mod submit;
 pub mod surface;
 pub mod trace;
 
@@ -49,5 +50,6 @@ pub use faults::{Faults, Faulty};
 pub use legal::{Applied, Legal, Rule, Violation};
 pub use power::PowerSample;
 pub use retry::{Backoff, Retrying};
+pub use submit::{Pending, Queue};
 pub use surface::{Access, ForeignMemory, Lent, Surface};
 pub use trace::{MachineInfo, Recorder, Trace};

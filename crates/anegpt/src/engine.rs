@@ -1,9 +1,12 @@
-//! The Neural Engine of this machine: whether there is one, and by which route.
+//! The Neural Engine of this machine: whether there is one, by which route, and how it is driven.
 
+use crate::machine::DeviceChoice;
 use crate::usage;
 use ane::{Device, Sgemm};
 use anyhow::{Context, Result, anyhow};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,19 +22,82 @@ use ane::apple::{
 /// Time that a probe may take: as long as a compile may, and a little more.
 const LIMIT: Duration = Duration::from_secs(150);
 
-/// A library that stands in for the frameworks of macOS, in tests.
-static RUNTIME: OnceLock<PathBuf> = OnceLock::new();
+/// By whom requests of in-memory models are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Evaluate {
+    /// By the system's service (evaluateWithQoS), as most published work does.
+    Daemon,
+    /// By the client itself (doEvaluateDirectWithModel): 106 instead of 117 µs on an M5.
+    Direct,
+}
 
-/// Uses one library in place of the frameworks of macOS from now on.
-pub(crate) fn use_runtime(path: PathBuf) {
+/// How the engine is driven.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct EngineArgs {
+    /// A library that stands in for the frameworks of macOS, for tests.
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    runtime: Option<PathBuf>,
+    /// How requests are sent by --device in-memory, and by ane and auto where they take it [default:
+    /// daemon].
+    #[arg(long, global = true, value_enum, help_heading = "Neural Engine", value_name = "WAY")]
+    evaluate: Option<Evaluate>,
+    /// Ask the hardware for its own time of requests by in-memory models; macOS may keep it to
+    /// itself. Shown by `mil run` and `probe perf-stats`.
+    #[arg(long, global = true, help_heading = "Neural Engine")]
+    hardware_time: bool,
+}
+
+impl EngineArgs {
+    /// The flags again, for a child process.
+    fn flags(&self) -> Vec<OsString> {
+        let mut flags: Vec<OsString> = vec![];
+        if let Some(runtime) = &self.runtime {
+            flags.extend(["--runtime".into(), runtime.into()]);
+        }
+        if let Some(evaluate) = self.evaluate {
+            let way = if evaluate == Evaluate::Direct { "direct" } else { "daemon" };
+            flags.extend(["--evaluate".into(), way.into()]);
+        }
+        if self.hardware_time {
+            flags.push("--hardware-time".into());
+        }
+        flags
+    }
+}
+
+static ARGS: OnceLock<EngineArgs> = OnceLock::new();
+
+/// Drives the engine so from now on.
+pub(crate) fn configure(args: EngineArgs) {
     // Set once, from the arguments.
-    let _ = RUNTIME.set(path);
+    let _ = ARGS.set(args);
+}
+
+fn args() -> &'static EngineArgs {
+    ARGS.get_or_init(EngineArgs::default)
+}
+
+/// Refuses what a device that is asked for by name has no use for.
+pub(crate) fn check_flags(device: DeviceChoice) -> Result<()> {
+    let other = match device {
+        DeviceChoice::Auto | DeviceChoice::Ane | DeviceChoice::InMemory => return Ok(()),
+        DeviceChoice::Espresso => "espresso has one way to send requests, and tells no times",
+        DeviceChoice::Emulator | DeviceChoice::Cpu => "the CPU computes here",
+    };
+    for (given, flag) in
+        [(args().evaluate.is_some(), "--evaluate"), (args().hardware_time, "--hardware-time")]
+    {
+        if given {
+            return Err(usage(format!("{flag} is for --device in-memory; {other}")));
+        }
+    }
+    Ok(())
 }
 
 /// Why the engine cannot even be tried here; `None` where it can.
 pub(crate) fn absent() -> Option<String> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    let there = RUNTIME.get().is_some() || (os, arch) == ("macos", "aarch64");
+    let there = args().runtime.is_some() || (os, arch) == ("macos", "aarch64");
     (!there).then(|| format!("no Neural Engine on this machine ({os}, {arch})"))
 }
 
@@ -44,7 +110,7 @@ pub(crate) struct Findings {
 
 #[cfg(unix)]
 fn libraries() -> Libraries {
-    RUNTIME.get().map_or_else(Libraries::system, Libraries::stand_in)
+    args().runtime.as_ref().map_or_else(Libraries::system, Libraries::stand_in)
 }
 
 /// Opens the device of a route, in this process.
@@ -56,7 +122,12 @@ pub(crate) fn open(route: &str) -> Result<Box<dyn Device>> {
         )));
     }
     let route: Route = route.parse()?;
-    Ok(probe::open(&libraries(), route, Options::default())?)
+    let options = Options {
+        direct: args().evaluate == Some(Evaluate::Direct),
+        hardware_time: args().hardware_time,
+        ..Options::default()
+    };
+    Ok(probe::open(&libraries(), route, options)?)
 }
 
 /// Opens the device of a route: never here.
@@ -115,10 +186,7 @@ pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
         return Err(anyhow!(reason));
     }
     let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
-    command.args(args);
-    if let Some(runtime) = RUNTIME.get() {
-        command.arg("--runtime").arg(runtime);
-    }
+    command.args(args).args(self::args().flags());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("the probe does not start")?;
     let status = wait(&mut child)?;

@@ -106,6 +106,17 @@ pub(crate) fn open_on(
     choice: DeviceChoice,
     chip: Option<Chip>,
     os: Option<Os>,
+    numerics: Option<NumericsChoice>,
+) -> Result<Machine> {
+    engine::check_flags(choice)?;
+    open_any(choice, chip, os, numerics)
+}
+
+/// As [`open_on`], whatever was said of the engine.
+pub(crate) fn open_any(
+    choice: DeviceChoice,
+    chip: Option<Chip>,
+    os: Option<Os>,
     choice_of_numerics: Option<NumericsChoice>,
 ) -> Result<Machine> {
     let numerics = choice_of_numerics.map(numerics);

@@ -31,9 +31,8 @@ static ALLOCATOR: allocator::HugePages = allocator::HugePages;
 #[derive(Debug, Parser)]
 #[command(name = "anegpt", version, max_term_width = 100)]
 struct Cli {
-    /// A library that stands in for the frameworks of macOS, for tests.
-    #[arg(long, global = true, hide = true, value_name = "FILE")]
-    runtime: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    engine: engine::EngineArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -81,9 +80,7 @@ fn main() -> ExitCode {
         eprintln!("error: cannot start the threads that compute: {error}");
         return ExitCode::FAILURE;
     }
-    if let Some(path) = cli.runtime {
-        engine::use_runtime(path);
-    }
+    engine::configure(cli.engine);
     let result = match cli.command {
         Command::Train(args) => commands::train::run(args),
         Command::Generate(args) => commands::generate::run(args),

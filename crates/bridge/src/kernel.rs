@@ -202,7 +202,7 @@ impl Kernel {
                 (Slot::Gone(error.clone()), Err(error))
             }
         };
-        let outcome = outcome.map(|RunReport { seconds }| seconds);
+        let outcome = outcome.map(|RunReport { seconds, .. }| seconds);
         let result = outcome.as_ref().map(|_| ()).map_err(BridgeError::clone);
         self.put_back(slot, outcome);
         result

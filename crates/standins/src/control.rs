@@ -15,6 +15,7 @@ pub(crate) struct Counters {
     pub(crate) loaded: AtomicI64,
     pub(crate) compiles: AtomicI64,
     pub(crate) evaluations: AtomicI64,
+    pub(crate) direct: AtomicI64,
     pub(crate) slow: AtomicI64,
     pub(crate) products: AtomicI64,
 }
@@ -27,6 +28,7 @@ pub(crate) static COUNTERS: Counters = Counters {
     loaded: AtomicI64::new(0),
     compiles: AtomicI64::new(0),
     evaluations: AtomicI64::new(0),
+    direct: AtomicI64::new(0),
     slow: AtomicI64::new(0),
     products: AtomicI64::new(0),
 };
@@ -71,6 +73,13 @@ pub(crate) fn is_on(name: &str) -> bool {
     state().faults.get(name).is_some_and(|&times| times != 0)
 }
 
+/// Waits while a test holds requests back.
+pub(crate) fn wait_for_release() {
+    while is_on("hold requests") {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 /// Writes down that a rule was broken.
 pub(crate) fn violation(text: impl Into<String>) {
     let text = text.into();
@@ -105,6 +114,7 @@ pub extern "C" fn standins_reset() {
     *state() = State::default();
     COUNTERS.compiles.store(0, Ordering::SeqCst);
     COUNTERS.evaluations.store(0, Ordering::SeqCst);
+    COUNTERS.direct.store(0, Ordering::SeqCst);
     COUNTERS.slow.store(0, Ordering::SeqCst);
     COUNTERS.products.store(0, Ordering::SeqCst);
     crate::engine::reset();
@@ -122,6 +132,7 @@ pub unsafe extern "C" fn standins_count(what: *const c_char) -> i64 {
         "loaded" => &COUNTERS.loaded,
         "compiles" => &COUNTERS.compiles,
         "evaluations" => &COUNTERS.evaluations,
+        "direct" => &COUNTERS.direct,
         "slow" => &COUNTERS.slow,
         "products" => &COUNTERS.products,
         _ => return -1,

@@ -1,6 +1,6 @@
 //! The functions of e5rt, over the emulator.
 
-use crate::control::{COUNTERS, fault, is_on, violation};
+use crate::control::{COUNTERS, fault, is_on, violation, wait_for_release};
 use crate::engine::{Run, emulator, words};
 use ane::{AneError, CallPath, Device};
 use mil::{Program, Weights};
@@ -585,6 +585,7 @@ pub unsafe extern "C" fn e5rt_execution_stream_execute_sync(stream: Raw) -> Stat
     }
     for operation in operations {
         COUNTERS.evaluations.fetch_add(1, Ordering::SeqCst);
+        wait_for_release();
         if let Err(message) = lock(&operation).execute() {
             return fail(message, 5);
         }

@@ -1,6 +1,6 @@
 //! The classes of AppleNeuralEngine, over the emulator.
 
-use crate::control::{COUNTERS, fault, is_on, violation};
+use crate::control::{COUNTERS, fault, is_on, violation, wait_for_release};
 use crate::foundation::{array, data, dictionary, number, store_error, string, text, value};
 use crate::iosurface;
 use crate::runtime::{
@@ -15,9 +15,9 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::ptr::null_mut;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Programs that the compiler survives in a process (docs/ane-facts.md D).
 const COMPILES: i64 = 119;
@@ -37,11 +37,18 @@ pub(crate) fn classes() -> Vec<Table> {
             ("evaluateWithQoS:options:request:error:", evaluate as Imp, "B44@0:8I16@20@28^@36"),
             ("unloadWithQoS:error:", unload as Imp, "B28@0:8I16^@20"),
             ("model", inner_model as Imp, "@16@0:8"),
+            ("setPerfStatsMask:", set_mask as Imp, "v20@0:8I16"),
+        ]),
+        ("_ANEModel", vec![], vec![("setPerfStatsMask:", set_mask as Imp, "v20@0:8I16")]),
+        ("_ANEPerformanceStats", vec![], vec![
+            ("hwExecutionTime", hardware_time as Imp, "Q16@0:8"),
         ]),
         ("_ANERequest", vec![
             ("requestWithInputs:inputIndices:outputs:outputIndices:weightsBuffer:perfStats:procedureIndex:",
                 request as Imp, "@72@0:8@16@24@32@40@48@56@64"),
-        ], vec![]),
+        ], vec![
+            ("perfStats", statistics as Imp, "@16@0:8"),
+        ]),
         ("_ANEIOSurfaceObject", vec![
             ("objectWithIOSurface:", surface_object as Imp, "@24@0:8^{__IOSurface=}16"),
         ], vec![]),
@@ -135,6 +142,8 @@ pub(crate) struct Model {
     name: String,
     descriptor: Ref,
     stage: Mutex<Stage>,
+    /// Which statistics of requests are kept.
+    mask: AtomicU32,
 }
 
 impl Drop for Model {
@@ -184,7 +193,10 @@ unsafe extern "C" fn model(_: Id, _: Sel, descriptor: Id) -> Id {
     factory("nil model", || {
         let stage = Mutex::new(Stage::New);
         let descriptor = Ref::new(descriptor);
-        Some(make("_ANEInMemoryModel", Body::Model(Model { name, descriptor, stage })))
+        Some(make(
+            "_ANEInMemoryModel",
+            Body::Model(Model { name, descriptor, stage, mask: AtomicU32::new(0) }),
+        ))
     })
 }
 
@@ -209,6 +221,13 @@ unsafe extern "C" fn identifier(id: Id, _: Sel) -> Id {
 unsafe extern "C" fn inner_model(id: Id, _: Sel) -> Id {
     // The inner object is one of another class there; here the model itself serves.
     autorelease(Ref::new(id).into_id())
+}
+
+unsafe extern "C" fn set_mask(id: Id, _: Sel, mask: u32) {
+    let Some(model) = as_model(id) else { return };
+    // For programs without an entitlement the system's service may make it zero.
+    let mask = if is_on("statistics forbidden") { 0 } else { mask };
+    model.mask.store(mask, Ordering::SeqCst);
 }
 
 /// One for each process, so that runs at the same time do not remove each other's files.
@@ -317,6 +336,8 @@ unsafe extern "C" fn load(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id)
         Ok(executable) => {
             COUNTERS.loaded.fetch_add(1, Ordering::SeqCst);
             *stage = Stage::Loaded(Box::new(Run::new(executable)));
+            // What was set before is replaced by what the service gives.
+            model.mask.store(0, Ordering::SeqCst);
             1
         }
         Err(reason) => fail(error, &words(&reason)),
@@ -368,6 +389,8 @@ unsafe extern "C" fn surface_object(_: Id, _: Sel, surface: Id) -> Id {
 pub(crate) struct Request {
     inputs: Ref,
     outputs: Ref,
+    /// Of the last evaluation, where they are kept.
+    statistics: Mutex<Option<Ref>>,
 }
 
 #[allow(clippy::too_many_arguments, reason = "the framework's method")]
@@ -396,9 +419,33 @@ unsafe extern "C" fn request(
         violation("a request with a weights buffer, statistics or another procedure than 0");
     }
     factory("nil request", || {
-        let body = Request { inputs: Ref::new(inputs), outputs: Ref::new(outputs) };
+        let (inputs, outputs) = (Ref::new(inputs), Ref::new(outputs));
+        let body = Request { inputs, outputs, statistics: Mutex::default() };
         Some(make("_ANERequest", Body::Request(body)))
     })
+}
+
+/// The statistics of a request, which keeps them.
+unsafe extern "C" fn statistics(id: Id, _: Sel) -> Id {
+    let Some(Body::Request(request)) = body(id) else { return null_mut() };
+    let statistics = request.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+    statistics.as_ref().map_or(null_mut(), |statistics| statistics.0)
+}
+
+unsafe extern "C" fn hardware_time(id: Id, _: Sel) -> u64 {
+    match body(id) {
+        Some(Body::Statistics(nanoseconds)) => *nanoseconds,
+        _ => 0,
+    }
+}
+
+impl Request {
+    /// Keeps the time of an evaluation.
+    fn note(&self, took: Duration) {
+        let took = if is_on("statistics empty") { 0 } else { took.as_nanos().max(1) as u64 };
+        let made = Ref(make("_ANEPerformanceStats", Body::Statistics(took)));
+        *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+    }
 }
 
 /// Memory of the surfaces of an array.
@@ -512,6 +559,8 @@ fn process(id: Id, request: Id) -> Result<(), String> {
         return Err(words(&AneError::SurfaceMap { code: 4 }));
     };
     COUNTERS.evaluations.fetch_add(1, Ordering::SeqCst);
+    wait_for_release();
+    let start = Instant::now();
     let sizes = |all: &[&iosurface::Memory]| all.iter().map(|m| m.bytes).collect::<Vec<_>>();
     let wrong = fault("wrong answer");
     run.run(
@@ -526,7 +575,11 @@ fn process(id: Id, request: Id) -> Result<(), String> {
             });
         },
     )
-    .map_err(|error| words(&error))
+    .map_err(|error| words(&error))?;
+    if model.mask.load(Ordering::SeqCst) != 0 {
+        request.note(start.elapsed());
+    }
+    Ok(())
 }
 
 unsafe extern "C" fn evaluate(
@@ -568,6 +621,7 @@ unsafe extern "C" fn evaluate_direct(
     error: *mut Id,
 ) -> Bool {
     check_call(qos, Some(options));
+    COUNTERS.direct.fetch_add(1, Ordering::SeqCst);
     match process(id, request) {
         Ok(()) => 1,
         Err(text) => fail(error, &text),

@@ -33,6 +33,7 @@ pub(crate) enum Body {
     Model(engine::Model),
     SurfaceObject(engine::SurfaceObject),
     Request(engine::Request),
+    Statistics(u64),
     Client,
     Subscription,
 }

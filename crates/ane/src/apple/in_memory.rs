@@ -10,6 +10,7 @@ use super::foundation::Foundation;
 use super::iosurface::{IoSurface, IoSurfaces};
 use super::objc::{Bool, Id, Kind, Object, Pool, Runtime, Sel, send};
 use super::report::reported;
+use super::statistics::Statistics;
 use super::{Options, system};
 use crate::budget::{Budget, LoadedProgram};
 use crate::chip::{CallPath, Profile};
@@ -69,6 +70,8 @@ struct Engine {
     foundation: Arc<Foundation>,
     surfaces: Arc<IoSurfaces>,
     functions: Functions,
+    /// Where the hardware's own time is wanted and can be asked for.
+    statistics: Option<Statistics>,
     /// Kept open for its classes.
     _framework: Library,
     descriptor: Id,
@@ -92,11 +95,11 @@ unsafe impl Send for Engine {}
 unsafe impl Sync for Engine {}
 
 impl Engine {
-    fn open(libraries: &Libraries, direct: bool) -> Result<Arc<Self>, AneError> {
+    fn open(libraries: &Libraries, options: &Options) -> Result<Arc<Self>, AneError> {
         let runtime = Runtime::open(libraries)?;
         let foundation = Arc::new(Foundation::new(Arc::clone(&runtime))?);
         let framework = Library::open(&libraries.neural_engine)?;
-        let extra = if direct { DIRECT_METHODS } else { &[] };
+        let extra = if options.direct { DIRECT_METHODS } else { &[] };
         for (class, kind, name, signature) in METHODS.iter().chain(extra) {
             runtime.expect(class, *kind, name, signature)?;
         }
@@ -104,6 +107,7 @@ impl Engine {
         Ok(Arc::new(Engine {
             surfaces: IoSurfaces::open(libraries, Arc::clone(&foundation))?,
             functions: Functions::load(&Library::open(&libraries.foundation)?)?,
+            statistics: options.hardware_time.then(|| Statistics::find(&runtime)).flatten(),
             descriptor: runtime.class(c"_ANEInMemoryModelDescriptor")?,
             model: runtime.class(c"_ANEInMemoryModel")?,
             request: runtime.class(c"_ANERequest")?,
@@ -288,6 +292,13 @@ struct Model {
 }
 
 impl Model {
+    /// Asks for the hardware's own time, if that is wanted.
+    fn ask_for_statistics(&self) {
+        let Engine { runtime, statistics: Some(statistics), .. } = &*self.engine else { return };
+        let inner = self.direct.as_ref().map(|direct| &direct.model);
+        [&self.object].into_iter().chain(inner).for_each(|model| statistics.ask(runtime, model));
+    }
+
     fn evaluate(&self, request: &Object) -> Result<(), String> {
         let Engine { runtime, foundation, .. } = &*self.engine;
         foundation.checked(|error| {
@@ -338,7 +349,7 @@ impl InMemory {
     /// [`AneError::NoEngine`] when a library cannot be opened, [`AneError::Missing`] and
     /// [`AneError::Signature`] when it is not the one that is known.
     pub fn open(libraries: &Libraries, options: Options) -> Result<Self, AneError> {
-        let engine = Engine::open(libraries, options.direct)?;
+        let engine = Engine::open(libraries, &options)?;
         let profile = system::profile(libraries, CallPath::InMemory);
         Ok(InMemory { engine, profile, budget: Budget::new(&profile), options })
     }
@@ -374,7 +385,8 @@ pub(super) fn admit(
 
 impl Device for InMemory {
     fn describe(&self) -> String {
-        format!("Neural Engine by in-memory models, {}", self.profile)
+        let direct = if self.options.direct { ", requests sent directly" } else { "" };
+        format!("Neural Engine by in-memory models, {}{direct}", self.profile)
     }
 
     fn profile(&self) -> Option<Profile> {
@@ -410,6 +422,7 @@ impl Device for InMemory {
             let _pool = Pool::new(&self.engine.runtime);
             model.direct = Some(self.engine.direct(&model.object)?);
         }
+        model.ask_for_statistics();
         let requests = vec![];
         Ok(Box::new(Loaded {
             requests,
@@ -485,9 +498,12 @@ impl Executable for Loaded {
         let request = self.request(inputs, outputs)?;
         let _in_flight = hold(inputs, outputs);
         let start = Instant::now();
-        let result = self.model.evaluate(&self.requests[request].request);
+        let request = &self.requests[request].request;
+        let result = self.model.evaluate(request);
         let seconds = start.elapsed().as_secs_f64();
         result.map_err(|report| reported("running", report))?;
-        Ok(RunReport { seconds })
+        let Engine { runtime, statistics, .. } = &*self.model.engine;
+        let hardware_seconds = statistics.as_ref().and_then(|s| s.seconds(runtime, request));
+        Ok(RunReport { seconds, hardware_seconds })
     }
 }

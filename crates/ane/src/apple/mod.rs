@@ -28,6 +28,7 @@ mod objc;
 mod power;
 pub mod probe;
 mod report;
+mod statistics;
 mod system;
 
 pub use accelerate::Accelerate;
@@ -57,6 +58,9 @@ pub struct Options {
     /// Requests bypass the system's service (`doEvaluateDirectWithModel`, in memory only): 106
     /// instead of 117 µs on an M5 (docs/ane-facts.md G.1). Off, since fewer people use it.
     pub direct: bool,
+    /// Ask for the time that the hardware itself took (in memory only). Off: a mask of the model
+    /// has to be set for it, and sources disagree on whether that is heeded (docs/ane-facts.md G.1).
+    pub hardware_time: bool,
     /// Rules (by id, such as `ANE070`) that programs may break here.
     pub allowed: Vec<String>,
     /// Directory below which Espresso is given programs and keeps what it makes of them; the
@@ -72,6 +76,7 @@ impl Default for Options {
             compile_pauses: [1, 15, 15].map(Duration::from_secs).to_vec(),
             load_pause: Duration::from_millis(100),
             direct: false,
+            hardware_time: false,
             allowed: vec![],
             bundles: std::env::temp_dir(),
         }

@@ -123,11 +123,25 @@ pub(super) fn quality_of_service(_: &mut Session<'_>) -> Answer {
     ))
 }
 
-pub(super) fn performance_statistics(_: &mut Session<'_>) -> Answer {
-    Ok(Outcome::not_applicable(
-        "this device reports the time of a request and no statistics of the \
-         hardware; sources contradict each other on whether they can be read at all",
-    ))
+pub(super) fn performance_statistics(of: &mut Session<'_>) -> Answer {
+    let program = program(&[("a", &[1, 1, 64, 64])], |_, x| x[0] * 2.0)?;
+    let mut bench = of.bench(&program, &Weights::new())?;
+    let reports = (0..9).map(|_| bench.report()).collect::<Result<Vec<_>, _>>()?;
+    let told: Vec<(f64, f64)> =
+        reports.iter().filter_map(|r| Some((r.seconds, r.hardware_seconds?))).collect();
+    let Some(&(_, last)) = told.last() else {
+        return Ok(Outcome::not_applicable(
+            "this device reports the time of a request and no statistics of the hardware, or was \
+             not asked for them (--hardware-time); sources contradict each other on whether they \
+             can be read at all",
+        ));
+    };
+    let rows = told.iter().map(|&(wall, hardware)| row([ms(wall), ms(hardware)])).collect();
+    let says = match told.iter().all(|(wall, hardware)| hardware <= wall) {
+        true => format!("it does: {} ms of the last request", ms(last)),
+        false => "it reports more than the request took: not a time, or not of this request".into(),
+    };
+    Ok(Outcome { says, ..Outcome::new(&["request ms", "hardware ms"], rows) })
 }
 
 pub(super) fn real_time(_: &mut Session<'_>) -> Answer {

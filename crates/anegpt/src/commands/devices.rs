@@ -52,7 +52,7 @@ fn devices() -> Result<()> {
         }
     }
     for choice in [DeviceChoice::Emulator, DeviceChoice::Cpu] {
-        let machine = machine::open(choice, None, None)?;
+        let machine = machine::open_any(choice, None, None, None)?;
         let name = if choice == DeviceChoice::Cpu { "cpu" } else { "emulator" };
         println!("{name:10} available: {}", machine.device.describe());
     }

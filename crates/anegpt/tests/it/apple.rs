@@ -35,26 +35,30 @@ fn tiny_trains_by_both_routes_with_the_emulators_bits() {
     bench.write("text.txt", text);
     let args = "train --preset tiny --data text.txt --tokenizer bpe:300 --steps 3 --batch 2 \
                 --sample-every 0 --host-gemm ours --log-format json";
-    let run = |device: &str| {
-        let args: Vec<&str> =
-            args.split_whitespace().chain(["--device", device, "--out", device]).collect();
+    let run = |device: &str, out: &str, more: &[&str]| {
+        let args = args.split_whitespace().chain(["--device", device, "--out", out]);
+        let args: Vec<&str> = args.chain(more.iter().copied()).collect();
         let log = match device {
             "emulator" => bench.ok(&args),
             _ => strictly(&bench, &args),
         };
-        let weights = std::fs::read(bench.path(device).join("step-00000003/model.safetensors"));
+        let weights = std::fs::read(bench.path(out).join("step-00000003/model.safetensors"));
         (losses(&log), weights.expect("a checkpoint"), log)
     };
-    let emulated = run("emulator");
+    let emulated = run("emulator", "emulator", &[]);
     assert_eq!(emulated.0.len(), 3);
     for (device, name) in [("in-memory", "in-memory models"), ("espresso", "Espresso")] {
-        let real = run(device);
+        let real = run(device, device, &[]);
         assert_eq!(real.0, emulated.0, "{device}");
         assert!(real.1 == emulated.1, "{device}: the weights differ");
         let start: Value = serde_json::from_str(real.2.lines().next().expect("a line")).unwrap();
         let described = start["device"].as_str().expect("a device");
         assert!(described.starts_with(&format!("Neural Engine by {name}")), "{described}");
     }
+    // Around the system's service, with statistics.
+    let direct = run("in-memory", "direct", &["--evaluate", "direct", "--hardware-time"]);
+    assert!(direct.0 == emulated.0 && direct.1 == emulated.1, "the direct way differs");
+    assert!(direct.2.lines().next().unwrap().contains("requests sent directly"), "{}", direct.2);
 }
 
 #[test]
@@ -121,6 +125,8 @@ fn what_the_engine_cannot_do_is_said() {
             &["--device", "espresso", "--chip", "m1"],
             "for the emulator; the Neural Engine is the one it is",
         ),
+        (&["--device", "espresso", "--evaluate", "direct"], "--evaluate is for --device in-memory"),
+        (&["--device", "emulator", "--hardware-time"], "--hardware-time is for --device in-memory"),
     ] {
         let output = bench.run(&with(&base, &[extra, &["--runtime", &runtime]].concat()));
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -196,6 +202,33 @@ fn probes_of_the_engine_are_recorded_and_replay() {
             assert!(replayed.contains(" 0 of "), "{replayed}");
         }
     }
+}
+
+#[test]
+fn the_hardwares_time_is_shown_where_it_is_told() {
+    let bench = Bench::new();
+    let probe = ["probe", "perf-stats", "--device", "in-memory"];
+    for (more, faults, verdict) in [
+        (&["--hardware-time"][..], "", "measured"),
+        (&["--hardware-time", "--evaluate", "direct"], "", "measured"),
+        (&["--hardware-time"], "statistics forbidden:-1", "not applicable"),
+        (&[], "", "not applicable"),
+    ] {
+        let (code, report, error) = asked(&bench, &[&probe[..], more].concat(), faults);
+        assert_eq!(code, Some(0), "{error}");
+        assert_eq!(report["probes"][0]["verdict"], verdict, "{report}");
+        let rows = report["probes"][0]["rows"].as_array().expect("a table").len();
+        assert_eq!(rows, if verdict == "measured" { 9 } else { 0 });
+    }
+    // The choice of a route asks the child that probes it in the same way.
+    let devices = strictly(&bench, &["devices", "--evaluate", "direct", "--hardware-time"]);
+    assert!(devices.contains("in-memory  available"), "{devices}");
+    let runtime = runtime();
+    let args = ["devices", "--evaluate", "direct", "--runtime", &runtime];
+    let mut command = bench.command(&args);
+    let output = command.env("STANDINS_FAULTS", "nil connection:-1").output().expect("it starts");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("no connection for direct requests"), "{text}");
 }
 
 /// The ceilings of this CPU are none of the engine's.

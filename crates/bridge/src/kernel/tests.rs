@@ -59,7 +59,7 @@ impl Executable for Run {
 
     fn run(&mut self, _: &[&Surface], _: &[&Surface]) -> Result<RunReport, AneError> {
         match self.ends.recv() {
-            Ok(End::Well) => Ok(RunReport { seconds: 2.5 }),
+            Ok(End::Well) => Ok(RunReport { seconds: 2.5, hardware_seconds: None }),
             Ok(End::Panic) => panic!("scripted"),
             Ok(End::Fail) | Err(_) => Err(AneError::Timeout),
         }

@@ -20,6 +20,8 @@ fn programs_give_the_emulators_bits() {
             let got = run(&device, &program, &weights).unwrap();
             assert_eq!(got, expected("in-memory", &program, &weights), "{program}");
         }
+        let evaluations = if direct { bench.count("evaluations") - 5 } else { 0 };
+        assert_eq!(bench.count("direct"), evaluations, "all requests by one way");
     }
 }
 
@@ -30,6 +32,39 @@ fn the_machine_is_recognised() {
     assert_eq!(device.profile().unwrap().to_string(), "m4/macos15/in-memory");
     assert_eq!(device.describe(), "Neural Engine by in-memory models, m4/macos15/in-memory");
     assert_eq!((device.least_allocation(), device.least_width()), (49_152, 16));
+}
+
+#[test]
+fn the_hardwares_time_is_told_where_it_is_asked_for_and_permitted() {
+    let bench = Bench::new();
+    let (program, weights) = programs::add();
+    for (wanted, direct, fault, told) in [
+        (true, false, "", true),
+        (true, true, "", true),
+        (false, false, "", false),
+        (true, false, "statistics forbidden", false),
+        (true, true, "statistics forbidden", false),
+        (true, false, "statistics empty", false),
+        (true, false, "method setPerfStatsMask:", false),
+        (true, false, "method perfStats", false),
+        (true, false, "signature hwExecutionTime", false),
+        (true, true, "class _ANEPerformanceStats", false),
+    ] {
+        bench.reset();
+        bench.fault(fault, -1);
+        let options = Options { hardware_time: wanted, direct, ..quick() };
+        let device = InMemory::open(&bench.libraries(), options).unwrap();
+        let mut executable = device.compile(&program, &weights).unwrap();
+        let [inputs, outputs] = surfaces(&device, executable.as_ref());
+        for _ in 0..3 {
+            let report =
+                executable.run(&inputs.iter().collect::<Vec<_>>(), &[&outputs[0]]).unwrap();
+            let plausible = report.hardware_seconds.map(|t| t > 0.0 && t <= report.seconds);
+            assert_eq!(plausible, told.then_some(true), "{fault}: {report:?}");
+        }
+        drop((executable, inputs, outputs, device));
+        bench.assert_clean(fault);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
 mod accelerate;
+mod asynchronous;
 mod bench;
 mod espresso;
 mod faults;

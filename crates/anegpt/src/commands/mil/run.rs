@@ -70,6 +70,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("{place}  {}", array.ty);
     }
     println!("ran in {:.3} ms on: {}", report.seconds * 1e3, machine.device.describe());
+    if let Some(seconds) = report.hardware_seconds {
+        println!("the hardware's own time: {:.3} ms", seconds * 1e3);
+    }
     if let (Some(recording), Some(path)) = (recording, &args.record) {
         std::fs::write(path, recording.trace().to_bytes()?)
             .with_context(|| format!("cannot write {}", path.display()))?;
