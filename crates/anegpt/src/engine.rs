@@ -2,6 +2,8 @@
 
 use crate::machine::DeviceChoice;
 use crate::usage;
+#[cfg(unix)]
+use ane::Packed;
 use ane::{Device, Sgemm};
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
@@ -45,6 +47,10 @@ pub(crate) struct EngineArgs {
     /// itself. Shown by `mil run` and `probe perf-stats`.
     #[arg(long, global = true, help_heading = "Neural Engine")]
     hardware_time: bool,
+    /// Give programs one input and one output, at the price of copies, for systems where requests
+    /// with several inputs fail with 0x1d. ane and auto find that out by themselves.
+    #[arg(long, global = true, help_heading = "Neural Engine")]
+    packed: bool,
 }
 
 impl EngineArgs {
@@ -60,6 +66,9 @@ impl EngineArgs {
         }
         if self.hardware_time {
             flags.push("--hardware-time".into());
+        }
+        if self.packed {
+            flags.push("--packed".into());
         }
         flags
     }
@@ -84,6 +93,9 @@ pub(crate) fn check_flags(device: DeviceChoice) -> Result<()> {
         DeviceChoice::Espresso => "espresso has one way to send requests, and tells no times",
         DeviceChoice::Emulator | DeviceChoice::Cpu => "the CPU computes here",
     };
+    if args().packed && device != DeviceChoice::Espresso {
+        return Err(usage(format!("--packed is for the Neural Engine; {other}")));
+    }
     for (given, flag) in
         [(args().evaluate.is_some(), "--evaluate"), (args().hardware_time, "--hardware-time")]
     {
@@ -106,6 +118,8 @@ pub(crate) fn absent() -> Option<String> {
 pub(crate) struct Findings {
     pub(crate) compile_seconds: f64,
     pub(crate) run_seconds: f64,
+    /// Whether it takes the packed calling convention.
+    pub(crate) packed: bool,
 }
 
 #[cfg(unix)]
@@ -113,9 +127,9 @@ fn libraries() -> Libraries {
     args().runtime.as_ref().map_or_else(Libraries::system, Libraries::stand_in)
 }
 
-/// Opens the device of a route, in this process.
+/// Opens the device of a route, in this process; `packed` or the flag gives its programs one input.
 #[cfg(unix)]
-pub(crate) fn open(route: &str) -> Result<Box<dyn Device>> {
+pub(crate) fn open(route: &str, packed: bool) -> Result<Box<dyn Device>> {
     if let Some(reason) = absent() {
         return Err(usage(format!(
             "{reason}; use --device emulator, which runs the same programs"
@@ -127,25 +141,36 @@ pub(crate) fn open(route: &str) -> Result<Box<dyn Device>> {
         hardware_time: args().hardware_time,
         ..Options::default()
     };
-    Ok(probe::open(&libraries(), route, options)?)
+    let device = probe::open(&libraries(), route, options)?;
+    Ok(if packed || args().packed { Box::new(Packed::new(device)) } else { device })
 }
 
 /// Opens the device of a route: never here.
 #[cfg(not(unix))]
-pub(crate) fn open(_route: &str) -> Result<Box<dyn Device>> {
+pub(crate) fn open(_route: &str, _packed: bool) -> Result<Box<dyn Device>> {
     Err(usage("no Neural Engine on this machine; use --device emulator"))
 }
 
 /// Routes to the engine, by name.
 pub(crate) const ROUTES: [&str; 2] = ["in-memory", "espresso"];
 
-/// Runs the known-answer program by a route, in this process.
+/// Runs the known-answer program, which has two inputs, by a route and in this process; where
+/// several inputs fail, packed.
 pub(crate) fn probe_here(route: &str) -> Result<Findings> {
-    let device = open(route)?;
+    match sing(route, args().packed) {
+        // What the system says to a request whose inputs it does not take.
+        Err(error) if !args().packed && error.to_string().contains("0x1d") => sing(route, true),
+        result => result,
+    }
+}
+
+fn sing(route: &str, packed: bool) -> Result<Findings> {
+    let device = open(route, packed)?;
     #[cfg(unix)]
     {
         let found = probe::canary(device.as_ref())?;
-        Ok(Findings { compile_seconds: found.compile_seconds, run_seconds: found.run_seconds })
+        let (compile_seconds, run_seconds) = (found.compile_seconds, found.run_seconds);
+        Ok(Findings { compile_seconds, run_seconds, packed })
     }
     #[cfg(not(unix))]
     unreachable!("{device:?}")
@@ -226,18 +251,30 @@ pub(crate) fn probe_all() -> Found {
     ROUTES.map(|route| (route, probe(route)))
 }
 
-/// The route whose requests take the least time, and why it is taken.
+/// A route that works.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice {
+    pub(crate) route: &'static str,
+    /// Whether its programs are packed.
+    pub(crate) packed: bool,
+    /// Why it is taken.
+    pub(crate) reason: String,
+}
+
+/// The route whose requests take the least time.
 ///
 /// # Errors
 /// What each route failed with, when none works.
-pub(crate) fn choose(found: &Found) -> Result<(&'static str, String)> {
+pub(crate) fn choose(found: &Found) -> Result<Choice> {
     if let Some(reason) = absent() {
         return Err(anyhow!(reason));
     }
     let working = found.iter().filter_map(|(route, r)| Some((*route, r.as_ref().ok()?)));
     match working.min_by(|a, b| a.1.run_seconds.total_cmp(&b.1.run_seconds)) {
-        Some((route, of)) => {
-            Ok((route, format!("its known-answer request took {:.3} ms", of.run_seconds * 1e3)))
+        Some((route, &Findings { packed, run_seconds, .. })) => {
+            let why = if packed { ", packed: several inputs fail here" } else { "" };
+            let reason = format!("its known-answer request took {:.3} ms{why}", run_seconds * 1e3);
+            Ok(Choice { route, packed, reason })
         }
         None => {
             let failed = |(route, r): &(&str, Result<Findings>)| {
@@ -250,6 +287,6 @@ pub(crate) fn choose(found: &Found) -> Result<(&'static str, String)> {
 }
 
 /// [`choose`] after [`probe_all`].
-pub(crate) fn best() -> Result<(&'static str, String)> {
+pub(crate) fn best() -> Result<Choice> {
     choose(&probe_all())
 }

@@ -128,8 +128,8 @@ pub(crate) fn open_any(
         let device: Box<dyn Device> = Box::new(Emulator::engine(profile, numerics));
         Ok(Machine { device, numerics, reason: reason.to_owned(), kind: Kind::Emulator })
     };
-    let real = |route: &str, reason: String| {
-        let device = engine::open(route)?;
+    let real = |engine::Choice { route, packed, reason }| {
+        let device = engine::open(route, packed)?;
         if numerics.is_some() {
             return Err(usage(
                 "the Neural Engine computes in fp16 by its own rules; --numerics is for --device emulator \
@@ -145,9 +145,10 @@ pub(crate) fn open_any(
         }
         Ok(Machine { device, numerics: Numerics::Fast, reason, kind: Kind::Engine })
     };
+    let asked = |route| engine::Choice { route, packed: false, reason: "asked for".to_owned() };
     match choice {
         DeviceChoice::Auto => match engine::best() {
-            Ok((route, reason)) => real(route, reason),
+            Ok(choice) => real(choice),
             Err(reason) => emulated(&format!("{reason:#}")),
         },
         DeviceChoice::Emulator => emulated("asked for"),
@@ -161,10 +162,10 @@ pub(crate) fn open_any(
             let device: Box<dyn Device> = Box::new(Emulator::cpu(numerics));
             Ok(Machine { device, numerics, reason: "asked for".to_owned(), kind: Kind::Cpu })
         }
-        DeviceChoice::InMemory => real("in-memory", "asked for".to_owned()),
-        DeviceChoice::Espresso => real("espresso", "asked for".to_owned()),
+        DeviceChoice::InMemory => real(asked("in-memory")),
+        DeviceChoice::Espresso => real(asked("espresso")),
         DeviceChoice::Ane => match engine::best() {
-            Ok((route, reason)) => real(route, reason),
+            Ok(choice) => real(choice),
             Err(reason) => Err(usage(format!(
                 "{reason:#}; use --device emulator, which runs the same programs"
             ))),

@@ -558,6 +558,13 @@ fn process(id: Id, request: Id) -> Result<(), String> {
     let Some((inputs, outputs)) = surfaces(&request.inputs).zip(surfaces(&request.outputs)) else {
         return Err(words(&AneError::SurfaceMap { code: 4 }));
     };
+    if inputs.len() > 1 && is_on("several inputs fail") {
+        return Err(words(&AneError::SurfaceCount {
+            what: "input",
+            expected: 1,
+            got: inputs.len(),
+        }));
+    }
     COUNTERS.evaluations.fetch_add(1, Ordering::SeqCst);
     wait_for_release();
     let start = Instant::now();

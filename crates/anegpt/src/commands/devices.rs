@@ -68,7 +68,7 @@ fn devices() -> Result<()> {
         }
     }
     match engine::choose(&found) {
-        Ok((route, reason)) => println!("auto takes {route}: {reason}"),
+        Ok(engine::Choice { route, reason, .. }) => println!("auto takes {route}: {reason}"),
         Err(reason) => println!("auto takes the emulator: {reason:#}"),
     }
     println!();

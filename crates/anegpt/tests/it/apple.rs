@@ -14,9 +14,16 @@ pub(crate) fn runtime() -> String {
 
 /// Runs the program so that it dies of the first rule that it breaks.
 pub(crate) fn strictly(bench: &Bench, args: &[&str]) -> String {
+    strictly_with(bench, args, "")
+}
+
+/// The same on a system with faults.
+fn strictly_with(bench: &Bench, args: &[&str], faults: &str) -> String {
     let runtime = runtime();
     let args = [args, &["--runtime", &runtime]].concat();
-    let output = bench.command(&args).env("STANDINS_ABORT", "1").output().expect("it starts");
+    let mut command = bench.command(&args);
+    let command = command.env("STANDINS_ABORT", "1").env("STANDINS_FAULTS", faults);
+    let output = command.output().expect("it starts");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {error}");
     String::from_utf8(output.stdout).expect("UTF-8")
@@ -35,16 +42,17 @@ fn tiny_trains_by_both_routes_with_the_emulators_bits() {
     bench.write("text.txt", text);
     let args = "train --preset tiny --data text.txt --tokenizer bpe:300 --steps 3 --batch 2 \
                 --sample-every 0 --host-gemm ours --log-format json";
-    let run = |device: &str, out: &str, more: &[&str]| {
+    let run_with = |device: &str, out: &str, more: &[&str], faults: &str| {
         let args = args.split_whitespace().chain(["--device", device, "--out", out]);
         let args: Vec<&str> = args.chain(more.iter().copied()).collect();
         let log = match device {
             "emulator" => bench.ok(&args),
-            _ => strictly(&bench, &args),
+            _ => strictly_with(&bench, &args, faults),
         };
         let weights = std::fs::read(bench.path(out).join("step-00000003/model.safetensors"));
         (losses(&log), weights.expect("a checkpoint"), log)
     };
+    let run = |device: &str, out: &str, more: &[&str]| run_with(device, out, more, "");
     let emulated = run("emulator", "emulator", &[]);
     assert_eq!(emulated.0.len(), 3);
     for (device, name) in [("in-memory", "in-memory models"), ("espresso", "Espresso")] {
@@ -59,6 +67,17 @@ fn tiny_trains_by_both_routes_with_the_emulators_bits() {
     let direct = run("in-memory", "direct", &["--evaluate", "direct", "--hardware-time"]);
     assert!(direct.0 == emulated.0 && direct.1 == emulated.1, "the direct way differs");
     assert!(direct.2.lines().next().unwrap().contains("requests sent directly"), "{}", direct.2);
+    // Where several inputs fail.
+    let several = "several inputs fail:-1";
+    for (device, out, more) in [
+        ("in-memory", "packed-in-memory", &["--packed"][..]),
+        ("espresso", "packed-espresso", &["--packed"]),
+        ("ane", "packed-ane", &[]),
+    ] {
+        let packed = run_with(device, out, more, several);
+        assert!(packed.0 == emulated.0 && packed.1 == emulated.1, "{device}: packed differs");
+        assert!(packed.2.lines().next().unwrap().contains("inputs packed"), "{}", packed.2);
+    }
 }
 
 #[test]
@@ -88,6 +107,8 @@ fn auto_takes_the_engine_where_it_works_and_says_why_it_does_not() {
         text.contains("auto takes the emulator: the Neural Engine does not work here"),
         "{text}"
     );
+    let text = with_faults("several inputs fail:-1");
+    assert!(text.contains(" ms, packed: several inputs fail here"), "{text}");
     let text = with_faults("crash:-1");
     assert!(text.contains("unavailable: the probe crashed (signal: 6"), "{text}");
 }
