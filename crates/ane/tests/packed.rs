@@ -106,7 +106,7 @@ fn a_packed_device_has_the_same_ports_and_bits() {
     for numerics in [Numerics::Fast, Numerics::Exact] {
         let plain = Emulator::engine(Profile::default(), numerics);
         let packed = Packed::new(Box::new(Emulator::engine(Profile::default(), numerics)));
-        let program = product("y", |s| TensorType::fp16(s), 128);
+        let program = product("y", TensorType::fp16, 128);
         assert_eq!(run(&packed, &program), run(&plain, &program));
         let ports = |device: &dyn Device| {
             let executable = device.compile(&program, &Weights::new()).unwrap();
@@ -122,8 +122,8 @@ fn what_cannot_be_packed_is_handed_on() {
     let b = Builder::new("main");
     let x = b.input("x", TensorType::fp16([1, 1, 4, 64]));
     assert_eq!(pack(&b.finish(&[x * 2.0]).unwrap()).unwrap(), None, "one input, one output");
-    let odd = product("y", |s| TensorType::fp16(s), 3);
-    let wide = product("y", |s| TensorType::fp32(s), 128);
+    let odd = product("y", TensorType::fp16, 3);
+    let wide = product("y", TensorType::fp32, 128);
     assert_eq!(pack(&wide.functions[0]).unwrap(), None, "fp32");
     assert!(pack(&odd.functions[0]).unwrap().is_some(), "64 rows of 3 are 3 rows of 64");
     let b = Builder::new("main");

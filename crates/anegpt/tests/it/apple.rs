@@ -69,6 +69,12 @@ fn tiny_trains_by_both_routes_with_the_emulators_bits() {
     assert!(direct.2.lines().next().unwrap().contains("requests sent directly"), "{}", direct.2);
     // Where several inputs fail.
     let several = "several inputs fail:-1";
+    let runtime = runtime();
+    let plain = args.split_whitespace().chain(["--device", "in-memory", "--out", "plain"]);
+    let plain: Vec<&str> = plain.chain(["--runtime", &runtime]).collect();
+    let output = bench.command(&plain).env("STANDINS_FAULTS", several).output().expect("it starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("0x1d"), "{error}");
     for (device, out, more) in [
         ("in-memory", "packed-in-memory", &["--packed"][..]),
         ("espresso", "packed-espresso", &["--packed"]),
