@@ -1,6 +1,7 @@
 //! The parameters of a model: one arena of f32, with a name and a shape for every part.
 
 use crate::config::GptConfig;
+use rayon::prelude::*;
 
 /// Which tensor of the model a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,17 +149,24 @@ pub fn initialise(config: &GptConfig, seed: u64) -> Vec<f32> {
     let layout = Layout::new(config);
     let mut values = vec![0.0; layout.count()];
     let residual = 1.0 / (2.0 * config.n_layer as f32).sqrt();
-    for (i, param) in layout.params().iter().enumerate() {
-        let part = &mut values[param.range()];
+    // Each parameter has a stream of its own, so that all cores can draw.
+    let mut rest = &mut values[..];
+    let mut parts = vec![];
+    for param in layout.params() {
+        let (part, tail) = std::mem::take(&mut rest).split_at_mut(param.range().len());
+        parts.push((param, part));
+        rest = tail;
+    }
+    parts.into_par_iter().enumerate().for_each(|(i, (param, part))| {
         if !param.decays() {
             part.fill(1.0);
-            continue;
+            return;
         }
         let writes_residual = matches!(param.role, Role::Output | Role::Down);
         let deviation = 0.02 * if writes_residual { residual } else { 1.0 };
         let mut random = Normal::new(seed, i as u64);
         part.iter_mut().for_each(|v| *v = random.next() * deviation);
-    }
+    });
     values
 }
 
