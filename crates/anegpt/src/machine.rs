@@ -1,7 +1,11 @@
 //! Which device a command computes on, and why.
 
 use crate::{engine, usage};
-use ane::{Backoff, Chip, Device, Emulator, Faults, Faulty, Numerics, Os, Profile, Retrying};
+use ane::trace::Recording;
+use ane::{
+    Backoff, Chip, Device, Emulator, Faults, Faulty, MachineInfo, Numerics, Os, Profile, Recorder,
+    Retrying,
+};
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -80,6 +84,20 @@ impl Machine {
             eprintln!("warning: {error}\ntrying again in {:.1} s", pause.as_secs_f64());
         }));
         Ok(self)
+    }
+
+    /// The machine with a recorder before it that keeps up to `most_runs` runs of each program.
+    pub(crate) fn recorded(self, most_runs: usize) -> (Self, Recording) {
+        let info = MachineInfo {
+            emulated: self.emulated(),
+            numerics: self.emulated().then(|| format!("{:?}", self.numerics).to_lowercase()),
+            recorder: format!("anegpt {}", env!("CARGO_PKG_VERSION")),
+            // The recorder asks the device for the rest.
+            ..MachineInfo::default()
+        };
+        let recorder = Recorder::new(self.device, info, most_runs);
+        let recording = recorder.recording();
+        (Machine { device: Box::new(recorder), ..self }, recording)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use crate::usage;
+use ane::Trace;
 use ane::probe::{Outcome, PROBES, Probe, Verdict};
 use ane::trace::Recording;
-use ane::{MachineInfo, Recorder, Trace};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(directory) => {
             std::fs::create_dir_all(directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;
-            record(machine)
+            let (machine, recording) = machine.recorded(RECORDED_RUNS);
+            (machine, Some(recording))
         }
         None => (machine, None),
     };
@@ -119,20 +120,6 @@ fn open(args: &Args) -> Result<Machine> {
         )),
         _ => machine::open(args.device, args.chip, None),
     }
-}
-
-/// The machine with a recorder before it.
-fn record(machine: Machine) -> (Machine, Option<Recording>) {
-    let info = MachineInfo {
-        emulated: machine.emulated(),
-        numerics: machine.emulated().then(|| format!("{:?}", machine.numerics).to_lowercase()),
-        recorder: format!("anegpt {}", env!("CARGO_PKG_VERSION")),
-        // The recorder asks the device for the rest.
-        ..MachineInfo::default()
-    };
-    let recorder = Recorder::new(machine.device, info, RECORDED_RUNS);
-    let recording = recorder.recording();
-    (Machine { device: Box::new(recorder), ..machine }, Some(recording))
 }
 
 /// Writes what was recorded since the last time; nothing where no program was compiled.

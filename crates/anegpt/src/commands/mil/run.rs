@@ -4,8 +4,7 @@ use super::{read_program, read_weights};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use crate::{arrays, usage};
 use ane::array::Array;
-use ane::trace::Recording;
-use ane::{Executable, MachineInfo, Port, Recorder, Surface};
+use ane::{Executable, Port, Surface};
 use anyhow::{Context, Result, bail};
 use mil::{DType, Program, TensorType};
 use std::collections::BTreeMap;
@@ -60,7 +59,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let beside = || args.file.parent().map(Path::to_owned).unwrap_or_default();
     let weights = read_weights(&program, &args.weights.clone().unwrap_or_else(beside))?;
     let (machine, recording) = match &args.record {
-        Some(_) => record(machine),
+        Some(_) => {
+            let (machine, recording) = machine.recorded(usize::MAX);
+            (machine, Some(recording))
+        }
         None => (machine, None),
     };
     let mut executable = machine.device.compile(&program, &weights)?;
@@ -90,20 +92,6 @@ fn first(program: &mut Program, name: &str) -> Result<()> {
     };
     program.functions[..=at].rotate_right(1);
     Ok(())
-}
-
-/// The machine with a recorder before it.
-fn record(machine: Machine) -> (Machine, Option<Recording>) {
-    let info = MachineInfo {
-        emulated: machine.emulated(),
-        numerics: machine.emulated().then(|| format!("{:?}", machine.numerics).to_lowercase()),
-        recorder: format!("anegpt {}", env!("CARGO_PKG_VERSION")),
-        // The recorder asks the device for the rest.
-        ..MachineInfo::default()
-    };
-    let recorder = Recorder::new(machine.device, info, usize::MAX);
-    let recording = recorder.recording();
-    (Machine { device: Box::new(recorder), ..machine }, Some(recording))
 }
 
 /// Where an input comes from.
