@@ -63,6 +63,32 @@ pub trait Device: Send + Sync + Debug {
     ) -> Result<Box<dyn Executable>, AneError>;
 }
 
+/// The methods of a [`Device`] around another, its field `$inside`, that are those of the other.
+macro_rules! as_inside {
+    ($inside:ident) => {
+        fn profile(&self) -> Option<$crate::chip::Profile> {
+            self.$inside.profile()
+        }
+
+        fn least_allocation(&self) -> usize {
+            self.$inside.least_allocation()
+        }
+
+        fn least_width(&self) -> usize {
+            self.$inside.least_width()
+        }
+
+        fn surface(
+            &self,
+            ty: &mil::TensorType,
+            allocation: usize,
+        ) -> Result<$crate::surface::Surface, $crate::error::AneError> {
+            self.$inside.surface(ty, allocation)
+        }
+    };
+}
+pub(crate) use as_inside;
+
 /// A compiled, loaded program.
 ///
 /// Ports are in the order in which surfaces are bound: alphabetical by name, whatever the order in

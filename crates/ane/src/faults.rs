@@ -1,12 +1,12 @@
 //! Faults on demand: a device that fails in the ways that published work reports, so that every
 //! path that handles a failure can be tested. The same faults and the same seed fail the same way.
 
-use crate::chip::{CallPath, Profile};
+use crate::chip::CallPath;
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
 use half::f16;
-use mil::{Program, TensorType, Weights};
+use mil::{Program, Weights};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -208,21 +208,7 @@ impl Device for Faulty {
         format!("{}, with faults on demand: {}", self.device.describe(), self.faults.text)
     }
 
-    fn profile(&self) -> Option<Profile> {
-        self.device.profile()
-    }
-
-    fn least_allocation(&self) -> usize {
-        self.device.least_allocation()
-    }
-
-    fn least_width(&self) -> usize {
-        self.device.least_width()
-    }
-
-    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
-        self.device.surface(ty, allocation)
-    }
+    crate::device::as_inside!(device);
 
     fn compile(
         &self,

@@ -8,7 +8,6 @@
 //! Tensors lie below each other as rows of one width, not side by side: a slice that does not start
 //! at the left edge passes through a path that scales by 16 (docs/ane-rules.md, ANE062).
 
-use crate::chip::Profile;
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::emulator::binding::{Binding, alphabetical, check_request};
 use crate::error::AneError;
@@ -87,21 +86,7 @@ impl Device for Packed {
         format!("{}, inputs packed", self.device.describe())
     }
 
-    fn profile(&self) -> Option<Profile> {
-        self.device.profile()
-    }
-
-    fn least_allocation(&self) -> usize {
-        self.device.least_allocation()
-    }
-
-    fn least_width(&self) -> usize {
-        self.device.least_width()
-    }
-
-    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
-        self.device.surface(ty, allocation)
-    }
+    crate::device::as_inside!(device);
 
     fn compile(
         &self,

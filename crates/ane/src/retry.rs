@@ -1,10 +1,8 @@
 //! Patience with a compiler that fails now and then.
 
-use crate::chip::Profile;
 use crate::device::{Device, Executable};
 use crate::error::AneError;
-use crate::surface::Surface;
-use mil::{Program, TensorType, Weights};
+use mil::{Program, Weights};
 use std::fmt;
 use std::time::Duration;
 
@@ -70,21 +68,7 @@ impl Device for Retrying {
         self.device.describe()
     }
 
-    fn profile(&self) -> Option<Profile> {
-        self.device.profile()
-    }
-
-    fn least_allocation(&self) -> usize {
-        self.device.least_allocation()
-    }
-
-    fn least_width(&self) -> usize {
-        self.device.least_width()
-    }
-
-    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
-        self.device.surface(ty, allocation)
-    }
+    crate::device::as_inside!(device);
 
     fn compile(
         &self,

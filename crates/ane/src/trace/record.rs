@@ -2,12 +2,11 @@
 
 use super::{MachineInfo, ProgramTrace, RunTrace, Trace};
 use crate::array::Array;
-use crate::chip::Profile;
 use crate::device::{Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
 use half::f16;
-use mil::{DType, Program, TensorType, Weights};
+use mil::{DType, Program, Weights};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -85,21 +84,7 @@ impl Device for Recorder {
         self.device.describe()
     }
 
-    fn profile(&self) -> Option<Profile> {
-        self.device.profile()
-    }
-
-    fn least_allocation(&self) -> usize {
-        self.device.least_allocation()
-    }
-
-    fn least_width(&self) -> usize {
-        self.device.least_width()
-    }
-
-    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
-        self.device.surface(ty, allocation)
-    }
+    crate::device::as_inside!(device);
 
     fn compile(
         &self,
