@@ -528,7 +528,8 @@ impl<'f> Lowering<'f> {
                     Some(index[axis] % n)
                 });
             }
-            Kind::Stack { axis } => self.stack(&inputs, axis, result),
+            // A new axis of extent 1 in each part changes no place.
+            Kind::Stack { axis } => self.join(&inputs, axis, result),
             Kind::Pad { pads, mode } => self.pad(inputs[0], result, &pads, mode),
             Kind::Conv(geometry) => self.conv(&inputs, result, geometry, false),
             Kind::ConvTranspose(geometry) => self.conv(&inputs, result, geometry, true),
@@ -705,18 +706,6 @@ impl<'f> Lowering<'f> {
     }
 
     fn join(&mut self, inputs: &[ValueId], axis: usize, result: ValueId) {
-        let views: Vec<View> = inputs.iter().map(|&id| self.view(id)).collect();
-        let output = self.define(result);
-        let outer = views[0].shape[..axis].iter().product();
-        let parts = (views.iter())
-            .map(|v| {
-                (Nest::new(&v.shape, std::slice::from_ref(v)), v.shape[axis..].iter().product())
-            })
-            .collect();
-        self.steps.push(Step::Join(Join { parts, outer, output }));
-    }
-
-    fn stack(&mut self, inputs: &[ValueId], axis: usize, result: ValueId) {
         let views: Vec<View> = inputs.iter().map(|&id| self.view(id)).collect();
         let output = self.define(result);
         let outer = views[0].shape[..axis].iter().product();
