@@ -12,6 +12,7 @@ use crate::model::{MicroBatch, ModelError, replace};
 use ane::emulator::simd;
 use ane::{AneError, HostInput, HostProgram, HostShape, OutputMut, Sgemm};
 use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Elements of a tile of logits that are aimed at: 1 MiB of f32.
@@ -34,6 +35,11 @@ impl Grid {
         // Even tiles, of whole register tiles.
         let rows = vocab.div_ceil(vocab.div_ceil(most)).next_multiple_of(8);
         Grid { rows, tiles: vocab.div_ceil(rows).div_ceil(PARTS) }
+    }
+
+    /// Rows of the tiles that `rows` rows are cut into.
+    fn heights(self, rows: usize) -> impl Iterator<Item = usize> {
+        (0..rows).step_by(self.rows).map(move |start| self.rows.min(rows - start))
     }
 }
 
@@ -63,8 +69,7 @@ struct TilePrograms {
 }
 
 impl TilePrograms {
-    fn new(dims: &Dims<'_>, rows: usize) -> Result<Self, ModelError> {
-        let functions = HeadFunctions::new(dims, rows)?;
+    fn new(rows: usize, functions: &HeadFunctions) -> Result<Self, ModelError> {
         Ok(TilePrograms {
             rows,
             classifier: HostProgram::new(&functions.classifier)?,
@@ -86,12 +91,15 @@ struct Part {
 }
 
 impl Part {
-    fn new(dims: &Dims<'_>, grid: Grid, rows: usize) -> Result<Self, ModelError> {
-        let mut heights = vec![grid.rows.min(rows)];
-        if rows > grid.rows && !rows.is_multiple_of(grid.rows) {
-            heights.push(rows % grid.rows);
-        }
-        let programs = heights.into_iter().map(|rows| TilePrograms::new(dims, rows));
+    /// The part of `rows` rows; `functions` has those of every height of tile.
+    fn new(
+        dims: &Dims<'_>,
+        grid: Grid,
+        rows: usize,
+        functions: &BTreeMap<usize, HeadFunctions>,
+    ) -> Result<Self, ModelError> {
+        let heights: BTreeSet<usize> = grid.heights(rows).collect();
+        let programs = heights.iter().map(|&rows| TilePrograms::new(rows, &functions[&rows]));
         Ok(Part {
             programs: programs.collect::<Result<_, _>>()?,
             statistics: vec![TileStatistics::new(dims.tokens()); rows.div_ceil(grid.rows)],
@@ -126,17 +134,22 @@ impl Head {
         let (vocab, tokens, width) = (dims.config.vocab_size, dims.tokens(), dims.config.n_embd);
         let grid = Grid::new(vocab, tokens);
         let part_rows = grid.rows * grid.tiles;
+        let mut functions = BTreeMap::new();
+        for rows in grid.heights(vocab).collect::<BTreeSet<_>>() {
+            functions.insert(rows, HeadFunctions::new(dims, rows)?);
+        }
         let parts = (0..vocab)
             .step_by(part_rows)
-            .map(|start| Part::new(dims, grid, part_rows.min(vocab - start)))
+            .map(|start| Part::new(dims, grid, part_rows.min(vocab - start), &functions))
             .collect::<Result<_, _>>()?;
-        let functions = HeadFunctions::new(dims, grid.rows)?;
+        // The norms are the same whatever the height.
+        let (_, norms) = functions.first_key_value().expect("a vocabulary has tokens");
         Ok(Head {
             grid,
             width,
             tokens,
-            norm: HostProgram::new(&functions.norm)?,
-            norm_bwd: HostProgram::new(&functions.norm_bwd)?,
+            norm: HostProgram::new(&norms.norm)?,
+            norm_bwd: HostProgram::new(&norms.norm_bwd)?,
             parts,
             xf: vec![0.0; width * tokens],
             d_xf: vec![0.0; width * tokens],
