@@ -16,6 +16,7 @@ mod interrupted;
 mod mil;
 mod plan;
 mod probe;
+mod tokenizer;
 mod train;
 
 use std::path::{Path, PathBuf};
