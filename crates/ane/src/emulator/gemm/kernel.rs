@@ -43,6 +43,12 @@ macro_rules! kernels {
             unsafe {
                 let mut sums = [[$zero; NV]; MR];
                 let (mut a, mut b) = (a, b);
+                // The result comes from memory while the sums grow.
+                for r in 0..MR {
+                    for v in 0..NV {
+                        prefetch(c.wrapping_add(r * c_rs + v * LANES));
+                    }
+                }
                 for _ in 0..k {
                     let mut right = [$zero; NV];
                     for v in 0..NV {
