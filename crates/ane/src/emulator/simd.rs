@@ -596,22 +596,20 @@ impl SliceKernel for Max<'_> {
     type Output = f32;
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> f32 {
+        // By value: a choice stored in place would become a masked store that the next one waits for.
+        let larger = |l: f32, v: f32| if v > l { v } else { l };
         let mut lanes = [f32::NEG_INFINITY; LANES];
-        let chunks = self.0.chunks_exact(LANES);
-        let rest = chunks.remainder();
+        let (chunks, rest) = self.0.as_chunks::<LANES>();
         for chunk in chunks {
-            for (l, &v) in lanes.iter_mut().zip(chunk) {
-                *l = if v > *l { v } else { *l };
-            }
+            lanes = std::array::from_fn(|i| larger(lanes[i], chunk[i]));
         }
         for (l, &v) in lanes.iter_mut().zip(rest) {
-            *l = if v > *l { v } else { *l };
+            *l = larger(*l, v);
         }
         let mut width = LANES / 2;
         while width > 0 {
             for i in 0..width {
-                let (a, b) = (lanes[i], lanes[i + width]);
-                lanes[i] = if b > a { b } else { a };
+                lanes[i] = larger(lanes[i], lanes[i + width]);
             }
             width /= 2;
         }
