@@ -12,6 +12,8 @@ use mil::resolve::{Binary, Compare, Reduce, Unary};
 use std::cell::RefCell;
 use std::sync::Arc;
 
+mod fp16;
+
 /// Elements handled between two looks at the instruction list; the registers of a usual chain
 /// stay in the first- and second-level caches.
 const TILE: usize = 1024;
@@ -143,6 +145,33 @@ impl Sink<'_> {
             }
             Sink::F32 { data, .. } => simd::add(&mut data[at..at + from.len()], from),
             Sink::F16(data) => simd::narrow(from, &mut data[at..at + from.len()], Round::IEEE),
+        }
+    }
+
+    /// Rounds and stores elements, which may be spoilt.
+    fn store_rounded(&mut self, at: usize, from: &mut [f32], rounding: Rounding) {
+        match (&mut *self, rounding) {
+            (Sink::F16(data), Rounding::Half) => {
+                simd::narrow(from, &mut data[at..at + from.len()], Round::ELEMENTWISE);
+            }
+            _ => {
+                round(from, rounding);
+                self.store(at, from);
+            }
+        }
+    }
+
+    fn store_halves(&mut self, at: usize, from: &[f16]) {
+        match self {
+            Sink::F32 { data, accumulate: false } => {
+                simd::widen(from, &mut data[at..at + from.len()]);
+            }
+            Sink::F32 { data, .. } => {
+                let mut wide = [0.0; TILE];
+                simd::widen(from, &mut wide[..from.len()]);
+                simd::add(&mut data[at..at + from.len()], &wide[..from.len()]);
+            }
+            Sink::F16(data) => data[at..at + from.len()].copy_from_slice(from),
         }
     }
 }
@@ -361,12 +390,12 @@ impl Reader<'_> {
     }
 }
 
-fn read<T: Copy + Default>(
+fn read<T: Copy + Default, U: Copy>(
     v: &[T],
     at: isize,
     stride: isize,
-    to: &mut [f32],
-    convert: impl Fn(&[T], &mut [f32]),
+    to: &mut [U],
+    convert: impl Fn(&[T], &mut [U]),
 ) {
     let first = at as usize;
     match stride {
@@ -406,7 +435,13 @@ fn round(x: &mut [f32], rounding: Rounding) {
 fn elementwise(s: &Elementwise, world: &mut World<'_, '_, '_>) {
     let count = s.chain.nest.count();
     with_sinks(world, &s.outputs, count, |sources, sinks| {
+        let half = fp16::suits(&s.chain, &sources);
         spread(count, TILE, sinks, &|start, count, mut sinks| {
+            if half {
+                return fp16::run_chain(&s.chain, &sources, start, count, |to, at, x| {
+                    sinks[to].as_mut().expect("a result of the chain").store_halves(at, x);
+                });
+            }
             with_registers(s.chain.registers * TILE, |registers| {
                 run_chain(&s.chain, &sources, start, count, registers, &mut |to, at, x| {
                     sinks[to].as_mut().expect("a result of the chain").store(at, x);
@@ -436,7 +471,7 @@ fn run_chain(
 }
 
 /// Two registers at once, the first for writing.
-fn pair(registers: &mut [f32], dst: usize, src: usize, n: usize) -> (&mut [f32], &[f32]) {
+fn pair<T>(registers: &mut [T], dst: usize, src: usize, n: usize) -> (&mut [T], &[T]) {
     assert_ne!(dst, src, "code generation keeps operands apart");
     if dst < src {
         let (a, b) = registers.split_at_mut(src * TILE);
@@ -632,8 +667,7 @@ fn reduction(s: &Reduction, world: &mut World<'_, '_, '_>) {
                         }
                     }
                     finish(s.f, acc, total);
-                    round(acc, s.rounding);
-                    sink.store(done, acc);
+                    sink.store_rounded(done, acc, s.rounding);
                 }
             });
         };
@@ -825,6 +859,7 @@ fn softmax(s: &Softmax, world: &mut World<'_, '_, '_>) {
     with_sink(world, s.output, count, |sources, sink| {
         let mut sinks: Sinks<'_> = Default::default();
         sinks[0] = Some(sink);
+        let half = fp16::suits(&s.chain, &sources);
         spread(count, blocks, sinks, &|start, count, mut sinks| {
             let sink = sinks[0].as_mut().expect("one sink");
             with_registers(blocks + 2 * s.inner + s.chain.registers * TILE, |registers| {
@@ -832,18 +867,18 @@ fn softmax(s: &Softmax, world: &mut World<'_, '_, '_>) {
                 let (totals, registers) = rest.split_at_mut(2 * s.inner);
                 for done in (0..count).step_by(blocks) {
                     let x = &mut x[..blocks.min(count - done)];
-                    run_chain(
-                        &s.chain,
-                        &sources,
-                        start + done,
-                        x.len(),
-                        registers,
-                        &mut |_, at, from| {
+                    let (first, n) = (start + done, x.len());
+                    if half {
+                        fp16::run_chain(&s.chain, &sources, first, n, |_, at, from| {
+                            simd::widen(from, &mut x[at..at + from.len()]);
+                        });
+                    } else {
+                        run_chain(&s.chain, &sources, first, n, registers, &mut |_, at, from| {
                             x[at..at + from.len()].copy_from_slice(from);
-                        },
-                    );
+                        });
+                    }
                     softmax_blocks(s, x, totals);
-                    sink.store(done, x);
+                    sink.store_rounded(done, x, s.rounding);
                 }
             });
         });
@@ -860,7 +895,6 @@ fn softmax_blocks(s: &Softmax, x: &mut [f32], totals: &mut [f32]) {
         let (max, sum) = totals.split_at_mut(s.inner);
         x.chunks_exact_mut(s.n * s.inner).for_each(|block| softmax_columns(block, max, sum));
     }
-    round(x, s.rounding);
 }
 
 /// Softmax along the rows of x [n, inner].
@@ -911,22 +945,37 @@ fn join(s: &Join, world: &mut World<'_, '_, '_>) {
     with_sink(world, s.output, s.outer * row, |sources, sink| {
         let mut sinks: Sinks<'_> = Default::default();
         sinks[0] = Some(sink);
+        let half = (s.parts.iter())
+            .all(|(nest, _)| matches!(sources.get(nest.operands[0].buffer), Elements::F16(_)));
         spread(s.outer * row, row, sinks, &|start, count, mut sinks| {
             let sink = sinks[0].as_mut().expect("one sink");
-            with_registers(TILE, |tile| {
+            let each = |f: &mut dyn FnMut(&Nest, usize, usize, usize)| {
                 for outer in 0..count / row {
                     let mut at = outer * row;
                     for (nest, width) in &s.parts {
                         let first = (start / row + outer) * width;
                         for done in (0..*width).step_by(TILE) {
-                            let n = TILE.min(width - done);
-                            load(nest, 0, &sources, first + done, &mut tile[..n]);
-                            sink.store(at + done, &tile[..n]);
+                            f(nest, first + done, TILE.min(width - done), at + done);
                         }
                         at += width;
                     }
                 }
-            });
+            };
+            if half {
+                fp16::with_registers(TILE, |tile| {
+                    each(&mut |nest, first, n, at| {
+                        fp16::load(nest, 0, &sources, first, &mut tile[..n]);
+                        sink.store_halves(at, &tile[..n]);
+                    });
+                });
+            } else {
+                with_registers(TILE, |tile| {
+                    each(&mut |nest, first, n, at| {
+                        load(nest, 0, &sources, first, &mut tile[..n]);
+                        sink.store(at, &tile[..n]);
+                    });
+                });
+            }
         });
     });
 }

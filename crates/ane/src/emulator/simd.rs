@@ -19,6 +19,8 @@ use half::f16;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+pub(super) mod halves;
+
 /// An instruction set for which the loops are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -1088,7 +1090,7 @@ pub(super) mod neon {
     /// # Safety
     /// 4 elements may be written.
     #[inline(always)]
-    unsafe fn store_half(p: *mut f16, v: float32x4_t) {
+    pub(super) unsafe fn store_half(p: *mut f16, v: float32x4_t) {
         // SAFETY: the caller's promise; the instructions touch nothing but the named registers.
         unsafe {
             asm!(
