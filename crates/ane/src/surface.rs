@@ -8,6 +8,7 @@ use crate::emulator::simd::{self, Round};
 use crate::error::AneError;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use half::vec::HalfBitsVecExt;
 use mil::{DType, TensorType};
 use std::any::Any;
 use std::fmt::Debug;
@@ -293,8 +294,11 @@ impl Surface {
     pub fn new(ty: &TensorType, allocation: usize, numerics: Numerics) -> Self {
         let n = ty.count();
         let half = ty.dtype == DType::Fp16 && numerics != Numerics::F32;
-        let storage =
-            if half { Storage::F16(vec![f16::ZERO; n]) } else { Storage::F32(vec![0.0; n]) };
+        // Zeros of a primitive type come untouched from the system: the first write touches them.
+        let storage = match half {
+            true => Storage::F16(vec![0u16; n].reinterpret_into()),
+            false => Storage::F32(vec![0.0; n]),
+        };
         Surface {
             ty: ty.clone(),
             allocation: allocation.max(ty.bytes()),

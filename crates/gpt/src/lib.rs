@@ -16,6 +16,7 @@ mod head;
 pub mod kernels;
 pub mod loss;
 pub mod model;
+mod normal;
 pub mod params;
 pub mod weights;
 

@@ -271,7 +271,7 @@ impl Model {
             norm2_bwd: HostProgram::new(&kernels.norm2_bwd)?,
             weight_gradients,
             head: Head::new(&dims)?,
-            residuals: vec![vec![0.0; stream]; 2 * config.n_layer + 1],
+            residuals: (0..=2 * config.n_layer).map(|_| vec![0.0; stream]).collect(),
             stream: vec![0.0; stream],
             timings: Timings::default(),
             compile_seconds: 0.0,

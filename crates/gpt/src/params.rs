@@ -1,6 +1,7 @@
 //! The parameters of a model: one arena of f32, with a name and a shape for every part.
 
 use crate::config::GptConfig;
+use crate::normal::Normals;
 use rayon::prelude::*;
 
 /// Which tensor of the model a parameter is.
@@ -143,13 +144,16 @@ impl Layout {
     }
 }
 
+/// Numbers of one task of [`initialise`]; even, since they are drawn in pairs.
+const CHUNK: usize = 1 << 16;
+
 /// Draws the initial values: normal with standard deviation 0.02, the projections that write to
 /// the residual stream scaled by 1/√(2·n_layer) (GPT-2), gains 1.
 pub fn initialise(config: &GptConfig, seed: u64) -> Vec<f32> {
     let layout = Layout::new(config);
     let mut values = vec![0.0; layout.count()];
     let residual = 1.0 / (2.0 * config.n_layer as f32).sqrt();
-    // Each parameter has a stream of its own, so that all cores can draw.
+    // Each parameter has a stream of its own, and streams can be entered anywhere: all cores draw.
     let mut rest = &mut values[..];
     let mut parts = vec![];
     for param in layout.params() {
@@ -164,47 +168,13 @@ pub fn initialise(config: &GptConfig, seed: u64) -> Vec<f32> {
         }
         let writes_residual = matches!(param.role, Role::Output | Role::Down);
         let deviation = 0.02 * if writes_residual { residual } else { 1.0 };
-        let mut random = Normal::new(seed, i as u64);
-        part.iter_mut().for_each(|v| *v = random.next() * deviation);
+        let normals = Normals::new(seed, i as u64);
+        part.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, part)| {
+            normals.fill((chunk * CHUNK / 2) as u64, part);
+            part.iter_mut().for_each(|v| *v *= deviation);
+        });
     });
     values
-}
-
-/// Standard normal numbers: Box–Muller on SplitMix64 (Steele, Lea and Flood 2014).
-struct Normal {
-    state: u64,
-    spare: Option<f32>,
-}
-
-impl Normal {
-    fn new(seed: u64, stream: u64) -> Self {
-        let mut normal =
-            Normal { state: seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03), spare: None };
-        normal.bits();
-        normal
-    }
-
-    fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in (0, 1].
-    fn uniform(&mut self) -> f64 {
-        ((self.bits() >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
-
-    fn next(&mut self) -> f32 {
-        if let Some(spare) = self.spare.take() {
-            return spare;
-        }
-        let radius = (-2.0 * self.uniform().ln()).sqrt();
-        let angle = std::f64::consts::TAU * self.uniform();
-        self.spare = Some((radius * angle.sin()) as f32);
-        (radius * angle.cos()) as f32
-    }
 }
 
 #[cfg(test)]
