@@ -63,25 +63,25 @@ impl Normals {
 
     /// [`BLOCK`] pairs from `first` on.
     fn block(self, first: u64) -> [[f32; 2]; BLOCK] {
-        let mut uniforms = [[0.0; BLOCK]; 2];
-        for i in 0..BLOCK {
-            [uniforms[0][i], uniforms[1][i]] = self.uniforms(first + i as u64);
+        let (mut us, mut vs) = ([0.0; BLOCK], [0.0; BLOCK]);
+        for (i, (u, v)) in (first..).zip(us.iter_mut().zip(&mut vs)) {
+            [*u, *v] = self.uniforms(i);
         }
-        let mut numbers = [[0.0; BLOCK]; 2];
-        let mut unsure = [false; BLOCK];
-        for i in 0..BLOCK {
-            let radius = (-2.0 * ln(uniforms[0][i])).sqrt();
+        let (mut numbers, mut unsure) = ([[0.0; 2]; BLOCK], [false; BLOCK]);
+        let results = numbers.iter_mut().zip(&mut unsure);
+        for ((number, unsure), (u, v)) in results.zip(us.into_iter().zip(vs)) {
+            let radius = (-2.0 * ln(u)).sqrt();
             let off = MARGIN * radius;
-            let [cos, sin] = cos_sin_of_turns(uniforms[1][i]).map(|x| x * radius);
+            let [cos, sin] = cos_sin_of_turns(v).map(|x| x * radius);
             // Rounding is monotone: where both ends agree, so does what lies between.
-            unsure[i] = ((cos - off) as f32 != (cos + off) as f32)
+            *unsure = ((cos - off) as f32 != (cos + off) as f32)
                 | ((sin - off) as f32 != (sin + off) as f32);
-            (numbers[0][i], numbers[1][i]) = (cos as f32, sin as f32);
+            *number = [cos as f32, sin as f32];
         }
-        std::array::from_fn(|i| match unsure[i] {
-            true => self.pair(first + i as u64),
-            false => [numbers[0][i], numbers[1][i]],
-        })
+        for i in (0..BLOCK).filter(|&i| unsure[i]) {
+            numbers[i] = self.pair(first + i as u64);
+        }
+        numbers
     }
 }
 
