@@ -176,6 +176,8 @@ class Peers:
             return None
         binary = WORK / "llmc"
         source = pathlib.Path(self.llmc)
+        if not (source / "train_gpt2.c").exists():
+            sys.exit(f"--llmc {source}: no train_gpt2.c there; give the top directory of a checkout of llm.c")
         run(["cc", "-O3", "-march=native", "-ffast-math", "-fopenmp", "-w", f"-I{source}", HERE / "llmc_step.c", "-lm", "-o", binary])
         return binary
 
