@@ -20,6 +20,7 @@ mod machine;
 mod power;
 mod progress;
 mod settings;
+mod stop;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

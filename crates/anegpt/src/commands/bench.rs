@@ -15,7 +15,7 @@ mod work;
 use crate::commands::train;
 use crate::machine::{self, DeviceChoice, NumericsChoice};
 use crate::settings::{self, ConfigFile, TrainSection};
-use crate::{progress, usage};
+use crate::{progress, stop, usage};
 use ::train::RunConfig;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -185,7 +185,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     train::fits_in_memory(&config)?;
     let machine = machine::open(args.device, args.chip, args.numerics)?;
     let scratch = temporary_directory(args.scratch.as_deref())?;
-    remove_on_interrupt(scratch.path())?;
+    remove_on_request(scratch.path())?;
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let bar = progress::stages("measuring", STAGES);
     let stage = |what: &str| {
@@ -327,17 +327,16 @@ fn temporary_directory(parent: Option<&Path>) -> Result<tempfile::TempDir> {
         .with_context(|| format!("cannot create a directory in {}", parent.display()))
 }
 
-/// Ends the program when it is interrupted, without leaving gigabytes behind.
-fn remove_on_interrupt(directory: &Path) -> Result<()> {
+/// Ends the program when it is asked to stop, without leaving gigabytes behind.
+fn remove_on_request(directory: &Path) -> Result<()> {
     let directory = directory.to_owned();
-    ctrlc::set_handler(move || {
+    stop::on_request(move || {
         // What is being written at this moment may come back once.
         for _ in 0..2 {
             let _ = std::fs::remove_dir_all(&directory);
         }
-        std::process::exit(130);
+        std::process::exit(stop::INTERRUPTED);
     })
-    .context("cannot listen for interrupts")
 }
 
 /// Random token ids, the same ones every time: what they are makes no difference to speed.

@@ -5,7 +5,7 @@ use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::machine::{self, DeviceChoice, Kind, Machine, NumericsChoice};
 use crate::power::RunPower;
 use crate::settings::{self, ConfigFile, TrainSection};
-use crate::{files, progress, usage};
+use crate::{files, progress, stop, usage};
 use ane::doctor::Canary;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -27,7 +27,9 @@ use train::{
 /// Train a GPT.
 ///
 /// Without arguments: learns to tell small stories from built-in data, in a few minutes, on the
-/// best device there is. Every run writes checkpoints and can be resumed to the bit.
+/// best device there is. Every run writes checkpoints and can be resumed to the bit; Ctrl-C, SIGTERM
+/// (kill, launchd, systemd) and a terminal that is closed make it write one more and end, a second
+/// request ends it at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -271,7 +273,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
         None => view.line("forecast   none: it is for an emulated chip\n"),
     }
-    let stop = stop_on_interrupt()?;
+    let stop = stop_on_request()?;
     let mut failed = None;
     let (device, tokenizer) = (machine.device.as_ref(), &corpus.tokenizer);
     let total = pretrain.config().schedule.total;
@@ -669,17 +671,16 @@ fn intervals(args: &Args, total: u64) -> Intervals {
     }
 }
 
-fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        // The second interrupt does not wait for the checkpoint.
+fn stop_on_request() -> Result<Arc<AtomicBool>> {
+    let requested = Arc::new(AtomicBool::new(false));
+    let flag = requested.clone();
+    stop::on_request(move || {
+        // The second request does not wait for the checkpoint.
         if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+            std::process::exit(stop::INTERRUPTED);
         }
-    })
-    .context("cannot listen for interrupts")?;
-    Ok(stop)
+    })?;
+    Ok(requested)
 }
 
 fn start_event(

@@ -3,6 +3,7 @@
 use crate::{Bench, with};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -51,12 +52,8 @@ fn killed_runs_end_with_the_same_bytes() {
                 "0",
             ];
             let args: &[&str] = if resumable { &resume } else { &fresh };
-            let mut child = bench
-                .command(args)
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::piped())
-                .spawn()
-                .unwrap();
+            let mut child =
+                bench.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
@@ -85,26 +82,75 @@ fn train_has_checkpoint(out: &Path) -> bool {
     entries.into_iter().any(|e| e.file_name().to_string_lossy().starts_with("step-"))
 }
 
-#[test]
-fn an_interrupt_writes_a_checkpoint() {
-    let bench = Bench::new();
-    let base = bench.small_run();
-    let mut child = bench
-        .command(&with(
-            &base,
-            &["--steps", "100000", "--eval-every", "0", "--checkpoint-every", "0", "--out", "run"],
-        ))
-        .stdout(std::process::Stdio::null())
+/// Starts a run as `prefix` of a shell has it, waits for its first step, and for another one after
+/// each of `signals` but the last; gives its exit status.
+fn signalled(
+    bench: &Bench,
+    args: &[&str],
+    out: &str,
+    prefix: &str,
+    signals: &[&str],
+) -> ExitStatus {
+    let program = bench.command(&[args, &["--out", out]].concat());
+    // The shell becomes the program, which keeps its identity and the signals that it ignores.
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("{prefix} exec \"$0\" \"$@\"")])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(bench.path("."))
+        .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    // The first step was logged: the run is under way and listens.
-    let log = bench.path("run/log.jsonl");
-    while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("\"event\":\"step\"")) {
-        std::thread::sleep(Duration::from_millis(20));
+    let log = bench.path(out).join("log.jsonl");
+    let logged = || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.matches("\"event\":\"step\"").count()
+    };
+    let mut before = 0;
+    for signal in signals {
+        // A step was logged: the run is under way and listens.
+        while logged() <= before {
+            std::thread::sleep(Duration::from_millis(5));
+            assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        }
+        let sent = Command::new("kill").args([*signal, &child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        // Two more: one may have been under way.
+        before = logged() + 1;
     }
-    let killed =
-        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(killed.unwrap().success());
-    assert!(child.wait().unwrap().success());
+    child.wait().unwrap()
+}
+
+/// Ctrl-C, `kill`, and a terminal that goes away: the run ends without an error, and goes on to the
+/// bytes of one that was left alone.
+#[test]
+fn a_run_that_is_asked_to_stop_goes_on_to_the_same_bytes() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let last = "step-00000200";
+    let rare = ["--steps", "200", "--eval-every", "0", "--checkpoint-every", "0"];
+    let args = with(&base, &rare);
+    bench.ok(&with(&base, &[&rare[..], &["--out", "whole"]].concat()));
+    let expected = files(&bench.path("whole").join(last));
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let out = signal.trim_start_matches('-');
+        assert!(signalled(&bench, &args, out, "", &[signal]).success(), "{signal}");
+        assert!(train_has_checkpoint(&bench.path(out)), "{signal}");
+        assert!(!bench.path(out).join(last).exists(), "{signal}: the run did not stop");
+        let resume =
+            ["train", "--eval-every", "0", "--checkpoint-every", "0", "--sample-every", "0"];
+        bench.ok(&[&resume[..], &["--resume", out]].concat());
+        assert!(files(&bench.path(out).join(last)) == expected, "{signal}");
+    }
+}
+
+/// As under `nohup`.
+#[test]
+fn a_hang_up_that_was_ignored_stays_ignored() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let args = with(&base, &["--steps", "100000", "--eval-every", "0", "--checkpoint-every", "0"]);
+    let status = signalled(&bench, &args, "run", "trap '' HUP;", &["-HUP", "-TERM"]);
+    assert!(status.success());
     assert!(train_has_checkpoint(&bench.path("run")));
 }
