@@ -503,7 +503,8 @@ abi! {
     }
 
     /// Opens a device of its own:
-    /// `auto` (the engine where there is a driver for it, else the emulator);
+    /// `auto` (the engine where there is a driver for it and it gives the right answers to a program
+    /// whose answers are known, else the emulator; see ane_bridge_device_warning);
     /// `ane`, `in-memory`, `espresso` (the engine);
     /// `emulator`, with chip, system, call path and arithmetic (`fast`, `exact` or `f32`) if wanted,
     /// for instance `emulator:m1/macos26/in-memory:exact`;
@@ -531,6 +532,16 @@ abi! {
     /// to be given to ane_bridge_free_blob.
     fn ane_bridge_describe_device(device_handle: *const ANEDeviceHandle) -> *mut c_char {
         guard(ptr::null_mut(), || Ok(give_text(&device(device_handle)?.device.describe())))
+    }
+
+    /// Why the emulator computes on a device (null: the default one) that was opened as `auto`,
+    /// although there is an engine: it failed, gave wrong answers, or did not answer in time. Empty
+    /// where there is nothing to warn of. Null if it fails; else to be given to
+    /// ane_bridge_free_blob.
+    fn ane_bridge_device_warning(device_handle: *const ANEDeviceHandle) -> *mut c_char {
+        guard(ptr::null_mut(), || {
+            Ok(give_text(device(device_handle)?.warning.as_deref().unwrap_or_default()))
+        })
     }
 
     /// As ane_bridge_compile_multi_weights, on a device (null: the default one).

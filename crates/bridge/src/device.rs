@@ -1,16 +1,38 @@
-//! Which device a name stands for, and devices that are open.
+//! Which device a name stands for, how `auto` chooses, and devices that are open.
 
 use crate::error::BridgeError;
 use crate::kernel::{Job, Kernel};
 use ane::apple::probe::{self, Route};
 use ane::apple::{Libraries, Options};
-use ane::{Device, Emulator, Executable, Numerics, Profile};
-use std::sync::mpsc::{Sender, channel};
+use ane::{AneError, Device, Emulator, Executable, Numerics, Packed, Profile};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Time that opening a way to the engine and its known-answer program may take: as long as a
+/// compile may, and a little more.
+const LIMIT: Duration = Duration::from_secs(150);
+
+/// A device, and what is to be said about the choice of it.
+#[derive(Debug)]
+pub struct Chosen {
+    /// The device.
+    pub device: Box<dyn Device>,
+    /// Why the emulator computes although there is an engine, in words; `None` where the device is
+    /// the one asked for, or there is no engine.
+    pub warning: Option<String>,
+}
+
+impl Chosen {
+    fn as_asked(device: Box<dyn Device>) -> Self {
+        Chosen { device, warning: None }
+    }
+}
 
 /// Opens the device called `kind`:
 ///
-/// - `auto`: the engine where there is a driver for it, else the emulator;
+/// - `auto`: the engine where there is a driver for it and it works, else the emulator
+///   ([`choose`]);
 /// - `ane`, `in-memory`, `espresso`: the engine;
 /// - `emulator[:PROFILE][:NUMERICS]`: the emulated engine, for instance `emulator:m1/macos26:f32`;
 ///   the numerics are `fast` (unless said otherwise), `exact` or `f32`;
@@ -18,7 +40,7 @@ use std::sync::{Arc, Mutex};
 ///
 /// # Errors
 /// When the name is none of these, or the engine is not there.
-pub fn open_device(kind: &str) -> Result<Box<dyn Device>, BridgeError> {
+pub fn open_device(kind: &str) -> Result<Chosen, BridgeError> {
     let mut parts = kind.split(':').map(str::trim);
     let name = parts.next().unwrap_or_default();
     let (mut profile, mut numerics) = (None, None);
@@ -37,18 +59,20 @@ pub fn open_device(kind: &str) -> Result<Box<dyn Device>, BridgeError> {
         let numerics = numerics.unwrap_or(Numerics::Fast);
         Box::new(Emulator::engine(profile.unwrap_or_default(), numerics)) as Box<dyn Device>
     };
-    match name {
+    let device = match name {
         "auto" if numerics.is_none() => {
-            let either = engine(Route::InMemory).or_else(|_| engine(Route::Espresso));
-            Ok(either.unwrap_or_else(|_| emulator()))
+            return Ok(choose(&Libraries::system(), &Options::default(), LIMIT));
         }
-        "emulator" => Ok(emulator()),
-        "cpu" => Ok(Box::new(Emulator::cpu(numerics.unwrap_or(Numerics::F32)))),
-        "ane" if numerics.is_none() => engine(Route::InMemory).or_else(|_| engine(Route::Espresso)),
-        "in-memory" if numerics.is_none() => engine(Route::InMemory),
-        "espresso" if numerics.is_none() => engine(Route::Espresso),
-        _ => Err(BridgeError::UnknownDevice { got: kind.to_owned() }),
-    }
+        "emulator" => emulator(),
+        "cpu" => Box::new(Emulator::cpu(numerics.unwrap_or(Numerics::F32))),
+        "ane" if numerics.is_none() => {
+            engine(Route::InMemory).or_else(|_| engine(Route::Espresso))?
+        }
+        "in-memory" if numerics.is_none() => engine(Route::InMemory)?,
+        "espresso" if numerics.is_none() => engine(Route::Espresso)?,
+        _ => return Err(BridgeError::UnknownDevice { got: kind.to_owned() }),
+    };
+    Ok(Chosen::as_asked(device))
 }
 
 /// The engine, by one way in.
@@ -57,21 +81,117 @@ fn engine(route: Route) -> Result<Box<dyn Device>, BridgeError> {
         .map_err(|why| BridgeError::NoEngine { reason: why.to_string() })
 }
 
+/// What opening a way to the engine and running the known-answer program came to.
+enum Heard {
+    Works(Box<dyn Device>),
+    /// There is no such way.
+    Absent(String),
+    /// It is there, and does not work.
+    Fails(String),
+    /// It is there, and does not answer.
+    Hangs(String),
+}
+
+/// The first way to the engine that opens and gives the right answers to the known-answer program
+/// ([`probe::canary`]; packed, where requests with several inputs fail), else the emulator.
+///
+/// Each way is tried in this process, since a library cannot start itself again, and on a thread of
+/// its own, which has `limit` to answer and is left behind with all it holds when it does not; then
+/// no other way is tried, as the service that hangs would only have more to do. What an engine does
+/// that raises or crashes cannot be caught here: the program `anegpt devices` tries it in a process
+/// of its own.
+pub fn choose(libraries: &Libraries, options: &Options, limit: Duration) -> Chosen {
+    let (mut faults, mut absent) = (vec![], vec![]);
+    for route in Route::ALL {
+        match hear(libraries, options, route, limit) {
+            Heard::Works(device) => return Chosen::as_asked(device),
+            Heard::Absent(reason) => absent.push(format!("{route}: {reason}")),
+            Heard::Fails(reason) => faults.push(format!("{route}: {reason}")),
+            Heard::Hangs(reason) => {
+                faults.push(format!("{route}: {reason}"));
+                break;
+            }
+        }
+    }
+    // Where there can be no engine, its absence is nothing to warn of.
+    if cfg!(all(target_os = "macos", target_arch = "aarch64")) {
+        faults.extend(absent);
+    }
+    let warning = (!faults.is_empty()).then(|| {
+        format!(
+            "the Neural Engine does not work here ({}); the emulator computes instead, with the \
+             same results, slower",
+            faults.join("; ")
+        )
+    });
+    let device = Box::new(Emulator::engine(Profile::default(), Numerics::Fast));
+    Chosen { device, warning }
+}
+
+/// Tries one way, within `limit`.
+fn hear(libraries: &Libraries, options: &Options, route: Route, limit: Duration) -> Heard {
+    let (sender, receiver) = channel();
+    let (libraries, options) = (libraries.clone(), options.clone());
+    let started =
+        std::thread::Builder::new().name("ane_bridge canary".to_owned()).spawn(move || {
+            // Nobody listens any more if the time was up; the device is closed here then.
+            let _ = sender.send(try_route(&libraries, &options, route));
+        });
+    if let Err(error) = started {
+        return Heard::Fails(format!("no thread to try it on: {error}"));
+    }
+    match receiver.recv_timeout(limit) {
+        Ok(heard) => heard,
+        Err(RecvTimeoutError::Timeout) => Heard::Hangs(format!(
+            "its known-answer program did not end within {:.1} s",
+            limit.as_secs_f64()
+        )),
+        Err(RecvTimeoutError::Disconnected) => {
+            Heard::Fails("a panic ended its known-answer program".to_owned())
+        }
+    }
+}
+
+fn try_route(libraries: &Libraries, options: &Options, route: Route) -> Heard {
+    let device = match probe::open(libraries, route, options.clone()) {
+        Ok(device) => device,
+        Err(error) => return Heard::Absent(error.to_string()),
+    };
+    match probe::canary(device.as_ref()) {
+        Ok(_) => return Heard::Works(device),
+        // What the system says to a request whose inputs it does not take.
+        Err(error) if error.to_string().contains("0x1d") => {}
+        Err(error @ (AneError::Timeout | AneError::CompileTimeout { .. })) => {
+            return Heard::Hangs(error.to_string());
+        }
+        Err(error) => return Heard::Fails(error.to_string()),
+    }
+    let packed: Box<dyn Device> = Box::new(Packed::new(device));
+    match probe::canary(packed.as_ref()) {
+        Ok(_) => Heard::Works(packed),
+        Err(error) => Heard::Fails(error.to_string()),
+    }
+}
+
 /// A device with the thread that runs what is submitted to it, one kernel after the other.
 #[derive(Debug)]
 pub(crate) struct OpenDevice {
     pub(crate) device: Box<dyn Device>,
+    /// As [`Chosen::warning`].
+    pub(crate) warning: Option<String>,
     /// Started with the first submission; the thread ends with the device.
     queue: Mutex<Option<Sender<Job>>>,
 }
 
 impl OpenDevice {
     pub(crate) fn open(kind: &str) -> Result<Arc<Self>, BridgeError> {
-        Ok(Self::of(open_device(kind)?))
+        let Chosen { device, warning } = open_device(kind)?;
+        Ok(Arc::new(OpenDevice { device, warning, queue: Mutex::new(None) }))
     }
 
+    #[cfg(test)]
     pub(crate) fn of(device: Box<dyn Device>) -> Arc<Self> {
-        Arc::new(OpenDevice { device, queue: Mutex::new(None) })
+        Arc::new(OpenDevice { device, warning: None, queue: Mutex::new(None) })
     }
 
     /// Hands a kernel with its program to the device's thread; gives the program back on failure.
@@ -120,7 +240,9 @@ mod tests {
             ("cpu:fast", "CPU, numerics fast"),
             ("cpu:exact", "CPU, numerics exact"),
         ] {
-            let description = open_device(kind).unwrap().describe();
+            let chosen = open_device(kind).unwrap();
+            assert!(chosen.warning.is_none() || kind == "auto", "{kind}: {:?}", chosen.warning);
+            let description = chosen.device.describe();
             assert!(description.contains(says), "{kind}: {description}");
         }
         for kind in ["", "gpu", "emulator:m9", "emulator:m1:m2", "cpu:m1", "auto:f32", "ane:f32"] {

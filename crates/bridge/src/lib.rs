@@ -18,5 +18,5 @@ mod kernel;
 mod memory;
 mod wire;
 
-pub use device::open_device;
+pub use device::{Chosen, choose, open_device};
 pub use error::BridgeError;

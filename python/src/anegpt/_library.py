@@ -54,6 +54,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "ane_bridge_open": (c_void_p, [c_char_p]),
     "ane_bridge_close": (None, [c_void_p]),
     "ane_bridge_describe_device": (c_void_p, [c_void_p]),
+    "ane_bridge_device_warning": (c_void_p, [c_void_p]),
     "ane_bridge_describe": (c_void_p, [c_void_p]),
     "ane_bridge_input_count": (c_int, [c_void_p]),
     "ane_bridge_output_count": (c_int, [c_void_p]),

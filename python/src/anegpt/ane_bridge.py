@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import warnings
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple, Type, Union
@@ -276,6 +277,9 @@ class ANEBridge:
     def init(self) -> None:
         """Opens the device; may be called again.
 
+        Warns (:class:`RuntimeWarning`) where ``auto`` finds an engine that does not work and takes
+        the emulator.
+
         Raises:
             RuntimeError: it cannot be opened.
         """
@@ -288,6 +292,8 @@ class ANEBridge:
             failed = False
         if failed:
             raise RuntimeError(f"ANE init failed: {_library.last_error(self._library)}")
+        if self.warning:
+            warnings.warn(self.warning, RuntimeWarning, stacklevel=2)
 
     def close(self) -> None:
         """Closes a device that was named; its kernels go on working."""
@@ -315,6 +321,14 @@ class ANEBridge:
     def device(self) -> str:
         """One line that says which machine programs run on."""
         address = self._library.ane_bridge_describe_device(self._opened())
+        if not address:
+            raise RuntimeError(_library.last_error(self._library))
+        return _library.take_text(self._library, address)
+
+    @property
+    def warning(self) -> str:
+        """Why the emulator computes although there is an engine; empty if nothing is wrong."""
+        address = self._library.ane_bridge_device_warning(self._opened())
         if not address:
             raise RuntimeError(_library.last_error(self._library))
         return _library.take_text(self._library, address)

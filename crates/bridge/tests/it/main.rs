@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code, reason = "calls the functions that C calls")]
 
+#[cfg(all(unix, not(target_vendor = "apple")))]
+mod auto;
 mod calls;
 mod header;
 mod misuse;
