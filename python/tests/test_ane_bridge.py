@@ -8,6 +8,7 @@ import tempfile
 import threading
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from bounds import check_product
@@ -296,6 +297,7 @@ class Errors(WithBridge):
         with self.assertRaisesRegex(RuntimeError, "call init"):
             ANEBridge(device="cpu").compile(PAIR)
         with ANEBridge(device="emulator:m1/macos26") as bridge:
+            self.assertEqual(bridge.warning, "")
             self.assertIn("m1/macos26", bridge.device)
             with self.assertRaisesRegex(RuntimeError, "ANE021"):
                 bridge.compile(generate_conv_mil(64, 64, 16), bridge.build_weight_blob(np.eye(64)))
@@ -365,6 +367,14 @@ print(bridge.compile_count, bridge.device)
         done = self.run_python("from anegpt.ane_bridge import *; ANEBridge().init()",
                                ANE_BRIDGE_DEVICE="abacus")
         self.assertIn("ANE init failed: there is no device called `abacus`", done.stderr)
+
+    def test_an_engine_that_does_not_work_is_warned_of(self):
+        reason = "the engine gave wrong answers"
+        with mock.patch.object(ANEBridge, "warning", reason):
+            bridge = ANEBridge(device="emulator")
+            with self.assertWarnsRegex(RuntimeWarning, reason):
+                bridge.init()
+            bridge.close()
 
     def test_a_library_that_is_missing(self):
         with tempfile.TemporaryDirectory() as place:

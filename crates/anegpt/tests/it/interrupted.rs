@@ -127,8 +127,8 @@ fn signalled(
 fn a_run_that_is_asked_to_stop_goes_on_to_the_same_bytes() {
     let bench = Bench::new();
     let base = bench.small_run();
-    let last = "step-00000200";
-    let rare = ["--steps", "200", "--eval-every", "0", "--checkpoint-every", "0"];
+    let last = "step-00001000";
+    let rare = ["--steps", "1000", "--eval-every", "0", "--checkpoint-every", "0"];
     let args = with(&base, &rare);
     bench.ok(&with(&base, &[&rare[..], &["--out", "whole"]].concat()));
     let expected = files(&bench.path("whole").join(last));

@@ -150,6 +150,9 @@ static void test_shared_memory_and_submission(void) {
     char *text = ane_bridge_describe_device(device);
     CHECK(text != NULL && strstr(text, "m5/macos26") != NULL);
     ane_bridge_free_blob(text);
+    text = ane_bridge_device_warning(device);
+    CHECK(text != NULL && text[0] == '\0');
+    ane_bridge_free_blob(text);
     ANEKernelHandle *kernel = compile_sum(device);
     CHECK(ane_bridge_input_count(kernel) == 2 && ane_bridge_output_count(kernel) == 1);
     CHECK(ane_bridge_input_bytes(kernel, 1) == 128 && ane_bridge_output_bytes(kernel, 0) == 128);
@@ -207,6 +210,7 @@ static void test_misuse(void) {
     ane_bridge_free(kernel);
     SAYS("not a kernel in use");
     int local = 0;
+    CHECK(ane_bridge_device_warning((ANEDeviceHandle *)&local) == NULL);
     ANEKernelHandle *wild[] = {NULL, kernel, (ANEKernelHandle *)&local, (ANEKernelHandle *)1};
     for (int i = 0; i < 4; i++) {
         CHECK(!ane_bridge_eval(wild[i]));
