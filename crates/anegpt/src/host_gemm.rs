@@ -2,12 +2,14 @@
 
 use crate::engine;
 use crate::usage;
+use ane::Numerics;
 use ane::emulator::blas::{self, HostShape, Sgemm};
 use anyhow::Result;
 use clap::ValueEnum;
 use gpt::GptConfig;
 use std::sync::Arc;
 use std::time::Duration;
+use train::RunConfig;
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,8 +40,12 @@ const WORK: usize = 1 << 26;
 /// Time of a measurement after its first round.
 const LIMIT: Duration = Duration::from_millis(60);
 
-/// Products of a micro-batch of `tokens` tokens, cut to what takes a few milliseconds.
-pub(crate) fn shapes(model: &GptConfig, tokens: usize, half: bool) -> [HostShape; 3] {
+/// Products of a micro-batch that are computed on the CPU, cut to what takes a few milliseconds.
+pub(crate) fn shapes(config: &RunConfig, numerics: Numerics) -> [HostShape; 3] {
+    of_tokens(&config.model, config.batch * config.seq, numerics != Numerics::F32)
+}
+
+fn of_tokens(model: &GptConfig, tokens: usize, half: bool) -> [HostShape; 3] {
     gpt::host_products(model, tokens, half).map(|shape| shape.within(WORK))
 }
 
@@ -127,13 +133,13 @@ mod tests {
     #[test]
     fn shapes_are_those_of_the_model() {
         let model = GptConfig::preset("tiny").unwrap();
-        let [classifier, gradient, weights] = shapes(&model, 256, true);
+        let [classifier, gradient, weights] = of_tokens(&model, 256, true);
         let (d, h) = (model.n_embd, model.hidden);
         assert!(classifier.m <= model.vocab_size && !classifier.half);
         assert_eq!((classifier.n, classifier.k), (256, d));
         assert_eq!((gradient.m, gradient.n, gradient.k), (classifier.m, d, 256));
         assert_eq!((weights.m, weights.n, weights.k, weights.half), (h, d, 256, true));
-        for shape in shapes(&GptConfig::preset("stories110m").unwrap(), 4096, true) {
+        for shape in of_tokens(&GptConfig::preset("stories110m").unwrap(), 4096, true) {
             assert!(shape.m * shape.n * shape.k * shape.at_once <= WORK);
         }
     }

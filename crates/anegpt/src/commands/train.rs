@@ -470,7 +470,7 @@ fn fresh(args: &Args) -> Result<Setup> {
     let (device, chip) = (args.device.unwrap_or(DeviceChoice::Auto), args.chip);
     let machine = machine::open(device, chip, args.numerics)?;
     let choice = args.host_gemm.unwrap_or(HostGemmChoice::Auto);
-    let host_gemm = HostGemm::choose(choice, &host_shapes(&config, &machine))?;
+    let host_gemm = HostGemm::choose(choice, &host_gemm::shapes(&config, machine.numerics))?;
     let prompt = args.prompt.clone().unwrap_or_else(|| "Once upon a time".to_owned());
     Ok(Setup {
         config,
@@ -523,7 +523,7 @@ fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
     fits_in_memory(&config)?;
     let params = vec![0.0; Layout::new(&config.model).count()];
     let prompt = args.prompt.clone().unwrap_or(notes.prompt);
-    let shapes = host_shapes(&config, &machine);
+    let shapes = host_gemm::shapes(&config, machine.numerics);
     let host_gemm = HostGemm::resume(args.host_gemm, &notes.host_gemm, &shapes)?;
     Ok(Setup {
         config,
@@ -538,12 +538,6 @@ fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
         prompt,
         resumed: Some(found),
     })
-}
-
-/// Products of a micro-batch that are computed on the CPU.
-fn host_shapes(config: &RunConfig, machine: &Machine) -> [ane::HostShape; 3] {
-    let half = machine.numerics != ane::Numerics::F32;
-    host_gemm::shapes(&config.model, config.batch * config.seq, half)
 }
 
 /// Says that a run goes back behind checkpoints that stay where they are.

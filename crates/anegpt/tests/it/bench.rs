@@ -85,6 +85,7 @@ fn everything_is_measured_told_and_drawn() {
     assert!(memory.is_null() || memory.as_f64() > Some(1.0), "{memory}");
     assert_eq!(at(&report, "settings.tokens_per_step"), 32);
     assert_eq!(at(&report, "step.ms.rounds"), 2);
+    assert_eq!(at(&report, "step.host_gemm"), "ours");
     parts_make_up_the_step(&report);
     weighs_what_a_checkpoint_weighs(&report);
     well_formed(&std::fs::read_to_string(bench.path("b.svg")).unwrap());

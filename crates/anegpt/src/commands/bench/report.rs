@@ -67,6 +67,8 @@ pub(super) struct Step {
     pub(super) gflops: f64,
     pub(super) share_of_peak: Option<f64>,
     pub(super) compile_ms: f64,
+    /// What computed the products that stay on the CPU: `ours`, or the name of a library.
+    pub(super) host_gemm: String,
     /// Most memory held while steps ran and a checkpoint was written; null where the system does not
     /// tell.
     pub(super) peak_memory_mib: Option<f64>,
@@ -188,6 +190,7 @@ impl Report {
             gflops,
             share_of_peak: self.here.then(|| gflops / self.peak.gflops.best()),
             compile_ms: times.compile_ms,
+            host_gemm: times.host_gemm,
             peak_memory_mib,
             skipped: times.skipped,
             parts,

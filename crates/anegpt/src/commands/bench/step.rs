@@ -1,6 +1,7 @@
 //! A training step, by the trainer that trains.
 
 use super::{Effort, random_tokens};
+use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::machine::Machine;
 use anyhow::Result;
 use data::loader::{Loader, LoaderConfig, TokenSource};
@@ -22,12 +23,15 @@ pub(super) struct StepTimes {
     pub(super) skipped: usize,
     /// Compiling all programs.
     pub(super) compile_ms: f64,
+    /// What computed the products that stay on the CPU: the faster here, as in training.
+    pub(super) host_gemm: String,
 }
 
 /// A run on random tokens.
 #[derive(Debug)]
 pub(super) struct Trained {
     pretrain: Pretrain,
+    host_gemm: HostGemm,
 }
 
 impl Trained {
@@ -38,8 +42,11 @@ impl Trained {
         let source = TokenSource::from(tokens);
         let loader = Loader::new(source, LoaderConfig::new(config.seq, config.seed))?;
         let device = machine.device.as_ref();
-        let pretrain = Pretrain::new(config.clone(), params, loader, device, machine.numerics)?;
-        Ok(Trained { pretrain })
+        let mut pretrain = Pretrain::new(config.clone(), params, loader, device, machine.numerics)?;
+        let shapes = host_gemm::shapes(config, machine.numerics);
+        let host_gemm = HostGemm::choose(HostGemmChoice::Auto, &shapes)?;
+        pretrain.multiply_with(host_gemm.library.as_ref());
+        Ok(Trained { pretrain, host_gemm })
     }
 
     /// One step.
@@ -60,6 +67,7 @@ impl Trained {
     ) -> Result<StepTimes> {
         let mut times = StepTimes {
             compile_ms: 1e3 * self.pretrain.model().compile_seconds,
+            host_gemm: self.host_gemm.name(),
             ..StepTimes::default()
         };
         let (stop, mut warmup, started) = (AtomicBool::new(false), effort.warmup, Instant::now());

@@ -5,7 +5,7 @@ use super::report::{Products, Report, Settings, Step};
 use super::scaling::Threads;
 use super::spread::Spread;
 use super::tasks::{CheckpointWrite, Encoding, Generation};
-use crate::progress;
+use crate::{host_gemm, progress};
 use std::fmt::Write;
 
 pub(super) fn percent(share: f64) -> String {
@@ -146,6 +146,9 @@ fn step_table(w: &mut String, report: &Report, step: &Step) {
     }
     let mut notes = vec![format!("{} tokens/s", progress::count(step.tokens_per_s))];
     notes.push(format!("all programs compiled in {} ms", short(step.compile_ms)));
+    if step.host_gemm != host_gemm::OURS {
+        notes.push(format!("products on the CPU by {}", step.host_gemm));
+    }
     if let Some(mib) = step.peak_memory_mib {
         notes.push(format!("peak memory {mib:.0} MiB"));
     }
