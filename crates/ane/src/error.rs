@@ -174,6 +174,12 @@ pub enum AneError {
          try again, or start the process anew"
     )]
     CompileTimeout { seconds: u64 },
+    #[error(
+        "`{program}` could not be compiled in a process of its own, tried {tries} times: {reason}; \
+         its MIL is kept in {kept} (please send it); wait a minute and try again, or compile in this \
+         process, which may then hang or crash"
+    )]
+    CompileElsewhere { program: String, reason: String, tries: u32, kept: String },
     #[error("cannot {what} {path}: {reason}")]
     File { what: &'static str, path: String, reason: String },
     /// An error that the machine itself reported, kept word for word.
@@ -256,6 +262,7 @@ impl AneError {
             | Missing { .. }
             | Signature { .. }
             | CompileTimeout { .. }
+            | CompileElsewhere { .. }
             | File { .. }
             | Reported { .. }
             | WrongAnswer { .. }

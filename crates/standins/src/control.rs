@@ -14,6 +14,7 @@ pub(crate) struct Counters {
     pub(crate) pools: AtomicI64,
     pub(crate) loaded: AtomicI64,
     pub(crate) compiles: AtomicI64,
+    pub(crate) opened: AtomicI64,
     pub(crate) evaluations: AtomicI64,
     pub(crate) direct: AtomicI64,
     pub(crate) slow: AtomicI64,
@@ -27,6 +28,7 @@ pub(crate) static COUNTERS: Counters = Counters {
     pools: AtomicI64::new(0),
     loaded: AtomicI64::new(0),
     compiles: AtomicI64::new(0),
+    opened: AtomicI64::new(0),
     evaluations: AtomicI64::new(0),
     direct: AtomicI64::new(0),
     slow: AtomicI64::new(0),
@@ -55,8 +57,49 @@ fn state() -> MutexGuard<'static, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Counts a compile; `STANDINS_LOG=FILE` gets a line for each, of all processes.
+pub(crate) fn count_compile() -> i64 {
+    note("compile");
+    COUNTERS.compiles.fetch_add(1, Ordering::SeqCst)
+}
+
+/// Counts a program that was taken as it had been compiled before.
+pub(crate) fn count_opened() {
+    note("open");
+    COUNTERS.opened.fetch_add(1, Ordering::SeqCst);
+}
+
+fn note(what: &str) {
+    use std::io::Write;
+    let Some(path) = std::env::var_os("STANDINS_LOG") else { return };
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    // One write, so that lines of several processes do not mix.
+    if file.and_then(|mut file| file.write_all(format!("{what}\n").as_bytes())).is_err() {
+        violation("STANDINS_LOG cannot be written");
+    }
+}
+
+/// Whether the fault of `STANDINS_ONCE=NAME=FILE` happens: once, to whichever process comes first.
+fn once(name: &str) -> bool {
+    let once = std::env::var("STANDINS_ONCE").unwrap_or_default();
+    once.split_once('=').is_some_and(|(fault, file)| {
+        fault == name && std::fs::OpenOptions::new().write(true).create_new(true).open(file).is_ok()
+    })
+}
+
+/// Hangs while a test wants it, or for good in the one process that is to hang.
+pub(crate) fn hang(name: &str) {
+    let forever = once(name);
+    while forever || is_on(name) {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
 /// Whether the fault happens now; one occurrence is used up.
 pub(crate) fn fault(name: &str) -> bool {
+    if once(name) {
+        return true;
+    }
     match state().faults.get_mut(name) {
         None | Some(0) => false,
         Some(times) => {
@@ -113,6 +156,7 @@ pub unsafe extern "C" fn standins_fault(fault: *const c_char, times: i64) {
 pub extern "C" fn standins_reset() {
     *state() = State::default();
     COUNTERS.compiles.store(0, Ordering::SeqCst);
+    COUNTERS.opened.store(0, Ordering::SeqCst);
     COUNTERS.evaluations.store(0, Ordering::SeqCst);
     COUNTERS.direct.store(0, Ordering::SeqCst);
     COUNTERS.slow.store(0, Ordering::SeqCst);
@@ -131,6 +175,7 @@ pub unsafe extern "C" fn standins_count(what: *const c_char) -> i64 {
         "pools" => &COUNTERS.pools,
         "loaded" => &COUNTERS.loaded,
         "compiles" => &COUNTERS.compiles,
+        "opened" => &COUNTERS.opened,
         "evaluations" => &COUNTERS.evaluations,
         "direct" => &COUNTERS.direct,
         "slow" => &COUNTERS.slow,

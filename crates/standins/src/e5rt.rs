@@ -1,17 +1,20 @@
 //! The functions of e5rt, over the emulator.
 
-use crate::control::{COUNTERS, fault, is_on, violation, wait_for_release};
+use crate::control::{
+    COUNTERS, count_compile, count_opened, fault, hang, is_on, violation, wait_for_release,
+};
 use crate::engine::{Run, emulator, words};
 use ane::{AneError, CallPath, Device};
 use mil::{Program, Weights};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 type Status = i32;
 type Raw = *mut c_void;
@@ -48,15 +51,24 @@ struct Operation {
     buffers: BTreeMap<(bool, String), Arc<Buffer>>,
 }
 
+/// A compiled program.
+#[derive(Clone, Debug)]
+struct Code {
+    program: Arc<Program>,
+    weights: Arc<Weights>,
+    /// From a bundle that was there already.
+    opened: bool,
+}
+
 /// What a handle stands for.
 #[derive(Clone, Debug)]
 enum Thing {
     Config { cache: Option<PathBuf> },
-    Compiler,
+    Compiler { cache: PathBuf },
     Options { devices: u64, force: bool, segmenter: String },
-    Library { program: Arc<Program>, weights: Arc<Weights> },
-    Function { program: Arc<Program>, weights: Arc<Weights> },
-    Plan { program: Arc<Program>, weights: Arc<Weights>, set: [bool; 2] },
+    Library(Code),
+    Function(Code),
+    Plan { code: Code, set: [bool; 2] },
     Operation(Arc<Mutex<Operation>>),
     Port { operation: Arc<Mutex<Operation>>, input: bool, name: String },
     Buffer(Arc<Buffer>),
@@ -148,10 +160,10 @@ macro_rules! releases {
 
 releases! {
     e5rt_e5_compiler_config_options_release: "configuration" = Thing::Config { .. },
-    e5rt_e5_compiler_release: "compiler" = Thing::Compiler,
+    e5rt_e5_compiler_release: "compiler" = Thing::Compiler { .. },
     e5rt_e5_compiler_options_release: "list of options" = Thing::Options { .. },
-    e5rt_program_library_release: "library" = Thing::Library { .. },
-    e5rt_program_function_release: "function" = Thing::Function { .. },
+    e5rt_program_library_release: "library" = Thing::Library(_),
+    e5rt_program_function_release: "function" = Thing::Function(_),
     e5rt_precompiled_compute_op_create_options_release: "plan" = Thing::Plan { .. },
     e5rt_execution_stream_operation_release: "operation" = Thing::Operation(_),
     e5rt_io_port_release: "port" = Thing::Port { .. },
@@ -206,7 +218,9 @@ pub unsafe extern "C" fn e5rt_e5_compiler_config_options_set_cache_bundle_locati
 pub unsafe extern "C" fn e5rt_e5_compiler_create_with_config(out: Out, config: Raw) -> Status {
     match thing(config) {
         // SAFETY: by contract.
-        Some(Thing::Config { cache: Some(_) }) => unsafe { store(out, Thing::Compiler) },
+        Some(Thing::Config { cache: Some(cache) }) => unsafe {
+            store(out, Thing::Compiler { cache })
+        },
         _ => {
             violation("a compiler without a place for its bundles");
             fail("Invalid Function Argument: config", 2)
@@ -286,20 +300,19 @@ pub unsafe extern "C" fn e5rt_e5_compiler_compile(
     out: Out,
 ) -> Status {
     let path = PathBuf::from(string(path));
-    if !matches!(thing(compiler), Some(Thing::Compiler)) {
+    let Some(Thing::Compiler { cache }) = thing(compiler) else {
         violation("what is no compiler compiles");
-    }
+        return fail("Invalid Function Argument: compiler", 2);
+    };
     match thing(options) {
         Some(Thing::Options { devices: 4, force: true, segmenter }) if segmenter == "graph" => {}
         other => violation(format!("options of a compile are {other:?}")),
     }
-    COUNTERS.compiles.fetch_add(1, Ordering::SeqCst);
+    count_compile();
     if fault("crash") {
         std::process::abort();
     }
-    while is_on("hang") {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    hang("hang");
     let failed = |error: &AneError| fail(words(error), 11);
     if fault("flaky compile") {
         return fail(
@@ -316,8 +329,67 @@ pub unsafe extern "C" fn e5rt_e5_compiler_compile(
         return failed(&AneError::refused(CallPath::E5rt, violations));
     }
     let (program, weights) = (Arc::new(program), Arc::new(weights_beside(&path)));
+    if write_bundle(&cache, &program, &weights).is_err() {
+        return fail("the bundle cannot be written", 4);
+    }
     // SAFETY: by contract.
-    unsafe { store(out, Thing::Library { program, weights }) }
+    unsafe { store(out, Thing::Library(Code { program, weights, opened: false })) }
+}
+
+/// Names in bundles: text, weights, and a sum of both.
+const TEXT: &str = "program";
+const WEIGHTS: &str = "weights";
+const SUM: &str = "sum";
+
+fn sum(text: &str, weights: &Weights) -> String {
+    let mut hasher = DefaultHasher::new();
+    (text, weights).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Leaves a bundle as the compiler does: one for all kinds of hardware, with one for each within.
+fn write_bundle(cache: &Path, program: &Program, weights: &Weights) -> std::io::Result<()> {
+    let text = program.to_string();
+    let sum = sum(&text, weights);
+    let inner = cache.join(&sum).join("model.bundle").join("H16G.bundle");
+    std::fs::create_dir_all(inner.join(WEIGHTS))?;
+    std::fs::write(inner.join(TEXT), text)?;
+    for (name, bytes) in weights {
+        std::fs::write(inner.join(WEIGHTS).join(name.replace('/', ":")), bytes)?;
+    }
+    std::fs::write(inner.join(SUM), sum)
+}
+
+/// The program of a bundle that is whole.
+fn read_bundle(path: &Path) -> Option<(Program, Weights)> {
+    let inner = path.join("H16G.bundle");
+    let text = std::fs::read_to_string(inner.join(TEXT)).ok()?;
+    let mut weights = Weights::new();
+    for file in std::fs::read_dir(inner.join(WEIGHTS)).ok()? {
+        let file = file.ok()?;
+        let name = file.file_name().to_str()?.replace(':', "/");
+        weights.insert(name, std::fs::read(file.path()).ok()?);
+    }
+    let whole = std::fs::read_to_string(inner.join(SUM)).ok()? == sum(&text, &weights);
+    Some((mil::parse(&text).ok().filter(|_| whole)?, weights))
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn e5rt_program_library_create(out: Out, path: Text) -> Status {
+    let path = PathBuf::from(string(path));
+    if fault("open crash") {
+        std::process::abort();
+    }
+    hang("open hang");
+    match read_bundle(&path).filter(|_| !fault("open fails")) {
+        Some((program, weights)) => {
+            count_opened();
+            let (program, weights) = (Arc::new(program), Arc::new(weights));
+            // SAFETY: by contract.
+            unsafe { store(out, Thing::Library(Code { program, weights, opened: true })) }
+        }
+        None => fail("Invalid E5 path specified. @ GetE5PathFromCompositeBundle", 1),
+    }
 }
 
 fn profile() -> ane::Profile {
@@ -332,12 +404,12 @@ pub unsafe extern "C" fn e5rt_program_library_retain_program_function(
 ) -> Status {
     let name = string(name);
     match thing(library) {
-        Some(Thing::Library { program, weights }) => {
-            if program.functions.iter().all(|function| function.name != name) {
+        Some(Thing::Library(code)) => {
+            if code.program.functions.iter().all(|function| function.name != name) {
                 return fail(format!("no function {name}"), 1);
             }
             // SAFETY: by contract.
-            unsafe { store(out, Thing::Function { program, weights }) }
+            unsafe { store(out, Thing::Function(code)) }
         }
         _ => fail("Invalid E5 path specified. @ GetE5PathFromCompositeBundle", 1),
     }
@@ -349,8 +421,8 @@ pub unsafe extern "C" fn e5rt_precompiled_compute_op_create_options_create_with_
     function: Raw,
 ) -> Status {
     match thing(function) {
-        Some(Thing::Function { program, weights }) => {
-            let plan = Thing::Plan { program, weights, set: [false; 2] };
+        Some(Thing::Function(code)) => {
+            let plan = Thing::Plan { code, set: [false; 2] };
             // SAFETY: by contract.
             unsafe { store(out, plan) }
         }
@@ -392,7 +464,7 @@ pub unsafe extern "C" fn e5rt_execution_stream_operation_create_precompiled_comp
     out: Out,
     plan: Raw,
 ) -> Status {
-    let Some(Thing::Plan { program, weights, set: [true, true], .. }) = thing(plan) else {
+    let Some(Thing::Plan { code, set: [true, true] }) = thing(plan) else {
         violation("an operation of a plan without name or buffers");
         return fail("Invalid Function Argument: options", 2);
     };
@@ -402,7 +474,10 @@ pub unsafe extern "C" fn e5rt_execution_stream_operation_create_precompiled_comp
     if fault("load slots") {
         return fail("GetANEFModel: must re-compile", 13);
     }
-    match emulator(CallPath::E5rt).compile(&program, &weights) {
+    if code.opened && is_on("bundles refused") {
+        return fail("ANE model load has failed. Must re-compile the E5 bundle", 13);
+    }
+    match emulator(CallPath::E5rt).compile(&code.program, &code.weights) {
         Ok(executable) => {
             COUNTERS.loaded.fetch_add(1, Ordering::SeqCst);
             let run = Run::new(executable);

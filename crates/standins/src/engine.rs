@@ -1,6 +1,8 @@
 //! The classes of AppleNeuralEngine, over the emulator.
 
-use crate::control::{COUNTERS, fault, is_on, violation, wait_for_release};
+use crate::control::{
+    COUNTERS, count_compile, count_opened, fault, hang, is_on, violation, wait_for_release,
+};
 use crate::foundation::{array, data, dictionary, number, store_error, string, text, value};
 use crate::iosurface;
 use crate::runtime::{
@@ -11,6 +13,7 @@ use ane::{
 };
 use half::f16;
 use mil::{DType, Program, Weights};
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
@@ -32,6 +35,7 @@ pub(crate) fn classes() -> Vec<Table> {
             ("inMemoryModelWithDescriptor:", model as Imp, "@24@0:8@16"),
         ], vec![
             ("hexStringIdentifier", identifier as Imp, "@16@0:8"),
+            ("compiledModelExists", exists as Imp, "B16@0:8"),
             ("compileWithQoS:options:error:", compile as Imp, "B36@0:8I16@20^@28"),
             ("loadWithQoS:options:error:", load as Imp, "B36@0:8I16@20^@28"),
             ("evaluateWithQoS:options:request:error:", evaluate as Imp, "B44@0:8I16@20@28^@36"),
@@ -72,13 +76,18 @@ pub(crate) fn emulator(path: ane::CallPath) -> Arc<Emulator> {
     if let Some((_, emulator)) = all.iter().find(|(of, _)| *of == path) {
         return Arc::clone(emulator);
     }
-    let profile = Profile { chip: Chip::M4, os: Os::MacOs15, path };
-    let emulator = Arc::new(Emulator::engine(profile, Numerics::Fast));
+    let emulator = fresh(path);
     all.push((path, Arc::clone(&emulator)));
     emulator
 }
 
+fn fresh(path: ane::CallPath) -> Arc<Emulator> {
+    let profile = Profile { chip: Chip::M4, os: Os::MacOs15, path };
+    Arc::new(Emulator::engine(profile, Numerics::Fast))
+}
+
 pub(crate) fn reset() {
+    compiled_before().clear();
     // SAFETY: a C string.
     unsafe { crate::control::standins_fault(c"new machine".as_ptr(), 1) };
 }
@@ -117,6 +126,39 @@ unsafe extern "C" fn descriptor(_: Id, _: Sel, mil: Id, weights: Id, options: Id
         let body = Body::Descriptor(Descriptor { mil, weights: files });
         Some(make("_ANEInMemoryModelDescriptor", body))
     })
+}
+
+/// What the system has compiled, by its own name for it: it outlives models.
+fn compiled_before() -> MutexGuard<'static, BTreeMap<String, Compiled>> {
+    static PROGRAMS: Mutex<BTreeMap<String, Compiled>> = Mutex::new(BTreeMap::new());
+    PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Text and weights of a program that was compiled.
+type Compiled = (String, Weights);
+
+/// The program of that name; with `STANDINS_SYSTEM_CACHE=DIR` also one that another process compiled.
+fn known(name: &str) -> Option<Compiled> {
+    if is_on("system forgets") {
+        return None;
+    }
+    let kept = std::env::var_os("STANDINS_SYSTEM_CACHE").map(|at| PathBuf::from(at).join(name));
+    let elsewhere = || Some((std::fs::read_to_string(kept?).ok()?, Weights::new()));
+    compiled_before().get(name).cloned().or_else(elsewhere)
+}
+
+fn remember(name: &str, text: &str, weights: &Weights) {
+    if let Some(at) = std::env::var_os("STANDINS_SYSTEM_CACHE")
+        && weights.is_empty()
+        && std::fs::write(PathBuf::from(at).join(name), text).is_err()
+    {
+        violation("STANDINS_SYSTEM_CACHE cannot be written");
+    }
+    compiled_before().insert(name.to_owned(), (text.to_owned(), weights.clone()));
+}
+
+unsafe extern "C" fn exists(id: Id, _: Sel) -> Bool {
+    as_model(id).is_some_and(|model| known(&model.name).is_some()).into()
 }
 
 /// Where a model is in its life.
@@ -188,7 +230,9 @@ unsafe extern "C" fn model(_: Id, _: Sel, descriptor: Id) -> Id {
         return null_mut();
     };
     let mut hasher = DefaultHasher::new();
-    (&sources.mil, &sources.weights).hash(&mut hasher);
+    // Sources disagree on whether the bytes of weights are part of the name.
+    let weights = (!is_on("names without weights")).then_some(&sources.weights);
+    (&sources.mil, weights, sources.weights.keys().collect::<Vec<_>>()).hash(&mut hasher);
     let name = format!("{:016X}", hasher.finish());
     factory("nil model", || {
         let stage = Mutex::new(Stage::New);
@@ -279,16 +323,14 @@ unsafe extern "C" fn compile(id: Id, _: Sel, qos: u32, options: Id, error: *mut 
         std::thread::sleep(Duration::from_millis(200));
     }
     model.check_files(sources);
-    if COUNTERS.compiles.fetch_add(1, Ordering::SeqCst) >= COMPILES {
+    if count_compile() >= COMPILES {
         violation("more programs were compiled than the compiler survives");
         return fail(error, &words(&AneError::CompileBudget { limit: COMPILES as usize }));
     }
     if fault("crash") {
         std::process::abort();
     }
-    while is_on("hang") {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    hang("hang");
     if fault("compile silent") {
         return fail(error, "");
     }
@@ -309,6 +351,7 @@ unsafe extern "C" fn compile(id: Id, _: Sel, qos: u32, options: Id, error: *mut 
     if !matches!(*stage, Stage::New) {
         violation("a model was compiled twice");
     }
+    remember(&model.name, &program.to_string(), &sources.weights);
     *stage = Stage::Compiled(Box::new(program));
     1
 }
@@ -327,12 +370,38 @@ unsafe extern "C" fn load(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id)
         }
     }
     let mut stage = model.stage();
-    let Stage::Compiled(program) = &*stage else {
-        violation("a model was loaded that is not compiled");
-        return 0;
+    let (program, weights) = match &*stage {
+        Stage::Compiled(program) => {
+            let weights = model.sources().map(|sources| sources.weights.clone());
+            (program.as_ref().clone(), weights.unwrap_or_default())
+        }
+        Stage::New => {
+            let before = known(&model.name);
+            let before =
+                before.and_then(|(text, weights)| Some((mil::parse(&text).ok()?, weights)));
+            let Some(before) = before else {
+                violation("a model was loaded that is not compiled");
+                return 0;
+            };
+            if fault("open crash") {
+                std::process::abort();
+            }
+            hang("open hang");
+            if fault("open fails") {
+                return fail(error, &words(&AneError::InvalidBundle));
+            }
+            count_opened();
+            before
+        }
+        _ => {
+            violation("a model was loaded twice");
+            return 0;
+        }
     };
-    let weights = model.sources().map(|sources| sources.weights.clone()).unwrap_or_default();
-    match emulator(ane::CallPath::InMemory).compile(program, &weights) {
+    // The emulator counts compiles, and a program of before is none.
+    let path = ane::CallPath::InMemory;
+    let machine = if matches!(*stage, Stage::New) { fresh(path) } else { emulator(path) };
+    match machine.compile(&program, &weights) {
         Ok(executable) => {
             COUNTERS.loaded.fetch_add(1, Ordering::SeqCst);
             *stage = Stage::Loaded(Box::new(Run::new(executable)));

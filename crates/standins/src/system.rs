@@ -1,6 +1,6 @@
 //! The names of the machine that is stood in for.
 
-use crate::control::violation;
+use crate::control::{is_on, violation};
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 #[unsafe(no_mangle)]
@@ -19,6 +19,9 @@ pub unsafe extern "C" fn sysctlbyname(
     let answer = match unsafe { CStr::from_ptr(name) }.to_bytes() {
         b"machdep.cpu.brand_string" => c"Apple M4",
         b"kern.osproductversion" => c"15.5",
+        b"kern.osversion" if is_on("no build") => return -1,
+        b"kern.osversion" if is_on("new build") => c"24G90",
+        b"kern.osversion" => c"24F74",
         _ => return -1,
     };
     let bytes = answer.to_bytes_with_nul();

@@ -1,14 +1,15 @@
 //! Compiling with a time limit, and again after a pause.
 //!
-//! A compile cannot move to a child process: a compiled program belongs to the process that
-//! compiled it (docs/ane-facts.md D "HWX", AF). So it runs on a thread of its own. One that hangs is
-//! abandoned with everything it holds, which it releases when, and if, the system lets it return.
+//! A compile in this process runs on a thread of its own. One that hangs is abandoned with everything
+//! it holds, which it releases when, and if, the system lets it return. [`super::elsewhere`] has
+//! another process compile first, where that is wanted.
 
 use super::Options;
 use crate::error::AneError;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 /// One compile at a time in a process: the compiler's service fails under load (docs/ane-facts.md A.7).
 static TURN: Mutex<()> = Mutex::new(());
@@ -17,6 +18,34 @@ static TURN: Mutex<()> = Mutex::new(());
 /// directory of the program, which an equal one may be about to be compiled from.
 pub(super) fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why an attempt has no result.
+#[derive(Debug)]
+pub(super) enum Unfinished<T> {
+    /// It takes too long; its result may come here yet.
+    Late(Receiver<T>),
+    /// No thread, or one that ended without a result.
+    Failed(String),
+}
+
+/// Runs `attempt` on a thread of its own, which is abandoned after `limit`.
+pub(super) fn within<T: Send + 'static>(
+    limit: Duration,
+    attempt: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Unfinished<T>> {
+    let (sender, receiver) = channel();
+    let spawned = thread::Builder::new().name("compile".to_owned()).spawn(move || {
+        // Nobody listens any more if the time was up; the result is dropped here then.
+        let _ = sender.send(attempt());
+    });
+    spawned.map_err(|e| Unfinished::Failed(format!("no thread to compile: {e}")))?;
+    receiver.recv_timeout(limit).map_err(|error| match error {
+        RecvTimeoutError::Timeout => Unfinished::Late(receiver),
+        RecvTimeoutError::Disconnected => {
+            Unfinished::Failed("the thread that compiled ended without a result".to_owned())
+        }
+    })
 }
 
 /// Runs `attempt` on a thread of its own until it succeeds, the tries are used up, its error is one
@@ -36,26 +65,17 @@ pub(super) fn compile<T: Send + 'static>(
     let mut pauses = options.compile_pauses.iter();
     loop {
         before()?;
-        let (sender, receiver) = channel();
         let once = Arc::clone(&attempt);
-        let spawned = thread::Builder::new().name("compile".to_owned()).spawn(move || {
-            // Nobody listens any more if the time was up; the result is dropped here then.
-            let _ = sender.send(once());
-        });
-        spawned.map_err(|e| AneError::NoEngine { reason: format!("no thread to compile: {e}") })?;
-        let seconds = options.compile_limit.as_secs();
-        let result = match receiver.recv_timeout(options.compile_limit) {
+        let result = match within(options.compile_limit, move || once()) {
             Ok(result) => result,
-            Err(RecvTimeoutError::Timeout) => {
+            Err(Unfinished::Late(receiver)) => {
                 // What came too late may lie in the channel, and needs the turn to be unloaded.
                 drop(turn);
                 drop(receiver);
+                let seconds = options.compile_limit.as_secs();
                 return Err(AneError::CompileTimeout { seconds });
             }
-            Err(RecvTimeoutError::Disconnected) => {
-                let reason = "the thread that compiled ended without a result".to_owned();
-                return Err(AneError::NoEngine { reason });
-            }
+            Err(Unfinished::Failed(reason)) => return Err(AneError::NoEngine { reason }),
         };
         match (result, pauses.next()) {
             (Err(error), Some(&pause)) if error.is_retryable() => thread::sleep(pause),
@@ -68,7 +88,6 @@ pub(super) fn compile<T: Send + 'static>(
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     fn quick() -> Options {
         Options {

@@ -7,10 +7,13 @@
 
 #![allow(unsafe_code, reason = "e5rt is a C interface")]
 
-use super::compile::compile;
+use super::cache::{self, BUNDLES, Entry, Key, Store};
+use super::compile::{compile, within};
 use super::dynamic::{Libraries, Library, functions, text};
-use super::files::{ModelDirectory, Sources};
+use super::elsewhere::Order;
+use super::files::{ModelDirectory, PROGRAM, Sources};
 use super::in_memory::{LEAST_WIDTH, admit, ports};
+use super::probe::Route;
 use super::report::reported;
 use super::{Options, system};
 use crate::budget::{Budget, LoadedProgram};
@@ -20,7 +23,7 @@ use crate::emulator::binding::{Binding, check_sharing, check_surfaces};
 use crate::error::AneError;
 use crate::surface::{Access, ForeignMemory, Surface, SurfaceKey, hold};
 use mil::{Program, TensorType, Weights};
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CString, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{NonNull, null_mut};
@@ -79,9 +82,16 @@ functions! {
 /// `e5rt_get_last_error_message`, which Apple's own frameworks call after a failure; optional.
 type LastError = unsafe extern "C-unwind" fn() -> Text;
 
+/// `e5rt_program_library_create(place, bundle)`, which opens a bundle that was compiled before, here
+/// or in another process (tmc/apple, x/ane/e5rt; ANEForge has the same order of arguments); optional.
+type OpenLibrary = unsafe extern "C-unwind" fn(Out, Text) -> Status;
+
 /// The bit of the Neural Engine in the mask of devices: alone, so that nothing falls back to the
 /// CPU in silence.
 const NEURAL_ENGINE: u64 = 4;
+
+/// What the compiler is told besides the program.
+const COMPILE_OPTIONS: &str = "devices 4, segmenter graph";
 
 /// Kind of buffer: plain memory of the process.
 const HOST_BUFFER: u32 = 0;
@@ -94,6 +104,7 @@ const BUFFER_STEP: usize = 64;
 struct Engine {
     f: Functions,
     last_error: Option<LastError>,
+    open_library: Option<OpenLibrary>,
     _library: Library,
 }
 
@@ -125,7 +136,11 @@ impl Engine {
         let last_error = library.find(c"e5rt_get_last_error_message").map(|address| unsafe {
             std::mem::transmute::<*mut c_void, LastError>(address.as_ptr())
         });
-        Ok(Arc::new(Engine { f, last_error, _library: library }))
+        // SAFETY: a function of that signature, as far as published work shows.
+        let open_library = library.find(c"e5rt_program_library_create").map(|address| unsafe {
+            std::mem::transmute::<*mut c_void, OpenLibrary>(address.as_ptr())
+        });
+        Ok(Arc::new(Engine { f, last_error, open_library, _library: library }))
     }
 
     fn check(&self, action: &'static str, call: &str, status: Status) -> Result<(), AneError> {
@@ -156,17 +171,10 @@ impl Engine {
         handle.ok_or_else(|| reported(action, format!("{call}: nothing was made (0)")))
     }
 
-    /// Compiles `directory`/model.mil once and makes an operation of its function `name`.
-    fn build(
-        self: &Arc<Self>,
-        sources: &Arc<Sources>,
-        directory: &Path,
-        name: &CStr,
-    ) -> Result<Build, AneError> {
+    /// Compiles `directory`/model.mil once, and leaves the bundle below `bundles`.
+    fn library(&self, directory: &Path, bundles: &Path) -> Result<Handle, AneError> {
         let f = &self.f;
-        let directory = ModelDirectory::create(directory, sources)?;
-        let path = c_path(&directory.path().join("model.mil"))?;
-        let cache = c_path(&directory.path().join("bundles"))?;
+        let (path, cache) = (c_path(&directory.join(PROGRAM))?, c_path(bundles)?);
         let compiling = "compiling";
         // SAFETY: all calls below take objects made by the calls above them and still alive, C strings
         // that are copied, and places to store results.
@@ -190,28 +198,45 @@ impl Engine {
             self.check(compiling, "set_force_recompilation", status)?;
             let status = (f.options_set_segmenter)(options.raw, c"graph".as_ptr());
             self.check(compiling, "set_segmenter", status)?;
-            let library = self.make(compiling, "compile", f.library_release, |out| {
+            self.make(compiling, "compile", f.library_release, |out| {
                 (f.compiler_compile)(compiler.raw, path.as_ptr(), options.raw, out)
-            })?;
-            Ok(self.operation(library, name).map(|(library, function, plan, operation)| Parts {
-                operation,
-                _plan: plan,
-                _function: function,
-                _library: library,
-                _directory: directory,
-            }))
+            })
         }
     }
 
-    /// Library, function, plan and operation of a compiled library. This loads the program.
-    fn operation(
+    /// Compiles the program once in a directory of its own, and loads it. The outer error is the
+    /// compiler's, after which compiling again may help; the inner is that of loading.
+    fn build(
         &self,
-        library: Handle,
-        name: &CStr,
-    ) -> Result<(Handle, Handle, Handle, Handle), AneError> {
+        sources: &Arc<Sources>,
+        directory: &Path,
+        interface: &Interface,
+    ) -> Result<Result<Parts, AneError>, AneError> {
+        let directory = ModelDirectory::create(directory, sources)?;
+        let library = self.library(directory.path(), &directory.path().join(BUNDLES))?;
+        let loaded = self.load(library, interface);
+        Ok(loaded.map(|loaded| Parts { loaded, origin: Origin::Directory(directory) }))
+    }
+
+    /// Loads a program that was compiled before, by whatever process.
+    fn reopen(&self, entry: &Entry, interface: &Interface) -> Result<Operation, AneError> {
+        let _opening = entry.opening()?;
+        let unknown = || AneError::NoEngine { reason: "there is no bundle to open".to_owned() };
+        let (open, bundle) = self.open_library.zip(entry.bundle()).ok_or_else(unknown)?;
+        let bundle = c_path(&bundle)?;
+        let release = self.f.library_release;
+        // SAFETY: a place for the library, and a C string.
+        let library = self.make("loading", "library_create", release, |out| unsafe {
+            open(out, bundle.as_ptr())
+        })?;
+        self.load(library, interface)
+    }
+
+    /// The operation of a compiled library, and its ports. This loads the program.
+    fn load(&self, library: Handle, interface: &Interface) -> Result<Operation, AneError> {
         let f = &self.f;
-        let loading = "loading";
-        // SAFETY: as in `build`.
+        let (loading, name) = ("loading", &interface.name);
+        // SAFETY: as in `library`.
         unsafe {
             let function =
                 self.make(loading, "retain_program_function", f.function_release, |out| {
@@ -231,7 +256,9 @@ impl Engine {
                 f.operation_release,
                 |out| (f.operation_create)(out, plan.raw),
             )?;
-            Ok((library, function, plan, operation))
+            let mut ports = self.ports(&operation, &interface.inputs, true)?;
+            ports.extend(self.ports(&operation, &interface.outputs, false)?);
+            Ok(Operation { ports, operation, _plan: plan, _function: function, _library: library })
         }
     }
 
@@ -239,7 +266,7 @@ impl Engine {
     fn ports(
         &self,
         operation: &Handle,
-        binding: &Binding,
+        names: &[CString],
         input: bool,
     ) -> Result<Vec<Handle>, AneError> {
         let f = &self.f;
@@ -247,29 +274,60 @@ impl Engine {
             true => ("retain_input_port", f.operation_input),
             false => ("retain_output_port", f.operation_output),
         };
-        let port = |port: &Port| {
-            let name = c_string(&port.name)?;
+        let port = |name: &CString| {
             self.make("loading", call, f.port_release, |out| {
                 // SAFETY: a live operation, a C string, and a place for the port.
                 unsafe { retain(operation.raw, name.as_ptr(), out) }
             })
         };
-        binding.ports.iter().map(port).collect()
+        names.iter().map(port).collect()
     }
 }
 
-/// The outer error is the compiler's, after which compiling again may help; the inner is that of
-/// loading.
-type Build = Result<Parts, AneError>;
+/// Names of a program's function and of its ports, in binding order.
+#[derive(Debug)]
+struct Interface {
+    name: CString,
+    inputs: Vec<CString>,
+    outputs: Vec<CString>,
+}
+
+impl Interface {
+    fn new(name: &str, inputs: &Binding, outputs: &Binding) -> Result<Arc<Self>, AneError> {
+        let names = |binding: &Binding| {
+            binding.ports.iter().map(|port| c_string(&port.name)).collect::<Result<_, _>>()
+        };
+        let (inputs, outputs) = (names(inputs)?, names(outputs)?);
+        Ok(Arc::new(Interface { name: c_string(name)?, inputs, outputs }))
+    }
+}
 
 /// A loaded operation and what it is made of, in the order in which they are released.
 #[derive(Debug)]
-struct Parts {
+struct Operation {
+    /// Ports in binding order, inputs first.
+    ports: Vec<Handle>,
     operation: Handle,
     _plan: Handle,
     _function: Handle,
     _library: Handle,
-    _directory: ModelDirectory,
+}
+
+/// An operation and the files that it comes from, which must outlive it.
+#[derive(Debug)]
+struct Parts {
+    loaded: Operation,
+    origin: Origin,
+}
+
+/// Where a program was compiled.
+#[derive(Debug)]
+enum Origin {
+    /// Here, and now.
+    Directory(ModelDirectory),
+    /// By another process, or before.
+    #[allow(dead_code, reason = "it is held for its lock")]
+    Cache(Entry),
 }
 
 fn c_string(text: &str) -> Result<CString, AneError> {
@@ -333,6 +391,7 @@ pub struct Espresso {
     profile: Profile,
     budget: Budget,
     options: Options,
+    store: Option<Store>,
 }
 
 impl Espresso {
@@ -344,13 +403,102 @@ impl Espresso {
     pub fn open(libraries: &Libraries, options: Options) -> Result<Self, AneError> {
         let engine = Engine::open(libraries)?;
         let profile = system::profile(libraries, CallPath::E5rt);
-        Ok(Espresso { engine, profile, budget: Budget::new(&profile), options })
+        let store = options.cache.as_ref().filter(|_| engine.open_library.is_some());
+        let store = store.and_then(|cache| Store::open(cache, libraries, Route::Espresso));
+        Ok(Espresso { engine, profile, budget: Budget::new(&profile), options, store })
+    }
+
+    /// Compiles `directory`/model.mil for another process, and leaves what came of it in `bundles`.
+    pub(super) fn compile_for_another(
+        &self,
+        directory: &Path,
+        bundles: &Path,
+    ) -> Result<(), AneError> {
+        self.engine.library(directory, bundles).map(drop)
+    }
+
+    /// A program of the cache, of another process, or compiled here, in this order.
+    fn parts(&self, sources: Arc<Sources>, interface: &Arc<Interface>) -> Result<Parts, AneError> {
+        let Some(store) = self.store.as_ref().filter(|store| store.is_trusted()) else {
+            return self.compile_here(sources, interface);
+        };
+        let key = &store.key(COMPILE_OPTIONS, &sources);
+        if let Some(parts) = self.reopen(store, key, interface) {
+            return Ok(parts);
+        }
+        if let Some(elsewhere) = &self.options.elsewhere
+            && store.is_trusted()
+        {
+            let name = &interface.name.to_string_lossy();
+            let (elsewhere, options) = (&**elsewhere, &self.options);
+            let order = Order { elsewhere, store, options, key, sources: &sources, name };
+            if order.compile()? {
+                if let Some(parts) = self.reopen(store, key, interface) {
+                    return Ok(parts);
+                }
+                let parts = self.compile_here(sources, interface)?;
+                store.refused_for_certain();
+                return Ok(parts);
+            }
+        }
+        let parts = self.compile_here(sources, interface)?;
+        if store.is_trusted()
+            && let Origin::Directory(directory) = &parts.origin
+        {
+            // What cannot be kept costs the next process a compile.
+            let _ = keep(store, key, &directory.path().join(BUNDLES));
+        }
+        Ok(parts)
+    }
+
+    /// The program of that name, if the cache has it and the system takes it within the time limit.
+    fn reopen(&self, store: &Store, key: &Key, interface: &Arc<Interface>) -> Option<Parts> {
+        let entry = store.find(key)?;
+        let (engine, interface) = (Arc::clone(&self.engine), Arc::clone(interface));
+        // The entry goes along, so that it stays locked as long as an opening hangs.
+        let attempt = move || (engine.reopen(&entry, &interface), entry);
+        match within(self.options.open_limit, attempt) {
+            Ok((Ok(loaded), entry)) => {
+                store.accepted();
+                Some(Parts { loaded, origin: Origin::Cache(entry) })
+            }
+            Ok((Err(_), entry)) => {
+                store.refused();
+                store.discard(entry);
+                None
+            }
+            Err(_) => {
+                store.refused();
+                None
+            }
+        }
+    }
+
+    /// Compiles in this process, and loads.
+    fn compile_here(
+        &self,
+        sources: Arc<Sources>,
+        interface: &Arc<Interface>,
+    ) -> Result<Parts, AneError> {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let directory = format!("anegpt-e5-{}-{serial}", std::process::id());
+        let directory = self.options.bundles.join(directory);
+        let (engine, interface) = (Arc::clone(&self.engine), Arc::clone(interface));
+        let build = move || engine.build(&sources, &directory, &interface);
+        compile(&self.options, || self.budget.compile(), build)?
     }
 
     /// What this process has used up.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
+}
+
+/// Keeps the bundles of a program that is in use.
+fn keep(store: &Store, key: &Key, bundles: &Path) -> Result<(), AneError> {
+    let staging = store.staging()?;
+    cache::copy(bundles, &staging.path().join(BUNDLES))?;
+    store.keep(staging, key, None)
 }
 
 /// A number for each program of the process, so that directories differ.
@@ -383,16 +531,9 @@ impl Device for Espresso {
         let (sources, constants) = admit(program, weights, &self.profile, &self.options)?;
         let (inputs, outputs) = ports(function);
         let place = self.budget.load(constants)?;
-        let name = c_string(&function.name)?;
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let directory = format!("anegpt-e5-{}-{serial}", std::process::id());
-        let directory = self.options.bundles.join(directory);
-        let engine = Arc::clone(&self.engine);
-        let build = move || engine.build(&sources, &directory, &name);
-        let parts = compile(&self.options, || self.budget.compile(), build)??;
+        let interface = Interface::new(&function.name, &inputs, &outputs)?;
+        let parts = self.parts(sources, &interface)?;
         let engine = &self.engine;
-        let input_ports = engine.ports(&parts.operation, &inputs, true)?;
-        let output_ports = engine.ports(&parts.operation, &outputs, false)?;
         let f = &engine.f;
         // SAFETY: a place for the stream.
         let stream = engine.make("loading", "stream_create", f.stream_release, |out| unsafe {
@@ -400,7 +541,6 @@ impl Device for Espresso {
         })?;
         Ok(Box::new(Loaded {
             stream,
-            ports: input_ports.into_iter().chain(output_ports).collect(),
             bound: vec![],
             encoded: false,
             parts,
@@ -413,13 +553,11 @@ impl Device for Espresso {
     }
 }
 
-/// A program ready to run, in the order in which its parts are released: stream, ports, buffers,
+/// A program ready to run, in the order in which its parts are released: stream, buffers, ports,
 /// operation.
 #[derive(Debug)]
 struct Loaded {
     stream: Handle,
-    /// Ports in binding order, inputs first.
-    ports: Vec<Handle>,
     /// What each port is bound to; empty when not all of them are.
     bound: Vec<(SurfaceKey, Arc<Buffer>)>,
     /// Whether the operation is in the stream.
@@ -457,16 +595,21 @@ impl Loaded {
             if self.encoded {
                 check("stream_reset", (f.stream_reset)(self.stream.raw))?;
                 self.encoded = false;
-                check("prepare_op_for_encode", (f.operation_prepare)(self.parts.operation.raw))?;
+                check(
+                    "prepare_op_for_encode",
+                    (f.operation_prepare)(self.parts.loaded.operation.raw),
+                )?;
             }
             let before = std::mem::take(&mut self.bound);
-            for (i, (port, (key, buffer))) in self.ports.iter().zip(&wanted).enumerate() {
+            for (i, (port, (key, buffer))) in
+                self.parts.loaded.ports.iter().zip(&wanted).enumerate()
+            {
                 let kept = before.get(i).is_some_and(|(old, _)| old.same(key));
                 if !kept {
                     check("bind_buffer_object", (f.port_bind)(port.raw, buffer.handle.raw))?;
                 }
             }
-            let (stream, operation) = (self.stream.raw, self.parts.operation.raw);
+            let (stream, operation) = (self.stream.raw, self.parts.loaded.operation.raw);
             check("encode_operation", (f.stream_encode)(stream, operation))?;
         }
         self.encoded = true;

@@ -9,6 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 /// What weight paths in programs start with.
 const PREFIX: &str = "@model_path/";
 
+/// The program's text in its directory (docs/ane-facts.md A.4).
+pub(super) const PROGRAM: &str = "model.mil";
+
 /// Directories in use by this process, and by how many programs: equal programs share one, since
 /// the system names it after the contents.
 fn users() -> MutexGuard<'static, BTreeMap<PathBuf, usize>> {
@@ -30,12 +33,9 @@ pub(super) struct Sources {
     pub(super) weights: mil::Weights,
 }
 
-impl ModelDirectory {
-    /// Writes the files of a program to `path`.
-    pub(super) fn create(path: &Path, sources: &Arc<Sources>) -> Result<Self, AneError> {
-        // Counted first, so that whatever was written is removed if a later file fails.
-        *users().entry(path.to_owned()).or_default() += 1;
-        let directory = ModelDirectory { path: path.to_owned() };
+impl Sources {
+    /// Writes the program's files below `path`.
+    pub(super) fn write(&self, path: &Path) -> Result<(), AneError> {
         let write = |name: &str, bytes: &[u8]| -> Result<(), AneError> {
             let file = path.join(name);
             let failed = |what, error: std::io::Error| AneError::File {
@@ -53,15 +53,57 @@ impl ModelDirectory {
             path: path.display().to_string(),
             reason: e.to_string(),
         })?;
-        write("model.mil", sources.text.as_bytes())?;
-        for (name, bytes) in &sources.weights {
+        write(PROGRAM, self.text.as_bytes())?;
+        for (name, bytes) in &self.weights {
             write(inside(name)?, bytes)?;
         }
+        Ok(())
+    }
+
+    /// Reads what [`Sources::write`] wrote below `path`.
+    pub(super) fn read(path: &Path) -> Result<Self, AneError> {
+        let failed = |file: &Path| {
+            let path = file.display().to_string();
+            move |e: std::io::Error| AneError::File { what: "read", path, reason: e.to_string() }
+        };
+        let text_file = path.join(PROGRAM);
+        let text = fs::read_to_string(&text_file).map_err(failed(&text_file))?;
+        let mut weights = mil::Weights::new();
+        let mut left = vec![path.to_owned()];
+        while let Some(next) = left.pop() {
+            for item in fs::read_dir(&next).map_err(failed(&next))? {
+                let file = item.map_err(failed(&next))?.path();
+                if file.is_dir() {
+                    left.push(file);
+                } else if file != text_file {
+                    let name = file.strip_prefix(path).unwrap_or(&file).to_string_lossy();
+                    let bytes = fs::read(&file).map_err(failed(&file))?;
+                    weights.insert(format!("{PREFIX}{name}"), bytes);
+                }
+            }
+        }
+        Ok(Sources { text, weights })
+    }
+}
+
+impl ModelDirectory {
+    /// Writes the files of a program to `path`.
+    pub(super) fn create(path: &Path, sources: &Arc<Sources>) -> Result<Self, AneError> {
+        // Counted first, so that whatever was written is removed if a later file fails.
+        *users().entry(path.to_owned()).or_default() += 1;
+        let directory = ModelDirectory { path: path.to_owned() };
+        sources.write(path)?;
         Ok(directory)
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Leaves the directory to the process that asked for the compile, which makes the same one.
+    pub(super) fn leave(self) {
+        users().remove(&self.path);
+        std::mem::forget(self);
     }
 }
 

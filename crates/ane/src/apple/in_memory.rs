@@ -3,12 +3,15 @@
 
 #![allow(unsafe_code, reason = "messages to private classes")]
 
-use super::compile::{compile, turn};
+use super::cache::{Key, Store};
+use super::compile::{Unfinished, compile, turn, within};
 use super::dynamic::{Libraries, Library, functions};
+use super::elsewhere::Order;
 use super::files::{ModelDirectory, Sources};
 use super::foundation::Foundation;
 use super::iosurface::{IoSurface, IoSurfaces};
 use super::objc::{Bool, Id, Kind, Object, Pool, Runtime, Sel, send};
+use super::probe::Route;
 use super::report::reported;
 use super::statistics::Statistics;
 use super::{Options, system};
@@ -83,6 +86,8 @@ struct Engine {
     identifier: Sel,
     compile: Sel,
     load: Sel,
+    /// Where the system can be asked for programs that it has compiled before.
+    exists: Option<Sel>,
     evaluate: Sel,
     unload: Sel,
     make_surface_object: Sel,
@@ -104,6 +109,9 @@ impl Engine {
             runtime.expect(class, *kind, name, signature)?;
         }
         let selector = |name| runtime.selector(name);
+        let exists = c"compiledModelExists";
+        let known = runtime.expect(c"_ANEInMemoryModel", Kind::Instance, exists, "B@:");
+        let exists = known.is_ok().then(|| selector(exists));
         Ok(Arc::new(Engine {
             surfaces: IoSurfaces::open(libraries, Arc::clone(&foundation))?,
             functions: Functions::load(&Library::open(&libraries.foundation)?)?,
@@ -117,6 +125,7 @@ impl Engine {
             identifier: selector(c"hexStringIdentifier"),
             compile: selector(c"compileWithQoS:options:error:"),
             load: selector(c"loadWithQoS:options:error:"),
+            exists,
             evaluate: selector(c"evaluateWithQoS:options:request:error:"),
             unload: selector(c"unloadWithQoS:error:"),
             make_surface_object: selector(c"objectWithIOSurface:"),
@@ -138,8 +147,9 @@ impl Engine {
         f.dictionary(&weights.iter().map(entry).collect::<Result<Vec<_>, AneError>>()?)
     }
 
-    /// The model of a program, and the directory that the system will read it from. Needs a pool.
-    fn model(&self, sources: &Arc<Sources>) -> Result<(Object, ModelDirectory), AneError> {
+    /// The model of a program, what the system calls it, and the directory that it will be read
+    /// from. Needs a pool.
+    fn model(&self, sources: &Arc<Sources>) -> Result<Described, AneError> {
         let refused =
             |what: &str| AneError::NoEngine { reason: format!("the system made no {what}") };
         let text = self.foundation.data(sources.text.as_bytes())?;
@@ -169,8 +179,8 @@ impl Engine {
         if name.is_empty() || name.contains(['/', '.']) || parent.is_empty() {
             return Err(refused("name for the model's directory"));
         }
-        let directory = ModelDirectory::create(&PathBuf::from(parent).join(name), sources)?;
-        Ok((model, directory))
+        let directory = ModelDirectory::create(&PathBuf::from(parent).join(&name), sources)?;
+        Ok(Described { object: model, name, directory })
     }
 
     /// Sends `compile` or `load`.
@@ -193,9 +203,9 @@ impl Engine {
         options: &Options,
     ) -> Result<Result<Model, AneError>, AneError> {
         let _pool = Pool::new(&self.runtime);
-        let (object, directory) = self.model(sources)?;
-        self.prepare(&object, self.compile, options.qos).map_err(|r| reported("compiling", r))?;
-        let load = || self.prepare(&object, self.load, options.qos);
+        let described = self.compiled(sources, options)?;
+        let none = self.foundation.dictionary(&[])?;
+        let load = || self.prepare(&described.object, self.load, options.qos);
         let loaded = load().or_else(|_| {
             sleep(options.load_pause);
             load()
@@ -203,14 +213,44 @@ impl Engine {
         if let Err(report) = loaded {
             return Ok(Err(reported("loading", report)));
         }
-        Ok(Ok(Model {
-            direct: None,
-            options: self.foundation.dictionary(&[])?,
-            object,
-            qos: options.qos,
-            engine: Arc::clone(self),
-            _directory: directory,
-        }))
+        Ok(Ok(self.loaded(described, none, options)))
+    }
+
+    /// Compiles once. Needs a pool.
+    fn compiled(&self, sources: &Arc<Sources>, options: &Options) -> Result<Described, AneError> {
+        let described = self.model(sources)?;
+        let compiled = self.prepare(&described.object, self.compile, options.qos);
+        compiled.map_err(|report| reported("compiling", report))?;
+        Ok(described)
+    }
+
+    fn loaded(self: &Arc<Self>, described: Described, none: Object, options: &Options) -> Model {
+        let Described { object, name, directory } = described;
+        let engine = Arc::clone(self);
+        let (qos, options) = (options.qos, none);
+        Model { direct: None, options, object, name, qos, engine, _directory: directory }
+    }
+
+    /// Loads a program that the system compiled before under the name `identifier`. `None` where it
+    /// has it no more, or calls the program otherwise now.
+    fn reload(
+        self: &Arc<Self>,
+        sources: &Arc<Sources>,
+        options: &Options,
+        identifier: &str,
+    ) -> Result<Option<Model>, AneError> {
+        let Some(exists) = self.exists else { return Ok(None) };
+        let _pool = Pool::new(&self.runtime);
+        let described = self.model(sources)?;
+        let none = self.foundation.dictionary(&[])?;
+        // SAFETY: a verified method without arguments.
+        let exists = unsafe { send!(self.runtime, described.object.id(), exists => Bool) };
+        if exists == 0 || described.name != identifier {
+            return Ok(None);
+        }
+        let loaded = self.prepare(&described.object, self.load, options.qos);
+        loaded.map_err(|report| reported("loading", report))?;
+        Ok(Some(self.loaded(described, none, options)))
     }
 
     /// What sends requests around the system's service. Needs a pool.
@@ -280,12 +320,22 @@ struct Direct {
 // SAFETY: a selector is a name for the life of the process.
 unsafe impl Send for Direct {}
 
+/// A model that is neither compiled nor loaded yet.
+#[derive(Debug)]
+struct Described {
+    object: Object,
+    /// What the system calls it, and its directory.
+    name: String,
+    directory: ModelDirectory,
+}
+
 /// A loaded model. Dropping it unloads it, then releases it, then removes its directory.
 #[derive(Debug)]
 struct Model {
     direct: Option<Direct>,
     options: Object,
     object: Object,
+    name: String,
     qos: u32,
     engine: Arc<Engine>,
     _directory: ModelDirectory,
@@ -340,6 +390,7 @@ pub struct InMemory {
     profile: Profile,
     budget: Budget,
     options: Options,
+    store: Option<Store>,
 }
 
 impl InMemory {
@@ -351,13 +402,112 @@ impl InMemory {
     pub fn open(libraries: &Libraries, options: Options) -> Result<Self, AneError> {
         let engine = Engine::open(libraries, &options)?;
         let profile = system::profile(libraries, CallPath::InMemory);
-        Ok(InMemory { engine, profile, budget: Budget::new(&profile), options })
+        let store = options.cache.as_ref();
+        let store = store.and_then(|cache| Store::open(cache, libraries, Route::InMemory));
+        Ok(InMemory { engine, profile, budget: Budget::new(&profile), options, store })
+    }
+
+    /// Compiles for another process; what the system calls the program. Its directory stays.
+    pub(super) fn compile_for_another(&self, sources: &Arc<Sources>) -> Result<String, AneError> {
+        let _pool = Pool::new(&self.engine.runtime);
+        let Described { name, directory, .. } = self.engine.compiled(sources, &self.options)?;
+        directory.leave();
+        Ok(name)
+    }
+
+    /// A program that the system has compiled before, or one compiled here.
+    ///
+    /// The system has a cache of its own, across processes (OMLX users and others load from it after
+    /// `compiledModelExists`), by a name whose contents are disputed: ORION takes it for a hash of the
+    /// text and of the names of weight files, a measurement on macOS 26 found the bytes of weights in
+    /// it (docs/ane-facts.md G.3). So a compile is skipped only where both agree that the name stands for
+    /// this very program: it has no weight files; we compiled it ourselves, on this chip and build;
+    /// and the system called it then what it calls it now. How long the system keeps programs is not
+    /// known; where it forgot one, or anything fails, the program is compiled as ever. Programs of the
+    /// cache do not count as compiles.
+    fn model(&self, sources: &Arc<Sources>, name: &str) -> Result<Model, AneError> {
+        let Some(store) = &self.store else { return self.compile_here(sources) };
+        let key = &store.key(&format!("qos {}", self.options.qos), sources);
+        let known = || self.reload(store, key, sources);
+        if let Some(model) = known() {
+            return Ok(model);
+        }
+        if let Some(elsewhere) = &self.options.elsewhere {
+            let (elsewhere, options) = (&**elsewhere, &self.options);
+            let order = Order { elsewhere, store, options, key, sources, name };
+            if order.compile()?
+                && let Some(model) = known()
+            {
+                return Ok(model);
+            }
+        }
+        let model = self.compile_here(sources)?;
+        if reusable(store, sources) {
+            // What cannot be noted costs the next process a compile.
+            let _ = store.staging().and_then(|s| store.keep(s, key, Some(model.name.clone())));
+        }
+        Ok(model)
+    }
+
+    /// The program, if it was compiled before and the system still has it.
+    fn reload(&self, store: &Store, key: &Key, sources: &Arc<Sources>) -> Option<Model> {
+        if !reusable(store, sources) {
+            return None;
+        }
+        let entry = store.find(key)?;
+        let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
+        let sources = Arc::clone(sources);
+        let attempt = move || {
+            let loaded = entry.opening().and_then(|_opening| {
+                let identifier = entry.identifier().unwrap_or_default();
+                engine.reload(&sources, &options, identifier)
+            });
+            (loaded, entry)
+        };
+        let turn = turn();
+        match within(self.options.open_limit, attempt) {
+            Ok((Ok(Some(model)), _)) => {
+                store.accepted();
+                Some(model)
+            }
+            // The system forgot it: nothing is wrong, and it will be compiled now.
+            Ok((Ok(None), entry)) => {
+                store.discard(entry);
+                None
+            }
+            Ok((Err(_), entry)) => {
+                store.refused();
+                store.discard(entry);
+                None
+            }
+            Err(Unfinished::Late(receiver)) => {
+                // What came too late may lie in the channel, and needs the turn to be unloaded.
+                drop(turn);
+                drop(receiver);
+                store.refused();
+                None
+            }
+            Err(Unfinished::Failed(_)) => None,
+        }
+    }
+
+    /// Compiles in this process, and loads.
+    fn compile_here(&self, sources: &Arc<Sources>) -> Result<Model, AneError> {
+        let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
+        let sources = Arc::clone(sources);
+        let build = move || engine.build(&sources, &options);
+        compile(&self.options, || self.budget.compile(), build)?
     }
 
     /// What this process has used up.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
+}
+
+/// Whether the system's name for a program stands for all of it, by every source.
+fn reusable(store: &Store, sources: &Sources) -> bool {
+    sources.weights.is_empty() && store.is_trusted()
 }
 
 /// Ports of a function in binding order.
@@ -415,9 +565,7 @@ impl Device for InMemory {
         let (sources, constants) = admit(program, weights, &self.profile, &self.options)?;
         let (inputs, outputs) = ports(function);
         let place = self.budget.load(constants)?;
-        let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
-        let build = move || engine.build(&sources, &options);
-        let mut model = compile(&self.options, || self.budget.compile(), build)??;
+        let mut model = self.model(&sources, &function.name)?;
         if self.options.direct {
             let _pool = Pool::new(&self.engine.runtime);
             model.direct = Some(self.engine.direct(&model.object)?);

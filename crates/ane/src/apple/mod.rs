@@ -16,9 +16,11 @@
 //! process of its own.
 
 mod accelerate;
+mod cache;
 mod compile;
 mod core_foundation;
 mod dynamic;
+mod elsewhere;
 mod espresso;
 mod files;
 mod foundation;
@@ -32,16 +34,20 @@ mod statistics;
 mod system;
 
 pub use accelerate::Accelerate;
+pub use cache::Cache;
 pub use dynamic::Libraries;
+pub use elsewhere::{CompileElsewhere, Lost, compile_job};
 pub use espresso::Espresso;
 pub use in_memory::InMemory;
 pub use power::PowerMeter;
 
+use crate::retry::Backoff;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a device on a Mac goes about its work.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Quality of service of compiling, loading and running: 21 is what everyone uses; all of 0 to
     /// 63 work alike (docs/ane-facts.md A.4).
@@ -53,6 +59,17 @@ pub struct Options {
     /// the program. 1, 15 and 15 s: repeated failures wedge the compiler's service unless tries are
     /// 15 s apart (docs/ane-facts.md A.7; ESP's pauses of 0.1 to 1 s are the laxer reading).
     pub compile_pauses: Vec<Duration>,
+    /// Where compiled programs are kept for the next process; `None` keeps none.
+    pub cache: Option<Cache>,
+    /// Time that opening a program of the cache may take before it is compiled instead. 30 s: one was
+    /// reopened in 6 ms (tmc/apple, bundlereuse), and an engine that slept wakes in 0.3 s
+    /// (docs/ane-facts.md D).
+    pub open_limit: Duration,
+    /// Compiles in another process first, if there is a [`cache`](Self::cache) to take the result
+    /// through.
+    pub elsewhere: Option<Arc<dyn CompileElsewhere>>,
+    /// Pauses after such a process hung or crashed: three tries, with 1 and 2 s between them.
+    pub elsewhere_pauses: Backoff,
     /// Pause before the second try at loading: 100 ms, as the seed's bridge.
     pub load_pause: Duration,
     /// Requests bypass the system's service (`doEvaluateDirectWithModel`, in memory only): 106
@@ -74,6 +91,14 @@ impl Default for Options {
             qos: 21,
             compile_limit: Duration::from_secs(120),
             compile_pauses: [1, 15, 15].map(Duration::from_secs).to_vec(),
+            cache: None,
+            open_limit: Duration::from_secs(30),
+            elsewhere: None,
+            elsewhere_pauses: Backoff {
+                tries: 3,
+                first: Duration::from_secs(1),
+                most: Duration::from_secs(2),
+            },
             load_pause: Duration::from_millis(100),
             direct: false,
             hardware_time: false,

@@ -39,6 +39,15 @@ pub(super) fn profile(libraries: &Libraries, path: CallPath) -> Profile {
     Profile { chip: chip.unwrap_or(default.chip), os: os.unwrap_or(default.os), path }
 }
 
+/// Chip and build of the system in its own words; `None` where it does not say. Compiled programs
+/// are of one chip and, as far as anybody knows, of one build.
+pub(super) fn identity(libraries: &Libraries) -> Option<String> {
+    let library = Library::open(&libraries.system).ok()?;
+    let [chip, build] =
+        [c"machdep.cpu.brand_string", c"kern.osversion"].map(|name| ask(&library, name));
+    Some(format!("{}, {}", chip?, build?))
+}
+
 /// `Apple M4 Pro` is M4 Pro; `Apple M2 Max`, of which nothing is published, is M2.
 fn chip(name: &str) -> Option<Chip> {
     let mut words: Vec<&str> = name.split_whitespace().filter(|&word| word != "Apple").collect();

@@ -8,6 +8,7 @@
 mod accelerate;
 mod asynchronous;
 mod bench;
+mod cache;
 mod espresso;
 mod faults;
 mod in_memory;

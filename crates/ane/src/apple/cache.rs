@@ -1,0 +1,508 @@
+//! Programs that were compiled before, by what went into them.
+//!
+//! Each entry is a directory whose name is the SHA-256 of everything that a compiler saw (route, text,
+//! weights, options, build of the system, chip). It has a record of what belongs to it, which is
+//! checked, to the byte, whenever it is used. Entries are made beside their place and renamed into
+//! it, so that nobody sees half of one; whoever uses one holds a lock on its record, so that nobody
+//! removes it meanwhile; the entry that was not used for the longest time goes first.
+//!
+//! **Sources conflict.** ANEForge found that a compiled program belongs to the process that compiled
+//! it, or to children of one signature (docs/ane-facts.md D "HWX"); tmc/apple (x/ane/e5rt) opened
+//! bundles in another process of macOS 26, with the sources deleted in between. So whatever opens
+//! here is used, and whatever does not is compiled as if there were no cache; a system that refuses
+//! what was just compiled for it is not asked again until its build changes
+//! ([`Store::is_trusted`]). Nobody knows whether a bundle outlives the system's service, or a restart.
+
+use super::files::Sources;
+use super::system;
+use super::{Libraries, probe::Route};
+use crate::error::AneError;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// Where compiled programs are kept, and how much of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// The directory, which is made when it is first needed.
+    pub directory: PathBuf,
+    /// Bytes that all entries may have together.
+    pub most_bytes: u64,
+}
+
+/// Changes when entries of before mean something else.
+const FORMAT: u32 = 1;
+/// The file that says what an entry is, and whose lock protects it.
+const RECORD: &str = "entry.json";
+/// The largest record that is read: some ten thousand files.
+const RECORD_BYTES: u64 = 4 << 20;
+/// Where an entry keeps what Espresso's compiler made.
+pub(super) const BUNDLES: &str = "bundles";
+/// Start of the name of a file that says how often this system refused, or a process died of, what
+/// another process had compiled by a route.
+const REFUSALS: &str = "refusals-";
+/// Occasions after which a system is not asked again.
+const MOST_REFUSALS: u32 = 2;
+/// Prefix of directories that are being made or removed.
+const NEW: &str = "new-";
+/// Prefix of programs whose compile hung or crashed.
+const FAILED: &str = "failed-";
+/// Prefix of a mark in an entry that is being opened.
+const OPENING: &str = "opening-";
+/// Age at which a directory that is being made is taken for one of a process that died.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// The name of an entry: a SHA-256 in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key(String);
+
+/// What an entry is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    format: u32,
+    key: String,
+    /// The name that the system derived for the program (in memory).
+    identifier: Option<String>,
+    /// The bundle to open, below the entry (Espresso).
+    bundle: Option<String>,
+    files: Vec<Part>,
+}
+
+/// A file of an entry.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    path: String,
+    bytes: u64,
+    sha256: String,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Refusals {
+    system: String,
+    count: u32,
+}
+
+/// An entry that was found as it was made, locked against removal while this value lives.
+#[derive(Debug)]
+pub(super) struct Entry {
+    directory: PathBuf,
+    record: Record,
+    _lock: File,
+}
+
+impl Entry {
+    /// The name that the system derived for the program.
+    pub(super) fn identifier(&self) -> Option<&str> {
+        self.record.identifier.as_deref()
+    }
+
+    /// The bundle to open.
+    pub(super) fn bundle(&self) -> Option<PathBuf> {
+        self.record.bundle.as_ref().map(|bundle| self.directory.join(bundle))
+    }
+
+    /// Marks the entry as being opened. A mark that outlives its process says that the process died
+    /// of it: see [`Store::find`].
+    pub(super) fn opening(&self) -> Result<Opening, AneError> {
+        let path = self.directory.join(format!("{OPENING}{}", unique()));
+        fs::write(&path, []).map_err(|e| failed("mark", &path, e))?;
+        Ok(Opening { path })
+    }
+}
+
+/// A mark that goes when the opening ended, however it ended.
+#[derive(Debug)]
+pub(super) struct Opening {
+    path: PathBuf,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        // Left behind it costs one compile.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A private directory in the cache, which is removed unless it becomes an entry.
+#[derive(Debug)]
+pub(super) struct Staging {
+    path: PathBuf,
+}
+
+impl Staging {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // Left behind it is removed after a day.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A cache on a machine whose chip and build are known.
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: PathBuf,
+    most_bytes: u64,
+    route: Route,
+    system: String,
+}
+
+impl Store {
+    /// The cache of a route, if its directory can be used and the machine says what it is: programs
+    /// of another chip or build are none of ours.
+    pub(super) fn open(cache: &Cache, libraries: &Libraries, route: Route) -> Option<Self> {
+        let system = system::identity(libraries)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&cache.directory).ok()?;
+        // Bundles are opened by a system that may have another working directory.
+        let directory = cache.directory.canonicalize().ok()?;
+        Some(Store { directory, most_bytes: cache.most_bytes, route, system })
+    }
+
+    pub(super) fn route(&self) -> Route {
+        self.route
+    }
+
+    /// The name of what a compiler would make of `sources` here, given `options`.
+    pub(super) fn key(&self, options: &str, sources: &Sources) -> Key {
+        let mut hash = Sha256::new();
+        // Each field after its length, so that no two lists of fields are one sequence of bytes.
+        let mut field = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        field(&FORMAT.to_le_bytes());
+        field(self.system.as_bytes());
+        field(self.route.to_string().as_bytes());
+        field(options.as_bytes());
+        field(sources.text.as_bytes());
+        for (name, bytes) in &sources.weights {
+            field(name.as_bytes());
+            field(bytes);
+        }
+        Key(hex(&hash.finalize()))
+    }
+
+    /// The entry of that name, if it is as it was made. One that is damaged, or of whose opening a
+    /// process died, is removed.
+    pub(super) fn find(&self, key: &Key) -> Option<Entry> {
+        let directory = self.directory.join(&key.0);
+        let lock = File::open(directory.join(RECORD)).ok()?;
+        if is_marked(&directory) && lock.try_lock().is_ok() {
+            // Nobody alive holds it, so whoever opened it did not come back.
+            self.refused();
+            drop(lock);
+            self.remove(&directory);
+            return None;
+        }
+        // The lock may be held from the question above.
+        let _ = lock.unlock();
+        lock.try_lock_shared().ok()?;
+        let found = fs::metadata(directory.join(RECORD)).ok()?;
+        if found.ino() != lock.metadata().ok()?.ino() {
+            // Removed between opening and locking.
+            return None;
+        }
+        match verified(&directory, &lock, key) {
+            Some(record) => {
+                // The time of use decides who goes first; without it the entry goes earlier.
+                let _ = lock.set_modified(SystemTime::now());
+                Some(Entry { directory, record, _lock: lock })
+            }
+            None => {
+                drop(lock);
+                self.remove(&directory);
+                None
+            }
+        }
+    }
+
+    /// Removes an entry that turned out not to work, unless others use it.
+    pub(super) fn discard(&self, entry: Entry) {
+        let directory = entry.directory.clone();
+        drop(entry);
+        self.remove(&directory);
+    }
+
+    /// A private directory on the same file system.
+    pub(super) fn staging(&self) -> Result<Staging, AneError> {
+        let path = self.directory.join(format!("{NEW}{}", unique()));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|e| failed("make the directory", &path, e))?;
+        Ok(Staging { path })
+    }
+
+    /// Makes `staging` the entry `key`: the name that the system derived, and the bundle below it,
+    /// if there is one. Then removes what is too much.
+    pub(super) fn keep(
+        &self,
+        staging: Staging,
+        key: &Key,
+        identifier: Option<String>,
+    ) -> Result<(), AneError> {
+        let path = staging.path();
+        let cannot = |e| failed("keep the compiled program in", path, e);
+        let files = files(path).map_err(cannot)?;
+        let bundle = bundle_below(&path.join(BUNDLES))
+            .and_then(|found| Some(found.strip_prefix(path).ok()?.to_str()?.to_owned()));
+        if files.iter().map(|(_, bytes)| bytes).sum::<u64>() > self.most_bytes {
+            return Err(cannot(io::Error::other("it is larger than the cache may be")));
+        }
+        let parts = files.iter().map(|(name, _)| read(&path.join(name), name));
+        let files = parts.collect::<io::Result<Vec<Part>>>().map_err(cannot)?;
+        if bundle.is_none() && identifier.is_none() {
+            return Err(cannot(io::Error::other("the compiler left no bundle")));
+        }
+        let record = Record { format: FORMAT, key: key.0.clone(), identifier, bundle, files };
+        let text = serde_json::to_vec(&record).map_err(|e| cannot(e.into()))?;
+        fs::write(path.join(RECORD), text).map_err(cannot)?;
+        let place = self.directory.join(&key.0);
+        // What is there already is somebody's equal entry, in use, or nobody's.
+        if fs::rename(path, &place).is_err() && self.remove(&place) {
+            fs::rename(path, &place).map_err(cannot)?;
+        }
+        self.trim(&place);
+        Ok(())
+    }
+
+    /// Keeps the sources in `staging` of a program that could not be compiled; where they are.
+    pub(super) fn keep_failed(&self, staging: &Staging, key: &Key) -> PathBuf {
+        let place = self.directory.join(format!("{FAILED}{}", key.0));
+        let _ = fs::remove_dir_all(&place);
+        let kept = match fs::rename(staging.path(), &place) {
+            Ok(()) => place,
+            Err(_) => staging.path().to_owned(),
+        };
+        self.trim(&kept);
+        kept
+    }
+
+    /// Whether this system takes what another process compiled, as far as is known.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.refusals() < MOST_REFUSALS
+    }
+
+    /// Notes an occasion on which it did not.
+    pub(super) fn refused(&self) {
+        self.set_refusals(self.refusals() + 1);
+    }
+
+    /// Notes that it refused what had just been compiled, and took the same from this process.
+    pub(super) fn refused_for_certain(&self) {
+        self.set_refusals(MOST_REFUSALS);
+    }
+
+    /// Notes that it did take one.
+    pub(super) fn accepted(&self) {
+        if self.refusals() != 0 {
+            self.set_refusals(0);
+        }
+    }
+
+    fn noted(&self) -> PathBuf {
+        self.directory.join(format!("{REFUSALS}{}.json", self.route))
+    }
+
+    fn refusals(&self) -> u32 {
+        let text = fs::read_to_string(self.noted()).unwrap_or_default();
+        let noted = serde_json::from_str::<Refusals>(&text).ok();
+        noted.filter(|noted| noted.system == self.system).map_or(0, |noted| noted.count)
+    }
+
+    fn set_refusals(&self, count: u32) {
+        let noted = Refusals { system: self.system.clone(), count };
+        let new = self.directory.join(format!("{NEW}{}", unique()));
+        // Forgotten it costs another try.
+        if let Ok(text) = serde_json::to_vec(&noted)
+            && fs::write(&new, text).is_ok()
+        {
+            let _ = fs::rename(new, self.noted());
+        }
+    }
+
+    /// Removes an entry that nobody uses; whether its place is free now.
+    fn remove(&self, directory: &Path) -> bool {
+        if let Ok(record) = File::open(directory.join(RECORD))
+            && record.try_lock().is_err()
+        {
+            return false;
+        }
+        let gone = self.directory.join(format!("{NEW}{}", unique()));
+        let free = fs::rename(directory, &gone).is_ok();
+        let _ = fs::remove_dir_all(&gone);
+        free
+    }
+
+    /// Removes the entries not used for the longest time until the rest keep the bound, but not
+    /// `newest`, and what processes left that died.
+    fn trim(&self, newest: &Path) {
+        let mut entries = vec![];
+        for item in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let (path, name) = (item.path(), item.file_name().to_string_lossy().into_owned());
+            let record = path.join(RECORD);
+            let used = fs::metadata(&record).or_else(|_| fs::metadata(&path));
+            let Ok(used) = used.and_then(|data| data.modified()) else { continue };
+            if name.starts_with(NEW) {
+                let age = used.elapsed().unwrap_or_default();
+                if age > STALE && fs::remove_dir_all(&path).is_err() {
+                    let _ = fs::remove_file(&path);
+                }
+            } else if path.is_dir() {
+                let bytes = files(&path).unwrap_or_default().iter().map(|(_, bytes)| bytes).sum();
+                entries.push((used, path, bytes));
+            }
+        }
+        entries.sort();
+        let mut total: u64 = entries.iter().map(|(_, _, bytes)| bytes).sum();
+        for (_, path, bytes) in &entries {
+            if total <= self.most_bytes {
+                break;
+            }
+            if path != newest && self.remove(path) {
+                total -= bytes;
+            }
+        }
+    }
+}
+
+fn failed(what: &'static str, path: &Path, error: io::Error) -> AneError {
+    AneError::File { what, path: path.display().to_string(), reason: error.to_string() }
+}
+
+/// A name that nobody else has.
+fn unique() -> String {
+    static SERIAL: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{serial}-{}", std::process::id(), now.subsec_nanos())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether somebody opened the entry and did not come back yet.
+fn is_marked(directory: &Path) -> bool {
+    let items = fs::read_dir(directory).into_iter().flatten().flatten();
+    items.into_iter().any(|item| item.file_name().to_string_lossy().starts_with(OPENING))
+}
+
+/// The record of an entry all of whose files are what the record says.
+fn verified(directory: &Path, file: &File, key: &Key) -> Option<Record> {
+    let mut text = String::new();
+    file.take(RECORD_BYTES).read_to_string(&mut text).ok()?;
+    let record: Record = serde_json::from_str(&text).ok()?;
+    let inside = |path: &str| {
+        let mut parts = Path::new(path).components();
+        parts.all(|part| matches!(part, Component::Normal(_)))
+    };
+    let named = record.format == FORMAT && record.key == key.0;
+    if !named || !record.bundle.iter().all(|bundle| inside(bundle)) {
+        return None;
+    }
+    let as_made = |part: &Part| {
+        inside(&part.path)
+            && read(&directory.join(&part.path), &part.path)
+                .is_ok_and(|now| now.bytes == part.bytes && now.sha256 == part.sha256)
+    };
+    record.files.iter().all(as_made).then_some(record)
+}
+
+/// Size and checksum of a file.
+fn read(path: &Path, name: &str) -> io::Result<Part> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::other("no plain file"));
+    }
+    let (mut file, mut hash, mut bytes) = (File::open(path)?, Sha256::new(), 0);
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(Part { path: name.to_owned(), bytes, sha256: hex(&hash.finalize()) });
+        }
+        hash.update(&buffer[..n]);
+        bytes += n as u64;
+    }
+}
+
+/// All files below a directory by name, with their sizes. Anything but files and directories is an
+/// error: a link may lead to what is not ours.
+fn files(directory: &Path) -> io::Result<Vec<(String, u64)>> {
+    let mut files = vec![];
+    let mut left = vec![directory.to_owned()];
+    while let Some(next) = left.pop() {
+        for item in fs::read_dir(next)? {
+            let item = item?;
+            let (path, kind) = (item.path(), item.file_type()?);
+            if kind.is_dir() {
+                left.push(path);
+            } else if kind.is_file() {
+                let name = path.strip_prefix(directory).unwrap_or(&path);
+                let name = name.to_str().ok_or_else(|| io::Error::other("a name is no UTF-8"))?;
+                files.push((name.to_owned(), item.metadata()?.len()));
+            } else {
+                return Err(io::Error::other(format!("{} is no plain file", path.display())));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Copies what Espresso's compiler left: files, and directories, empty ones too.
+pub(super) fn copy(from: &Path, to: &Path) -> Result<(), AneError> {
+    let cannot = |e| failed("copy", from, e);
+    let mut left = vec![(from.to_owned(), to.to_owned())];
+    while let Some((from, to)) = left.pop() {
+        fs::create_dir(&to).map_err(cannot)?;
+        for item in fs::read_dir(&from).map_err(cannot)? {
+            let item = item.map_err(cannot)?;
+            let (source, target) = (item.path(), to.join(item.file_name()));
+            match item.file_type().map_err(cannot)?.is_dir() {
+                true => left.push((source, target)),
+                false => {
+                    fs::copy(&source, &target).map_err(cannot)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The bundle that can be opened: the one that holds others, for kinds of hardware (as ANEForge
+/// tells them apart), or else the topmost.
+fn bundle_below(directory: &Path) -> Option<PathBuf> {
+    let is_bundle = |path: &Path| path.extension().is_some_and(|e| e == "bundle");
+    let mut topmost = None;
+    let mut level = vec![directory.to_owned()];
+    while !level.is_empty() {
+        let mut next = vec![];
+        for parent in &level {
+            for item in fs::read_dir(parent).into_iter().flatten().flatten() {
+                if item.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    next.push(item.path());
+                }
+            }
+        }
+        next.sort();
+        if let Some(composite) = level
+            .iter()
+            .find(|p| is_bundle(p) && next.iter().any(|n| n.starts_with(p) && is_bundle(n)))
+        {
+            return Some(composite.clone());
+        }
+        topmost = topmost.or_else(|| next.iter().find(|path| is_bundle(path)).cloned());
+        level = next;
+    }
+    topmost
+}

@@ -1,0 +1,191 @@
+//! Compiling in a process of its own: one that hangs is killed, and one that dies (of an Objective-C
+//! or C++ exception, which Rust cannot catch) dies alone.
+//!
+//! This crate starts no processes. Whoever can gives [`Options::elsewhere`] something that has
+//! another process run [`compile_job`] on a directory. What passes between the two are files in that
+//! directory: the program's text and weights there, what the compiler made (Espresso) or how the
+//! system calls it (in memory), and the outcome back. The result is taken through the cache
+//! ([`super::cache`], where it says what contradicts what): if the system does not let one process
+//! use what another compiled, the program is compiled again here, and the other process has shown
+//! that it can be.
+
+use super::cache::{BUNDLES, Key, Staging, Store};
+use super::compile::turn;
+use super::files::Sources;
+use super::probe::Route;
+use super::report::reported;
+use super::{Espresso, InMemory, Libraries, Options};
+use crate::error::AneError;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Has another process compile.
+pub trait CompileElsewhere: fmt::Debug + Send + Sync {
+    /// Has another process run [`compile_job`] for `route` on `directory`, with the same libraries,
+    /// and kills it when it takes longer than `limit`.
+    ///
+    /// # Errors
+    /// How the process was lost. That the compiler found fault with the program is no error here: the
+    /// directory says so.
+    fn run(&self, route: Route, directory: &Path, limit: Duration) -> Result<(), Lost>;
+}
+
+/// How a process was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It did not start, for this reason; programs are compiled in this process then.
+    NotStarted(String),
+    /// It did not end in time, and was killed.
+    Hung,
+    /// It ended without a result: how, and its last words.
+    Crashed(String),
+}
+
+/// Text and weights of the program.
+const SOURCES: &str = "program";
+/// What became of it.
+const OUTCOME: &str = "outcome.json";
+
+/// What became of a compile.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Outcome {
+    /// How the system calls the program (in memory).
+    identifier: Option<String>,
+    /// What the system reported.
+    report: Option<String>,
+    /// Why it did not come to that.
+    error: Option<String>,
+}
+
+/// The part of [`CompileElsewhere::run`] that belongs into the other process: compiles the program
+/// in `directory` by `route`, and leaves there what came of it.
+///
+/// # Errors
+/// [`AneError::File`] when the outcome cannot be written.
+pub fn compile_job(
+    libraries: &Libraries,
+    route: Route,
+    options: Options,
+    directory: &Path,
+) -> Result<(), AneError> {
+    let options = Options { cache: None, elsewhere: None, ..options };
+    let program = directory.join(SOURCES);
+    let made = match route {
+        Route::InMemory => InMemory::open(libraries, options).and_then(|device| {
+            device.compile_for_another(&Arc::new(Sources::read(&program)?)).map(Some)
+        }),
+        Route::Espresso => Espresso::open(libraries, options).and_then(|device| {
+            device.compile_for_another(&program, &directory.join(BUNDLES)).map(|()| None)
+        }),
+    };
+    let outcome = match made {
+        Ok(identifier) => Outcome { identifier, ..Outcome::default() },
+        Err(AneError::Reported { report, .. }) => {
+            Outcome { report: Some(report), ..Outcome::default() }
+        }
+        Err(error) => Outcome { error: Some(error.to_string()), ..Outcome::default() },
+    };
+    let path = directory.join(OUTCOME);
+    let written = serde_json::to_vec(&outcome).map_err(std::io::Error::from);
+    written.and_then(|text| fs::write(&path, text)).map_err(|error| AneError::File {
+        what: "write",
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+/// A program that another process is to compile.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order<'a> {
+    pub(super) elsewhere: &'a dyn CompileElsewhere,
+    pub(super) store: &'a Store,
+    pub(super) options: &'a Options,
+    pub(super) key: &'a Key,
+    pub(super) sources: &'a Sources,
+    /// The name of the program's function.
+    pub(super) name: &'a str,
+}
+
+/// Why a try failed.
+enum Failure {
+    /// There is no other process.
+    Alone,
+    /// It was lost, or said something else than that the system refused.
+    Lost(String),
+    /// The system refused.
+    Refused(AneError),
+}
+
+impl Order<'_> {
+    /// Compiles, with pauses between the tries, into the cache; whether it is there now. If not,
+    /// nothing is wrong with the program: no process could be had, or nothing be kept.
+    ///
+    /// # Errors
+    /// What the system says of the program; [`AneError::CompileElsewhere`] when every process was lost.
+    pub(super) fn compile(&self) -> Result<bool, AneError> {
+        // The compiler's service fails under load, whoever asks.
+        let _turn = turn();
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let Ok(staging) = self.store.staging() else { return Ok(false) };
+            let failure = match self.attempt(&staging) {
+                Ok(identifier) => {
+                    return Ok(self.store.keep(staging, self.key, identifier).is_ok());
+                }
+                Err(failure) => failure,
+            };
+            let (pause, error) = match failure {
+                Failure::Alone => return Ok(false),
+                Failure::Refused(error) => {
+                    let pause = self.options.compile_pauses.get(tried as usize - 1).copied();
+                    (pause.filter(|_| error.is_retryable()), error)
+                }
+                Failure::Lost(reason) => {
+                    let pause = self.options.elsewhere_pauses.pause(tried);
+                    let kept = match pause {
+                        None => self.store.keep_failed(&staging, self.key).join(SOURCES),
+                        Some(_) => staging.path().to_owned(),
+                    };
+                    let (program, kept) = (self.name.to_owned(), kept.display().to_string());
+                    (pause, AneError::CompileElsewhere { program, reason, tries: tried, kept })
+                }
+            };
+            let Some(pause) = pause else { return Err(error) };
+            drop(staging);
+            sleep(pause);
+        }
+    }
+
+    /// Has it compiled once; how the system calls it. Leaves in `staging` what is to be kept.
+    fn attempt(&self, staging: &Staging) -> Result<Option<String>, Failure> {
+        let (directory, limit) = (staging.path(), self.options.compile_limit);
+        let (sources, outcome) = (directory.join(SOURCES), directory.join(OUTCOME));
+        self.sources.write(&sources).map_err(|_| Failure::Alone)?;
+        match self.elsewhere.run(self.store.route(), directory, limit) {
+            Ok(()) => {}
+            Err(Lost::NotStarted(_)) => return Err(Failure::Alone),
+            Err(Lost::Hung) => {
+                let seconds = limit.as_secs_f64();
+                return Err(Failure::Lost(format!("it did not end within {seconds} s")));
+            }
+            Err(Lost::Crashed(how)) => return Err(Failure::Lost(format!("it crashed ({how})"))),
+        }
+        let text = fs::read_to_string(&outcome).unwrap_or_default();
+        let result: Outcome = serde_json::from_str(&text)
+            .map_err(|_| Failure::Lost("it ended and said nothing sensible".to_owned()))?;
+        match (result.report, result.error) {
+            (Some(report), _) => return Err(Failure::Refused(reported("compiling", report))),
+            (None, Some(error)) => return Err(Failure::Lost(error)),
+            (None, None) => {}
+        }
+        let removed = fs::remove_dir_all(&sources).and_then(|()| fs::remove_file(&outcome));
+        removed.map_err(|_| Failure::Alone)?;
+        Ok(result.identifier)
+    }
+}
