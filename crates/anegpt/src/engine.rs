@@ -8,16 +8,16 @@ use ane::{Device, Sgemm};
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 #[cfg(unix)]
 use ane::apple::{
-    Accelerate, Libraries, Options, PowerMeter,
+    Accelerate, Cache, CompileElsewhere, Libraries, Lost, Options, PowerMeter, compile_job,
     probe::{self, Route},
 };
 
@@ -32,6 +32,20 @@ pub(crate) enum Evaluate {
     /// By the client itself (doEvaluateDirectWithModel): 106 instead of 117 µs on an M5.
     Direct,
 }
+
+/// Where programs are compiled first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompileIn {
+    /// In a process of its own: a compiler that hangs is killed, one that crashes crashes alone.
+    Child,
+    /// In this process, on a thread that is left behind if it hangs.
+    Process,
+}
+
+/// Bytes of compiled programs that are kept: hundreds of those of a model in training, whose weights
+/// are inputs.
+#[cfg(unix)]
+const CACHE_BYTES: u64 = 2 << 30;
 
 /// How the engine is driven.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -48,9 +62,28 @@ pub(crate) struct EngineArgs {
     #[arg(long, global = true, help_heading = "Neural Engine")]
     hardware_time: bool,
     /// Give programs one input and one output, at the price of copies, for systems where requests
-    /// with several inputs fail with 0x1d. ane and auto find that out by themselves.
-    #[arg(long, global = true, help_heading = "Neural Engine")]
+    /// with several inputs fail with 0x1d. ane, auto and in-memory find that out by themselves, in a
+    /// process of its own.
+    #[arg(long, global = true, help_heading = "Neural Engine", conflicts_with = "no_packed")]
     packed: bool,
+    /// Never give programs one input and one output, and do not find out whether they need it.
+    #[arg(long, global = true, help_heading = "Neural Engine")]
+    no_packed: bool,
+    /// Keep compiled programs in this directory for the next run, up to 2 GiB, or `off`. A program
+    /// that is there, and that macOS still takes, is not compiled again; any other is. Commands
+    /// that judge or measure the engine (devices, doctor, probe, bench) compile anew unless told
+    /// where [default: ~/Library/Caches/anegpt/programs on macOS].
+    #[arg(long, global = true, help_heading = "Neural Engine", value_name = "DIR|off")]
+    compile_cache: Option<PathBuf>,
+    /// Where a program that is not in the cache is compiled first: in a child process, whose result
+    /// comes through the cache (macOS may refuse it, and the program is compiled here then), or in
+    /// this process [default: child for espresso, process for in-memory].
+    #[arg(long, global = true, value_enum, help_heading = "Neural Engine", value_name = "WHERE")]
+    compile_in: Option<CompileIn>,
+    /// Time that a compile may take; one took 131 s, most take less than one [default: 120].
+    #[arg(long, global = true, help_heading = "Neural Engine", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=86400))]
+    compile_limit: Option<u64>,
 }
 
 impl EngineArgs {
@@ -67,23 +100,63 @@ impl EngineArgs {
         if self.hardware_time {
             flags.push("--hardware-time".into());
         }
-        if self.packed {
-            flags.push("--packed".into());
+        for (given, flag) in [(self.packed, "--packed"), (self.no_packed, "--no-packed")] {
+            if given {
+                flags.push(flag.into());
+            }
+        }
+        if let Some(seconds) = self.compile_limit {
+            flags.extend(["--compile-limit".into(), seconds.to_string().into()]);
         }
         flags
     }
+
+    /// Where compiled programs are kept; `anew` says that nothing is unless that was asked for.
+    fn cache(&self, anew: bool) -> Option<PathBuf> {
+        match &self.compile_cache {
+            Some(place) => (place != OsStr::new("off")).then(|| place.clone()),
+            None if anew => None,
+            None => caches().map(|caches| caches.join("anegpt").join("programs")),
+        }
+    }
 }
 
-static ARGS: OnceLock<EngineArgs> = OnceLock::new();
+/// The user's directory for what can be made again.
+fn caches() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = || absolute("HOME");
+    match cfg!(target_os = "macos") {
+        true => Some(home()?.join("Library").join("Caches")),
+        false => absolute("XDG_CACHE_HOME").or_else(|| Some(home()?.join(".cache"))),
+    }
+}
 
-/// Drives the engine so from now on.
-pub(crate) fn configure(args: EngineArgs) {
+/// Arguments, and whether programs are to be compiled anew.
+static ARGS: OnceLock<(EngineArgs, bool)> = OnceLock::new();
+
+/// Drives the engine so from now on; `anew` keeps compiled programs only where that is asked for.
+///
+/// # Errors
+/// When flags contradict each other.
+pub(crate) fn configure(args: EngineArgs, anew: bool) -> Result<()> {
+    if args.compile_in == Some(CompileIn::Child) && args.cache(anew).is_none() {
+        return Err(usage(
+            "--compile-in child hands programs over through the cache, and there is none: give \
+             --compile-cache DIR",
+        ));
+    }
     // Set once, from the arguments.
-    let _ = ARGS.set(args);
+    let _ = ARGS.set((args, anew));
+    Ok(())
 }
 
 fn args() -> &'static EngineArgs {
-    ARGS.get_or_init(EngineArgs::default)
+    &ARGS.get_or_init(Default::default).0
+}
+
+#[cfg(unix)]
+fn anew() -> bool {
+    ARGS.get_or_init(Default::default).1
 }
 
 /// Refuses what a device that is asked for by name has no use for.
@@ -93,8 +166,17 @@ pub(crate) fn check_flags(device: DeviceChoice) -> Result<()> {
         DeviceChoice::Espresso => "espresso has one way to send requests, and tells no times",
         DeviceChoice::Emulator | DeviceChoice::Cpu => "the CPU computes here",
     };
-    if args().packed && device != DeviceChoice::Espresso {
-        return Err(usage(format!("--packed is for the Neural Engine; {other}")));
+    let compiling = [
+        (args().packed, "--packed"),
+        (args().no_packed, "--no-packed"),
+        (args().compile_cache.is_some(), "--compile-cache"),
+        (args().compile_in.is_some(), "--compile-in"),
+        (args().compile_limit.is_some(), "--compile-limit"),
+    ];
+    if let Some((_, flag)) = compiling.into_iter().find(|(given, _)| *given)
+        && device != DeviceChoice::Espresso
+    {
+        return Err(usage(format!("{flag} is for the Neural Engine; {other}")));
     }
     for (given, flag) in
         [(args().evaluate.is_some(), "--evaluate"), (args().hardware_time, "--hardware-time")]
@@ -136,13 +218,81 @@ pub(crate) fn open(route: &str, packed: bool) -> Result<Box<dyn Device>> {
         )));
     }
     let route: Route = route.parse()?;
-    let options = Options {
+    let device = probe::open(&libraries(), route, options(route))?;
+    Ok(if packed || args().packed { Box::new(Packed::new(device)) } else { device })
+}
+
+/// How a route is driven.
+#[cfg(unix)]
+fn options(route: Route) -> Options {
+    let default = Options::default();
+    let cache = args().cache(anew());
+    // Espresso was seen to take what another process compiled; of in-memory models only what the
+    // system says itself is known, so that a child might compile for nothing.
+    let first = if route == Route::Espresso { CompileIn::Child } else { CompileIn::Process };
+    let child = args().compile_in.unwrap_or(first) == CompileIn::Child;
+    Options {
         direct: args().evaluate == Some(Evaluate::Direct),
         hardware_time: args().hardware_time,
-        ..Options::default()
-    };
-    let device = probe::open(&libraries(), route, options)?;
-    Ok(if packed || args().packed { Box::new(Packed::new(device)) } else { device })
+        compile_limit: args().compile_limit.map_or(default.compile_limit, Duration::from_secs),
+        elsewhere: child.then(|| Arc::new(Ourselves) as Arc<dyn CompileElsewhere>),
+        cache: cache.map(|directory| Cache { directory, most_bytes: CACHE_BYTES }),
+        ..default
+    }
+}
+
+/// Compiles by running this program again.
+#[cfg(unix)]
+#[derive(Debug)]
+struct Ourselves;
+
+/// What a process that compiles writes to standard error.
+#[cfg(unix)]
+const WORDS: &str = "stderr.txt";
+
+#[cfg(unix)]
+impl CompileElsewhere for Ourselves {
+    fn run(&self, route: Route, directory: &Path, limit: Duration) -> Result<(), Lost> {
+        let unable = |error: std::io::Error| Lost::NotStarted(error.to_string());
+        // A file, as the frameworks may write more than a pipe holds.
+        let path = directory.join(WORDS);
+        let words = std::fs::File::create(&path).map_err(unable)?;
+        let mut command = Command::new(std::env::current_exe().map_err(unable)?);
+        command.args(["devices", "--compile", &route.to_string()]).arg(directory);
+        command.args(args().flags());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words);
+        let mut child = command.spawn().map_err(unable)?;
+        match wait(&mut child, limit) {
+            Ok(Some(status)) if status.success() => std::fs::remove_file(&path).map_err(unable),
+            Ok(Some(status)) => {
+                let words = std::fs::read(&path).unwrap_or_default();
+                let last = words[words.len().saturating_sub(500)..].trim_ascii();
+                Err(Lost::Crashed(format!("{status}: {}", String::from_utf8_lossy(last))))
+            }
+            Ok(None) => Err(Lost::Hung),
+            Err(error) => Err(Lost::Crashed(error.to_string())),
+        }
+    }
+}
+
+/// Compiles for the process that started this one, and ends when that does.
+#[cfg(unix)]
+pub(crate) fn compile_here(route: &str, directory: &Path) -> Result<()> {
+    let route: Route = route.parse()?;
+    let parent = std::os::unix::process::parent_id();
+    std::thread::spawn(move || {
+        while std::os::unix::process::parent_id() == parent {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        std::process::exit(1);
+    });
+    Ok(compile_job(&libraries(), route, options(route), directory)?)
+}
+
+/// Compiles for the process that started this one: never here.
+#[cfg(not(unix))]
+pub(crate) fn compile_here(_route: &str, _directory: &Path) -> Result<()> {
+    Err(usage("no Neural Engine on this machine"))
 }
 
 /// Opens the device of a route: never here.
@@ -159,9 +309,14 @@ pub(crate) const ROUTES: [&str; 2] = ["in-memory", "espresso"];
 pub(crate) fn probe_here(route: &str) -> Result<Findings> {
     match sing(route, args().packed) {
         // What the system says to a request whose inputs it does not take.
-        Err(error) if !args().packed && error.to_string().contains("0x1d") => sing(route, true),
+        Err(error) if may_pack() && error.to_string().contains("0x1d") => sing(route, true),
         result => result,
     }
+}
+
+/// Whether nobody said if programs are to be packed.
+fn may_pack() -> bool {
+    !args().packed && !args().no_packed
 }
 
 fn sing(route: &str, packed: bool) -> Result<Findings> {
@@ -214,7 +369,9 @@ pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
     command.args(args).args(self::args().flags());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("the probe does not start")?;
-    let status = wait(&mut child)?;
+    let status = wait(&mut child, LIMIT)?;
+    let late = || anyhow!("the probe did not end within {} s", LIMIT.as_secs());
+    let status = status.ok_or_else(late)?;
     let mut said = (String::new(), String::new());
     let (out, err) = (child.stdout.take(), child.stderr.take());
     out.map(|mut pipe| pipe.read_to_string(&mut said.0)).transpose()?;
@@ -227,17 +384,18 @@ pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
     }
 }
 
-/// Waits for the probe as long as it may take. It writes less than a pipe holds.
-fn wait(child: &mut Child) -> Result<ExitStatus> {
+/// Waits for a process as long as it may take; one that takes longer is killed, and has no status.
+/// A pipe that it writes to is not read meanwhile.
+fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(status);
+            return Ok(Some(status));
         }
-        if start.elapsed() > LIMIT {
+        if start.elapsed() > limit {
             child.kill()?;
             child.wait()?;
-            return Err(anyhow!("the probe did not end within {} s", LIMIT.as_secs()));
+            return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -283,6 +441,18 @@ pub(crate) fn choose(found: &Found) -> Result<Choice> {
             let each: Vec<String> = found.iter().filter_map(failed).collect();
             Err(anyhow!("the Neural Engine does not work here ({})", each.join("; ")))
         }
+    }
+}
+
+/// The in-memory route because it was asked for: packed if a request with several inputs fails. What
+/// else fails there is for the command itself to say.
+pub(crate) fn in_memory() -> Choice {
+    let asked = |packed, reason: &str| Choice { route: "in-memory", packed, reason: reason.into() };
+    match may_pack().then(|| probe("in-memory")) {
+        Some(Ok(Findings { packed: true, .. })) => {
+            asked(true, "asked for; packed: several inputs fail here")
+        }
+        _ => asked(false, "asked for"),
     }
 }
 

@@ -163,7 +163,6 @@ pub(crate) fn open_any(
         }
         Ok(Machine { device, numerics: Numerics::Fast, reason, kind: Kind::Engine })
     };
-    let asked = |route| engine::Choice { route, packed: false, reason: "asked for".to_owned() };
     match choice {
         DeviceChoice::Auto => match engine::best() {
             Ok(choice) => real(choice),
@@ -180,8 +179,12 @@ pub(crate) fn open_any(
             let device: Box<dyn Device> = Box::new(Emulator::cpu(numerics));
             Ok(Machine { device, numerics, reason: "asked for".to_owned(), kind: Kind::Cpu })
         }
-        DeviceChoice::InMemory => real(asked("in-memory")),
-        DeviceChoice::Espresso => real(asked("espresso")),
+        DeviceChoice::InMemory => real(engine::in_memory()),
+        DeviceChoice::Espresso => real(engine::Choice {
+            route: "espresso",
+            packed: false,
+            reason: "asked for".to_owned(),
+        }),
         DeviceChoice::Ane => match engine::best() {
             Ok(choice) => real(choice),
             Err(reason) => Err(usage(format!(

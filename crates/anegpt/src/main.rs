@@ -56,6 +56,16 @@ enum Command {
     Bench(commands::bench::Args),
 }
 
+impl Command {
+    /// Whether it tells what the engine does, and how fast: compiles belong to that.
+    fn judges_the_engine(&self) -> bool {
+        matches!(
+            self,
+            Command::Devices(_) | Command::Doctor(_) | Command::Probe(_) | Command::Bench(_)
+        )
+    }
+}
+
 /// A request that makes no sense, as opposed to one that failed.
 #[derive(Debug)]
 struct Usage(String);
@@ -81,8 +91,20 @@ fn main() -> ExitCode {
         eprintln!("error: cannot start the threads that compute: {error}");
         return ExitCode::FAILURE;
     }
-    engine::configure(cli.engine);
-    let result = match cli.command {
+    let result = engine::configure(cli.engine, cli.command.judges_the_engine())
+        .and_then(|()| run(cli.command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", message(&error));
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Train(args) => commands::train::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Data(command) => commands::data::run(command),
@@ -93,14 +115,6 @@ fn main() -> ExitCode {
         Command::Probe(args) => commands::probe::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", message(&error));
-            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
-        }
     }
 }
 

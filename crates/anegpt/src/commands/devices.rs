@@ -6,6 +6,7 @@ use crate::{engine, power};
 use ane::cost::{CONSTANTS, Silicon};
 use ane::{Chip, Profile};
 use anyhow::Result;
+use std::path::PathBuf;
 
 /// Show what this machine can compute on, and which engines can be emulated.
 #[derive(Debug, clap::Args)]
@@ -16,6 +17,10 @@ pub(crate) struct Args {
     /// was found: the part of a probe that has a process of its own.
     #[arg(long, hide = true, value_name = "ROUTE")]
     probe: Option<String>,
+    /// Compile the program in this directory by this route: the part of a compile that has a
+    /// process of its own.
+    #[arg(long, hide = true, num_args = 2, value_names = ["ROUTE", "DIR"])]
+    compile: Option<Vec<PathBuf>>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -31,6 +36,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         };
         println!("{found}");
         return Ok(());
+    }
+    if let Some([route, directory]) = args.compile.as_deref() {
+        return engine::compile_here(&route.to_string_lossy(), directory);
     }
     match args.command {
         Some(Command::Facts(args)) => facts::run(&args),

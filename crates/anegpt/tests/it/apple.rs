@@ -71,12 +71,14 @@ fn tiny_trains_by_both_routes_with_the_emulators_bits() {
     let several = "several inputs fail:-1";
     let runtime = runtime();
     let plain = args.split_whitespace().chain(["--device", "in-memory", "--out", "plain"]);
-    let plain: Vec<&str> = plain.chain(["--runtime", &runtime]).collect();
+    let plain: Vec<&str> = plain.chain(["--no-packed", "--runtime", &runtime]).collect();
     let output = bench.command(&plain).env("STANDINS_FAULTS", several).output().expect("it starts");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && error.contains("0x1d"), "{error}");
     for (device, out, more) in [
         ("in-memory", "packed-in-memory", &["--packed"][..]),
+        // Found out by itself, as `ane` does.
+        ("in-memory", "packed-by-itself", &[]),
         ("espresso", "packed-espresso", &["--packed"]),
         ("ane", "packed-ane", &[]),
     ] {
@@ -154,6 +156,13 @@ fn what_the_engine_cannot_do_is_said() {
         ),
         (&["--device", "espresso", "--evaluate", "direct"], "--evaluate is for --device in-memory"),
         (&["--device", "emulator", "--hardware-time"], "--hardware-time is for --device in-memory"),
+        (&["--device", "emulator", "--compile-cache", "off"], "--compile-cache is for the Neural"),
+        (&["--device", "cpu", "--compile-in", "process"], "--compile-in is for the Neural Engine"),
+        (&["--device", "cpu", "--no-packed"], "--no-packed is for the Neural Engine"),
+        (
+            &["--device", "espresso", "--compile-in", "child", "--compile-cache", "off"],
+            "--compile-in child hands programs over through the cache",
+        ),
     ] {
         let output = bench.run(&with(&base, &[extra, &["--runtime", &runtime]].concat()));
         let error = String::from_utf8_lossy(&output.stderr).into_owned();

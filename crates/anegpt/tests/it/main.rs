@@ -7,6 +7,8 @@ mod apple;
 mod bad_input;
 mod bench;
 mod check;
+#[cfg(all(unix, not(target_vendor = "apple")))]
+mod compiled;
 mod doctor;
 mod faults;
 mod generate;
@@ -45,6 +47,8 @@ impl Bench {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_anegpt"));
         command.args(args).current_dir(self.dir.path());
+        // Compiled programs are kept for this test alone.
+        command.env("XDG_CACHE_HOME", self.path(".cache"));
         command
     }
 
