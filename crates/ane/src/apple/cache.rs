@@ -198,8 +198,9 @@ impl Store {
     pub(super) fn find(&self, key: &Key) -> Option<Entry> {
         let directory = self.directory.join(&key.0);
         let lock = File::open(directory.join(RECORD)).ok()?;
-        if is_marked(&directory) && lock.try_lock().is_ok() {
-            // Nobody alive holds it, so whoever opened it did not come back.
+        // Marks are made and removed under a shared lock: one that is there under an exclusive one is
+        // of a process that did not come back.
+        if is_marked(&directory) && lock.try_lock().is_ok() && is_marked(&directory) {
             self.refused();
             drop(lock);
             self.remove(&directory);
@@ -261,6 +262,8 @@ impl Store {
         let parts = files.iter().map(|(name, _)| read(&path.join(name), name));
         let files = parts.collect::<io::Result<Vec<Part>>>().map_err(cannot)?;
         if bundle.is_none() && identifier.is_none() {
+            // As well might every other compile.
+            self.refused();
             return Err(cannot(io::Error::other("the compiler left no bundle")));
         }
         let record = Record { format: FORMAT, key: key.0.clone(), identifier, bundle, files };
@@ -275,14 +278,15 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps the sources in `staging` of a program that could not be compiled; where they are.
-    pub(super) fn keep_failed(&self, staging: &Staging, key: &Key) -> PathBuf {
+    /// Keeps what is in `staging` of a program that could not be compiled; where it is.
+    pub(super) fn keep_failed(&self, staging: Staging, key: &Key) -> PathBuf {
         let place = self.directory.join(format!("{FAILED}{}", key.0));
         let _ = fs::remove_dir_all(&place);
         let kept = match fs::rename(staging.path(), &place) {
             Ok(()) => place,
             Err(_) => staging.path().to_owned(),
         };
+        std::mem::forget(staging);
         self.trim(&kept);
         kept
     }
@@ -332,13 +336,14 @@ impl Store {
 
     /// Removes an entry that nobody uses; whether its place is free now.
     fn remove(&self, directory: &Path) -> bool {
-        if let Ok(record) = File::open(directory.join(RECORD))
-            && record.try_lock().is_err()
-        {
+        // Held until nobody finds the entry any more.
+        let record = File::open(directory.join(RECORD));
+        if record.as_ref().is_ok_and(|record| record.try_lock().is_err()) {
             return false;
         }
         let gone = self.directory.join(format!("{NEW}{}", unique()));
         let free = fs::rename(directory, &gone).is_ok();
+        drop(record);
         let _ = fs::remove_dir_all(&gone);
         free
     }
@@ -505,4 +510,61 @@ fn bundle_below(directory: &Path) -> Option<PathBuf> {
         level = next;
     }
     topmost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(route: Route, system: &str) -> Store {
+        let (directory, system) = (PathBuf::from("nowhere"), system.to_owned());
+        Store { directory, most_bytes: 1, route, system }
+    }
+
+    #[test]
+    fn everything_that_a_compiler_sees_is_part_of_the_name() {
+        let sources = |text: &str, weights: &[(&str, &[u8])]| Sources {
+            text: text.to_owned(),
+            weights: weights.iter().map(|(n, b)| ((*n).to_owned(), b.to_vec())).collect(),
+        };
+        let plain = sources("program", &[("a", &[1, 2])]);
+        let of = |store: &Store, options: &str, sources: &Sources| store.key(options, sources).0;
+        let here = store(Route::Espresso, "M4, 24F74");
+        let mut keys = vec![
+            of(&here, "graph", &plain),
+            of(&store(Route::InMemory, "M4, 24F74"), "graph", &plain),
+            of(&store(Route::Espresso, "M4, 24G90"), "graph", &plain),
+            of(&store(Route::Espresso, "M5, 24F74"), "graph", &plain),
+            of(&here, "other", &plain),
+            of(&here, "graph", &sources("Program", &[("a", &[1, 2])])),
+            of(&here, "graph", &sources("program", &[("a", &[1, 3])])),
+            of(&here, "graph", &sources("program", &[("b", &[1, 2])])),
+            of(&here, "graph", &sources("program", &[])),
+            // Bytes that move from one field to the next.
+            of(&here, "graphp", &sources("rogram", &[("a", &[1, 2])])),
+            of(&here, "graph", &sources("program", &[("a", &[1]), ("b", &[2])])),
+        ];
+        assert_eq!(keys[0], of(&here, "graph", &plain));
+        assert!(keys.iter().all(|key| key.len() == 64));
+        let n = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), n);
+    }
+
+    #[test]
+    fn the_bundle_that_holds_others_is_the_one_to_open() {
+        let at = std::env::temp_dir().join(format!("anegpt-bundles-{}", unique()));
+        let make = |path: &str| fs::create_dir_all(at.join(path)).unwrap();
+        assert_eq!(bundle_below(&at), None);
+        make("x/single.bundle/main");
+        assert_eq!(bundle_below(&at), Some(at.join("x/single.bundle")));
+        make("y/z/model.bundle/H16G.bundle/main/main_ane");
+        assert_eq!(bundle_below(&at), Some(at.join("y/z/model.bundle")));
+        fs::write(at.join("x/file"), [0; 3]).unwrap();
+        assert_eq!(files(&at).unwrap(), [("x/file".to_owned(), 3)]);
+        std::os::unix::fs::symlink("file", at.join("x/link")).unwrap();
+        assert!(files(&at).is_err());
+        fs::remove_dir_all(at).unwrap();
+    }
 }

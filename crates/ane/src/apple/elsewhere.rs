@@ -140,24 +140,25 @@ impl Order<'_> {
                 }
                 Err(failure) => failure,
             };
-            let (pause, error) = match failure {
+            let pause = match failure {
                 Failure::Alone => return Ok(false),
                 Failure::Refused(error) => {
-                    let pause = self.options.compile_pauses.get(tried as usize - 1).copied();
-                    (pause.filter(|_| error.is_retryable()), error)
+                    let pause = self.options.compile_pauses.get(tried as usize - 1);
+                    match pause.filter(|_| error.is_retryable()) {
+                        Some(&pause) => pause,
+                        None => return Err(error),
+                    }
                 }
-                Failure::Lost(reason) => {
-                    let pause = self.options.elsewhere_pauses.pause(tried);
-                    let kept = match pause {
-                        None => self.store.keep_failed(&staging, self.key).join(SOURCES),
-                        Some(_) => staging.path().to_owned(),
-                    };
-                    let (program, kept) = (self.name.to_owned(), kept.display().to_string());
-                    (pause, AneError::CompileElsewhere { program, reason, tries: tried, kept })
-                }
+                Failure::Lost(reason) => match self.options.elsewhere_pauses.pause(tried) {
+                    Some(pause) => pause,
+                    None => {
+                        let kept = self.store.keep_failed(staging, self.key).join(SOURCES);
+                        let (program, kept) = (self.name.to_owned(), kept.display().to_string());
+                        let tries = tried;
+                        return Err(AneError::CompileElsewhere { program, reason, tries, kept });
+                    }
+                },
             };
-            let Some(pause) = pause else { return Err(error) };
-            drop(staging);
             sleep(pause);
         }
     }

@@ -488,6 +488,18 @@ fn where_another_processs_program_is_refused_it_is_compiled_here() {
     assert_eq!(asked.tries.load(Ordering::SeqCst), 1);
     assert_eq!(entries(at.path()).len(), 0);
     bench.reset();
+    // Nor where the compiler leaves nothing that could be opened: that is seen twice.
+    let at = tempfile::tempdir().unwrap();
+    let asked = process(&bench, 0, Lost::Hung);
+    let options = compiling_in(&asked, at.path());
+    bench.fault("no bundle", -1);
+    for compiles in [2, 2, 1] {
+        bench.reset();
+        bench.fault("no bundle", -1);
+        demand(&bench, Route::Espresso, &options, &first, compiles, "nothing to open");
+    }
+    assert_eq!(entries(at.path()).len(), 0);
+    bench.reset();
     // In memory the system may simply not know it.
     let at = tempfile::tempdir().unwrap();
     let asked = process(&bench, 0, Lost::Hung);
