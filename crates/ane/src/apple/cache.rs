@@ -7,8 +7,8 @@
 //! removes it meanwhile; the entry that was not used for the longest time goes first.
 //!
 //! **Sources conflict.** ANEForge found that a compiled program belongs to the process that compiled
-//! it, or to children of one signature (docs/ane-facts.md D "HWX"); tmc/apple (x/ane/e5rt) opened
-//! bundles in another process of macOS 26, with the sources deleted in between. So whatever opens
+//! it, or to children of one signature (`D-signed-programs`); tmc/apple opened bundles in another
+//! process, with the sources deleted in between (`D-bundles-reopened`). So whatever opens
 //! here is used, and whatever does not is compiled as if there were no cache; a system that refuses
 //! what was just compiled for it is not asked again until its build changes
 //! ([`Store::is_trusted`]). Nobody knows whether a bundle outlives the system's service, or a restart.

@@ -417,10 +417,10 @@ impl InMemory {
 
     /// A program that the system has compiled before, or one compiled here.
     ///
-    /// The system has a cache of its own, across processes (OMLX users and others load from it after
-    /// `compiledModelExists`), by a name whose contents are disputed: ORION takes it for a hash of the
-    /// text and of the names of weight files, a measurement on macOS 26 found the bytes of weights in
-    /// it (docs/ane-facts.md G.3). So a compile is skipped only where both agree that the name stands for
+    /// The system has a cache of its own, across processes (published programs load from it after
+    /// `compiledModelExists`), by a name whose contents are disputed: ORI takes it for a hash of the
+    /// text and of the names of weight files, others measured that other bytes of weights give another
+    /// name. So a compile is skipped only where both agree that the name stands for
     /// this very program: it has no weight files; we compiled it ourselves, on this chip and build;
     /// and the system called it then what it calls it now. How long the system keeps programs is not
     /// known; where it forgot one, or anything fails, the program is compiled as ever. Programs of the

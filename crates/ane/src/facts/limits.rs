@@ -281,7 +281,25 @@ pub(super) const FACTS: &[Fact] = &[
         "GUIDE:32, AF",
         Measured,
         High,
-    ),
+    )
+    .against(&["D-bundles-reopened"])
+    .tests(&[
+        "crates/standins/tests/apple/cache.rs::\
+         where_another_processs_program_is_refused_it_is_compiled_here",
+    ]),
+    Fact::new(
+        "D-bundles-reopened",
+        "D",
+        "A bundle that one process compiled opens and runs in another that is started later by the \
+         same parent, sources deleted; after a restart of the system's service nobody tried.",
+        "tmc/apple:x/ane/e5rt/crossprocess_test.go, tmc/apple:examples/ane/bundlereuse",
+        Measured,
+        Medium,
+    )
+    .e5rt()
+    .os(Os::MacOs26)
+    .option(&["D-signed-programs"])
+    .tests(&["crates/standins/tests/apple/cache.rs::what_was_compiled_is_not_compiled_again"]),
     Fact::new(
         "D-sandbox",
         "D",

@@ -4,7 +4,7 @@ use super::{Confidence, FACTS, Fact, facts};
 use std::fmt::Write;
 
 /// Abbreviations of the evidence that the page of rules does not explain.
-const SOURCES: [(&str, &str); 26] = [
+const SOURCES: [(&str, &str); 27] = [
     ("AF", "sbryngelson/ANEForge and the Python package aneforge"),
     ("ALB", "allbilly/ane"),
     ("ANEGPT", "vipuldivyanshu92/ANEgpt"),
@@ -29,6 +29,7 @@ const SOURCES: [(&str, &str); 26] = [
     ("RUS", "ncdrone/rustane"),
     ("SHC", "kasper0406/stablehlo-coreml"),
     ("TMC", "tmc/ane-training-experiments"),
+    ("tmc/apple", "the repository of that name"),
     ("apple/coreai-torch", "the repository of that name"),
     ("E1-…, D-…", "other rows of this page"),
 ];
