@@ -270,8 +270,9 @@ impl Store {
         let text = serde_json::to_vec(&record).map_err(|e| cannot(e.into()))?;
         fs::write(path.join(RECORD), text).map_err(cannot)?;
         let place = self.directory.join(&key.0);
-        // What is there already is somebody's equal entry, in use, or nobody's.
-        if fs::rename(path, &place).is_err() && self.remove(&place) {
+        // Another process may have been faster; what is no entry makes room.
+        if fs::rename(path, &place).is_err() && self.find(key).is_none() {
+            self.remove(&place);
             fs::rename(path, &place).map_err(cannot)?;
         }
         self.trim(&place);

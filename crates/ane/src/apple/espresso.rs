@@ -423,7 +423,7 @@ impl Espresso {
             return self.compile_here(sources, interface);
         };
         let key = &store.key(COMPILE_OPTIONS, &sources);
-        if let Some(parts) = self.reopen(store, key, interface) {
+        if let Some(Ok(parts)) = self.reopen(store, key, interface) {
             return Ok(parts);
         }
         if let Some(elsewhere) = &self.options.elsewhere
@@ -433,12 +433,16 @@ impl Espresso {
             let (elsewhere, options) = (&**elsewhere, &self.options);
             let order = Order { elsewhere, store, options, key, sources: &sources, name };
             if order.compile()? {
-                if let Some(parts) = self.reopen(store, key, interface) {
-                    return Ok(parts);
+                match self.reopen(store, key, interface) {
+                    Some(Ok(parts)) => return Ok(parts),
+                    Some(Err(Refused)) => {
+                        let parts = self.compile_here(sources, interface)?;
+                        store.refused_for_certain();
+                        return Ok(parts);
+                    }
+                    // Some other process has removed it meanwhile.
+                    None => {}
                 }
-                let parts = self.compile_here(sources, interface)?;
-                store.refused_for_certain();
-                return Ok(parts);
             }
         }
         let parts = self.compile_here(sources, interface)?;
@@ -451,27 +455,33 @@ impl Espresso {
         Ok(parts)
     }
 
-    /// The program of that name, if the cache has it and the system takes it within the time limit.
-    fn reopen(&self, store: &Store, key: &Key, interface: &Arc<Interface>) -> Option<Parts> {
+    /// The program of that name, if the cache has it, and if the system takes it within the time
+    /// limit.
+    fn reopen(
+        &self,
+        store: &Store,
+        key: &Key,
+        interface: &Arc<Interface>,
+    ) -> Option<Result<Parts, Refused>> {
         let entry = store.find(key)?;
         let (engine, interface) = (Arc::clone(&self.engine), Arc::clone(interface));
         // The entry goes along, so that it stays locked as long as an opening hangs.
         let attempt = move || (engine.reopen(&entry, &interface), entry);
-        match within(self.options.open_limit, attempt) {
+        Some(match within(self.options.open_limit, attempt) {
             Ok((Ok(loaded), entry)) => {
                 store.accepted();
-                Some(Parts { loaded, origin: Origin::Cache(entry) })
+                Ok(Parts { loaded, origin: Origin::Cache(entry) })
             }
             Ok((Err(_), entry)) => {
                 store.refused();
                 store.discard(entry);
-                None
+                Err(Refused)
             }
             Err(_) => {
                 store.refused();
-                None
+                Err(Refused)
             }
-        }
+        })
     }
 
     /// Compiles in this process, and loads.
@@ -493,6 +503,10 @@ impl Espresso {
         &self.budget
     }
 }
+
+/// The system did not take a program that was compiled before.
+#[derive(Clone, Copy, Debug)]
+struct Refused;
 
 /// Keeps the bundles of a program that is in use.
 fn keep(store: &Store, key: &Key, bundles: &Path) -> Result<(), AneError> {
