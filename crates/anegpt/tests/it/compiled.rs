@@ -205,3 +205,33 @@ fn runs_at_the_same_time_share_a_cache() {
         assert_eq!(after.0, probe, "{device}");
     }
 }
+
+/// Processes that compile for this test, by what the system lists of them.
+#[cfg(target_os = "linux")]
+fn compilers(setting: &Setting) -> usize {
+    let ours = setting.bench.path("").display().to_string();
+    let listed = std::fs::read_dir("/proc").expect("a list of processes").flatten();
+    let lines = listed.filter_map(|item| std::fs::read(item.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+    lines.filter(|line| line.contains("--compile\0") && line.contains(&ours)).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_that_compiles_ends_with_the_one_that_wants_it() {
+    let setting = Setting::new();
+    let wait = |what: &str, count: usize| {
+        let start = Instant::now();
+        while compilers(&setting) != count {
+            assert!(start.elapsed() < Duration::from_secs(30), "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let mut command = setting.command("espresso", "killed", &[]);
+    command.env("STANDINS_FAULTS", "hang:-1").stdout(std::process::Stdio::null());
+    let mut run = command.stderr(std::process::Stdio::null()).spawn().expect("it starts");
+    wait("no process compiles", 1);
+    run.kill().expect("it is killed");
+    run.wait().expect("it ends");
+    wait("the process that compiles goes on", 0);
+}
