@@ -350,7 +350,8 @@ impl Store {
     }
 
     /// Removes the entries not used for the longest time until the rest keep the bound, but not
-    /// `newest`, and what processes left that died.
+    /// `newest`, and what processes left that died. Nothing but what is named as we name things: the
+    /// directory is the user's.
     fn trim(&self, newest: &Path) {
         let mut entries = vec![];
         for item in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
@@ -358,12 +359,12 @@ impl Store {
             let record = path.join(RECORD);
             let used = fs::metadata(&record).or_else(|_| fs::metadata(&path));
             let Ok(used) = used.and_then(|data| data.modified()) else { continue };
-            if name.starts_with(NEW) {
+            if is_unique(&name) {
                 let age = used.elapsed().unwrap_or_default();
                 if age > STALE && fs::remove_dir_all(&path).is_err() {
                     let _ = fs::remove_file(&path);
                 }
-            } else if path.is_dir() {
+            } else if is_entry(&name) && path.is_dir() {
                 let bytes = files(&path).unwrap_or_default().iter().map(|(_, bytes)| bytes).sum();
                 entries.push((used, path, bytes));
             }
@@ -383,6 +384,19 @@ impl Store {
 
 fn failed(what: &'static str, path: &Path, error: io::Error) -> AneError {
     AneError::File { what, path: path.display().to_string(), reason: error.to_string() }
+}
+
+/// Whether a name is one of an entry, or of what is kept of one that could not be compiled.
+fn is_entry(name: &str) -> bool {
+    let key = name.strip_prefix(FAILED).unwrap_or(name);
+    key.len() == 64 && key.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether a name is [`NEW`] and a name that nobody else has.
+fn is_unique(name: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
+    name.strip_prefix(NEW)
+        .is_some_and(|rest| rest.split('-').count() == 3 && rest.split('-').all(is_number))
 }
 
 /// A name that nobody else has.
@@ -551,6 +565,30 @@ mod tests {
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), n);
+    }
+
+    #[test]
+    fn what_is_not_ours_stays() {
+        let at = std::env::temp_dir().join(format!("anegpt-cache-{}", unique()));
+        let store = Store { directory: at.clone(), ..store(Route::Espresso, "M4, 24F74") };
+        let long_ago = SystemTime::now() - 10 * STALE;
+        let make = |name: &str| {
+            fs::create_dir_all(at.join(name)).unwrap();
+            fs::write(at.join(name).join("file"), [0; 1000]).unwrap();
+            File::open(at.join(name)).unwrap().set_modified(long_ago).unwrap();
+        };
+        let key = "0123456789abcdef".repeat(4);
+        let (others, ours) = (
+            ["photos", "new-photos", "new-1-2", "failed-exams", &key[1..]],
+            [key.clone(), format!("{FAILED}{key}"), format!("{NEW}{}", unique())],
+        );
+        others.iter().for_each(|name| make(name));
+        ours.iter().for_each(|name| make(name));
+        store.trim(Path::new("none"));
+        let left = |name: &&str| at.join(name).join("file").exists();
+        assert_eq!(others.iter().filter(|name| left(name)).count(), others.len());
+        assert!(!ours.iter().any(|name| left(&name.as_str())));
+        fs::remove_dir_all(at).unwrap();
     }
 
     #[test]
