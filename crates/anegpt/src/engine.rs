@@ -260,7 +260,8 @@ impl CompileElsewhere for Ourselves {
         let mut command = Command::new(std::env::current_exe().map_err(unable)?);
         command.args(["devices", "--compile", &route.to_string()]).arg(directory);
         command.args(args().flags());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words);
+        // The child ends when its standard input does, which is when this process ends.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(words);
         let mut child = command.spawn().map_err(unable)?;
         match wait(&mut child, limit) {
             Ok(Some(status)) if status.success() => std::fs::remove_file(&path).map_err(unable),
@@ -275,15 +276,13 @@ impl CompileElsewhere for Ourselves {
     }
 }
 
-/// Compiles for the process that started this one, and ends when that does.
+/// Compiles for the process that started this one, and ends when that does: it holds the other end of
+/// the standard input, and writes nothing there.
 #[cfg(unix)]
 pub(crate) fn compile_here(route: &str, directory: &Path) -> Result<()> {
     let route: Route = route.parse()?;
-    let parent = std::os::unix::process::parent_id();
-    std::thread::spawn(move || {
-        while std::os::unix::process::parent_id() == parent {
-            std::thread::sleep(Duration::from_millis(500));
-        }
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(1);
     });
     Ok(compile_job(&libraries(), route, options(route), directory)?)
