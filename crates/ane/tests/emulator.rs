@@ -108,41 +108,44 @@ fn op<'b>(
     x[0].builder().op(op, args)[0]
 }
 
+const UNARY: [Op; 20] = [
+    Op::Abs,
+    Op::Atan,
+    Op::Ceil,
+    Op::Cos,
+    Op::Erf,
+    Op::Exp,
+    Op::Exp2,
+    Op::Floor,
+    Op::Relu,
+    Op::Relu6,
+    Op::Round,
+    Op::Sigmoid,
+    Op::Sign,
+    Op::Silu,
+    Op::Sin,
+    Op::Softplus,
+    Op::Softsign,
+    Op::Sqrt,
+    Op::Square,
+    Op::Tanh,
+];
+const BINARY: [Op; 8] =
+    [Op::Add, Op::Sub, Op::Mul, Op::RealDiv, Op::FloorDiv, Op::Pow, Op::Maximum, Op::Minimum];
+const COMPARISONS: [Op; 6] =
+    [Op::Equal, Op::NotEqual, Op::Less, Op::LessEqual, Op::Greater, Op::GreaterEqual];
+
 #[test]
 fn elementwise() {
-    let unary = [
-        Op::Abs,
-        Op::Atan,
-        Op::Ceil,
-        Op::Cos,
-        Op::Erf,
-        Op::Exp,
-        Op::Exp2,
-        Op::Floor,
-        Op::Relu,
-        Op::Relu6,
-        Op::Round,
-        Op::Sigmoid,
-        Op::Sign,
-        Op::Silu,
-        Op::Sin,
-        Op::Softplus,
-        Op::Softsign,
-        Op::Sqrt,
-        Op::Square,
-        Op::Tanh,
-    ];
-    for f in unary {
+    for f in UNARY {
         check(&[&[3, 700]], |x| vec![x[0].unary(f)]);
     }
-    let binary =
-        [Op::Add, Op::Sub, Op::Mul, Op::RealDiv, Op::FloorDiv, Op::Pow, Op::Maximum, Op::Minimum];
-    for f in binary {
+    for f in BINARY {
         check(&[&[2, 33], &[2, 33]], |x| vec![x[0].binary(f, x[1])]);
         check(&[&[1, 33], &[2, 1, 1]], |x| vec![x[0].binary(f, x[1])]);
         check(&[&[4, 5]], |x| vec![x[0].binary(f, x[0])]);
     }
-    for c in [Op::Equal, Op::NotEqual, Op::Less, Op::LessEqual, Op::Greater, Op::GreaterEqual] {
+    for c in COMPARISONS {
         check(&[&[5, 4], &[4]], |x| {
             let cond = x[0].binary(c, x[1]);
             vec![x[0].builder().select(cond, x[0], x[1] * 2.0)]
@@ -152,6 +155,70 @@ fn elementwise() {
         check(&[&[77]], |x| vec![x[0].pow(y)]);
     }
     check(&[&[77]], |x| vec![x[0].log(0.5), x[0].rsqrt(0.5), x[0].inverse(0.5)]);
+}
+
+/// What `build` makes of values given as `dtype` and brought to fp16 on the device.
+fn bits_from(dtype: DType, inputs: &[Vec<f32>; 2], build: &BuildPair<'_>) -> Vec<u32> {
+    let b = Builder::new("main");
+    let ty = TensorType::new(dtype, vec![inputs[0].len()]);
+    let [x, y] = ["x", "y"].map(|name| b.input(name, ty.clone()));
+    let [x, y] = [x, y].map(|input| input.cast(DType::Fp16));
+    let f = b.finish(&[build(x, y)]).unwrap();
+    let device = Emulator::cpu(Numerics::Fast);
+    let mut exe = device.compile(&Program::new(f), &Weights::new()).unwrap();
+    let surfaces = exe.inputs().iter().chain(exe.outputs()).map(|p| device.surface(&p.ty, 0));
+    let surfaces: Vec<_> = surfaces.collect::<Result<_, _>>().unwrap();
+    let (ins, out) = surfaces.split_at(2);
+    ins.iter().zip(inputs).for_each(|(surface, values)| surface.write(values).unwrap());
+    exe.run(&ins.iter().collect::<Vec<_>>(), &[&out[0]]).unwrap();
+    let mut got = vec![0.0f32; inputs[0].len()];
+    out[0].read(&mut got).unwrap();
+    got.into_iter().map(f32::to_bits).collect()
+}
+
+type BuildPair<'a> = dyn for<'b> Fn(Tensor<'b>, Tensor<'b>) -> Tensor<'b> + 'a;
+
+/// Chains whose operands are all fp16 run in fp16 registers, those that read an fp32 one in fp32
+/// registers: to the same bits, for every kind of number but NaN, which only fp16 inputs turn to +∞.
+#[test]
+fn chains_in_fp16_registers_have_the_bits_of_those_in_fp32() {
+    let mut random = Random(5);
+    let kinds =
+        [0.0, -0.0, 6e-8, -6e-8, 5.9e-5, 65504.0, -65504.0, f32::INFINITY, f32::NEG_INFINITY];
+    let mut values = |shift: usize| -> Vec<f32> {
+        let pairs = (0..kinds.len() * kinds.len())
+            .map(|i| kinds[if shift == 0 { i / kinds.len() } else { i % kinds.len() }]);
+        let scales = [1.0, 300.0, 60_000.0, 1e-4];
+        let rest = (0..2_500).map(|i| random.uniform(-1.0, 1.0) as f32 * scales[(i + shift) % 4]);
+        pairs.chain(rest).map(|v| half::f16::from_f32(v).to_f32()).collect()
+    };
+    let inputs = [values(0), values(1)];
+    let same = |name: &str, build: &BuildPair<'_>| {
+        let [short, wide] = [DType::Fp16, DType::Fp32].map(|d| bits_from(d, &inputs, build));
+        for (i, (s, w)) in short.iter().zip(&wide).enumerate() {
+            let [x, y] = [inputs[0][i], inputs[1][i]];
+            assert_eq!(
+                s,
+                w,
+                "{name} of {x} and {y}: {} and {}",
+                f32::from_bits(*s),
+                f32::from_bits(*w)
+            );
+        }
+    };
+    for f in UNARY {
+        same(&format!("{f:?}"), &|x, y| (x.unary(f) - y * 3.0).unary(f) + x);
+    }
+    for f in BINARY {
+        same(&format!("{f:?}"), &|x, y| (x.binary(f, y) * 0.7 + y).binary(f, x));
+    }
+    for c in COMPARISONS {
+        same(&format!("{c:?}"), &|x, y| x.builder().select(x.binary(c, y), y + x, x * y));
+    }
+    for p in [-0.5, -1.0, 0.5, 2.0, 3.0] {
+        same(&format!("power {p}"), &|x, y| x.pow(p) + (x - y).pow(p));
+    }
+    same("logarithm", &|x, y| (x * x).log(0.5) + (y * y).rsqrt(0.5) * x.inverse(0.5));
 }
 
 #[test]
