@@ -218,8 +218,25 @@ pub(crate) fn open(route: &str, packed: bool) -> Result<Box<dyn Device>> {
         )));
     }
     let route: Route = route.parse()?;
-    let device = probe::open(&libraries(), route, options(route))?;
+    let options = options(route);
+    if let (Some(cache), true) = (&options.cache, args().compile_cache.is_some()) {
+        // Without one that nobody asked for, programs are compiled all the same.
+        check_writable(&cache.directory)?;
+    }
+    let device = probe::open(&libraries(), route, options)?;
     Ok(if packed || args().packed { Box::new(Packed::new(device)) } else { device })
+}
+
+/// Refuses a cache in which nothing can be kept.
+#[cfg(unix)]
+fn check_writable(directory: &Path) -> Result<()> {
+    let tried = std::fs::create_dir_all(directory).and_then(|()| tempfile::tempfile_in(directory));
+    tried.map(drop).map_err(|error| {
+        usage(format!(
+            "--compile-cache {}: {error}; give a directory that can be written, or off",
+            directory.display()
+        ))
+    })
 }
 
 /// How a route is driven.

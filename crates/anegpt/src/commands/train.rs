@@ -832,7 +832,7 @@ impl View {
                     progress::count(*params as f64)
                 ));
                 self.line(&format!(
-                    "programs   {programs} compiled in {:.0} ms, shared by all layers",
+                    "programs   {programs} ready in {:.0} ms, shared by all layers",
                     compile_s * 1e3
                 ));
                 self.line(&format!(

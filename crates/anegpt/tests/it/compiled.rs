@@ -206,6 +206,17 @@ fn runs_at_the_same_time_share_a_cache() {
     }
 }
 
+#[test]
+fn a_cache_that_cannot_be_written_is_refused() {
+    let setting = Setting::new();
+    setting.bench.write("file", "not a directory");
+    let mut command = setting.command("espresso", "refused", &["--compile-cache", "file"]);
+    let output = command.output().expect("it starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("--compile-cache file: ") && error.contains("or off"), "{error}");
+}
+
 /// Processes that compile for this test, by what the system lists of them.
 #[cfg(target_os = "linux")]
 fn compilers(setting: &Setting) -> usize {
