@@ -40,8 +40,6 @@ impl Drop for Buffer {
 enum Place {
     Ready,
     Encoded,
-    /// The stream was reset; the operation was not yet prepared.
-    Left,
 }
 
 #[derive(Debug)]
@@ -141,7 +139,7 @@ unsafe fn release(out: Out, kind: &str, is: impl Fn(&Thing) -> bool) -> Status {
         COUNTERS.loaded.fetch_sub(1, Ordering::SeqCst);
     }
     if let Some(Thing::Stream(operations)) = &removed {
-        lock(operations).iter().for_each(|operation| lock(operation).place = Place::Left);
+        lock(operations).iter().for_each(|operation| lock(operation).place = Place::Ready);
     }
     // SAFETY: as above.
     unsafe { *out = null_mut() };
@@ -587,26 +585,6 @@ pub unsafe extern "C" fn e5rt_io_port_bind_buffer_object(port: Raw, buffer: Raw)
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn e5rt_execution_stream_operation_prepare_op_for_encode(
-    operation: Raw,
-) -> Status {
-    let Some(Thing::Operation(operation)) = thing(operation) else {
-        return fail("Invalid Function Argument: operation", 2);
-    };
-    let mut operation = lock(&operation);
-    match operation.place {
-        Place::Left => {
-            operation.place = Place::Ready;
-            0
-        }
-        Place::Ready => {
-            fail("Op has not been encoded and hence cannot be reset to 'ReadyForEncode'", 3)
-        }
-        Place::Encoded => fail("operation is in use", 3),
-    }
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn e5rt_execution_stream_create(out: Out) -> Status {
     // SAFETY: by contract.
     unsafe { store(out, Thing::Stream(Arc::default())) }
@@ -645,7 +623,7 @@ pub unsafe extern "C" fn e5rt_execution_stream_reset(stream: Raw) -> Status {
     if operations.is_empty() {
         return fail("stream was not used", 3);
     }
-    operations.iter().for_each(|operation| lock(operation).place = Place::Left);
+    operations.iter().for_each(|operation| lock(operation).place = Place::Ready);
     0
 }
 

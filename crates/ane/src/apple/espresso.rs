@@ -64,7 +64,6 @@ functions! {
         operation_create = c"e5rt_execution_stream_operation_create_precompiled_compute_operation_with_options"(Out, Raw) -> Status;
         operation_input = c"e5rt_execution_stream_operation_retain_input_port"(Raw, Text, Out) -> Status;
         operation_output = c"e5rt_execution_stream_operation_retain_output_port"(Raw, Text, Out) -> Status;
-        operation_prepare = c"e5rt_execution_stream_operation_prepare_op_for_encode"(Raw) -> Status;
         operation_release = c"e5rt_execution_stream_operation_release"(Out) -> Status;
         port_bind = c"e5rt_io_port_bind_buffer_object"(Raw, Raw) -> Status;
         port_release = c"e5rt_io_port_release"(Out) -> Status;
@@ -586,7 +585,12 @@ struct Loaded {
 
 impl Loaded {
     /// Binds the ports and puts the operation into the stream, unless that is how things are. A
-    /// port may only be bound while its operation is in no stream.
+    /// port may only be bound while its operation is in no stream, so the stream is emptied first.
+    ///
+    /// That order, for every set of surfaces anew, is the one of Apple's own users of e5rt (speech
+    /// recognition, camera, scene and body tracking, as decompiled). They do not call
+    /// `prepare_op_for_encode`, which on an operation that is in a stream left both unusable
+    /// (tmc/apple, macOS 26).
     fn bind(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<(), AneError> {
         let surfaces: Vec<&Surface> = inputs.iter().chain(outputs).copied().collect();
         let same = self.bound.len() == surfaces.len()
@@ -609,10 +613,6 @@ impl Loaded {
             if self.encoded {
                 check("stream_reset", (f.stream_reset)(self.stream.raw))?;
                 self.encoded = false;
-                check(
-                    "prepare_op_for_encode",
-                    (f.operation_prepare)(self.parts.loaded.operation.raw),
-                )?;
             }
             let before = std::mem::take(&mut self.bound);
             for (i, (port, (key, buffer))) in
