@@ -481,7 +481,7 @@ pub unsafe extern "C" fn e5rt_execution_stream_operation_create_precompiled_comp
     match emulator(CallPath::E5rt).compile(&code.program, &code.weights) {
         Ok(executable) => {
             COUNTERS.loaded.fetch_add(1, Ordering::SeqCst);
-            let run = Run::new(executable);
+            let run = Run::new(executable, code.opened);
             let operation = Operation { run, place: Place::Ready, buffers: BTreeMap::new() };
             // SAFETY: by contract.
             unsafe { store(out, Thing::Operation(Arc::new(Mutex::new(operation)))) }

@@ -174,6 +174,8 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) executable: Box<dyn Executable>,
+    /// Whether the program was compiled before.
+    opened: bool,
     inputs: Vec<Surface>,
     outputs: Vec<Surface>,
 }
@@ -400,11 +402,12 @@ unsafe extern "C" fn load(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id)
     };
     // The emulator counts compiles, and a program of before is none.
     let path = ane::CallPath::InMemory;
-    let machine = if matches!(*stage, Stage::New) { fresh(path) } else { emulator(path) };
+    let opened = matches!(*stage, Stage::New);
+    let machine = if opened { fresh(path) } else { emulator(path) };
     match machine.compile(&program, &weights) {
         Ok(executable) => {
             COUNTERS.loaded.fetch_add(1, Ordering::SeqCst);
-            *stage = Stage::Loaded(Box::new(Run::new(executable)));
+            *stage = Stage::Loaded(Box::new(Run::new(executable, opened)));
             // What was set before is replaced by what the service gives.
             model.mask.store(0, Ordering::SeqCst);
             1
@@ -527,8 +530,8 @@ fn surfaces<'a>(list: &Ref) -> Option<Vec<&'a iosurface::Memory>> {
 }
 
 impl Run {
-    pub(crate) fn new(executable: Box<dyn Executable>) -> Self {
-        Run { executable, inputs: vec![], outputs: vec![] }
+    pub(crate) fn new(executable: Box<dyn Executable>, opened: bool) -> Self {
+        Run { executable, opened, inputs: vec![], outputs: vec![] }
     }
 
     /// Runs on memory with these allocations; `read` and `write` move the bytes of one port.
@@ -538,6 +541,9 @@ impl Run {
         read: impl Fn(usize, usize, &mut dyn FnMut(&[u8])),
         write: impl Fn(usize, usize, &mut dyn FnMut(&mut [u8])),
     ) -> Result<(), AneError> {
+        if self.opened && fault("opened programs fail") {
+            return Err(AneError::Procedure { index: 0, count: 0 });
+        }
         fit(&mut self.inputs, self.executable.inputs(), allocations.0)?;
         fit(&mut self.outputs, self.executable.outputs(), allocations.1)?;
         for (i, surface) in self.inputs.iter().enumerate() {

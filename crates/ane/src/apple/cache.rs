@@ -92,8 +92,11 @@ struct Refusals {
 /// An entry that was found as it was made, locked against removal while this value lives.
 #[derive(Debug)]
 pub(super) struct Entry {
+    store: Store,
     directory: PathBuf,
     record: Record,
+    /// Whether a request of the program succeeded.
+    proven: bool,
     _lock: File,
 }
 
@@ -114,6 +117,31 @@ impl Entry {
         let path = self.directory.join(format!("{OPENING}{}", unique()));
         fs::write(&path, []).map_err(|e| failed("mark", &path, e))?;
         Ok(Opening { path })
+    }
+
+    /// Judges the program by its first request: what the system opens and does not run may be a
+    /// program that it took from another process in vain. It is then compiled anew by the next
+    /// process, and the error says so.
+    pub(super) fn judged<T>(&mut self, outcome: Result<T, AneError>) -> Result<T, AneError> {
+        match outcome {
+            Err(AneError::Reported { action, report, hint, transient: false }) if !self.proven => {
+                if let Ok(mark) = self.opening() {
+                    std::mem::forget(mark);
+                }
+                self.store.refused();
+                let report = format!(
+                    "{report}\n(the program came from the cache of compiled programs; if you start \
+                     again, it is compiled anew)"
+                );
+                Err(AneError::Reported { action, report, hint, transient: false })
+            }
+            Ok(value) if !self.proven => {
+                self.proven = true;
+                self.store.accepted();
+                Ok(value)
+            }
+            outcome => outcome,
+        }
     }
 }
 
@@ -150,7 +178,7 @@ impl Drop for Staging {
 }
 
 /// A cache on a machine whose chip and build are known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Store {
     directory: PathBuf,
     most_bytes: u64,
@@ -218,7 +246,8 @@ impl Store {
             Some(record) => {
                 // The time of use decides who goes first; without it the entry goes earlier.
                 let _ = lock.set_modified(SystemTime::now());
-                Some(Entry { directory, record, _lock: lock })
+                let (store, proven) = (self.clone(), false);
+                Some(Entry { store, directory, record, proven, _lock: lock })
             }
             None => {
                 drop(lock);
@@ -308,7 +337,7 @@ impl Store {
     }
 
     /// Notes that it did take one.
-    pub(super) fn accepted(&self) {
+    fn accepted(&self) {
         if self.refusals() != 0 {
             self.set_refusals(0);
         }

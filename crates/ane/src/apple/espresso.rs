@@ -325,7 +325,6 @@ enum Origin {
     /// Here, and now.
     Directory(ModelDirectory),
     /// By another process, or before.
-    #[allow(dead_code, reason = "it is held for its lock")]
     Cache(Entry),
 }
 
@@ -467,10 +466,7 @@ impl Espresso {
         // The entry goes along, so that it stays locked as long as an opening hangs.
         let attempt = move || (engine.reopen(&entry, &interface), entry);
         Some(match within(self.options.open_limit, attempt) {
-            Ok((Ok(loaded), entry)) => {
-                store.accepted();
-                Ok(Parts { loaded, origin: Origin::Cache(entry) })
-            }
+            Ok((Ok(loaded), entry)) => Ok(Parts { loaded, origin: Origin::Cache(entry) }),
             Ok((Err(_), entry)) => {
                 store.refused();
                 store.discard(entry);
@@ -650,7 +646,11 @@ impl Executable for Loaded {
         // SAFETY: a live stream with one operation whose ports are all bound.
         let status = unsafe { (self.engine.f.stream_execute)(self.stream.raw) };
         let seconds = start.elapsed().as_secs_f64();
-        self.engine.check("running", "execute_sync", status)?;
+        let result = self.engine.check("running", "execute_sync", status);
+        match &mut self.parts.origin {
+            Origin::Cache(entry) => entry.judged(result)?,
+            Origin::Directory(_) => result?,
+        }
         // None of the calls that are known of e5rt tells the hardware's own time.
         Ok(RunReport { seconds, hardware_seconds: None })
     }

@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code, reason = "messages to private classes")]
 
-use super::cache::{Key, Store};
+use super::cache::{Entry, Key, Store};
 use super::compile::{Unfinished, compile, turn, within};
 use super::dynamic::{Libraries, Library, functions};
 use super::elsewhere::Order;
@@ -425,20 +425,24 @@ impl InMemory {
     /// and the system called it then what it calls it now. How long the system keeps programs is not
     /// known; where it forgot one, or anything fails, the program is compiled as ever. Programs of the
     /// cache do not count as compiles.
-    fn model(&self, sources: &Arc<Sources>, name: &str) -> Result<Model, AneError> {
-        let Some(store) = &self.store else { return self.compile_here(sources) };
+    fn model(
+        &self,
+        sources: &Arc<Sources>,
+        name: &str,
+    ) -> Result<(Model, Option<Entry>), AneError> {
+        let Some(store) = &self.store else { return Ok((self.compile_here(sources)?, None)) };
         let key = &store.key(&format!("qos {}", self.options.qos), sources);
         let known = || self.reload(store, key, sources);
-        if let Some(model) = known() {
-            return Ok(model);
+        if let Some((model, entry)) = known() {
+            return Ok((model, Some(entry)));
         }
         if let Some(elsewhere) = &self.options.elsewhere {
             let (elsewhere, options) = (&**elsewhere, &self.options);
             let order = Order { elsewhere, store, options, key, sources, name };
             if order.compile()?
-                && let Some(model) = known()
+                && let Some((model, entry)) = known()
             {
-                return Ok(model);
+                return Ok((model, Some(entry)));
             }
         }
         let model = self.compile_here(sources)?;
@@ -446,11 +450,11 @@ impl InMemory {
             // What cannot be noted costs the next process a compile.
             let _ = store.staging().and_then(|s| store.keep(s, key, Some(model.name.clone())));
         }
-        Ok(model)
+        Ok((model, None))
     }
 
     /// The program, if it was compiled before and the system still has it.
-    fn reload(&self, store: &Store, key: &Key, sources: &Arc<Sources>) -> Option<Model> {
+    fn reload(&self, store: &Store, key: &Key, sources: &Arc<Sources>) -> Option<(Model, Entry)> {
         if !reusable(store, sources) {
             return None;
         }
@@ -466,10 +470,7 @@ impl InMemory {
         };
         let turn = turn();
         match within(self.options.open_limit, attempt) {
-            Ok((Ok(Some(model)), _)) => {
-                store.accepted();
-                Some(model)
-            }
+            Ok((Ok(Some(model)), entry)) => Some((model, entry)),
             // The system forgot it: nothing is wrong, and it will be compiled now.
             Ok((Ok(None), entry)) => {
                 store.discard(entry);
@@ -565,7 +566,7 @@ impl Device for InMemory {
         let (sources, constants) = admit(program, weights, &self.profile, &self.options)?;
         let (inputs, outputs) = ports(function);
         let place = self.budget.load(constants)?;
-        let mut model = self.model(&sources, &function.name)?;
+        let (mut model, entry) = self.model(&sources, &function.name)?;
         if self.options.direct {
             let _pool = Pool::new(&self.engine.runtime);
             model.direct = Some(self.engine.direct(&model.object)?);
@@ -575,6 +576,7 @@ impl Device for InMemory {
         Ok(Box::new(Loaded {
             requests,
             model,
+            entry,
             profile: self.profile,
             inputs,
             outputs,
@@ -597,6 +599,8 @@ struct Loaded {
     /// One per set of surfaces that was ever bound and is still in use.
     requests: Vec<Bound>,
     model: Model,
+    /// Where the program comes from, if it was compiled before.
+    entry: Option<Entry>,
     profile: Profile,
     inputs: Binding,
     outputs: Binding,
@@ -649,7 +653,11 @@ impl Executable for Loaded {
         let request = &self.requests[request].request;
         let result = self.model.evaluate(request);
         let seconds = start.elapsed().as_secs_f64();
-        result.map_err(|report| reported("running", report))?;
+        let result = result.map_err(|report| reported("running", report));
+        match &mut self.entry {
+            Some(entry) => entry.judged(result)?,
+            None => result?,
+        }
         let Engine { runtime, statistics, .. } = &*self.model.engine;
         let hardware_seconds = statistics.as_ref().and_then(|s| s.seconds(runtime, request));
         Ok(RunReport { seconds, hardware_seconds })

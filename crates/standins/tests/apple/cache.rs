@@ -1,6 +1,6 @@
 //! The cache of compiled programs, and compiling in another process.
 
-use crate::bench::{Bench, expected, quick, run};
+use crate::bench::{Bench, expected, quick, run, try_surfaces};
 use crate::programs;
 use ane::apple::probe::{Route, open};
 use ane::apple::{
@@ -531,6 +531,57 @@ fn an_entry_that_a_process_died_of_is_not_opened() {
         let opened = bench.count("opened");
         demand(&bench, route, &options, &program, 1, "twice in a row: not asked again");
         assert_eq!(bench.count("opened"), opened);
+        bench.reset();
+    }
+}
+
+/// What opens and does not run is an error of that process; the next one compiles it itself.
+#[test]
+fn a_program_that_opens_and_does_not_run_is_compiled_by_the_next_process() {
+    let bench = Bench::new();
+    let (program, weights) = programs::product();
+    for route in Route::ALL {
+        let at = tempfile::tempdir().unwrap();
+        let asked = process(&bench, 0, Lost::Hung);
+        let options = match route {
+            Route::InMemory => cached(at.path()),
+            Route::Espresso => compiling_in(&asked, at.path()),
+        };
+        let (program, rest) = (&program, &programs::many());
+        demand(&bench, route, &options, &(program.clone(), weights.clone()), 1, "first");
+        bench.fault("opened programs fail", -1);
+        let device = open(&bench.libraries(), route, options.clone()).unwrap();
+        let error = run(device.as_ref(), program, &weights).unwrap_err().to_string();
+        assert!(error.contains("came from the cache") && error.contains("status=0x2"), "{error}");
+        drop(device);
+        demand(&bench, route, &options, &(program.clone(), weights.clone()), 1, "the next");
+        // Nor is another program asked for that another process compiled.
+        demand(&bench, route, &options, rest, 1, "another");
+        bench.assert_clean("opened programs");
+        bench.reset();
+    }
+}
+
+#[test]
+fn a_program_that_ran_is_not_to_blame_for_a_later_failure() {
+    let bench = Bench::new();
+    let program = programs::product();
+    for route in Route::ALL {
+        let at = tempfile::tempdir().unwrap();
+        let options = cached(at.path());
+        demand(&bench, route, &options, &program, 1, "first");
+        {
+            let device = open(&bench.libraries(), route, options.clone()).unwrap();
+            let mut executable = device.compile(&program.0, &program.1).unwrap();
+            let surfaces = try_surfaces(device.as_ref(), executable.as_ref()).unwrap();
+            let [inputs, outputs] = surfaces.each_ref().map(|all| all.iter().collect::<Vec<_>>());
+            executable.run(&inputs, &outputs).unwrap();
+            bench.fault("opened programs fail", 1);
+            let error = executable.run(&inputs, &outputs).unwrap_err().to_string();
+            assert!(error.contains("status=0x2") && !error.contains("the cache"), "{error}");
+        }
+        demand(&bench, route, &options, &program, 0, "still there");
+        bench.assert_clean("a later failure");
         bench.reset();
     }
 }
