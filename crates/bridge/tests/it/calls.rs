@@ -41,7 +41,7 @@ fn a_product_agrees_with_f64() {
 
 #[test]
 fn ports_are_bound_in_alphabetical_order_and_hold_fp16() {
-    let device = open("auto");
+    let device = open("emulator");
     let kernel = compile(device.0, &difference(), None);
     let a: Vec<f16> = numbers(64, 0).into_iter().map(f16::from_f32).collect();
     let b: Vec<f16> = numbers(64, 99).into_iter().map(f16::from_f32).collect();
@@ -80,7 +80,7 @@ fn numerics_are_part_of_a_device_s_name() {
 
 #[test]
 fn the_first_bytes_can_be_written_and_read_alone() {
-    let device = open("auto");
+    let device = open("emulator");
     // Also where the device holds elements in f32, so that bytes are converted.
     let single = open("cpu:f32");
     for device in [&device, &single] {
@@ -95,7 +95,7 @@ fn the_first_bytes_can_be_written_and_read_alone() {
 
 #[test]
 fn surfaces_may_be_larger_than_their_tensors() {
-    let device = open("auto");
+    let device = open("emulator");
     let kernel = try_compile(device.0, &difference(), None, &[128, 65_536], &[49_152]);
     assert!(!kernel.is_null(), "{}", last_error());
     let large = vec![f16::ONE; 32_768];
@@ -128,7 +128,7 @@ fn integers_are_converted() {
 
 #[test]
 fn memory_is_shared_while_it_is_locked() {
-    let device = open("auto");
+    let device = open("emulator");
     let kernel = compile(device.0, &difference(), None);
     let mut bytes = 0;
     // SAFETY: the memory is used while it is locked, within its length.
@@ -156,7 +156,7 @@ fn memory_is_shared_while_it_is_locked() {
 
 #[test]
 fn submitted_runs_finish() {
-    let device = open("auto");
+    let device = open("emulator");
     let kernels: Vec<_> = (0..4).map(|_| compile(device.0, &difference(), None)).collect();
     // SAFETY: handles are only looked up.
     unsafe {

@@ -12,7 +12,7 @@ fn handle(address: usize) -> Kernel {
 
 #[test]
 fn ten_thousand_runs_of_eight_threads() {
-    let device = open("auto");
+    let device = open("emulator");
     let kernels: Vec<usize> =
         (0..3).map(|_| compile(device.0, &difference(), None).addr()).collect();
     for &kernel in &kernels {

@@ -145,7 +145,7 @@ fn step_table(w: &mut String, report: &Report, step: &Step) {
         step_row(w, &part.name, Some(part.ms), &of_step, &rate.unwrap_or_default(), &share(of));
     }
     let mut notes = vec![format!("{} tokens/s", progress::count(step.tokens_per_s))];
-    notes.push(format!("all programs compiled in {} ms", short(step.compile_ms)));
+    notes.push(format!("all programs ready in {} ms", short(step.compile_ms)));
     if step.host_gemm != host_gemm::OURS {
         notes.push(format!("products on the CPU by {}", step.host_gemm));
     }
