@@ -408,15 +408,21 @@ pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
 /// Waits for a process as long as it may take; one that takes longer is killed, and has no status.
 /// A pipe that it writes to is not read meanwhile.
 fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let status = wait_for(child, limit)?;
+    if status.is_none() {
+        child.kill()?;
+        // One that hangs in the kernel does not die before that lets it go.
+        wait_for(child, Duration::from_secs(5))?;
+    }
+    Ok(status)
+}
+
+fn wait_for(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if start.elapsed() > limit {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
+        let status = child.try_wait()?;
+        if status.is_some() || start.elapsed() > limit {
+            return Ok(status);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
