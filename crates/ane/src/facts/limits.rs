@@ -301,6 +301,33 @@ pub(super) const FACTS: &[Fact] = &[
     .option(&["D-signed-programs"])
     .tests(&["crates/standins/tests/apple/cache.rs::what_was_compiled_is_not_compiled_again"]),
     Fact::new(
+        "D-memory-names",
+        "D",
+        "The name of an in-memory model is made of hashes of its text, of one value of each weight \
+         file's dictionary, in the order of the files' names, and of its options. Which value that \
+         is where there are two, offset and bytes, is left to Foundation.",
+        "DEC:-[_ANEInMemoryModelDescriptor hexStringIdentifier]",
+        Derived,
+        Medium,
+    )
+    .in_memory()
+    .tests(&[
+        "crates/standins/tests/apple/cache.rs::\
+         other_weights_are_another_program_whatever_the_system_calls_it",
+    ]),
+    Fact::new(
+        "D-memory-cache",
+        "D",
+        "The system's service keeps compiled in-memory models by their names and the signature of \
+         the program that asked, and removes those that nobody used for a while. Loading takes the \
+         kept one where there is one (`compiledModelExists`), without a compile.",
+        "DEC:-[_ANEInMemoryModel loadWithQoS:options:error:], DEC:_ANEInMemoryModelCacheManager",
+        Derived,
+        Medium,
+    )
+    .in_memory()
+    .tests(&["crates/standins/tests/apple/cache.rs::what_was_compiled_is_not_compiled_again"]),
+    Fact::new(
         "D-sandbox",
         "D",
         "Applications of the App Store cannot use these paths; command-line programs can.",

@@ -4,12 +4,17 @@ use super::{Confidence, FACTS, Fact, facts};
 use std::fmt::Write;
 
 /// Abbreviations of the evidence that the page of rules does not explain.
-const SOURCES: [(&str, &str); 27] = [
+const SOURCES: [(&str, &str); 28] = [
     ("AF", "sbryngelson/ANEForge and the Python package aneforge"),
     ("ALB", "allbilly/ane"),
     ("ANEGPT", "vipuldivyanshu92/ANEgpt"),
     ("ANEMLL", "Anemll/anemll-bench"),
     ("CMT", "apple/coremltools"),
+    (
+        "DEC",
+        "Apple's own frameworks of iOS 16 to 26 and of macOS, as decompiled, in several public \
+         repositories",
+    ),
     ("eiln", "eiln/ane and eiln.github.io"),
     ("ESP", "christopherkarani/Espresso"),
     ("GUIDE", "sbryngelson/ane-guide, arXiv 2606.22283"),

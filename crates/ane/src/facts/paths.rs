@@ -22,6 +22,30 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .e5rt(),
     Fact::new(
+        "G1-e5rt-rebinding",
+        "G.1",
+        "For other buffers the stream is emptied, ports are bound, and the operation is encoded again, \
+         without prepare_op_for_encode: so do speech recognition, the camera, scene and body tracking \
+         for every request.",
+        "DEC:EspressoV2Plan::RunOp, BWE5InferenceProvider, SIBaseNetworkE5RT, ABPKMLNetworkV2",
+        Derived,
+        Medium,
+    )
+    .e5rt()
+    .against(&["G1-e5rt-preparing"])
+    .tests(&["crates/standins/tests/apple/espresso.rs::ports_are_bound_again_when_surfaces_change"]),
+    Fact::new(
+        "G1-e5rt-preparing",
+        "G.1",
+        "An operation is prepared (prepare_op_for_encode) before it is encoded, or encoded again. One \
+         that is prepared while its stream holds it makes both unusable (macOS 26).",
+        "GUIDE, AF, DEC:MLE5ExecutionStreamOperation; tmc/apple:x/ane/e5rt",
+        Derived,
+        Medium,
+    )
+    .e5rt()
+    .option(&["G1-e5rt-rebinding"]),
+    Fact::new(
         "G1-chaining",
         "G.1",
         "Requests cannot be chained: preparing fails with code 15, or buffers never become ready.",
