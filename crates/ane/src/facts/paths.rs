@@ -22,7 +22,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .e5rt(),
     Fact::new(
-        "G1-e5rt-rebinding",
+        "G1-rebinding-e5rt",
         "G.1",
         "For other buffers the stream is emptied, ports are bound, and the operation is encoded again, \
          without prepare_op_for_encode: so do speech recognition, the camera, scene and body tracking \
@@ -32,10 +32,10 @@ pub(super) const FACTS: &[Fact] = &[
         Medium,
     )
     .e5rt()
-    .against(&["G1-e5rt-preparing"])
+    .against(&["G1-preparing-e5rt"])
     .tests(&["crates/standins/tests/apple/espresso.rs::ports_are_bound_again_when_surfaces_change"]),
     Fact::new(
-        "G1-e5rt-preparing",
+        "G1-preparing-e5rt",
         "G.1",
         "An operation is prepared (prepare_op_for_encode) before it is encoded, or encoded again. One \
          that is prepared while its stream holds it makes both unusable (macOS 26).",
@@ -44,7 +44,7 @@ pub(super) const FACTS: &[Fact] = &[
         Medium,
     )
     .e5rt()
-    .option(&["G1-e5rt-rebinding"]),
+    .option(&["G1-rebinding-e5rt"]),
     Fact::new(
         "G1-chaining",
         "G.1",
