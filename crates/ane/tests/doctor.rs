@@ -220,7 +220,7 @@ fn times_that_no_engine_has_are_suspicious() {
     let (verdict, words) = speed(0.5);
     assert!(verdict == Verdict::Suspicious && words.contains("throttled"), "{words}");
     let (verdict, words) = speed(0.1e-3);
-    assert!(verdict == Verdict::Good && words.contains("within what is published"), "{words}");
+    assert!(verdict == Verdict::Good && words.contains("by what is published"), "{words}");
 }
 
 #[test]
