@@ -60,6 +60,10 @@ pub enum BridgeError {
         needed: usize,
         got: usize,
     },
+    #[error(
+        "{what} {index} is given {got} bytes: the engine sees no more than {limit} of memory at once"
+    )]
+    SizeTooLarge { what: &'static str, index: usize, limit: usize, got: usize },
     #[error("{what} {index}, port `{port}`, has {limit} bytes, but {got} were asked for")]
     Bytes { what: &'static str, index: usize, port: String, limit: usize, got: usize },
     #[error("port `{port}` has elements of {size} bytes, of which {got} bytes are no whole number")]

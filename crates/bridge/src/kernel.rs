@@ -341,7 +341,10 @@ impl State {
     }
 }
 
-/// Bytes of each surface: `given`, if they are as many as the ports and large enough.
+/// The engine's window of addresses: 3.5 GiB (docs/ane-facts.md D, D-program-bytes).
+const LARGEST: usize = 7 << 29;
+
+/// Bytes of each surface: `given`, if they are as many as the ports, large enough, and not absurd.
 fn sizes(side: Side, ports: &[Port], given: Option<&[usize]>) -> Result<Vec<usize>, BridgeError> {
     let what = side.name();
     let Some(given) = given else {
@@ -355,6 +358,9 @@ fn sizes(side: Side, ports: &[Port], given: Option<&[usize]>) -> Result<Vec<usiz
         if got < needed {
             let (port, ty) = (port.name.clone(), port.ty.to_string());
             return Err(BridgeError::SizeTooSmall { what, index, port, ty, needed, got });
+        }
+        if got > LARGEST {
+            return Err(BridgeError::SizeTooLarge { what, index, limit: LARGEST, got });
         }
     }
     Ok(given.to_vec())

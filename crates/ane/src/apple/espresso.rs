@@ -353,7 +353,8 @@ impl Buffer {
     fn new(engine: &Engine, bytes: usize) -> Result<Arc<Self>, AneError> {
         let making = "making a surface";
         let f = &engine.f;
-        let bytes = bytes.max(1).next_multiple_of(BUFFER_STEP);
+        let bytes = bytes.max(1).checked_next_multiple_of(BUFFER_STEP);
+        let bytes = bytes.ok_or_else(|| reported(making, "too large".to_owned()))?;
         // SAFETY: a place for the buffer.
         let handle =
             engine.make(making, "buffer_object_alloc", f.buffer_release, |out| unsafe {

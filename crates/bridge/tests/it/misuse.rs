@@ -140,6 +140,13 @@ fn programs_that_do_not_compile() {
     refused("program(1.3) {", &[], &[], "line 1");
     refused(&difference(), &[128], &[], "1 input sizes are given, but the program has 2 inputs");
     refused(&difference(), &[128, 127], &[], "input 1 is given 127 bytes, but port `b`");
+    refused(
+        &difference(),
+        &[128, 1 << 40],
+        &[],
+        "input 1 is given 1099511627776 bytes: the engine",
+    );
+    refused(&difference(), &[], &[usize::MAX], "no more than 3758096384");
     refused(&difference(), &[], &[1, 2], "2 output sizes are given");
     refused(&linear(64, 64, 16), &[], &[], "`@model_path/weights/weight.bin` was not given");
     let short = &blob(&numbers(64, 0), 8, 8);

@@ -5,6 +5,7 @@ use crate::bench::{Bench, expected, quick, run};
 use crate::programs;
 use ane::apple::probe::{Route, open};
 use ane::apple::{Libraries, Options};
+use mil::{DType, TensorType};
 use std::time::{Duration, Instant};
 
 /// A fault, how often it happens, and a part of the error that it ends in; none for a recovery.
@@ -167,4 +168,19 @@ fn a_library_that_is_not_there_is_named() {
     let libraries = Libraries { neural_engine: nowhere, ..bench.libraries() };
     let error = open(&libraries, Route::InMemory, quick()).unwrap_err().to_string();
     assert!(error.contains("/nowhere/AppleNeuralEngine"), "{error}");
+}
+
+#[test]
+fn surfaces_that_no_memory_holds_are_refused() {
+    let bench = Bench::new();
+    let ty = TensorType { dtype: DType::Fp16, shape: vec![1, 1, 1, 32] };
+    for route in Route::ALL {
+        let device = open(&bench.libraries(), route, quick()).unwrap();
+        for bytes in [usize::MAX, usize::MAX - 62, usize::MAX / 2, 1 << 60] {
+            let error = device.surface(&ty, bytes).unwrap_err().to_string();
+            assert!(error.contains("surface"), "{route}, {bytes}: {error}");
+        }
+        drop(device);
+        bench.assert_clean("large surfaces");
+    }
 }
