@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             save(recording, directory, probe.name, args.json)?;
         }
         if !args.json {
-            show(&result, emulated);
+            show(&result, emulated, recording.is_some());
         }
         results.push((probe, result));
     }
@@ -138,7 +138,7 @@ fn save(recording: &Recording, directory: &Path, name: &str, quiet: bool) -> Res
     Ok(())
 }
 
-fn show(result: &Result<Outcome, String>, emulated: bool) {
+fn show(result: &Result<Outcome, String>, emulated: bool, recorded: bool) {
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -168,7 +168,10 @@ fn show(result: &Result<Outcome, String>, emulated: bool) {
         }
     }
     if outcome.verdict == Verdict::Against {
-        println!("  record this with --record DIR and share the traces");
+        match recorded {
+            true => println!("  please share the trace: it says what nobody knows yet"),
+            false => println!("  record this with --record DIR and share the traces"),
+        }
     }
     println!();
 }
