@@ -436,13 +436,19 @@ impl InMemory {
         if let Some((model, entry)) = known() {
             return Ok((model, Some(entry)));
         }
-        if let Some(elsewhere) = &self.options.elsewhere {
+        if let Some(elsewhere) = &self.options.elsewhere
+            && store.is_trusted()
+        {
             let (elsewhere, options) = (&**elsewhere, &self.options);
             let order = Order { elsewhere, store, options, key, sources, name };
-            if order.compile()?
-                && let Some((model, entry)) = known()
-            {
-                return Ok((model, Some(entry)));
+            if order.compile()? && reusable(store, sources) {
+                if let Some((model, entry)) = known() {
+                    return Ok((model, Some(entry)));
+                }
+                // The system does not hand over what it has just compiled.
+                let model = self.compile_here(sources)?;
+                store.refused_for_certain();
+                return Ok((model, None));
             }
         }
         let model = self.compile_here(sources)?;
