@@ -9,7 +9,8 @@ use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -21,8 +22,10 @@ use ane::apple::{
     probe::{self, Route},
 };
 
-/// Time that a probe may take: as long as a compile may, and a little more.
-const LIMIT: Duration = Duration::from_secs(150);
+/// Seconds that a compile may take unless told otherwise; so in `--help`.
+const COMPILE_LIMIT: u64 = 120;
+/// Seconds that a probe may take besides its compile.
+const BESIDES: u64 = 30;
 
 /// By whom requests of in-memory models are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -247,7 +250,6 @@ fn check_writable(directory: &Path) -> Result<()> {
 /// How a route is driven.
 #[cfg(unix)]
 fn options(route: Route) -> Options {
-    let default = Options::default();
     let cache = args().cache(anew());
     // Espresso was seen to take what another process compiled; of in-memory models only what the
     // system says itself is known, so that a child might compile for nothing.
@@ -256,10 +258,10 @@ fn options(route: Route) -> Options {
     Options {
         direct: args().evaluate == Some(Evaluate::Direct),
         hardware_time: args().hardware_time,
-        compile_limit: args().compile_limit.map_or(default.compile_limit, Duration::from_secs),
+        compile_limit: Duration::from_secs(args().compile_limit.unwrap_or(COMPILE_LIMIT)),
         elsewhere: child.then(|| Arc::new(Ourselves) as Arc<dyn CompileElsewhere>),
         cache: cache.map(|directory| Cache { directory, most_bytes: CACHE_BYTES }),
-        ..default
+        ..Options::default()
     }
 }
 
@@ -278,7 +280,7 @@ impl CompileElsewhere for Ourselves {
         let unable = |error: std::io::Error| Lost::NotStarted(error.to_string());
         // A file, as the frameworks may write more than a pipe holds.
         let path = directory.join(WORDS);
-        let words = std::fs::File::create(&path).map_err(unable)?;
+        let words = File::create(&path).map_err(unable)?;
         let mut command = Command::new(std::env::current_exe().map_err(unable)?);
         command.args(["devices", "--compile", &route.to_string()]).arg(directory);
         command.args(args().flags());
@@ -388,25 +390,29 @@ pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
     }
     let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
     command.args(args).args(self::args().flags());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Files, as the frameworks may write more than a pipe holds.
+    let (mut out, mut err) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);
     let mut child = command.spawn().context("the probe does not start")?;
-    let status = wait(&mut child, LIMIT)?;
-    let late = || anyhow!("the probe did not end within {} s", LIMIT.as_secs());
+    let limit = BESIDES + self::args().compile_limit.unwrap_or(COMPILE_LIMIT);
+    let status = wait(&mut child, Duration::from_secs(limit))?;
+    let late = || anyhow!("the probe did not end within {limit} s");
     let status = status.ok_or_else(late)?;
-    let mut said = (String::new(), String::new());
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    out.map(|mut pipe| pipe.read_to_string(&mut said.0)).transpose()?;
-    err.map(|mut pipe| pipe.read_to_string(&mut said.1)).transpose()?;
-    let words = said.1.trim().trim_start_matches("error: ").to_owned();
+    let said = |file: &mut File| -> std::io::Result<String> {
+        let mut bytes = vec![];
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let words = said(&mut err)?.trim().trim_start_matches("error: ").to_owned();
     match (status.success(), status.code()) {
-        (true, _) => Ok(said.0),
+        (true, _) => Ok(said(&mut out)?),
         (false, Some(_)) => Err(anyhow!(words)),
         (false, None) => Err(anyhow!("the probe crashed ({status}): {words}")),
     }
 }
 
 /// Waits for a process as long as it may take; one that takes longer is killed, and has no status.
-/// A pipe that it writes to is not read meanwhile.
 fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
     let status = wait_for(child, limit)?;
     if status.is_none() {
