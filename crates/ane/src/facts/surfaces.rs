@@ -242,6 +242,17 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .in_memory(),
     Fact::new(
+        "C1-request-limits",
+        "C.1",
+        "A request has at least one and at most 255 inputs, and as many outputs; indices of symbols \
+         are below 255, those of procedures at most 128; events to signal and to wait for are at most \
+         64 each. Statistics are a list, each of the kinds 0, 1 and 2 at most once.",
+        "DEC:-[_ANERequest validate]",
+        Derived,
+        Medium,
+    )
+    .in_memory(),
+    Fact::new(
         "C1-weights-buffer",
         "C.1",
         "The request's argument weightsBuffer accepts a surface and does nothing.",
