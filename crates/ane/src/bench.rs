@@ -1,6 +1,6 @@
 //! One program on a device with surfaces for its ports: what canaries and probes are made of.
 
-use crate::device::{Device, Executable, Port, RunReport};
+use crate::device::{Call, Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
 use mil::{Arg, Builder, DType, Data, Literal, Op, Program, Tensor, TensorType, Weights, blob};
@@ -52,6 +52,13 @@ impl Bench {
         self.executable.run(&inputs, &outputs)
     }
 
+    /// Runs once in another way; `None` where the machine does not have it.
+    pub(crate) fn report_by(&mut self, call: Call) -> Result<Option<RunReport>, AneError> {
+        let inputs: Vec<&Surface> = self.inputs.iter().collect();
+        let outputs: Vec<&Surface> = self.outputs.iter().collect();
+        self.executable.run_by(call, &inputs, &outputs)
+    }
+
     /// Runs once; the seconds that the device reports.
     pub(crate) fn run(&mut self) -> Result<f64, AneError> {
         Ok(self.report()?.seconds)
@@ -80,10 +87,25 @@ impl Bench {
         for _ in 0..3 {
             self.run()?;
         }
-        let mut seconds = (0..runs).map(|_| self.run()).collect::<Result<Vec<f64>, _>>()?;
-        seconds.sort_by(f64::total_cmp);
-        Ok(seconds[runs / 2])
+        let seconds = (0..runs).map(|_| self.run()).collect::<Result<Vec<f64>, _>>()?;
+        Ok(median(seconds))
     }
+
+    /// As [`Bench::median`], in another way; `None` where the machine does not have it.
+    pub(crate) fn median_by(&mut self, call: Call, runs: usize) -> Result<Option<f64>, AneError> {
+        for _ in 0..3 {
+            self.report_by(call)?;
+        }
+        let reports = (0..runs).map(|_| self.report_by(call)).collect::<Result<Vec<_>, _>>()?;
+        let seconds: Option<Vec<f64>> = reports.iter().map(|r| Some(r.as_ref()?.seconds)).collect();
+        Ok(seconds.map(median))
+    }
+}
+
+/// The upper one of two in the middle.
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
 }
 
 /// A program of one formula over fp16 parameters; its result is `y`.

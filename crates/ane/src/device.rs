@@ -26,6 +26,17 @@ pub struct RunReport {
     pub hardware_seconds: Option<f64>,
 }
 
+/// A way of sending a request that only some machines have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// With this quality of service, 0 to 63, in place of the usual one.
+    Quality(u32),
+    /// By the real-time call, within a real-time task.
+    RealTime,
+    /// Prepared as a chain of one (`_ANEChainingRequest`); no work is done.
+    Chained,
+}
+
 /// Something that compiles and runs MIL programs.
 pub trait Device: Send + Sync + Debug {
     /// One line for people: which machine, which precision.
@@ -110,4 +121,17 @@ pub trait Executable: Send + Debug {
     /// # Errors
     /// When a surface does not fit its port, or the machine refuses the request.
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError>;
+
+    /// As [`Executable::run`], in another way; `None` where the machine does not have it.
+    ///
+    /// # Errors
+    /// As for [`Executable::run`].
+    fn run_by(
+        &mut self,
+        _call: Call,
+        _inputs: &[&Surface],
+        _outputs: &[&Surface],
+    ) -> Result<Option<RunReport>, AneError> {
+        Ok(None)
+    }
 }

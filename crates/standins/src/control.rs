@@ -18,6 +18,8 @@ pub(crate) struct Counters {
     pub(crate) evaluations: AtomicI64,
     pub(crate) direct: AtomicI64,
     pub(crate) slow: AtomicI64,
+    pub(crate) real_time: AtomicI64,
+    pub(crate) tasks: AtomicI64,
     pub(crate) products: AtomicI64,
 }
 
@@ -32,6 +34,8 @@ pub(crate) static COUNTERS: Counters = Counters {
     evaluations: AtomicI64::new(0),
     direct: AtomicI64::new(0),
     slow: AtomicI64::new(0),
+    real_time: AtomicI64::new(0),
+    tasks: AtomicI64::new(0),
     products: AtomicI64::new(0),
 };
 
@@ -160,6 +164,7 @@ pub extern "C" fn standins_reset() {
     COUNTERS.evaluations.store(0, Ordering::SeqCst);
     COUNTERS.direct.store(0, Ordering::SeqCst);
     COUNTERS.slow.store(0, Ordering::SeqCst);
+    COUNTERS.real_time.store(0, Ordering::SeqCst);
     COUNTERS.products.store(0, Ordering::SeqCst);
     crate::engine::reset();
 }
@@ -179,6 +184,8 @@ pub unsafe extern "C" fn standins_count(what: *const c_char) -> i64 {
         "evaluations" => &COUNTERS.evaluations,
         "direct" => &COUNTERS.direct,
         "slow" => &COUNTERS.slow,
+        "real time" => &COUNTERS.real_time,
+        "tasks" => &COUNTERS.tasks,
         "products" => &COUNTERS.products,
         _ => return -1,
     };

@@ -19,7 +19,7 @@ use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Programs that the compiler survives in a process (docs/ane-facts.md D).
@@ -56,12 +56,6 @@ pub(crate) fn classes() -> Vec<Table> {
         ("_ANEIOSurfaceObject", vec![
             ("objectWithIOSurface:", surface_object as Imp, "@24@0:8^{__IOSurface=}16"),
         ], vec![]),
-        ("_ANEClient", vec![
-            ("sharedConnection", shared_connection as Imp, "@16@0:8"),
-        ], vec![
-            ("doEvaluateDirectWithModel:options:request:qos:error:", evaluate_direct as Imp,
-                "B52@0:8@16@24@32I40^@44"),
-        ]),
     ]
 }
 
@@ -211,6 +205,16 @@ impl Model {
         }
     }
 
+    /// How many inputs and outputs it has, once it is loaded.
+    pub(crate) fn ports(&self) -> Option<(usize, usize)> {
+        match &*self.stage() {
+            Stage::Loaded(run) => {
+                Some((run.executable.inputs().len(), run.executable.outputs().len()))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the files of the program lie where the system reads them.
     fn check_files(&self, sources: &Descriptor) {
         let directory = temporary_directory().join(&self.name);
@@ -246,7 +250,7 @@ unsafe extern "C" fn model(_: Id, _: Sel, descriptor: Id) -> Id {
     })
 }
 
-fn as_model<'a>(id: Id) -> Option<&'a Model> {
+pub(crate) fn as_model<'a>(id: Id) -> Option<&'a Model> {
     match body(id) {
         Some(Body::Model(model)) => Some(model),
         _ => {
@@ -296,7 +300,7 @@ pub(crate) fn words(error: &AneError) -> String {
         .map_or_else(|| format!("Error Domain=emulator Code=0 \"{error}\""), |e| e.to_string())
 }
 
-fn check_call(qos: u32, options: Option<Id>) {
+pub(crate) fn check_call(qos: u32, options: Option<Id>) {
     if qos > 63 {
         violation(format!("quality of service {qos}"));
     }
@@ -306,7 +310,7 @@ fn check_call(qos: u32, options: Option<Id>) {
 }
 
 /// Fails with an error object, or without one if the text is empty.
-fn fail(error: *mut Id, text: &str) -> Bool {
+pub(crate) fn fail(error: *mut Id, text: &str) -> Bool {
     if error.is_null() {
         violation("a call without a place for its error");
     }
@@ -439,6 +443,12 @@ unsafe extern "C" fn unload(id: Id, _: Sel, qos: u32, error: *mut Id) -> Bool {
 #[derive(Debug)]
 pub(crate) struct SurfaceObject(usize);
 
+impl SurfaceObject {
+    pub(crate) fn new(surface: Id) -> Self {
+        SurfaceObject(surface as usize)
+    }
+}
+
 impl Drop for SurfaceObject {
     fn drop(&mut self) {
         if !is_alive(self.0 as Id) {
@@ -452,7 +462,7 @@ unsafe extern "C" fn surface_object(_: Id, _: Sel, surface: Id) -> Id {
         return null_mut();
     }
     factory("nil surface object", || {
-        Some(make("_ANEIOSurfaceObject", Body::SurfaceObject(SurfaceObject(surface as usize))))
+        Some(make("_ANEIOSurfaceObject", Body::SurfaceObject(SurfaceObject::new(surface))))
     })
 }
 
@@ -605,7 +615,7 @@ fn encode(dtype: DType, values: &[f32], bytes: &mut [u8]) {
 }
 
 /// Runs a request, or fails as told to.
-fn process(id: Id, request: Id) -> Result<(), String> {
+pub(crate) fn process(id: Id, request: Id) -> Result<(), String> {
     for (name, error) in [
         ("evaluate 0x1d", AneError::SurfaceCount { what: "input", expected: 0, got: 0 }),
         ("evaluate 0x2", AneError::Procedure { index: 0, count: 0 }),
@@ -673,37 +683,6 @@ unsafe extern "C" fn evaluate(
     error: *mut Id,
 ) -> Bool {
     check_call(qos, Some(options));
-    match process(id, request) {
-        Ok(()) => 1,
-        Err(text) => fail(error, &text),
-    }
-}
-
-unsafe extern "C" fn shared_connection(_: Id, _: Sel) -> Id {
-    if fault("nil connection") {
-        return null_mut();
-    }
-    static CLIENT: OnceLock<usize> = OnceLock::new();
-    let client = *CLIENT.get_or_init(|| {
-        let client = make("_ANEClient", Body::Client);
-        // It belongs to the framework, not to those who are asked about leaks.
-        COUNTERS.objects.fetch_sub(1, Ordering::SeqCst);
-        client as usize
-    });
-    client as Id
-}
-
-unsafe extern "C" fn evaluate_direct(
-    _: Id,
-    _: Sel,
-    id: Id,
-    options: Id,
-    request: Id,
-    qos: u32,
-    error: *mut Id,
-) -> Bool {
-    check_call(qos, Some(options));
-    COUNTERS.direct.fetch_add(1, Ordering::SeqCst);
     match process(id, request) {
         Ok(()) => 1,
         Err(text) => fail(error, &text),

@@ -23,6 +23,7 @@
 )]
 
 mod accelerate;
+mod client;
 pub mod control;
 mod core_foundation;
 mod e5rt;

@@ -1,7 +1,7 @@
 //! An Objective-C runtime: as much of one as is called.
 
 use crate::control::{COUNTERS, fault, is_on, violation};
-use crate::{engine, foundation, ioreport, iosurface};
+use crate::{client, engine, foundation, ioreport, iosurface};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -35,6 +35,9 @@ pub(crate) enum Body {
     Request(engine::Request),
     Statistics(u64),
     Client,
+    Buffer(client::Buffer),
+    OutputSet(client::OutputSet),
+    Chain(client::Chain),
     Subscription,
 }
 
@@ -97,7 +100,8 @@ fn classes() -> &'static Classes {
             ("release", release_method as Imp, "v16@0:8"),
             ("autorelease", autorelease_method as Imp, "@16@0:8"),
         ];
-        let tables = foundation::classes().into_iter().chain(engine::classes());
+        let tables =
+            foundation::classes().into_iter().chain(engine::classes()).chain(client::classes());
         let tables = tables.chain(iosurface::classes()).chain(ioreport::classes());
         let made = tables.map(|(name, class, object)| {
             let class: Vec<Row> =

@@ -3,6 +3,8 @@
 
 #![allow(unsafe_code, reason = "messages to private classes")]
 
+mod client;
+
 use super::cache::{Entry, Key, Store};
 use super::compile::{Unfinished, compile, turn, within};
 use super::dynamic::{Libraries, Library, functions};
@@ -17,11 +19,12 @@ use super::statistics::Statistics;
 use super::{Options, system};
 use crate::budget::{Budget, LoadedProgram};
 use crate::chip::{CallPath, Profile};
-use crate::device::{Device, Executable, Port, RunReport};
+use crate::device::{Call, Device, Executable, Port, RunReport};
 use crate::emulator::binding::{Binding, alphabetical, check_request};
 use crate::error::AneError;
 use crate::legal;
 use crate::surface::{Surface, SurfaceKey, hold};
+use client::{Chain, Client, DIRECT, verify};
 use mil::{Function, Program, TensorType, Weights};
 use std::ffi::CStr;
 use std::path::PathBuf;
@@ -54,17 +57,8 @@ const METHODS: &[(&CStr, Kind, &CStr, &str)] = &[
     (c"_ANERequest", Kind::Class, REQUEST, "@@:@@@@@@@"),
 ];
 
-/// Methods needed for requests that bypass the system's service.
-#[rustfmt::skip]
-const DIRECT_METHODS: &[(&CStr, Kind, &CStr, &str)] = &[
-    (c"_ANEInMemoryModel", Kind::Instance, c"model", "@@:"),
-    (c"_ANEClient", Kind::Class, c"sharedConnection", "@@:"),
-    (c"_ANEClient", Kind::Instance, EVALUATE_DIRECT, "B@:@@@I^@"),
-];
-
 const REQUEST: &CStr = c"requestWithInputs:inputIndices:outputs:outputIndices:weightsBuffer:\
 perfStats:procedureIndex:";
-const EVALUATE_DIRECT: &CStr = c"doEvaluateDirectWithModel:options:request:qos:error:";
 
 /// The framework: classes and selectors, all verified.
 #[derive(Debug)]
@@ -104,9 +98,9 @@ impl Engine {
         let runtime = Runtime::open(libraries)?;
         let foundation = Arc::new(Foundation::new(Arc::clone(&runtime))?);
         let framework = Library::open(&libraries.neural_engine)?;
-        let extra = if options.direct { DIRECT_METHODS } else { &[] };
-        for (class, kind, name, signature) in METHODS.iter().chain(extra) {
-            runtime.expect(class, *kind, name, signature)?;
+        verify(&runtime, METHODS)?;
+        if options.direct {
+            verify(&runtime, DIRECT)?;
         }
         let selector = |name| runtime.selector(name);
         let exists = c"compiledModelExists";
@@ -150,8 +144,6 @@ impl Engine {
     /// The model of a program, what the system calls it, and the directory that it will be read
     /// from. Needs a pool.
     fn model(&self, sources: &Arc<Sources>) -> Result<Described, AneError> {
-        let refused =
-            |what: &str| AneError::NoEngine { reason: format!("the system made no {what}") };
         let text = self.foundation.data(sources.text.as_bytes())?;
         let weights = self.weights(&sources.weights)?;
         // SAFETY: data, a dictionary, and no options; what is returned belongs to the pool.
@@ -253,20 +245,15 @@ impl Engine {
         Ok(Some(self.loaded(described, none, options)))
     }
 
-    /// What sends requests around the system's service. Needs a pool.
-    fn direct(&self, model: &Object) -> Result<Direct, AneError> {
-        let class = self.runtime.class(c"_ANEClient")?;
-        let selector = |name| self.runtime.selector(name);
-        // SAFETY: methods without arguments that return an object of others.
-        let (client, inner) = unsafe {
-            let client = send!(self.runtime, class, selector(c"sharedConnection") => Id);
-            let inner = send!(self.runtime, model.id(), selector(c"model") => Id);
-            (Object::retained(&self.runtime, client), Object::retained(&self.runtime, inner))
+    /// The framework's object for a surface. Needs a pool.
+    fn wrap(&self, surface: &IoSurface) -> Result<Object, AneError> {
+        // SAFETY: a surface; what is returned belongs to the pool.
+        let object = unsafe {
+            let id = send!(self.runtime, self.surface_object, self.make_surface_object,
+                Id = surface.id() => Id);
+            Object::retained(&self.runtime, id)
         };
-        let (client, model) = client.zip(inner).ok_or_else(|| AneError::NoEngine {
-            reason: "the system gave no connection for direct requests".to_owned(),
-        })?;
-        Ok(Direct { client, model, evaluate: selector(EVALUATE_DIRECT) })
+        object.ok_or_else(|| refused("object for a surface"))
     }
 
     /// A request over surfaces in binding order. Needs a pool.
@@ -276,19 +263,9 @@ impl Engine {
         outputs: &[Arc<IoSurface>],
     ) -> Result<Object, AneError> {
         let f = &self.foundation;
-        let refused =
-            |what: &str| AneError::NoEngine { reason: format!("the system made no {what}") };
-        let wrap = |surface: &Arc<IoSurface>| {
-            // SAFETY: a surface; what is returned belongs to the pool.
-            let object = unsafe {
-                let id = send!(self.runtime, self.surface_object, self.make_surface_object,
-                    Id = surface.id() => Id);
-                Object::retained(&self.runtime, id)
-            };
-            object.ok_or_else(|| refused("object for a surface"))
-        };
         let list = |surfaces: &[Arc<IoSurface>]| -> Result<(Object, Object), AneError> {
-            let objects = surfaces.iter().map(wrap).collect::<Result<Vec<_>, _>>()?;
+            let objects =
+                surfaces.iter().map(|s| self.wrap(s)).collect::<Result<Vec<_>, AneError>>()?;
             let indices =
                 (0..surfaces.len() as i64).map(|i| f.number(i)).collect::<Result<Vec<_>, _>>()?;
             Ok((f.array(&objects)?, f.array(&indices)?))
@@ -309,16 +286,9 @@ impl Engine {
     }
 }
 
-/// What sends requests around the system's service.
-#[derive(Debug)]
-struct Direct {
-    client: Object,
-    model: Object,
-    evaluate: Sel,
+fn refused(what: &str) -> AneError {
+    AneError::NoEngine { reason: format!("the system made no {what}") }
 }
-
-// SAFETY: a selector is a name for the life of the process.
-unsafe impl Send for Direct {}
 
 /// A model that is neither compiled nor loaded yet.
 #[derive(Debug)]
@@ -332,7 +302,7 @@ struct Described {
 /// A loaded model. Dropping it unloads it, then releases it, then removes its directory.
 #[derive(Debug)]
 struct Model {
-    direct: Option<Direct>,
+    direct: Option<Client>,
     options: Object,
     object: Object,
     name: String,
@@ -345,26 +315,47 @@ impl Model {
     /// Asks for the hardware's own time, if that is wanted.
     fn ask_for_statistics(&self) {
         let Engine { runtime, statistics: Some(statistics), .. } = &*self.engine else { return };
-        let inner = self.direct.as_ref().map(|direct| &direct.model);
+        let inner = self.direct.as_ref().map(|client| &client.model);
         [&self.object].into_iter().chain(inner).for_each(|model| statistics.ask(runtime, model));
     }
 
-    fn evaluate(&self, request: &Object) -> Result<(), String> {
+    /// Evaluates, with this quality of service; seconds.
+    fn evaluate(&self, request: &Object, qos: u32) -> Result<f64, AneError> {
         let Engine { runtime, foundation, .. } = &*self.engine;
-        foundation.checked(|error| {
+        let start = Instant::now();
+        let result = foundation.checked(|error| {
             // SAFETY: a loaded model, options, a request over surfaces that live, and where to store
             // an error.
             unsafe {
                 match &self.direct {
-                    Some(direct) => send!(runtime, direct.client.id(), direct.evaluate,
-                        Id = direct.model.id(), Id = self.options.id(), Id = request.id(),
-                        u32 = self.qos, *mut Id = error => Bool),
+                    Some(client) => {
+                        client.evaluate(&self.engine, &self.options, request, qos, error)
+                    }
                     None => send!(runtime, self.object.id(), self.engine.evaluate,
-                        u32 = self.qos, Id = self.options.id(), Id = request.id(),
+                        u32 = qos, Id = self.options.id(), Id = request.id(),
                         *mut Id = error => Bool),
                 }
             }
-        })
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        result.map(|()| seconds).map_err(|report| reported("running", report))
+    }
+
+    /// What knows the model by the system's service. Needs a pool.
+    fn client(&self) -> Result<Client, AneError> {
+        Client::new(&self.engine, &self.object)
+    }
+
+    /// As [`Model::evaluate`], by the real-time call.
+    fn evaluate_in_real_time(&self, request: &Object) -> Result<f64, AneError> {
+        let _pool = Pool::new(&self.engine.runtime);
+        self.client()?.evaluate_in_real_time(&self.engine, &self.options, request)
+    }
+
+    /// Prepares a chain of one program, over surfaces in binding order.
+    fn prepare_chain(&self, surfaces: [&[Arc<IoSurface>]; 2]) -> Result<Chain, AneError> {
+        let _pool = Pool::new(&self.engine.runtime);
+        self.client()?.prepare_chain(&self.engine, &self.options, self.qos, surfaces)
     }
 }
 
@@ -575,13 +566,13 @@ impl Device for InMemory {
         let (mut model, entry) = self.model(&sources, &function.name)?;
         if self.options.direct {
             let _pool = Pool::new(&self.engine.runtime);
-            model.direct = Some(self.engine.direct(&model.object)?);
+            model.direct = Some(model.client()?);
         }
         model.ask_for_statistics();
-        let requests = vec![];
         Ok(Box::new(Loaded {
-            requests,
+            requests: vec![],
             model,
+            chains: vec![],
             entry,
             profile: self.profile,
             inputs,
@@ -605,6 +596,7 @@ struct Loaded {
     /// One per set of surfaces that was ever bound and is still in use.
     requests: Vec<Bound>,
     model: Model,
+    chains: Vec<Chain>,
     /// Where the program comes from, if it was compiled before.
     entry: Option<Entry>,
     profile: Profile,
@@ -624,13 +616,6 @@ impl Loaded {
             return Ok(known);
         }
         self.requests.retain(|bound| bound.keys.iter().all(SurfaceKey::is_alive));
-        let memory = |binding: &Binding, surfaces: &[&Surface]| {
-            let each = binding.ports.iter().zip(surfaces).map(|(port, surface)| {
-                let another = || AneError::SurfaceOfAnother { port: port.name.clone() };
-                surface.memory::<IoSurface>().ok_or_else(another)
-            });
-            each.collect::<Result<Vec<_>, _>>()
-        };
         let (read, written) = (memory(&self.inputs, inputs)?, memory(&self.outputs, outputs)?);
         let engine = &self.model.engine;
         let _pool = Pool::new(&engine.runtime);
@@ -639,6 +624,37 @@ impl Loaded {
         let _memory = read.into_iter().chain(written).collect();
         self.requests.push(Bound { request, keys, _memory });
         Ok(self.requests.len() - 1)
+    }
+
+    /// Has `evaluate` send a request over these surfaces.
+    fn send(
+        &mut self,
+        inputs: &[&Surface],
+        outputs: &[&Surface],
+        evaluate: impl FnOnce(&Model, &Object) -> Result<f64, AneError>,
+    ) -> Result<RunReport, AneError> {
+        check_request(Some(&self.profile), (&self.inputs, inputs), (&self.outputs, outputs))?;
+        let request = self.request(inputs, outputs)?;
+        let _in_flight = hold(inputs, outputs);
+        let request = &self.requests[request].request;
+        let result = evaluate(&self.model, request);
+        let seconds = match &mut self.entry {
+            Some(entry) => entry.judged(result)?,
+            None => result?,
+        };
+        let Engine { runtime, statistics, .. } = &*self.model.engine;
+        let hardware_seconds = statistics.as_ref().and_then(|s| s.seconds(runtime, request));
+        Ok(RunReport { seconds, hardware_seconds })
+    }
+
+    fn chain(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
+        check_request(Some(&self.profile), (&self.inputs, inputs), (&self.outputs, outputs))?;
+        let (read, written) = (memory(&self.inputs, inputs)?, memory(&self.outputs, outputs)?);
+        let start = Instant::now();
+        let chain = self.model.prepare_chain([&read, &written])?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.chains.push(chain);
+        Ok(RunReport { seconds, hardware_seconds: None })
     }
 }
 
@@ -652,20 +668,32 @@ impl Executable for Loaded {
     }
 
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
-        check_request(Some(&self.profile), (&self.inputs, inputs), (&self.outputs, outputs))?;
-        let request = self.request(inputs, outputs)?;
-        let _in_flight = hold(inputs, outputs);
-        let start = Instant::now();
-        let request = &self.requests[request].request;
-        let result = self.model.evaluate(request);
-        let seconds = start.elapsed().as_secs_f64();
-        let result = result.map_err(|report| reported("running", report));
-        match &mut self.entry {
-            Some(entry) => entry.judged(result)?,
-            None => result?,
-        }
-        let Engine { runtime, statistics, .. } = &*self.model.engine;
-        let hardware_seconds = statistics.as_ref().and_then(|s| s.seconds(runtime, request));
-        Ok(RunReport { seconds, hardware_seconds })
+        self.send(inputs, outputs, |model, request| model.evaluate(request, model.qos))
     }
+
+    fn run_by(
+        &mut self,
+        call: Call,
+        inputs: &[&Surface],
+        outputs: &[&Surface],
+    ) -> Result<Option<RunReport>, AneError> {
+        let report = match call {
+            Call::Quality(qos @ 0..=63) => {
+                self.send(inputs, outputs, |model, request| model.evaluate(request, qos))
+            }
+            Call::Quality(_) => return Ok(None),
+            Call::RealTime => self.send(inputs, outputs, Model::evaluate_in_real_time),
+            Call::Chained => self.chain(inputs, outputs),
+        };
+        report.map(Some)
+    }
+}
+
+/// Memory of surfaces in binding order.
+fn memory(binding: &Binding, surfaces: &[&Surface]) -> Result<Vec<Arc<IoSurface>>, AneError> {
+    let each = binding.ports.iter().zip(surfaces).map(|(port, surface)| {
+        let another = || AneError::SurfaceOfAnother { port: port.name.clone() };
+        surface.memory::<IoSurface>().ok_or_else(another)
+    });
+    each.collect()
 }

@@ -26,9 +26,9 @@ pub use request::{BindingRules, LoadedModel, Procedure, Request, SizeRule, Stric
 pub use run::OutputMut;
 
 use crate::budget::{Budget, LoadedProgram};
-use crate::chip::{ChipNumerics, Profile};
+use crate::chip::{CallPath, ChipNumerics, Profile};
 use crate::cost::{Estimate, estimate};
-use crate::device::{Device, Executable, Port, RunReport};
+use crate::device::{Call, Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::legal;
 use crate::surface::{ElementsMut, Surface, lock_all};
@@ -219,6 +219,23 @@ impl Executable for Compiled {
             .collect();
         self.machine.run(&elements, &mut sinks);
         Ok(RunReport { seconds: start.elapsed().as_secs_f64(), hardware_seconds: None })
+    }
+
+    /// As the facts in force have it: neither changes a result (D-quality-of-service,
+    /// D-real-time-path), and requests cannot be chained (G1-chaining).
+    fn run_by(
+        &mut self,
+        call: Call,
+        inputs: &[&Surface],
+        outputs: &[&Surface],
+    ) -> Result<Option<RunReport>, AneError> {
+        match (self.profile.map(|profile| profile.path), call) {
+            (Some(CallPath::InMemory), Call::Quality(0..=63) | Call::RealTime) => {
+                self.run(inputs, outputs).map(Some)
+            }
+            (Some(CallPath::InMemory), Call::Chained) => Err(AneError::Chaining),
+            _ => Ok(None),
+        }
     }
 }
 

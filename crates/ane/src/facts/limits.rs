@@ -243,7 +243,8 @@ pub(super) const FACTS: &[Fact] = &[
         "MAD:training/m5result.md, GUIDE:31",
         Measured,
         High,
-    ),
+    )
+    .tests(&["crates/ane/tests/probe.rs::every_probe_gives_the_expected_verdict_for_m1_and_m4", "crates/standins/tests/apple/in_memory.rs::requests_sent_in_other_ways_give_the_emulators_bits"]),
     Fact::new(
         "D-real-time-path",
         "D",
@@ -253,7 +254,8 @@ pub(super) const FACTS: &[Fact] = &[
         Medium,
     )
     .in_memory()
-    .against(&["D-real-time-entitled"]),
+    .against(&["D-real-time-entitled"])
+    .tests(&["crates/ane/tests/probe.rs::every_probe_gives_the_expected_verdict_for_m1_and_m4", "crates/standins/tests/apple/in_memory.rs::requests_sent_in_other_ways_give_the_emulators_bits"]),
     Fact::new(
         "D-real-time-entitled",
         "D",

@@ -55,7 +55,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .in_memory()
     .against(&["G1-chaining-works"])
-    .tests(&["crates/ane/src/error_tests.rs::requests"]),
+    .tests(&["crates/ane/src/error_tests.rs::requests", "crates/ane/tests/probe.rs::every_probe_gives_the_expected_verdict_for_m1_and_m4", "crates/standins/tests/apple/in_memory.rs::requests_sent_in_other_ways_give_the_emulators_bits"]),
     Fact::new(
         "G1-chaining-works",
         "G.1",

@@ -3,6 +3,7 @@
 use super::{Outcome, Session, ms, row};
 use crate::bench::{Bench, constant, convolution, product, program, small, weight_file};
 use crate::cost::{CONSTANTS, Silicon};
+use crate::device::Call;
 use crate::error::AneError;
 use crate::surface::Surface;
 use mil::{Arg, Op, Program, TensorType, Weights};
@@ -11,11 +12,15 @@ type Answer = Result<Outcome, AneError>;
 
 /// `depth` 1×1 convolutions of `channels` channels by one constant, on 64 tokens.
 fn chain(channels: usize, depth: usize) -> Result<(Program, Weights), AneError> {
-    let program = program(&[("x", &[1, channels, 1, 64])], |b, x| {
+    let program = convolutions(channels, 64, depth)?;
+    Ok((program, weight_file(&vec![0.01; channels * channels])))
+}
+
+fn convolutions(channels: usize, tokens: usize, depth: usize) -> Result<Program, AneError> {
+    program(&[("x", &[1, channels, 1, tokens])], |b, x| {
         let w = constant(b, &[channels, channels, 1, 1]);
         (0..depth).fold(x[0], |y, _| convolution(b, y, w))
-    })?;
-    Ok((program, weight_file(&vec![0.01; channels * channels])))
+    })
 }
 
 fn flops(channels: usize, depth: usize) -> f64 {
@@ -116,12 +121,42 @@ pub(super) fn working_set(of: &mut Session<'_>) -> Answer {
     Ok(Outcome::new(&columns, rows).judge(near, &["F3-weight-stream"], says))
 }
 
-pub(super) fn quality_of_service(_: &mut Session<'_>) -> Answer {
-    Ok(Outcome::not_applicable(
-        "requests of this device take no quality of service \
-         (D-quality-of-service says that it changes nothing)",
-    ))
+/// The program and the qualities of service that were measured (D-quality-of-service).
+pub(super) fn quality_of_service(of: &mut Session<'_>) -> Answer {
+    let weights = small(256 * 256, 2);
+    let program = convolutions(256, 64, 1)?;
+    let mut bench = of.bench(&program, &weight_file(&weights))?;
+    let (mut rows, mut seconds, mut right) = (vec![], vec![], true);
+    for qos in [0, 1, 5, 10, 21, 33, 47, 63] {
+        // Another input each time, so that no result of before passes for one.
+        let x = small(256 * 64, qos as usize);
+        bench.write(&[&x])?;
+        let Some(median) = bench.median_by(Call::Quality(qos), of.runs())? else {
+            return Ok(Outcome::not_applicable(
+                "requests of this device take no quality of service \
+                 (D-quality-of-service: where they do, it changes nothing)",
+            ));
+        };
+        right &= bench.read()? == product(&weights, &x, 256, 64);
+        let timed = of.timed(&program, median);
+        let [measured, forecast] = timed.cells();
+        rows.push(row([qos.to_string(), measured, forecast]));
+        seconds.push(timed.judged);
+    }
+    let table = Outcome::new(&["quality of service", "ms", "forecast ms"], rows);
+    let slowest = seconds.iter().copied().fold(0.0, f64::max);
+    let spread = slowest / seconds.iter().copied().fold(f64::INFINITY, f64::min);
+    let says = match (right, of.emulated) {
+        (false, _) => "results are wrong".to_owned(),
+        (true, true) => "every result is right, and the forecast is one for all".to_owned(),
+        (true, false) => format!("every result is right, and the slowest takes {spread:.2} times"),
+    };
+    let holds = right && spread < SAME;
+    Ok(table.open(of, holds, &["D-quality-of-service"], says))
 }
+
+/// Ratio of two medians of the same work under which they count as the same, on an engine in use.
+const SAME: f64 = 1.4;
 
 pub(super) fn performance_statistics(of: &mut Session<'_>) -> Answer {
     let program = program(&[("a", &[1, 1, 64, 64])], |_, x| x[0] * 2.0)?;
@@ -130,6 +165,10 @@ pub(super) fn performance_statistics(of: &mut Session<'_>) -> Answer {
     let told: Vec<(f64, f64)> =
         reports.iter().filter_map(|r| Some((r.seconds, r.hardware_seconds?))).collect();
     let Some(&(_, last)) = told.last() else {
+        if of.emulated {
+            let says = "no request has a time of the hardware".to_owned();
+            return Ok(Outcome::new(&[], vec![]).open(of, true, &["D-entitlements"], says));
+        }
         return Ok(Outcome::not_applicable(
             "this device reports the time of a request and no statistics of the hardware, or was \
              not asked for them (--hardware-time); sources contradict each other on whether they \
@@ -144,11 +183,48 @@ pub(super) fn performance_statistics(of: &mut Session<'_>) -> Answer {
     Ok(Outcome { says, ..Outcome::new(&["request ms", "hardware ms"], rows) })
 }
 
-pub(super) fn real_time(_: &mut Session<'_>) -> Answer {
-    Ok(Outcome::not_applicable(
-        "this device has one call for requests, not the real-time one \
-         (D-real-time-path: 1.88 times as fast for 64×32, nothing for 768×256)",
-    ))
+/// Convolutions of the sizes that were measured (D-real-time-path).
+pub(super) fn real_time(of: &mut Session<'_>) -> Answer {
+    let (mut rows, mut gains, mut right) = (vec![], vec![], true);
+    for (channels, tokens) in [(64, 32), (768, 256)] {
+        // One weight for each output, so that the result is easily told.
+        let diagonal = |i: usize| if i / channels == i % channels { 2.0 } else { 0.0 };
+        let weights: Vec<f32> = (0..channels * channels).map(diagonal).collect();
+        let mut bench = of.bench(&convolutions(channels, tokens, 1)?, &weight_file(&weights))?;
+        bench.write(&[&small(channels * tokens, 1)])?;
+        let usual = bench.median(of.runs())?;
+        let x = small(channels * tokens, 2);
+        bench.write(&[&x])?;
+        let quick = match bench.median_by(Call::RealTime, of.runs()) {
+            Ok(Some(quick)) => quick,
+            Ok(None) => {
+                return Ok(Outcome::not_applicable(
+                    "this device has one call for requests, not the real-time one \
+                     (D-real-time-path: 1.88 times as fast for 64×32, nothing for 768×256)",
+                ));
+            }
+            Err(error @ AneError::Reported { .. }) => {
+                let facts = ["D-real-time-path"];
+                let outcome = Outcome::new(&[], vec![]).judge(false, &facts, error.to_string());
+                return Ok(Outcome { supports: vec!["D-real-time-entitled"], ..outcome });
+            }
+            // The system does not have it.
+            Err(error) => return Ok(Outcome::not_applicable(&error.to_string())),
+        };
+        right &= bench.read()?.iter().zip(&x).all(|(y, x)| *y == 2.0 * x);
+        let gain = usual / quick;
+        let told = if of.emulated { "no forecast".to_owned() } else { format!("{gain:.2}") };
+        rows.push(row([format!("{channels} × {tokens}"), ms(usual), ms(quick), told]));
+        gains.push(gain);
+    }
+    let table = Outcome::new(&["1x1 conv", "ms", "real-time ms", "times as fast"], rows);
+    let says = match (right, of.emulated) {
+        (false, _) => "results are wrong".to_owned(),
+        (true, true) => "every result is right; what it gains is not forecast".to_owned(),
+        (true, false) => format!("every result is right; {:.2} and {:.2}", gains[0], gains[1]),
+    };
+    let holds = right && (of.emulated || gains[0] > SAME && gains[1] < SAME);
+    Ok(table.open(of, holds, &["D-real-time-path"], says))
 }
 
 pub(super) fn weight_reload(of: &mut Session<'_>) -> Answer {
@@ -319,10 +395,23 @@ pub(super) fn chaining(of: &mut Session<'_>) -> Answer {
         right &= got.iter().zip(&input).all(|(z, x)| *z == 6.0 * x);
     }
     let seen = if right { "right, three times" } else { "wrong" };
+    let mut facts = vec!["C1-shared-surfaces"];
+    let (chained, why) = match double.run_by(Call::Chained, &[&x], &[&y]) {
+        Ok(None) => ("not offered", String::new()),
+        // What follows, that the engine makes its buffers ready, nobody has seen.
+        Ok(Some(_)) => ("prepared, not sent", String::new()),
+        Err(error) => {
+            // An engine's word; what the emulator knows comes from the fact.
+            if matches!(error, AneError::Reported { .. }) {
+                facts.push("G1-chaining");
+            }
+            ("refused", format!(" ({})", error.to_string().replace('\n', "; ")))
+        }
+    };
     let rows = vec![
         row(["a surface written by one program and read by the next".to_owned(), seen.to_owned()]),
-        row(["one request for both (_ANEChainingRequest)".to_owned(), "not offered".to_owned()]),
+        row(["a chain of requests (_ANEChainingRequest)".to_owned(), chained.to_owned()]),
     ];
-    let says = format!("two programs that share a surface: {seen}");
-    Ok(Outcome::new(&["chaining", "seen"], rows).judge(right, &["C1-shared-surfaces"], says))
+    let says = format!("shared surfaces: {seen}; a chain of requests: {chained}{why}");
+    Ok(Outcome::new(&["chaining", "seen"], rows).judge(right, &facts, says))
 }

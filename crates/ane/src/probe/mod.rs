@@ -225,13 +225,22 @@ impl Session<'_> {
         Bench::compile(self.device, program, weights)
     }
 
+    /// Runs of which the median counts.
+    fn runs(&self) -> usize {
+        if self.emulated { 3 } else { 51 }
+    }
+
     /// Times a program with zeros as inputs.
     fn time(&self, program: &Program, weights: &Weights) -> Result<Timed, AneError> {
-        let runs = if self.emulated { 3 } else { 51 };
-        let measured = self.bench(program, weights)?.median(runs)?;
+        let measured = self.bench(program, weights)?.median(self.runs())?;
+        Ok(self.timed(program, measured))
+    }
+
+    /// The seconds of a program beside its forecast.
+    fn timed(&self, program: &Program, measured: f64) -> Timed {
         let f = estimate(&program.functions[0], &self.profile);
         let judged = if self.emulated { f.seconds } else { measured };
-        Ok(Timed { measured, forecast: (f.seconds, f.low, f.high), judged })
+        Timed { measured, forecast: (f.seconds, f.low, f.high), judged }
     }
 
     /// What a sentence about times begins with.

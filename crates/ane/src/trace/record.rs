@@ -2,7 +2,7 @@
 
 use super::{MachineInfo, ProgramTrace, RunTrace, Trace};
 use crate::array::Array;
-use crate::device::{Device, Executable, Port, RunReport};
+use crate::device::{Call, Device, Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
 use half::f16;
@@ -143,6 +143,16 @@ impl Executable for RecordedExecutable {
             program.runs.push(run);
         }
         Ok(report)
+    }
+
+    /// Not noted: a trace does not say how requests were sent.
+    fn run_by(
+        &mut self,
+        call: Call,
+        inputs: &[&Surface],
+        outputs: &[&Surface],
+    ) -> Result<Option<RunReport>, AneError> {
+        self.executable.run_by(call, inputs, outputs)
     }
 }
 

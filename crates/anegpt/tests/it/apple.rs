@@ -240,6 +240,39 @@ fn probes_of_the_engine_are_recorded_and_replay() {
     }
 }
 
+/// What times say is not asserted: they are those of a busy machine.
+#[test]
+fn the_engine_is_asked_in_other_ways() {
+    let bench = Bench::new();
+    let asked = |name: &str, device: &str, faults: &str| {
+        let (code, report, error) = asked(&bench, &["probe", name, "--device", device], faults);
+        assert_eq!(code, Some(0), "{name}: {error}");
+        report["probes"][0].clone()
+    };
+    for (name, rows) in [("qos", 8), ("real-time", 2)] {
+        let report = asked(name, "in-memory", "");
+        assert_eq!(report["rows"].as_array().expect("a table").len(), rows, "{report}");
+        assert!(report["says"].as_str().unwrap().contains("every result is right"), "{report}");
+        assert_eq!(asked(name, "espresso", "")["verdict"], "not applicable");
+    }
+    let forbidden = asked("real-time", "in-memory", "real time forbidden:-1");
+    assert_eq!(forbidden["supports"][0], "D-real-time-entitled", "{forbidden}");
+    assert_eq!(forbidden["contradicts"][0], "D-real-time-path", "{forbidden}");
+    let missing = asked("real-time", "in-memory", "method endRealTimeTask:-1");
+    assert_eq!(missing["verdict"], "not applicable");
+    assert!(missing["says"].as_str().unwrap().contains("endRealTimeTask"), "{missing}");
+    for (device, faults, seen, facts) in [
+        ("in-memory", "", "refused", 2),
+        ("in-memory", "chaining works:-1", "prepared, not sent", 1),
+        ("in-memory", "class _ANEChainingRequest:-1", "refused", 1),
+        ("espresso", "", "not offered", 1),
+    ] {
+        let report = asked("chaining", device, faults);
+        assert_eq!(report["rows"][1][1], seen, "{report}");
+        assert_eq!(report["supports"].as_array().unwrap().len(), facts, "{report}");
+    }
+}
+
 #[test]
 fn the_hardwares_time_is_shown_where_it_is_told() {
     let bench = Bench::new();

@@ -96,7 +96,7 @@ impl Bench {
 
     /// Everything that is alive, by kind.
     fn alive(&self) -> Vec<(&'static str, i64)> {
-        let kinds = ["objects", "surfaces", "handles", "pools", "loaded"];
+        let kinds = ["objects", "surfaces", "handles", "pools", "loaded", "tasks"];
         kinds.into_iter().map(|kind| (kind, self.count(kind))).filter(|(_, n)| *n != 0).collect()
     }
 

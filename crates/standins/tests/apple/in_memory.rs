@@ -1,9 +1,9 @@
 //! In-memory models.
 
-use crate::bench::{Bench, expected, quick, run, surfaces};
+use crate::bench::{Bench, expected, quick, run, surfaces, values};
 use crate::programs;
 use ane::apple::{InMemory, Libraries, Options, probe};
-use ane::{AneError, Device, Emulator, Numerics, Profile};
+use ane::{AneError, Call, Device, Emulator, Numerics, Profile};
 
 #[test]
 fn programs_give_the_emulators_bits() {
@@ -62,6 +62,85 @@ fn the_hardwares_time_is_told_where_it_is_asked_for_and_permitted() {
             let plausible = report.hardware_seconds.map(|t| t > 0.0 && t <= report.seconds);
             assert_eq!(plausible, told.then_some(true), "{fault}: {report:?}");
         }
+        drop((executable, inputs, outputs, device));
+        bench.assert_clean(fault);
+    }
+}
+
+#[test]
+fn requests_sent_in_other_ways_give_the_emulators_bits() {
+    let bench = Bench::new();
+    let (program, weights) = programs::product();
+    let expected = expected("in-memory", &program, &weights);
+    for direct in [false, true] {
+        let device = InMemory::open(&bench.libraries(), Options { direct, ..quick() }).unwrap();
+        let mut executable = device.compile(&program, &weights).unwrap();
+        for (call, real_time) in [
+            (Call::Quality(0), 0),
+            (Call::Quality(63), 0),
+            (Call::RealTime, 1),
+            (Call::RealTime, 2),
+        ] {
+            let [inputs, outputs] = surfaces(&device, executable.as_ref());
+            for (port, surface) in executable.inputs().iter().zip(&inputs) {
+                surface.write(&values(port)).unwrap();
+            }
+            let inputs: Vec<_> = inputs.iter().collect();
+            let report = executable.run_by(call, &inputs, &[&outputs[0]]).unwrap();
+            assert!(report.unwrap().seconds > 0.0);
+            let mut got = vec![0.0; outputs[0].ty().count()];
+            outputs[0].read(&mut got).unwrap();
+            let bits: Vec<u32> = got.iter().map(|v| v.to_bits()).collect();
+            assert_eq!(bits, expected[0], "{call:?}");
+            assert_eq!(bench.count("real time"), real_time, "{call:?}");
+            let chained = executable.run_by(Call::Chained, &inputs, &[&outputs[0]]).unwrap_err();
+            let chained = chained.to_string();
+            assert!(
+                chained.contains("chaining failed") && chained.contains("Code=15"),
+                "{chained}"
+            );
+        }
+        assert_eq!(
+            executable.run_by(Call::Quality(64), &[], &[]).unwrap().map(|r| r.seconds),
+            None
+        );
+        drop((executable, device));
+        bench.assert_clean("other ways");
+        bench.reset();
+    }
+}
+
+#[test]
+fn other_ways_that_the_system_refuses_end_in_an_error_and_leave_nothing() {
+    let bench = Bench::new();
+    let (program, weights) = programs::add();
+    for (call, fault, part) in [
+        (Call::RealTime, "real time forbidden", "beginRealTimeTask returned NO"),
+        (Call::RealTime, "method beginRealTimeTask", "-[_ANEClient beginRealTimeTask]"),
+        (Call::RealTime, "evaluate 0x1d", "number, size or order of the surfaces"),
+        (Call::RealTime, "nil connection", "no connection"),
+        (Call::Quality(21), "evaluate timeout", "took too long"),
+        (Call::Chained, "class _ANEBuffer", "no class `_ANEBuffer`"),
+        (Call::Chained, "nil buffer", "the system made no buffer of a chain"),
+        (Call::Chained, "nil output set", "the system made no set of outputs"),
+        (Call::Chained, "nil chain", "the system made no chaining request"),
+        (Call::Chained, "surface create", "no surface of 16384 bytes"),
+        (Call::Chained, "chaining works", ""),
+    ] {
+        let device = InMemory::open(&bench.libraries(), quick()).unwrap();
+        let mut executable = device.compile(&program, &weights).unwrap();
+        let [inputs, outputs] = surfaces(&device, executable.as_ref());
+        bench.fault(fault, -1);
+        match executable.run_by(call, &[&inputs[0], &inputs[1]], &[&outputs[0]]) {
+            Ok(report) => assert!(part.is_empty() && report.is_some(), "{fault}"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(!part.is_empty() && error.contains(part), "{fault}: {error}");
+            }
+        }
+        bench.fault(fault, 0);
+        // The usual way is as good as before.
+        executable.run(&[&inputs[0], &inputs[1]], &[&outputs[0]]).unwrap();
         drop((executable, inputs, outputs, device));
         bench.assert_clean(fault);
     }
