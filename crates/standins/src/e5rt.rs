@@ -4,6 +4,8 @@ use crate::control::{
     COUNTERS, count_compile, count_opened, fault, hang, is_on, violation, wait_for_release,
 };
 use crate::engine::{Run, emulator, words};
+use crate::foundation::string as object;
+use crate::runtime::autorelease;
 use ane::{AneError, CallPath, Device};
 use mil::{Program, Weights};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -103,8 +105,14 @@ fn thing(raw: Raw) -> Option<Thing> {
     found
 }
 
+/// Does as Objective-C does on the way to the engine: leaves an object to the caller's pool.
+fn leave_an_object() {
+    autorelease(object("of Espresso"));
+}
+
 /// Makes a handle and stores it.
 unsafe fn store(out: Out, thing: Thing) -> Status {
+    leave_an_object();
     if fault("e5 nothing") {
         // SAFETY: a place for a handle by contract.
         unsafe { *out = null_mut() };
@@ -122,6 +130,7 @@ unsafe fn store(out: Out, thing: Thing) -> Status {
 }
 
 unsafe fn release(out: Out, kind: &str, is: impl Fn(&Thing) -> bool) -> Status {
+    leave_an_object();
     // SAFETY: a place with a handle by contract.
     let id = unsafe { *out } as usize;
     let removed = table().things.remove(&id);
@@ -572,6 +581,7 @@ pub unsafe extern "C" fn e5rt_io_port_bind_buffer_object(port: Raw, buffer: Raw)
     else {
         return fail("Invalid Function Argument", 2);
     };
+    leave_an_object();
     let mut operation = lock(&operation);
     if operation.place != Place::Ready {
         violation("a port was bound while its operation is in a stream");
@@ -600,6 +610,7 @@ pub unsafe extern "C" fn e5rt_execution_stream_encode_operation(
     else {
         return fail("Invalid Function Argument", 2);
     };
+    leave_an_object();
     if fault("e5 encode") {
         return fail("encode", 3);
     }
@@ -619,6 +630,7 @@ pub unsafe extern "C" fn e5rt_execution_stream_reset(stream: Raw) -> Status {
     let Some(Thing::Stream(stream)) = thing(stream) else {
         return fail("Invalid Function Argument: stream", 2);
     };
+    leave_an_object();
     let operations = std::mem::take(&mut *lock(&stream));
     if operations.is_empty() {
         return fail("stream was not used", 3);
@@ -632,6 +644,7 @@ pub unsafe extern "C" fn e5rt_execution_stream_execute_sync(stream: Raw) -> Stat
     let Some(Thing::Stream(stream)) = thing(stream) else {
         return fail("Invalid Function Argument: stream", 2);
     };
+    leave_an_object();
     if fault("e5 execute") {
         return fail("ANEProgramProcessRequestDirect() Failed with status=0x1d", 5);
     }

@@ -4,6 +4,9 @@
 //!
 //! A surface may be bound to an input and to an output of one request: state then stays where it is
 //! from step to step (docs/ane-facts.md G.2 (c)).
+//!
+//! Espresso sends Objective-C messages for us, on threads that have no pool of their own: whatever it
+//! leaves to a pool would stay until the thread ends, so every call of consequence is within one.
 
 #![allow(unsafe_code, reason = "e5rt is a C interface")]
 
@@ -13,6 +16,7 @@ use super::dynamic::{Libraries, Library, functions, text};
 use super::elsewhere::Order;
 use super::files::{ModelDirectory, PROGRAM, Sources};
 use super::in_memory::{LEAST_WIDTH, admit, ports};
+use super::objc::{Pool, Runtime};
 use super::probe::Route;
 use super::report::reported;
 use super::{Options, system};
@@ -104,6 +108,7 @@ struct Engine {
     f: Functions,
     last_error: Option<LastError>,
     open_library: Option<OpenLibrary>,
+    runtime: Arc<Runtime>,
     _library: Library,
 }
 
@@ -112,6 +117,7 @@ struct Engine {
 struct Handle {
     raw: Raw,
     release: unsafe extern "C-unwind" fn(Out) -> Status,
+    runtime: Arc<Runtime>,
 }
 
 // SAFETY: handles are used by one thread at a time: those of a program through `&mut`, those of
@@ -122,6 +128,7 @@ unsafe impl Sync for Handle {}
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        let _pool = Pool::new(&self.runtime);
         // SAFETY: a live object that is ours.
         unsafe { (self.release)(&mut self.raw) };
     }
@@ -131,6 +138,7 @@ impl Engine {
     fn open(libraries: &Libraries) -> Result<Arc<Self>, AneError> {
         let library = Library::open(&libraries.espresso)?;
         let f = Functions::load(&library)?;
+        let runtime = Runtime::open(libraries)?;
         // SAFETY: a function without arguments that returns a C string or null.
         let last_error = library.find(c"e5rt_get_last_error_message").map(|address| unsafe {
             std::mem::transmute::<*mut c_void, LastError>(address.as_ptr())
@@ -139,7 +147,7 @@ impl Engine {
         let open_library = library.find(c"e5rt_program_library_create").map(|address| unsafe {
             std::mem::transmute::<*mut c_void, OpenLibrary>(address.as_ptr())
         });
-        Ok(Arc::new(Engine { f, last_error, open_library, _library: library }))
+        Ok(Arc::new(Engine { f, last_error, open_library, runtime, _library: library }))
     }
 
     fn check(&self, action: &'static str, call: &str, status: Status) -> Result<(), AneError> {
@@ -163,9 +171,11 @@ impl Engine {
         release: unsafe extern "C-unwind" fn(Out) -> Status,
         make: impl FnOnce(Out) -> Status,
     ) -> Result<Handle, AneError> {
+        let _pool = Pool::new(&self.runtime);
         let mut raw = null_mut();
         let status = make(&mut raw);
-        let handle = (!raw.is_null()).then(|| Handle { raw, release });
+        let runtime = Arc::clone(&self.runtime);
+        let handle = (!raw.is_null()).then(|| Handle { raw, release, runtime });
         self.check(action, call, status)?;
         handle.ok_or_else(|| reported(action, format!("{call}: nothing was made (0)")))
     }
@@ -641,6 +651,8 @@ impl Executable for Loaded {
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
         check_surfaces(Some(&self.profile), (&self.inputs, inputs), (&self.outputs, outputs))?;
         check_sharing(&[], &[], (&self.outputs, outputs))?;
+        let engine = Arc::clone(&self.engine);
+        let _pool = Pool::new(&engine.runtime);
         self.bind(inputs, outputs)?;
         let _in_flight = hold(inputs, outputs);
         let start = Instant::now();
