@@ -481,6 +481,9 @@ pub unsafe extern "C" fn e5rt_execution_stream_operation_create_precompiled_comp
     if fault("load 0x20004") {
         return fail(words(&AneError::ProgramTooLarge { bytes: 0, limit: 0 }), 13);
     }
+    if fault("e5 functions") {
+        return fail("the operation cannot be made", 13);
+    }
     if fault("load slots") {
         return fail("GetANEFModel: must re-compile", 13);
     }

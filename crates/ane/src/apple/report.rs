@@ -10,7 +10,7 @@ struct Known {
 }
 
 /// Known reports, the more particular first.
-const KNOWN: [Known; 13] = [
+const KNOWN: [Known; 14] = [
     Known {
         words: "InvalidMILProgram",
         hint: "the compiler refuses the program as it is written; `anegpt mil check` names the \
@@ -48,7 +48,9 @@ const KNOWN: [Known; 13] = [
     },
     Known {
         words: "must re-compile",
-        hint: "128 programs are loaded, the most that a process may hold",
+        hint: "128 programs are loaded, the most that a process may hold; by one source Espresso has \
+               room for 15, of all processes together: close what else uses the engine, or use \
+               --device in-memory",
         transient: true,
     },
     Known {
@@ -78,6 +80,12 @@ const KNOWN: [Known; 13] = [
         hint: "the system does not accept the compiled program's directory (seen on macOS 27); use \
                the other device",
         transient: false,
+    },
+    Known {
+        words: "create_precompiled_compute_operation_with_options",
+        hint: "Espresso could not load the program; by one source it has room for 15, of all \
+               processes together: close what else uses the engine, or use --device in-memory",
+        transient: true,
     },
     Known { words: "hostTooOld", hint: "a virtual machine has no Neural Engine", transient: false },
 ];

@@ -50,7 +50,21 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .rules(&["ANE084"])
+    .against(&["D-functions-e5rt"])
     .tests(&["crates/ane/tests/requests.rs::d_programs_take_places_whatever_the_number_of_their_procedures", "crates/ane/tests/errors.rs::the_129th_loaded_program", "crates/ane/src/budget.rs::the_129th_program_waits_for_a_free_place"]),
+    Fact::new(
+        "D-functions-e5rt",
+        "D",
+        "Operations of at most 15 compiled functions can live at once, of all processes together (two \
+         at a time had 15 and 7); the first of a sixteenth fails with status 13. Any number of \
+         operations may be of one function, and any number of functions be compiled.",
+        "tmc/apple:examples/ane/e5rtstack",
+        Measured,
+        Medium,
+    )
+    .e5rt()
+    .os(Os::MacOs26)
+    .option(&["D-loaded"]),
     Fact::new(
         "D-in-flight",
         "D",

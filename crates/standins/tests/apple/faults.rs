@@ -93,6 +93,7 @@ fn espresso() {
             ("flaky compile", 4, Some("ANECCompile() FAILED (11)")),
             ("load 0x20004", 1, Some("address window")),
             ("load slots", 1, Some("GetANEFModel: must re-compile (13)")),
+            ("e5 functions", 1, Some("room for 15, of all processes together")),
             ("e5 nothing", 1, Some("nothing was made")),
             ("e5 port", 1, Some("retain_input_port: no port x (1)")),
             ("e5 alloc", 1, Some("buffer_object_alloc: AllocMemory (4)")),
