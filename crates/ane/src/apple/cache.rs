@@ -11,7 +11,8 @@
 //! process, with the sources deleted in between (`D-bundles-reopened`). So whatever opens
 //! here is used, and whatever does not is compiled as if there were no cache; a system that refuses
 //! what was just compiled for it is not asked again until its build changes
-//! ([`Store::is_trusted`]). Nobody knows whether a bundle outlives the system's service, or a restart.
+//! ([`Store::is_trusted`]). A bundle outlives the system's service, but two of the day before did not
+//! open any more (`D-bundles-age`), so that refusing what is old says nothing of other processes.
 
 use super::files::Sources;
 use super::system;
@@ -54,6 +55,9 @@ const NEW: &str = "new-";
 const FAILED: &str = "failed-";
 /// Prefix of a mark in an entry that is being opened.
 const OPENING: &str = "opening-";
+/// Age up to which an entry is one that a system would take if it took any: minutes were seen to be
+/// little enough, a day to be too much (`D-bundles-age`).
+const RECENT: Duration = Duration::from_secs(3600);
 /// Age at which a directory that is being made is taken for one of a process that died.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
@@ -67,6 +71,8 @@ pub(super) struct Key(String);
 struct Record {
     format: u32,
     key: String,
+    /// When it was made, in seconds since 1970.
+    made: u64,
     /// The name that the system derived for the program (in memory).
     identifier: Option<String>,
     /// The bundle to open, below the entry (Espresso).
@@ -109,6 +115,11 @@ impl Entry {
     /// The bundle to open.
     pub(super) fn bundle(&self) -> Option<PathBuf> {
         self.record.bundle.as_ref().map(|bundle| self.directory.join(bundle))
+    }
+
+    /// Whether it was made a short time ago.
+    pub(super) fn is_recent(&self) -> bool {
+        seconds_since_1970().saturating_sub(self.record.made) < RECENT.as_secs()
     }
 
     /// Marks the entry as being opened. A mark that outlives its process says that the process died
@@ -295,7 +306,8 @@ impl Store {
             self.refused();
             return Err(cannot(io::Error::other("the compiler left no bundle")));
         }
-        let record = Record { format: FORMAT, key: key.0.clone(), identifier, bundle, files };
+        let (key_text, made) = (key.0.clone(), seconds_since_1970());
+        let record = Record { format: FORMAT, key: key_text, made, identifier, bundle, files };
         let text = serde_json::to_vec(&record).map_err(|e| cannot(e.into()))?;
         fs::write(path.join(RECORD), text).map_err(cannot)?;
         let place = self.directory.join(&key.0);
@@ -428,8 +440,13 @@ fn is_unique(name: &str) -> bool {
         .is_some_and(|rest| rest.split('-').count() == 3 && rest.split('-').all(is_number))
 }
 
-/// A name that nobody else has.
-fn unique() -> String {
+fn seconds_since_1970() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+/// A name that nobody else has, nor a process of before that had this one's number.
+pub(super) fn unique() -> String {
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);

@@ -479,7 +479,9 @@ impl Espresso {
         Some(match within(self.options.open_limit, attempt) {
             Ok((Ok(loaded), entry)) => Ok(Parts { loaded, origin: Origin::Cache(entry) }),
             Ok((Err(_), entry)) => {
-                store.refused();
+                if entry.is_recent() {
+                    store.refused();
+                }
                 store.discard(entry);
                 Err(Refused)
             }

@@ -307,8 +307,9 @@ pub(super) const FACTS: &[Fact] = &[
         "D-bundles-reopened",
         "D",
         "A bundle that one process compiled opens and runs in another that is started later by the \
-         same parent, sources deleted; after a restart of the system's service nobody tried.",
-        "tmc/apple:x/ane/e5rt/crossprocess_test.go, tmc/apple:examples/ane/bundlereuse",
+         same parent, sources deleted, also after a restart of the system's service.",
+        "tmc/apple:x/ane/e5rt/crossprocess_test.go, tmc/apple:examples/ane/bundlereuse, \
+         tmc/apple:examples/ane/internal/anedrestart",
         Measured,
         Medium,
     )
@@ -316,6 +317,18 @@ pub(super) const FACTS: &[Fact] = &[
     .os(Os::MacOs26)
     .option(&["D-signed-programs"])
     .tests(&["crates/standins/tests/apple/cache.rs::what_was_compiled_is_not_compiled_again"]),
+    Fact::new(
+        "D-bundles-age",
+        "D",
+        "Two bundles of the day before gave no operation (status 13), while bundles of minutes ago \
+         did in the same processes; after how long a bundle is useless nobody measured.",
+        "tmc/apple:examples/ane/internal/anedrestart",
+        Measured,
+        Low,
+    )
+    .e5rt()
+    .os(Os::MacOs26)
+    .tests(&["crates/standins/tests/apple/cache.rs::a_system_that_refuses_what_is_old_is_asked_again"]),
     Fact::new(
         "D-memory-names",
         "D",

@@ -311,6 +311,33 @@ fn what_the_system_does_not_take_is_compiled() {
     }
 }
 
+/// Bundles may not last a day: that an old one is refused says nothing of those to come.
+#[test]
+fn a_system_that_refuses_what_is_old_is_asked_again() {
+    let bench = Bench::new();
+    let at = tempfile::tempdir().unwrap();
+    let (options, all) = (cached(at.path()), [programs::add(), programs::product()]);
+    for program in &all {
+        demand(&bench, Route::Espresso, &options, program, 1, "first");
+    }
+    for day in 0..3 {
+        for entry in entries(at.path()) {
+            let text = fs::read_to_string(entry.join("entry.json")).unwrap();
+            let (head, tail) = text.split_once("\"made\":").unwrap();
+            let (_, tail) = tail.split_once(',').unwrap();
+            fs::write(entry.join("entry.json"), format!("{head}\"made\":1,{tail}")).unwrap();
+        }
+        bench.fault("bundles refused", -1);
+        for program in &all {
+            demand(&bench, Route::Espresso, &options, program, 1, &format!("day {day}"));
+        }
+        bench.fault("bundles refused", 0);
+        for program in &all {
+            demand(&bench, Route::Espresso, &options, program, 0, &format!("day {day}, again"));
+        }
+    }
+}
+
 #[test]
 fn an_opening_that_hangs_is_left_behind() {
     let bench = Bench::new();
