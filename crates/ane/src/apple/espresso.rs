@@ -32,7 +32,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// What every function returns: 0 for success. The low 32 bits are all that callers look at.
@@ -498,9 +497,7 @@ impl Espresso {
         sources: Arc<Sources>,
         interface: &Arc<Interface>,
     ) -> Result<Parts, AneError> {
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let directory = format!("anegpt-e5-{}-{serial}", std::process::id());
-        let directory = self.options.bundles.join(directory);
+        let directory = self.options.bundles.join(format!("anegpt-e5-{}", cache::unique()));
         let (engine, interface) = (Arc::clone(&self.engine), Arc::clone(interface));
         let build = move || engine.build(&sources, &directory, &interface);
         compile(&self.options, || self.budget.compile(), build)?
@@ -522,9 +519,6 @@ fn keep(store: &Store, key: &Key, bundles: &Path) -> Result<(), AneError> {
     cache::copy(bundles, &staging.path().join(BUNDLES))?;
     store.keep(staging, key, None)
 }
-
-/// A number for each program of the process, so that directories differ.
-static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 impl Device for Espresso {
     fn describe(&self) -> String {
