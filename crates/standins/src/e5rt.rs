@@ -46,6 +46,7 @@ enum Place {
 
 #[derive(Debug)]
 struct Operation {
+    program: Arc<Program>,
     run: Run,
     place: Place,
     buffers: BTreeMap<(bool, String), Arc<Buffer>>,
@@ -73,6 +74,23 @@ enum Thing {
     Port { operation: Arc<Mutex<Operation>>, input: bool, name: String },
     Buffer(Arc<Buffer>),
     Stream(Arc<Mutex<Vec<Arc<Mutex<Operation>>>>>),
+}
+
+impl Thing {
+    /// Whether it is an operation of that program, or a port of that operation: published work
+    /// releases these first.
+    fn is_of(&self, other: &Thing) -> bool {
+        match (self, other) {
+            (
+                Thing::Operation(operation),
+                Thing::Library(code) | Thing::Function(code) | Thing::Plan { code, .. },
+            ) => Arc::ptr_eq(&lock(operation).program, &code.program),
+            (Thing::Port { operation, .. }, Thing::Operation(other)) => {
+                Arc::ptr_eq(operation, other)
+            }
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -138,8 +156,13 @@ unsafe fn release(out: Out, kind: &str, is: impl Fn(&Thing) -> bool) -> Status {
         Some(thing) if is(thing) => {}
         _ => violation(format!("a {kind} was released that is none")),
     }
-    if removed.is_some() {
+    if let Some(thing) = &removed {
         COUNTERS.handles.fetch_sub(1, Ordering::SeqCst);
+        // Not under the lock of the table: a request holds that of its operation.
+        let others: Vec<Thing> = table().things.values().cloned().collect();
+        if others.iter().any(|other| other.is_of(thing)) {
+            violation(format!("a {kind} was released before what was made of it"));
+        }
     }
     if let Some(Thing::Operation(operation)) = &removed {
         if lock(operation).place == Place::Encoded {
@@ -494,7 +517,8 @@ pub unsafe extern "C" fn e5rt_execution_stream_operation_create_precompiled_comp
         Ok(executable) => {
             COUNTERS.loaded.fetch_add(1, Ordering::SeqCst);
             let run = Run::new(executable, code.opened);
-            let operation = Operation { run, place: Place::Ready, buffers: BTreeMap::new() };
+            let (program, place) = (code.program, Place::Ready);
+            let operation = Operation { program, run, place, buffers: BTreeMap::new() };
             // SAFETY: by contract.
             unsafe { store(out, Thing::Operation(Arc::new(Mutex::new(operation)))) }
         }
