@@ -307,7 +307,7 @@ pub(crate) fn compile_here(route: &str, directory: &Path) -> Result<()> {
     let route: Route = route.parse()?;
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        std::process::exit(1);
+        crate::stop::at_once(1);
     });
     Ok(compile_job(&libraries(), route, options(route), directory)?)
 }

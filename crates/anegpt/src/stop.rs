@@ -1,7 +1,7 @@
 //! Being asked to stop: Ctrl-C in a terminal, SIGTERM from `kill`, launchd or systemd, SIGHUP when
 //! the terminal goes away.
 
-#![cfg_attr(unix, allow(unsafe_code, reason = "asks and tells the system how SIGHUP is handled"))]
+#![cfg_attr(unix, allow(unsafe_code, reason = "functions of the system: signal, _exit"))]
 
 use anyhow::{Context, Result};
 
@@ -18,6 +18,14 @@ pub(crate) fn on_request(handler: impl FnMut() + Send + 'static) -> Result<()> {
     let set = ctrlc::set_handler(handler).context("cannot listen for interrupts");
     hang_up.keep();
     set
+}
+
+/// Ends the process without a word to its libraries, whose threads may be anywhere: what they do at
+/// an exit may wait for one that hangs.
+#[cfg(unix)]
+pub(crate) fn at_once(status: i32) -> ! {
+    // SAFETY: no precondition; nothing of ours is to be done at an exit.
+    unsafe { libc::_exit(status) }
 }
 
 /// What SIGHUP did before.

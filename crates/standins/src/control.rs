@@ -1,7 +1,7 @@
 //! What tests ask and tell the stand-ins: faults to have, counts, violations.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -91,9 +91,24 @@ fn once(name: &str) -> bool {
     })
 }
 
+unsafe extern "C" {
+    fn atexit(then: extern "C" fn()) -> c_int;
+}
+
+/// What libraries do at an exit: they wait for a compile that hangs.
+extern "C" fn at_exit() {
+    while is_on("hang") {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
 /// Hangs while a test wants it, or for good in the one process that is to hang.
 pub(crate) fn hang(name: &str) {
     let forever = once(name);
+    if is_on(name) {
+        // SAFETY: a function of the C library; what is registered stays.
+        unsafe { atexit(at_exit) };
+    }
     while forever || is_on(name) {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
