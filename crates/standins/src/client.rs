@@ -1,7 +1,7 @@
 //! The connection to the system's service: requests around it, in real time, and chains of them.
 
 use crate::control::{COUNTERS, fault, is_on, violation};
-use crate::engine::{SurfaceObject, as_model, check_call, fail, process, words};
+use crate::engine::{SurfaceObject, as_inner, check_call, fail, process, words};
 use crate::foundation::{array, number};
 use crate::iosurface;
 use crate::runtime::{Body, Bool, Id, Imp, Ref, Sel, Table, body, factory, make};
@@ -55,7 +55,7 @@ unsafe extern "C" fn shared_connection(_: Id, _: Sel) -> Id {
 }
 
 fn evaluated(model: Id, request: Id, error: *mut Id) -> Bool {
-    match process(model, request) {
+    match process(as_inner(model), request) {
         Ok(()) => 1,
         Err(text) => fail(error, &text),
     }
@@ -201,7 +201,7 @@ unsafe extern "C" fn prepare_chain(
     error: *mut Id,
 ) -> Bool {
     check_call(qos, Some(options));
-    let Some((inputs, outputs)) = as_model(model).and_then(|model| model.ports()) else {
+    let Some((inputs, outputs)) = as_inner(model).and_then(|model| model.ports()) else {
         violation("a chain of a model that is not loaded");
         return 0;
     };

@@ -174,14 +174,42 @@ pub(crate) struct Run {
     outputs: Vec<Surface>,
 }
 
-/// A model.
+/// What requests are sent to: a model in memory, or the `_ANEModel` within it that its client knows.
+#[derive(Debug)]
+pub(crate) struct Target {
+    stage: Arc<Mutex<Stage>>,
+    /// Which statistics of requests are kept.
+    mask: AtomicU32,
+}
+
+impl Target {
+    fn of(stage: &Arc<Mutex<Stage>>) -> Self {
+        Target { stage: Arc::clone(stage), mask: AtomicU32::new(0) }
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many inputs and outputs it has, once it is loaded.
+    pub(crate) fn ports(&self) -> Option<(usize, usize)> {
+        match &*self.stage() {
+            Stage::Loaded(run) => {
+                Some((run.executable.inputs().len(), run.executable.outputs().len()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A model in memory.
 #[derive(Debug)]
 pub(crate) struct Model {
     name: String,
     descriptor: Ref,
-    stage: Mutex<Stage>,
-    /// Which statistics of requests are kept.
-    mask: AtomicU32,
+    target: Target,
+    /// Made whenever it is loaded.
+    inner: Mutex<Option<Ref>>,
 }
 
 impl Drop for Model {
@@ -195,22 +223,16 @@ impl Drop for Model {
 
 impl Model {
     fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.target.stage()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Option<Ref>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sources(&self) -> Option<&Descriptor> {
         match body(self.descriptor.0)? {
             Body::Descriptor(descriptor) => Some(descriptor),
-            _ => None,
-        }
-    }
-
-    /// How many inputs and outputs it has, once it is loaded.
-    pub(crate) fn ports(&self) -> Option<(usize, usize)> {
-        match &*self.stage() {
-            Stage::Loaded(run) => {
-                Some((run.executable.inputs().len(), run.executable.outputs().len()))
-            }
             _ => None,
         }
     }
@@ -241,16 +263,14 @@ unsafe extern "C" fn model(_: Id, _: Sel, descriptor: Id) -> Id {
     (&sources.mil, weights, sources.weights.keys().collect::<Vec<_>>()).hash(&mut hasher);
     let name = format!("{:016X}", hasher.finish());
     factory("nil model", || {
-        let stage = Mutex::new(Stage::New);
-        let descriptor = Ref::new(descriptor);
-        Some(make(
-            "_ANEInMemoryModel",
-            Body::Model(Model { name, descriptor, stage, mask: AtomicU32::new(0) }),
-        ))
+        let target = Target::of(&Arc::new(Mutex::new(Stage::New)));
+        let (descriptor, inner) = (Ref::new(descriptor), Mutex::default());
+        let model = Model { name, descriptor, target, inner };
+        Some(make("_ANEInMemoryModel", Body::Model(model)))
     })
 }
 
-pub(crate) fn as_model<'a>(id: Id) -> Option<&'a Model> {
+fn as_model<'a>(id: Id) -> Option<&'a Model> {
     match body(id) {
         Some(Body::Model(model)) => Some(model),
         _ => {
@@ -269,15 +289,31 @@ unsafe extern "C" fn identifier(id: Id, _: Sel) -> Id {
 }
 
 unsafe extern "C" fn inner_model(id: Id, _: Sel) -> Id {
-    // The inner object is one of another class there; here the model itself serves.
-    autorelease(Ref::new(id).into_id())
+    let Some(model) = as_model(id) else { return null_mut() };
+    let inner = model.inner();
+    inner.as_ref().map_or(null_mut(), |inner| autorelease(Ref::new(inner.0).into_id()))
+}
+
+/// What a client is to send a request to.
+pub(crate) fn as_inner<'a>(id: Id) -> Option<&'a Target> {
+    match body(id) {
+        Some(Body::InnerModel(target)) => Some(target),
+        _ => {
+            violation("what is no _ANEModel was given to a client as one");
+            None
+        }
+    }
 }
 
 unsafe extern "C" fn set_mask(id: Id, _: Sel, mask: u32) {
-    let Some(model) = as_model(id) else { return };
+    let target = match body(id) {
+        Some(Body::Model(model)) => &model.target,
+        Some(Body::InnerModel(target)) => target,
+        _ => return violation("what is no model was used as one"),
+    };
     // For programs without an entitlement the system's service may make it zero.
     let mask = if is_on("statistics forbidden") { 0 } else { mask };
-    model.mask.store(mask, Ordering::SeqCst);
+    target.mask.store(mask, Ordering::SeqCst);
 }
 
 /// One for each process, so that runs at the same time do not remove each other's files.
@@ -413,7 +449,9 @@ unsafe extern "C" fn load(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id)
             COUNTERS.loaded.fetch_add(1, Ordering::SeqCst);
             *stage = Stage::Loaded(Box::new(Run::new(executable, opened)));
             // What was set before is replaced by what the service gives.
-            model.mask.store(0, Ordering::SeqCst);
+            model.target.mask.store(0, Ordering::SeqCst);
+            let inner = Body::InnerModel(Target::of(&model.target.stage));
+            *model.inner() = Some(Ref(make("_ANEModel", inner)));
             1
         }
         Err(reason) => fail(error, &words(&reason)),
@@ -615,7 +653,7 @@ fn encode(dtype: DType, values: &[f32], bytes: &mut [u8]) {
 }
 
 /// Runs a request, or fails as told to.
-pub(crate) fn process(id: Id, request: Id) -> Result<(), String> {
+pub(crate) fn process(target: Option<&Target>, request: Id) -> Result<(), String> {
     for (name, error) in [
         ("evaluate 0x1d", AneError::SurfaceCount { what: "input", expected: 0, got: 0 }),
         ("evaluate 0x2", AneError::Procedure { index: 0, count: 0 }),
@@ -630,12 +668,12 @@ pub(crate) fn process(id: Id, request: Id) -> Result<(), String> {
     if fault("evaluate silent") {
         return Err(String::new());
     }
-    let Some(model) = as_model(id) else { return Err(String::new()) };
+    let Some(target) = target else { return Err(String::new()) };
     let Some(Body::Request(request)) = body(request) else {
         violation("what is no request was evaluated");
         return Err(String::new());
     };
-    let mut stage = model.stage();
+    let mut stage = target.stage();
     let Stage::Loaded(run) = &mut *stage else {
         violation("a model was evaluated that is not loaded");
         return Err(words(&AneError::Procedure { index: 0, count: 0 }));
@@ -668,7 +706,7 @@ pub(crate) fn process(id: Id, request: Id) -> Result<(), String> {
         },
     )
     .map_err(|error| words(&error))?;
-    if model.mask.load(Ordering::SeqCst) != 0 {
+    if target.mask.load(Ordering::SeqCst) != 0 {
         request.note(start.elapsed());
     }
     Ok(())
@@ -683,7 +721,7 @@ unsafe extern "C" fn evaluate(
     error: *mut Id,
 ) -> Bool {
     check_call(qos, Some(options));
-    match process(id, request) {
+    match process(as_model(id).map(|model| &model.target), request) {
         Ok(()) => 1,
         Err(text) => fail(error, &text),
     }

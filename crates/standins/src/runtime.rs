@@ -31,6 +31,7 @@ pub(crate) enum Body {
     Surface(iosurface::Memory),
     Descriptor(engine::Descriptor),
     Model(engine::Model),
+    InnerModel(engine::Target),
     SurfaceObject(engine::SurfaceObject),
     Request(engine::Request),
     Statistics(u64),
