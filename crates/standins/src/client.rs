@@ -4,7 +4,7 @@ use crate::control::{COUNTERS, fault, is_on, violation};
 use crate::engine::{SurfaceObject, as_inner, check_call, fail, process, words};
 use crate::foundation::{array, number};
 use crate::iosurface;
-use crate::runtime::{Body, Bool, Id, Imp, Ref, Sel, Table, body, factory, make};
+use crate::runtime::{Body, Bool, Id, Imp, Ref, Sel, Table, body, factory, make, temporary};
 use ane::AneError;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
@@ -76,6 +76,7 @@ unsafe extern "C" fn evaluate_direct(
 }
 
 unsafe extern "C" fn begin_real_time(_: Id, _: Sel) -> Bool {
+    temporary();
     if fault("real time forbidden") {
         return 0;
     }
@@ -86,6 +87,7 @@ unsafe extern "C" fn begin_real_time(_: Id, _: Sel) -> Bool {
 }
 
 unsafe extern "C" fn end_real_time(_: Id, _: Sel) -> Bool {
+    temporary();
     if COUNTERS.tasks.fetch_sub(1, Ordering::SeqCst) != 1 {
         violation("a real-time task was ended that was not begun");
     }

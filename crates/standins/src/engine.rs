@@ -6,7 +6,7 @@ use crate::control::{
 use crate::foundation::{array, data, dictionary, number, store_error, string, text, value};
 use crate::iosurface;
 use crate::runtime::{
-    Body, Bool, Id, Imp, Ref, Sel, Table, autorelease, body, factory, is_alive, make,
+    Body, Bool, Id, Imp, Ref, Sel, Table, autorelease, body, factory, is_alive, make, temporary,
 };
 use ane::{
     AneError, Chip, Device, Emulator, Executable, Numerics, Os, Port, Profile, Surface, legal,
@@ -152,6 +152,7 @@ fn remember(name: &str, text: &str, weights: &Weights) {
 }
 
 unsafe extern "C" fn exists(id: Id, _: Sel) -> Bool {
+    temporary();
     as_model(id).is_some_and(|model| known(&model.name).is_some()).into()
 }
 
@@ -306,6 +307,7 @@ pub(crate) fn as_inner<'a>(id: Id) -> Option<&'a Target> {
 }
 
 unsafe extern "C" fn set_mask(id: Id, _: Sel, mask: u32) {
+    temporary();
     let target = match body(id) {
         Some(Body::Model(model)) => &model.target,
         Some(Body::InnerModel(target)) => target,
@@ -337,6 +339,7 @@ pub(crate) fn words(error: &AneError) -> String {
 }
 
 pub(crate) fn check_call(qos: u32, options: Option<Id>) {
+    temporary();
     if qos > 63 {
         violation(format!("quality of service {qos}"));
     }

@@ -2,7 +2,7 @@
 
 use crate::control::{COUNTERS, fault, violation};
 use crate::foundation::{dictionary, number, string, value};
-use crate::runtime::{Body, Id, Table, body, make};
+use crate::runtime::{Body, Id, Table, body, make, temporary};
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering;
@@ -163,6 +163,7 @@ pub(crate) fn memory<'a>(surface: Id) -> Option<&'a Memory> {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn IOSurfaceCreate(properties: Id) -> Id {
+    temporary();
     let get = |key| value(properties, key).and_then(number).unwrap_or(-1);
     let bytes = get("IOSurfaceAllocSize");
     // One row of bytes (docs/ane-facts.md C.1).

@@ -42,6 +42,26 @@ pub(crate) enum Body {
     Subscription,
 }
 
+impl Body {
+    /// Whether it is of a class whose code is not known: that of the engine, or of its surfaces.
+    fn is_of_the_engine(&self) -> bool {
+        use Body::*;
+        matches!(
+            self,
+            Surface(_)
+                | Descriptor(_)
+                | Model(_)
+                | InnerModel(_)
+                | SurfaceObject(_)
+                | Request(_)
+                | Statistics(_)
+                | Buffer(_)
+                | OutputSet(_)
+                | Chain(_)
+        )
+    }
+}
+
 /// An object. Its memory is never given back, so that the use of a dead one is seen.
 #[repr(C)]
 #[derive(Debug)]
@@ -344,6 +364,9 @@ pub unsafe extern "C" fn objc_release(id: Id) {
     if object.references.fetch_sub(1, Ordering::SeqCst) > 1 {
         return;
     }
+    if object.body.get().is_some_and(Body::is_of_the_engine) {
+        temporary();
+    }
     object.state.store(DEAD, Ordering::SeqCst);
     COUNTERS.objects.fetch_sub(1, Ordering::SeqCst);
     // SAFETY: the last reference is gone and the state forbids further use.
@@ -381,6 +404,11 @@ pub(crate) fn autorelease(object: Id) -> Id {
     object
 }
 
+/// Leaves an object to the pool, as code that the compiler counts references for may in any call.
+pub(crate) fn temporary() {
+    autorelease(foundation::string("a temporary object"));
+}
+
 #[unsafe(no_mangle)]
 pub extern "C" fn objc_autoreleasePoolPush() -> *mut c_void {
     COUNTERS.pools.fetch_add(1, Ordering::SeqCst);
@@ -392,15 +420,17 @@ pub extern "C" fn objc_autoreleasePoolPush() -> *mut c_void {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn objc_autoreleasePoolPop(token: *mut c_void) {
-    let left = POOLS.with_borrow_mut(|pools| (pools.len() == token as usize).then(|| pools.pop()));
-    match left.flatten() {
-        Some(objects) => {
-            COUNTERS.pools.fetch_sub(1, Ordering::SeqCst);
-            // SAFETY: each was left with a reference.
-            objects.into_iter().rev().for_each(|object| unsafe { objc_release(object) });
-        }
-        None => violation("a pool was closed that is not this thread's innermost"),
+    if token.is_null() || POOLS.with_borrow(Vec::len) != token as usize {
+        return violation("a pool was closed that is not this thread's innermost");
     }
+    // One by one: what an object leaves to the pool as it dies goes with it.
+    let last = || POOLS.with_borrow_mut(|pools| pools.last_mut().and_then(Vec::pop));
+    while let Some(object) = last() {
+        // SAFETY: left with a reference.
+        unsafe { objc_release(object) };
+    }
+    POOLS.with_borrow_mut(Vec::pop);
+    COUNTERS.pools.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// A reference of an object, given back when dropped.

@@ -4,7 +4,7 @@
 
 use super::dynamic::{Libraries, Library, functions};
 use super::foundation::Foundation;
-use super::objc::{Id, Object};
+use super::objc::{Id, Object, Pool};
 use crate::error::AneError;
 use crate::surface::{Access, ForeignMemory};
 use std::ffi::{CStr, c_void};
@@ -85,6 +85,7 @@ impl IoSurfaces {
             reason: format!("no surface of {bytes} bytes: {reason}"),
         };
         let size = i64::try_from(bytes).map_err(|_| refused("too large"))?;
+        let _pool = Pool::new(&self.foundation.runtime);
         let entries = (PROPERTIES.iter().zip(&self.keys))
             .map(|((_, property), &key)| {
                 let value = match property {
@@ -163,6 +164,7 @@ unsafe impl ForeignMemory for IoSurface {
 
 impl Drop for IoSurface {
     fn drop(&mut self) {
+        let _pool = Pool::new(&self.library.foundation.runtime);
         // SAFETY: the reference is ours.
         unsafe { (self.library.core_foundation.release)(self.id()) }
     }

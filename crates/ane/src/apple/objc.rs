@@ -231,13 +231,16 @@ impl Object {
 
 impl Drop for Object {
     fn drop(&mut self) {
+        // What dies of it may leave something to a pool.
+        let _pool = Pool::new(&self.runtime);
         // SAFETY: the reference is ours.
         unsafe { (self.runtime.functions.release)(self.id.as_ptr()) }
     }
 }
 
-/// A pool for objects that the system returns without giving them to us. Pools nest, and belong to
-/// the thread that made them.
+/// A pool for objects that the system returns without giving them to us, and for those that it leaves
+/// behind in any other call: no thread of ours has one of its own. Pools nest, and belong to the thread
+/// that made them.
 #[derive(Debug)]
 pub(super) struct Pool<'r> {
     token: *mut c_void,

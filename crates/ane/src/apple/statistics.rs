@@ -48,6 +48,7 @@ impl Statistics {
     /// Asks for statistics of the requests of `model`, an in-memory model or the one within it,
     /// which is loaded: loading sets the mask anew.
     pub(super) fn ask(&self, runtime: &Runtime, model: &Object) {
+        let _pool = Pool::new(runtime);
         // SAFETY: a verified method of a model, which takes an integer.
         unsafe { send!(runtime, model.id(), self.set_mask, u32 = MASK => ()) }
     }
