@@ -66,17 +66,17 @@ const KNOWN: [Known; 14] = [
         transient: true,
     },
     Known {
-        words: "Code=15",
+        words: "Code=15 ",
         hint: "requests cannot be chained on the engine without an entitlement",
         transient: false,
     },
     Known {
-        words: "Code=13",
+        words: "Code=13 ",
         hint: "the surfaces could not be mapped into the engine; allocate them anew",
         transient: true,
     },
     Known {
-        words: "Code=10",
+        words: "Code=10 ",
         hint: "the system does not accept the compiled program's directory (seen on macOS 27); use \
                the other device",
         transient: false,
@@ -127,7 +127,11 @@ mod tests {
             assert!(found.to_string().ends_with(&report), "{found}");
             assert_eq!(found.is_retryable(), transient, "{found}");
         }
-        let unknown = reported("loading", "Error Domain=x Code=99".to_owned()).to_string();
-        assert!(unknown.contains("no published work"), "{unknown}");
+        // 13 and 10 are codes of their own.
+        for code in [99, 134_060, 1004] {
+            let report = format!("Error Domain=x Code={code} \"(null)\"");
+            let unknown = reported("loading", report).to_string();
+            assert!(unknown.contains("no published work"), "{unknown}");
+        }
     }
 }
