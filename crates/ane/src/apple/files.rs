@@ -1,8 +1,10 @@
 //! The directory in which the system looks for a program's text and weights (docs/ane-facts.md A.4).
 
+use super::cache::unique;
 use crate::error::AneError;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -46,7 +48,7 @@ impl Sources {
             if let Some(parent) = file.parent() {
                 fs::create_dir_all(parent).map_err(|e| failed("make the directory of", e))?;
             }
-            fs::write(&file, bytes).map_err(|e| failed("write", e))
+            replace(&file, bytes).map_err(|e| failed("write", e))
         };
         fs::create_dir_all(path.join("weights")).map_err(|e| AneError::File {
             what: "make the directory",
@@ -84,6 +86,17 @@ impl Sources {
         }
         Ok(Sources { text, weights })
     }
+}
+
+/// Writes a file at once: a process that reads an equal program meanwhile finds all of it.
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = file.with_file_name(format!("new-{}", unique()));
+    let replaced = fs::write(&new, bytes).and_then(|()| fs::rename(&new, file));
+    if replaced.is_err() {
+        // There is nothing more to do if that fails as well.
+        let _ = fs::remove_file(&new);
+    }
+    replaced
 }
 
 impl ModelDirectory {
@@ -148,6 +161,24 @@ mod tests {
         {
             assert!(inside(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn whoever_reads_a_file_that_is_written_again_finds_all_of_it() {
+        let path = std::env::temp_dir().join(format!("anegpt-whole-{}", std::process::id()));
+        let file = "weights/w.bin";
+        let weights = [(format!("@model_path/{file}"), vec![7; 1 << 20])].into();
+        let sources = Arc::new(Sources { text: "program(1.3)".to_owned(), weights });
+        let directory = ModelDirectory::create(&path, &sources).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| (0..50).try_for_each(|_| sources.write(&path)));
+            while !writer.is_finished() {
+                assert_eq!(fs::read(path.join(file)).unwrap().len(), 1 << 20);
+            }
+            writer.join().unwrap().unwrap();
+        });
+        assert_eq!(fs::read_dir(path.join("weights")).unwrap().count(), 1, "nothing else is left");
+        drop(directory);
     }
 
     #[test]
