@@ -24,6 +24,24 @@ struct Counts {
     leaked: usize,
 }
 
+/// What a process has used up, whichever of its devices did, for each call path.
+#[derive(Clone, Debug, Default)]
+pub struct Used {
+    in_memory: Arc<Mutex<Counts>>,
+    e5rt: Arc<Mutex<Counts>>,
+}
+
+impl Used {
+    /// The budget that this leaves of the limits of `profile`.
+    pub fn budget(&self, profile: &Profile) -> Budget {
+        let counts = match profile.path {
+            CallPath::InMemory => &self.in_memory,
+            CallPath::E5rt => &self.e5rt,
+        };
+        Budget { limits: profile.limits(), path: profile.path, counts: Arc::clone(counts) }
+    }
+}
+
 fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
     counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
@@ -31,8 +49,7 @@ fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
 impl Budget {
     /// A fresh budget: nothing compiled, nothing loaded.
     pub fn new(profile: &Profile) -> Self {
-        let counts = Arc::new(Mutex::new(Counts::default()));
-        Budget { limits: profile.limits(), path: profile.path, counts }
+        Used::default().budget(profile)
     }
 
     /// Counts a compile.

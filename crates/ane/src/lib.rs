@@ -35,7 +35,7 @@ pub mod submit;
 pub mod surface;
 pub mod trace;
 
-pub use budget::{Budget, LoadedProgram};
+pub use budget::{Budget, LoadedProgram, Used};
 pub use chip::{CallPath, Chip, ChipLimits, ChipNumerics, Family, Limits, Os, Profile};
 pub use cost::{Estimate, estimate};
 pub use device::{Call, Device, Executable, Port, RunReport};

@@ -2,11 +2,13 @@
 
 #![allow(unsafe_code, reason = "dlopen and dlsym")]
 
+use crate::budget::Used;
 use crate::error::AneError;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 unsafe extern "C" {
     fn dlopen(path: *const c_char, mode: c_int) -> *mut c_void;
@@ -17,8 +19,8 @@ unsafe extern "C" {
 /// Resolve everything at once, so that a broken library fails when it is opened.
 const NOW: c_int = 2;
 
-/// Where the system's libraries are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the system's libraries are, and what was used up of them.
+#[derive(Clone, Debug)]
 pub struct Libraries {
     /// The Objective-C runtime.
     pub objc: PathBuf,
@@ -38,11 +40,15 @@ pub struct Libraries {
     pub accelerate: PathBuf,
     /// IOReport: counters of energy.
     pub io_report: PathBuf,
+    /// Programs compiled and loaded by all devices that were opened with these libraries: those of the
+    /// system count together, since what the compiler leaks is the process's.
+    pub used: Used,
 }
 
 impl Libraries {
     /// Those of macOS.
     pub fn system() -> Self {
+        static USED: OnceLock<Used> = OnceLock::new();
         let framework = |folder: &str, name: &str| {
             PathBuf::from(format!("/System/Library/{folder}/{name}.framework/{name}"))
         };
@@ -56,6 +62,7 @@ impl Libraries {
             system: "/usr/lib/libSystem.B.dylib".into(),
             accelerate: framework("Frameworks", "Accelerate"),
             io_report: "/usr/lib/libIOReport.dylib".into(),
+            used: USED.get_or_init(Used::default).clone(),
         }
     }
 
@@ -72,6 +79,7 @@ impl Libraries {
             system: path.clone(),
             accelerate: path.clone(),
             io_report: path,
+            used: Used::default(),
         }
     }
 }

@@ -413,7 +413,7 @@ impl Espresso {
         let profile = system::profile(libraries, CallPath::E5rt);
         let store = options.cache.as_ref().filter(|_| engine.open_library.is_some());
         let store = store.and_then(|cache| Store::open(cache, libraries, Route::Espresso));
-        Ok(Espresso { engine, profile, budget: Budget::new(&profile), options, store })
+        Ok(Espresso { engine, profile, budget: libraries.used.budget(&profile), options, store })
     }
 
     /// Compiles `directory`/model.mil for another process, and leaves what came of it in `bundles`.

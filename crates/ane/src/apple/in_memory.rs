@@ -395,7 +395,7 @@ impl InMemory {
         let profile = system::profile(libraries, CallPath::InMemory);
         let store = options.cache.as_ref();
         let store = store.and_then(|cache| Store::open(cache, libraries, Route::InMemory));
-        Ok(InMemory { engine, profile, budget: Budget::new(&profile), options, store })
+        Ok(InMemory { engine, profile, budget: libraries.used.budget(&profile), options, store })
     }
 
     /// Compiles for another process; what the system calls the program. Its directory stays.

@@ -220,6 +220,21 @@ fn budgets_are_kept_before_the_system_is_asked() {
 }
 
 #[test]
+fn devices_of_one_process_share_its_budget() {
+    let bench = Bench::new();
+    let libraries = bench.libraries();
+    let devices = [(); 2].map(|()| InMemory::open(&libraries, quick()).unwrap());
+    let (program, weights) = programs::counter();
+    (0..119).for_each(|i| drop(devices[i % 2].compile(&program, &weights).unwrap()));
+    let error = devices[0].compile(&program, &weights).unwrap_err();
+    assert_eq!(error, AneError::CompileBudget { limit: 119 });
+    // However often they are asked for.
+    let [one, other] = [(); 2].map(|()| Libraries::system().used.budget(&Profile::default()));
+    one.compile().unwrap();
+    assert_eq!(other.compiled(), 1);
+}
+
+#[test]
 fn a_system_that_has_none_says_so() {
     let error = InMemory::open(&Libraries::system(), Options::default()).unwrap_err();
     assert!(
