@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -382,6 +383,18 @@ pub(crate) fn probe(route: &str) -> Result<Findings> {
     serde_json::from_str(said.trim()).context("the probe said nothing sensible")
 }
 
+/// A process of ours that crashed or hung: what it did might happen here as well.
+#[derive(Debug)]
+struct Died(String);
+
+impl fmt::Display for Died {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Died {}
+
 /// What this program prints when it is run with `args`, in a process of its own: what the private
 /// frameworks do where they are not as expected may be to hang, to raise, or to crash.
 pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
@@ -396,7 +409,7 @@ pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
     let mut child = command.spawn().context("the probe does not start")?;
     let limit = BESIDES + self::args().compile_limit.unwrap_or(COMPILE_LIMIT);
     let status = wait(&mut child, Duration::from_secs(limit))?;
-    let late = || anyhow!("the probe did not end within {limit} s");
+    let late = || Died(format!("the probe did not end within {limit} s"));
     let status = status.ok_or_else(late)?;
     let said = |file: &mut File| -> std::io::Result<String> {
         let mut bytes = vec![];
@@ -408,7 +421,7 @@ pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
     match (status.success(), status.code()) {
         (true, _) => Ok(said(&mut out)?),
         (false, Some(_)) => Err(anyhow!(words)),
-        (false, None) => Err(anyhow!("the probe crashed ({status}): {words}")),
+        (false, None) => Err(Died(format!("the probe crashed ({status}): {words}")).into()),
     }
 }
 
@@ -479,13 +492,20 @@ pub(crate) fn choose(found: &Found) -> Result<Choice> {
 
 /// The in-memory route because it was asked for: packed if a request with several inputs fails. What
 /// else fails there is for the command itself to say.
-pub(crate) fn in_memory() -> Choice {
+///
+/// # Errors
+/// When the known-answer program crashes its process or hangs, as it would this one.
+pub(crate) fn in_memory() -> Result<Choice> {
     let asked = |packed, reason: &str| Choice { route: "in-memory", packed, reason: reason.into() };
     match may_pack().then(|| probe("in-memory")) {
         Some(Ok(Findings { packed: true, .. })) => {
-            asked(true, "asked for; packed: several inputs fail here")
+            Ok(asked(true, "asked for; packed: several inputs fail here"))
         }
-        _ => asked(false, "asked for"),
+        Some(Err(error)) if error.is::<Died>() => Err(usage(format!(
+            "the Neural Engine does not work here by in-memory models: {error}; use --device espresso \
+             or emulator, or --no-packed, which tries nothing before and may crash or hang as well"
+        ))),
+        _ => Ok(asked(false, "asked for")),
     }
 }
 

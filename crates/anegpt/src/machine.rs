@@ -179,7 +179,7 @@ pub(crate) fn open_any(
             let device: Box<dyn Device> = Box::new(Emulator::cpu(numerics));
             Ok(Machine { device, numerics, reason: "asked for".to_owned(), kind: Kind::Cpu })
         }
-        DeviceChoice::InMemory => real(engine::in_memory()),
+        DeviceChoice::InMemory => real(engine::in_memory()?),
         DeviceChoice::Espresso => real(engine::Choice {
             route: "espresso",
             packed: false,

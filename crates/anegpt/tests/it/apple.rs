@@ -168,6 +168,12 @@ fn what_the_engine_cannot_do_is_said() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(2) && error.contains(part), "{error}");
     }
+    // What crashes the process that tries it does not crash this one.
+    let train = with(&base, &["--device", "in-memory", "--runtime", &runtime]);
+    let output = bench.command(&train).env("STANDINS_FAULTS", "crash:-1").output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("by in-memory models: the probe crashed (signal: 6"), "{error}");
+    assert_eq!(output.status.code(), Some(2), "{error}");
     let output = bench.run(&with(&base, &["--device", "in-memory"]));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(error.contains("no Neural Engine on this machine"), "{error}");
