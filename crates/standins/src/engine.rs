@@ -359,8 +359,15 @@ pub(crate) fn fail(error: *mut Id, text: &str) -> Bool {
     0
 }
 
+/// The client's queue of what is compiled, loaded and unloaded: one after the other.
+fn queue() -> MutexGuard<'static, ()> {
+    static QUEUE: Mutex<()> = Mutex::new(());
+    QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 unsafe extern "C" fn compile(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id) -> Bool {
     check_call(qos, Some(options));
+    let _queue = queue();
     let Some(model) = as_model(id) else { return 0 };
     let Some(sources) = model.sources() else { return 0 };
     if fault("slow compile") {
@@ -403,6 +410,7 @@ unsafe extern "C" fn compile(id: Id, _: Sel, qos: u32, options: Id, error: *mut 
 
 unsafe extern "C" fn load(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id) -> Bool {
     check_call(qos, Some(options));
+    let _queue = queue();
     let Some(model) = as_model(id) else { return 0 };
     for (name, text) in [
         ("load 0x20004", words(&AneError::ProgramTooLarge { bytes: 0, limit: 0 })),
@@ -463,6 +471,7 @@ unsafe extern "C" fn load(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id)
 
 unsafe extern "C" fn unload(id: Id, _: Sel, qos: u32, error: *mut Id) -> Bool {
     check_call(qos, None);
+    let _queue = queue();
     let Some(model) = as_model(id) else { return 0 };
     let mut stage = model.stage();
     if !matches!(*stage, Stage::Loaded(_)) {

@@ -3,16 +3,33 @@
 //! A compile in this process runs on a thread of its own. One that hangs is abandoned with everything
 //! it holds, which it releases when, and if, the system lets it return. [`super::elsewhere`] has
 //! another process compile first, where that is wanted.
+//!
+//! The system's client has one queue for whatever is compiled, loaded and unloaded with one quality of
+//! service, and takes the next from it when the last has ended (as decompiled). So unloading may hang
+//! behind a compile that was abandoned, and is abandoned as well.
 
 use super::Options;
 use crate::error::AneError;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 /// One compile at a time in a process: the compiler's service fails under load (docs/ane-facts.md A.7).
 static TURN: Mutex<()> = Mutex::new(());
+
+/// Time that unloading may take; it takes 0.5 ms (docs/ane-facts.md D), and an engine that slept wakes
+/// in 0.3 s.
+const UNLOAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// What was abandoned, alive as long as its thread is at it.
+static ABANDONED: Mutex<Vec<Weak<()>>> = Mutex::new(vec![]);
+
+fn abandoned() -> MutexGuard<'static, Vec<Weak<()>>> {
+    let mut all = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|attempt| attempt.strong_count() > 0);
+    all
+}
 
 /// Waits for, and keeps, the turn to compile. Unloading takes it too: the system then removes the
 /// directory of the program, which an equal one may be about to be compiled from.
@@ -35,17 +52,33 @@ pub(super) fn within<T: Send + 'static>(
     attempt: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Unfinished<T>> {
     let (sender, receiver) = channel();
+    let alive = Arc::new(());
+    let watched = Arc::downgrade(&alive);
     let spawned = thread::Builder::new().name("compile".to_owned()).spawn(move || {
+        let result = attempt();
+        drop(alive);
         // Nobody listens any more if the time was up; the result is dropped here then.
-        let _ = sender.send(attempt());
+        let _ = sender.send(result);
     });
     spawned.map_err(|e| Unfinished::Failed(format!("no thread to compile: {e}")))?;
     receiver.recv_timeout(limit).map_err(|error| match error {
-        RecvTimeoutError::Timeout => Unfinished::Late(receiver),
+        RecvTimeoutError::Timeout => {
+            abandoned().push(watched);
+            Unfinished::Late(receiver)
+        }
         RecvTimeoutError::Disconnected => {
             Unfinished::Failed("the thread that compiled ended without a result".to_owned())
         }
     })
+}
+
+/// Runs `unload` on a thread of its own, which is abandoned when it takes too long, and at once while
+/// something that was abandoned hangs. It holds whatever it needs until it ends.
+pub(super) fn unload(unload: impl FnOnce() + Send + 'static) {
+    let _turn = turn();
+    let limit = if abandoned().is_empty() { UNLOAD_LIMIT } else { Duration::ZERO };
+    // Without a thread the program is lost until the process ends; there is nobody to tell.
+    let _ = within(limit, unload);
 }
 
 /// Runs `attempt` on a thread of its own until it succeeds, the tries are used up, its error is one

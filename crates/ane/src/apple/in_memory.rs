@@ -6,7 +6,7 @@
 mod client;
 
 use super::cache::{Entry, Key, Store};
-use super::compile::{Unfinished, compile, turn, within};
+use super::compile::{Unfinished, compile, turn, unload, within};
 use super::dynamic::{Libraries, Library, functions};
 use super::elsewhere::Order;
 use super::files::{ModelDirectory, Sources};
@@ -218,9 +218,9 @@ impl Engine {
 
     fn loaded(self: &Arc<Self>, described: Described, none: Object, options: &Options) -> Model {
         let Described { object, name, directory } = described;
-        let engine = Arc::clone(self);
+        let (engine, directory) = (Arc::clone(self), Arc::new(directory));
         let (qos, options) = (options.qos, none);
-        Model { direct: None, options, object, name, qos, engine, _directory: directory }
+        Model { direct: None, options, object, name, qos, engine, directory }
     }
 
     /// Loads a program that the system compiled before under the name `identifier`. `None` where it
@@ -308,7 +308,7 @@ struct Model {
     name: String,
     qos: u32,
     engine: Arc<Engine>,
-    _directory: ModelDirectory,
+    directory: Arc<ModelDirectory>,
 }
 
 impl Model {
@@ -361,15 +361,19 @@ impl Model {
 
 impl Drop for Model {
     fn drop(&mut self) {
-        let Engine { runtime, foundation, unload, .. } = &*self.engine;
-        let _turn = turn();
-        // A program that cannot be unloaded is lost until the process ends; there is nobody to tell.
-        let _ = foundation.checked(|error| {
-            // SAFETY: a loaded model, and where to store an error.
-            unsafe {
-                send!(runtime, self.object.id(), *unload,
-                    u32 = self.qos, *mut Id = error => Bool)
-            }
+        let (engine, qos) = (Arc::clone(&self.engine), self.qos);
+        let (object, directory) = (self.object.clone(), Arc::clone(&self.directory));
+        unload(move || {
+            // A program that cannot be unloaded is lost until the process ends; there is nobody to tell.
+            let _ = engine.foundation.checked(|error| {
+                // SAFETY: a loaded model, and where to store an error.
+                unsafe {
+                    send!(engine.runtime, object.id(), engine.unload,
+                        u32 = qos, *mut Id = error => Bool)
+                }
+            });
+            drop(object);
+            drop(directory);
         });
     }
 }

@@ -229,6 +229,14 @@ impl Object {
     }
 }
 
+impl Clone for Object {
+    fn clone(&self) -> Self {
+        // SAFETY: an object; the reference that this takes is the clone's.
+        unsafe { (self.runtime.functions.retain)(self.id()) };
+        Object { id: self.id, runtime: Arc::clone(&self.runtime) }
+    }
+}
+
 impl Drop for Object {
     fn drop(&mut self) {
         // What dies of it may leave something to a pool.

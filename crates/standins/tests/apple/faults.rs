@@ -150,6 +150,28 @@ fn a_compile_that_hangs_is_left_behind() {
 }
 
 #[test]
+fn programs_are_let_go_while_a_compile_hangs() {
+    let bench = Bench::new();
+    let options = Options { compile_limit: Duration::from_millis(300), ..quick() };
+    let device = open(&bench.libraries(), Route::InMemory, options).unwrap();
+    let (program, weights) = programs::add();
+    let loaded = [(); 2].map(|()| device.compile(&program, &weights).unwrap());
+    bench.fault("hang", -1);
+    device.compile(&program, &weights).unwrap_err();
+    let (done, dropped) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(loaded);
+        done.send(()).unwrap();
+    });
+    let dropped = dropped.recv_timeout(Duration::from_secs(5));
+    // They are unloaded when the system gets to it.
+    assert_eq!(bench.count("loaded"), 2);
+    bench.fault("hang", 0);
+    dropped.expect("the error is not kept waiting");
+    bench.assert_clean("unloading late");
+}
+
+#[test]
 fn a_program_without_its_direct_way_is_unloaded() {
     let bench = Bench::new();
     let options = Options { direct: true, ..quick() };
