@@ -170,8 +170,8 @@ pub enum AneError {
     )]
     Signature { method: String, found: String, expected: String },
     #[error(
-        "compiling did not end within {seconds} s: the compiler's service hangs; wait a minute and \
-         try again, or start the process anew"
+        "compiling or loading did not end within {seconds} s: the system's service hangs; wait a \
+         minute and start the process anew"
     )]
     CompileTimeout { seconds: u64 },
     #[error(

@@ -428,7 +428,7 @@ impl InMemory {
         let Some(store) = &self.store else { return Ok((self.compile_here(sources)?, None)) };
         let key = &store.key(&format!("qos {}", self.options.qos), sources);
         let known = || self.reload(store, key, sources);
-        if let Some((model, entry)) = known() {
+        if let Some((model, entry)) = known()? {
             return Ok((model, Some(entry)));
         }
         if let Some(elsewhere) = &self.options.elsewhere
@@ -437,7 +437,7 @@ impl InMemory {
             let (elsewhere, options) = (&**elsewhere, &self.options);
             let order = Order { elsewhere, store, options, key, sources, name };
             if order.compile()? && reusable(store, sources) {
-                if let Some((model, entry)) = known() {
+                if let Some((model, entry)) = known()? {
                     return Ok((model, Some(entry)));
                 }
                 // The system does not hand over what it has just compiled.
@@ -455,11 +455,19 @@ impl InMemory {
     }
 
     /// The program, if it was compiled before and the system still has it.
-    fn reload(&self, store: &Store, key: &Key, sources: &Arc<Sources>) -> Option<(Model, Entry)> {
+    ///
+    /// # Errors
+    /// [`AneError::CompileTimeout`] when loading hangs: so would a compile behind it.
+    fn reload(
+        &self,
+        store: &Store,
+        key: &Key,
+        sources: &Arc<Sources>,
+    ) -> Result<Option<(Model, Entry)>, AneError> {
         if !reusable(store, sources) {
-            return None;
+            return Ok(None);
         }
-        let entry = store.find(key)?;
+        let Some(entry) = store.find(key) else { return Ok(None) };
         let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
         let sources = Arc::clone(sources);
         let attempt = move || {
@@ -470,7 +478,7 @@ impl InMemory {
             (loaded, entry)
         };
         let turn = turn();
-        match within(self.options.open_limit, attempt) {
+        Ok(match within(self.options.open_limit, attempt) {
             Ok((Ok(Some(model)), entry)) => Some((model, entry)),
             // The system forgot it: nothing is wrong, and it will be compiled now.
             Ok((Ok(None), entry)) => {
@@ -487,10 +495,11 @@ impl InMemory {
                 drop(turn);
                 drop(receiver);
                 store.refused();
-                None
+                let seconds = self.options.open_limit.as_secs();
+                return Err(AneError::CompileTimeout { seconds });
             }
             Err(Unfinished::Failed(_)) => None,
-        }
+        })
     }
 
     /// Compiles in this process, and loads.

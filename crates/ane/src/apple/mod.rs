@@ -61,7 +61,8 @@ pub struct Options {
     pub compile_pauses: Vec<Duration>,
     /// Where compiled programs are kept for the next process; `None` keeps none.
     pub cache: Option<Cache>,
-    /// Time that opening a program of the cache may take before it is compiled instead. 30 s: one was
+    /// Time that opening a program of the cache may take. By espresso it is compiled instead then; in
+    /// memory a compile would wait behind it, and there is an error. 30 s: one was
     /// reopened in 6 ms (tmc/apple, bundlereuse), and an engine that slept wakes in 0.3 s
     /// (docs/ane-facts.md D).
     pub open_limit: Duration,
