@@ -140,6 +140,26 @@ class Checks(unittest.TestCase):
             anegpt.check(MIXED, "m9")
 
 
+class Estimates(unittest.TestCase):
+    def test_parts_make_up_the_time(self):
+        found = anegpt.estimate(MIXED, "m1")
+        self.assertEqual((found.profile, found.function), ("m1/macos15/in-memory", "main"))
+        self.assertTrue(found.low < found.seconds < found.high)
+        self.assertAlmostEqual(sum(found.parts.values()), found.seconds)
+        self.assertIn(found.bound_by, found.parts)
+        self.assertEqual([o.name for o in found.operations], ["y", "double"])
+
+    def test_more_work_takes_longer(self):
+        small, large = (anegpt.estimate(generate_conv_mil(n, n, 64)) for n in (64, 2048))
+        self.assertLess(2 * small.seconds, large.seconds)
+
+    def test_errors(self):
+        with self.assertRaisesRegex(ValueError, "m9"):
+            anegpt.estimate(MIXED, "m9")
+        with self.assertRaisesRegex(ValueError, "line 4"):
+            anegpt.estimate(MIXED.replace("mul", "mull"))
+
+
 class Examples(unittest.TestCase):
     def test_documentation(self):
         for module in [anegpt, anegpt.ane_bridge]:

@@ -267,6 +267,16 @@ double ane_bridge_run_seconds(ANEKernelHandle *kernel_handle);
  */
 char *ane_bridge_check(const char *profile, const char *mil_text, size_t mil_len);
 
+/*
+ * Forecasts how long a program takes on a machine (null: as for ane_bridge_check), from a law
+ * fitted to published timings; not confirmed on hardware. A JSON object with `profile`,
+ * `confirmed_on_hardware` and `functions`; a function has `function`, `seconds`, `low` and `high`
+ * (the ends of the error bar), `bound_by`, `fitted`, `parts` (seconds by cause) and `operations`
+ * (`op`, `name`, `seconds`, `flops`, `bytes`, `bound_by`, `notch`). Null if it fails; else to be
+ * given to ane_bridge_free_blob.
+ */
+char *ane_bridge_estimate(const char *profile, const char *mil_text, size_t mil_len);
+
 #ifdef __cplusplus
 }
 #endif

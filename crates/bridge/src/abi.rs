@@ -7,13 +7,14 @@
 #![allow(clippy::missing_safety_doc, reason = "one rule for all, at the top of the header")]
 
 use crate::blob;
-use crate::check::check;
+use crate::check;
 use crate::device::OpenDevice;
 use crate::error::{self, BridgeError, guard, guard_release};
 use crate::handles::Table;
 use crate::header::Declaration;
 use crate::kernel::{Kernel, Side};
 use crate::memory;
+use ane::Profile;
 use mil::Weights;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
@@ -163,6 +164,18 @@ unsafe fn program<'a>(start: *const c_char, length: usize) -> Result<&'a str, Br
     }
     // SAFETY: the caller's promise.
     utf8("mil_text", unsafe { slice("mil_text", start.cast::<u8>(), length) }?)
+}
+
+/// The machine of that name, the default one for null.
+///
+/// # Safety
+/// As [`string`].
+unsafe fn machine(name: *const c_char) -> Result<Profile, BridgeError> {
+    match name.is_null() {
+        true => Ok(Profile::default()),
+        // SAFETY: the caller's promise.
+        false => Ok(unsafe { string("profile", name) }?.parse()?),
+    }
 }
 
 /// Copies the weight files.
@@ -700,14 +713,31 @@ abi! {
         mil_len: usize,
     ) -> *mut c_char {
         guard(ptr::null_mut(), || {
-            let profile = match profile.is_null() {
-                true => ane::Profile::default(),
-                // SAFETY: the caller's promise.
-                false => unsafe { string("profile", profile) }?.parse()?,
-            };
+            // SAFETY: the caller's promise.
+            let profile = unsafe { machine(profile) }?;
             // SAFETY: the caller's promise.
             let text = unsafe { program(mil_text, mil_len) }?;
-            Ok(give_text(&check(text, &profile).to_string()))
+            Ok(give_text(&check::check(text, &profile).to_string()))
+        })
+    }
+
+    /// Forecasts how long a program takes on a machine (null: as for ane_bridge_check), from a law
+    /// fitted to published timings; not confirmed on hardware. A JSON object with `profile`,
+    /// `confirmed_on_hardware` and `functions`; a function has `function`, `seconds`, `low` and `high`
+    /// (the ends of the error bar), `bound_by`, `fitted`, `parts` (seconds by cause) and `operations`
+    /// (`op`, `name`, `seconds`, `flops`, `bytes`, `bound_by`, `notch`). Null if it fails; else to be
+    /// given to ane_bridge_free_blob.
+    fn ane_bridge_estimate(
+        profile: *const c_char,
+        mil_text: *const c_char,
+        mil_len: usize,
+    ) -> *mut c_char {
+        guard(ptr::null_mut(), || {
+            // SAFETY: the caller's promise.
+            let profile = unsafe { machine(profile) }?;
+            // SAFETY: the caller's promise.
+            let text = unsafe { program(mil_text, mil_len) }?;
+            Ok(give_text(&check::estimate(text, &profile)?.to_string()))
         })
     }
 }

@@ -1,8 +1,10 @@
-//! Programs held against the rules of the language and of a machine, as JSON.
+//! Programs held against the rules of the language and of a machine, and forecasts of their time, as
+//! JSON.
 
+use crate::error::BridgeError;
 use ane::Profile;
 use ane::legal::{Place, Severity, Violation};
-use mil::Diagnostic;
+use mil::{Diagnostic, Program};
 use serde_json::{Value, json};
 
 /// Everything that is wrong with the program `text` on `profile`: one object with `profile`,
@@ -19,6 +21,26 @@ pub(crate) fn check(text: &str, profile: &Profile) -> Value {
         "faults": faults.iter().map(fault).collect::<Vec<_>>(),
         "rules": broken.iter().map(violation).collect::<Vec<_>>(),
     })
+}
+
+/// The program `text`.
+pub(crate) fn program(text: &str) -> Result<Program, BridgeError> {
+    mil::check_text(text).map_err(|faults| {
+        let list: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        BridgeError::Program(list.join("\n\n"))
+    })
+}
+
+/// How long each function of the program `text` takes on `profile`: one object with `profile`,
+/// `confirmed_on_hardware` and `functions`.
+pub(crate) fn estimate(text: &str, profile: &Profile) -> Result<Value, BridgeError> {
+    let functions = program(text)?.functions;
+    let functions = functions.iter().map(|f| ane::estimate(f, profile).json(&f.name));
+    Ok(json!({
+        "profile": profile.to_string(),
+        "confirmed_on_hardware": false,
+        "functions": functions.collect::<Vec<_>>(),
+    }))
 }
 
 fn fault(d: &Diagnostic) -> Value {

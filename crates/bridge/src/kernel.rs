@@ -1,5 +1,6 @@
 //! Kernels: a compiled program with a surface for each port.
 
+use crate::check;
 use crate::device::OpenDevice;
 use crate::error::BridgeError;
 use crate::wire;
@@ -93,11 +94,7 @@ impl Kernel {
         input_sizes: Option<&[usize]>,
         output_sizes: Option<&[usize]>,
     ) -> Result<Kernel, BridgeError> {
-        let program = mil::check_text(text).map_err(|faults| {
-            let list: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            BridgeError::Program(list.join("\n\n"))
-        })?;
-        let executable = device.device.compile(&program, weights)?;
+        let executable = device.device.compile(&check::program(text)?, weights)?;
         let inputs = sizes(Side::Input, executable.inputs(), input_sizes)?;
         let outputs = sizes(Side::Output, executable.outputs(), output_sizes)?;
         // One size for all satisfies every machine (ANE080, ANE081).

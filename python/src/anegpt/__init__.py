@@ -14,7 +14,7 @@ True
 (dtype('float16'), 0.0)
 
 :class:`Device` opens a machine and compiles; :class:`Program` runs; :func:`check` says what a chip
-refuses. :mod:`anegpt.ane_bridge` is the thin layer below, with surfaces in bytes.
+refuses, :func:`estimate` how long it would take. :mod:`anegpt.ane_bridge` is the thin layer below, with surfaces in bytes.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ from .ane_bridge import ANEBridge, ANEKernel
 
 __all__ = [
     "Device",
+    "Estimate",
     "Fault",
+    "OperationCost",
     "Port",
     "Program",
     "Report",
     "Violation",
     "check",
+    "estimate",
     "read_weights",
     "run",
     "weight_file",
@@ -361,6 +364,63 @@ def check(text: str, profile: str = "m4/macos15/in-memory") -> Report:
         tuple(Fault(**fault) for fault in found["faults"]),
         tuple(Violation(**rule) for rule in found["rules"]),
     )
+
+
+@dataclass(frozen=True)
+class OperationCost:
+    """The forecast of one operation."""
+
+    op: str
+    name: str
+    seconds: float
+    #: Floating-point operations of a product; 0 for all others.
+    flops: float
+    #: Bytes that stream from memory.
+    bytes: float
+    #: What limits it, one of the names in :attr:`Estimate.parts`.
+    bound_by: str
+    #: Whether its weights fall into the 1-MiB notch of this chip's DMA.
+    notch: bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The forecast of one run, from a law fitted to published timings; not confirmed on hardware."""
+
+    profile: str
+    function: str
+    seconds: float
+    #: Ends of the error bar.
+    low: float
+    high: float
+    #: What takes most of the time.
+    bound_by: str
+    #: Whether the chip's constants are fitted to its own timings, not from rules of scale.
+    fitted: bool
+    #: Seconds by cause.
+    parts: Mapping[str, float]
+    operations: Tuple[OperationCost, ...]
+
+
+def estimate(text: str, profile: str = "m4/macos15/in-memory") -> Estimate:
+    """Forecasts how long the first function of a program takes on a machine.
+
+    Args:
+        text: the program.
+        profile: as for :func:`check`.
+
+    Raises:
+        ValueError: there is no such profile, or the text is not a valid program.
+    """
+    library = _library.load()
+    data = text.encode("utf-8")
+    address = library.ane_bridge_estimate(profile.encode("utf-8"), data, len(data))
+    if not address:
+        raise ValueError(_library.last_error(library))
+    found = json.loads(_library.take_text(library, address))
+    first = found["functions"][0]
+    operations = tuple(OperationCost(**operation) for operation in first.pop("operations"))
+    return Estimate(profile=found["profile"], operations=operations, **first)
 
 
 def weight_file(matrix: NDArray[Any]) -> bytes:

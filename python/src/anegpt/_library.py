@@ -69,6 +69,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "ane_bridge_wait": (c_int, [c_void_p, c_int]),
     "ane_bridge_run_seconds": (c_double, [c_void_p]),
     "ane_bridge_check": (c_void_p, [c_char_p, c_char_p, c_size_t]),
+    "ane_bridge_estimate": (c_void_p, [c_char_p, c_char_p, c_size_t]),
 }
 
 _loaded: Optional[ctypes.CDLL] = None

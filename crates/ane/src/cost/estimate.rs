@@ -10,6 +10,7 @@ use super::silicon::Silicon;
 use crate::chip::{CallPath, Profile};
 use mil::resolve::Operand;
 use mil::{Function, Kind, Operation, Resolved, TensorType, ValueId};
+use serde_json::{Map, Value, json};
 
 /// What limits an operation, or most of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +142,26 @@ impl Estimate {
     /// What takes most of the time.
     pub fn bound(&self) -> Bound {
         self.parts.bound()
+    }
+
+    /// As a JSON object, for the function of that name. Fields are added, never renamed.
+    pub fn json(&self, function: &str) -> Value {
+        let list = self.parts.list();
+        let parts: Map<_, _> =
+            list.iter().map(|(cause, s)| (cause.name().to_owned(), Value::from(*s))).collect();
+        let operations: Vec<_> = (self.operations.iter())
+            .map(|o| {
+                json!({
+                    "op": o.op, "name": o.name, "seconds": o.seconds, "flops": o.flops,
+                    "bytes": o.bytes, "bound_by": o.bound.name(), "notch": o.notch,
+                })
+            })
+            .collect();
+        json!({
+            "function": function, "seconds": self.seconds, "low": self.low, "high": self.high,
+            "bound_by": self.bound().name(), "fitted": self.fitted, "parts": parts,
+            "operations": operations,
+        })
     }
 }
 

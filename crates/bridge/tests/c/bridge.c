@@ -205,6 +205,9 @@ static void test_misuse(void) {
     char *text = ane_bridge_check("m1", LINEAR, strlen(LINEAR));
     CHECK(text != NULL && strstr(text, "ANE021") != NULL);
     ane_bridge_free_blob(text);
+    text = ane_bridge_estimate("m1", LINEAR, strlen(LINEAR));
+    CHECK(text != NULL && strstr(text, "\"seconds\":") != NULL);
+    ane_bridge_free_blob(text);
 
     ane_bridge_free(kernel);
     ane_bridge_free(kernel);

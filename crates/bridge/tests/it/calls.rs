@@ -231,6 +231,27 @@ fn profiles_differ_in_what_they_refuse() {
 }
 
 #[test]
+fn a_forecast_names_its_machine_and_its_causes() {
+    let program = linear(64, 64, 16);
+    let (start, length) = (program.as_ptr().cast(), program.len());
+    let forecast = |profile: *const std::ffi::c_char| -> serde_json::Value {
+        // SAFETY: the name ends with a zero byte or is null, the length is that of the text.
+        serde_json::from_str(&text(unsafe { ane_bridge_estimate(profile, start, length) })).unwrap()
+    };
+    let m1 = forecast(c"m1".as_ptr());
+    assert_eq!(m1["profile"], "m1/macos15/in-memory");
+    assert_eq!(m1["confirmed_on_hardware"], false);
+    let main = &m1["functions"][0];
+    assert_eq!(main["function"], "main");
+    let seconds = main["seconds"].as_f64().unwrap();
+    assert!(main["low"].as_f64().unwrap() < seconds && seconds < main["high"].as_f64().unwrap());
+    let parts = main["parts"].as_object().unwrap().values().map(|s| s.as_f64().unwrap());
+    assert!((parts.sum::<f64>() - seconds).abs() < 1e-9);
+    assert!(main["operations"].as_array().unwrap().iter().any(|o| o["op"] == "conv"));
+    assert_eq!(forecast(std::ptr::null())["profile"], "m4/macos15/in-memory");
+}
+
+#[test]
 fn the_120th_compile_of_an_engine_fails_and_says_why() {
     let device = open("emulator");
     for _ in 0..119 {

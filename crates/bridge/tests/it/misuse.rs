@@ -239,5 +239,11 @@ fn blobs_of_nothing_and_freed_twice() {
         says("mil_text is null");
         assert!(ane_bridge_check(c"m9".as_ptr(), c"".as_ptr(), 0).is_null());
         says("m9");
+        assert!(ane_bridge_estimate(ptr::null(), ptr::null(), 0).is_null());
+        says("mil_text is null");
+        assert!(ane_bridge_estimate(c"m9".as_ptr(), c"".as_ptr(), 0).is_null());
+        says("m9");
+        assert!(ane_bridge_estimate(ptr::null(), c"x".as_ptr(), 1).is_null());
+        says("not a valid MIL program");
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let estimates: Vec<(&str, Estimate)> =
         program.functions.iter().map(|f| (f.name.as_str(), estimate(f, profile))).collect();
     if args.json {
-        let functions: Vec<_> = estimates.iter().map(|(name, e)| json(name, e)).collect();
+        let functions: Vec<_> = estimates.iter().map(|(name, e)| e.json(name)).collect();
         let object = serde_json::json!({
             "file": args.file,
             "profile": profile.to_string(),
@@ -45,24 +45,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         print!("{}", human(name, e));
     }
     Ok(())
-}
-
-/// Fields are added, never renamed.
-fn json(name: &str, e: &Estimate) -> serde_json::Value {
-    let parts: serde_json::Map<String, serde_json::Value> =
-        e.parts.list().iter().map(|(cause, s)| (cause.name().to_owned(), (*s).into())).collect();
-    let operations: Vec<_> = (e.operations.iter())
-        .map(|o| {
-            serde_json::json!({
-                "op": o.op, "name": o.name, "seconds": o.seconds, "flops": o.flops,
-                "bytes": o.bytes, "bound_by": o.bound.name(), "notch": o.notch,
-            })
-        })
-        .collect();
-    serde_json::json!({
-        "function": name, "seconds": e.seconds, "low": e.low, "high": e.high,
-        "bound_by": e.bound().name(), "fitted": e.fitted, "parts": parts, "operations": operations,
-    })
 }
 
 fn human(name: &str, e: &Estimate) -> String {
@@ -130,7 +112,7 @@ mod tests {
     /// Scripts rely on these names.
     #[test]
     fn the_schema_is_stable() {
-        let value = json("main", &example());
+        let value = example().json("main");
         let mut found = keys(&value);
         found.sort_unstable();
         let top =
