@@ -233,10 +233,10 @@ class Device:
     """A machine that compiles and runs programs.
 
     Args:
-        name: ``auto`` (the engine where there is a driver for it, else the emulator); ``ane``,
-            ``in-memory``, ``espresso`` (the engine); ``emulator``, with chip, system, call path and
-            arithmetic (``fast``, ``exact``, ``f32``) if wanted, for instance
-            ``emulator:m1/macos26:exact``; ``cpu``, without an engine's rules.
+        name: ``auto`` (the engine where there is one that gives the right answers to a program whose
+            answers are known, else the emulator); ``ane``, ``in-memory``, ``espresso`` (the engine);
+            ``emulator``, with chip, system, call path and arithmetic (``fast``, ``exact``, ``f32``)
+            if wanted, for instance ``emulator:m1/macos26:exact``; ``cpu``, without an engine's rules.
 
     Raises:
         RuntimeError: there is no such device here.
