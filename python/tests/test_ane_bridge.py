@@ -376,6 +376,22 @@ print(bridge.compile_count, bridge.device)
                 bridge.init()
             bridge.close()
 
+    @unittest.skipUnless(hasattr(os, "fork"), "needs fork")
+    def test_a_forked_process_is_told_so(self):
+        code = f"""
+import os, signal, anegpt
+program = anegpt.Device("emulator").compile({PAIR!r})
+program.run()
+if os.fork() == 0:
+    signal.alarm(60)
+    program.run()
+assert os.wait()[1] == 1 << 8
+program.run()
+"""
+        done = self.run_python(code)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("RuntimeError: ANE eval failed: this process was forked", done.stderr)
+
     def test_a_library_that_is_missing(self):
         with tempfile.TemporaryDirectory() as place:
             done = self.run_python("import anegpt", ANE_BRIDGE_LIBRARY=f"{place}/lib.so")

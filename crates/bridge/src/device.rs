@@ -1,6 +1,6 @@
 //! Which device a name stands for, how `auto` chooses, and devices that are open.
 
-use crate::error::BridgeError;
+use crate::error::{BridgeError, claim_process};
 use crate::kernel::{Job, Kernel};
 use ane::apple::probe::{self, Route};
 use ane::apple::{Libraries, Options};
@@ -185,6 +185,7 @@ pub(crate) struct OpenDevice {
 
 impl OpenDevice {
     pub(crate) fn open(kind: &str) -> Result<Arc<Self>, BridgeError> {
+        claim_process();
         let Chosen { device, warning } = open_device(kind)?;
         Ok(Arc::new(OpenDevice { device, warning, queue: Mutex::new(None) }))
     }

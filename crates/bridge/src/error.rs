@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// An error of the bridge.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -85,6 +86,12 @@ pub enum BridgeError {
     NothingSubmitted,
     #[error("the kernel was freed in the meantime")]
     Freed,
+    #[error(
+        "this process was forked from one that had opened a device, whose threads it does not have: \
+         start it anew (with exec; in Python, by the start method `spawn`) or fork before the first \
+         device is opened"
+    )]
+    Forked,
     #[error("a matrix of {rows} by {cols} cannot be a weight file: both must be at least 1")]
     Matrix { rows: i64, cols: i64 },
     #[error("element {index} is {value}: only finite numbers can be quantized")]
@@ -106,6 +113,23 @@ impl BridgeError {
         let text = (payload.downcast_ref::<&str>().copied())
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         BridgeError::Panic(text.unwrap_or("no message").to_owned())
+    }
+}
+
+/// The process that opened the first device; 0 before that.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// Binds the library to this process. One that is forked from it later has none of the threads that
+/// compute, locks that nobody will ever release, and no right to the parent's engine.
+pub(crate) fn claim_process() {
+    PROCESS.store(std::process::id(), Ordering::Relaxed);
+}
+
+fn check_process() -> Result<(), BridgeError> {
+    match PROCESS.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        process if process == std::process::id() => Ok(()),
+        _ => Err(BridgeError::Forked),
     }
 }
 
@@ -139,7 +163,8 @@ pub(crate) fn last() -> *const c_char {
 /// Runs the body of a function of the interface: errors and panics become the thread's error text
 /// and the value `failed`; success clears the text.
 pub(crate) fn guard<R>(failed: R, body: impl FnOnce() -> Result<R, BridgeError>) -> R {
-    let result = catch_unwind(AssertUnwindSafe(body))
+    let checked = || check_process().and_then(|()| body());
+    let result = catch_unwind(AssertUnwindSafe(checked))
         .unwrap_or_else(|payload| Err(BridgeError::panicked(payload.as_ref())));
     match result {
         Ok(value) => {

@@ -92,8 +92,9 @@ const HEAD: &str = r#"/*
  *
  * Any thread may call any function at any time. A function that fails returns what its comment
  * says and leaves a message for ane_bridge_last_error. Handles may be null, freed, or invented:
- * such a call fails and does nothing else. Pointers to data must be null or point to as many bytes
- * as the call says; that cannot be checked.
+ * such a call fails and does nothing else. So does every call in a process that was forked after a
+ * device was opened. Pointers to data must be null or point to as many bytes as the call says; that
+ * cannot be checked.
  *
  * Inputs and outputs are numbered in alphabetical order of their names in the program, which is the
  * order in which the engine binds them. Their elements are in the type that the program declares,

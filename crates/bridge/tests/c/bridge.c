@@ -1,4 +1,6 @@
 /* Uses every function of ane_bridge.h, rightly and wrongly, from one thread and from many. */
+#define _POSIX_C_SOURCE 200809L
+
 #include "ane_bridge.h"
 
 #include <math.h>
@@ -6,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define CHECK(condition)                                                                     \
     do {                                                                                     \
@@ -262,6 +266,27 @@ static void test_threads(void) {
     for (int i = 0; i < 2; i++) ane_bridge_free(shared[i]);
 }
 
+/* The child has none of the parent's threads: its calls fail, where they would wait for ever. */
+static void test_fork(void) {
+    ANEKernelHandle *kernel = compile_sum(NULL);
+    CHECK(ane_bridge_eval(kernel));
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        alarm(30);
+        int silent = ane_bridge_eval(kernel) || ane_bridge_submit(kernel) ||
+                     ane_bridge_wait(kernel, -1) != -1 || ane_bridge_init() == 0 ||
+                     strstr(ane_bridge_last_error(), "forked") == NULL;
+        ane_bridge_free(kernel);
+        _exit(silent);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(ane_bridge_eval(kernel));
+    ane_bridge_free(kernel);
+    CHECK(strcmp(ane_bridge_last_error(), "") == 0);
+}
+
 int main(void) {
     test_before_init();
     test_linear();
@@ -269,6 +294,7 @@ int main(void) {
     test_shared_memory_and_submission();
     test_misuse();
     test_threads();
+    test_fork();
     puts("all C tests passed");
     return 0;
 }
