@@ -17,12 +17,17 @@ from pathlib import Path
 from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NAME = "libane_bridge.dylib" if sys.platform == "darwin" else "libane_bridge.so"
 
 
 def version():
+    if not (REPOSITORY / "crates" / "bridge").is_dir():
+        raise SystemExit(
+            "anegpt's library is built from the whole repository: run `pip wheel ./python` in a clone"
+        )
     text = (REPOSITORY / "Cargo.toml").read_text(encoding="utf-8")
     return re.search(r'\[workspace\.package\][^\[]*?^version = "([^"]+)"', text, re.M | re.S)[1]
 
@@ -62,6 +67,22 @@ class BuildWithLibrary(build_py):
         shutil.copy2(build_library(), place / NAME)
 
 
+def architecture(library):
+    """What a wheel's tag calls the processors that a Mach-O file is for."""
+    head = library.read_bytes()[:8]
+    if head[:4] in (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"):
+        return "universal2"
+    return {0x0100000C: "arm64", 0x01000007: "x86_64"}[int.from_bytes(head[4:], "little")]
+
+
+class NoSourceArchive(sdist):
+    def run(self):
+        raise SystemExit(
+            "anegpt has no source archive, since its library is built from the whole repository: run "
+            "`pip wheel ./python` in a clone"
+        )
+
+
 class PlatformWheel(bdist_wheel):
     """py3-none-<platform>: any Python, this platform."""
 
@@ -70,7 +91,13 @@ class PlatformWheel(bdist_wheel):
         self.root_is_pure = False
 
     def get_tag(self):
-        return ("py3", "none", super().get_tag()[2])
+        platform = super().get_tag()[2]
+        library = Path(self.bdist_dir) / "anegpt" / NAME
+        if platform.startswith("macosx") and library.exists():
+            # The interpreter may be for more processors than the library.
+            version = platform.split("_")[1:3]
+            platform = "_".join(["macosx", *version, architecture(library)])
+        return ("py3", "none", platform)
 
 
 class PlatformDistribution(Distribution):
@@ -83,5 +110,9 @@ class PlatformDistribution(Distribution):
 setup(
     version=version(),
     distclass=PlatformDistribution,
-    cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": PlatformWheel},
+    cmdclass={
+        "build_py": BuildWithLibrary,
+        "bdist_wheel": PlatformWheel,
+        "sdist": NoSourceArchive,
+    },
 )

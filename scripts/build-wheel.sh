@@ -4,9 +4,9 @@
 #
 #   scripts/build-wheel.sh [DIR]
 set -euo pipefail
-cd "$(dirname "$0")/.."
-out=${1:-target/wheels}
+root=$(cd "$(dirname "$0")/.." && pwd)
+out=${1:-$root/target/wheels}
 python=${PYTHON:-python3}
 mkdir -p "$out"
-"$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$out" ./python
+"$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$out" "$root/python"
 ls "$out"/anegpt-*.whl

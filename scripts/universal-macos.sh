@@ -5,14 +5,17 @@
 #
 #   scripts/universal-macos.sh [DIR]      (default: target/universal)
 set -euo pipefail
-cd "$(dirname "$0")/.."
-out=${1:-target/universal}
+root=$(cd "$(dirname "$0")/.." && pwd)
+out=${1:-$root/target/universal}
 targets=(aarch64-apple-darwin x86_64-apple-darwin)
 
 if [ "$(uname -s)" != Darwin ]; then
   echo "universal-macos: joining needs lipo and Apple's SDK, which this system has not" >&2
   exit 1
 fi
+mkdir -p "$out/bin" "$out/lib" "$out/include"
+out=$(cd "$out" && pwd)
+cd "$root"
 libraries=$(cargo metadata --no-deps --format-version 1 --locked |
   sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 export MACOSX_DEPLOYMENT_TARGET=${MACOSX_DEPLOYMENT_TARGET:-13.0}
@@ -22,7 +25,6 @@ for target in "${targets[@]}"; do
   cargo build --release --locked --target "$target" -p bridge --lib
 done
 
-mkdir -p "$out/bin" "$out/lib" "$out/include"
 join() { # PLACE NAME
   local parts=() target
   for target in "${targets[@]}"; do parts+=("$libraries/$target/release/$2"); done
@@ -33,11 +35,11 @@ join bin anegpt
 join lib libane_bridge.dylib
 join lib libane_bridge.a
 cp crates/bridge/include/ane_bridge.h "$out/include/"
-# Joining drops the linker's signature, without which Apple Silicon refuses to load a file.
+# Apple Silicon loads no unsigned code; the linker signs that half only, so both are signed here.
 codesign --force --sign - "$out/bin/anegpt" "$out/lib/libane_bridge.dylib"
 
 if command -v python3 > /dev/null; then
-  ANE_BRIDGE_PREBUILT=$PWD/$out/lib/libane_bridge.dylib ARCHFLAGS="-arch arm64 -arch x86_64" \
+  ANE_BRIDGE_PREBUILT=$out/lib/libane_bridge.dylib \
     _PYTHON_HOST_PLATFORM="macosx-$MACOSX_DEPLOYMENT_TARGET-universal2" \
     scripts/build-wheel.sh "$out/wheels"
 fi
