@@ -136,8 +136,10 @@ void ane_bridge_free_blob(void *blob);
 
 /*
  * What went wrong in this thread's last call, in words; empty if nothing did. Frees and closes
- * that succeed leave it as it was. Valid until the thread's next call. With the environment
- * variable ANE_BRIDGE_VERBOSE=1 every such text is written to standard error, too.
+ * that succeed leave it as it was. Valid until the thread's next call. Such texts of
+ * ane_bridge_init, ane_bridge_compile and ane_bridge_compile_multi_weights are written to standard
+ * error, too; with the environment variable ANE_BRIDGE_VERBOSE=1 those of all functions are, with
+ * ANE_BRIDGE_VERBOSE=0 none.
  */
 const char *ane_bridge_last_error(void);
 

@@ -9,7 +9,7 @@
 use crate::blob;
 use crate::check;
 use crate::device::OpenDevice;
-use crate::error::{self, BridgeError, guard, guard_release};
+use crate::error::{self, BridgeError, explained, guard, guard_release};
 use crate::handles::Table;
 use crate::header::Declaration;
 use crate::kernel::{Kernel, Side};
@@ -311,7 +311,8 @@ abi! {
     /// else `auto`. 0, also when it is open already, or -1. The first success sets the compile
     /// count to 0.
     fn ane_bridge_init() -> c_int {
-        guard(-1, || initialize().map(|()| 0))
+        let status = guard(-1, || initialize().map(|()| 0));
+        explained(status, status != 0)
     }
 
     /// Compiles a program on the default device. weight_data is the file
@@ -329,7 +330,7 @@ abi! {
         n_outputs: c_int,
         output_sizes: *const usize,
     ) -> *mut ANEKernelHandle {
-        guard(ptr::null_mut(), || {
+        let kernel = guard(ptr::null_mut(), || {
             let device = initialized()?;
             let mut weights = Weights::new();
             if !weight_data.is_null() && weight_len > 0 {
@@ -344,7 +345,8 @@ abi! {
             // SAFETY: as above.
             let outputs = unsafe { sizes("output_sizes", output_sizes, n_outputs) }?;
             compiled(device, text, &weights, inputs, outputs)
-        })
+        });
+        explained(kernel, kernel.is_null())
     }
 
     /// As ane_bridge_compile, with n_weights weight files, named as in the program, for instance
@@ -362,12 +364,13 @@ abi! {
         output_sizes: *const usize,
     ) -> *mut ANEKernelHandle {
         // SAFETY: the caller's promise is the same.
-        unsafe {
+        let kernel = unsafe {
             ane_bridge_compile_on(
                 ptr::null(), mil_text, mil_len, weight_names, weight_datas, weight_lens, n_weights,
                 n_inputs, input_sizes, n_outputs, output_sizes,
             )
-        }
+        };
+        explained(kernel, kernel.is_null())
     }
 
     /// Runs the program on what its inputs hold, and returns when it has finished; after a run that
@@ -504,8 +507,10 @@ abi! {
     }
 
     /// What went wrong in this thread's last call, in words; empty if nothing did. Frees and closes
-    /// that succeed leave it as it was. Valid until the thread's next call. With the environment
-    /// variable ANE_BRIDGE_VERBOSE=1 every such text is written to standard error, too.
+    /// that succeed leave it as it was. Valid until the thread's next call. Such texts of
+    /// ane_bridge_init, ane_bridge_compile and ane_bridge_compile_multi_weights are written to standard
+    /// error, too; with the environment variable ANE_BRIDGE_VERBOSE=1 those of all functions are, with
+    /// ANE_BRIDGE_VERBOSE=0 none.
     fn ane_bridge_last_error() -> *const c_char {
         error::last()
     }

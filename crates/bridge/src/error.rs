@@ -143,14 +143,28 @@ fn store(text: &str) {
     let _ = LAST.try_with(|last| *last.borrow_mut() = text);
 }
 
-/// Whether every error is written to standard error as well, for programs that were written for the
-/// original bridge, which wrote there and had no function to ask.
-fn is_verbose() -> bool {
-    static VERBOSE: OnceLock<bool> = OnceLock::new();
+/// Whether errors are written to standard error as well, if the environment says so: those of all
+/// calls, or of none. Else those of the calls for which the original bridge did so ([`explained`]).
+fn verbose() -> Option<bool> {
+    static VERBOSE: OnceLock<Option<bool>> = OnceLock::new();
     *VERBOSE.get_or_init(|| {
-        std::env::var_os("ANE_BRIDGE_VERBOSE")
-            .is_some_and(|value| !value.is_empty() && value != "0")
+        let value = std::env::var_os("ANE_BRIDGE_VERBOSE").filter(|value| !value.is_empty());
+        value.map(|value| value != "0")
     })
+}
+
+fn print(text: &str) {
+    // Nobody is left to tell if that fails; the text can still be asked for.
+    let _ = writeln!(io::stderr(), "ane_bridge: {text}");
+}
+
+/// Passes on what a call returned that the original bridge has as well: where it `failed`, that one
+/// wrote why to standard error, and so does this, unless the environment has decided.
+pub(crate) fn explained<R>(returned: R, failed: bool) -> R {
+    if failed && verbose().is_none() {
+        let _ = LAST.try_with(|last| print(&last.borrow().to_string_lossy()));
+    }
+    returned
 }
 
 /// The text of this thread's last call, empty if it succeeded (releases that succeed do not count);
@@ -174,9 +188,8 @@ pub(crate) fn guard<R>(failed: R, body: impl FnOnce() -> Result<R, BridgeError>)
         Err(error) => {
             let text = error.to_string();
             store(&text);
-            if is_verbose() {
-                // Nobody is left to tell if that fails; the text can still be asked for.
-                let _ = writeln!(io::stderr(), "ane_bridge: {text}");
+            if verbose() == Some(true) {
+                print(&text);
             }
             failed
         }
