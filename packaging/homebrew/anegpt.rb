@@ -1,6 +1,9 @@
-# Homebrew formula, kept here until there is a release to point it at. Until then it builds a clone:
+# Homebrew formula, kept here until there is a release to point it at. Until then it builds `head`, from
+# a tap of one's own, since Homebrew takes no formula from a path:
 #
-#   brew install --HEAD --formula packaging/homebrew/anegpt.rb
+#   brew tap-new local/anegpt
+#   cp packaging/homebrew/anegpt.rb "$(brew --repository local/anegpt)/Formula/"
+#   brew install --HEAD local/anegpt/anegpt
 #
 # A release needs `url` and `sha256` of its source archive beside `head`.
 class Anegpt < Formula
