@@ -1,5 +1,6 @@
 """anegpt.ane_bridge against NumPy in float64."""
 
+import ctypes.util
 import gc
 import os
 import subprocess
@@ -278,6 +279,15 @@ class Errors(WithBridge):
                 with self.assertRaisesRegex(RuntimeError, ": ."):
                     call()
 
+    def test_objects_are_not_read(self):
+        """Bytes of a surface are no pointers."""
+        with self.bridge.compile(PAIR) as kernel:
+            kernel.write_input(1, np.ones(SHAPE, np.float16))
+            kernel.run()
+            for dtype in [object, np.dtype([("x", object)])]:
+                with self.assertRaisesRegex(TypeError, "cannot be elements"):
+                    kernel.read_output(0, 4, dtype)
+
     def test_freed_kernels(self):
         kernel = self.bridge.compile(PAIR)
         number = kernel.handle
@@ -396,6 +406,14 @@ program.run()
         with tempfile.TemporaryDirectory() as place:
             done = self.run_python("import anegpt", ANE_BRIDGE_LIBRARY=f"{place}/lib.so")
         self.assertIn("set ANE_BRIDGE_LIBRARY", done.stderr)
+
+    def test_a_library_that_is_another(self):
+        with tempfile.NamedTemporaryFile(suffix=".so") as text:
+            text.write(b"not a library")
+            text.flush()
+            for path in [text.name, ctypes.util.find_library("c") or text.name]:
+                with self.assertRaisesRegex(RuntimeError, "is not this package's libane_bridge: ."):
+                    ANEBridge(library=path)
 
     def test_a_library_by_path(self):
         path = next(place for place in _library.candidates() if place.exists())

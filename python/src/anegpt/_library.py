@@ -89,7 +89,7 @@ def load(path: Optional[os.PathLike[str] | str] = None) -> ctypes.CDLL:
     """The library at `path`, or the one that comes with the package.
 
     Raises:
-        RuntimeError: there is none.
+        RuntimeError: there is none, or it is not libane_bridge.
     """
     global _loaded
     if path is not None:
@@ -108,9 +108,13 @@ def load(path: Optional[os.PathLike[str] | str] = None) -> ctypes.CDLL:
 
 
 def _declare(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
+    try:
+        library = ctypes.CDLL(str(path))
+        functions = {name: getattr(library, name) for name in PROTOTYPES}
+    except (OSError, AttributeError) as error:
+        raise RuntimeError(f"{path} is not this package's libane_bridge: {error}") from error
     for name, (result, parameters) in PROTOTYPES.items():
-        function = getattr(library, name)
+        function = functions[name]
         function.restype = result
         function.argtypes = parameters
     return library

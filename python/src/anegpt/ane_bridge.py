@@ -134,8 +134,11 @@ class ANEKernel:
 
         Raises:
             RuntimeError: there is no such output, or it has fewer bytes than the array.
+            TypeError: elements of `dtype` are Python objects.
             ValueError: `out` is not a contiguous array of this shape and type.
         """
+        if np.dtype(dtype).hasobject:
+            raise TypeError(f"an output's bytes cannot be elements of type {np.dtype(dtype)}")
         if out is None:
             out = np.empty(shape, dtype)
         else:
