@@ -261,14 +261,17 @@ class Errors(WithBridge):
         for inputs, outputs in [([128], None), ([128, 12], None), (None, [0])]:
             with self.assertRaises(RuntimeError):
                 self.bridge.compile(PAIR, None, inputs, outputs)
-        with self.assertRaises(ValueError):
-            self.bridge.compile(PAIR, None, [128, -1], [128])
+        for size in [-1, 2**64 + 128]:
+            with self.assertRaises(ValueError):
+                self.bridge.compile(PAIR, None, [128, size], [128])
 
     def test_input_and_output(self):
         with self.bridge.compile(PAIR) as kernel:
             for call in [
                 lambda: kernel.write_input(2, np.zeros(4, np.float16)),
                 lambda: kernel.write_input(-1, np.zeros(4, np.float16)),
+                lambda: kernel.write_input(2**32, np.zeros(4, np.float16)),
+                lambda: kernel.read_output(-(2**32), 4, np.float16),
                 lambda: kernel.write_input(0, np.zeros(65, np.float16)),
                 lambda: kernel.write_input(0, np.zeros(3, np.uint8)),
                 lambda: kernel.read_output(1, 4, np.float16),
@@ -304,7 +307,7 @@ class Errors(WithBridge):
     def test_devices(self):
         with self.assertRaisesRegex(RuntimeError, "no device called `toaster`"):
             ANEBridge(device="toaster").init()
-        with self.assertRaisesRegex(RuntimeError, "call init"):
+        with self.assertRaisesRegex(RuntimeError, r"init\(\) was not called"):
             ANEBridge(device="cpu").compile(PAIR)
         with ANEBridge(device="emulator:m1/macos26") as bridge:
             self.assertEqual(bridge.warning, "")

@@ -145,7 +145,7 @@ def sizes(values: Optional[Sequence[int]]) -> tuple[int, Any]:
     if values is None:
         return 0, None
     for value in values:
-        if value < 0:
+        if not 0 <= value < 2**64:
             raise ValueError(f"a surface cannot have {value} bytes")
     return len(values), (c_size_t * len(values))(*values)
 

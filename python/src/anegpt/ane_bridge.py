@@ -90,6 +90,11 @@ class ANEKernel:
         """Why this thread's last call failed; empty if it did not."""
         return _library.last_error(self._library)
 
+    @staticmethod
+    def _place(idx: int) -> int:
+        """A number that C's int holds, and that is no other port's."""
+        return min(max(idx, -1), 2**31 - 1)
+
     def _fail(self, what: str) -> RuntimeError:
         return RuntimeError(f"{what}: {self.last_error}")
 
@@ -119,7 +124,7 @@ class ANEKernel:
         """
         data = np.ascontiguousarray(data)
         if not self._library.ane_bridge_write_input(
-            self.handle, idx, data.ctypes.data, data.nbytes
+            self.handle, self._place(idx), data.ctypes.data, data.nbytes
         ):
             raise self._fail("ANE write failed")
 
@@ -147,7 +152,9 @@ class ANEKernel:
                 raise ValueError(f"out is {out.dtype}{out.shape}, not {np.dtype(dtype)}{wanted}")
             if not (out.flags.c_contiguous and out.flags.writeable):
                 raise ValueError("out must be contiguous and writeable")
-        if not self._library.ane_bridge_read_output(self.handle, idx, out.ctypes.data, out.nbytes):
+        if not self._library.ane_bridge_read_output(
+            self.handle, self._place(idx), out.ctypes.data, out.nbytes
+        ):
             raise self._fail("ANE read failed")
         return out
 
@@ -181,7 +188,7 @@ class ANEKernel:
     ) -> Iterator[NDArray[Any]]:
         lock = getattr(self._library, f"ane_bridge_lock_{side}")
         unlock = getattr(self._library, f"ane_bridge_unlock_{side}")
-        handle, length = self.handle, ctypes.c_size_t()
+        handle, idx, length = self.handle, self._place(idx), ctypes.c_size_t()
         address = lock(handle, idx, ctypes.byref(length))
         if not address:
             raise self._fail("ANE map failed")
@@ -338,7 +345,7 @@ class ANEBridge:
 
     def _opened(self) -> Optional[int]:
         if self._name is not None and self._device is None:
-            raise RuntimeError("not initialized: call init() first")
+            raise RuntimeError("the device is not open: it was closed, or init() was not called")
         return self._device
 
     def compile(
