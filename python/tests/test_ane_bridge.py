@@ -116,6 +116,16 @@ class Blobs(WithBridge):
         data = np.frombuffer(self.bridge.build_weight_blob(w)[128:], np.float16)
         self.assertTrue((data.reshape(w.shape) == w.astype(np.float16)).all())
 
+    def test_matrices_anywhere_in_memory(self):
+        w = self.normal(4, 6)
+        odd = np.frombuffer(b"x" + w.tobytes(), np.float32, offset=1).reshape(w.shape)
+        build = self.bridge.build_weight_blob
+        for matrix in [odd, np.asfortranarray(w), np.repeat(w, 2, axis=1)[:, ::2], w.tolist()]:
+            self.assertEqual(build(matrix), build(w))
+        self.assertEqual(
+            self.bridge.build_weight_blob_int8(odd), self.bridge.build_weight_blob_int8(w)
+        )
+
     def test_int8(self):
         w = self.normal(20, 30)
         blob, scale = self.bridge.build_weight_blob_int8(w)

@@ -85,8 +85,8 @@ unsafe fn slice<'a, T>(
     if count == 0 {
         return Ok(&[]);
     }
-    check_span::<T>(what, start.is_null(), count)?;
-    // SAFETY: not null, not longer than memory can be; the rest is the caller's promise.
+    check_span(what, start, count)?;
+    // SAFETY: not null, aligned, not longer than memory can be; the rest is the caller's promise.
     Ok(unsafe { std::slice::from_raw_parts(start, count) })
 }
 
@@ -102,15 +102,18 @@ unsafe fn slice_mut<'a, T>(
     if count == 0 {
         return Ok(&mut []);
     }
-    check_span::<T>(what, start.is_null(), count)?;
-    // SAFETY: not null, not longer than memory can be; the rest is the caller's promise.
+    check_span(what, start.cast_const(), count)?;
+    // SAFETY: as in `slice`.
     Ok(unsafe { std::slice::from_raw_parts_mut(start, count) })
 }
 
-fn check_span<T>(what: &'static str, null: bool, count: usize) -> Result<(), BridgeError> {
+fn check_span<T>(what: &'static str, start: *const T, count: usize) -> Result<(), BridgeError> {
     let limit = isize::MAX as usize / size_of::<T>();
-    if null {
+    if start.is_null() {
         return Err(BridgeError::Null { what });
+    }
+    if !start.is_aligned() {
+        return Err(BridgeError::Unaligned { what, bytes: align_of::<T>() });
     }
     if count > limit {
         let got = i64::try_from(count).unwrap_or(i64::MAX);

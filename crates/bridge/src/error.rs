@@ -32,6 +32,8 @@ pub enum BridgeError {
     NoEngine { reason: String },
     #[error("{what} is null")]
     Null { what: &'static str },
+    #[error("{what} is not at a multiple of {bytes} bytes, as its elements must be")]
+    Unaligned { what: &'static str, bytes: usize },
     #[error("{what} is not UTF-8 text: byte {at} is wrong")]
     NotText { what: &'static str, at: usize },
     #[error("{what} is {got}: it must not be negative or larger than {limit}")]

@@ -409,10 +409,9 @@ class ANEBridge:
         Raises:
             ValueError: `weights` is not a matrix, or has no elements.
         """
-        matrix = np.asarray(weights, np.float32)
+        matrix = np.require(weights, np.float32, ["C", "A"])
         if matrix.ndim != 2 or matrix.size == 0:
             raise ValueError(f"weights must be a matrix, not of shape {matrix.shape}")
-        matrix = np.ascontiguousarray(matrix)
         library = _library.load()
         build = library.ane_bridge_build_weight_blob
         if transpose:
@@ -433,7 +432,7 @@ class ANEBridge:
         Raises:
             ValueError: `weights` is not a matrix of finite numbers, or has no elements.
         """
-        matrix = np.ascontiguousarray(weights, np.float32)
+        matrix = np.require(weights, np.float32, ["C", "A"])
         if matrix.ndim != 2 or matrix.size == 0:
             raise ValueError(f"weights must be a matrix, not of shape {matrix.shape}")
         library = _library.load()

@@ -221,6 +221,9 @@ fn blobs_of_nothing_and_freed_twice() {
         assert_eq!(length, 9);
         assert!(ane_bridge_build_weight_blob(one.as_ptr(), 1, 1, ptr::null_mut()).is_null());
         says("out_len is null");
+        let odd = [0.0f32; 2].as_ptr().byte_add(1);
+        assert!(ane_bridge_build_weight_blob(odd, 1, 1, &mut length).is_null());
+        says("src is not at a multiple of 4 bytes");
         let quantized = ane_bridge_build_weight_blob_quantized;
         assert!(quantized(one.as_ptr(), 1, 1, ptr::null_mut(), &mut length).is_null());
         says("out_scale is null");
