@@ -24,25 +24,33 @@ sources=(-std=c11 -pedantic -Wall -Wextra -Werror -g -Icrates/bridge/include
   crates/bridge/tests/c/bridge.c)
 dynamic=(-L"$libraries" "-Wl,-rpath,$libraries" -lane_bridge -lpthread -lm)
 
+# run NAME COMMAND...: NAME and what it prints; ends here if it fails.
+run() {
+  local name=$1 said
+  shift
+  said=$("$@")
+  echo "$name: $said"
+}
+
 cc "${sources[@]}" -o "$work/plain" "${dynamic[@]}"
-echo "C, dynamic library: $("$work/plain")"
+run "C, dynamic library" "$work/plain"
 
 cc "${sources[@]}" -o "$work/static" "$libraries/libane_bridge.a" "${system[@]}"
-echo "C, static library: $("$work/static")"
+run "C, static library" "$work/static"
 
 if printf 'int main(void){return 0;}' |
   cc -fsanitize=address,undefined -x c -o "$work/probe" - 2> /dev/null && "$work/probe"; then
   cc "${sources[@]}" -fsanitize=address,undefined -fno-sanitize-recover=all \
     -o "$work/sanitized" "${dynamic[@]}"
-  echo "C, AddressSanitizer: $("$work/sanitized")"
+  run "C, AddressSanitizer" "$work/sanitized"
 else
   echo "skipped: C tests under AddressSanitizer (cc has none that runs here)"
 fi
 
 if command -v valgrind > /dev/null; then
   # Memory that is still reachable at the end is the thread pool's.
-  echo "C, valgrind: $(valgrind --quiet --error-exitcode=9 --leak-check=full \
-    --show-leak-kinds=definite --errors-for-leak-kinds=definite "$work/plain")"
+  run "C, valgrind" valgrind --quiet --error-exitcode=9 --leak-check=full \
+    --show-leak-kinds=definite --errors-for-leak-kinds=definite "$work/plain"
 else
   echo "skipped: C tests under valgrind (not installed)"
 fi
@@ -50,7 +58,8 @@ fi
 if command -v c++ > /dev/null; then
   printf '#include "ane_bridge.h"\nint main() { return ane_bridge_init(); }\n' |
     c++ -x c++ -Wall -Wextra -Werror -Icrates/bridge/include -o "$work/cpp" - "${dynamic[@]}"
-  "$work/cpp" && echo "C++: the header compiles and links"
+  "$work/cpp"
+  echo "C++: the header compiles and links"
 else
   echo "skipped: the header in C++ (no c++)"
 fi
