@@ -14,7 +14,8 @@ True
 (dtype('float16'), 0.0)
 
 :class:`Device` opens a machine and compiles; :class:`Program` runs; :func:`check` says what a chip
-refuses, :func:`estimate` how long it would take. :mod:`anegpt.ane_bridge` is the thin layer below, with surfaces in bytes.
+refuses, :func:`estimate` how long it would take. :mod:`anegpt.ane_bridge` is the thin layer below,
+with surfaces in bytes.
 """
 
 from __future__ import annotations
