@@ -8,7 +8,7 @@
 //! Tensors lie below each other as rows of one width, not side by side: a slice that does not start
 //! at the left edge passes through a path that scales by 16 (docs/ane-rules.md, ANE062).
 
-use crate::device::{Device, Executable, Port, RunReport};
+use crate::device::{Call, Device, Executable, Port, RunReport};
 use crate::emulator::binding::{Binding, alphabetical, check_request};
 use crate::error::AneError;
 use crate::surface::Surface;
@@ -137,6 +137,28 @@ impl Executable for PackedExecutable {
     }
 
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
+        self.through(inputs, outputs, |inside, read, written| inside.run(read, written))
+    }
+
+    fn run_by(
+        &mut self,
+        call: Call,
+        inputs: &[&Surface],
+        outputs: &[&Surface],
+    ) -> Result<Option<RunReport>, AneError> {
+        self.through(inputs, outputs, |inside, read, written| inside.run_by(call, read, written))
+    }
+}
+
+impl PackedExecutable {
+    /// Copies `inputs` into one surface, has `run` send the request inside, and copies `outputs` out
+    /// of another.
+    fn through<T>(
+        &mut self,
+        inputs: &[&Surface],
+        outputs: &[&Surface],
+        run: impl FnOnce(&mut dyn Executable, &[&Surface], &[&Surface]) -> Result<T, AneError>,
+    ) -> Result<T, AneError> {
         check_request(None, (&self.inputs, inputs), (&self.outputs, outputs))?;
         let mut start = 0;
         for surface in inputs {
@@ -145,7 +167,7 @@ impl Executable for PackedExecutable {
             start = end;
         }
         self.read.write(&self.values[..start])?;
-        let report = self.executable.run(&[&self.read], &[&self.written])?;
+        let report = run(self.executable.as_mut(), &[&self.read], &[&self.written])?;
         let count = self.written.ty().count();
         self.written.read(&mut self.values[..count])?;
         let mut start = 0;
