@@ -7,6 +7,7 @@ use ane::Packed;
 use ane::{Device, Sgemm};
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -301,15 +302,25 @@ impl CompileElsewhere for Ourselves {
     }
 }
 
-/// Compiles for the process that started this one, and ends when that does: it holds the other end of
-/// the standard input, and writes nothing there.
+/// Ends this process when the one that started it does, whatever hangs here: that one holds the other
+/// end of the standard input, and writes nothing there.
 #[cfg(unix)]
-pub(crate) fn compile_here(route: &str, directory: &Path) -> Result<()> {
-    let route: Route = route.parse()?;
+pub(crate) fn end_with_standard_input() {
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         crate::stop::at_once(1);
     });
+}
+
+/// Nothing of what may hang is here.
+#[cfg(not(unix))]
+pub(crate) fn end_with_standard_input() {}
+
+/// Compiles for the process that started this one, and ends when that does.
+#[cfg(unix)]
+pub(crate) fn compile_here(route: &str, directory: &Path) -> Result<()> {
+    let route: Route = route.parse()?;
+    end_with_standard_input();
     Ok(compile_job(&libraries(), route, options(route), directory)?)
 }
 
@@ -379,8 +390,13 @@ pub(crate) fn power_meter() -> Result<PowerMeter> {
 
 /// Runs the known-answer program by a route, in a process of its own.
 pub(crate) fn probe(route: &str) -> Result<Findings> {
-    let said = ask_ourselves(&["devices", "--probe", route])?;
-    serde_json::from_str(said.trim()).context("the probe said nothing sensible")
+    answer(&ask_ourselves(&["devices", "--probe", route])?)
+}
+
+/// What a process of ours found: its last line, as the frameworks may have written others before.
+pub(crate) fn answer<T: DeserializeOwned>(said: &str) -> Result<T> {
+    let line = said.trim().lines().last().unwrap_or_default();
+    serde_json::from_str(line).context("the probe said nothing sensible")
 }
 
 /// A process of ours that crashed or hung: what it did might happen here as well.
@@ -405,7 +421,8 @@ pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
     command.args(args).args(self::args().flags());
     // Files, as the frameworks may write more than a pipe holds.
     let (mut out, mut err) = (tempfile::tempfile()?, tempfile::tempfile()?);
-    command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);
+    // The child ends when its standard input does, which is when this process ends.
+    command.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(err.try_clone()?);
     let mut child = command.spawn().context("the probe does not start")?;
     let limit = BESIDES + self::args().compile_limit.unwrap_or(COMPILE_LIMIT);
     let status = wait(&mut child, Duration::from_secs(limit))?;

@@ -44,8 +44,7 @@ pub(crate) fn probe_here() -> Result<PowerSample> {
 /// Reads the counters in a process of its own, as they are private: whatever happens there does not
 /// happen to a run.
 fn probe() -> Result<PowerSample> {
-    let said = engine::ask_ourselves(&["devices", "--probe", "power"])?;
-    serde_json::from_str(said.trim()).context("the probe said nothing sensible")
+    engine::answer(&engine::ask_ourselves(&["devices", "--probe", "power"])?)
 }
 
 /// One reading and where it comes from; `None` where there is nothing to be read.

@@ -30,6 +30,7 @@ enum Command {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(route) = args.probe {
+        engine::end_with_standard_input();
         let found = match route.as_str() {
             "power" => serde_json::to_string(&power::probe_here()?)?,
             _ => serde_json::to_string(&engine::probe_here(&route)?)?,

@@ -217,32 +217,39 @@ fn a_cache_that_cannot_be_written_is_refused() {
     assert!(error.contains("--compile-cache file: ") && error.contains("or off"), "{error}");
 }
 
-/// Processes that compile for this test, by what the system lists of them.
+/// Processes of this test that were started with `flag`, by what the system lists of them.
 #[cfg(target_os = "linux")]
-fn compilers(setting: &Setting) -> usize {
-    let ours = setting.bench.path("").display().to_string();
+fn started_with(flag: &str, setting: &Setting) -> usize {
+    let ours = setting.bench.path("log").display().to_string();
     let listed = std::fs::read_dir("/proc").expect("a list of processes").flatten();
-    let lines = listed.filter_map(|item| std::fs::read(item.path().join("cmdline")).ok());
-    let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
-    lines.filter(|line| line.contains("--compile\0") && line.contains(&ours)).count()
+    let has = |directory: &Path, file: &str, part: &str| {
+        let bytes = std::fs::read(directory.join(file)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).contains(part)
+    };
+    let flag = format!("\0{flag}\0");
+    listed
+        .filter(|item| has(&item.path(), "cmdline", &flag) && has(&item.path(), "environ", &ours))
+        .count()
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_process_that_compiles_ends_with_the_one_that_wants_it() {
+fn a_process_that_hangs_for_another_ends_with_it() {
     let setting = Setting::new();
-    let wait = |what: &str, count: usize| {
-        let start = Instant::now();
-        while compilers(&setting) != count {
-            assert!(start.elapsed() < Duration::from_secs(30), "{what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    let mut command = setting.command("espresso", "killed", &[]);
-    command.env("STANDINS_FAULTS", "hang:-1").stdout(std::process::Stdio::null());
-    let mut run = command.stderr(std::process::Stdio::null()).spawn().expect("it starts");
-    wait("no process compiles", 1);
-    run.kill().expect("it is killed");
-    run.wait().expect("it ends");
-    wait("the process that compiles goes on", 0);
+    for (device, flag) in [("espresso", "--compile"), ("in-memory", "--probe")] {
+        let wait = |what: &str, count: usize| {
+            let start = Instant::now();
+            while started_with(flag, &setting) != count {
+                assert!(start.elapsed() < Duration::from_secs(30), "{flag}: {what}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        };
+        let mut command = setting.command(device, "killed", &[]);
+        command.env("STANDINS_FAULTS", "hang:-1").stdout(std::process::Stdio::null());
+        let mut run = command.stderr(std::process::Stdio::null()).spawn().expect("it starts");
+        wait("no such process", 1);
+        run.kill().expect("it is killed");
+        run.wait().expect("it ends");
+        wait("it goes on", 0);
+    }
 }
