@@ -11,6 +11,8 @@ use crate::chip::{CallPath, Profile};
 use mil::resolve::Operand;
 use mil::{Function, Kind, Operation, Resolved, TensorType, ValueId};
 use serde_json::{Map, Value, json};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 /// What limits an operation, or most of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +192,7 @@ pub fn estimate(program: &Function, profile: &Profile) -> Estimate {
         silicon: Silicon::named(name),
         chip: CONSTANTS.chip(name),
         shared: &CONSTANTS.shared,
+        read: RefCell::default(),
     };
     let mut parts = Parts { dispatch: cost.chip.floor_ms * 1e-3, ..Parts::default() };
     let mut operations = vec![];
@@ -224,6 +227,8 @@ struct Costing<'a> {
     silicon: &'static Silicon,
     chip: &'a ChipConstants,
     shared: &'a Shared,
+    /// Constants that some operation has read.
+    read: RefCell<BTreeSet<ValueId>>,
 }
 
 impl Costing<'_> {
@@ -282,13 +287,15 @@ impl Costing<'_> {
         }
     }
 
-    /// Bytes of an operand that come from memory: inputs and constants always, what the program
-    /// computes when it does not fit on chip.
+    /// Bytes of an operand that come from memory: inputs always, constants when they are first read
+    /// (the published chains read one block again and again), what the program computes never;
+    /// and everything that does not fit on chip.
     fn streamed(&self, operand: &Operand<'_>) -> f64 {
         let bytes = self.ty(operand).bytes() as f64;
         let Operand::Value(id) = operand else { return bytes };
-        let inside = id.index() >= self.program.params && !self.is_constant(*id);
-        if inside && bytes <= working_set(self.silicon) { 0.0 } else { bytes }
+        let inside = id.index() >= self.program.params;
+        let there = inside && (!self.is_constant(*id) || !self.read.borrow_mut().insert(*id));
+        if there && bytes <= working_set(self.silicon) { 0.0 } else { bytes }
     }
 
     /// Whether a value is a constant, read directly or through a few dequantisations and reshapes
