@@ -72,10 +72,35 @@ pub trait Device: Send + Sync + Debug {
         program: &Program,
         weights: &Weights,
     ) -> Result<Box<dyn Executable>, AneError>;
+
+    /// Has the machine compile `text` as it is, a program with the ports of `like`, past every rule of
+    /// ours, which its requests do not keep either: for questions to the machine alone
+    /// ([`crate::probe`]). `None` where no rules of ours stand before another's.
+    fn compile_unchecked(
+        &self,
+        _text: &str,
+        _weights: &Weights,
+        _like: &Program,
+    ) -> Option<Result<Box<dyn Executable>, AneError>> {
+        None
+    }
 }
 
-/// The methods of a [`Device`] around another, its field `$inside`, that are those of the other.
+/// The methods of a [`Device`] around another, its field `$inside`, that are those of the other:
+/// with `unchecked`, all but `compile`.
 macro_rules! as_inside {
+    ($inside:ident, unchecked) => {
+        $crate::device::as_inside!($inside);
+
+        fn compile_unchecked(
+            &self,
+            text: &str,
+            weights: &mil::Weights,
+            like: &mil::Program,
+        ) -> Option<Result<Box<dyn $crate::device::Executable>, $crate::error::AneError>> {
+            self.$inside.compile_unchecked(text, weights, like)
+        }
+    };
     ($inside:ident) => {
         fn profile(&self) -> Option<$crate::chip::Profile> {
             self.$inside.profile()

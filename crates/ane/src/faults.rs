@@ -208,7 +208,7 @@ impl Device for Faulty {
         format!("{}, with faults on demand: {}", self.device.describe(), self.faults.text)
     }
 
-    crate::device::as_inside!(device);
+    crate::device::as_inside!(device, unchecked);
 
     fn compile(
         &self,

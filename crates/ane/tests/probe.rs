@@ -1,7 +1,8 @@
 //! Every probe runs on the emulator, repeats the facts, and claims no more than it can know.
 
 use ane::probe::{Outcome, PROBES, Probe, Verdict};
-use ane::{Emulator, Numerics, Profile};
+use ane::{AneError, Device, Emulator, Executable, Numerics, Profile, Surface};
+use mil::{Program, TensorType, Weights};
 
 fn emulator(profile: &str) -> Emulator {
     let profile: Profile = profile.parse().unwrap();
@@ -79,4 +80,142 @@ fn names_are_unique_and_found() {
     names.dedup();
     assert_eq!(names.len(), PROBES.len());
     assert!(Probe::named("coffee").is_none());
+}
+
+fn outcome(name: &str, profile: &str) -> Outcome {
+    Probe::named(name).unwrap().run(&emulator(profile), true).unwrap()
+}
+
+/// Cells of a column, by its head.
+fn column<'a>(outcome: &'a Outcome, head: &str) -> Vec<&'a str> {
+    let at = outcome.columns.iter().position(|c| *c == head).unwrap();
+    outcome.rows.iter().map(|row| row[at].as_str()).collect()
+}
+
+#[test]
+fn published_numbers_come_out() {
+    let law = outcome("law", "m4");
+    assert_eq!(column(&law, "differ from the law"), ["0"; 3]);
+    assert!(column(&law, "differ from an exact sum").iter().all(|n| n.parse::<u32>().unwrap() > 0));
+    let corners = outcome("product-corners", "m4");
+    let results = ["0", "0.0009765625", "32752", "inf", "inf", "20000"];
+    assert_eq!(column(&corners, "result"), results);
+    // That of (4000, -4000, 1) is not met: what adds four lanes is known by three examples only.
+    for profile in ["m1", "m4"] {
+        let sums = outcome("reductions", profile);
+        let seen = column(&sums, "seen");
+        assert_eq!([seen[0], seen[1], seen[2], seen[4]], ["2050", "5116", "16", "4"], "{profile}");
+        assert!(sums.says.contains("4 of 5 sums are as published"), "{}", sums.says);
+    }
+    let tables = outcome("activations", "m4");
+    assert_eq!(tables.rows.len(), 18);
+    let errors = column(&tables, "largest error");
+    assert_eq!(&errors[..3], ["0.0034", "0.0019", "0.0056"], "0.0034, 0.0017, 0.0059 within 15 %");
+    let zero = column(&tables, "at 0");
+    assert_eq!([zero[2], zero[3], zero[12]], ["-0.000543", "-0.001260", "-45440.000000"]);
+    assert!(column(&tables, "NaN").iter().all(|n| *n == "0"));
+    assert_eq!(column(&outcome("activations", "m1"), "largest error")[16], "refused", "sin");
+    for profile in ["m1", "m4", "m5/macos26", "m5/macos26/e5rt"] {
+        for name in ["surfaces", "spelling"] {
+            let table = outcome(name, profile);
+            assert_eq!(column(&table, "seen"), column(&table, "facts in force"), "{name}");
+        }
+    }
+    let seen = |profile: &str| outcome("classifier", profile).rows[..4].to_vec();
+    let of = |profile: &str| seen(profile).iter().map(|row| row[1].clone()).collect::<Vec<_>>();
+    assert_eq!(of("m4"), ["right", "refused", "right", "right"]);
+    assert_eq!(of("m1"), ["right", "refused", "refused", "right"]);
+    let notch = |profile: &str| -> Vec<f64> {
+        let table = outcome("notch", profile);
+        column(&table, "GB/s").iter().map(|v| v.parse().unwrap()).collect()
+    };
+    let (m4, m5) = (notch("m4"), notch("m5"));
+    assert!(m4[3..6].iter().all(|v| (17.0..=25.0).contains(v)), "{m4:?}");
+    assert!(m4[..3].iter().chain(&m4[6..]).all(|v| *v > 35.0), "{m4:?}");
+    assert!(m5.iter().all(|v| *v > 40.0), "{m5:?}");
+    assert_eq!(outcome("compiles", "m4").rows[0][0], "119");
+    assert_eq!(outcome("compiles", "m5/macos26/e5rt").rows[0][0], "130", "no limit");
+}
+
+/// Milliseconds of a cell, a range by its middle; `None` of none.
+fn milliseconds(cell: &str) -> Option<f64> {
+    let ends: Vec<f64> = cell.split(" to ").map(|v| v.parse().ok()).collect::<Option<_>>()?;
+    Some(ends.iter().sum::<f64>() / ends.len() as f64)
+}
+
+#[test]
+fn forecasts_stand_beside_what_is_published() {
+    let mut compared = 0;
+    for profile in ["m4", "m5"] {
+        for name in ["in-memory", "peak", "working-set", "dynamic-matmul", "classifier", "notch"] {
+            let found = outcome(name, profile);
+            let pairs =
+                column(&found, "forecast ms").into_iter().zip(column(&found, "published ms"));
+            for (forecast, published) in pairs {
+                let Some(published) = milliseconds(published) else { continue };
+                let forecast: f64 = forecast.split(' ').next().unwrap().parse().unwrap();
+                let ratio = forecast / published;
+                assert!((0.5..2.0).contains(&ratio), "{profile} {name}: {found:#?}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 16, "{compared}");
+    // The published chains, by convolutions that read one constant.
+    let peak = outcome("peak", "m4");
+    let teras = column(&peak, "TFLOP/s");
+    let near = |at: usize, published: f64| {
+        let tera: f64 = teras[at].parse().unwrap();
+        (0.75..1.25).contains(&(tera / published))
+    };
+    assert!(near(1, 6.73) && near(2, 9.63) && near(3, 11.74) && near(4, 18.6), "{teras:?}");
+}
+
+/// An engine that takes more than our rules do.
+#[derive(Debug)]
+struct Lenient(Emulator);
+
+impl Device for Lenient {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    fn profile(&self) -> Option<Profile> {
+        self.0.profile()
+    }
+    fn least_allocation(&self) -> usize {
+        self.0.least_allocation()
+    }
+    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
+        self.0.surface(ty, allocation)
+    }
+    fn compile(&self, p: &Program, w: &Weights) -> Result<Box<dyn Executable>, AneError> {
+        self.0.compile(p, w)
+    }
+    fn compile_unchecked(
+        &self,
+        text: &str,
+        weights: &Weights,
+        like: &Program,
+    ) -> Option<Result<Box<dyn Executable>, AneError>> {
+        let program = mil::parse(text).unwrap_or_else(|_| like.clone());
+        Some(Emulator::cpu(Numerics::Exact).compile(&program, weights))
+    }
+}
+
+/// Our own rules would give the answers that the facts expect, were they asked in its place.
+#[test]
+fn questions_that_rules_stand_before_reach_the_engine() {
+    let ask =
+        |name: &str| Probe::named(name).unwrap().run(&Lenient(emulator("m4")), false).unwrap();
+    let surfaces = ask("surfaces");
+    assert_eq!(column(&surfaces, "seen")[..11], ["runs"; 11]);
+    assert_eq!(surfaces.contradicts, ["C1-minimum-size", "C1-uniform-sizes"]);
+    assert_eq!(surfaces.supports, ["C1-alphabetical"]);
+    assert_eq!(ask("spelling").contradicts[2], "A2-bare-literals");
+    let compiles = ask("compiles");
+    assert_eq!(
+        (compiles.rows[0][0].as_str(), &compiles.contradicts[..]),
+        ("130", &["D-compiles"][..])
+    );
+    assert_eq!(column(&ask("classifier"), "seen")[..4], ["right"; 4]);
 }

@@ -1,7 +1,7 @@
 //! Traces: recorded, written, read, damaged, replayed, explained.
 
 use ane::trace::{self, ProgramTrace, Replay, RunTrace, TraceError};
-use ane::{Device, Emulator, MachineInfo, Numerics, Recorder, Trace};
+use ane::{Call, Device, Emulator, MachineInfo, Numerics, Recorder, Trace};
 use half::f16;
 use mil::{TensorType, Weights};
 
@@ -112,6 +112,26 @@ fn only_the_first_runs_are_kept() {
     (0..5).for_each(|_| assert!(exe.run(&[&a, &b], &[&y]).is_ok()));
     assert!(exe.run(&[&a], &[&y]).is_err());
     assert_eq!(recording.trace().programs[0].runs.len(), 2);
+}
+
+#[test]
+fn requests_sent_in_other_ways_are_kept_with_the_way() {
+    let engine = Emulator::engine(ane::Profile::default(), Numerics::Exact);
+    let recorder = Recorder::new(Box::new(engine), info(), 1);
+    let program = mil::parse(PRODUCT_OF_ELEMENTS).unwrap();
+    let mut exe = recorder.compile(&program, &Weights::new()).unwrap();
+    let bytes = recorder.least_allocation();
+    let surface = || recorder.surface(&TensorType::fp16([1, 1, 1, 16]), bytes).unwrap();
+    let (a, b, y) = (surface(), surface(), surface());
+    exe.run(&[&a, &b], &[&y]).unwrap();
+    for call in [Call::Quality(33), Call::Quality(33), Call::RealTime] {
+        assert!(exe.run_by(call, &[&a, &b], &[&y]).unwrap().is_some());
+    }
+    assert!(exe.run_by(Call::Chained, &[&a, &b], &[&y]).is_err());
+    let trace = Trace::from_bytes(&recorder.recording().trace().to_bytes().unwrap()).unwrap();
+    let calls: Vec<_> = trace.programs[0].runs.iter().map(|run| run.call.as_deref()).collect();
+    assert_eq!(calls, [None, Some("quality of service 33"), Some("real time")]);
+    assert_eq!(explained(&trace, Numerics::Exact), []);
 }
 
 #[test]
@@ -388,4 +408,8 @@ fn programs_that_are_none_are_refused_when_replayed() {
         ..trace.programs[0].clone()
     };
     assert!(trace::replay(&trace, Numerics::Fast).is_ok_and(|r| r.outputs().count() == 0));
+    // That a machine compiled what we cannot read is what the trace says.
+    trace.programs[0].text = "program(1.3) { func".to_owned();
+    let replay = trace::replay(&trace, Numerics::Fast).unwrap();
+    assert!(!replay.programs[0].refuted_rules.is_empty() && replay.outputs().count() == 0);
 }

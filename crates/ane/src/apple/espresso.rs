@@ -26,7 +26,7 @@ use crate::device::{Device, Executable, Port, RunReport};
 use crate::emulator::binding::{Binding, check_sharing, check_surfaces};
 use crate::error::AneError;
 use crate::surface::{Access, ForeignMemory, Surface, SurfaceKey, hold};
-use mil::{Program, TensorType, Weights};
+use mil::{Function, Program, TensorType, Weights};
 use std::ffi::{CString, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -428,7 +428,7 @@ impl Espresso {
     /// A program of the cache, of another process, or compiled here, in this order.
     fn parts(&self, sources: Arc<Sources>, interface: &Arc<Interface>) -> Result<Parts, AneError> {
         let Some(store) = self.store.as_ref().filter(|store| store.is_trusted()) else {
-            return self.compile_here(sources, interface);
+            return self.compile_here(sources, interface, &self.options);
         };
         let key = &store.key(COMPILE_OPTIONS, &sources);
         if let Some(Ok(parts)) = self.reopen(store, key, interface) {
@@ -444,7 +444,7 @@ impl Espresso {
                 match self.reopen(store, key, interface) {
                     Some(Ok(parts)) => return Ok(parts),
                     Some(Err(Refused)) => {
-                        let parts = self.compile_here(sources, interface)?;
+                        let parts = self.compile_here(sources, interface, &self.options)?;
                         store.refused_for_certain();
                         return Ok(parts);
                     }
@@ -453,7 +453,7 @@ impl Espresso {
                 }
             }
         }
-        let parts = self.compile_here(sources, interface)?;
+        let parts = self.compile_here(sources, interface, &self.options)?;
         if store.is_trusted()
             && let Origin::Directory(directory) = &parts.origin
         {
@@ -496,11 +496,42 @@ impl Espresso {
         &self,
         sources: Arc<Sources>,
         interface: &Arc<Interface>,
+        options: &Options,
     ) -> Result<Parts, AneError> {
         let directory = self.options.bundles.join(format!("anegpt-e5-{}", cache::unique()));
         let (engine, interface) = (Arc::clone(&self.engine), Arc::clone(interface));
         let build = move || engine.build(&sources, &directory, &interface);
-        compile(&self.options, || self.budget.compile(), build)?
+        compile(options, || self.budget.compile(), build)?
+    }
+
+    /// A program with the ports of `function`, made by `compile`.
+    fn loaded(
+        &self,
+        function: &Function,
+        place: LoadedProgram,
+        rules: Option<Profile>,
+        compile: impl FnOnce(&Arc<Interface>) -> Result<Parts, AneError>,
+    ) -> Result<Box<dyn Executable>, AneError> {
+        let (inputs, outputs) = ports(function);
+        let interface = Interface::new(&function.name, &inputs, &outputs)?;
+        let parts = compile(&interface)?;
+        let engine = &self.engine;
+        let f = &engine.f;
+        // SAFETY: a place for the stream.
+        let stream = engine.make("loading", "stream_create", f.stream_release, |out| unsafe {
+            (f.stream_create)(out)
+        })?;
+        Ok(Box::new(Loaded {
+            stream,
+            bound: vec![],
+            encoded: false,
+            parts,
+            engine: Arc::clone(engine),
+            rules,
+            inputs,
+            outputs,
+            _place: place,
+        }))
     }
 
     /// What this process has used up.
@@ -545,27 +576,25 @@ impl Device for Espresso {
     ) -> Result<Box<dyn Executable>, AneError> {
         let function = program.functions.first().ok_or(AneError::NoFunction)?;
         let (sources, constants) = admit(program, weights, &self.profile, &self.options)?;
-        let (inputs, outputs) = ports(function);
         let place = self.budget.load(constants)?;
-        let interface = Interface::new(&function.name, &inputs, &outputs)?;
-        let parts = self.parts(sources, &interface)?;
-        let engine = &self.engine;
-        let f = &engine.f;
-        // SAFETY: a place for the stream.
-        let stream = engine.make("loading", "stream_create", f.stream_release, |out| unsafe {
-            (f.stream_create)(out)
-        })?;
-        Ok(Box::new(Loaded {
-            stream,
-            bound: vec![],
-            encoded: false,
-            parts,
-            engine: Arc::clone(engine),
-            profile: self.profile,
-            inputs,
-            outputs,
-            _place: place,
-        }))
+        self.loaded(function, place, Some(self.profile), |interface| self.parts(sources, interface))
+    }
+
+    fn compile_unchecked(
+        &self,
+        text: &str,
+        weights: &Weights,
+        like: &Program,
+    ) -> Option<Result<Box<dyn Executable>, AneError>> {
+        let compiled = || {
+            let function = like.functions.first().ok_or(AneError::NoFunction)?;
+            let place = self.budget.load(0)?;
+            let sources = Arc::new(Sources { text: text.to_owned(), weights: weights.clone() });
+            let compile =
+                |interface: &_| self.compile_here(sources, interface, &self.options.once());
+            self.loaded(function, place, None, compile)
+        };
+        Some(compiled())
     }
 }
 
@@ -580,7 +609,8 @@ struct Loaded {
     encoded: bool,
     parts: Parts,
     engine: Arc<Engine>,
-    profile: Profile,
+    /// The machine whose rules its requests keep.
+    rules: Option<Profile>,
     inputs: Binding,
     outputs: Binding,
     _place: LoadedProgram,
@@ -645,7 +675,7 @@ impl Executable for Loaded {
     }
 
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
-        check_surfaces(Some(&self.profile), (&self.inputs, inputs), (&self.outputs, outputs))?;
+        check_surfaces(self.rules.as_ref(), (&self.inputs, inputs), (&self.outputs, outputs))?;
         check_sharing(&[], &[], (&self.outputs, outputs))?;
         let engine = Arc::clone(&self.engine);
         let _pool = Pool::new(&engine.runtime);

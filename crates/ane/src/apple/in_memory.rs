@@ -504,10 +504,45 @@ impl InMemory {
 
     /// Compiles in this process, and loads.
     fn compile_here(&self, sources: &Arc<Sources>) -> Result<Model, AneError> {
-        let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
-        let sources = Arc::clone(sources);
-        let build = move || engine.build(&sources, &options);
-        compile(&self.options, || self.budget.compile(), build)?
+        self.build(sources, self.options.clone(), || self.budget.compile())
+    }
+
+    /// Compiles, and loads; `before` is asked before every try.
+    fn build(
+        &self,
+        sources: &Arc<Sources>,
+        options: Options,
+        before: impl Fn() -> Result<(), AneError>,
+    ) -> Result<Model, AneError> {
+        let (engine, sources) = (Arc::clone(&self.engine), Arc::clone(sources));
+        let how = options.clone();
+        compile(&options, before, move || engine.build(&sources, &how))?
+    }
+
+    /// A loaded program with the ports of `function`.
+    fn loaded(
+        &self,
+        function: &Function,
+        (mut model, entry): (Model, Option<Entry>),
+        place: LoadedProgram,
+        rules: Option<Profile>,
+    ) -> Result<Box<dyn Executable>, AneError> {
+        let (inputs, outputs) = ports(function);
+        if self.options.direct {
+            let _pool = Pool::new(&self.engine.runtime);
+            model.direct = Some(model.client()?);
+        }
+        model.ask_for_statistics();
+        Ok(Box::new(Loaded {
+            requests: vec![],
+            model,
+            chains: vec![],
+            entry,
+            rules,
+            inputs,
+            outputs,
+            _place: place,
+        }))
     }
 
     /// What this process has used up.
@@ -574,24 +609,27 @@ impl Device for InMemory {
     ) -> Result<Box<dyn Executable>, AneError> {
         let function = program.functions.first().ok_or(AneError::NoFunction)?;
         let (sources, constants) = admit(program, weights, &self.profile, &self.options)?;
-        let (inputs, outputs) = ports(function);
         let place = self.budget.load(constants)?;
-        let (mut model, entry) = self.model(&sources, &function.name)?;
-        if self.options.direct {
-            let _pool = Pool::new(&self.engine.runtime);
-            model.direct = Some(model.client()?);
-        }
-        model.ask_for_statistics();
-        Ok(Box::new(Loaded {
-            requests: vec![],
-            model,
-            chains: vec![],
-            entry,
-            profile: self.profile,
-            inputs,
-            outputs,
-            _place: place,
-        }))
+        let model = self.model(&sources, &function.name)?;
+        self.loaded(function, model, place, Some(self.profile))
+    }
+
+    fn compile_unchecked(
+        &self,
+        text: &str,
+        weights: &Weights,
+        like: &Program,
+    ) -> Option<Result<Box<dyn Executable>, AneError>> {
+        let compiled = || {
+            let function = like.functions.first().ok_or(AneError::NoFunction)?;
+            let place = self.budget.load(0)?;
+            // It counts, but what the count says is not heeded.
+            let _ = self.budget.compile();
+            let sources = Arc::new(Sources { text: text.to_owned(), weights: weights.clone() });
+            let model = self.build(&sources, self.options.once(), || Ok(()))?;
+            self.loaded(function, (model, None), place, None)
+        };
+        Some(compiled())
     }
 }
 
@@ -612,7 +650,8 @@ struct Loaded {
     chains: Vec<Chain>,
     /// Where the program comes from, if it was compiled before.
     entry: Option<Entry>,
-    profile: Profile,
+    /// The machine whose rules its requests keep.
+    rules: Option<Profile>,
     inputs: Binding,
     outputs: Binding,
     _place: LoadedProgram,
@@ -646,7 +685,7 @@ impl Loaded {
         outputs: &[&Surface],
         evaluate: impl FnOnce(&Model, &Object) -> Result<f64, AneError>,
     ) -> Result<RunReport, AneError> {
-        check_request(Some(&self.profile), (&self.inputs, inputs), (&self.outputs, outputs))?;
+        check_request(self.rules.as_ref(), (&self.inputs, inputs), (&self.outputs, outputs))?;
         let request = self.request(inputs, outputs)?;
         let _in_flight = hold(inputs, outputs);
         let request = &self.requests[request].request;
@@ -661,7 +700,7 @@ impl Loaded {
     }
 
     fn chain(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
-        check_request(Some(&self.profile), (&self.inputs, inputs), (&self.outputs, outputs))?;
+        check_request(self.rules.as_ref(), (&self.inputs, inputs), (&self.outputs, outputs))?;
         let (read, written) = (memory(&self.inputs, inputs)?, memory(&self.outputs, outputs)?);
         let start = Instant::now();
         let chain = self.model.prepare_chain([&read, &written])?;

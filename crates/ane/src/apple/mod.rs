@@ -86,6 +86,13 @@ pub struct Options {
     pub bundles: PathBuf,
 }
 
+impl Options {
+    /// The same without a second try at compiling, for programs that may well be refused.
+    fn once(&self) -> Options {
+        Options { compile_pauses: vec![], ..self.clone() }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Options {

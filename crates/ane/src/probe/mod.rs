@@ -10,9 +10,10 @@ mod gaps;
 
 use crate::bench::Bench;
 use crate::chip::Profile;
-use crate::cost::estimate;
-use crate::device::Device;
+use crate::cost::{estimate, published::rows};
+use crate::device::{Device, Executable};
 use crate::error::AneError;
+use crate::legal::Refusal;
 use mil::{Program, Weights};
 
 /// What a probe says of the facts.
@@ -73,6 +74,21 @@ impl Outcome {
         match holds {
             true => Outcome { verdict: Verdict::AsFacts, supports: facts, says, ..self },
             false => Outcome { verdict: Verdict::Against, contradicts: facts, says, ..self },
+        }
+    }
+
+    /// As [`Outcome::open`], with a judgement of each fact.
+    fn weigh(self, of: &Session<'_>, facts: &[(&'static str, bool)], says: String) -> Self {
+        let of_those = |holding: bool| -> Vec<&'static str> {
+            facts.iter().filter(|(_, holds)| *holds == holding).map(|(fact, _)| *fact).collect()
+        };
+        let (held, broken) = (of_those(true), of_those(false));
+        match broken.is_empty() {
+            true => self.open(of, true, &held, says),
+            false => {
+                let supports = if of.emulated { vec![] } else { held };
+                Outcome { supports, ..self.judge(false, &broken, says) }
+            }
         }
     }
 
@@ -202,7 +218,8 @@ struct Session<'a> {
 /// Seconds of a program.
 #[derive(Clone, Copy, Debug)]
 struct Timed {
-    measured: f64,
+    /// Nothing where an emulator would compute for seconds to no end.
+    measured: Option<f64>,
     /// The cost model's, with its ends.
     forecast: (f64, f64, f64),
     /// What counts: the time measured on an engine, the forecast of an emulated one.
@@ -212,7 +229,8 @@ struct Timed {
 impl Timed {
     fn cells(&self) -> [String; 2] {
         let (middle, low, high) = self.forecast;
-        [ms(self.measured), format!("{} ({} to {})", ms(middle), ms(low), ms(high))]
+        let measured = self.measured.map_or("-".to_owned(), ms);
+        [measured, format!("{} ({} to {})", ms(middle), ms(low), ms(high))]
     }
 }
 
@@ -233,14 +251,71 @@ impl Session<'_> {
     /// Times a program with zeros as inputs.
     fn time(&self, program: &Program, weights: &Weights) -> Result<Timed, AneError> {
         let measured = self.bench(program, weights)?.median(self.runs())?;
-        Ok(self.timed(program, measured))
+        Ok(self.timed(program, Some(measured)))
+    }
+
+    /// Times a large program on an engine; what an emulator takes for it says nothing, so that it
+    /// need not compute.
+    fn time_engine(
+        &self,
+        program: &Program,
+        weights: impl Fn() -> Weights,
+    ) -> Result<Timed, AneError> {
+        match self.emulated {
+            true => Ok(self.timed(program, None)),
+            false => self.time(program, &weights()),
+        }
     }
 
     /// The seconds of a program beside its forecast.
-    fn timed(&self, program: &Program, measured: f64) -> Timed {
+    fn timed(&self, program: &Program, measured: Option<f64>) -> Timed {
         let f = estimate(&program.functions[0], &self.profile);
-        let judged = if self.emulated { f.seconds } else { measured };
+        let judged = measured.filter(|_| !self.emulated).unwrap_or(f.seconds);
         Timed { measured, forecast: (f.seconds, f.low, f.high), judged }
+    }
+
+    /// Head of a column with times that were measured.
+    fn clock(&self) -> &'static str {
+        if self.emulated { "ms on this CPU" } else { "ms" }
+    }
+
+    /// Milliseconds that are published of this chip for `what` ([`crate::cost::published`]).
+    fn published(&self, what: &str) -> String {
+        let chip = self.profile.chip.facts().name;
+        let row = rows().into_iter().find(|row| row.chip == chip && row.what == what);
+        row.map_or("-".to_owned(), |row| match row.range {
+            (low, high) if low < high => format!("{low:.3} to {high:.3}"),
+            _ => format!("{:.3}", row.ms),
+        })
+    }
+
+    /// Has the machine itself compile `text`, with the ports of `like`, past our own rules: a refusal
+    /// must be the machine's word.
+    fn compile_unchecked(
+        &self,
+        text: &str,
+        weights: &Weights,
+        like: &Program,
+    ) -> Result<Box<dyn Executable>, AneError> {
+        let unchecked = self.device.compile_unchecked(text, weights, like);
+        unchecked.unwrap_or_else(|| {
+            let program = mil::parse(text).map_err(|fault| AneError::Refused {
+                refusal: Refusal::InvalidMilProgram,
+                path: self.profile.path,
+                violations: vec![],
+                log: vec![fault.to_string()],
+            })?;
+            self.device.compile(&program, weights)
+        })
+    }
+
+    /// As [`Session::compile_unchecked`], of a program that we can write.
+    fn compile_past_rules(
+        &self,
+        program: &Program,
+        weights: &Weights,
+    ) -> Result<Box<dyn Executable>, AneError> {
+        self.compile_unchecked(&program.to_string(), weights, program)
     }
 
     /// What a sentence about times begins with.

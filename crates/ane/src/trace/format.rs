@@ -42,6 +42,8 @@ struct PortEntry {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct RunEntry {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    call: Option<String>,
     seconds: f64,
     inputs: Vec<String>,
     outputs: Vec<String>,
@@ -147,7 +149,8 @@ fn write_program(
         };
         let inputs = side("inputs", &program.inputs, &run.inputs)?;
         let outputs = side("outputs", &program.outputs, &run.outputs)?;
-        runs.push(RunEntry { seconds: run.seconds, inputs, outputs });
+        let (call, seconds) = (run.call.clone(), run.seconds);
+        runs.push(RunEntry { call, seconds, inputs, outputs });
     }
     Ok(ProgramEntry {
         text,
@@ -175,6 +178,7 @@ fn read_program(
     let runs = (entry.runs.iter())
         .map(|run| {
             Ok(RunTrace {
+                call: run.call.clone(),
                 seconds: run.seconds,
                 inputs: read_arrays(archive, &inputs, &run.inputs)?,
                 outputs: read_arrays(archive, &outputs, &run.outputs)?,

@@ -48,6 +48,8 @@ pub struct MachineInfo {
 /// One run of a program.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunTrace {
+    /// How the request was sent, where not in the usual way.
+    pub call: Option<String>,
     /// Time by the device's own account, in seconds.
     pub seconds: f64,
     /// Inputs in binding order.

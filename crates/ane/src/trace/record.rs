@@ -55,7 +55,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// `device`, recorded: the first `most_runs` runs of every program that succeed. What the
+    /// `device`, recorded: of every program the first `most_runs` runs of each call that succeed. What the
     /// device cannot say of itself is given in `machine`.
     pub fn new(device: Box<dyn Device>, machine: MachineInfo, most_runs: usize) -> Self {
         let profile = device.profile();
@@ -71,6 +71,28 @@ impl Recorder {
             taken: 0,
         })));
         Recorder { device, recording, most_runs }
+    }
+
+    /// Notes a program that was compiled from `start` on.
+    fn noted(
+        &self,
+        text: String,
+        weights: &Weights,
+        start: Instant,
+        executable: Box<dyn Executable>,
+    ) -> Box<dyn Executable> {
+        let mut noted = self.recording.lock();
+        let index = noted.taken + noted.trace.programs.len();
+        noted.trace.programs.push(ProgramTrace {
+            text,
+            weights: weights.clone(),
+            compile_seconds: start.elapsed().as_secs_f64(),
+            inputs: executable.inputs().to_vec(),
+            outputs: executable.outputs().to_vec(),
+            runs: vec![],
+        });
+        let (recording, most_runs) = (self.recording.clone(), self.most_runs);
+        Box::new(RecordedExecutable { executable, recording, index, most_runs })
     }
 
     /// What was noted.
@@ -93,18 +115,18 @@ impl Device for Recorder {
     ) -> Result<Box<dyn Executable>, AneError> {
         let start = Instant::now();
         let executable = self.device.compile(program, weights)?;
-        let mut noted = self.recording.lock();
-        let index = noted.taken + noted.trace.programs.len();
-        noted.trace.programs.push(ProgramTrace {
-            text: program.to_string(),
-            weights: weights.clone(),
-            compile_seconds: start.elapsed().as_secs_f64(),
-            inputs: executable.inputs().to_vec(),
-            outputs: executable.outputs().to_vec(),
-            runs: vec![],
-        });
-        let (recording, most_runs) = (self.recording.clone(), self.most_runs);
-        Ok(Box::new(RecordedExecutable { executable, recording, index, most_runs }))
+        Ok(self.noted(program.to_string(), weights, start, executable))
+    }
+
+    fn compile_unchecked(
+        &self,
+        text: &str,
+        weights: &Weights,
+        like: &Program,
+    ) -> Option<Result<Box<dyn Executable>, AneError>> {
+        let start = Instant::now();
+        let compiled = self.device.compile_unchecked(text, weights, like)?;
+        Some(compiled.map(|program| self.noted(text.to_owned(), weights, start, program)))
     }
 }
 
@@ -130,29 +152,52 @@ impl Executable for RecordedExecutable {
     }
 
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
-        let noted = self.recording.lock().program(self.index).map(|p| p.runs.len());
-        if noted.is_none_or(|runs| runs >= self.most_runs) {
-            return self.executable.run(inputs, outputs);
-        }
-        // The inputs as they were before the run.
-        let before = inputs.iter().map(|s| snapshot(s)).collect::<Result<_, _>>()?;
-        let report = self.executable.run(inputs, outputs)?;
-        let after = outputs.iter().map(|s| snapshot(s)).collect::<Result<_, _>>()?;
-        let run = RunTrace { seconds: report.seconds, inputs: before, outputs: after };
-        if let Some(program) = self.recording.lock().program(self.index) {
-            program.runs.push(run);
-        }
-        Ok(report)
+        let report =
+            self.noted(None, inputs, outputs, |program| program.run(inputs, outputs).map(Some))?;
+        Ok(report.unwrap_or_default())
     }
 
-    /// Not noted: a trace does not say how requests were sent.
     fn run_by(
         &mut self,
         call: Call,
         inputs: &[&Surface],
         outputs: &[&Surface],
     ) -> Result<Option<RunReport>, AneError> {
-        self.executable.run_by(call, inputs, outputs)
+        if call == Call::Chained {
+            // Prepared, not run: there is nothing to note.
+            return self.executable.run_by(call, inputs, outputs);
+        }
+        let name = match call {
+            Call::Quality(qos) => format!("quality of service {qos}"),
+            Call::RealTime | Call::Chained => "real time".to_owned(),
+        };
+        self.noted(Some(name), inputs, outputs, |program| program.run_by(call, inputs, outputs))
+    }
+}
+
+impl RecordedExecutable {
+    /// Has `run` run, and notes it if it is among the first that were sent by this call.
+    fn noted(
+        &mut self,
+        call: Option<String>,
+        inputs: &[&Surface],
+        outputs: &[&Surface],
+        run: impl FnOnce(&mut dyn Executable) -> Result<Option<RunReport>, AneError>,
+    ) -> Result<Option<RunReport>, AneError> {
+        let alike = |p: &mut ProgramTrace| p.runs.iter().filter(|run| run.call == call).count();
+        let noted = self.recording.lock().program(self.index).map(alike);
+        if noted.is_none_or(|runs| runs >= self.most_runs) {
+            return run(self.executable.as_mut());
+        }
+        // The inputs as they were before the run.
+        let before = inputs.iter().map(|s| snapshot(s)).collect::<Result<_, _>>()?;
+        let Some(report) = run(self.executable.as_mut())? else { return Ok(None) };
+        let after = outputs.iter().map(|s| snapshot(s)).collect::<Result<_, _>>()?;
+        let run = RunTrace { call, seconds: report.seconds, inputs: before, outputs: after };
+        if let Some(program) = self.recording.lock().program(self.index) {
+            program.runs.push(run);
+        }
+        Ok(Some(report))
     }
 }
 

@@ -232,7 +232,7 @@ fn probes_of_the_engine_are_recorded_and_replay() {
     let bench = Bench::new();
     for device in ["in-memory", "espresso"] {
         let traces = format!("traces-{device}");
-        for name in ["in-memory", "dispatch"] {
+        for name in ["in-memory", "dispatch", "surfaces"] {
             let args = ["probe", name, "--device", device, "--record", &traces];
             let (code, report, error) = asked(&bench, &args, "");
             assert_eq!(code, Some(0), "{name} by {device}: {error}");
@@ -244,6 +244,28 @@ fn probes_of_the_engine_are_recorded_and_replay() {
             assert!(replayed.contains(" 0 of "), "{replayed}");
         }
     }
+}
+
+/// Our own rules would refuse the same, and answer in the engine's place.
+#[test]
+fn what_rules_would_refuse_reaches_the_engine() {
+    let bench = Bench::new();
+    let ask = |name: &str, device: &str, faults: &str| {
+        let (code, report, error) = asked(&bench, &["probe", name, "--device", device], faults);
+        assert_eq!(code, Some(0), "{name}: {error}");
+        report["probes"][0].clone()
+    };
+    for device in ["in-memory", "espresso"] {
+        for name in ["surfaces", "spelling", "compiles"] {
+            let found = ask(name, device, "");
+            assert_eq!(found["verdict"], "as the facts say", "{device}: {found}");
+        }
+    }
+    // The engine's own words, past a count of ours that never reaches them.
+    let compiles = ask("compiles", "in-memory", "");
+    assert_eq!(compiles["rows"][0][0], "119", "{compiles}");
+    let strict = ask("spelling", "in-memory", "refuse program:-1");
+    assert_eq!(strict["verdict"], "against the facts", "{strict}");
 }
 
 /// What times say is not asserted: they are those of a busy machine.
