@@ -6,7 +6,9 @@ use ane::Trace;
 use ane::probe::{Outcome, PROBES, Probe, Verdict};
 use ane::trace::Recording;
 use anyhow::{Context, Result, bail};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Runs of each program that a trace keeps.
 const RECORDED_RUNS: usize = 4;
@@ -71,31 +73,39 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.json {
         println!("device     {device}\n           chosen because: {reason}\n");
     }
-    let mut results = vec![];
-    for probe in chosen {
-        if !args.json {
+    if args.json {
+        // Probe by probe, so that what was found is there if the system ends the process.
+        let head = serde_json::json!({
+            "anegpt": env!("CARGO_PKG_VERSION"), "device": device, "chosen_because": reason,
+            "emulated": emulated,
+        });
+        print!("{},\"probes\":[", head.to_string().trim_end_matches('}'));
+    }
+    let mut failed = vec![];
+    for (i, probe) in chosen.into_iter().enumerate() {
+        if args.json {
+            print!("{}", if i == 0 { "\n" } else { ",\n" });
+        } else {
             println!("{}: {}", probe.name, probe.question);
         }
+        std::io::stdout().flush()?;
+        let begun = Instant::now();
         let result = probe.run(machine.device.as_ref(), emulated).map_err(|e| e.to_string());
+        let seconds = begun.elapsed().as_secs_f64();
         if let (Some(recording), Some(directory)) = (&recording, &args.record) {
             save(recording, directory, probe.name, args.json)?;
         }
-        if !args.json {
-            show(&result, emulated, recording.is_some());
+        match args.json {
+            true => print!("{}", json(probe, &result, seconds)),
+            false => show(&result, emulated, recording.is_some(), seconds),
         }
-        results.push((probe, result));
+        if result.is_err() {
+            failed.push(probe.name);
+        }
     }
     if args.json {
-        let probes: Vec<_> = results.iter().map(|(probe, result)| json(probe, result)).collect();
-        let version = env!("CARGO_PKG_VERSION");
-        let object = serde_json::json!({
-            "anegpt": version, "device": device, "chosen_because": reason, "emulated": emulated,
-            "probes": probes,
-        });
-        println!("{object}");
+        println!("\n]}}");
     }
-    let failed: Vec<&str> =
-        results.iter().filter(|(_, r)| r.is_err()).map(|(probe, _)| probe.name).collect();
     match failed[..] {
         [] => Ok(()),
         _ => bail!("these probes could not ask their question: {}", failed.join(", ")),
@@ -126,6 +136,9 @@ fn open(args: &Args) -> Result<Machine> {
 fn save(recording: &Recording, directory: &Path, name: &str, quiet: bool) -> Result<()> {
     let programs = recording.take();
     if programs.is_empty() {
+        if !quiet {
+            println!("  nothing to record: no program was run");
+        }
         return Ok(());
     }
     let trace = Trace { programs, ..recording.trace() };
@@ -138,7 +151,7 @@ fn save(recording: &Recording, directory: &Path, name: &str, quiet: bool) -> Res
     Ok(())
 }
 
-fn show(result: &Result<Outcome, String>, emulated: bool, recorded: bool) {
+fn show(result: &Result<Outcome, String>, emulated: bool, recorded: bool, seconds: f64) {
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -167,6 +180,7 @@ fn show(result: &Result<Outcome, String>, emulated: bool, recorded: bool) {
             println!("  {word} {}", facts.join(", "));
         }
     }
+    println!("  took {seconds:.1} s");
     if outcome.verdict == Verdict::Against {
         match recorded {
             true => println!("  please share the trace: it says what nobody knows yet"),
@@ -177,15 +191,16 @@ fn show(result: &Result<Outcome, String>, emulated: bool, recorded: bool) {
 }
 
 /// Fields are added, never renamed.
-fn json(probe: &Probe, result: &Result<Outcome, String>) -> serde_json::Value {
+fn json(probe: &Probe, result: &Result<Outcome, String>, seconds: f64) -> serde_json::Value {
     match result {
         Ok(o) => serde_json::json!({
-            "name": probe.name, "question": probe.question, "open": probe.open,
+            "name": probe.name, "question": probe.question, "open": probe.open, "seconds": seconds,
             "verdict": o.verdict.name(), "says": o.says, "columns": o.columns, "rows": o.rows,
             "supports": o.supports, "contradicts": o.contradicts,
         }),
         Err(error) => serde_json::json!({
-            "name": probe.name, "question": probe.question, "open": probe.open, "error": error,
+            "name": probe.name, "question": probe.question, "open": probe.open, "seconds": seconds,
+            "error": error,
         }),
     }
 }
