@@ -537,12 +537,19 @@ fn compiler(of: &mut Examiner<'_>) -> Result<Finding, AneError> {
     })
 }
 
+/// Questions in a row that must take long before a run is told that its engine slowed down.
+const SLOW_IN_A_ROW: usize = 3;
+
 /// The known-answer program, compiled once, to be asked between the steps of a training run.
 #[derive(Debug)]
 pub struct Canary {
     bench: Bench,
     /// How often it was asked: every time with other numbers.
     asked: usize,
+    /// Seconds of the fastest answer.
+    fastest: f64,
+    /// Slow answers in a row.
+    slow: usize,
 }
 
 impl Canary {
@@ -552,21 +559,33 @@ impl Canary {
     /// Those of the device.
     pub fn new(device: &dyn Device) -> Result<Self, AneError> {
         let bench = Bench::compile(device, &matmul_program()?, &Weights::new())?;
-        Ok(Canary { bench, asked: 0 })
+        Ok(Canary { bench, asked: 0, fastest: f64::INFINITY, slow: 0 })
     }
 
     /// Asks: a product of two matrices that are others every time, so that a stale answer is a wrong
-    /// one. Takes one dispatch and a product of 64×64 matrices on the CPU.
+    /// one. Takes one dispatch and a product of 64×64 matrices on the CPU. Gives what is not wrong
+    /// but worth a warning: answers that take several times as long as they did.
     ///
     /// # Errors
     /// Those of the device; [`AneError::Sick`] when the answer is wrong.
-    pub fn ask(&mut self) -> Result<(), AneError> {
+    pub fn ask(&mut self) -> Result<Option<String>, AneError> {
         self.asked += 1;
         let (a, b) = (small(AREA, self.asked % 4 + 1), small(AREA, self.asked % 3 + 2));
-        let got = self.bench.answer(&[&a, &b])?;
-        match wrong(&got, &product(&a, &b, SIDE, SIDE)) {
-            None => Ok(()),
-            Some(how) => Err(AneError::Sick { how }),
+        self.bench.write(&[&a, &b])?;
+        let seconds = self.bench.run()?;
+        let got = self.bench.read()?;
+        if let Some(how) = wrong(&got, &product(&a, &b, SIDE, SIDE)) {
+            return Err(AneError::Sick { how });
         }
+        self.fastest = self.fastest.min(seconds);
+        self.slow = if seconds > SLOWED * self.fastest { self.slow + 1 } else { 0 };
+        Ok((self.slow == SLOW_IN_A_ROW).then(|| {
+            format!(
+                "the engine slowed down: a request that took {:.3} ms takes {:.3} ms (D-slow-down); \
+                 going on from a checkpoint in a new process may help",
+                1e3 * self.fastest,
+                1e3 * seconds
+            )
+        }))
     }
 }

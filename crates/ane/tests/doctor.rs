@@ -242,7 +242,7 @@ fn slowing_down_is_suspicious_and_waking_up_is_not() {
 fn the_canary_of_a_run_sings_until_the_device_is_sick() {
     let device = |spec| Faulty::new(emulator("m4"), Faults::parse(spec, 1).unwrap());
     let mut canary = Canary::new(&device("")).unwrap();
-    (0..20).for_each(|_| canary.ask().unwrap());
+    (0..20).for_each(|_| drop(canary.ask().unwrap()));
     for (fault, words) in [("zeros-at:3", "zero"), ("nan-at:3", "NaN"), ("wrong-at:3", "1 of 4096")]
     {
         let mut canary = Canary::new(&device(fault)).unwrap();
@@ -256,4 +256,15 @@ fn the_canary_of_a_run_sings_until_the_device_is_sick() {
     let mut stale = Canary::new(&Twisted(emulator("m4"), Twist::StaleInputs)).unwrap();
     stale.ask().unwrap();
     assert!(stale.ask().is_err(), "every question is another one");
+}
+
+#[test]
+fn a_run_is_told_once_that_its_engine_slowed_down() {
+    let inner = Box::new(Twisted(emulator("m4"), Twist::Seconds(0.1e-3)));
+    let faults = Faults::parse("slow-after:5,slow-factor:4.5", 1).unwrap();
+    let mut canary = Canary::new(&Faulty::new(inner, faults)).unwrap();
+    let told: Vec<Option<String>> = (0..12).map(|_| canary.ask().unwrap()).collect();
+    assert_eq!(told.iter().flatten().count(), 1);
+    let words = told[7].as_ref().expect("after the third slow answer");
+    assert!(words.contains("took 0.100 ms takes 0.450 ms (D-slow-down)"), "{words}");
 }

@@ -5,11 +5,11 @@ use crate::{power, usage};
 use ane::doctor::{Check, Options, Report, Verdict, examine};
 use ane::{Backoff, Faults, Faulty};
 use anyhow::{Result, bail};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// Time that an examination may take: a hundred times what it needs.
-const LIMIT: Duration = Duration::from_secs(120);
+/// Seconds that one check may take unless told otherwise: a hundred times what all need.
+const LIMIT: u64 = 120;
 
 /// Ask the device questions whose answers are known, and say what to do about wrong ones.
 ///
@@ -34,6 +34,10 @@ pub(crate) struct Args {
     /// One JSON object on standard output.
     #[arg(long)]
     json: bool,
+    /// Time that one check may take before the device counts as hung.
+    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT,
+          value_parser = clap::value_parser!(u64).range(1..=86400))]
+    time_limit: u64,
     /// Make the device fail on purpose, to see what is found: stale-weights, zeros-at:3, …
     #[arg(
         long,
@@ -59,16 +63,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("           chosen because: {}\n", machine.reason);
     }
     let options = Options { emulated: machine.emulated(), backoff: Backoff::default() };
-    let done = watch();
+    let head = Head {
+        device: machine.device.describe(),
+        reason: machine.reason.clone(),
+        emulated: machine.emulated(),
+        json: args.json,
+    };
+    let heard = watch(head.clone(), Duration::from_secs(args.time_limit));
     let report = examine(machine.device.as_ref(), &options, &mut |check| {
         if !args.json {
             show(check);
         }
+        // Nobody listens any more once the time is up; the process ends then.
+        let _ = heard.send(check.clone());
     });
-    drop(done);
+    drop(heard);
     let reading = power::once().transpose();
     if args.json {
-        let mut json = json(&report, &machine.reason, machine.emulated());
+        let mut json = head.json(&report);
         if let Ok(Some((source, sample))) = &reading {
             json["power"] = serde_json::json!({"source": source, "mean": sample});
         }
@@ -90,20 +102,44 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// Ends the program when the examination hangs; what is returned is dropped when it is done.
-fn watch() -> std::sync::mpsc::Sender<()> {
-    let (done, is_done) = channel::<()>();
+/// Ends the program, with a report of what was found until then, when a check takes longer than
+/// `limit`. It is told of every check that is done, and ends when what is returned is dropped.
+fn watch(head: Head, limit: Duration) -> Sender<Check> {
+    let (heard, checks) = channel::<Check>();
     std::thread::spawn(move || {
-        if is_done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-            eprintln!(
-                "error: the device hangs: it has not answered for {} s; end every program that uses \
-                 the engine and try again; if it still hangs, restart the Mac",
-                LIMIT.as_secs()
-            );
-            std::process::exit(1);
+        let mut done = vec![];
+        let hung = loop {
+            match checks.recv_timeout(limit) {
+                Ok(check) => done.push(check),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => break hang(limit),
+            }
+        };
+        if head.json {
+            done.push(hung.clone());
+            let report = Report { device: head.device.clone(), runs: done.len(), checks: done };
+            println!("{}", head.json(&report));
+        } else {
+            show(&hung);
         }
+        eprintln!("error: the device hangs: {}", hung.finding);
+        std::process::exit(1);
     });
-    done
+    heard
+}
+
+/// What is found where a check does not end.
+fn hang(limit: Duration) -> Check {
+    Check {
+        id: "hang",
+        question: "Does the device answer?",
+        verdict: Verdict::Bad,
+        finding: format!("the next check has had no answer for {} s", limit.as_secs()),
+        advice: "end every program that uses the engine and try again; if it still hangs, restart \
+                 the Mac"
+            .to_owned(),
+        facts: &["D-idle-wake"],
+    }
 }
 
 fn show(check: &Check) {
@@ -127,17 +163,29 @@ fn conclude(report: &Report) {
     println!("What the facts are: anegpt devices facts");
 }
 
-/// Fields are added, never renamed.
-fn json(report: &Report, reason: &str, emulated: bool) -> serde_json::Value {
-    let check = |check: &Check| {
+/// What a report begins with.
+#[derive(Clone, Debug)]
+struct Head {
+    device: String,
+    reason: String,
+    emulated: bool,
+    json: bool,
+}
+
+impl Head {
+    /// Fields are added, never renamed.
+    fn json(&self, report: &Report) -> serde_json::Value {
+        let check = |check: &Check| {
+            serde_json::json!({
+                "id": check.id, "question": check.question, "verdict": check.verdict.name(),
+                "finding": check.finding, "advice": check.advice, "facts": check.facts,
+            })
+        };
         serde_json::json!({
-            "id": check.id, "question": check.question, "verdict": check.verdict.name(),
-            "finding": check.finding, "advice": check.advice, "facts": check.facts,
+            "anegpt": env!("CARGO_PKG_VERSION"), "device": self.device,
+            "chosen_because": self.reason, "emulated": self.emulated,
+            "verdict": report.verdict().name(), "runs": report.runs,
+            "checks": report.checks.iter().map(check).collect::<Vec<_>>(),
         })
-    };
-    serde_json::json!({
-        "anegpt": env!("CARGO_PKG_VERSION"), "device": report.device, "chosen_because": reason,
-        "emulated": emulated, "verdict": report.verdict().name(), "runs": report.runs,
-        "checks": report.checks.iter().map(check).collect::<Vec<_>>(),
-    })
+    }
 }

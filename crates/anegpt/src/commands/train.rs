@@ -117,8 +117,8 @@ pub(crate) struct Args {
     /// What samples begin with [default: Once upon a time].
     #[arg(long)]
     prompt: Option<String>,
-    /// Steps between questions to the device whose answers are known, and one before each checkpoint;
-    /// a wrong answer ends the run. 0 for none [default: 100 on an engine, 0 on the emulator].
+    /// Steps between questions to the device whose answers are known, besides one before the first step
+    /// and one before each checkpoint; a wrong answer ends the run. 0 for none [default: 100 on an engine, 0 on the emulator].
     #[arg(long, value_name = "N", help_heading = "Advanced")]
     doctor_every: Option<u64>,
     /// What computes the products that stay on the CPU [default: auto, or what the resumed run had].
@@ -294,7 +294,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
         }
         match event {
-            Event::Step { step, .. } => Ok(doctor.ask(step)?),
+            Event::Step { step, .. } => {
+                if let Some(message) = doctor.ask(step)?
+                    && let Err(error) = view.show(&Event::Warning { message })
+                {
+                    failed.get_or_insert(error);
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     });
@@ -325,27 +332,36 @@ struct Doctor {
     every: u64,
     checkpoint: u64,
     total: u64,
+    emulated: bool,
 }
 
 impl Doctor {
     fn new(args: &Args, machine: &Machine, checkpoint: u64, total: u64) -> Result<Self> {
         let default = if machine.emulated() { 0 } else { ASK_ENGINE_EVERY };
         let every = args.doctor_every.unwrap_or(default);
-        let canary = match every {
+        let mut canary = match every {
             0 => None,
             _ => Some(Canary::new(machine.device.as_ref())?),
         };
-        Ok(Doctor { canary, every, checkpoint, total })
+        // No step is taken on a device that is sick from the start.
+        if let Some(canary) = &mut canary {
+            canary.ask()?;
+        }
+        let emulated = machine.emulated();
+        Ok(Doctor { canary, every, checkpoint, total, emulated })
     }
 
     /// Asks after every so many steps, and where a checkpoint is to be written next: none is kept
-    /// of a device that has just given a wrong answer.
-    fn ask(&mut self, step: u64) -> Result<(), ane::AneError> {
+    /// of a device that has just given a wrong answer. Gives what is worth a warning: the times of
+    /// an emulator are not.
+    fn ask(&mut self, step: u64) -> Result<Option<String>, ane::AneError> {
         let saved =
             step == self.total || self.checkpoint > 0 && step.is_multiple_of(self.checkpoint);
         match &mut self.canary {
-            Some(canary) if saved || step.is_multiple_of(self.every) => canary.ask(),
-            _ => Ok(()),
+            Some(canary) if saved || step.is_multiple_of(self.every) => {
+                Ok(canary.ask()?.filter(|_| !self.emulated))
+            }
+            _ => Ok(None),
         }
     }
 }

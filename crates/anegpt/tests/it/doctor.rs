@@ -41,6 +41,42 @@ fn a_healthy_device_passes_and_a_sick_one_fails() {
     assert_eq!(doctor(&bench, &["--inject-faults", "coffee"]).0, Some(2));
 }
 
+/// The report of what was found until then is not lost.
+#[test]
+fn a_device_that_never_answers_ends_the_examination() {
+    let bench = Bench::new();
+    let hangs = ["--inject-faults", "hang-after:3,hang-limit:600", "--time-limit", "1"];
+    let (code, out, error) = doctor(&bench, &[&["--json"][..], &hangs].concat());
+    assert_eq!(code, Some(1), "{error}");
+    assert!(
+        error.contains("the device hangs: the next check has had no answer for 1 s"),
+        "{error}"
+    );
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let ids: Vec<&str> =
+        report["checks"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["surfaces", "addition", "matmul", "convolution", "hang"]);
+    assert_eq!(report["verdict"], "bad");
+    let (code, out, _) = doctor(&bench, &hangs);
+    assert_eq!(code, Some(1));
+    assert!(
+        out.contains("bad        hang") && out.contains("what to do: end every program"),
+        "{out}"
+    );
+}
+
+#[test]
+fn no_step_is_taken_on_a_device_that_is_sick_from_the_start() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let sick = ["--steps", "2", "--doctor-every", "5", "--inject-faults", "wrong-at:1"];
+    let output = bench.run(&with(&base, &sick));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("a wrong answer to a question whose answer is known"), "{error}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("step 1"), "{output:?}");
+}
+
 /// From run 60 on (step 5) every answer has a wrong bit: the last checkpoint is that of step 3.
 #[test]
 fn a_run_ends_when_the_device_goes_bad() {
