@@ -217,5 +217,7 @@ fn questions_that_rules_stand_before_reach_the_engine() {
         (compiles.rows[0][0].as_str(), &compiles.contradicts[..]),
         ("130", &["D-compiles"][..])
     );
-    assert_eq!(column(&ask("classifier"), "seen")[..4], ["right"; 4]);
+    let classifier = ask("classifier");
+    assert_eq!(column(&classifier, "seen")[..4], ["right"; 4]);
+    assert_eq!(classifier.contradicts, ["B2-input-channels"]);
 }
