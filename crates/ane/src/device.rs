@@ -37,6 +37,15 @@ pub enum Call {
     Chained,
 }
 
+/// What loading a program again took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reloaded {
+    /// Seconds of unloading it.
+    pub unload_seconds: f64,
+    /// Seconds of loading it again.
+    pub load_seconds: f64,
+}
+
 /// Something that compiles and runs MIL programs.
 pub trait Device: Send + Sync + Debug {
     /// One line for people: which machine, which precision.
@@ -157,6 +166,17 @@ pub trait Executable: Send + Debug {
         _inputs: &[&Surface],
         _outputs: &[&Surface],
     ) -> Result<Option<RunReport>, AneError> {
+        Ok(None)
+    }
+
+    /// Unloads the program, writes `weights` over its weight files, and loads it again without
+    /// compiling; `None` where a loaded program has no such files. By the facts in force its
+    /// constants stay what they were (G2-rewritten-files), so this is a question to the machine
+    /// ([`crate::probe`]) and no way to update weights.
+    ///
+    /// # Errors
+    /// When the machine refuses, or does not end in time: the program is not loaded any more then.
+    fn reload(&mut self, _weights: &Weights) -> Result<Option<Reloaded>, AneError> {
         Ok(None)
     }
 }

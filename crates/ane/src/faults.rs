@@ -2,7 +2,7 @@
 //! path that handles a failure can be tested. The same faults and the same seed fail the same way.
 
 use crate::chip::CallPath;
-use crate::device::{Call, Device, Executable, Port, RunReport};
+use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
 use half::f16;
@@ -321,6 +321,10 @@ impl Executable for FaultyExecutable {
         report.seconds += wake;
         lock(&self.state).rested = Some((self.clock.0)());
         Ok(report)
+    }
+
+    fn reload(&mut self, weights: &Weights) -> Result<Option<Reloaded>, AneError> {
+        self.executable.reload(weights)
     }
 
     /// Without faults: those published are of the usual call.

@@ -38,7 +38,7 @@ pub mod trace;
 pub use budget::{Budget, LoadedProgram, Used};
 pub use chip::{CallPath, Chip, ChipLimits, ChipNumerics, Family, Limits, Os, Profile};
 pub use cost::{Estimate, estimate};
-pub use device::{Call, Device, Executable, Port, RunReport};
+pub use device::{Call, Device, Executable, Port, Reloaded, RunReport};
 pub use emulator::blas::{HostShape, Sgemm};
 pub use emulator::{
     BindingRules, DataLayout, Holding, LoadedModel, Procedure, RawSurface, Request, SizeRule,

@@ -8,7 +8,7 @@
 //! Tensors lie below each other as rows of one width, not side by side: a slice that does not start
 //! at the left edge passes through a path that scales by 16 (docs/ane-rules.md, ANE062).
 
-use crate::device::{Call, Device, Executable, Port, RunReport};
+use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::emulator::binding::{Binding, alphabetical, check_request};
 use crate::error::AneError;
 use crate::surface::Surface;
@@ -138,6 +138,10 @@ impl Executable for PackedExecutable {
 
     fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
         self.through(inputs, outputs, |inside, read, written| inside.run(read, written))
+    }
+
+    fn reload(&mut self, weights: &Weights) -> Result<Option<Reloaded>, AneError> {
+        self.executable.reload(weights)
     }
 
     fn run_by(

@@ -48,6 +48,20 @@ fn every_probe_gives_the_expected_verdict_for_m1_and_m4() {
     }
 }
 
+#[test]
+fn rewritten_files_change_nothing_and_where_there_are_none_that_is_said() {
+    for (profile, seen) in [("m4", "the old ones"), ("m5/macos26/e5rt", "not offered")] {
+        let probe = Probe::named("weight-reload").unwrap();
+        let outcome = probe.run(&emulator(profile), true).unwrap();
+        assert_eq!(outcome.rows[2][1], seen, "{outcome:#?}");
+        assert_eq!(
+            outcome.supports,
+            ["I-fixed-constants"],
+            "an emulator proves no fact it follows"
+        );
+    }
+}
+
 /// Were it an engine, arithmetic without the law would be found out.
 #[test]
 fn another_arithmetic_contradicts_the_facts() {

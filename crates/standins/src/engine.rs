@@ -238,6 +238,19 @@ impl Model {
         }
     }
 
+    /// The weight files as they lie where the system reads them.
+    fn files(&self, sources: &Descriptor) -> Weights {
+        let directory = temporary_directory().join(&self.name);
+        let read = |path: &String| {
+            let file = directory.join(path.trim_start_matches("@model_path/"));
+            std::fs::read(&file).unwrap_or_else(|_| {
+                violation(format!("there is no {}", file.display()));
+                vec![]
+            })
+        };
+        sources.weights.keys().map(|path| (path.clone(), read(path))).collect()
+    }
+
     /// Whether the files of the program lie where the system reads them.
     fn check_files(&self, sources: &Descriptor) {
         let directory = temporary_directory().join(&self.name);
@@ -446,7 +459,18 @@ unsafe extern "C" fn load(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id)
             count_opened();
             before
         }
-        _ => {
+        Stage::Unloaded => {
+            let Some(sources) = model.sources() else { return 0 };
+            let (before, files) = (known(&model.name), model.files(sources));
+            let Some((program, weights)) =
+                before.and_then(|(text, weights)| Some((mil::parse(&text).ok()?, weights)))
+            else {
+                return fail(error, &words(&AneError::InvalidBundle));
+            };
+            // What was compiled has its constants within; some say that the files are read again.
+            (program, if is_on("rewritten files work") { files } else { weights })
+        }
+        Stage::Loaded(_) => {
             violation("a model was loaded twice");
             return 0;
         }
@@ -454,7 +478,8 @@ unsafe extern "C" fn load(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id)
     // The emulator counts compiles, and a program of before is none.
     let path = ane::CallPath::InMemory;
     let opened = matches!(*stage, Stage::New);
-    let machine = if opened { fresh(path) } else { emulator(path) };
+    let compiled = matches!(*stage, Stage::Compiled(_));
+    let machine = if compiled { emulator(path) } else { fresh(path) };
     match machine.compile(&program, &weights) {
         Ok(executable) => {
             COUNTERS.loaded.fetch_add(1, Ordering::SeqCst);

@@ -18,9 +18,9 @@ use std::time::Duration;
 /// One compile at a time in a process: the compiler's service fails under load (docs/ane-facts.md A.7).
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Time that unloading may take; it takes 0.5 ms (docs/ane-facts.md D), and an engine that slept wakes
-/// in 0.3 s.
-const UNLOAD_LIMIT: Duration = Duration::from_secs(10);
+/// Time that unloading may take, and loading again; they take 0.5 and 4 ms (docs/ane-facts.md D), and an
+/// engine that slept wakes in 0.3 s.
+pub(super) const UNLOAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// What was abandoned, alive as long as its thread is at it.
 static ABANDONED: Mutex<Vec<Weak<()>>> = Mutex::new(vec![]);

@@ -6,7 +6,7 @@
 mod client;
 
 use super::cache::{Entry, Key, Store};
-use super::compile::{Unfinished, compile, turn, unload, within};
+use super::compile::{UNLOAD_LIMIT, Unfinished, compile, turn, unload, within};
 use super::dynamic::{Libraries, Library, functions};
 use super::elsewhere::Order;
 use super::files::{ModelDirectory, Sources};
@@ -19,7 +19,7 @@ use super::statistics::Statistics;
 use super::{Options, system};
 use crate::budget::{Budget, LoadedProgram};
 use crate::chip::{CallPath, Profile};
-use crate::device::{Call, Device, Executable, Port, RunReport};
+use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::emulator::binding::{Binding, alphabetical, check_request};
 use crate::error::AneError;
 use crate::legal;
@@ -216,11 +216,22 @@ impl Engine {
         Ok(described)
     }
 
+    /// Sends `unload`.
+    fn unload(&self, model: &Object, qos: u32) -> Result<(), String> {
+        self.foundation.checked(|error| {
+            // SAFETY: a loaded model, quality of service, and where to store an error.
+            unsafe {
+                send!(self.runtime, model.id(), self.unload,
+                    u32 = qos, *mut Id = error => Bool)
+            }
+        })
+    }
+
     fn loaded(self: &Arc<Self>, described: Described, none: Object, options: &Options) -> Model {
         let Described { object, name, directory } = described;
         let (engine, directory) = (Arc::clone(self), Arc::new(directory));
         let (qos, options) = (options.qos, none);
-        Model { direct: None, options, object, name, qos, engine, directory }
+        Model { direct: None, options, object, name, qos, engine, directory, is_loaded: true }
     }
 
     /// Loads a program that the system compiled before under the name `identifier`. `None` where it
@@ -309,9 +320,21 @@ struct Model {
     qos: u32,
     engine: Arc<Engine>,
     directory: Arc<ModelDirectory>,
+    /// False once it was unloaded and did not load again.
+    is_loaded: bool,
 }
 
 impl Model {
+    /// What is to be done whenever it was loaded.
+    fn connect(&mut self, direct: bool) -> Result<(), AneError> {
+        if direct {
+            let _pool = Pool::new(&self.engine.runtime);
+            self.direct = Some(self.client()?);
+        }
+        self.ask_for_statistics();
+        Ok(())
+    }
+
     /// Asks for the hardware's own time, if that is wanted.
     fn ask_for_statistics(&self) {
         let Engine { runtime, statistics: Some(statistics), .. } = &*self.engine else { return };
@@ -352,6 +375,34 @@ impl Model {
         self.client()?.evaluate_in_real_time(&self.engine, &self.options, request)
     }
 
+    /// Unloads it, writes `weights` over its files, and loads it again.
+    fn reload(&mut self, weights: &Weights) -> Result<Reloaded, AneError> {
+        let (engine, qos) = (Arc::clone(&self.engine), self.qos);
+        let (object, directory) = (self.object.clone(), Arc::clone(&self.directory));
+        // All of them, as the system removes the directory with the program.
+        let mut sources = Sources::read(directory.path())?;
+        sources.weights.extend(weights.clone());
+        let attempt = move || -> Result<Reloaded, AneError> {
+            let _pool = Pool::new(&engine.runtime);
+            let start = Instant::now();
+            engine.unload(&object, qos).map_err(|report| reported("unloading", report))?;
+            let unload_seconds = start.elapsed().as_secs_f64();
+            sources.write(directory.path())?;
+            let start = Instant::now();
+            let loaded = engine.prepare(&object, engine.load, qos);
+            loaded.map_err(|report| reported("loading", report))?;
+            Ok(Reloaded { unload_seconds, load_seconds: start.elapsed().as_secs_f64() })
+        };
+        let _turn = turn();
+        self.is_loaded = false;
+        let reloaded = within(UNLOAD_LIMIT, attempt).map_err(|unfinished| match unfinished {
+            Unfinished::Late(_) => AneError::CompileTimeout { seconds: UNLOAD_LIMIT.as_secs() },
+            Unfinished::Failed(reason) => AneError::NoEngine { reason },
+        })??;
+        self.is_loaded = true;
+        Ok(reloaded)
+    }
+
     /// Prepares a chain of one program, over surfaces in binding order.
     fn prepare_chain(&self, surfaces: [&[Arc<IoSurface>]; 2]) -> Result<Chain, AneError> {
         let _pool = Pool::new(&self.engine.runtime);
@@ -361,17 +412,14 @@ impl Model {
 
 impl Drop for Model {
     fn drop(&mut self) {
+        if !self.is_loaded {
+            return;
+        }
         let (engine, qos) = (Arc::clone(&self.engine), self.qos);
         let (object, directory) = (self.object.clone(), Arc::clone(&self.directory));
         unload(move || {
             // A program that cannot be unloaded is lost until the process ends; there is nobody to tell.
-            let _ = engine.foundation.checked(|error| {
-                // SAFETY: a loaded model, and where to store an error.
-                unsafe {
-                    send!(engine.runtime, object.id(), engine.unload,
-                        u32 = qos, *mut Id = error => Bool)
-                }
-            });
+            let _ = engine.unload(&object, qos);
             drop(object);
             drop(directory);
         });
@@ -528,11 +576,7 @@ impl InMemory {
         rules: Option<Profile>,
     ) -> Result<Box<dyn Executable>, AneError> {
         let (inputs, outputs) = ports(function);
-        if self.options.direct {
-            let _pool = Pool::new(&self.engine.runtime);
-            model.direct = Some(model.client()?);
-        }
-        model.ask_for_statistics();
+        model.connect(self.options.direct)?;
         Ok(Box::new(Loaded {
             requests: vec![],
             model,
@@ -738,6 +782,14 @@ impl Executable for Loaded {
             Call::Chained => self.chain(inputs, outputs),
         };
         report.map(Some)
+    }
+
+    fn reload(&mut self, weights: &Weights) -> Result<Option<Reloaded>, AneError> {
+        self.requests.clear();
+        self.chains.clear();
+        let reloaded = self.model.reload(weights)?;
+        self.model.connect(self.model.direct.is_some())?;
+        Ok(Some(reloaded))
     }
 }
 

@@ -10,8 +10,9 @@
 //! starts everywhere, says by name what a system lacks, and can be pointed at stand-ins that check
 //! each call; that is how it is tested, since **no part of it has run on a Mac yet**.
 //!
-//! An Objective-C exception cannot be caught from Rust, so no message is sent whose receiver, method
-//! and signature were not verified, and none with an argument that the facts do not show to work.
+//! An Objective-C exception cannot be caught from Rust, so no message is sent to a private class
+//! whose method and signature were not verified (Foundation's own are public and stable), and none
+//! with an argument that the facts do not show to work.
 //! What remains (an exception, a crash, a hang inside the system) is for a [`probe`] in a
 //! process of its own.
 

@@ -2,7 +2,7 @@
 
 use super::{MachineInfo, ProgramTrace, RunTrace, Trace};
 use crate::array::Array;
-use crate::device::{Call, Device, Executable, Port, RunReport};
+use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
 use half::f16;
@@ -155,6 +155,10 @@ impl Executable for RecordedExecutable {
         let report =
             self.noted(None, inputs, outputs, |program| program.run(inputs, outputs).map(Some))?;
         Ok(report.unwrap_or_default())
+    }
+
+    fn reload(&mut self, weights: &Weights) -> Result<Option<Reloaded>, AneError> {
+        self.executable.reload(weights)
     }
 
     fn run_by(

@@ -289,6 +289,28 @@ fn the_engine_is_asked_in_other_ways() {
     let missing = asked("real-time", "in-memory", "method endRealTimeTask:-1");
     assert_eq!(missing["verdict"], "not applicable");
     assert!(missing["says"].as_str().unwrap().contains("endRealTimeTask"), "{missing}");
+    for (device, faults, seen, supports, contradicts) in [
+        (
+            "in-memory",
+            "",
+            "the old ones",
+            &["I-fixed-constants", "G2-rewritten-files"][..],
+            &[][..],
+        ),
+        (
+            "in-memory",
+            "rewritten files work:-1",
+            "the new ones",
+            &["G2-rewritten-files-work"],
+            &["I-fixed-constants", "G2-rewritten-files"],
+        ),
+        ("espresso", "", "not offered", &["I-fixed-constants"], &[]),
+    ] {
+        let report = asked("weight-reload", device, faults);
+        assert_eq!(report["rows"][2][1], seen, "{report}");
+        assert_eq!(report["supports"], serde_json::json!(supports), "{report}");
+        assert_eq!(report["contradicts"], serde_json::json!(contradicts), "{report}");
+    }
     for (device, faults, seen, facts) in [
         ("in-memory", "", "refused", 2),
         ("in-memory", "chaining works:-1", "prepared, not sent", 1),

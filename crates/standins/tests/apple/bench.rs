@@ -165,8 +165,15 @@ pub(crate) fn run(
     program: &Program,
     weights: &Weights,
 ) -> Result<Vec<Vec<u32>>, AneError> {
-    let mut executable = device.compile(program, weights)?;
-    let [inputs, outputs] = try_surfaces(device, executable.as_ref())?;
+    run_loaded(device, device.compile(program, weights)?.as_mut())
+}
+
+/// As [`run`], a program that is loaded.
+pub(crate) fn run_loaded(
+    device: &dyn Device,
+    executable: &mut dyn Executable,
+) -> Result<Vec<Vec<u32>>, AneError> {
+    let [inputs, outputs] = try_surfaces(device, executable)?;
     for (port, surface) in executable.inputs().iter().zip(&inputs) {
         surface.write(&values(port))?;
     }

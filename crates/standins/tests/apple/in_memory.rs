@@ -1,6 +1,6 @@
 //! In-memory models.
 
-use crate::bench::{Bench, expected, quick, run, surfaces, values};
+use crate::bench::{Bench, expected, quick, run, run_loaded, surfaces, values};
 use crate::programs;
 use ane::apple::{InMemory, Libraries, Options, probe};
 use ane::{AneError, Call, Device, Emulator, Numerics, Profile};
@@ -253,5 +253,42 @@ fn the_canary_sings() {
         bench.fault("wrong answer", 1);
         let error = probe::canary(device.as_ref()).unwrap_err();
         assert!(matches!(error, AneError::WrongAnswer { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_program_that_is_loaded_again_has_the_constants_that_it_was_compiled_with() {
+    let bench = Bench::new();
+    let (program, weights) = programs::blobs();
+    let mut others = weights.clone();
+    // Every number of the file with one blob changes its sign.
+    let file = others.values_mut().next().unwrap();
+    file[128..].iter_mut().skip(1).step_by(2).for_each(|byte| *byte ^= 0x80);
+    let right = expected("in-memory", &program, &weights);
+    let changed = expected("in-memory", &program, &others);
+    assert_ne!(right, changed);
+    for direct in [false, true] {
+        let device = InMemory::open(&bench.libraries(), Options { direct, ..quick() }).unwrap();
+        for (fault, then) in [("none", &right), ("rewritten files work", &changed)] {
+            let mut executable = device.compile(&program, &weights).unwrap();
+            assert_eq!(run_loaded(&device, executable.as_mut()).unwrap(), right);
+            bench.fault(fault, -1);
+            let reloaded = executable.reload(&others).unwrap().expect("it has files");
+            assert!(reloaded.unload_seconds > 0.0 && reloaded.load_seconds > 0.0);
+            assert_eq!(run_loaded(&device, executable.as_mut()).unwrap(), *then, "{fault}");
+            drop(executable);
+            bench.reset();
+        }
+        for (fault, part) in [("load bundle", "Code=10"), ("unload", "Code=9")] {
+            let mut executable = device.compile(&program, &weights).unwrap();
+            bench.fault(fault, 1);
+            let error = executable.reload(&others).unwrap_err().to_string();
+            assert!(error.contains(part), "{fault}: {error}");
+            drop(executable);
+            bench.assert_clean(fault);
+        }
+        drop(device);
+        bench.assert_clean("loading again");
+        bench.reset();
     }
 }
