@@ -426,7 +426,7 @@ fn round(x: &mut [f32], rounding: Rounding) {
         Rounding::Half => simd::round_f16(x, Round::ELEMENTWISE),
         Rounding::HalfAway => exact::round_away(x),
         Rounding::Integer { lo, hi } => {
-            let whole = |v: f32| v.trunc().max(lo).min(hi);
+            let whole = |v: f32| simd::smaller(simd::larger(v.trunc(), lo), hi);
             simd::each(x, |v| if v.is_nan() { 0.0 } else { whole(v) });
         }
     }
@@ -634,8 +634,8 @@ fn fold_run(f: Reduce, acc: f32, x: &[f32]) -> f32 {
         Reduce::Sum | Reduce::Mean | Reduce::LogSum => acc + simd::sum(x),
         Reduce::L1Norm => acc + x.iter().map(|v| v.abs()).sum::<f32>(),
         Reduce::SumSquare | Reduce::L2Norm => acc + simd::sum_square(x),
-        Reduce::Max => acc.max(simd::max_of(x)),
-        Reduce::Min => x.iter().copied().fold(acc, f32::min),
+        Reduce::Max => simd::larger(acc, simd::max_of(x)),
+        Reduce::Min => x.iter().copied().fold(acc, simd::smaller),
         Reduce::LogSumExp => unreachable!("taken in two passes"),
     }
 }

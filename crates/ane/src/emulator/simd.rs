@@ -453,19 +453,34 @@ pub fn scale(x: &mut [f32], a: f32) {
     each(x, |x| x * a);
 }
 
+/// `a` if `first`, else `b`: by bits, as a choice would become a branch per element.
+#[inline(always)]
+fn choose(first: bool, a: f32, b: f32) -> f32 {
+    let mask = u32::from(first).wrapping_neg();
+    f32::from_bits((a.to_bits() & mask) | (b.to_bits() & !mask))
+}
+
+/// The larger one; of a number and a NaN, the number; of two zeros the second, where `f32::max`
+/// leaves the sign to the compiler, and so to the machine and to the place in a loop.
+#[inline(always)]
+pub fn larger(x: f32, y: f32) -> f32 {
+    choose((x > y) | y.is_nan(), x, y)
+}
+
+/// The smaller one; NaN and zeros as for [`larger`].
+#[inline(always)]
+pub fn smaller(x: f32, y: f32) -> f32 {
+    choose((x < y) | y.is_nan(), x, y)
+}
+
 /// x ← min(max(x, lo), hi); NaN becomes `lo`.
 pub fn clip(x: &mut [f32], lo: f32, hi: f32) {
-    each(x, |x| x.max(lo).min(hi));
+    each(x, |x| smaller(larger(x, lo), hi));
 }
 
 /// NaN becomes `value`.
 pub fn replace_nan(x: &mut [f32], value: f32) {
-    // By bits: a choice between a value and what is there would become a branch per element.
-    let value = value.to_bits();
-    each(x, |x| {
-        let mask = u32::from(x.is_nan()).wrapping_neg();
-        f32::from_bits((x.to_bits() & !mask) | (value & mask))
-    });
+    each(x, |x| choose(x.is_nan(), value, x));
 }
 
 /// x ← x + y. As all functions of two slices, panics if their lengths differ.
@@ -488,14 +503,14 @@ pub fn div(x: &mut [f32], y: &[f32]) {
     zip(x, y, |x, y| x / y);
 }
 
-/// x ← max(x, y); of a number and a NaN, the number.
+/// x ← [`larger`] of x and y.
 pub fn max(x: &mut [f32], y: &[f32]) {
-    zip(x, y, f32::max);
+    zip(x, y, larger);
 }
 
-/// x ← min(x, y); of a number and a NaN, the number.
+/// x ← [`smaller`] of x and y.
 pub fn min(x: &mut [f32], y: &[f32]) {
-    zip(x, y, f32::min);
+    zip(x, y, smaller);
 }
 
 struct Select<'a>(&'a mut [f32], &'a [f32], &'a [f32], &'a [f32]);
@@ -505,9 +520,7 @@ impl SliceKernel for Select<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         for (((to, &c), &a), &b) in self.0.iter_mut().zip(self.1).zip(self.2).zip(self.3) {
-            // By bits, as a choice would become a branch per element.
-            let mask = u32::from(c != 0.0).wrapping_neg();
-            *to = f32::from_bits((a.to_bits() & mask) | (b.to_bits() & !mask));
+            *to = choose(c != 0.0, a, b);
         }
     }
 }
@@ -1435,6 +1448,26 @@ mod tests {
         assert_eq!(of(&|x| replace_nan(x, 7.0)), [1.5, -2.0, 7.0, 0.0]);
         let picked = of(&|x| select(x, &[1.0, 0.0, nan, -0.0], &[5.0; 4], &[6.0; 4]));
         assert_eq!(picked, [5.0, 6.0, 5.0, 6.0], "NaN is not 0");
+    }
+
+    /// Of two zeros the second, at every level and place, so that bits do not depend on the machine.
+    #[test]
+    fn of_two_zeros_the_second_is_taken() {
+        let zeros = |step: usize| -> Vec<f32> {
+            (0..101).map(|i| if i / step % 2 == 0 { 0.0 } else { -0.0 }).collect()
+        };
+        let bits = |x: &[f32]| -> Vec<u32> { x.iter().map(|v| v.to_bits()).collect() };
+        let (x, y) = (zeros(1), zeros(2));
+        for level in levels() {
+            for f in [larger, smaller] {
+                let mut got = x.clone();
+                dispatch_at(level, Zip(&mut got, &y, f));
+                assert_eq!(bits(&got), bits(&y), "{level:?}");
+                let mut got = x.clone();
+                dispatch_at(level, Each(&mut got, |v| f(v, 0.0)));
+                assert!(bits(&got).iter().all(|&b| b == 0), "{level:?}");
+            }
+        }
     }
 
     #[test]

@@ -129,8 +129,8 @@ fn of_two(f: Binary, x: &mut [f16], y: &[f16]) {
         Binary::Sub => halves::zip(x, y, |x, y| x - y),
         Binary::Mul => halves::zip(x, y, |x, y| x * y),
         Binary::Div => halves::zip(x, y, |x, y| x / y),
-        Binary::Max => halves::zip(x, y, f32::max),
-        Binary::Min => halves::zip(x, y, f32::min),
+        Binary::Max => halves::zip(x, y, simd::larger),
+        Binary::Min => halves::zip(x, y, simd::smaller),
         Binary::FloorDiv => halves::zip(x, y, |x, y| (x / y).floor()),
         Binary::Pow => halves::zip(x, y, f32::powf),
     }
