@@ -173,8 +173,8 @@ impl Reduction {
         let x = if x.is_nan() { f32::INFINITY } else { x };
         self.count += 1;
         let term = match self.f {
-            Reduce::Max => return self.total = self.total.max(x),
-            Reduce::Min => return self.total = self.total.min(x),
+            Reduce::Max => return self.total = simd::larger(self.total, x),
+            Reduce::Min => return self.total = simd::smaller(self.total, x),
             Reduce::L1Norm => x.abs(),
             Reduce::SumSquare | Reduce::L2Norm => half(x * x),
             // No maximum is subtracted (CMT#2690).
