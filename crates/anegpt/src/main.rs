@@ -23,7 +23,7 @@ mod settings;
 mod stop;
 
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::io::Write;
 
 #[global_allocator]
 static ALLOCATOR: allocator::HugePages = allocator::HugePages;
@@ -83,22 +83,29 @@ fn usage(message: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Usage(message.into()))
 }
 
-fn main() -> ExitCode {
-    let cli = Cli::parse();
+fn main() {
+    let code = outcome(Cli::parse());
+    // A closed pipe is no failure here either.
+    let _ = std::io::stdout().flush();
+    stop::at_once(code);
+}
+
+/// Runs a command; the exit code.
+fn outcome(cli: Cli) -> i32 {
     // This thread computes too: handing every product to another one and waiting for it would cost
     // two context switches each.
     if let Err(error) = rayon::ThreadPoolBuilder::new().use_current_thread().build_global() {
         eprintln!("error: cannot start the threads that compute: {error}");
-        return ExitCode::FAILURE;
+        return 1;
     }
     let result = engine::configure(cli.engine, cli.command.judges_the_engine())
         .and_then(|()| run(cli.command));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Ok(()) => 0,
+        Err(error) if is_closed_pipe(&error) => 0,
         Err(error) => {
             eprintln!("error: {}", message(&error));
-            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+            if error.is::<Usage>() { 2 } else { 1 }
         }
     }
 }

@@ -21,11 +21,17 @@ pub(crate) fn on_request(handler: impl FnMut() + Send + 'static) -> Result<()> {
 }
 
 /// Ends the process without a word to its libraries, whose threads may be anywhere: what they do at
-/// an exit may wait for one that hangs.
+/// an exit may wait for one that hangs. What is still to be printed is lost.
 #[cfg(unix)]
 pub(crate) fn at_once(status: i32) -> ! {
     // SAFETY: no precondition; nothing of ours is to be done at an exit.
     unsafe { libc::_exit(status) }
+}
+
+/// Ends the process.
+#[cfg(not(unix))]
+pub(crate) fn at_once(status: i32) -> ! {
+    std::process::exit(status)
 }
 
 /// What SIGHUP did before.

@@ -335,7 +335,7 @@ fn remove_on_request(directory: &Path) -> Result<()> {
         for _ in 0..2 {
             let _ = std::fs::remove_dir_all(&directory);
         }
-        std::process::exit(stop::INTERRUPTED);
+        stop::at_once(stop::INTERRUPTED);
     })
 }
 

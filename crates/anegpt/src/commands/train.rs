@@ -687,7 +687,7 @@ fn stop_on_request() -> Result<Arc<AtomicBool>> {
     stop::on_request(move || {
         // The second request does not wait for the checkpoint.
         if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(stop::INTERRUPTED);
+            stop::at_once(stop::INTERRUPTED);
         }
     })?;
     Ok(requested)
