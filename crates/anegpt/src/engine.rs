@@ -4,7 +4,7 @@ use crate::machine::DeviceChoice;
 use crate::usage;
 #[cfg(unix)]
 use ane::Packed;
-use ane::{Device, Sgemm};
+use ane::{AneError, Device, Sgemm};
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use serde::de::DeserializeOwned;
@@ -399,6 +399,27 @@ pub(crate) fn answer<T: DeserializeOwned>(said: &str) -> Result<T> {
     serde_json::from_str(line).context("the probe said nothing sensible")
 }
 
+/// Exit code of a process of ours in which the system hung.
+const HUNG: i32 = 3;
+
+/// Prints what was found, for the process that asked, which then tells a system that hung from one
+/// that refused.
+pub(crate) fn tell(found: Result<impl Serialize>) -> Result<()> {
+    match found {
+        Err(error)
+            if matches!(
+                error.downcast_ref::<AneError>(),
+                Some(AneError::CompileTimeout { .. })
+            ) =>
+        {
+            eprintln!("{error:#}");
+            crate::stop::at_once(HUNG)
+        }
+        found => println!("{}", serde_json::to_string(&found?)?),
+    }
+    Ok(())
+}
+
 /// A process of ours that crashed or hung: what it did might happen here as well.
 #[derive(Debug)]
 struct Died(String);
@@ -437,6 +458,7 @@ pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
     let words = said(&mut err)?.trim().trim_start_matches("error: ").to_owned();
     match (status.success(), status.code()) {
         (true, _) => Ok(said(&mut out)?),
+        (false, Some(HUNG)) => Err(Died(words).into()),
         (false, Some(_)) => Err(anyhow!(words)),
         (false, None) => Err(Died(format!("the probe crashed ({status}): {words}")).into()),
     }

@@ -19,9 +19,9 @@ macro_rules! print {
 pub(crate) fn say(text: Arguments<'_>, end: &str) {
     if let Err(error) = write!(std::io::stdout(), "{text}{end}") {
         if error.kind() == ErrorKind::BrokenPipe {
-            std::process::exit(0);
+            crate::stop::at_once(0);
         }
         eprintln!("error: cannot write to standard output: {error}");
-        std::process::exit(1);
+        crate::stop::at_once(1);
     }
 }

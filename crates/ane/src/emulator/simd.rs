@@ -1453,9 +1453,8 @@ mod tests {
     /// Of two zeros the second, at every level and place, so that bits do not depend on the machine.
     #[test]
     fn of_two_zeros_the_second_is_taken() {
-        let zeros = |step: usize| -> Vec<f32> {
-            (0..101).map(|i| if i / step % 2 == 0 { 0.0 } else { -0.0 }).collect()
-        };
+        let zeros =
+            |step: usize| -> Vec<f32> { (0..101).map(|i| [0.0, -0.0][i / step % 2]).collect() };
         let bits = |x: &[f32]| -> Vec<u32> { x.iter().map(|v| v.to_bits()).collect() };
         let (x, y) = (zeros(1), zeros(2));
         for level in levels() {

@@ -31,12 +31,10 @@ enum Command {
 pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(route) = args.probe {
         engine::end_with_standard_input();
-        let found = match route.as_str() {
-            "power" => serde_json::to_string(&power::probe_here()?)?,
-            _ => serde_json::to_string(&engine::probe_here(&route)?)?,
+        return match route.as_str() {
+            "power" => engine::tell(power::probe_here()),
+            _ => engine::tell(engine::probe_here(&route)),
         };
-        println!("{found}");
-        return Ok(());
     }
     if let Some([route, directory]) = args.compile.as_deref() {
         return engine::compile_here(&route.to_string_lossy(), directory);

@@ -168,12 +168,24 @@ fn what_the_engine_cannot_do_is_said() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(2) && error.contains(part), "{error}");
     }
-    // What crashes the process that tries it does not crash this one.
+    // What crashes the process that tries it, or hangs there, does not do so to this one.
     let train = with(&base, &["--device", "in-memory", "--runtime", &runtime]);
-    let output = bench.command(&train).env("STANDINS_FAULTS", "crash:-1").output().unwrap();
+    let quickly = [&train[..], &["--compile-limit", "1"]].concat();
+    for (args, fault, part) in [
+        (&train, "crash:-1", "by in-memory models: the probe crashed (signal: 6"),
+        (&quickly, "hang:-1", "by in-memory models: compiling or loading did not end within 1 s"),
+    ] {
+        let output = bench.command(args).env("STANDINS_FAULTS", fault).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains(part), "{error}");
+        assert_eq!(output.status.code(), Some(2), "{error}");
+    }
+    // Nor does what hangs in this one keep it from ending.
+    let unasked = [&quickly[..], &["--no-packed"]].concat();
+    let output = bench.command(&unasked).env("STANDINS_FAULTS", "hang:-1").output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(error.contains("by in-memory models: the probe crashed (signal: 6"), "{error}");
-    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("did not end within 1 s"), "{error}");
+    assert_eq!(output.status.code(), Some(1), "{error}");
     let output = bench.run(&with(&base, &["--device", "in-memory"]));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(error.contains("no Neural Engine on this machine"), "{error}");
