@@ -175,7 +175,7 @@ pub trait Executable: Send + Debug {
     /// ([`crate::probe`]) and no way to update weights.
     ///
     /// # Errors
-    /// When the machine refuses, or does not end in time: the program is not loaded any more then.
+    /// When the machine refuses, or does not end in time: the program is lost then, and runs no more.
     fn reload(&mut self, _weights: &Weights) -> Result<Option<Reloaded>, AneError> {
         Ok(None)
     }

@@ -31,8 +31,9 @@ fn abandoned() -> MutexGuard<'static, Vec<Weak<()>>> {
     all
 }
 
-/// Waits for, and keeps, the turn to compile. Unloading takes it too: the system then removes the
-/// directory of the program, which an equal one may be about to be compiled from.
+/// Waits for, and keeps, the turn to compile. Unloading takes it too, unless it is abandoned: the
+/// system then removes the directory of the program, which an equal one may be about to be compiled
+/// from.
 pub(super) fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -54,21 +55,21 @@ pub(super) fn within<T: Send + 'static>(
     let (sender, receiver) = channel();
     let alive = Arc::new(());
     let watched = Arc::downgrade(&alive);
-    let spawned = thread::Builder::new().name("compile".to_owned()).spawn(move || {
+    let spawned = thread::Builder::new().name("engine".to_owned()).spawn(move || {
         let result = attempt();
         drop(alive);
         // Nobody listens any more if the time was up; the result is dropped here then.
         let _ = sender.send(result);
     });
-    spawned.map_err(|e| Unfinished::Failed(format!("no thread to compile: {e}")))?;
+    spawned.map_err(|e| Unfinished::Failed(format!("no thread for the engine: {e}")))?;
     receiver.recv_timeout(limit).map_err(|error| match error {
         RecvTimeoutError::Timeout => {
             abandoned().push(watched);
             Unfinished::Late(receiver)
         }
-        RecvTimeoutError::Disconnected => {
-            Unfinished::Failed("the thread that compiled ended without a result".to_owned())
-        }
+        RecvTimeoutError::Disconnected => Unfinished::Failed(
+            "the thread that called the system ended without a result".to_owned(),
+        ),
     })
 }
 

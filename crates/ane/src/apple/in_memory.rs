@@ -236,7 +236,7 @@ impl Engine {
 
     /// Loads a program that the system compiled before under the name `identifier`. `None` where it
     /// has it no more, or calls the program otherwise now.
-    fn reload(
+    fn reopen(
         self: &Arc<Self>,
         sources: &Arc<Sources>,
         options: &Options,
@@ -320,7 +320,7 @@ struct Model {
     qos: u32,
     engine: Arc<Engine>,
     directory: Arc<ModelDirectory>,
-    /// False once it was unloaded and did not load again.
+    /// False once it was to be loaded again and that failed: it is lost then.
     is_loaded: bool,
 }
 
@@ -373,6 +373,12 @@ impl Model {
     fn evaluate_in_real_time(&self, request: &Object) -> Result<f64, AneError> {
         let _pool = Pool::new(&self.engine.runtime);
         self.client()?.evaluate_in_real_time(&self.engine, &self.options, request)
+    }
+
+    /// Whether it is there.
+    fn check(&self) -> Result<(), AneError> {
+        let lost = || "the program was lost when it was to be loaded again".to_owned();
+        self.is_loaded.then_some(()).ok_or_else(|| AneError::NoEngine { reason: lost() })
     }
 
     /// Unloads it, writes `weights` over its files, and loads it again.
@@ -475,7 +481,7 @@ impl InMemory {
     ) -> Result<(Model, Option<Entry>), AneError> {
         let Some(store) = &self.store else { return Ok((self.compile_here(sources)?, None)) };
         let key = &store.key(&format!("qos {}", self.options.qos), sources);
-        let known = || self.reload(store, key, sources);
+        let known = || self.reopen(store, key, sources);
         if let Some((model, entry)) = known()? {
             return Ok((model, Some(entry)));
         }
@@ -506,7 +512,7 @@ impl InMemory {
     ///
     /// # Errors
     /// [`AneError::CompileTimeout`] when loading hangs: so would a compile behind it.
-    fn reload(
+    fn reopen(
         &self,
         store: &Store,
         key: &Key,
@@ -521,7 +527,7 @@ impl InMemory {
         let attempt = move || {
             let loaded = entry.opening().and_then(|_opening| {
                 let identifier = entry.identifier().unwrap_or_default();
-                engine.reload(&sources, &options, identifier)
+                engine.reopen(&sources, &options, identifier)
             });
             (loaded, entry)
         };
@@ -722,6 +728,12 @@ impl Loaded {
         Ok(self.requests.len() - 1)
     }
 
+    /// The program is there, and a request over these surfaces keeps the rules.
+    fn check(&self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<(), AneError> {
+        self.model.check()?;
+        check_request(self.rules.as_ref(), (&self.inputs, inputs), (&self.outputs, outputs))
+    }
+
     /// Has `evaluate` send a request over these surfaces.
     fn send(
         &mut self,
@@ -729,7 +741,7 @@ impl Loaded {
         outputs: &[&Surface],
         evaluate: impl FnOnce(&Model, &Object) -> Result<f64, AneError>,
     ) -> Result<RunReport, AneError> {
-        check_request(self.rules.as_ref(), (&self.inputs, inputs), (&self.outputs, outputs))?;
+        self.check(inputs, outputs)?;
         let request = self.request(inputs, outputs)?;
         let _in_flight = hold(inputs, outputs);
         let request = &self.requests[request].request;
@@ -744,7 +756,7 @@ impl Loaded {
     }
 
     fn chain(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
-        check_request(self.rules.as_ref(), (&self.inputs, inputs), (&self.outputs, outputs))?;
+        self.check(inputs, outputs)?;
         let (read, written) = (memory(&self.inputs, inputs)?, memory(&self.outputs, outputs)?);
         let start = Instant::now();
         let chain = self.model.prepare_chain([&read, &written])?;
@@ -785,6 +797,7 @@ impl Executable for Loaded {
     }
 
     fn reload(&mut self, weights: &Weights) -> Result<Option<Reloaded>, AneError> {
+        self.model.check()?;
         self.requests.clear();
         self.chains.clear();
         let reloaded = self.model.reload(weights)?;

@@ -284,6 +284,8 @@ fn a_program_that_is_loaded_again_has_the_constants_that_it_was_compiled_with() 
             bench.fault(fault, 1);
             let error = executable.reload(&others).unwrap_err().to_string();
             assert!(error.contains(part), "{fault}: {error}");
+            let error = run_loaded(&device, executable.as_mut()).unwrap_err().to_string();
+            assert!(error.contains("the program was lost"), "{fault}: {error}");
             drop(executable);
             bench.assert_clean(fault);
         }
