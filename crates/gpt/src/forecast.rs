@@ -181,7 +181,7 @@ pub fn forecast(
     })
 }
 
-/// How a published trainer is built (seed.md 3, 4).
+/// How a published trainer is built (the seed, MAD).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trainer {
     /// Weights are constants; six programs per layer; classifier and loss on the host.
@@ -267,7 +267,7 @@ pub fn published_steps() -> Result<Vec<PublishedStep>, KernelError> {
         .collect()
 }
 
-/// Words of the vocabulary that its data use: the packed trainers compact to them (seed.md 2).
+/// Words of the vocabulary that its data use: the packed trainers compact to them (the seed).
 const COMPACT_VOCABULARY: usize = 9_200;
 
 /// Seconds of a micro-batch of one sequence of 256 tokens, its share of an update (one in ten)
@@ -321,7 +321,7 @@ fn host_io(trainer: Trainer, s: &Sizes) -> HostWork {
     // Forward taps (13 tensors) and backward operands: about 20 streams and 10 of the hidden width.
     let activations = s.layers * s.tokens * (20.0 * s.width + 10.0 * s.hidden);
     let copied_bytes = match trainer {
-        // 1.13 GB for stories110m (seed.md 3.3): two copies of the weights in f32, and activations.
+        // 1.13 GB for stories110m (the seed): two copies of the weights in f32, and activations.
         Trainer::PackedFp32 => 4.0 * activations + 2.0 * 4.0 * s.layers * s.layer,
         _ => 2.0 * activations,
     };

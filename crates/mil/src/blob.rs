@@ -1,4 +1,4 @@
-//! Weight files: MIL blob storage, version 2 (docs/ane-facts.md A.5, seed.md 1.7).
+//! Weight files: MIL blob storage, version 2 (docs/ane-facts.md A.5).
 //!
 //! | offset | type | field |
 //! |---|---|---|

@@ -4,7 +4,7 @@
 //! One dynamic library has the functions of the Objective-C runtime, CoreFoundation, IOSurface, e5rt,
 //! IOReport and BLAS that are called, and the classes of Foundation and AppleNeuralEngine. They hold every argument, the order
 //! of calls and the ownership of every object against what published work says (docs/ane-facts.md A.4,
-//! C, D, G; seed.md 5), execute through the emulator, and fail as documented when told to
+//! C, D, G; the seed), execute through the emulator, and fail as documented when told to
 //! ([`control`]). What breaks a rule is written down as a violation; tests demand that there is
 //! none and that nothing is left alive.
 //!

@@ -1,5 +1,5 @@
 //! The engine by in-memory models: `_ANEInMemoryModelDescriptor` → `_ANEInMemoryModel` → compile,
-//! load, evaluate a `_ANERequest` over IOSurfaces, unload (docs/ane-facts.md A.4, C.1; seed.md 5).
+//! load, evaluate a `_ANERequest` over IOSurfaces, unload (docs/ane-facts.md A.4, C.1; the seed).
 
 #![allow(unsafe_code, reason = "messages to private classes")]
 

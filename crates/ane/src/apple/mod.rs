@@ -1,7 +1,7 @@
 //! The Neural Engine of a Mac, by the two private ways in that need no entitlement.
 //!
 //! [`InMemory`] sends Objective-C messages to `_ANEInMemoryModel` and its relatives (docs/ane-facts.md
-//! A.4, seed.md 5); [`Espresso`] calls the C interface `e5rt_…` of the Espresso framework
+//! A.4; the seed); [`Espresso`] calls the C interface `e5rt_…` of the Espresso framework
 //! (docs/ane-facts.md C.2, G.1). Both are [`Device`](crate::Device)s whose surfaces live in memory that
 //! the engine reads and writes.
 //!

@@ -8,20 +8,20 @@
 use super::silicon::Silicon;
 
 /// TFLOP/s of single-precision products on an M4: the classifier of 768 × 32000 × 256 takes 10.77 ms
-/// (facts B.2, seed.md: MAD:training/README.md).
+/// (facts B.2: MAD:training/README.md).
 const GEMM_TFLOPS: f64 = 1.17;
 
 /// GB/s of copies to surfaces, conversion included, on an M4: the seed's dynamic trainer moves
-/// 1.13 GB per step in 27 ms (seed.md 3.3, 4).
+/// 1.13 GB per step in 27 ms (the seed).
 const COPY_GBS: f64 = 42.0;
 
 /// GB/s of passes over arrays (residuals, norms, activations, Adam) on an M4: the seed's norms and SiLU
-/// gradients take 15 ms of its step (seed.md 4) and move about 1.1 GB, counting 40 bytes per
+/// gradients take 15 ms of its step (the seed) and move about 1.1 GB, counting 40 bytes per
 /// element of a norm and 120 of a SiLU gradient, which are vDSP calls one after the other.
 const PASS_GBS: f64 = 75.0;
 
 /// Seconds of a sine and a cosine in a scalar loop on an M4: recomputing the rotary angles, 4.7 M of
-/// them, goes with a step of 115 instead of 91 ms (seed.md 4, 10.27; inferred).
+/// them, goes with a step of 115 instead of 91 ms (MAD; inferred).
 const TRIGONOMETRIC: f64 = 5e-9;
 
 /// Seconds to lock and unlock a surface, the lower end of what is asserted (facts C.1, TMC: 20 to
