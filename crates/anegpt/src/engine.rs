@@ -26,7 +26,7 @@ use ane::apple::{
 
 /// Seconds that a compile may take unless told otherwise; so in `--help`.
 const COMPILE_LIMIT: u64 = 120;
-/// Seconds that a probe may take besides its compile.
+/// Seconds that a probe, or a check of the doctor, may take besides its compile; so in `--help`.
 const BESIDES: u64 = 30;
 
 /// By whom requests of in-memory models are sent.
@@ -432,6 +432,11 @@ impl fmt::Display for Died {
 
 impl std::error::Error for Died {}
 
+/// Seconds that what compiles may take altogether: a compile that hangs is given up before.
+pub(crate) fn limit() -> u64 {
+    BESIDES + args().compile_limit.unwrap_or(COMPILE_LIMIT)
+}
+
 /// What this program prints when it is run with `args`, in a process of its own: what the private
 /// frameworks do where they are not as expected may be to hang, to raise, or to crash.
 pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
@@ -445,7 +450,7 @@ pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
     // The child ends when its standard input does, which is when this process ends.
     command.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(err.try_clone()?);
     let mut child = command.spawn().context("the probe does not start")?;
-    let limit = BESIDES + self::args().compile_limit.unwrap_or(COMPILE_LIMIT);
+    let limit = limit();
     let status = wait(&mut child, Duration::from_secs(limit))?;
     let late = || Died(format!("the probe did not end within {limit} s"));
     let status = status.ok_or_else(late)?;

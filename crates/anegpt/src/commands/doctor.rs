@@ -1,15 +1,12 @@
 //! `anegpt doctor`.
 
 use crate::machine::{self, DeviceChoice, NumericsChoice};
-use crate::{power, usage};
+use crate::{engine, power, usage};
 use ane::doctor::{Check, Options, Report, Verdict, examine};
 use ane::{Backoff, Faults, Faulty};
 use anyhow::{Result, bail};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
-
-/// Seconds that one check may take unless told otherwise: a hundred times what all need.
-const LIMIT: u64 = 120;
 
 /// Ask the device questions whose answers are known, and say what to do about wrong ones.
 ///
@@ -34,10 +31,10 @@ pub(crate) struct Args {
     /// One JSON object on standard output.
     #[arg(long)]
     json: bool,
-    /// Time that one check may take before the device counts as hung.
-    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT,
-          value_parser = clap::value_parser!(u64).range(1..=86400))]
-    time_limit: u64,
+    /// Time that one check may take before the device counts as hung [default: 30 more than
+    /// --compile-limit, 150 unless that is given].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    time_limit: Option<u64>,
     /// Make the device fail on purpose, to see what is found: stale-weights, zeros-at:3, …
     #[arg(
         long,
@@ -69,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         emulated: machine.emulated(),
         json: args.json,
     };
-    let heard = watch(head.clone(), Duration::from_secs(args.time_limit));
+    let heard = watch(head.clone(), time_limit(args.time_limit));
     let report = examine(machine.device.as_ref(), &options, &mut |check| {
         if !args.json {
             show(check);
@@ -100,6 +97,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         1 => bail!("the device gave a wrong answer or none"),
         n => bail!("the device failed {n} checks"),
     }
+}
+
+/// How long a check may take: longer than a compile, so that one that hangs is named.
+fn time_limit(asked: Option<u64>) -> Duration {
+    Duration::from_secs(asked.unwrap_or_else(engine::limit))
 }
 
 /// Ends the program, with a report of what was found until then, when a check takes longer than
@@ -187,5 +189,16 @@ impl Head {
             "verdict": report.verdict().name(), "runs": report.runs,
             "checks": report.checks.iter().map(check).collect::<Vec<_>>(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_may_take_longer_than_its_compile_unless_told_otherwise() {
+        assert_eq!(time_limit(None), Duration::from_secs(120 + 30));
+        assert_eq!(time_limit(Some(7)), Duration::from_secs(7));
     }
 }

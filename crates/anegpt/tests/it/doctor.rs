@@ -66,6 +66,29 @@ fn a_device_that_never_answers_ends_the_examination() {
     );
 }
 
+/// The compiler that hangs is named, not the check.
+#[test]
+#[cfg(all(unix, not(target_vendor = "apple")))]
+fn a_compile_that_hangs_ends_before_its_check_does() {
+    use std::io::BufRead;
+    let (bench, runtime) = (Bench::new(), crate::apple::runtime());
+    let args = ["doctor", "--json", "--device", "in-memory", "--no-packed"];
+    let more = ["--compile-limit", "1", "--runtime", &runtime];
+    let mut command = bench.command(&[&args[..], &more].concat());
+    command.env("STANDINS_FAULTS", "hang:-1").stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let report: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    let check = &report["checks"][1];
+    assert_eq!((&check["id"], &check["verdict"]), (&"addition".into(), &"bad".into()));
+    assert!(check["finding"].as_str().unwrap().contains("did not end within 1 s"), "{check}");
+    assert!(check["advice"].as_str().unwrap().contains("restart the Mac"), "{check}");
+    assert_eq!(report["checks"][2]["verdict"], "skipped");
+}
+
 #[test]
 fn no_step_is_taken_on_a_device_that_is_sick_from_the_start() {
     let bench = Bench::new();
