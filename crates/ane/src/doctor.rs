@@ -537,18 +537,21 @@ fn compiler(of: &mut Examiner<'_>) -> Result<Finding, AneError> {
     })
 }
 
-/// Questions in a row that must take long before a run is told that its engine slowed down.
+/// Questions that wake the engine up (D-idle-wake): it may have rested while the CPU computed.
+const WAKING: usize = 3;
+
+/// Times in a row that must be long before a run is told that its engine slowed down.
 const SLOW_IN_A_ROW: usize = 3;
 
 /// The known-answer program, compiled once, to be asked between the steps of a training run.
 #[derive(Debug)]
 pub struct Canary {
     bench: Bench,
-    /// How often it was asked: every time with other numbers.
+    /// Questions asked: every one with other numbers.
     asked: usize,
-    /// Seconds of the fastest answer.
+    /// Seconds of the fastest answer of an engine that is awake.
     fastest: f64,
-    /// Slow answers in a row.
+    /// Slow ones in a row.
     slow: usize,
 }
 
@@ -562,21 +565,18 @@ impl Canary {
         Ok(Canary { bench, asked: 0, fastest: f64::INFINITY, slow: 0 })
     }
 
-    /// Asks: a product of two matrices that are others every time, so that a stale answer is a wrong
-    /// one. Takes one dispatch and a product of 64×64 matrices on the CPU. Gives what is not wrong
-    /// but worth a warning: answers that take several times as long as they did.
+    /// Asks for products of two matrices that are others every time, so that a stale answer is a
+    /// wrong one. The first three wake the engine up, the time of the fourth counts. Takes four
+    /// dispatches and as many products of 64×64 matrices on the CPU. Gives what is not wrong but
+    /// worth a warning: answers that take several times as long as they did.
     ///
     /// # Errors
     /// Those of the device; [`AneError::Sick`] when the answer is wrong.
     pub fn ask(&mut self) -> Result<Option<String>, AneError> {
-        self.asked += 1;
-        let (a, b) = (small(AREA, self.asked % 4 + 1), small(AREA, self.asked % 3 + 2));
-        self.bench.write(&[&a, &b])?;
-        let seconds = self.bench.run()?;
-        let got = self.bench.read()?;
-        if let Some(how) = wrong(&got, &product(&a, &b, SIDE, SIDE)) {
-            return Err(AneError::Sick { how });
+        for _ in 0..WAKING {
+            self.question()?;
         }
+        let seconds = self.question()?;
         self.fastest = self.fastest.min(seconds);
         self.slow = if seconds > SLOWED * self.fastest { self.slow + 1 } else { 0 };
         Ok((self.slow == SLOW_IN_A_ROW).then(|| {
@@ -587,5 +587,18 @@ impl Canary {
                 1e3 * seconds
             )
         }))
+    }
+
+    /// One question, and the seconds that its answer took.
+    fn question(&mut self) -> Result<f64, AneError> {
+        self.asked += 1;
+        let (a, b) = (small(AREA, self.asked % 4 + 1), small(AREA, self.asked % 3 + 2));
+        self.bench.write(&[&a, &b])?;
+        let seconds = self.bench.run()?;
+        let got = self.bench.read()?;
+        match wrong(&got, &product(&a, &b, SIDE, SIDE)) {
+            Some(how) => Err(AneError::Sick { how }),
+            None => Ok(seconds),
+        }
     }
 }

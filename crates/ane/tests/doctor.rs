@@ -6,6 +6,8 @@ use ane::{
     RunReport, Surface,
 };
 use mil::{Program, TensorType, Weights};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const PATIENT: Backoff =
@@ -243,8 +245,10 @@ fn the_canary_of_a_run_sings_until_the_device_is_sick() {
     let device = |spec| Faulty::new(emulator("m4"), Faults::parse(spec, 1).unwrap());
     let mut canary = Canary::new(&device("")).unwrap();
     (0..20).for_each(|_| drop(canary.ask().unwrap()));
-    for (fault, words) in [("zeros-at:3", "zero"), ("nan-at:3", "NaN"), ("wrong-at:3", "1 of 4096")]
+    for (fault, words) in
+        [("zeros-at:9", "zero"), ("nan-at:10", "NaN"), ("wrong-at:12", "1 of 4096")]
     {
+        // Four requests each time.
         let mut canary = Canary::new(&device(fault)).unwrap();
         assert!(canary.ask().is_ok() && canary.ask().is_ok());
         let error = canary.ask().unwrap_err();
@@ -254,17 +258,35 @@ fn the_canary_of_a_run_sings_until_the_device_is_sick() {
         );
     }
     let mut stale = Canary::new(&Twisted(emulator("m4"), Twist::StaleInputs)).unwrap();
-    stale.ask().unwrap();
     assert!(stale.ask().is_err(), "every question is another one");
 }
 
 #[test]
 fn a_run_is_told_once_that_its_engine_slowed_down() {
     let inner = Box::new(Twisted(emulator("m4"), Twist::Seconds(0.1e-3)));
-    let faults = Faults::parse("slow-after:5,slow-factor:4.5", 1).unwrap();
+    let faults = Faults::parse("slow-after:20,slow-factor:4.5", 1).unwrap();
     let mut canary = Canary::new(&Faulty::new(inner, faults)).unwrap();
     let told: Vec<Option<String>> = (0..12).map(|_| canary.ask().unwrap()).collect();
     assert_eq!(told.iter().flatten().count(), 1);
     let words = told[7].as_ref().expect("after the third slow answer");
     assert!(words.contains("took 0.100 ms takes 0.450 ms (D-slow-down)"), "{words}");
+}
+
+/// Between steps the engine rests while the CPU computes, and takes its time to wake up.
+#[test]
+fn a_run_whose_engine_rests_between_steps_is_told_nothing() {
+    for rest in [200, 6_000] {
+        let inner = Box::new(Twisted(emulator("m4"), Twist::Seconds(0.1e-3)));
+        let now = Arc::new(AtomicU64::new(0));
+        let milliseconds = Arc::clone(&now);
+        let clock = move || milliseconds.load(Ordering::Relaxed) as f64 / 1e3;
+        let device = Faulty::with_clock(inner, Faults::parse("idle-wake", 1).unwrap(), clock);
+        let mut canary = Canary::new(&device).unwrap();
+        // Here it is awake.
+        (0..5).for_each(|_| assert_eq!(canary.ask().unwrap(), None));
+        for _ in 0..6 {
+            now.fetch_add(rest, Ordering::Relaxed);
+            assert_eq!(canary.ask().unwrap(), None, "after {rest} ms");
+        }
+    }
 }

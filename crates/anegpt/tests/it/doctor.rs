@@ -101,7 +101,7 @@ fn no_step_is_taken_on_a_device_that_is_sick_from_the_start() {
     assert!(!String::from_utf8_lossy(&output.stdout).contains("step 1"), "{output:?}");
 }
 
-/// From run 60 on (step 5) every answer has a wrong bit: the last checkpoint is that of step 3.
+/// From run 70 on (step 5) every answer has a wrong bit: the last checkpoint is that of step 3.
 #[test]
 fn a_run_ends_when_the_device_goes_bad() {
     let bench = Bench::new();
@@ -110,7 +110,7 @@ fn a_run_ends_when_the_device_goes_bad() {
         ["--steps", "8", "--checkpoint-every", "3", "--eval-every", "0", "--doctor-every", "2"];
     let healthy = bench.ok(&with(&base, &[&args[..], &["--out", "healthy"]].concat()));
     assert!(!healthy.contains("wrong answer"));
-    let wrong: Vec<String> = (60..400).map(|run| format!("wrong-at:{run}")).collect();
+    let wrong: Vec<String> = (70..400).map(|run| format!("wrong-at:{run}")).collect();
     let faults = wrong.join(",");
     let sick = ["--out", "sick", "--inject-faults", &faults];
     let output = bench.run(&with(&base, &[&args[..], &sick].concat()));
