@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     drop(heard);
     let reading = power::once().transpose();
     if args.json {
-        let mut json = head.json(&report);
+        let mut json = head.json(&report.checks, Some(report.runs));
         if let Ok(Some((source, sample))) = &reading {
             json["power"] = serde_json::json!({"source": source, "mean": sample});
         }
@@ -119,8 +119,7 @@ fn watch(head: Head, limit: Duration) -> Sender<Check> {
         };
         if head.json {
             done.push(hung.clone());
-            let report = Report { device: head.device.clone(), runs: done.len(), checks: done };
-            println!("{}", head.json(&report));
+            println!("{}", head.json(&done, None));
         } else {
             show(&hung);
         }
@@ -175,8 +174,9 @@ struct Head {
 }
 
 impl Head {
-    /// Fields are added, never renamed.
-    fn json(&self, report: &Report) -> serde_json::Value {
+    /// Fields are added, never renamed. `runs` are those of programs, and null where they are not
+    /// known, as only the check that hangs could tell.
+    fn json(&self, checks: &[Check], runs: Option<usize>) -> serde_json::Value {
         let check = |check: &Check| {
             serde_json::json!({
                 "id": check.id, "question": check.question, "verdict": check.verdict.name(),
@@ -186,8 +186,8 @@ impl Head {
         serde_json::json!({
             "anegpt": env!("CARGO_PKG_VERSION"), "device": self.device,
             "chosen_because": self.reason, "emulated": self.emulated,
-            "verdict": report.verdict().name(), "runs": report.runs,
-            "checks": report.checks.iter().map(check).collect::<Vec<_>>(),
+            "verdict": checks.iter().map(|check| check.verdict).max().map(Verdict::name),
+            "runs": runs, "checks": checks.iter().map(check).collect::<Vec<_>>(),
         })
     }
 }

@@ -38,6 +38,7 @@ fn a_healthy_device_passes_and_a_sick_one_fails() {
         (report["verdict"].as_str(), report["emulated"].as_bool()),
         (Some("bad"), Some(true))
     );
+    assert!(report["runs"].as_u64() > Some(9), "{out}");
     assert_eq!(doctor(&bench, &["--inject-faults", "coffee"]).0, Some(2));
 }
 
@@ -58,6 +59,7 @@ fn a_device_that_never_answers_ends_the_examination() {
         report["checks"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["surfaces", "addition", "matmul", "convolution", "hang"]);
     assert_eq!(report["verdict"], "bad");
+    assert!(report["runs"].is_null(), "nobody knows: {out}");
     let (code, out, _) = doctor(&bench, &[&hangs[..], &["1"]].concat());
     assert_eq!(code, Some(1));
     assert!(
