@@ -4,9 +4,11 @@ import contextlib
 import doctest
 import importlib.util
 import io
+import json
 import sys
 import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +160,29 @@ class Estimates(unittest.TestCase):
             anegpt.estimate(MIXED, "m9")
         with self.assertRaisesRegex(ValueError, "line 4"):
             anegpt.estimate(MIXED.replace("mul", "mull"))
+
+
+class NewerLibraries(unittest.TestCase):
+    def setUp(self):
+        def newer(described):
+            if isinstance(described, list):
+                return [newer(item) for item in described]
+            if isinstance(described, dict):
+                return {**{k: newer(v) for k, v in described.items()}, "added": 1}
+            return described
+
+        take = anegpt._library.take_text
+        patch = unittest.mock.patch.object(
+            anegpt._library, "take_text", lambda *args: json.dumps(newer(json.loads(take(*args))))
+        )
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def test_fields_that_were_added_are_left_out(self):
+        found = anegpt.estimate(MIXED, "m1")
+        self.assertEqual((found.function, found.operations[0].name), ("main", "y"))
+        self.assertTrue(anegpt.check(generate_conv_mil(64, 64, 16), "m1").violations)
+        self.assertTrue(anegpt.check(MIXED.replace("mul", "mull")).faults)
 
 
 class Examples(unittest.TestCase):

@@ -24,7 +24,7 @@ import json
 import os
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Type, Union
 
@@ -299,6 +299,11 @@ def run(
         return program(inputs)
 
 
+def _known(kind: Any, described: Mapping[str, Any]) -> Dict[str, Any]:
+    """The fields of a data class; a newer library describes more."""
+    return {field.name: described[field.name] for field in fields(kind)}
+
+
 @dataclass(frozen=True)
 class Fault:
     """A breach of the rules of the language."""
@@ -362,8 +367,8 @@ def check(text: str, profile: str = "m4/macos15/in-memory") -> Report:
     return Report(
         found["profile"],
         found["legal"],
-        tuple(Fault(**fault) for fault in found["faults"]),
-        tuple(Violation(**rule) for rule in found["rules"]),
+        tuple(Fault(**_known(Fault, fault)) for fault in found["faults"]),
+        tuple(Violation(**_known(Violation, rule)) for rule in found["rules"]),
     )
 
 
@@ -420,8 +425,11 @@ def estimate(text: str, profile: str = "m4/macos15/in-memory") -> Estimate:
         raise ValueError(_library.last_error(library))
     found = json.loads(_library.take_text(library, address))
     first = found["functions"][0]
-    operations = tuple(OperationCost(**operation) for operation in first.pop("operations"))
-    return Estimate(profile=found["profile"], operations=operations, **first)
+    operations = tuple(
+        OperationCost(**_known(OperationCost, operation)) for operation in first["operations"]
+    )
+    first = {**first, "profile": found["profile"], "operations": operations}
+    return Estimate(**_known(Estimate, first))
 
 
 def weight_file(matrix: NDArray[Any]) -> bytes:
