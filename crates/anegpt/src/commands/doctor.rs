@@ -5,7 +5,9 @@ use crate::{engine, power, usage};
 use ane::doctor::{Check, Options, Report, Verdict, examine};
 use ane::{Backoff, Faults, Faulty};
 use anyhow::{Result, bail};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::io::Write;
+use std::sync::mpsc::{RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Ask the device questions whose answers are known, and say what to do about wrong ones.
@@ -66,15 +68,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         emulated: machine.emulated(),
         json: args.json,
     };
-    let heard = watch(head.clone(), time_limit(args.time_limit));
+    let turn = Arc::new(Mutex::new(()));
+    let heard = watch(head.clone(), time_limit(args.time_limit), Arc::clone(&turn));
     let report = examine(machine.device.as_ref(), &options, &mut |check| {
+        let _turn = lock(&turn);
         if !args.json {
-            show(check);
+            print!("{}", lines(check));
         }
-        // Nobody listens any more once the time is up; the process ends then.
+        // The watch listens as long as the process lives.
         let _ = heard.send(check.clone());
     });
-    drop(heard);
+    {
+        let _turn = lock(&turn);
+        drop(heard);
+    }
     let reading = power::once().transpose();
     if args.json {
         let mut json = head.json(&report.checks, Some(report.runs));
@@ -104,29 +111,48 @@ fn time_limit(asked: Option<u64>) -> Duration {
     Duration::from_secs(asked.unwrap_or_else(engine::limit))
 }
 
+/// The turn to write, whatever became of whoever had it before.
+fn lock(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
+    turn.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Ends the program, with a report of what was found until then, when a check takes longer than
-/// `limit`. It is told of every check that is done, and ends when what is returned is dropped.
-fn watch(head: Head, limit: Duration) -> Sender<Check> {
+/// `limit`. It is told of every check that is done, and ends when what is returned is dropped: both
+/// in its `turn`, which the watch takes for good to write, so that there is one report.
+fn watch(head: Head, limit: Duration, turn: Arc<Mutex<()>>) -> Sender<Check> {
     let (heard, checks) = channel::<Check>();
     std::thread::spawn(move || {
         let mut done = vec![];
-        let hung = loop {
+        loop {
             match checks.recv_timeout(limit) {
                 Ok(check) => done.push(check),
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => break hang(limit),
+                Err(RecvTimeoutError::Timeout) => {
+                    let _turn = lock(&turn);
+                    match checks.try_recv() {
+                        // It answered after all.
+                        Ok(check) => done.push(check),
+                        Err(TryRecvError::Disconnected) => return,
+                        Err(TryRecvError::Empty) => end(&head, done, limit),
+                    }
+                }
             }
-        };
-        if head.json {
-            done.push(hung.clone());
-            println!("{}", head.json(&done, None));
-        } else {
-            show(&hung);
         }
-        eprintln!("error: the device hangs: {}", hung.finding);
-        std::process::exit(1);
     });
     heard
+}
+
+/// Writes the report of a device that hangs, and ends the program whatever hangs, and whether or not
+/// somebody reads.
+fn end(head: &Head, mut done: Vec<Check>, limit: Duration) -> ! {
+    let hung = hang(limit);
+    let (shown, error) = (lines(&hung), format!("error: the device hangs: {}\n", hung.finding));
+    done.push(hung);
+    let report = if head.json { format!("{}\n", head.json(&done, None)) } else { shown };
+    let mut out = std::io::stdout();
+    let _ = out.write_all(report.as_bytes()).and_then(|()| out.flush());
+    let _ = std::io::stderr().write_all(error.as_bytes());
+    crate::stop::at_once(1)
 }
 
 /// What is found where a check does not end.
@@ -143,15 +169,15 @@ fn hang(limit: Duration) -> Check {
     }
 }
 
-fn show(check: &Check) {
-    println!("{:<10} {:<14} {}", check.verdict.name(), check.id, check.question);
-    for line in check.finding.lines() {
-        println!("           {:<14} {line}", "");
-    }
+/// A check for people to read.
+fn lines(check: &Check) -> String {
+    let first = format!("{:<10} {:<14} {}\n", check.verdict.name(), check.id, check.question);
+    let mut more: Vec<String> = check.finding.lines().map(str::to_owned).collect();
     if !check.advice.is_empty() {
-        println!("           {:<14} what to do: {}", "", check.advice);
-        println!("           {:<14} facts: {}", "", check.facts.join(", "));
+        more.push(format!("what to do: {}", check.advice));
+        more.push(format!("facts: {}", check.facts.join(", ")));
     }
+    more.iter().fold(first, |text, line| text + &format!("           {:<14} {line}\n", ""))
 }
 
 fn conclude(report: &Report) {

@@ -91,6 +91,36 @@ fn a_compile_that_hangs_ends_before_its_check_does() {
     assert_eq!(report["checks"][2]["verdict"], "skipped");
 }
 
+/// Whoever comes first, the check or its limit, there is one report.
+#[test]
+fn a_check_that_ends_as_its_time_does_is_reported_once() {
+    let bench = Bench::new();
+    for seconds in ["0.998", "0.999", "1.0", "1.001"] {
+        let faults = format!("hang-after:3,hang-limit:{seconds}");
+        let args = ["--json", "--time-limit", "1", "--inject-faults", &faults];
+        let (code, out, error) = doctor(&bench, &args);
+        assert_eq!((code, error.lines().count()), (Some(1), 1), "{error}");
+        let report: serde_json::Value = serde_json::from_str(&out).expect("one object");
+        assert_eq!(report["verdict"], "bad");
+    }
+}
+
+/// Its libraries would wait at an exit for what hangs.
+#[test]
+#[cfg(all(unix, not(target_vendor = "apple")))]
+fn a_compile_that_hangs_here_does_not_keep_the_program_from_ending() {
+    let (bench, runtime) = (Bench::new(), crate::apple::runtime());
+    let args = ["doctor", "--json", "--device", "in-memory", "--no-packed"];
+    let more = ["--time-limit", "5", "--runtime", &runtime];
+    let mut command = bench.command(&[&args[..], &more].concat());
+    let output = command.env("STANDINS_FAULTS", "hang:-1").output().expect("it starts");
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let checks: Vec<_> =
+        report["checks"].as_array().unwrap().iter().map(|c| (&c["id"], &c["verdict"])).collect();
+    assert_eq!(checks, [(&"surfaces".into(), &"good".into()), (&"hang".into(), &"bad".into())]);
+}
+
 #[test]
 fn no_step_is_taken_on_a_device_that_is_sick_from_the_start() {
     let bench = Bench::new();
