@@ -322,8 +322,8 @@ fn tokens_per_step(config: &RunConfig) -> usize {
     config.batch * config.accum * config.seq
 }
 
-/// Steps between questions to an engine, where nothing else is asked for: a dispatch every hundred
-/// steps is not to be seen in any time.
+/// Steps between questions to an engine, where nothing else is asked for: a few dispatches every
+/// hundred steps are not to be seen in any time.
 const ASK_ENGINE_EVERY: u64 = 100;
 
 /// Asks the device between steps whether it is well.
