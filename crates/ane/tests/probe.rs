@@ -1,7 +1,7 @@
 //! Every probe runs on the emulator, repeats the facts, and claims no more than it can know.
 
 use ane::probe::{Outcome, PROBES, Probe, Verdict};
-use ane::{AneError, Device, Emulator, Executable, Numerics, Profile, Surface};
+use ane::{AneError, Device, Emulator, Executable, Numerics, Port, Profile, RunReport, Surface};
 use mil::{Program, TensorType, Weights};
 
 fn emulator(profile: &str) -> Emulator {
@@ -214,6 +214,88 @@ impl Device for Lenient {
         let program = mil::parse(text).unwrap_or_else(|_| like.clone());
         Some(Emulator::cpu(Numerics::Exact).compile(&program, weights))
     }
+}
+
+/// An engine whose programs compile past our rules, and do not run; `fails` says which.
+#[derive(Debug)]
+struct Failing(Lenient, fn(&str) -> bool);
+
+impl Device for Failing {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    fn profile(&self) -> Option<Profile> {
+        self.0.profile()
+    }
+    fn least_allocation(&self) -> usize {
+        self.0.least_allocation()
+    }
+    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
+        self.0.surface(ty, allocation)
+    }
+    fn compile(&self, p: &Program, w: &Weights) -> Result<Box<dyn Executable>, AneError> {
+        let inside = self.0.compile(p, w)?;
+        Ok(Box::new(Broken { inside, runs: true }))
+    }
+    fn compile_unchecked(
+        &self,
+        text: &str,
+        weights: &Weights,
+        like: &Program,
+    ) -> Option<Result<Box<dyn Executable>, AneError>> {
+        let inside = self.0.compile_unchecked(text, weights, like)?;
+        let runs = !self.1(text);
+        Some(inside.map(|inside| Box::new(Broken { inside, runs }) as Box<dyn Executable>))
+    }
+}
+
+/// A program that does not run, if so.
+#[derive(Debug)]
+struct Broken {
+    inside: Box<dyn Executable>,
+    runs: bool,
+}
+
+impl Executable for Broken {
+    fn inputs(&self) -> &[Port] {
+        self.inside.inputs()
+    }
+    fn outputs(&self) -> &[Port] {
+        self.inside.outputs()
+    }
+    fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
+        match self.runs {
+            true => self.inside.run(inputs, outputs),
+            false => Err(AneError::Timeout),
+        }
+    }
+}
+
+#[test]
+fn what_fails_to_run_is_neither_for_nor_against_a_fact() {
+    let ask = |name: &str, fails: fn(&str) -> bool| {
+        let device = Failing(Lenient(emulator("m4")), fails);
+        Probe::named(name).unwrap().run(&device, false).unwrap()
+    };
+    let attention = ask("causal-attention", |_| true);
+    assert_eq!(attention.rows[1][1], "status=0xf");
+    assert_eq!(attention.supports, ["B2-decomposed-attention"]);
+    assert!(attention.contradicts.is_empty() && attention.verdict == Verdict::AsFacts);
+    // One that nothing is published of fails, then one of the three that count.
+    for (fails, supports, verdict) in [
+        ((|text| text.contains("= erf(")) as fn(&str) -> bool, 1, Verdict::AsFacts),
+        (|text| text.contains("= tanh("), 0, Verdict::Measured),
+    ] {
+        let tables = ask("activations", fails);
+        let failed: Vec<_> = tables.rows.iter().filter(|row| row[3] == "-").collect();
+        assert_eq!((tables.rows.len(), failed.len()), (18, 1), "{tables:#?}");
+        assert_eq!((tables.supports.len(), tables.verdict), (supports, verdict), "{tables:#?}");
+        assert!(tables.contradicts.is_empty());
+    }
+    // Three inputs.
+    let surfaces = ask("surfaces", |text| text.contains("> c,"));
+    assert_eq!(surfaces.contradicts, ["C1-minimum-size", "C1-uniform-sizes"]);
+    assert!(surfaces.supports.is_empty() && surfaces.rows.len() == 13, "{surfaces:#?}");
 }
 
 /// Our own rules would give the answers that the facts expect, were they asked in its place.

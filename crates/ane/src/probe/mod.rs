@@ -77,19 +77,22 @@ impl Outcome {
         }
     }
 
-    /// As [`Outcome::open`], with a judgement of each fact.
-    fn weigh(self, of: &Session<'_>, facts: &[(&'static str, bool)], says: String) -> Self {
+    /// Judges each of `facts` by itself. A fact whose experiment failed is none of them.
+    fn judge_each(self, facts: &[(&'static str, bool)], says: String) -> Self {
         let of_those = |holding: bool| -> Vec<&'static str> {
             facts.iter().filter(|(_, holds)| *holds == holding).map(|(fact, _)| *fact).collect()
         };
         let (held, broken) = (of_those(true), of_those(false));
-        match broken.is_empty() {
-            true => self.open(of, true, &held, says),
-            false => {
-                let supports = if of.emulated { vec![] } else { held };
-                Outcome { supports, ..self.judge(false, &broken, says) }
-            }
+        match (held.is_empty(), broken.is_empty()) {
+            (true, true) => Outcome { says, ..self },
+            (false, true) => self.judge(true, &held, says),
+            (_, false) => Outcome { supports: held, ..self.judge(false, &broken, says) },
         }
+    }
+
+    /// As [`Outcome::open`], with a judgement of each fact.
+    fn weigh(self, of: &Session<'_>, facts: &[(&'static str, bool)], says: String) -> Self {
+        self.judge_each(facts, says).known_by(of)
     }
 
     /// Nothing to ask.
@@ -103,16 +106,22 @@ impl Outcome {
 
     /// On an engine as [`Outcome::judge`]; an emulator that does what it assumes proves nothing.
     fn open(self, of: &Session<'_>, holds: bool, facts: &[&'static str], says: String) -> Self {
-        let judged = self.judge(holds, facts, says);
-        if !of.emulated || !holds {
-            return judged;
+        self.judge(holds, facts, says).known_by(of)
+    }
+
+    fn known_by(self, of: &Session<'_>) -> Self {
+        match self.verdict {
+            _ if !of.emulated => self,
+            Verdict::AsFacts => {
+                let says = format!(
+                    "the emulator assumes {}: {}; only an engine can tell",
+                    self.supports.join(", "),
+                    self.says
+                );
+                Outcome { verdict: Verdict::Assumed, supports: vec![], says, ..self }
+            }
+            _ => Outcome { supports: vec![], ..self },
         }
-        let says = format!(
-            "the emulator assumes {}: {}; only an engine can tell",
-            facts.join(", "),
-            judged.says
-        );
-        Outcome { verdict: Verdict::Assumed, supports: vec![], says, ..judged }
     }
 }
 
@@ -328,6 +337,15 @@ impl Session<'_> {
         let of = |f: &&crate::Fact| f.id.starts_with(prefix) && f.holds(&self.profile) && f.default;
         crate::facts::facts().filter(of).map(|f| f.id).collect()
     }
+}
+
+/// A run that failed, in a word: the status of a refused request, which says all, or the last line.
+fn failure(error: &AneError) -> String {
+    let words = error.to_string();
+    let last = words.lines().last().unwrap_or_default();
+    let status = last.find("status=").map(|at| &last[at..]);
+    let status = status.and_then(|s| s.split([' ', ':']).next());
+    status.unwrap_or(last).to_owned()
 }
 
 fn row<const N: usize>(cells: [String; N]) -> Vec<String> {

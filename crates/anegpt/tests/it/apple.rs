@@ -280,6 +280,40 @@ fn what_rules_would_refuse_reaches_the_engine() {
     assert_eq!(strict["verdict"], "against the facts", "{strict}");
 }
 
+/// Programs sent past our rules are not packed: the one that takes one input only refuses some.
+#[test]
+fn a_run_that_fails_leaves_the_other_answers_of_a_probe() {
+    let bench = Bench::new();
+    let ask = |name: &str| {
+        let args = ["probe", name, "--device", "in-memory", "--packed"];
+        let (code, report, error) = asked(&bench, &args, "several inputs fail:-1");
+        assert_eq!(code, Some(0), "{name}: {error}");
+        report["probes"][0].clone()
+    };
+    let seen = |report: &Value| -> Vec<String> {
+        let rows = report["rows"].as_array().expect("a table").iter();
+        let at = report["columns"].as_array().unwrap().iter().position(|c| c == "seen").unwrap();
+        rows.map(|row| row[at].as_str().unwrap().to_owned()).collect()
+    };
+    let facts = |report: &Value, key: &str| -> Vec<String> {
+        serde_json::from_value(report[key].clone()).expect("names of facts")
+    };
+    let surfaces = ask("surfaces");
+    assert_eq!(surfaces["verdict"], "measured", "{surfaces}");
+    let words = seen(&surfaces);
+    let failed = words.iter().filter(|word| *word == "status=0x1d").count();
+    let uncompiled = words.iter().filter(|word| *word == "does not compile").count();
+    assert!(failed > 8 && failed + uncompiled == 13, "{surfaces}");
+    assert_eq!((facts(&surfaces, "supports"), facts(&surfaces, "contradicts")), (vec![], vec![]));
+    let classifier = ask("classifier");
+    assert_eq!(seen(&classifier)[..4], ["right", "refused", "status=0x1d", "right"]);
+    let supported = ["B2-output-channels", "B2-input-channels", "B2-softmax"];
+    assert_eq!(facts(&classifier, "supports"), supported, "{classifier}");
+    assert_eq!(classifier["verdict"], "as the facts say");
+    assert!(facts(&classifier, "contradicts").is_empty(), "{classifier}");
+    assert!(classifier["says"].as_str().unwrap().contains("not everything runs"), "{classifier}");
+}
+
 /// What times say is not asserted: they are those of a busy machine.
 #[test]
 fn the_engine_is_asked_in_other_ways() {
