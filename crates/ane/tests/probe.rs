@@ -1,7 +1,9 @@
 //! Every probe runs on the emulator, repeats the facts, and claims no more than it can know.
 
 use ane::probe::{Outcome, PROBES, Probe, Verdict};
-use ane::{AneError, Device, Emulator, Executable, Numerics, Port, Profile, RunReport, Surface};
+use ane::{
+    AneError, Device, Emulator, Executable, Numerics, Port, Profile, Reloaded, RunReport, Surface,
+};
 use mil::{Program, TensorType, Weights};
 
 fn emulator(profile: &str) -> Emulator {
@@ -249,7 +251,7 @@ impl Device for Failing {
     }
 }
 
-/// A program that does not run, if so.
+/// A program that does not run, or cannot be loaded again.
 #[derive(Debug)]
 struct Broken {
     inside: Box<dyn Executable>,
@@ -268,6 +270,9 @@ impl Executable for Broken {
             true => self.inside.run(inputs, outputs),
             false => Err(AneError::Timeout),
         }
+    }
+    fn reload(&mut self, _: &Weights) -> Result<Option<Reloaded>, AneError> {
+        Err(AneError::InvalidBundle)
     }
 }
 
@@ -296,6 +301,16 @@ fn what_fails_to_run_is_neither_for_nor_against_a_fact() {
     let surfaces = ask("surfaces", |text| text.contains("> c,"));
     assert_eq!(surfaces.contradicts, ["C1-minimum-size", "C1-uniform-sizes"]);
     assert!(surfaces.supports.is_empty() && surfaces.rows.len() == 13, "{surfaces:#?}");
+}
+
+#[test]
+fn a_program_that_is_not_loaded_again_leaves_what_was_seen_before() {
+    let device = Failing(Lenient(emulator("m4")), |_| false);
+    let outcome = Probe::named("weight-reload").unwrap().run(&device, false).unwrap();
+    assert_eq!(column(&outcome, "seen"), ["yes", "yes", "refused"]);
+    assert_eq!((outcome.verdict, outcome.rows[2][2].as_str()), (Verdict::AsFacts, "-"));
+    assert_eq!(outcome.supports, ["I-fixed-constants"], "the files were not read again");
+    assert!(outcome.contradicts.is_empty() && outcome.says.contains("macOS reports"));
 }
 
 /// Our own rules would give the answers that the facts expect, were they asked in its place.

@@ -3,7 +3,7 @@
 use super::{Outcome, Session, failure, ms, row};
 use crate::bench::{Bench, constant, convolution, product, program, small, weight_file};
 use crate::cost::{CONSTANTS, Silicon};
-use crate::device::Call;
+use crate::device::{Call, Reloaded};
 use crate::error::AneError;
 use crate::legal;
 use crate::surface::Surface;
@@ -300,19 +300,26 @@ pub(super) fn weight_reload(of: &mut Session<'_>) -> Answer {
     let other = second.answer(&[&x])?;
     let kept = first.answer(&[&x])? == before;
     let right = other == product(&small(64 * 64, 3), &x, 64, 64);
-    let reloaded = first.executable.reload(&new)?;
-    let seen = match reloaded {
-        None => "not offered",
-        Some(_) => match first.answer(&[&x])? {
-            after if after == before => "the old ones",
-            after if after == other => "the new ones",
-            _ => "neither",
-        },
+    // What loading it again took, and what it computes then.
+    let mut again = || -> Result<Option<(Reloaded, Vec<f32>)>, AneError> {
+        let Some(reloaded) = first.executable.reload(&new)? else { return Ok(None) };
+        Ok(Some((reloaded, first.answer(&[&x])?)))
+    };
+    let reloaded = again();
+    let seen = match &reloaded {
+        Err(_) => "refused",
+        Ok(None) => "not offered",
+        Ok(Some((_, after))) if *after == before => "the old ones",
+        Ok(Some((_, after))) if *after == other => "the new ones",
+        Ok(Some(_)) => "neither",
     };
     let yes = |same: bool| if same { "yes" } else { "no" }.to_owned();
     let both = |[a, b]: [f64; 2]| format!("{} + {}", ms(a), ms(b));
-    let took = reloaded.filter(|_| !of.emulated);
-    let took = took.map_or("-".to_owned(), |r| both([r.unload_seconds, r.load_seconds]));
+    // What the emulator does here comes from the fact.
+    let took = match &reloaded {
+        Ok(Some((took, _))) if !of.emulated => Some([took.unload_seconds, took.load_seconds]),
+        _ => None,
+    };
     let published = ms(COMPILED_MS / 1e3);
     let rows = vec![
         row([
@@ -330,26 +337,30 @@ pub(super) fn weight_reload(of: &mut Session<'_>) -> Answer {
         row([
             "its files rewritten, unloaded and loaded again, it has".to_owned(),
             seen.to_owned(),
-            took,
+            took.map_or("-".to_owned(), both),
             both(RELOADED_MS.map(|ms| ms / 1e3)),
         ]),
     ];
     let table = Outcome::new(&["constants", "seen", of.clock(), "published ms, M5"], rows);
-    let same = matches!(seen, "the old ones" | "not offered");
-    let says = match (kept, right, same) {
+    let same = matches!(seen, "the old ones" | "not offered" | "refused");
+    let mut says = match (kept, right, same) {
         (true, true, true) => "constants are those of the moment of compiling",
         (true, true, false) => "a program that is loaded again has other constants",
         (true, false, _) => {
             "a second program of the same text has the constants of the first: stale"
         }
         (false, ..) => "compiling a program changed the constants of one that was loaded",
-    };
+    }
+    .to_owned();
+    if let Err(error) = &reloaded {
+        let error = error.to_string().replace('\n', "; ");
+        says = format!("{says}; loading it again with other files was refused ({error})");
+    }
     let mut facts = vec!["I-fixed-constants"];
-    // What the emulator does here comes from the fact.
-    if reloaded.is_some() && !of.emulated {
+    if took.is_some() {
         facts.push("G2-rewritten-files");
     }
-    let mut outcome = table.judge(kept && right && same, &facts, says.to_owned());
+    let mut outcome = table.judge(kept && right && same, &facts, says);
     if seen == "the new ones" {
         outcome.supports.push("G2-rewritten-files-work");
     }

@@ -351,11 +351,14 @@ fn the_engine_is_asked_in_other_ways() {
             &["I-fixed-constants", "G2-rewritten-files"],
         ),
         ("espresso", "", "not offered", &["I-fixed-constants"], &[]),
+        ("in-memory", "unload:1", "refused", &["I-fixed-constants"], &[]),
     ] {
         let report = asked("weight-reload", device, faults);
         assert_eq!(report["rows"][2][1], seen, "{report}");
         assert_eq!(report["supports"], serde_json::json!(supports), "{report}");
         assert_eq!(report["contradicts"], serde_json::json!(contradicts), "{report}");
+        let told = report["says"].as_str().unwrap().contains("macOS reports: ");
+        assert_eq!(told, seen == "refused", "{report}");
     }
     for (device, faults, seen, facts) in [
         ("in-memory", "", "refused", 2),
