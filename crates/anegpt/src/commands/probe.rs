@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         });
         print!("{},\"probes\":[", head.to_string().trim_end_matches('}'));
     }
-    let mut failed = vec![];
+    let (mut failed, mut unwritten) = (vec![], vec![]);
     for (i, probe) in chosen.into_iter().enumerate() {
         if args.json {
             print!("{}", if i == 0 { "\n" } else { ",\n" });
@@ -92,12 +92,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let begun = Instant::now();
         let result = probe.run(machine.device.as_ref(), emulated).map_err(|e| e.to_string());
         let seconds = begun.elapsed().as_secs_f64();
-        if let (Some(recording), Some(directory)) = (&recording, &args.record) {
-            save(recording, directory, probe.name, args.json)?;
-        }
         match args.json {
             true => print!("{}", json(probe, &result, seconds)),
             false => show(&result, emulated, recording.is_some(), seconds),
+        }
+        if let (Some(recording), Some(directory)) = (&recording, &args.record) {
+            let note = save(recording, directory, probe.name).unwrap_or_else(|error| {
+                unwritten.push(format!("{error:#}"));
+                format!("not recorded: {error:#}")
+            });
+            if !args.json {
+                println!("  {note}");
+            }
+        }
+        if !args.json {
+            println!();
         }
         if result.is_err() {
             failed.push(probe.name);
@@ -106,9 +115,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.json {
         println!("\n]}}");
     }
-    match failed[..] {
+    let mut faults = unwritten;
+    if !failed.is_empty() {
+        let failed = failed.join(", ");
+        faults.insert(0, format!("these probes could not ask their question: {failed}"));
+    }
+    match faults[..] {
         [] => Ok(()),
-        _ => bail!("these probes could not ask their question: {}", failed.join(", ")),
+        _ => bail!("{}", faults.join("\n")),
     }
 }
 
@@ -132,30 +146,24 @@ fn open(args: &Args) -> Result<Machine> {
     }
 }
 
-/// Writes what was recorded since the last time; nothing where no program was compiled.
-fn save(recording: &Recording, directory: &Path, name: &str, quiet: bool) -> Result<()> {
+/// Writes what was recorded since the last time, nothing where no program was compiled; says where.
+fn save(recording: &Recording, directory: &Path, name: &str) -> Result<String> {
     let programs = recording.take();
     if programs.is_empty() {
-        if !quiet {
-            println!("  nothing to record: no program was run");
-        }
-        return Ok(());
+        return Ok("nothing to record: no program was run".to_owned());
     }
     let trace = Trace { programs, ..recording.trace() };
     let path = directory.join(format!("{name}.anetrace"));
     std::fs::write(&path, trace.to_bytes()?)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    if !quiet {
-        println!("  recorded in {}", path.display());
-    }
-    Ok(())
+    Ok(format!("recorded in {}", path.display()))
 }
 
 fn show(result: &Result<Outcome, String>, emulated: bool, recorded: bool, seconds: f64) {
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(error) => {
-            println!("  could not be asked: {error}\n");
+            println!("  could not be asked: {error}");
             return;
         }
     };
@@ -187,7 +195,6 @@ fn show(result: &Result<Outcome, String>, emulated: bool, recorded: bool, second
             false => println!("  record this with --record DIR and share the traces"),
         }
     }
-    println!();
 }
 
 /// Fields are added, never renamed.

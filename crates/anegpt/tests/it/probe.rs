@@ -31,3 +31,24 @@ fn a_probe_records_a_trace_that_replays() {
     let counts = ["as the facts say", "assumed", "not applicable"].map(count);
     assert_eq!(counts, [10, 11, 0], "{text}");
 }
+
+#[test]
+fn a_trace_that_cannot_be_written_takes_no_results_with_it() {
+    let bench = Bench::new();
+    // In the place of the second file there is a directory.
+    std::fs::create_dir_all(bench.path("traces/dispatch.anetrace")).unwrap();
+    let args = ["probe", "all", "--record", "traces", "--device", "emulator", "--chip", "m1"];
+    let output = bench.run(&[&args[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("cannot write traces/dispatch.anetrace"), "{error}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("closed JSON");
+    let probes = report["probes"].as_array().unwrap();
+    assert!(probes.len() == 21 && probes.iter().all(|p| p["verdict"].is_string()), "{report}");
+    assert!(bench.path("traces/in-memory.anetrace").is_file());
+    assert!(bench.path("traces/law.anetrace").is_file());
+    let output = bench.run(&["probe", "dispatch", "--record", "traces", "--device", "emulator"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.code() == Some(1) && text.contains("as the facts say"), "{text}");
+    assert!(text.contains("not recorded: cannot write traces/dispatch.anetrace"), "{text}");
+}
