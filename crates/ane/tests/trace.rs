@@ -135,6 +135,24 @@ fn requests_sent_in_other_ways_are_kept_with_the_way() {
 }
 
 #[test]
+fn runs_of_a_program_that_was_loaded_again_are_not_kept() {
+    let engine = |profile: &str| Emulator::engine(profile.parse().unwrap(), Numerics::Exact);
+    // Where loaded programs have no files, none is loaded again.
+    for (profile, kept) in [("m4", 1), ("m5/macos26/e5rt", 2)] {
+        let recorder = Recorder::new(Box::new(engine(profile)), info(), 4);
+        let program = mil::parse(PRODUCT_OF_ELEMENTS).unwrap();
+        let mut exe = recorder.compile(&program, &Weights::new()).unwrap();
+        let bytes = recorder.least_allocation();
+        let surface = || recorder.surface(&TensorType::fp16([1, 1, 1, 16]), bytes).unwrap();
+        let (a, b, y) = (surface(), surface(), surface());
+        exe.run(&[&a, &b], &[&y]).unwrap();
+        assert_eq!(exe.reload(&Weights::new()).unwrap().is_some(), kept == 1, "{profile}");
+        exe.run(&[&a, &b], &[&y]).unwrap();
+        assert_eq!(recorder.recording().trace().programs[0].runs.len(), kept, "{profile}");
+    }
+}
+
+#[test]
 fn e2_saturation_explains_infinities() {
     // Rows of growing size: the first sums stay below 2^15, the last do not.
     let fill = |n, i| 60.0 * if n == 0 { (1 + i / 32) as f32 / 4.0 } else { wave(n, i).abs() };

@@ -74,7 +74,7 @@ impl Recorder {
     }
 
     /// Notes a program that was compiled from `start` on.
-    fn noted(
+    fn compiled(
         &self,
         text: String,
         weights: &Weights,
@@ -115,7 +115,7 @@ impl Device for Recorder {
     ) -> Result<Box<dyn Executable>, AneError> {
         let start = Instant::now();
         let executable = self.device.compile(program, weights)?;
-        Ok(self.noted(program.to_string(), weights, start, executable))
+        Ok(self.compiled(program.to_string(), weights, start, executable))
     }
 
     fn compile_unchecked(
@@ -126,7 +126,7 @@ impl Device for Recorder {
     ) -> Option<Result<Box<dyn Executable>, AneError>> {
         let start = Instant::now();
         let compiled = self.device.compile_unchecked(text, weights, like)?;
-        Some(compiled.map(|program| self.noted(text.to_owned(), weights, start, program)))
+        Some(compiled.map(|program| self.compiled(text.to_owned(), weights, start, program)))
     }
 }
 
@@ -157,8 +157,14 @@ impl Executable for RecordedExecutable {
         Ok(report.unwrap_or_default())
     }
 
+    /// Runs of a program that was loaded again are not noted: whether it has the weights of the
+    /// trace still is what they would tell.
     fn reload(&mut self, weights: &Weights) -> Result<Option<Reloaded>, AneError> {
-        self.executable.reload(weights)
+        let reloaded = self.executable.reload(weights);
+        if !matches!(reloaded, Ok(None)) {
+            self.most_runs = 0;
+        }
+        reloaded
     }
 
     fn run_by(
@@ -167,13 +173,11 @@ impl Executable for RecordedExecutable {
         inputs: &[&Surface],
         outputs: &[&Surface],
     ) -> Result<Option<RunReport>, AneError> {
-        if call == Call::Chained {
-            // Prepared, not run: there is nothing to note.
-            return self.executable.run_by(call, inputs, outputs);
-        }
         let name = match call {
             Call::Quality(qos) => format!("quality of service {qos}"),
-            Call::RealTime | Call::Chained => "real time".to_owned(),
+            Call::RealTime => "real time".to_owned(),
+            // Prepared, not run: there is nothing to note.
+            Call::Chained => return self.executable.run_by(call, inputs, outputs),
         };
         self.noted(Some(name), inputs, outputs, |program| program.run_by(call, inputs, outputs))
     }
