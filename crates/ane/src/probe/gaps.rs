@@ -1,5 +1,5 @@
-//! Questions that no published work answers (facts/ane.md K). An emulator can only repeat what it
-//! assumes; traces of these probes from an engine decide them.
+//! The open questions, which no published work answers. An emulator can only repeat what it assumes;
+//! traces of these probes from an engine decide them.
 
 use super::{Outcome, Session, failure, row};
 use crate::bench::{Bench, constant, convolution, program, weight_file};
@@ -10,7 +10,7 @@ use mil::{Builder, Program, TensorType, Weights};
 
 type Answer = Result<Outcome, AneError>;
 
-/// v to fp16, halves away from zero; infinite from 2^15 on (facts/ane.md E.1, E.2).
+/// v to fp16, halves away from zero; infinite from 2^15 on (E1-output-rounding, E2-saturation).
 fn converted(v: f64) -> f32 {
     if v.abs() >= 32768.0 {
         return f32::INFINITY.copysign(v as f32);
@@ -23,7 +23,7 @@ fn converted(v: f64) -> f32 {
     rounded.to_f32().copysign(v as f32)
 }
 
-/// A sum of products by the law of facts/ane.md E.1.
+/// A sum of products by their law (E1-product-grid, E1-product-gate, E1-exact-sum).
 fn by_law(pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
     let exponent = |v: f32| (v.to_bits() >> 23 & 0xff) as i32 - 127;
     let grid = |(a, b): (f32, f32)| match a == 0.0 || b == 0.0 || exponent(a) + exponent(b) < -16 {

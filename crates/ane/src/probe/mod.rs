@@ -134,7 +134,7 @@ pub struct Probe {
     pub name: &'static str,
     /// What it asks.
     pub question: &'static str,
-    /// Whether nobody has answered it yet (facts/ane.md K).
+    /// Whether it is one of the open questions: nobody has answered it yet.
     pub open: bool,
     run: Run,
 }
@@ -197,24 +197,20 @@ pub static PROBES: [Probe; 21] = [
     known("real-time", "Is the real-time call faster?", benchmarks::real_time),
     open(
         "law",
-        "Do products of inputs and 1x1 convolutions follow the law of products, bit by bit? (K 1)",
+        "Do products of inputs and 1x1 convolutions follow the law of products, bit by bit?",
         gaps::law,
     ),
     open(
         "product-corners",
-        "What of subnormal factors, and of partial sums beyond 2^15? (K 2)",
+        "What of subnormal factors, and of partial sums beyond 2^15?",
         gaps::product_corners,
     ),
-    open("reductions", "By which steps are sums over an axis rounded? (K 3)", gaps::reductions),
-    open("activations", "What are the tables of the activations? (K 4)", gaps::activations),
-    open("surfaces", "Which sizes of surfaces does a request take? (K 5)", gaps::surfaces),
-    open("spelling", "Which spellings of arguments compile? (K 7)", gaps::spelling),
-    open("notch", "Does reading weights slow down near 1 MiB per core? (K 8)", gaps::notch),
-    open(
-        "compiles",
-        "How many programs can a process compile that releases each? (K 6)",
-        gaps::compiles,
-    ),
+    open("reductions", "By which steps are sums over an axis rounded?", gaps::reductions),
+    open("activations", "What are the tables of the activations?", gaps::activations),
+    open("surfaces", "Which sizes of surfaces does a request take?", gaps::surfaces),
+    open("spelling", "Which spellings of arguments compile?", gaps::spelling),
+    open("notch", "Does reading weights slow down near 1 MiB per core?", gaps::notch),
+    open("compiles", "How many programs can a process compile that releases each?", gaps::compiles),
 ];
 
 /// The machine that is asked.
