@@ -37,7 +37,7 @@ pub(crate) fn read_model(path: &Path) -> Result<ModelFile> {
     let place = directory.join("config.json");
     let text = std::fs::read_to_string(&place)
         .with_context(|| format!("cannot read {}", place.display()))?;
-    let config = train::pretrain::config_from_hugging_face(&text)
+    let config = train::hugging_face::config_from_hugging_face(&text)
         .map_err(|reason| anyhow::anyhow!("{}: {reason}", place.display()))?;
     let params = gpt::weights::read_safetensors(&directory.join("model.safetensors"), &config)?;
     let tokenizer = Some(directory.join("tokenizer.json")).filter(|path| path.exists());

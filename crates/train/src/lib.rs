@@ -9,6 +9,7 @@
 mod background;
 pub mod checkpoint;
 pub mod event;
+pub mod hugging_face;
 pub mod optim;
 pub mod pretrain;
 pub mod scale;

@@ -1,0 +1,56 @@
+//! Where a run writes.
+
+use super::args::Args;
+use crate::usage;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use train::{Lock, checkpoint};
+
+/// The directory to write to, where it is known: that of the resumed run or the one asked for.
+pub(super) fn output_directory(args: &Args) -> Result<Option<PathBuf>> {
+    if let (Some(directory), None) = (&args.resume, &args.out) {
+        return match directory.join("state.json").exists() {
+            true => run_of(directory).map(Some),
+            false => Ok(Some(directory.clone())),
+        };
+    }
+    match &args.out {
+        Some(out) if args.resume.is_none() && checkpoint::exists(out) => Err(usage(format!(
+            "{} already holds a run: go on with --resume {0}, or choose another --out",
+            out.display()
+        ))),
+        out => Ok(out.clone()),
+    }
+}
+
+/// The directory of the run that a checkpoint belongs to.
+pub(super) fn run_of(checkpoint: &Path) -> Result<PathBuf> {
+    let parent = match checkpoint.file_name() {
+        Some(_) => checkpoint.parent().map(Path::to_owned),
+        // `.` and `..` do not tell by their names where they are.
+        None => {
+            let place = checkpoint.canonicalize();
+            let place = place.with_context(|| format!("cannot find {}", checkpoint.display()))?;
+            place.parent().map(Path::to_owned)
+        }
+    };
+    Ok(parent.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from(".")))
+}
+
+/// Creates and locks the first out/run-N that does not exist: last thing before the first step, so
+/// that requests that cannot be met leave nothing behind, and never that of another run that
+/// begins at the same time.
+pub(super) fn next_free_directory() -> Result<(Lock, PathBuf)> {
+    std::fs::create_dir_all("out").context("cannot create the directory out")?;
+    for n in 1u64.. {
+        let path = PathBuf::from(format!("out/run-{n}"));
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok((Lock::acquire(&path)?, path)),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => {
+                return Err(e).with_context(|| format!("cannot create {}", path.display()));
+            }
+        }
+    }
+    unreachable!("there are more numbers than directories")
+}

@@ -1,0 +1,118 @@
+//! The efficiency report at the end of a run.
+
+use super::args::LogFormat;
+use super::view::View;
+use crate::machine::Kind;
+use crate::progress;
+use std::path::Path;
+use std::time::Instant;
+use train::{Pretrain, RunConfig};
+
+impl View {
+    /// The efficiency report, and what to type next.
+    pub(super) fn report(
+        &self,
+        kind: Kind,
+        pretrain: &Pretrain,
+        started: Instant,
+        entropy: f64,
+        drawn: Option<(&str, ane::PowerSample, f64)>,
+        out: &Path,
+    ) {
+        if self.format == LogFormat::Json || self.steps == 0 {
+            return;
+        }
+        let (config, wall) = (pretrain.config(), started.elapsed().as_secs_f64());
+        let step_s = self.ms / 1e3 / self.steps as f64;
+        let flops = config.accum as f64 * config.model.step_flops(config.batch, config.seq);
+        let part = |name: &str| self.parts.iter().find(|p| p.0 == name).map_or(0.0, |p| p.1 / 1e3);
+        let engine_s = (part("engine_fwd") + part("engine_bwd")) / self.steps as f64;
+        let engine = config.accum as f64 * engine_flops(config);
+        println!("=== Efficiency Report ===");
+        println!("Total steps:     {}", pretrain.step_count());
+        println!("Wall time:       {:.0} ms ({:.1} s)", wall * 1e3, wall);
+        println!(
+            "Compile time:    {:.0} ms ({:.1}%)",
+            self.compile_s * 1e3,
+            100.0 * self.compile_s / wall
+        );
+        println!("Train time:      {:.0} ms ({:.1}%)", self.ms, 100.0 * self.ms / 1e3 / wall);
+        println!(
+            "Avg train:       {:.1} ms/step ({})",
+            step_s * 1e3,
+            shares(self.parts.iter().map(|(n, v)| (n.as_str(), *v)), self.ms)
+        );
+        println!(
+            "Throughput:      {} tokens/s",
+            progress::count(self.tokens_per_step as f64 / step_s)
+        );
+        println!(
+            "Engine TFLOPS:   {:.3} sustained by {}",
+            engine / engine_s.max(1e-9) / 1e12,
+            kind.name()
+        );
+        println!("Total TFLOPS:    {:.3} (engine + host)", flops / step_s / 1e12);
+        if let Some((chip, e)) = &self.forecast {
+            println!(
+                "Forecast:        {:.1} ms/step ({:.1} to {:.1}) on {chip}, {:.1} of them on the engine; \
+                 not confirmed on hardware",
+                1e3 * e.seconds,
+                1e3 * e.low,
+                1e3 * e.high,
+                1e3 * (e.engine_forward + e.engine_backward)
+            );
+        }
+        println!(
+            "ANE utilization: {}",
+            match kind {
+                Kind::Engine => format!(
+                    "{:.1}% of a step in requests; the engine's own counters are not read",
+                    100.0 * engine_s / step_s
+                ),
+                _ => "not measured: no Neural Engine was used".to_owned(),
+            }
+        );
+        if let Some(mib) = progress::peak_memory_mib() {
+            println!("Peak memory:     {mib:.0} MiB");
+        }
+        if let Some((source, mean, per_token)) = drawn {
+            println!("Power:           {mean} (mean of the whole machine, by {source})");
+            println!(
+                "Energy:          {} per token, evaluation and samples included",
+                joules(per_token)
+            );
+        }
+        let val = pretrain.val_loss().unwrap_or(f64::NAN);
+        println!("Validation loss: {val:.4} nats per token; the unigram baseline is {entropy:.4}");
+        println!("Wall since the first step: {:.1} s", self.started.elapsed().as_secs_f64());
+        println!("\nNext: anegpt generate --model {} --prompt \"Once upon a time\"", out.display());
+    }
+}
+
+/// Floating-point operations of one micro-batch that the engine does: forward and input gradients
+/// of the layers' projections (4 per weight and token) and attention's products.
+pub(super) fn engine_flops(config: &RunConfig) -> f64 {
+    let c = &config.model;
+    let layer = c.n_embd * (2 * c.q_dim() + 2 * c.kv_dim() + 3 * c.hidden);
+    let tokens = (config.batch * config.seq) as f64;
+    let scores = 12.0 * (c.q_dim() * config.seq) as f64;
+    c.n_layer as f64 * tokens * (4.0 * layer as f64 + scores)
+}
+
+/// Joules with three digits and a unit.
+pub(super) fn joules(joules: f64) -> String {
+    match joules {
+        j if j >= 1.0 => format!("{j:.2} J"),
+        j if j >= 1e-3 => format!("{:.2} mJ", 1e3 * j),
+        j => format!("{:.2} µJ", 1e6 * j),
+    }
+}
+
+/// Parts of a time in percent, largest first, those below 1 % left out.
+pub(super) fn shares<'a>(parts: impl Iterator<Item = (&'a str, f64)>, total: f64) -> String {
+    let mut parts: Vec<(&str, f64)> = parts.map(|(n, v)| (n, 100.0 * v / total)).collect();
+    parts.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let shown: Vec<String> =
+        parts.iter().filter(|p| p.1 >= 1.0).map(|(n, v)| format!("{n} {v:.0}%")).collect();
+    shown.join(", ")
+}
