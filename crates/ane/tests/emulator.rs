@@ -335,6 +335,11 @@ fn movement() {
         ];
         x[0].builder().op(Op::Split, args)
     });
+    check(&[&[2, 3]], |x| {
+        let same = x[0].unary(Op::Identity);
+        let doubled = x[0] * 2.0;
+        vec![same, same.transpose(&[1, 0]) + 1.0, doubled, doubled.unary(Op::Identity)]
+    });
     check(&[&[1, 3, 1]], |x| vec![x[0].tile(&[2, 1, 4]), x[0].tile(&[1, 2, 1])]);
     check(&[&[2, 3]], |x| vec![x[0].pad(&[(1, 0), (2, 1)])]);
     for mode in ["reflect", "replicate"] {

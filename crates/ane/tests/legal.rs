@@ -4,7 +4,7 @@ mod cases;
 
 use ane::legal::{self, Severity, rules};
 use ane::{Profile, Violation};
-use cases::{Case, attention, cases, changed, conv_program, fp16, program, untouched};
+use cases::{Case, attention, cases, changed, conv_program, fp16, program, unary, untouched};
 use expect_test::{Expect, expect};
 use mil::{Arg, Function, Op, Operation, Program, ValueId};
 
@@ -47,6 +47,17 @@ fn rules_are_in_order_and_complete() {
         assert!(!rule.instead.ends_with('.') && rule.does.ends_with('.'), "{}", rule.id);
         let doubtful = rule.severity == Severity::Warning;
         assert!(!doubtful || rule.refusal.is_none(), "{} warns of a refusal", rule.id);
+    }
+}
+
+#[test]
+fn identity_is_refused_by_one_path_only() {
+    let copied = unary(Op::Identity, 32);
+    for profile in ["m1", "m3", "m4", "m5"] {
+        assert_eq!(broken(&copied, profile, "ANE066"), [], "{profile}");
+        assert!(legal::check(&copied, &profile.parse().unwrap()).is_ok(), "{profile}");
+        let e5rt = format!("{profile}/e5rt");
+        assert_eq!(broken(&copied, &e5rt, "ANE066").len(), 1, "{e5rt}");
     }
 }
 

@@ -88,6 +88,8 @@ macro_rules! operations {
 operations! {
     /// A constant.
     Const = "const"();
+    /// x as it is.
+    Identity = "identity"(x: Tensor);
     /// Change of element type: `dtype` is a name such as `"fp32"`.
     Cast = "cast"(x: Tensor, dtype: Text);
 
@@ -292,7 +294,6 @@ pub const NOT_EXECUTED: &[&str] = &[
     "gather_along_axis",
     "gather_nd",
     "gru",
-    "identity",
     "instance_norm",
     "l2_norm",
     "l2_pool",

@@ -2,7 +2,7 @@
 //!
 //! [`resolve`] is the only place that reads attributes. The verifier, the builder, the reference
 //! interpreter, autodiff and every device work on the [`Resolved`] form, in which axes are
-//! non-negative, defaults are filled in, and the three ways to write a reshape are one.
+//! non-negative, defaults are filled in, and the ways to write a reshape are one.
 
 use crate::ir::{Arg, Function, Operation, ValueId};
 use crate::op::{Op, ParamKind};
@@ -672,6 +672,7 @@ impl<'f> Reader<'f> {
                 Some(value) => self.one(Kind::Const, vec![], value.ty.clone()),
                 None => self.err("val", "is missing", "write const()[val = …]"),
             },
+            Identity => self.identity(),
             Cast => self.cast(),
             Add => self.binary(Binary::Add),
             Sub => self.binary(Binary::Sub),
@@ -727,6 +728,12 @@ impl<'f> Reader<'f> {
             Dequantize => self.dequantize(),
             ConstexprAffineDequantize => self.affine_dequantize(),
         }
+    }
+
+    /// A reshape to the shape that is there.
+    fn identity(&self) -> Result1<Resolved<'f>> {
+        let (x, ty) = self.tensor("x")?;
+        self.one(Kind::Reshape, vec![x], ty.clone())
     }
 
     fn cast(&self) -> Result1<Resolved<'f>> {

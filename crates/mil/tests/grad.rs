@@ -262,6 +262,7 @@ fn movement() {
     let i = Literal::ints;
     check(&[&[2, 3, 4]], |x| x[0].reshape(&[4, 6]) * x[0].reshape(&[4, 6]));
     check(&[&[2, 3, 4]], |x| x[0].transpose(&[2, 0, 1]).tanh());
+    check(&[&[2, 3]], |x| x[0].unary(Op::Identity) * x[0]);
     check(&[&[2, 3]], |x| op(x, Op::ExpandDims, &["x"], &[("axes", i(&[0, -1]))]));
     check(&[&[2, 1, 3]], |x| op(x, Op::Squeeze, &["x"], &[("axes", i(&[1]))]));
     check(&[&[4, 5]], |x| x[0].slice(&[1, 2], &[2, 3]));

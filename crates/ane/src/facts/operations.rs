@@ -48,13 +48,36 @@ pub(super) const FACTS: &[Fact] = &[
     Fact::new(
         "B1-walled",
         "B.1",
-        "argsort, classify, cond, while_loop, lists, conv_quantized, identity, read_state and \
-         reshape_like do not pass the compiler.",
+        "argsort, classify, cond, while_loop, lists, conv_quantized, read_state and reshape_like do \
+         not pass the compiler.",
         "AF:aneforge/full_mil_vocabulary_sweep.json",
         Measured,
         High,
     )
     .tests(&[language!("operations_not_on_the_engine_are_refused_by_name")]),
+    Fact::new(
+        "B1-identity",
+        "B.1",
+        "identity compiles and gives its input; RUS puts one on every input of every program, and \
+         trained models of up to 5 billion parameters so.",
+        "RUS:ops/mil.rs (M4 Max, M5 Max), ORI:mil_builder.m, ESP:ANECodegen.swift, \
+         LUE:docs/ANE_COMPILATION_FIX.md",
+        Measured,
+        High,
+    )
+    .in_memory()
+    .tests(&["crates/ane/tests/legal.rs::identity_is_refused_by_one_path_only"]),
+    Fact::new(
+        "B1-identity-e5rt",
+        "B.1",
+        "identity does not pass the compiler.",
+        "AF:aneforge/full_mil_vocabulary_sweep.json",
+        Measured,
+        Medium,
+    )
+    .e5rt()
+    .rules(&["ANE066"])
+    .tests(&[EACH_RULE, "crates/ane/tests/legal.rs::identity_is_refused_by_one_path_only"]),
     Fact::new(
         "B1-trigonometry",
         "B.1",

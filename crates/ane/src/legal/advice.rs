@@ -267,6 +267,7 @@ fn others(w: &Words<'_, '_>, rule: &str) -> Option<String> {
             "cast the fp32 inputs of {op} to fp16 first, and `{y}` back to fp32 only where it is \
              returned"
         ),
+        "ANE066" => format!("use `{x}` for `{y}`, or write `{y}` = mul(x = {x}, y = 1.0)"),
         "ANE027" => {
             let ty = &w.site.resolved.results[0];
             format!("give `{y}` as a constant or input {ty}")

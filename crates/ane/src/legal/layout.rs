@@ -2,11 +2,11 @@
 
 use super::context::{Scope, Site};
 use super::rule::{Check, Confidence, Refusal, Rule, Severity};
-use crate::chip::{Chip, Family};
-use mil::Kind;
+use crate::chip::{CallPath, Chip, Family};
 use mil::resolve::PadMode;
+use mil::{Kind, Op};
 
-pub(super) static RULES: [Rule; 6] = [
+pub(super) static RULES: [Rule; 7] = [
     Rule {
         id: "ANE060",
         title: "mirrored padding from M2 on",
@@ -95,6 +95,20 @@ pub(super) static RULES: [Rule; 6] = [
         refusal: None,
         check: Check::Operation(negative_axis),
     },
+    Rule {
+        id: "ANE066",
+        title: "identity by e5rt",
+        applies: "e5rt",
+        does: "Refuses identity.",
+        why: "It does not pass the compiler of this path.",
+        instead: "leave it out, or write mul(x, 1.0)",
+        evidence: "B.1 (AF:aneforge/full_mil_vocabulary_sweep.json)",
+        conflict: "In memory it compiles and is right (RUS, ORI, ESP, LUE).",
+        severity: Severity::Error,
+        confidence: Confidence::Medium,
+        refusal: Some(Refusal::CompilationFailure),
+        check: Check::Operation(identity),
+    },
 ];
 
 fn reflect(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
@@ -143,6 +157,11 @@ fn negative_axis(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     };
     let written = *literal.data()?.to_f64()?.first()?;
     (written < 0.0).then(|| format!("expected axis {axis}, got {written}"))
+}
+
+fn identity(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let refused = site.is(&[Op::Identity]) && scope.profile.path == CallPath::E5rt;
+    refused.then(|| "expected no identity by e5rt".to_owned())
 }
 
 fn width_joins(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {

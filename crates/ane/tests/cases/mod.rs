@@ -338,6 +338,7 @@ pub fn layout_cases() -> Vec<Case> {
         case("ANE064", "m3-ultra", joined(1), joined(3)),
         case("ANE064", "m3-ultra", narrow_program(1, 16), narrow_program(3, 0)),
         case("ANE065", "m4", joined(1), from_the_end()),
+        case("ANE066", "m4/e5rt", width(16), unary(Op::Identity, 16)),
         case("ANE070", "m4", width(16), width(8)),
         case("ANE071", "m4", many_inputs(16), many_inputs(17)),
     ]

@@ -11,6 +11,7 @@ pub(super) const FIXES: &[OpFix] = &[
     OpFix { rule: "ANE062", bound: exact, write: along_channels },
     OpFix { rule: "ANE064", bound: exact, write: along_channels },
     OpFix { rule: "ANE065", bound: exact, write: positive_axis },
+    OpFix { rule: "ANE066", bound: exact, write: times_one },
 ];
 
 /// Elements of padding that may be written into the text as a constant.
@@ -22,6 +23,12 @@ pub(super) fn reshapes_after(scope: &Scope<'_>, site: &Site<'_>) -> Vec<usize> {
     let users: Vec<_> = scope.after(site).collect();
     let all = reshape(site) && !users.is_empty() && users.iter().all(|s| reshape(s));
     if all { users.iter().map(|s| s.index).collect() } else { vec![] }
+}
+
+/// A product by 1 for an identity.
+fn times_one<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>> {
+    let x = input(w, &at, 0)?;
+    x.dtype().is_float().then(|| vec![x * 1.0])
 }
 
 /// A reshape of what another reshape was given.
