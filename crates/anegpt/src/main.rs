@@ -7,7 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what talks to people")]
 
 #[macro_use]
-mod stdout;
+mod output;
 
 mod allocator;
 mod arrays;

@@ -16,6 +16,8 @@ mod generate;
 mod host;
 mod interrupted;
 mod mil;
+#[cfg(target_os = "linux")]
+mod output;
 mod plan;
 mod probe;
 mod tokenizer;
