@@ -129,16 +129,18 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// The candidate that is closest to `name` by edit distance, if one is close.
+/// The candidate that is closest to `name` by edit distance, if one is close. Capitals count as
+/// small letters, so that a name in other capitals is always close.
 pub(crate) fn nearest<'c>(
     name: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
     let limit = (name.len() / 3).min(3);
+    let name = name.to_ascii_lowercase();
     candidates
         .into_iter()
-        .filter(|c| limit > 0 && c.len().abs_diff(name.len()) <= limit)
-        .map(|c| (distance(name, c), c))
+        .filter(|c| c.len().abs_diff(name.len()) <= limit)
+        .map(|c| (distance(&name, &c.to_ascii_lowercase()), c))
         .filter(|(d, _)| *d <= limit)
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c)
@@ -171,6 +173,10 @@ mod tests {
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(nearest("matmull", ["mul", "matmul"]), Some("matmul"));
         assert_eq!(nearest("xyz", ["matmul", "add"]), None);
+        assert_eq!(nearest("ReLU", ["relu", "relu6"]), Some("relu"));
+        assert_eq!(nearest("LayerNorm", ["layer_norm"]), Some("layer_norm"));
+        assert_eq!(nearest("X", ["w", "x"]), Some("x"));
+        assert_eq!(nearest("y", ["x"]), None, "one letter is not close to another");
     }
 
     #[test]

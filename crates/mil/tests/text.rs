@@ -448,3 +448,75 @@ func f<ios18>(tensor<fp16, [4]> x) { tensor<fp16, [4]> y = relu(x = x); } -> (y,
     "#]],
     );
 }
+
+#[test]
+fn words_in_other_capitals_are_recognised() {
+    check(
+        r#"        tensor<fp16, [2, 3]> z = ReLU(X = x)[name = string("z")];"#,
+        expect![[r#"
+            line 4, column 34: unknown operation `ReLU`
+            4 |         tensor<fp16, [2, 3]> z = ReLU(X = x)[name = string("z")];
+              |                                  ^^^^
+            hint: did you mean `relu`?
+        "#]],
+    );
+    check(
+        r#"        tensor<fp16, [2, 3]> z = relu(X = x)[Name = string("z")];"#,
+        expect![[r#"
+            line 4, column 39: relu has no argument `X`
+            4 |         tensor<fp16, [2, 3]> z = relu(X = x)[Name = string("z")];
+              |                                       ^
+            hint: did you mean `x`? relu takes x
+        "#]],
+    );
+    check(
+        r#"        tensor<FP16, [2, 3]> z = relu(x = x)[name = string("z")];"#,
+        expect![[r#"
+            line 4, column 16: unknown type `FP16`
+            4 |         tensor<FP16, [2, 3]> z = relu(x = x)[name = string("z")];
+              |                ^^^^
+            hint: did you mean `fp16`?
+        "#]],
+    );
+    check(
+        r#"        tensor<fp16, [2, 3]> z = relu(x = x)[Name = string("z")];"#,
+        expect![[r#"
+            line 4, column 46: relu has no attribute `Name`
+            4 |         tensor<fp16, [2, 3]> z = relu(x = x)[Name = string("z")];
+              |                                              ^^^^
+            hint: did you mean `name`? attributes are [name = string("…")], for const() also val = …
+        "#]],
+    );
+    check(
+        r#"        tensor<fp16, [2, 3]> z = add(x = x, y = Y)[name = string("z")];"#,
+        expect![[r#"
+            line 4, column 49: `Y` is not defined
+            4 |         tensor<fp16, [2, 3]> z = add(x = x, y = Y)[name = string("z")];
+              |                                                 ^
+            hint: did you mean `y`?
+        "#]],
+    );
+}
+
+#[test]
+fn the_printout_of_coremltools_is_recognised() {
+    let text = "main[CoreML8](%x: (1, 64, 1, 64, fp16)(Tensor)) {\n  block0() {\n    %y: (1, 64, 1, \
+                64, fp16)(Tensor) = relu(x=%x, name=\"y\")\n  } -> (%y)\n}\n";
+    check_whole(
+        text,
+        expect![[r#"
+            line 1, column 1: expected `program`, found `main`
+            1 | main[CoreML8](%x: (1, 64, 1, 64, fp16)(Tensor)) {
+              | ^^^^
+            hint: a program starts with program(1.3); this is coremltools' printout: give model.mil of the compiled .mlmodelc
+        "#]],
+    );
+    // As versions before 6 print it, and two functions in one printout.
+    let older = text.replace("[CoreML8]", "");
+    for text in [older.clone(), format!("{text}\n{older}")] {
+        let said = check_text(&text).unwrap_err()[0].to_string();
+        assert!(said.contains("this is coremltools' printout"), "{said}");
+    }
+    let said = check_text("main() { block0() { } }").unwrap_err()[0].to_string();
+    assert!(!said.contains("coremltools"), "{said}");
+}

@@ -8,7 +8,7 @@ use ane::legal::{self, Confidence, Refusal, Severity};
 use ane::{Chip, Profile, Violation};
 use anyhow::{Context, Result, anyhow, bail};
 use mil::diagnostic::Place;
-use mil::text::{Spans, parse_with_spans};
+use mil::text::{Comments, Spans, parse_with_spans};
 use mil::verify::Site;
 use mil::{Diagnostic, Payload, Program, Weights};
 use serde_json::{Value, json};
@@ -244,7 +244,7 @@ impl Checked<'_> {
         let weights = weights(&self.program, &base.unwrap_or_default());
         let proof = fixed.prove(&self.program, &weights, SEED);
         let left = legal::violations(&fixed.program, &profile);
-        let written = text_for(&fixed.program, &profile);
+        let written = self.text_for(&fixed.program, &profile);
         if args.json {
             print(&self.mended_json(&fixed, &proof, &left, &written))?;
         } else {
@@ -279,6 +279,17 @@ impl Checked<'_> {
             0 => Ok(()),
             n => bail!("{file}: {n} rule(s) still broken"),
         }
+    }
+
+    /// The text that the machine reads, with the comments of what is left: scalars in the long form
+    /// where its parser needs it.
+    fn text_for(&self, program: &Program, profile: &Profile) -> String {
+        let old = profile.chip.family() <= ane::Family::A14
+            && profile.path == ane::CallPath::InMemory
+            && program.version == (1, 0);
+        let comments = Comments::of(&self.text, &self.program, &self.spans);
+        let commented = comments.on(program);
+        if old { format!("{commented:#}") } else { commented.to_string() }
     }
 
     fn mended_json(
@@ -328,14 +339,6 @@ fn print_well_formed(args: &Args, program: &Program) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// The text that the machine reads: scalars in the long form where its parser needs it.
-fn text_for(program: &Program, profile: &Profile) -> String {
-    let old = profile.chip.family() <= ane::Family::A14
-        && profile.path == ane::CallPath::InMemory
-        && program.version == (1, 0);
-    if old { format!("{program:#}") } else { program.to_string() }
 }
 
 fn severity(violation: &Violation) -> &'static str {

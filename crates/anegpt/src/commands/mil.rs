@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Check(super::check::Args),
-    /// Print a program in canonical form.
+    /// Print a program in canonical form, with its comments.
     Fmt {
         /// Program text.
         file: PathBuf,
@@ -31,9 +31,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Check(args) => super::check::run(&args),
         Command::Fmt { file, write } => {
-            let program = mil::parse(&read_text(&file)?)
+            let text = mil::text::format(&read_text(&file)?)
                 .map_err(|e| anyhow!("{} is not a program\n{e}", file.display()))?;
-            let text = mil::text::print(&program);
             if write {
                 return std::fs::write(&file, text)
                     .with_context(|| format!("cannot write {}", file.display()));

@@ -100,6 +100,28 @@ fn safe_rewrites_are_proven_and_written() {
 }
 
 #[test]
+fn comments_survive_a_rewrite() {
+    let bench = Bench::new();
+    let noted = BAD
+        .replace(
+            "h = relu(x = x)[name = string(\"h\")];",
+            "h = relu(x = x)[name = string(\"h\")]; // kept",
+        )
+        .replace(
+            "        tensor<fp16, [1, 32, 1, 80]> s",
+            "        // the square\n        tensor<fp16, [1, 32, 1, 80]> s",
+        );
+    bench.write("noted.mil", &noted);
+    for chip in ["m1", "m4"] {
+        let text = bench.ok(&["mil", "check", "noted.mil", "--chip", chip, "--fix"]);
+        let lines: Vec<&str> = text.lines().collect();
+        let at = |part: &str| lines.iter().position(|line| line.contains(part)).unwrap();
+        assert!(lines[at(" h = relu")].ends_with("; // kept"), "{text}");
+        assert_eq!(lines[at(" s = mul(") - 1], "        // the square", "{text}");
+    }
+}
+
+#[test]
 fn what_cannot_be_rewritten_is_listed() {
     let bench = Bench::new();
     let wide = "program(1.3) { func main<ios18>(tensor<fp16, [1, 4, 1, 20000]> x) {

@@ -62,6 +62,28 @@ fn a_program_runs_on_arrays() {
     assert_eq!(values(&[])[0], 7.5);
 }
 
+#[test]
+fn formatting_in_place_keeps_comments() {
+    let bench = Bench::new();
+    let text = "// who wrote it
+program(1.3) { func main<ios18>(tensor<fp16, [1, 2, 1, 32]> x) { // one row per channel
+        // no bias
+        tensor<fp16, [1,2,1,32]> y = relu(x=x)[name=string(\"y\")]; // not leaky
+    } -> (y); }
+// the end
+";
+    bench.write("noted.mil", text);
+    let printed = bench.ok(&["mil", "fmt", "noted.mil"]);
+    bench.ok(&["mil", "fmt", "noted.mil", "--write"]);
+    let written = std::fs::read_to_string(bench.path("noted.mil")).unwrap();
+    assert_eq!(written, printed);
+    for comment in text.split("//").skip(1).map(|part| part.lines().next().unwrap()) {
+        assert_eq!(written.matches(&format!("//{comment}")).count(), 1, "{comment}\n{written}");
+    }
+    assert!(written.contains(")[name = string(\"y\")]; // not leaky\n"), "{written}");
+    assert_eq!(bench.ok(&["mil", "fmt", "noted.mil"]), written, "formatting again changes nothing");
+}
+
 /// s = a + b and d = a − b, and a second function.
 const TWO: &str = "program(1.3) {
     func main<ios18>(tensor<fp16, [1, 2, 1, 16]> b, tensor<fp16, [1, 2, 1, 16]> a) {

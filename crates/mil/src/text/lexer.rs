@@ -30,6 +30,18 @@ pub(super) struct Lexer<'t> {
     at: usize,
 }
 
+/// Where the comments of a text are, in order.
+pub(super) fn comments(text: &str) -> Vec<Span> {
+    let mut lexer = Lexer::new(text);
+    let mut comments = vec![];
+    loop {
+        lexer.skip(|span| comments.push(span));
+        if lexer.token() == Token::End {
+            return comments;
+        }
+    }
+}
+
 /// Whether `c` may start a name.
 fn starts_name(c: u8) -> bool {
     c.is_ascii_alphabetic() || c == b'_'
@@ -62,15 +74,22 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// The next token and where it is.
-    pub(super) fn next(&mut self) -> (Token, Span) {
+    /// Goes to the next token; `comment` is told where each comment on the way is.
+    fn skip(&mut self, mut comment: impl FnMut(Span)) {
         loop {
             self.skip_while(|c| c.is_ascii_whitespace());
             if self.peek(0) != b'/' || self.peek(1) != b'/' {
                 break;
             }
+            let start = self.at;
             self.skip_while(|c| c != b'\n');
+            comment(Span { start, end: self.at });
         }
+    }
+
+    /// The next token and where it is.
+    pub(super) fn next(&mut self) -> (Token, Span) {
+        self.skip(|_| {});
         let start = self.at;
         let token = self.token();
         (token, Span { start, end: self.at })

@@ -3,7 +3,8 @@
 //! Both dialects of constants are read (`string("x")` and `tensor<string, []>("x")`), typed literals
 //! in place of arguments, tuples, hexadecimal floats, nested and flat lists, `BLOBFILE`, several
 //! functions, and `//` comments; white space and the order of attributes mean nothing. Printing and
-//! reading again gives an equal program.
+//! reading again gives an equal program. Programs hold no comments: [`format`] keeps those of a text,
+//! and [`Comments`] those of a program that is rewritten.
 //!
 //! A text may come from anywhere: reading it takes memory proportional to its length, whatever
 //! extents it claims, and no fault of it panics.
@@ -22,12 +23,14 @@
 //! assert_eq!(faults[0].message, "literal `0.125` has no type");
 //! ```
 
+mod comments;
 mod lexer;
 mod literal;
 mod number;
 mod parser;
 mod printer;
 
+pub use comments::Comments;
 pub(crate) use lexer::is_name;
 
 use crate::diagnostic::{Diagnostic, Span};
@@ -61,13 +64,23 @@ impl std::error::Error for TextError {}
 /// Where the parts of a program are in its text. Indices are those of the program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spans {
+    /// `program(1.3)`.
+    pub version: Span,
+    /// `[buildInfo = …]`, if there is one.
+    pub build_info: Option<Span>,
+    /// The brace before the functions.
+    pub open: Span,
     /// One entry per function.
     pub functions: Vec<FunctionSpans>,
+    /// The brace behind them.
+    pub close: Span,
 }
 
 /// Where the parts of a function are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionSpans {
+    /// From `func` to the brace before its statements.
+    pub head: Span,
     /// Its name.
     pub name: Span,
     /// Type and name of every parameter.
@@ -76,11 +89,15 @@ pub struct FunctionSpans {
     pub ops: Vec<OperationSpans>,
     /// Names returned.
     pub outputs: Vec<Span>,
+    /// From the brace behind the statements to the semicolon.
+    pub tail: Span,
 }
 
 /// Where the parts of an operation are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OperationSpans {
+    /// The statement, semicolon included.
+    pub whole: Span,
     /// The operation's name.
     pub op: Span,
     /// Type and name of every result.
@@ -142,6 +159,26 @@ pub fn check_text(text: &str) -> Result<Program, Vec<Diagnostic>> {
         Diagnostic { context, ..Diagnostic::at(text, span, &fault.message, &fault.hint) }
     };
     Err(faults.iter().map(diagnose).collect())
+}
+
+/// The canonical text of a text, with its comments.
+///
+/// ```
+/// let text = "program(1.3) { // one layer
+///     func main<ios18>(tensor<fp16, [4]> x) {
+///         tensor<fp16, [4]> y = relu(x = x)[name = string(\"y\")]; // no bias
+///     } -> (y); }";
+/// let formatted = mil::text::format(text).unwrap();
+/// assert!(formatted.contains("{ // one layer\n    func main"));
+/// assert!(formatted.contains("; // no bias\n"));
+/// assert_eq!(mil::text::format(&formatted).unwrap(), formatted);
+/// ```
+///
+/// # Errors
+/// As [`parse`].
+pub fn format(text: &str) -> Result<String, TextError> {
+    let (program, spans) = parse_with_spans(text)?;
+    Ok(Comments::of(text, &program, &spans).on(&program).to_string())
 }
 
 /// The canonical text of a program, as its `Display` gives.

@@ -85,6 +85,11 @@ impl<'t> Parser<'t> {
         span
     }
 
+    /// From `start` to the end of the token before the current one.
+    fn since(&self, start: usize) -> Span {
+        Span { start, end: self.before }
+    }
+
     /// The token after the current one.
     pub(super) fn peek(&self) -> Token {
         self.lexer.clone().next().0
@@ -175,14 +180,24 @@ impl<'t> Parser<'t> {
 
     fn program(&mut self) -> Parse<(Program, Spans)> {
         const HEAD: &str = "a program starts with program(1.3)";
-        self.keyword("program", HEAD)?;
+        if !self.at_name("program") && is_printed_by_coremltools(self.text) {
+            let hint = "this is coremltools' printout: give model.mil of the compiled .mlmodelc";
+            return self.expected("`program`", &format!("{HEAD}; {hint}"));
+        }
+        let mut spans = Spans::default();
+        let start = self.keyword("program", HEAD)?.start;
         self.mark(b'(', HEAD)?;
         let version = self.version()?;
         self.mark(b')', HEAD)?;
-        let build_info = if self.at(b'[') { self.program_attributes()? } else { vec![] };
-        self.mark(b'{', "the functions stand between { and }")?;
+        spans.version = self.since(start);
+        let mut build_info = vec![];
+        if self.at(b'[') {
+            let start = self.span.start;
+            build_info = self.program_attributes()?;
+            spans.build_info = Some(self.since(start));
+        }
+        spans.open = self.mark(b'{', "the functions stand between { and }")?;
         let mut program = Program { version, build_info, functions: vec![] };
-        let mut spans = Spans::default();
         while !self.at(b'}') {
             match self.function() {
                 Ok((function, places)) => {
@@ -204,7 +219,7 @@ impl<'t> Parser<'t> {
                 return Ok((program, spans));
             }
         }
-        self.advance();
+        spans.close = self.advance();
         if self.token != Token::End {
             return self.expected("the end of the text", "one text is one program");
         }
@@ -265,7 +280,7 @@ impl<'t> Parser<'t> {
 
     fn function(&mut self) -> Parse<(Function, FunctionSpans)> {
         const HEAD: &str = "write func main<ios18>(tensor<fp16, [1, 64, 1, 16]> x) { … } -> (y);";
-        self.keyword("func", HEAD)?;
+        let start = self.keyword("func", HEAD)?.start;
         let (name, span) = self.name("the function's name", HEAD)?;
         self.mark(b'<', "the operation set follows the name: func main<ios18>(…)")?;
         let (opset, _) = self.name("an operation set", "for instance ios18")?;
@@ -297,6 +312,7 @@ impl<'t> Parser<'t> {
             scope.spans.params.push(span);
         }
         self.mark(b'{', HEAD)?;
+        scope.spans.head = self.since(start);
         while !self.at(b'}') {
             if self.token == Token::End || self.at_name("func") {
                 return self.expected("`}`", &format!("function `{name}` is not closed"));
@@ -313,7 +329,7 @@ impl<'t> Parser<'t> {
 
     fn returns(&mut self, scope: &mut Scope<'t>) -> Parse<()> {
         const TAIL: &str = "a function ends with } -> (y);";
-        self.mark(b'}', TAIL)?;
+        let start = self.mark(b'}', TAIL)?.start;
         if self.token != Token::Arrow {
             return self.expected("`->`", TAIL);
         }
@@ -327,6 +343,7 @@ impl<'t> Parser<'t> {
             scope.spans.outputs.push(span);
         }
         self.semicolon();
+        scope.spans.tail = self.since(start);
         Ok(())
     }
 
@@ -412,6 +429,7 @@ impl<'t> Parser<'t> {
     }
 
     fn statement(&mut self, scope: &mut Scope<'t>) -> Parse<()> {
+        let start = self.span.start;
         let mut results = vec![];
         loop {
             match self.typed_name() {
@@ -435,9 +453,10 @@ impl<'t> Parser<'t> {
             places.push(span);
         }
         let (op, spans) = read?;
-        scope.function.ops.push(Operation { results: ids, ..op });
-        scope.spans.ops.push(OperationSpans { results: places, ..spans });
         self.semicolon();
+        let whole = self.since(start);
+        scope.function.ops.push(Operation { results: ids, ..op });
+        scope.spans.ops.push(OperationSpans { whole, results: places, ..spans });
         Ok(())
     }
 
@@ -486,8 +505,7 @@ impl<'t> Parser<'t> {
         if op == Op::Const {
             return fault(span, message, "write const()[name = string(\"…\"), val = …]");
         }
-        let near = nearest(key, op.signature().params.iter().map(|p| p.key));
-        let near = near.map_or(String::new(), |near| format!("did you mean `{near}`? "));
+        let near = meant(key, op.signature().params.iter().map(|p| p.key));
         fault(span, message, format!("{near}{op} takes {}", keys(op)))
     }
 
@@ -510,7 +528,10 @@ impl<'t> Parser<'t> {
                 "name" | "val" if op.op == Op::Const || key == "name" => {
                     return fault(span, format!("`{key}` is given twice"), "remove one of them");
                 }
-                _ => return fault(span, format!("{} has no attribute `{key}`", op.op), FORM),
+                _ => {
+                    let message = format!("{} has no attribute `{}`", op.op, shorten(key, QUOTE));
+                    return fault(span, message, format!("{}{FORM}", meant(key, ["name", "val"])));
+                }
             }
             Ok(())
         })?;
@@ -570,6 +591,18 @@ impl<'t> Parser<'t> {
         };
         fault(self.span, format!("literal `{word}` has no type"), hint)
     }
+}
+
+/// The start of a hint: the candidate that `word` was most likely meant to be.
+fn meant<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
+    nearest(word, candidates).map_or(String::new(), |near| format!("did you mean `{near}`? "))
+}
+
+/// True if a text looks like what coremltools prints of a program, which is no MIL text:
+/// `main[CoreML8](%x: (1, 64, 1, 64, fp16)(Tensor)) {` and `block0() {` within.
+fn is_printed_by_coremltools(text: &str) -> bool {
+    let head = text.split_once('{').map_or(text, |(head, _)| head);
+    head.contains("(%") && text.contains("block0() {")
 }
 
 fn keys(op: Op) -> String {

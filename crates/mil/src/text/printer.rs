@@ -1,9 +1,11 @@
 //! Canonical text: four spaces per level, one statement per line, scalars in the short form,
 //! floats in hexadecimal. The alternate form `{:#}` writes scalars in the long form.
 
+use super::comments::{Commented, Line};
 use super::number::{format_f16, format_f32};
 use crate::ir::{Arg, Function, Operation, Program, ValueId};
 use crate::types::{DType, Data, Literal, Payload, TensorType};
+use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 
 impl Display for Program {
@@ -12,45 +14,118 @@ impl Display for Program {
     /// `{:#}` writes every scalar in the long form, `tensor<string, []>("x")`, which parsers of the
     /// time of M1 and M2 need (docs/ane-facts.md A.2).
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "program({}.{})", self.version.0, self.version.1)?;
-        if !self.build_info.is_empty() {
-            let text = TensorType::scalar(DType::String);
-            f.write_str("[buildInfo = dict<")?;
-            text.fmt(f)?;
-            f.write_str(", ")?;
-            text.fmt(f)?;
-            f.write_str(">({")?;
-            separated(f, &self.build_info, |f, (key, value)| {
-                write!(f, "{{{}, {}}}", Quoted(key), Quoted(value))
-            })?;
-            f.write_str("})]\n")?;
-        }
-        f.write_str("{\n")?;
-        for function in &self.functions {
-            function.fmt(f)?;
-        }
-        f.write_str("}\n")
+        WithComments { program: self, kept: HashMap::new() }.fmt(f)
     }
 }
 
 impl Display for Function {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "    func {}<{}>(", self.name, self.opset)?;
-        let params = &self.values[..self.params.min(self.values.len())];
-        separated(f, params, |f, v| {
-            v.ty.fmt(f)?;
-            write!(f, " {}", v.name)
-        })?;
-        f.write_str(") {\n")?;
+        f.write_str("    ")?;
+        head(f, self)?;
+        f.write_str("\n")?;
         for op in &self.ops {
             f.write_str("        ")?;
             operation(f, self, op)?;
             f.write_str(";\n")?;
         }
-        f.write_str("    } -> (")?;
-        separated(f, &self.outputs, |f, id| name(f, self, *id))?;
-        f.write_str(");\n")
+        f.write_str("    ")?;
+        tail(f, self)?;
+        f.write_str("\n")
     }
+}
+
+/// A program and the comments of its lines.
+pub(super) struct WithComments<'p> {
+    pub(super) program: &'p Program,
+    pub(super) kept: HashMap<&'p Line, Commented>,
+}
+
+impl Display for WithComments<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let program = self.program;
+        self.line(f, 0, Line::Version, |f| {
+            write!(f, "program({}.{})", program.version.0, program.version.1)
+        })?;
+        if !program.build_info.is_empty() {
+            self.line(f, 0, Line::BuildInfo, |f| build_info(f, &program.build_info))?;
+        }
+        self.line(f, 0, Line::Open, |f| f.write_str("{"))?;
+        for (i, function) in program.functions.iter().enumerate() {
+            self.function(f, i, function)?;
+        }
+        self.line(f, 0, Line::Close, |f| f.write_str("}"))?;
+        self.above(f, 0, self.kept.get(&Line::End))
+    }
+}
+
+impl WithComments<'_> {
+    fn function(&self, f: &mut Formatter<'_>, i: usize, function: &Function) -> fmt::Result {
+        if self.kept.is_empty() {
+            return function.fmt(f);
+        }
+        self.line(f, 4, Line::Function(i), |f| head(f, function))?;
+        for op in &function.ops {
+            let value = op.results.first().and_then(|id| function.values.get(id.index()));
+            let name = value.map(|value| value.name.clone()).unwrap_or_default();
+            self.line(f, 8, Line::Statement(i, name), |f| {
+                operation(f, function, op)?;
+                f.write_str(";")
+            })?;
+        }
+        self.line(f, 4, Line::Returns(i), |f| tail(f, function))
+    }
+
+    /// One line, what is commented above it, and what beside it.
+    fn line(
+        &self,
+        f: &mut Formatter<'_>,
+        indent: usize,
+        line: Line,
+        write: impl FnOnce(&mut Formatter<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        let kept = self.kept.get(&line);
+        // Above a closing brace stands the end of what it closes.
+        let closes = matches!(line, Line::Returns(_) | Line::Close);
+        self.above(f, indent + if closes { 4 } else { 0 }, kept)?;
+        write!(f, "{:indent$}", "")?;
+        write(f)?;
+        if let Some(comment) = kept.and_then(|kept| kept.beside.as_ref()) {
+            write!(f, " {comment}")?;
+        }
+        f.write_str("\n")
+    }
+
+    fn above(&self, f: &mut Formatter<'_>, indent: usize, kept: Option<&Commented>) -> fmt::Result {
+        let mut comments = kept.into_iter().flat_map(|kept| &kept.above);
+        comments.try_for_each(|comment| writeln!(f, "{:indent$}{comment}", ""))
+    }
+}
+
+fn build_info(f: &mut Formatter<'_>, info: &[(String, String)]) -> fmt::Result {
+    let text = TensorType::scalar(DType::String);
+    f.write_str("[buildInfo = dict<")?;
+    text.fmt(f)?;
+    f.write_str(", ")?;
+    text.fmt(f)?;
+    f.write_str(">({")?;
+    separated(f, info, |f, (key, value)| write!(f, "{{{}, {}}}", Quoted(key), Quoted(value)))?;
+    f.write_str("})]")
+}
+
+fn head(f: &mut Formatter<'_>, function: &Function) -> fmt::Result {
+    write!(f, "func {}<{}>(", function.name, function.opset)?;
+    let params = &function.values[..function.params.min(function.values.len())];
+    separated(f, params, |f, v| {
+        v.ty.fmt(f)?;
+        write!(f, " {}", v.name)
+    })?;
+    f.write_str(") {")
+}
+
+fn tail(f: &mut Formatter<'_>, function: &Function) -> fmt::Result {
+    f.write_str("} -> (")?;
+    separated(f, &function.outputs, |f, id| name(f, function, *id))?;
+    f.write_str(");")
 }
 
 impl Display for Literal {
