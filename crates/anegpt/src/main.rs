@@ -21,6 +21,7 @@ mod power;
 mod progress;
 mod settings;
 mod stop;
+mod term;
 
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -32,6 +33,10 @@ static ALLOCATOR: allocator::HugePages = allocator::HugePages;
 #[derive(Debug, Parser)]
 #[command(name = "anegpt", version, max_term_width = 100)]
 struct Cli {
+    /// When to use colour
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    #[arg(help_heading = "General", hide_possible_values = true)]
+    color: term::Color,
     #[command(flatten)]
     engine: engine::EngineArgs,
     #[command(subcommand)]
@@ -84,7 +89,9 @@ fn usage(message: impl Into<String>) -> anyhow::Error {
 }
 
 fn main() {
-    let code = outcome(Cli::parse());
+    let cli = Cli::parse();
+    term::configure(cli.color);
+    let code = outcome(cli);
     // A closed pipe is no failure here either.
     let _ = std::io::stdout().flush();
     stop::at_once(code);
@@ -95,7 +102,7 @@ fn outcome(cli: Cli) -> i32 {
     // This thread computes too: handing every product to another one and waiting for it would cost
     // two context switches each.
     if let Err(error) = rayon::ThreadPoolBuilder::new().use_current_thread().build_global() {
-        eprintln!("error: cannot start the threads that compute: {error}");
+        eprintln!("{} cannot start the threads that compute: {error}", error_label());
         return 1;
     }
     let result = engine::configure(cli.engine, cli.command.judges_the_engine())
@@ -104,10 +111,14 @@ fn outcome(cli: Cli) -> i32 {
         Ok(()) => 0,
         Err(error) if is_closed_pipe(&error) => 0,
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            eprintln!("{} {}", error_label(), message(&error));
             if error.is::<Usage>() { 2 } else { 1 }
         }
     }
+}
+
+fn error_label() -> String {
+    term::paint_error(term::Role::Error, "error:")
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

@@ -143,7 +143,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return Err(error);
     }
     let drawn = power.summary(begun.elapsed().as_secs_f64());
-    view.report(machine.kind, &pretrain, started, entropy, drawn, &out);
+    view.report(machine.kind, &pretrain, started, entropy, drawn, (&out, &prompt));
     Ok(())
 }
 

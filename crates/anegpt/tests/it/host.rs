@@ -1,7 +1,7 @@
 //! What a Mac's CPU adds, over the stand-ins: products by Accelerate, readings of power.
 
 use crate::apple::{losses, runtime, strictly};
-use crate::{Bench, with};
+use crate::{Bench, with, words};
 use serde_json::Value;
 
 /// The events of a run, by their kind.
@@ -93,6 +93,7 @@ fn power_is_shown_where_it_can_be_read() {
     let base = bench.small_run();
     let args = ["--device", "emulator", "--steps", "3", "--host-gemm", "ours"];
     let text = strictly(&bench, &with(&base, &[&args[..], &["--out", "a"]].concat()));
+    let text = words(&text);
     assert!(text.contains("(mean of the whole machine, by IOReport)"), "{text}");
     assert!(text.contains("J per token, evaluation and samples included"), "{text}");
     let log = std::fs::read_to_string(bench.path("a/log.jsonl")).expect("a log");

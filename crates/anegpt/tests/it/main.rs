@@ -20,6 +20,8 @@ mod mil;
 mod output;
 mod plan;
 mod probe;
+#[cfg(unix)]
+mod terminal;
 mod tokenizer;
 mod train;
 
@@ -81,6 +83,11 @@ impl Bench {
 /// `small_run` with more arguments, as slices.
 fn with<'a>(base: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
     base.iter().map(String::as_str).chain(more.iter().copied()).collect()
+}
+
+/// A text with one space between its words, wherever its lines end.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Real weights and texts, which are not part of the project; `None` (and a message) without them.

@@ -108,6 +108,9 @@ pub(crate) struct Args {
     /// human, or json: one event per line on standard output and nothing else.
     #[arg(long, value_enum, default_value = "human")]
     pub(super) log_format: LogFormat,
+    /// Show the parts of a step in step lines and in the forecast
+    #[arg(short, long)]
+    pub(super) verbose: bool,
     /// Make the device fail on purpose, to see how a run copes: flaky-compile:3,hang-after:100, …
     #[arg(
         long,

@@ -3,21 +3,22 @@
 use super::args::{Args, LogFormat};
 use super::report::shares;
 use crate::progress;
+use crate::term::{self, Role, fit, labelled, paint};
 use anyhow::{Context, Result};
 use gpt::forecast::StepEstimate;
 use indicatif::ProgressBar;
 use std::cell::RefCell;
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
 use train::{Checkpoint, Event};
 
 /// What a person (or a program) sees of a run.
 pub(super) struct View {
     pub(super) format: LogFormat,
+    /// Whether step lines tell the parts of a step.
+    pub(super) verbose: bool,
     pub(super) bar: ProgressBar,
     pub(super) log: std::fs::File,
-    pub(super) started: Instant,
     pub(super) compile_s: f64,
     pub(super) tokens_per_step: usize,
     pub(super) total: u64,
@@ -40,14 +41,14 @@ impl View {
             .open(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         let bar = match args.log_format {
-            LogFormat::Human => progress::steps("training", 0),
+            LogFormat::Human => progress::training(0),
             LogFormat::Json => ProgressBar::hidden(),
         };
         Ok(View {
             format: args.log_format,
+            verbose: args.verbose,
             bar,
             log,
-            started: Instant::now(),
             compile_s: 0.0,
             tokens_per_step: 0,
             total: 0,
@@ -70,27 +71,37 @@ impl View {
         }
     }
 
+    /// A line of the block at the start.
+    fn label(&self, label: &str, text: &str) {
+        self.line(&labelled(label, text));
+    }
+
     pub(super) fn describe(&self, data: &str, args: &Args, resumed: Option<&Checkpoint>) {
-        self.line(&format!("data       {data}"));
+        self.label("data", data);
         if let Some(found) = resumed {
-            self.line(&format!("resumed    {} at step {}", found.path().display(), found.step()));
+            self.label("resumed", &format!("{} at step {}", found.path().display(), found.step()));
         }
         if let Some(init) = &args.init {
-            self.line(&format!("weights    {}", init.display()));
+            self.label("weights", &init.display().to_string());
         }
     }
 
     /// What the cost model says of a step on the chip.
     pub(super) fn forecast(&mut self, chip: ane::Chip, forecast: StepEstimate) {
         let ms = |seconds: f64| 1e3 * seconds;
-        self.line(&format!(
-            "forecast   {:.1} ms/step ({:.1} to {:.1}) on {chip}, not confirmed on hardware",
-            ms(forecast.seconds),
-            ms(forecast.low),
-            ms(forecast.high)
-        ));
-        let parts = shares(forecast.parts().into_iter(), forecast.seconds);
-        self.line(&format!("           of which {parts}\n"));
+        self.label(
+            "forecast",
+            &format!(
+                "{:.1} ms/step ({:.1} to {:.1}) on {chip}, not confirmed on hardware",
+                ms(forecast.seconds),
+                ms(forecast.low),
+                ms(forecast.high)
+            ),
+        );
+        if self.verbose {
+            self.label("", &shares(forecast.parts().into_iter(), forecast.seconds));
+        }
+        self.line("");
         self.forecast = Some((chip, forecast));
     }
 
@@ -132,38 +143,55 @@ impl View {
                     (*compile_s, *tokens_per_step, *steps);
                 self.bar.set_length(*steps);
                 self.bar.set_position(*step);
-                self.line(&format!("device     {device}"));
-                self.line(&format!("           chosen because: {reason}"));
+                self.bar.reset_eta();
+                self.label("device", device);
+                self.label("", &format!("chosen because: {reason}"));
                 if !host_gemm_reason.is_empty() {
-                    self.line(&format!("host       products: {host_gemm}, {host_gemm_reason}"));
+                    self.label("host", &format!("products: {host_gemm}, {host_gemm_reason}"));
                 }
-                self.line(&format!(
-                    "model      {} parameters: {model}",
-                    progress::count(*params as f64)
-                ));
-                self.line(&format!(
-                    "programs   {programs} ready in {:.0} ms, shared by all layers",
-                    compile_s * 1e3
-                ));
-                self.line(&format!(
-                    "tokens     {} to train, {} to validate, {tokens_per_step} per step",
-                    progress::count(*train_tokens as f64),
-                    progress::count(*val_tokens as f64)
-                ));
-                self.line(&format!("baseline   {unigram_entropy:.4} nats per token, knowing only how often each occurs"));
+                let count = |n: &usize| progress::count(*n as f64);
+                self.label("model", &format!("{} parameters: {model}", count(params)));
+                let ready = compile_s * 1e3;
+                self.label(
+                    "programs",
+                    &format!("{programs} compiled in {ready:.0} ms, shared by all layers"),
+                );
+                self.label(
+                    "tokens",
+                    &format!(
+                        "{} to train, {} to validate, {tokens_per_step} per step",
+                        count(train_tokens),
+                        count(val_tokens)
+                    ),
+                );
+                self.label(
+                    "baseline",
+                    &format!(
+                        "{unigram_entropy:.4} nats per token: a unigram model, which knows only how \
+                         often each token occurs"
+                    ),
+                );
             }
             Event::Step { step, loss, lr, ms, skipped, parts, .. } => {
                 self.show_step(*step, *loss, *lr, *ms, *skipped, parts)
             }
             Event::Eval { step, val_loss } => {
                 self.val_loss = Some(*val_loss);
-                self.line(&format!("step {step:>6}  validation loss {val_loss:.4}"));
+                let loss = paint(Role::Validation, &format!("validation loss {val_loss:.4}"));
+                self.line(&format!("step {step:>6}  {loss}"));
             }
-            Event::Sample { text, .. } => self.line(&format!("\n{}\n", indent(text))),
+            Event::Sample { text, .. } => self.line(&format!("\n{}\n", sample(text))),
             Event::Checkpoint { path, ms, .. } => {
-                self.line(&format!("checkpoint {} ({ms:.0} ms)", path.display()));
+                let saved = format!("{} ({ms:.0} ms)", path.display());
+                let saved =
+                    term::hanging("saved", &saved, "step      1  ".len(), term::text_width());
+                self.line(&paint(Role::Quiet, &saved));
             }
-            Event::Warning { message } => self.line(&format!("warning: {message}")),
+            Event::Warning { message } => {
+                let text = term::hanging("warning:", message, 9, term::text_width());
+                let (label, text) = text.split_at("warning:".len());
+                self.line(&format!("{}{text}", paint(Role::Warning, label)));
+            }
             Event::Power { .. } | Event::Done { .. } => {}
         }
     }
@@ -182,25 +210,33 @@ impl View {
             self.parts = parts.keys().map(|name| (name.clone(), 0.0)).collect();
         }
         self.parts.iter_mut().zip(parts.values()).for_each(|((_, sum), ms)| *sum += ms);
-        let speed = 1e3 * self.tokens_per_step as f64 / ms;
-        let validation = self.val_loss.map_or(String::new(), |v| format!(" val {v:.3}"));
-        self.bar.set_message(format!(
-            "loss {loss:.3}{validation} {} tok/s {ms:.0} ms/step",
-            progress::count(speed)
-        ));
+        let speed = format!("{} tok/s", progress::count(1e3 * self.tokens_per_step as f64 / ms));
+        let ms_shown = format!("{ms:.0} ms");
+        let now = [
+            Some(format!("loss {loss:.3}")),
+            self.val_loss.map(|loss| format!("val {loss:.3}")),
+            Some(speed.clone()),
+            Some(format!("{ms_shown}/step")),
+        ];
+        progress::report(&self.bar, &now.into_iter().flatten().collect::<Vec<_>>());
         self.bar.set_position(step);
         let every = (self.total / 20).max(1);
+        let begin = format!("step {step:>6}  ");
         if skipped {
-            self.line(&format!(
-                "step {step:>6}  left out: a gradient overflowed, the loss scale is halved"
-            ));
+            let what = paint(Role::Warning, "skipped");
+            self.line(&format!("{begin}{what}: gradient overflow; loss scale halved"));
         } else if step.is_multiple_of(every) || self.shown == 0 {
             self.shown += 1;
-            self.line(&format!(
-                "step {step:>6}  loss {loss:.4}  lr {lr:.2e}  {} tok/s  {ms:.0} ms  ({})",
-                progress::count(speed),
-                shares(parts.iter().map(|(n, v)| (n.as_str(), *v)), ms)
-            ));
+            let loss = format!("loss {loss:.4}");
+            let fields = [loss.clone(), format!("lr {lr:.2e}"), speed, ms_shown];
+            let line = fit(&fields, term::text_width() - begin.len());
+            let (_, others) = line.split_at(loss.len());
+            self.line(&format!("{begin}{}{others}", paint(Role::Loss, &loss)));
+            if self.verbose {
+                let parts = shares(parts.iter().map(|(n, v)| (n.as_str(), *v)), ms);
+                let text = term::hanging("", &parts, begin.len(), term::text_width());
+                self.line(&paint(Role::Quiet, &text));
+            }
         }
     }
 
@@ -209,19 +245,8 @@ impl View {
     }
 }
 
-/// A text as a block of lines of at most 90 characters.
-pub(super) fn indent(text: &str) -> String {
-    let mut lines = vec![];
-    for paragraph in text.trim().lines() {
-        let mut line = String::from("  │");
-        for word in paragraph.split(' ') {
-            if line.chars().count() + word.chars().count() > 90 {
-                lines.push(std::mem::replace(&mut line, String::from("  │")));
-            }
-            line.push(' ');
-            line.push_str(word);
-        }
-        lines.push(line);
-    }
-    lines.join("\n")
+/// A sampled text as a block with a bar at its left.
+fn sample(text: &str) -> String {
+    let bar = if term::unicode() { "  │ " } else { "  | " };
+    term::wrap(text.trim(), term::text_width(), bar, bar)
 }

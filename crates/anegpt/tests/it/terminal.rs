@@ -1,0 +1,151 @@
+//! What a terminal shows of a run: nothing that it would have to wrap.
+
+#![allow(unsafe_code, reason = "openpty, which the standard library does not have")]
+
+use crate::{Bench, with};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::FromRawFd;
+use std::process::Stdio;
+use std::ptr::null_mut;
+use unicode_width::UnicodeWidthChar;
+
+/// A terminal of so many columns: our end, and the program's.
+fn terminal(columns: u16) -> (File, File) {
+    let mut size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let (mut ours, mut theirs) = (-1, -1);
+    // SAFETY: all pointers are valid or null, which is allowed for the name and the modes.
+    let result = unsafe {
+        libc::openpty(&mut ours, &mut theirs, null_mut(), null_mut(), (&raw mut size).cast())
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: both were just opened, and nobody else has them.
+    unsafe { (File::from_raw_fd(ours), File::from_raw_fd(theirs)) }
+}
+
+/// What a program writes to a terminal.
+fn shown(bench: &Bench, args: &[&str], columns: u16, variables: &[(&str, &str)]) -> String {
+    let (mut ours, theirs) = terminal(columns);
+    let mut command = bench.command(args);
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
+        command.env_remove(name);
+    }
+    command.env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8");
+    command.envs(variables.iter().copied()).stdin(Stdio::null());
+    command.stdout(theirs.try_clone().unwrap()).stderr(theirs);
+    let mut child = command.spawn().unwrap();
+    // The command holds the program's end, which would keep the terminal open.
+    drop(command);
+    let (mut bytes, mut block) = (vec![], [0; 4096]);
+    // Linux reports the end as an error, others as no bytes.
+    while let Ok(n @ 1..) = ours.read(&mut block) {
+        bytes.extend_from_slice(&block[..n]);
+    }
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(child.wait().unwrap().success(), "{text}");
+    text
+}
+
+/// The lines that a terminal of so many columns shows, control sequences left out; fails where a
+/// line is longer than that, unless it is a command to be copied.
+fn lines(text: &str, columns: usize) -> Vec<String> {
+    let (mut lines, mut column) = (vec![String::new()], 0);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\x1b' => {
+                assert_eq!(chars.next(), Some('['), "an unknown sequence in {text:?}");
+                let end = chars.find(|c| c.is_ascii_alphabetic()).expect("an end");
+                assert!("mKAJ".contains(end), "an unknown sequence, {end}");
+            }
+            '\r' => {
+                column = 0;
+                lines.push(String::new());
+            }
+            '\n' => {}
+            c => {
+                column += c.width().unwrap_or_else(|| panic!("{c:?} in {text:?}"));
+                let line = lines.last_mut().unwrap();
+                line.push(c);
+                let fits = column <= columns || line.starts_with("  anegpt ");
+                assert!(fits, "longer than {columns} columns: {line}");
+            }
+        }
+    }
+    lines
+}
+
+/// A run with names and a prompt that are long, wide or both.
+fn run(bench: &Bench) -> Vec<String> {
+    let mut base = bench.small_run();
+    base.truncate(base.len() - 2);
+    let long = "a-directory/".to_owned() + &"long-name-".repeat(10);
+    let more = ["--steps", "24", "--sample-every", "12", "--eval-every", "12", "--out", &long];
+    base.extend(more.map(str::to_owned));
+    base.extend(["--prompt", "日本語 it's"].map(str::to_owned));
+    base
+}
+
+fn clean(bench: &Bench) {
+    std::fs::remove_dir_all(bench.path("a-directory")).unwrap();
+}
+
+#[test]
+fn a_run_fits_the_terminal() {
+    let bench = Bench::new();
+    let args = run(&bench);
+    for columns in [60, 80, 200] {
+        let args = with(&args, if columns == 200 { &["-v"] } else { &[] });
+        let text = shown(&bench, &args, columns, &[]);
+        let lines = lines(&text, usize::from(columns));
+        clean(&bench);
+        let has = |words: &str| lines.iter().any(|line| line.contains(words));
+        assert!(has("/24  loss "), "a bar: {text}");
+        assert!(has("step      1  loss ") && has("validation loss "), "{text}");
+        assert!(has("  │ 日本語 it's"), "{text}");
+        let parts = lines.iter().filter(|line| line.contains("engine_bwd")).count();
+        assert_eq!(
+            parts > 1,
+            columns == 200,
+            "once in the report; by step where asked for: {text}"
+        );
+        assert!(text.contains("\x1b[1m"), "colour: {text}");
+        // Wrapped text begins below the text of its first line.
+        let model = lines.iter().position(|line| line.starts_with("model ")).unwrap();
+        let below = &lines[model + 1];
+        assert!(columns == 200 || below.starts_with("           ") || below.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn colour_is_left_out_where_that_is_asked_for() {
+    let bench = Bench::new();
+    let args = run(&bench);
+    for variables in [[("NO_COLOR", "1")], [("TERM", "dumb")]] {
+        let text = shown(&bench, &with(&args, &[]), 80, &variables);
+        clean(&bench);
+        let dumb = variables[0].0 == "TERM";
+        assert_eq!(text.contains('\x1b'), !dumb, "a bar where cursors move: {text}");
+        let coloured = text.split("\x1b[").skip(1).any(|rest| {
+            rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m')
+        });
+        assert!(!coloured, "{text:?}");
+    }
+    let text = shown(&bench, &with(&args, &["--color", "never"]), 80, &[]);
+    clean(&bench);
+    assert!(!text.contains("\x1b[1m"), "{text:?}");
+}
+
+#[test]
+fn a_pipe_gets_nothing_but_lines() {
+    let bench = Bench::new();
+    let args = run(&bench);
+    let mut command = bench.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let output = command.env("TERM", "xterm").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}");
+    assert!(text.contains("step      1  loss "), "{text}");
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+    // The width is unknown, unless a variable tells.
+    assert!(lines(&text.replace('\n', "\r\n"), 80).len() > 20);
+}
