@@ -6,14 +6,20 @@ use rustc_hash::FxHashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::added::{AddedToken, AddedTokens};
 use crate::bpe::{Alphabet, Fallback, MergeModel};
 use crate::error::{Error, Result};
 use crate::pieces::{LONGEST_PIECE, SPACE_MARK, never_crosses};
-use crate::text::{GPT2_PATTERN, Pattern, Split, Step, TextRules};
 use crate::unigram::UnigramModel;
-use crate::vocab::{ByteLetters, Kind, Token, byte_name, byte_of_name};
+use crate::vocab::{ByteLetters, byte_name};
 use crate::{Caches, Family, Model, Source, Tokenizer, hugging_face_write::Extension};
+
+mod text;
+mod tokens;
+
+use text::{mentions_byte_level, strips_leading_space, text_rules};
+use tokens::{added_tokens, markers, tokens};
+
+pub(crate) use tokens::{ConfigMarkers, template};
 
 pub(crate) const FORMAT: &str = "tokenizer.json";
 
@@ -44,6 +50,7 @@ struct RawAdded {
     rstrip: bool,
     #[serde(default)]
     single_word: bool,
+    normalized: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +101,9 @@ pub(crate) fn read(text: &str) -> Result<Tokenizer> {
     };
     let extension = file.model.anegpt.take().unwrap_or_default();
     if let Some(scored) = extension.scored {
-        return scored.restore(names, extension.bos, extension.eos)?.build();
+        let mut tokenizer = scored.restore(names, extension.bos, extension.eos)?.build()?;
+        tokenizer.prompt_bos = template(&file.post_processor).0.and_then(|n| tokenizer.special(n));
+        return Ok(tokenizer);
     }
     let vocab = Names::new(names, &file.added_tokens)?;
     check_model(&file.model, &vocab)?;
@@ -114,22 +123,26 @@ pub(crate) fn read(text: &str) -> Result<Tokenizer> {
         && rules.splits.is_empty()
         && never_crosses(vocab.texts(), SPACE_MARK)
     {
-        rules.splits.push(Split::BeforeRun(SPACE_MARK));
+        rules.cut = Some(SPACE_MARK);
     }
     let (bos, eos) = markers(&file, &vocab, &extension);
-    Ok(Tokenizer {
+    let (added, frozen) = added_tokens(&file.added_tokens, &rules)?;
+    let mut tokenizer = Tokenizer {
         family,
         tokens: tokens(&vocab, &file.added_tokens, byte_level, file.model.byte_fallback),
         rules,
         model,
-        added: added_tokens(&file.added_tokens)?,
-        frozen: AddedTokens::default(),
+        added,
+        frozen,
         bos,
         eos,
+        prompt_bos: None,
         strip_leading_space: strips_leading_space(&file.decoder),
         source: Source::Json { text: text.into(), extended: false },
         caches: Caches::default(),
-    })
+    };
+    tokenizer.prompt_bos = template(&file.post_processor).0.and_then(|n| tokenizer.special(n));
+    Ok(tokenizer)
 }
 
 /// Names of tokens with their ids, as a file lists them.
@@ -306,227 +319,10 @@ fn unigram(model: &RawModel, vocab: &Names, scores: &[f32]) -> Result<UnigramMod
     Ok(UnigramModel::new(pieces, fallback(model, vocab, model.unk_id, true)?))
 }
 
-// ---- text ----
-
-/// The items of a `Sequence`, or the one item, or none.
-fn items<'v>(value: &'v Value, list: &str) -> Result<Vec<(&'v str, &'v Value)>> {
-    if value.is_null() {
-        return Ok(vec![]);
-    }
-    let kind = value["type"].as_str().ok_or_else(|| invalid("a component without a type"))?;
-    if kind != "Sequence" {
-        return Ok(vec![(kind, value)]);
-    }
-    let parts = value[list].as_array();
-    let parts = parts.ok_or_else(|| invalid(format!("a Sequence without {list}")))?;
-    let mut out = Vec::new();
-    for part in parts {
-        out.extend(items(part, list)?);
-    }
-    Ok(out)
-}
-
-fn string(value: &Value, key: &str) -> Result<String> {
-    let text = value[key].as_str().ok_or_else(|| invalid(format!("{key:?} is not a string")))?;
-    Ok(text.to_string())
-}
-
-fn mentions_byte_level(value: &Value) -> bool {
-    ["pretokenizers", "decoders"].iter().any(|list| {
-        items(value, list).is_ok_and(|items| items.iter().any(|&(kind, _)| kind == "ByteLevel"))
-    })
-}
-
-fn text_rules(file: &File) -> Result<TextRules> {
-    let mut rules = TextRules::default();
-    for (kind, value) in items(&file.normalizer, "normalizers")? {
-        rules.steps.push(normalizer(kind, value)?);
-    }
-    for (i, (kind, value)) in items(&file.pre_tokenizer, "pretokenizers")?.into_iter().enumerate() {
-        pre_tokenizer(kind, value, i == 0, &mut rules)?;
-    }
-    Ok(rules)
-}
-
-fn normalizer(kind: &str, value: &Value) -> Result<Step> {
-    let flag = |key: &str| value[key].as_bool().unwrap_or(false);
-    Ok(match kind {
-        "NFC" => Step::Nfc,
-        "NFD" => Step::Nfd,
-        "NFKC" => Step::Nfkc,
-        "NFKD" => Step::Nfkd,
-        "Lowercase" => Step::Lowercase,
-        "Strip" => Step::Strip { left: flag("strip_left"), right: flag("strip_right") },
-        "Prepend" => Step::Prepend(string(value, "prepend")?),
-        "Replace" => {
-            let to = string(value, "content")?;
-            match &value["pattern"] {
-                pattern if pattern["Regex"].is_string() => {
-                    Step::ReplacePattern(Box::new(regex(&string(pattern, "Regex")?)?), to)
-                }
-                pattern => Step::Replace(string(pattern, "String")?, to),
-            }
-        }
-        other => return Err(unsupported(format!("normalizer {other:?}"))),
-    })
-}
-
-fn regex(source: &str) -> Result<fancy_regex::Regex> {
-    fancy_regex::Regex::new(source).map_err(|e| invalid(format!("pattern {source:?}: {e}")))
-}
-
-fn pre_tokenizer(kind: &str, value: &Value, first: bool, rules: &mut TextRules) -> Result<()> {
-    match kind {
-        "ByteLevel" => {
-            if value["add_prefix_space"].as_bool().unwrap_or(true) {
-                if !first {
-                    return Err(unsupported("ByteLevel with add_prefix_space behind another step"));
-                }
-                rules.steps.push(Step::PrependUnless { prefix: ' ', first: false });
-            }
-            if value["use_regex"].as_bool().unwrap_or(true) {
-                rules.splits.push(Split::Pattern(pattern(GPT2_PATTERN)?));
-            }
-        }
-        "Split" => rules.splits.push(Split::Pattern(split_pattern(value)?)),
-        "Digits" => {
-            let individual = value["individual_digits"].as_bool().unwrap_or(false);
-            rules.splits.push(Split::Digits { individual });
-        }
-        "Metaspace" if first => metaspace(value, rules)?,
-        other => return Err(unsupported(format!("pre_tokenizer {other:?} at this place"))),
-    }
-    Ok(())
-}
-
-fn pattern(source: &str) -> Result<Pattern> {
-    Pattern::new(source).map_err(|e| invalid(format!("pattern {source:?}: {e}")))
-}
-
-fn split_pattern(value: &Value) -> Result<Pattern> {
-    let behavior = value["behavior"].as_str().unwrap_or("");
-    let invert = value["invert"].as_bool().unwrap_or(false);
-    // Removing what does not match keeps the matches; our patterns keep what lies between as well,
-    // which for the patterns in use is nothing.
-    if !(behavior == "Isolated" || behavior == "Removed" && invert) {
-        return Err(unsupported(format!("Split with behavior {behavior:?}, invert {invert}")));
-    }
-    match value["pattern"]["Regex"].as_str() {
-        Some(source) => pattern(source),
-        None => pattern(&fancy_regex::escape(&string(&value["pattern"], "String")?)),
-    }
-}
-
-fn metaspace(value: &Value, rules: &mut TextRules) -> Result<()> {
-    let mark = string(value, "replacement")?;
-    let mut chars = mark.chars();
-    let (Some(mark), None) = (chars.next(), chars.next()) else {
-        return Err(invalid(format!("Metaspace replacement {mark:?} is not one character")));
-    };
-    rules.steps.push(Step::Replace(" ".into(), mark.into()));
-    let legacy =
-        if value["add_prefix_space"].as_bool().unwrap_or(true) { "always" } else { "never" };
-    match value["prepend_scheme"].as_str().unwrap_or(legacy) {
-        "never" => {}
-        scheme @ ("always" | "first") => {
-            rules.steps.push(Step::PrependUnless { prefix: mark, first: scheme == "first" });
-        }
-        other => return Err(unsupported(format!("Metaspace prepend_scheme {other:?}"))),
-    }
-    if value["split"].as_bool().unwrap_or(true) {
-        rules.splits.push(Split::Before(mark));
-    }
-    Ok(())
-}
-
-fn strips_leading_space(decoder: &Value) -> bool {
-    items(decoder, "decoders").is_ok_and(|items| {
-        items.iter().any(|&(kind, value)| match kind {
-            "Strip" => value["content"] == " " && value["start"].as_u64() == Some(1),
-            "Metaspace" => value["prepend_scheme"] != "never" && value["add_prefix_space"] != false,
-            _ => false,
-        })
-    })
-}
-
-// ---- tokens ----
-
-fn added_tokens(raw: &[RawAdded]) -> Result<AddedTokens> {
-    let convert = |a: &RawAdded| {
-        if a.single_word {
-            return Err(unsupported(format!("the single_word token {:?}", a.content)));
-        }
-        let RawAdded { id, special, lstrip, rstrip, .. } = *a;
-        Ok(AddedToken { content: a.content.clone(), id, special, lstrip, rstrip })
-    };
-    Ok(AddedTokens::new(raw.iter().map(convert).collect::<Result<_>>()?))
-}
-
-fn tokens(vocab: &Names, added: &[RawAdded], byte_level: bool, byte_fallback: bool) -> Vec<Token> {
-    let letters = ByteLetters::new();
-    let text = |name: &String| match byte_level {
-        true => letters.read(name).unwrap_or_else(|| name.as_bytes().to_vec()),
-        false => name.replace(SPACE_MARK, " ").into_bytes(),
-    };
-    let plain = |name: &Option<String>| match name {
-        None => Token::new([], Kind::Missing),
-        Some(name) => match byte_of_name(name).filter(|_| byte_fallback) {
-            Some(byte) => Token::new([byte], Kind::Byte),
-            None => Token::new(text(name), Kind::Text),
-        },
-    };
-    let mut tokens: Vec<Token> = vocab.by_id.iter().map(plain).collect();
-    for a in added {
-        let kind = if a.special { Kind::Control } else { Kind::UserDefined };
-        tokens[a.id as usize] = Token::new(a.content.clone().into_bytes(), kind);
-    }
-    tokens
-}
-
-/// BOS and EOS: what this crate noted, else the post-processor's template, else well-known names.
-fn markers(file: &File, vocab: &Names, extension: &Extension) -> (Option<u32>, Option<u32>) {
-    const BOS: [&str; 5] = ["<|bos|>", "<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"];
-    const EOS: [&str; 5] = ["</s>", "<|eos|>", "<eos>", "<|end_of_text|>", "<|endoftext|>"];
-    let special = |name: &str| {
-        let known = file.added_tokens.iter().find(|a| a.special && a.content == name);
-        known.map(|a| a.id)
-    };
-    let first_of = |names: &[&str]| names.iter().find_map(|name| special(name));
-    let (before, after) = template(&file.post_processor);
-    let valid = |id: &u32| vocab.by_id.get(*id as usize).is_some_and(Option::is_some);
-    let bos = before.and_then(special).or_else(|| first_of(&BOS));
-    // One separator between documents both ends and starts them.
-    let separator = bos.filter(|_| ["<|bos|>", "<|endoftext|>"].map(special).contains(&bos));
-    let eos = after.and_then(special).or_else(|| first_of(&EOS)).or(separator);
-    (extension.bos.filter(valid).or(bos), extension.eos.filter(valid).or(eos))
-}
-
-/// The markers that a `TemplateProcessing` puts before and behind the text.
-fn template<'v>(value: &'v Value) -> (Option<&'v str>, Option<&'v str>) {
-    let items = items(value, "processors").unwrap_or_default();
-    let single = items.iter().find(|(kind, _)| *kind == "TemplateProcessing");
-    let Some(single) = single.and_then(|(_, value)| value["single"].as_array()) else {
-        return (None, None);
-    };
-    let name = |part: Option<&'v Value>| part.and_then(|p| p["SpecialToken"]["id"].as_str());
-    (name(single.first()), name(single.last()))
-}
-
 impl MergeModel {
     /// A vocabulary of single characters, strangers being refused.
     fn is_chars_only(&self) -> bool {
         self.merges.is_empty()
             && matches!(self.alphabet, Alphabet::Chars { fallback: Fallback::Refuse, .. })
     }
-}
-
-/// BOS and EOS as named by a `tokenizer_config.json`: a string, or an object with `content`.
-pub(crate) fn config_markers(text: &str) -> Result<(Option<String>, Option<String>)> {
-    let config: Value = serde_json::from_str(text)
-        .map_err(|e| Error::invalid("tokenizer_config.json", e.to_string()))?;
-    let name = |key: &str| {
-        let value = &config[key];
-        value.as_str().or_else(|| value["content"].as_str()).map(str::to_string)
-    };
-    Ok((name("bos_token"), name("eos_token")))
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::bpe::MergeModel;
 use crate::error::{Error, Result};
-use crate::hugging_face::{FORMAT, NamedIds};
+use crate::hugging_face::{FORMAT, NamedIds, template};
 use crate::pieces::{Algorithm, Piece, ScoredVocab};
 use crate::unigram::user_defined_score;
 use crate::vocab::{ByteLetters, Kind};
@@ -179,14 +179,14 @@ pub(crate) fn characters(chars: &[char]) -> String {
 }
 
 /// A vocabulary of scored pieces, as BPE over characters with its merges written out, or unigram.
-pub(crate) fn scored(vocab: &ScoredVocab, model: &Model) -> String {
+pub(crate) fn scored(vocab: &ScoredVocab, model: &Model, prompt_bos: Option<u32>) -> String {
     let names = || vocab.pieces.iter().zip(0_u32..);
     let markers = names().filter(|(p, _)| matches!(p.kind, Kind::Control | Kind::Unknown));
     let frozen =
         names().filter(|(p, _)| p.kind == Kind::UserDefined && matches!(model, Model::Merge(_)));
     let mut added: Vec<Value> = markers.map(|(p, id)| added_token(id, &p.name, true)).collect();
     added.extend(frozen.map(|(p, id)| added_token(id, &p.name.replace(vocab.space, " "), false)));
-    let bos = vocab.bos.map(|id| (id, vocab.pieces[id as usize].name.as_str()));
+    let bos = prompt_bos.map(|id| (id, vocab.pieces[id as usize].name.as_str()));
     let unknown = vocab.pieces.iter().position(|p| p.kind == Kind::Unknown);
     let byte_fallback = vocab.pieces.iter().filter(|p| p.kind == Kind::Byte).count() == 256;
     let mut body = match model {
@@ -263,10 +263,19 @@ fn merge_list(vocab: &ScoredVocab, model: &MergeModel) -> Vec<Value> {
     list.into_iter().map(|(_, _, l, r)| json!([name(l), name(r)])).collect()
 }
 
-/// The text of a file with BOS and EOS noted in it.
-pub(crate) fn with_markers(text: &str, bos: Option<u32>, eos: Option<u32>) -> Result<String> {
+/// The text of a file with BOS and EOS noted in it, and a post-processor that puts `prompt_bos` (with
+/// its name) before every text.
+pub(crate) fn with_markers(
+    text: &str,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    prompt_bos: Option<(u32, &str)>,
+) -> Result<String> {
     let mut file: Value =
         serde_json::from_str(text).map_err(|e| Error::invalid(FORMAT, e.to_string()))?;
     file["model"]["anegpt"] = json!(Extension { bos, eos, scored: None });
+    if template(&file["post_processor"]).0 != prompt_bos.map(|(_, name)| name) {
+        file["post_processor"] = starts_with(prompt_bos);
+    }
     Ok(file.to_string())
 }

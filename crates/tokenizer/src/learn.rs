@@ -90,7 +90,7 @@ fn count_words<S: AsRef<str>>(
     progress: &mut dyn FnMut(LearnProgress),
 ) -> Result<Vec<(String, i64)>> {
     let pattern = Pattern::new(GPT2_PATTERN).map_err(Error::Pattern)?;
-    let rules = TextRules { steps: vec![], splits: vec![Split::Pattern(pattern)] };
+    let rules = TextRules { splits: vec![Split::Pattern(pattern)], ..TextRules::default() };
     let mut index: FxHashMap<String, usize> = FxHashMap::default();
     let mut words: Vec<(String, i64)> = Vec::new();
     let mut bytes = 0;

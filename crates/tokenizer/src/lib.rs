@@ -22,6 +22,7 @@
 
 mod added;
 mod bpe;
+mod encode;
 mod error;
 mod hugging_face;
 mod hugging_face_write;
@@ -36,13 +37,13 @@ mod vocab;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::added::{AddedTokens, Section};
+use crate::added::AddedTokens;
 use crate::bpe::MergeModel;
+use crate::encode::Caches;
+use crate::hugging_face::ConfigMarkers;
 use crate::pieces::ScoredVocab;
 use crate::text::TextRules;
 use crate::unigram::UnigramModel;
@@ -54,10 +55,6 @@ pub use crate::stream::Stream;
 
 /// The name of the document separator in vocabularies learned here.
 pub const BOS_NAME: &str = "<|bos|>";
-/// The most words that one thread's cache remembers; when there are more, it starts afresh.
-const CACHED_WORDS: usize = 1 << 16;
-/// Longer words, in bytes, are too rare to be worth remembering.
-const LONGEST_CACHED: usize = 64;
 
 /// What sort of tokenizer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +88,7 @@ pub struct Tokenizer {
     frozen: AddedTokens,
     bos: Option<u32>,
     eos: Option<u32>,
+    prompt_bos: Option<u32>,
     strip_leading_space: bool,
     source: Source,
     caches: Caches,
@@ -109,29 +107,6 @@ impl Model {
             Model::Merge(model) => model.fused_unknown(),
             Model::Unigram(model) => model.fused_unknown(),
         }
-    }
-}
-
-/// Words with their ids.
-type Cache = FxHashMap<Box<str>, Box<[u32]>>;
-
-/// Caches that no call is using: words of one text come again in the next one.
-#[derive(Debug, Default)]
-struct Caches(Mutex<Vec<Cache>>);
-
-impl Caches {
-    fn with<R>(&self, f: impl FnOnce(&mut Cache) -> R) -> R {
-        let idle = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut cache = idle().pop().unwrap_or_default();
-        let result = f(&mut cache);
-        idle().push(cache);
-        result
-    }
-}
-
-impl Clone for Caches {
-    fn clone(&self) -> Self {
-        Caches::default()
     }
 }
 
@@ -179,8 +154,8 @@ impl Tokenizer {
         hugging_face::read(&hugging_face_write::characters(&chars))
     }
 
-    /// Reads a tokenizer of any known format, told apart by content. Beside a `tokenizer.json`, a
-    /// `tokenizer_config.json` is consulted for the names of BOS and EOS.
+    /// Reads a tokenizer of any known format, told apart by content. A `tokenizer_config.json` beside it
+    /// is consulted for the names of BOS and EOS, and for whether BOS goes before a prompt.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::File`] with the cause if it is refused.
@@ -190,11 +165,11 @@ impl Tokenizer {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         let mut tokenizer = Self::from_bytes(&bytes, extension).map_err(in_file(path))?;
         let config = path.with_file_name("tokenizer_config.json");
-        if matches!(tokenizer.source, Source::Json { .. }) && config != path && config.is_file() {
+        if tokenizer.family != Family::Llama2c && config != path && config.is_file() {
             let text = read_file(&config)?;
             let text = String::from_utf8_lossy(&text);
-            let (bos, eos) = hugging_face::config_markers(&text).map_err(in_file(&config))?;
-            tokenizer.name_markers(bos.as_deref(), eos.as_deref());
+            let markers = ConfigMarkers::read(&text).map_err(in_file(&config))?;
+            tokenizer.name_markers(&markers);
         }
         Ok(tokenizer)
     }
@@ -249,90 +224,15 @@ impl Tokenizer {
         match &self.source {
             Source::Json { text, extended: false } => Ok(text.to_string()),
             Source::Json { text, extended: true } => {
-                hugging_face_write::with_markers(text, self.bos, self.eos)
+                let name =
+                    |id| self.token_bytes(id).and_then(|name| std::str::from_utf8(name).ok());
+                let prompt_bos = self.prompt_bos.and_then(|id| Some((id, name(id)?)));
+                hugging_face_write::with_markers(text, self.bos, self.eos, prompt_bos)
             }
-            Source::Scored(vocab) => Ok(hugging_face_write::scored(vocab, &self.model)),
-        }
-    }
-
-    /// The ids of a text, without BOS or EOS. All of it is text: the name of a marker in it, such as
-    /// `</s>`, is spelled out and does not become the marker.
-    ///
-    /// # Errors
-    /// [`Error::UnknownCharacter`] if the vocabulary lacks a character and has no way around it.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_sections(text, false)
-    }
-
-    /// The ids of a text in which names of markers stand for the markers. For templates, not for text
-    /// from outside.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::encode`].
-    pub fn encode_with_special(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_sections(text, true)
-    }
-
-    fn encode_sections(&self, text: &str, specials: bool) -> Result<Vec<u32>> {
-        let mut out = Vec::with_capacity(text.len() / 3 + 1);
-        let mut at_start = true;
-        for section in self.added.sections(text, specials) {
-            match section {
-                Section::Token(id) => out.push(id),
-                Section::Text(text) => {
-                    self.caches.with(|cache| self.encode_text(text, at_start, cache, &mut out))?;
-                }
-            }
-            at_start = false;
-        }
-        Ok(out)
-    }
-
-    fn encode_text(
-        &self,
-        text: &str,
-        at_start: bool,
-        cache: &mut Cache,
-        out: &mut Vec<u32>,
-    ) -> Result<()> {
-        let text = self.rules.normalise(text, at_start)?;
-        let start = out.len();
-        let mut at = 0;
-        for section in self.frozen.sections(&text, false) {
-            match section {
-                Section::Token(id) => {
-                    at += self.frozen.iter().find(|t| t.id == id).map_or(0, |t| t.content.len());
-                    out.push(id);
-                }
-                Section::Text(text) => {
-                    self.encode_words(text, at, cache, out)?;
-                    at += text.len();
-                }
+            Source::Scored(vocab) => {
+                Ok(hugging_face_write::scored(vocab, &self.model, self.prompt_bos))
             }
         }
-        if let Some(unknown) = self.model.fused_unknown() {
-            let mut tail = out.split_off(start);
-            tail.dedup_by(|a, b| a == b && *a == unknown);
-            out.append(&mut tail);
-        }
-        Ok(())
-    }
-
-    fn encode_words(
-        &self,
-        text: &str,
-        mut at: usize,
-        cache: &mut Cache,
-        out: &mut Vec<u32>,
-    ) -> Result<()> {
-        for word in self.rules.words(text)? {
-            match &self.model {
-                Model::Unigram(model) => model.encode(word, out)?,
-                Model::Merge(model) => merge_word(model, word, at, cache, out)?,
-            }
-            at += word.len();
-        }
-        Ok(())
     }
 
     /// The text of some ids. Markers such as BOS say nothing; ids beyond the vocabulary and bytes that
@@ -368,7 +268,8 @@ impl Tokenizer {
         self.tokens.len()
     }
 
-    /// The token that starts a document.
+    /// The token that starts a document of training data. Whether a prompt begins with it is for
+    /// [`Tokenizer::prompt_bos`] to say.
     pub fn bos(&self) -> Option<u32> {
         self.bos
     }
@@ -376,6 +277,13 @@ impl Tokenizer {
     /// The token that ends a document. Where one separator does both, it equals [`Tokenizer::bos`].
     pub fn eos(&self) -> Option<u32> {
         self.eos
+    }
+
+    /// The token that goes before a prompt, if the tokenizer asks for one: by the template of its
+    /// post-processor, or by `add_bos_token` of a `tokenizer_config.json`. Vocabularies learned here,
+    /// llama2.c's and SentencePiece's ask for [`Tokenizer::bos`].
+    pub fn prompt_bos(&self) -> Option<u32> {
+        self.prompt_bos
     }
 
     /// What sort of tokenizer this is.
@@ -391,7 +299,8 @@ impl Tokenizer {
 
     /// The id of a marker or other added token, such as `<|im_end|>`.
     pub fn special(&self, name: &str) -> Option<u32> {
-        self.added.iter().find(|t| t.content == name).map(|t| t.id)
+        let mut tokens = self.added.iter().chain(self.frozen.iter());
+        tokens.find(|t| t.name == name).map(|t| t.id)
     }
 
     /// One line for people: the sort, the size, the markers.
@@ -417,13 +326,20 @@ impl Tokenizer {
         format!("{sort}, {} tokens, {bos}, {eos}", self.vocab_size())
     }
 
-    /// Sets BOS and EOS by name, where such tokens exist.
-    fn name_markers(&mut self, bos: Option<&str>, eos: Option<&str>) {
-        let (old_bos, old_eos) = (self.bos, self.eos);
-        self.bos = bos.and_then(|name| self.special(name)).or(old_bos);
-        self.eos = eos.and_then(|name| self.special(name)).or(old_eos);
-        if let Source::Json { extended, .. } = &mut self.source {
-            *extended |= (self.bos, self.eos) != (old_bos, old_eos);
+    /// Sets BOS and EOS by name, where such tokens exist, and whether BOS goes before a prompt.
+    fn name_markers(&mut self, markers: &ConfigMarkers) {
+        let old = (self.bos, self.eos, self.prompt_bos);
+        let named = |name: &Option<String>| name.as_deref().and_then(|name| self.special(name));
+        let (bos, eos) = (named(&markers.bos).or(self.bos), named(&markers.eos).or(self.eos));
+        (self.bos, self.eos) = (bos, eos);
+        match markers.add_bos {
+            Some(true) => self.prompt_bos = bos,
+            Some(false) => self.prompt_bos = None,
+            None => {}
+        }
+        match &mut self.source {
+            Source::Json { extended, .. } => *extended |= (bos, eos, self.prompt_bos) != old,
+            Source::Scored(vocab) => (vocab.bos, vocab.eos) = (bos, eos),
         }
     }
 
@@ -439,29 +355,6 @@ impl Tokenizer {
             Kind::Unknown | Kind::Missing => REPLACEMENT,
         }
     }
-}
-
-/// Segments a word, or recalls how it was done.
-fn merge_word(
-    model: &MergeModel,
-    word: &str,
-    at: usize,
-    cache: &mut Cache,
-    out: &mut Vec<u32>,
-) -> Result<()> {
-    if let Some(ids) = cache.get(word) {
-        out.extend_from_slice(ids);
-        return Ok(());
-    }
-    let start = out.len();
-    model.encode_word(word, at, out)?;
-    if word.len() <= LONGEST_CACHED {
-        if cache.len() == CACHED_WORDS {
-            cache.clear();
-        }
-        cache.insert(word.into(), out[start..].into());
-    }
-    Ok(())
 }
 
 /// A `{` that a quote or `}` follows: no binary format starts so.

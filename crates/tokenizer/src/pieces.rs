@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::added::{AddedToken, AddedTokens};
 use crate::bpe::{Alphabet, Fallback, MergeModel};
 use crate::error::{Error, Result};
-use crate::text::{Split, Step, TextRules};
+use crate::text::{Step, TextRules};
 use crate::unigram::UnigramModel;
 use crate::vocab::{Kind, Token, byte_of_name};
 use crate::{Caches, Family, Model, Source, Tokenizer};
@@ -77,6 +77,7 @@ impl ScoredVocab {
             },
             bos: self.bos,
             eos: self.eos,
+            prompt_bos: self.bos,
             strip_leading_space: self.dummy_prefix,
             source: Source::Scored(Box::new(self)),
             caches: Caches::default(),
@@ -224,7 +225,8 @@ impl ScoredVocab {
     fn rules(&self) -> TextRules {
         let mut steps = Vec::new();
         if self.collapse_spaces {
-            steps.push(Step::CollapseSpaces { mark: self.space });
+            let kept = self.matched(Kind::UserDefined);
+            steps.push(Step::CollapseSpaces { mark: self.space, kept });
         }
         if self.dummy_prefix {
             steps.push(Step::Prepend(" ".into()));
@@ -235,12 +237,8 @@ impl ScoredVocab {
         let texts = self.pieces.iter().filter(|p| p.kind == Kind::Text);
         let names = texts.map(|p| p.name.as_str());
         // Unigram sums run over the whole text, so that rounding is SentencePiece's.
-        let splits = if self.algorithm != Algorithm::Unigram && never_crosses(names, self.space) {
-            vec![Split::BeforeRun(self.space)]
-        } else {
-            vec![]
-        };
-        TextRules { steps, splits }
+        let by_words = self.algorithm != Algorithm::Unigram && never_crosses(names, self.space);
+        TextRules { steps, cut: by_words.then_some(self.space), ..TextRules::default() }
     }
 
     /// Tokens to look for in the text: markers, which only [`Tokenizer::encode_with_special`] does, or
@@ -248,11 +246,11 @@ impl ScoredVocab {
     fn matched(&self, kind: Kind) -> AddedTokens {
         let pieces = self.pieces.iter().zip(0..).filter(|(p, _)| p.kind == kind);
         let token = |(p, id): (&Piece, u32)| AddedToken {
-            content: p.name.clone(),
+            name: p.name.clone(),
+            pattern: p.name.clone(),
             id,
             special: kind == Kind::Control,
-            lstrip: false,
-            rstrip: false,
+            ..AddedToken::default()
         };
         AddedTokens::new(pieces.map(token).collect())
     }

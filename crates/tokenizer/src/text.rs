@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use fancy_regex::Regex;
 use unicode_normalization::UnicodeNormalization;
 
+use crate::added::AddedTokens;
 use crate::error::Result;
 
 /// GPT-2's splitting pattern (Radford et al. 2019): contractions, words, numbers and other runs each
@@ -34,6 +35,8 @@ pub(crate) enum Step {
     /// text itself is dropped at the end only, as SentencePiece does.
     CollapseSpaces {
         mark: char,
+        /// Left as they are, their spaces too, unless a space is dropped before them.
+        kept: AddedTokens,
     },
     Strip {
         left: bool,
@@ -63,17 +66,18 @@ impl Step {
             }
             Step::Replace(..) => text,
             Step::ReplacePattern(regex, to) => Cow::Owned(replace_all(regex, &text, to)?),
-            Step::CollapseSpaces { mark } => {
-                let text = text.trim_end_matches([' ', *mark]);
-                let words: Vec<&str> = text.split(' ').filter(|w| !w.is_empty()).collect();
-                Cow::Owned(words.join(" "))
+            Step::CollapseSpaces { mark, kept } => {
+                let mut text = collapse_spaces(&text, kept);
+                text.truncate(text.trim_end_matches([' ', *mark]).len());
+                Cow::Owned(text)
             }
             Step::Strip { left, right } => {
                 let kept = if *left { text.trim_start() } else { &text };
                 let kept = if *right { kept.trim_end() } else { kept };
                 Cow::Owned(kept.to_string())
             }
-            Step::Lowercase => Cow::Owned(text.to_lowercase()),
+            // Character by character: no final sigma.
+            Step::Lowercase => Cow::Owned(text.chars().flat_map(char::to_lowercase).collect()),
             Step::Nfc if unicode_normalization::is_nfc(&text) => text,
             Step::Nfc => Cow::Owned(text.nfc().collect()),
             Step::Nfd => Cow::Owned(text.nfd().collect()),
@@ -81,6 +85,22 @@ impl Step {
             Step::Nfkd => Cow::Owned(text.nfkd().collect()),
         })
     }
+}
+
+/// Drops the spaces at the start and behind a space.
+fn collapse_spaces(text: &str, kept: &AddedTokens) -> String {
+    let (mut out, mut at, mut after_space) = (String::with_capacity(text.len()), 0, true);
+    while let Some(c) = text[at..].chars().next() {
+        let length = kept.token_at(text, at).map_or(c.len_utf8(), |symbol| symbol.pattern.len());
+        let unit = &text[at..at + length];
+        let unit = if after_space { unit.trim_start_matches(' ') } else { unit };
+        if !unit.is_empty() {
+            out.push_str(unit);
+            after_space = unit.ends_with(' ');
+        }
+        at += length;
+    }
+    out
 }
 
 /// Every match becomes `to`, literally (a `$` in it has no meaning).
@@ -102,8 +122,6 @@ pub(crate) enum Split {
     Pattern(Pattern),
     /// Before every occurrence of the character.
     Before(char),
-    /// Before the first of every run of the character.
-    BeforeRun(char),
     /// Numbers apart; every digit on its own if `individual`.
     Digits {
         individual: bool,
@@ -115,7 +133,6 @@ impl Split {
         match self {
             Split::Pattern(pattern) => return pattern.cut(text, out),
             Split::Before(mark) => cut_where(text, out, |_, c| c == *mark),
-            Split::BeforeRun(mark) => cut_where(text, out, |before, c| c == *mark && before != c),
             Split::Digits { individual } => cut_where(text, out, |before, c| {
                 let (was, is) = (before.is_numeric(), c.is_numeric());
                 was != is || (is && *individual)
@@ -207,17 +224,26 @@ impl Pattern {
 /// All that happens to text before a model sees it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TextRules {
+    /// What a normaliser does, before tokens are looked for in normalised text.
     pub(crate) steps: Vec<Step>,
+    /// What a pre-tokenizer changes in the text between such tokens.
+    pub(crate) between: Vec<Step>,
     pub(crate) splits: Vec<Split>,
+    /// The model gives the same ids if a word is cut further, before every run of this character.
+    pub(crate) cut: Option<char>,
 }
 
 impl TextRules {
-    /// `at_start`: the text stands at the start of the input, not behind a special token.
-    pub(crate) fn normalise<'t>(&self, text: &'t str, at_start: bool) -> Result<Cow<'t, str>> {
-        self.steps.iter().try_fold(Cow::Borrowed(text), |text, step| step.apply(text, at_start))
+    pub(crate) fn normalise<'t>(&self, text: &'t str) -> Result<Cow<'t, str>> {
+        apply(&self.steps, text, true)
     }
 
-    /// The words of normalised text, in order; together they are the text.
+    /// `at_start`: the text stands at the start of the input, not behind an added token.
+    pub(crate) fn prepare<'t>(&self, text: &'t str, at_start: bool) -> Result<Cow<'t, str>> {
+        apply(&self.between, text, at_start)
+    }
+
+    /// The words of prepared text, in order; together they are the text.
     pub(crate) fn words<'t>(&self, text: &'t str) -> Result<Vec<&'t str>> {
         let mut words = if text.is_empty() { vec![] } else { vec![text] };
         for split in &self.splits {
@@ -229,6 +255,20 @@ impl TextRules {
         }
         Ok(words)
     }
+
+    /// The parts of a word that can be encoded one by one.
+    pub(crate) fn parts<'t>(&self, word: &'t str) -> Vec<&'t str> {
+        let mut parts = Vec::new();
+        match self.cut {
+            Some(mark) => cut_where(word, &mut parts, |before, c| c == mark && before != c),
+            None => parts.push(word),
+        }
+        parts
+    }
+}
+
+fn apply<'t>(steps: &[Step], text: &'t str, at_start: bool) -> Result<Cow<'t, str>> {
+    steps.iter().try_fold(Cow::Borrowed(text), |text, step| step.apply(text, at_start))
 }
 
 #[cfg(test)]
@@ -263,12 +303,15 @@ mod tests {
             for split in [
                 Split::Pattern(Pattern::new(r"\d*").unwrap()),
                 Split::Before('▁'),
-                Split::BeforeRun(' '),
                 Split::Digits { individual: true },
                 Split::Digits { individual: false },
             ] {
-                let rules = TextRules { steps: vec![], splits: vec![split] };
-                prop_assert_eq!(rules.words(&text).unwrap().concat(), text.as_str());
+                let rules =
+                    TextRules { splits: vec![split], cut: Some(' '), ..TextRules::default() };
+                let words = rules.words(&text).unwrap();
+                prop_assert_eq!(words.concat(), text.as_str());
+                let parts = words.iter().flat_map(|word| rules.parts(word));
+                prop_assert_eq!(parts.collect::<String>(), text.as_str());
             }
         }
     }
@@ -289,7 +332,9 @@ mod tests {
         check(Step::Prepend("▁".into()), "a", "▁a");
         check(Step::Prepend("▁".into()), "", "");
         check(Step::PrependUnless { prefix: ' ', first: false }, " a", " a");
-        check(Step::CollapseSpaces { mark: '▁' }, "  a ▁  b\n ▁ ", "a ▁ b\n");
+        let kept = AddedTokens::default();
+        check(Step::CollapseSpaces { mark: '▁', kept }, "  a ▁  b\n ▁ ", "a ▁ b\n");
+        check(Step::Lowercase, "ΣΑΣ ΚΟΣΜΟΣ İ", "σασ κοσμοσ i\u{307}");
         check(
             Step::ReplacePattern(Box::new(Regex::new(" {2,}").unwrap()), "$0".into()),
             "a  b",

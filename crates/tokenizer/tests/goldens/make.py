@@ -6,7 +6,7 @@
 
 Every case is the name of a file, whether names of markers count, a text and its ids.
 """
-import json, pathlib
+import json, pathlib, unicodedata
 import sentencepiece as spm
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers as pre, processors, trainers
@@ -24,6 +24,12 @@ LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
           r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 OTHER = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}"
          r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
+NANOCHAT = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}"
+            r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
+UPPER, LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
+O200K = (rf"[^\r\n\p{{L}}\p{{N}}]?[{UPPER}]*[{LOWER}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         rf"|[^\r\n\p{{L}}\p{{N}}]?[{UPPER}]+[{LOWER}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 TEXTS = [
     "The keeper's lamp",
     " leading, trailing and  double  spaces ",
@@ -34,6 +40,13 @@ TEXTS = [
     "<s> </s> <unk> <0x0A> <|end|><tool> x <wide> y",
     "▁ mark ▁▁",
     "",
+    "HELLO you, Hello YOU and hello <Tool>s, <TOOL> <|END|>",
+    "ΚΟΣΜΟΣ ΣΑΣ ΣΑΣ. İ",
+    "a<tool>b a <tool> b <tool><tool>",
+    "café cafe\u0301 CAFÉ",
+    "a  b the    cat   <one two>  x <one  two>  ",
+    "<tool>\n\n   indented\n\n\t\tmore   ",
+    "漢 漢字 漢",
 ]
 
 
@@ -49,6 +62,20 @@ def byte_level(name, pre_tokenizer, normalizer=None, ignore_merges=False, templa
                   AddedToken("<wide>", lstrip=True, rstrip=True, normalized=False)])
     if template:
         t.post_processor = template
+    t.save(str(HERE / f"{name}.json"), pretty=False)
+
+
+def by_hand(name, letters, merges, added, **parts):
+    """A vocabulary of the letters and what the merges give, with added tokens."""
+    options = {k: parts.pop(k) for k in ("unk_token", "fuse_unk", "ignore_merges") if k in parts}
+    vocab = {c: i for i, c in enumerate(dict.fromkeys(letters))}
+    for word in parts.pop("words", []) + ["".join(m) for m in merges]:
+        vocab.setdefault(word, len(vocab))
+    t = Tokenizer(models.BPE(vocab=vocab, merges=merges, **options))
+    for key, value in parts.items():
+        setattr(t, key, value)
+    for token in added:
+        (t.add_special_tokens if token.special else t.add_tokens)([token])
     t.save(str(HERE / f"{name}.json"), pretty=False)
 
 
@@ -94,11 +121,39 @@ metaspace("llama2", None, normalizers.Sequence([normalizers.Prepend("▁"),
                                                 normalizers.Replace(" ", "▁")]))
 metaspace("metaspace_first", pre.Metaspace(prepend_scheme="first"))
 metaspace("metaspace_unknown", pre.Metaspace(prepend_scheme="always", split=False), bytes_too=False)
+ALL = "".join(TEXT + TEXTS)
+ABC = "".join(dict.fromkeys(
+    ALL + unicodedata.normalize("NFC", ALL) + "".join(c.lower() for c in ALL)))
+byte_level("nanochat", split(NANOCHAT))
+byte_level("o200k", split(O200K))
+by_hand("added_lower", ABC + "▁", [("h", "e"), ("l", "l")],
+        [AddedToken("Hello", normalized=True), AddedToken("<Tool>", normalized=True, rstrip=True),
+         AddedToken("<|END|>", normalized=True, special=True), AddedToken("you", single_word=True)],
+        normalizer=normalizers.Lowercase())
+by_hand("added_prepend", ABC + "▁", [("▁", "a")],
+        [AddedToken("<tool>", normalized=True), AddedToken("<wide>", normalized=True, lstrip=True)],
+        normalizer=normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]))
+by_hand("added_nfc", ABC + "é", [("f", "é")], [AddedToken("cafe\u0301", normalized=True)],
+        normalizer=normalizers.NFC())
+by_hand("added_metaspace", ABC + "▁", [("▁", "t")],
+        [AddedToken("<tool>", normalized=True), AddedToken("Back!", normalized=True)],
+        normalizer=normalizers.Lowercase(), pre_tokenizer=pre.Metaspace(prepend_scheme="first"))
+# Merges reach neither "the" nor "lamp"; only whole words are taken.
+by_hand("whole_words", ABC + "▁", [("t", "h")], [], words=["the", "▁lamp"], ignore_merges=True,
+        pre_tokenizer=pre.Metaspace(prepend_scheme="always"))
+by_hand("whole_words_bytes", pre.ByteLevel.alphabet(), [("t", "h")], [], words=["The", "Ġlamp"],
+        ignore_merges=True, pre_tokenizer=pre.ByteLevel(add_prefix_space=False),
+        decoder=decoders.ByteLevel())
+# Words are apart in the text, so unknown characters of two words are two.
+by_hand("unknown_by_word", ["<unk>"] + [c for c in ABC if c not in "漢字"], [], [],
+        unk_token="<unk>", fuse_unk=True, pre_tokenizer=pre.Metaspace(prepend_scheme="never"))
 pieces("bpe_bytes", model_type="bpe", vocab_size=420, byte_fallback=True,
        remove_extra_whitespaces=False)
 pieces("bpe_unknown", model_type="bpe", vocab_size=150, character_coverage=0.98)
 pieces("bpe_user_defined", model_type="bpe", vocab_size=420, byte_fallback=True,
        remove_extra_whitespaces=False, user_defined_symbols=["keep", "▁23", "<wide>"])
+pieces("bpe_spaces_defined", model_type="bpe", vocab_size=420, byte_fallback=True,
+       user_defined_symbols=["  ", "<one two>", "<one  two>", "▁▁", "<tool>"])
 pieces("unigram", model_type="unigram", vocab_size=180)
 pieces("unigram_bytes", model_type="unigram", vocab_size=420, byte_fallback=True,
        remove_extra_whitespaces=False, user_defined_symbols=["keep"])

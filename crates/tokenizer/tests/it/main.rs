@@ -1,6 +1,7 @@
 //! Tests of the crate from outside: other libraries' results, formats there and back, bad input.
 
 mod bad_input;
+mod cases;
 mod foreign;
 mod learned;
 mod oracle;
