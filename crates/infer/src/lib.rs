@@ -87,9 +87,12 @@ impl<'t> Generator<'t> {
         mut emit: impl FnMut(&str),
     ) -> Result<Vec<u32>, InferError> {
         sampling.validate()?;
-        let mut tokens: Vec<u32> = self.tokenizer.bos().into_iter().collect();
+        let mut tokens: Vec<u32> = self.tokenizer.prompt_bos().into_iter().collect();
         if !prompt.is_empty() {
             tokens.extend(self.tokenizer.encode(prompt)?);
+        }
+        if tokens.is_empty() {
+            tokens.extend(self.tokenizer.bos());
         }
         if tokens.is_empty() {
             return Err(InferError::Empty);
