@@ -53,11 +53,7 @@ impl Random {
 fn weights(program: &Program) -> Weights {
     let mut literals: Vec<(&str, u64, &TensorType)> = vec![];
     for op in program.functions.iter().flat_map(|f| &f.ops) {
-        let in_place = op.args.iter().filter_map(|(_, arg)| match arg {
-            mil::Arg::Literal(literal) => Some(literal),
-            _ => None,
-        });
-        for literal in op.value.iter().chain(in_place) {
+        for literal in op.literals() {
             if let Payload::Blob { path, offset } = &literal.payload {
                 literals.push((path, *offset, &literal.ty));
             }
@@ -85,6 +81,9 @@ fn weights(program: &Program) -> Weights {
             }
             DType::Int8 => {
                 (4, (0..ty.count()).map(|_| (random.next() * 127.0) as i8 as u8).collect())
+            }
+            DType::UInt8 => {
+                (3, (0..ty.count()).map(|_| (random.next() * 128.0 + 128.0) as u8).collect())
             }
             other => panic!("no weights of type {other}"),
         };
@@ -224,4 +223,24 @@ fn a_gather_is_refused_by_name() {
     let faults = mil::check_text(&text).unwrap_err();
     let said = faults[0].to_string();
     assert!(said.contains("line 6") && said.contains("`gather`"), "{said}");
+}
+
+/// The form that several projects took for the right one, and the compiler refuses.
+#[test]
+fn constexpr_arguments_are_refused_and_mended() {
+    let path = folder().join("refused/constexpr_as_arguments.mil");
+    let program = mil::check_text(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for profile in ["m1", "m3", "m4", "m5/e5rt"] {
+        let profile: Profile = profile.parse().unwrap();
+        let found = legal::check(&program, &profile).unwrap_err();
+        assert!(found.iter().any(|v| v.rule.id == "ANE028"), "{profile}: {found:?}");
+    }
+    let fixed = legal::fix(&program, &"m4".parse().unwrap(), &[]);
+    assert!(legal::check(&fixed.program, &"m4".parse().unwrap()).is_ok(), "{}", fixed.program);
+    let text = fixed.program.to_string();
+    assert!(text.contains("constexpr_affine_dequantize()["), "{text}");
+    let weights = weights(&program);
+    let x = Array::from_fn(&[1, 64, 1, 64], |i| (i[1] as f64 - 32.0) / 64.0 + i[3] as f64 / 128.0);
+    let run = |p: &Program| evaluate(&p.functions[0], std::slice::from_ref(&x), &weights).unwrap();
+    assert_eq!(run(&program), run(&fixed.program));
 }

@@ -243,7 +243,9 @@ fn step<'f>(f: &'f Function, op: &'f Operation) -> Step<'f> {
             Arg::Values(ids) => {
                 ids.iter().enumerate().for_each(|(i, id)| value(format!("{key}[{i}]"), *id));
             }
-            Arg::Literal(literal) => constants.push(format!("{key} = {}", brief(literal))),
+            Arg::Literal(literal) | Arg::Attribute(literal) => {
+                constants.push(format!("{key} = {}", brief(literal)))
+            }
         }
     }
     let results: Vec<String> = op.results.iter().map(|&id| f.ty(id).to_string()).collect();

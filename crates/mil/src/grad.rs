@@ -223,7 +223,7 @@ impl<'b> Rule<'b> {
         let x = self.x.first().copied();
         let x = || x.expect("every differentiable operation has an input");
         Ok(match kind {
-            Kind::Const | Kind::Compare(_) => vec![],
+            Kind::Const | Kind::Constexpr(_) | Kind::Compare(_) => vec![],
             Kind::Cast => {
                 let to = x().dtype();
                 vec![to.is_float().then(|| dy.cast(to))]
@@ -285,14 +285,6 @@ impl<'b> Rule<'b> {
                 let x = x().cast(dy.dtype());
                 let centred = zero.map_or(x, |zero| x - zero);
                 vec![None, Some(self.sum_to_axis(dy * centred, *axis)), None]
-            }
-            Kind::AffineDequantize { axis } => {
-                let on = |t: Tensor<'b>| {
-                    if t.shape().is_empty() { t } else { self.on_axis(t, Some(*axis)) }
-                };
-                let centred = x().cast(dy.dtype()) - on(self.x[1].cast(dy.dtype()));
-                let axis = (!self.x[2].shape().is_empty()).then_some(*axis);
-                vec![None, None, Some(self.sum_to_axis(dy * centred, axis))]
             }
         })
     }

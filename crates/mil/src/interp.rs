@@ -11,6 +11,8 @@ use crate::resolve::{
 };
 use crate::types::DType;
 
+mod constexpr;
+
 /// A dense row-major tensor of f64; truth values are 0 and 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
@@ -129,7 +131,9 @@ pub fn evaluate_all(
                 .map(|id| values[id.index()].as_ref().expect("defined before use"))
                 .collect();
             let shapes: Vec<&[usize]> = resolved.results.iter().map(|t| &t.shape[..]).collect();
-            compute(&resolved.kind, &args, &shapes, resolved.results[0].dtype)
+            let computed = compute(&resolved.kind, &args, &shapes, resolved.results[0].dtype);
+            let error = |message| OpError { op: op.op, key: None, message, hint: String::new() };
+            computed.map_err(error)?
         };
         for (id, result) in op.results.iter().zip(results) {
             values[id.index()] = Some(result);
@@ -139,10 +143,16 @@ pub fn evaluate_all(
     Ok((f.values.iter()).map(|v| by_name(&v.name).expect("every value was computed")).collect())
 }
 
-fn compute(kind: &Kind, args: &[&Array], shapes: &[&[usize]], dtype: DType) -> Vec<Array> {
+/// The results of an operation; what is wrong with its data where something is.
+fn compute(
+    kind: &Kind,
+    args: &[&Array],
+    shapes: &[&[usize]],
+    dtype: DType,
+) -> Result<Vec<Array>, String> {
     let shape = shapes[0];
     let from = |f: &dyn Fn(&[usize]) -> f64| Array::from_fn(shape, f);
-    vec![match kind {
+    Ok(vec![match kind {
         Kind::Const => unreachable!("constants have no inputs"),
         Kind::Cast => args[0].map(|x| cast(x, dtype)),
         Kind::Unary(unary) => args[0].map(|x| apply_unary(*unary, x)),
@@ -196,7 +206,7 @@ fn compute(kind: &Kind, args: &[&Array], shapes: &[&[usize]], dtype: DType) -> V
             let part = source.remove(*axis);
             args[part].get(&source)
         }),
-        Kind::Split { axis, sizes } => return split(args[0], *axis, sizes, shapes),
+        Kind::Split { axis, sizes } => return Ok(split(args[0], *axis, sizes, shapes)),
         Kind::Tile { .. } => from(&|i| {
             let source: Vec<usize> = i.iter().zip(&args[0].shape).map(|(&i, &n)| i % n).collect();
             args[0].get(&source)
@@ -217,11 +227,8 @@ fn compute(kind: &Kind, args: &[&Array], shapes: &[&[usize]], dtype: DType) -> V
             let (scale, zero) = scale_and_zero(&args[1..], *axis, i);
             (args[0].get(i) - zero) * scale
         }),
-        Kind::AffineDequantize { axis } => from(&|i| {
-            let at = |a: &Array| if a.shape.is_empty() { a.data[0] } else { a.data[i[*axis]] };
-            (args[0].get(i) - at(args[1])) * at(args[2])
-        }),
-    }]
+        Kind::Constexpr(kind) => constexpr::expand(*kind, args, shape)?,
+    }])
 }
 
 fn scale_and_zero(args: &[&Array], axis: Option<usize>, index: &[usize]) -> (f64, f64) {

@@ -39,6 +39,19 @@ pub enum Arg {
     Values(Vec<ValueId>),
     /// A typed literal written in place.
     Literal(Literal),
+    /// A typed literal written among the attributes, after the operation: `…()[KEY = LITERAL]`. Only
+    /// `constexpr_…` operations take them ([`Op::is_constexpr`]).
+    Attribute(Literal),
+}
+
+impl Arg {
+    /// The literal that this is, in place or an attribute.
+    pub fn literal(&self) -> Option<&Literal> {
+        match self {
+            Arg::Literal(literal) | Arg::Attribute(literal) => Some(literal),
+            Arg::Value(_) | Arg::Values(_) => None,
+        }
+    }
 }
 
 /// One statement.
@@ -62,6 +75,21 @@ impl Operation {
         self.args.iter().find(|(k, _)| *k == key).map(|(_, arg)| arg)
     }
 
+    /// Every literal that this operation holds: the value of a `const`, arguments in place,
+    /// attributes.
+    pub fn literals(&self) -> impl Iterator<Item = &Literal> {
+        self.value.iter().chain(self.args.iter().filter_map(|(_, arg)| arg.literal()))
+    }
+
+    /// As [`Operation::literals`], to be changed.
+    pub fn literals_mut(&mut self) -> impl Iterator<Item = &mut Literal> {
+        let in_args = self.args.iter_mut().filter_map(|(_, arg)| match arg {
+            Arg::Literal(literal) | Arg::Attribute(literal) => Some(literal),
+            Arg::Value(_) | Arg::Values(_) => None,
+        });
+        self.value.iter_mut().chain(in_args)
+    }
+
     /// Every value read by this operation, in the order written.
     pub fn operands(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.args
@@ -69,7 +97,7 @@ impl Operation {
             .flat_map(|(_, arg)| match arg {
                 Arg::Value(id) => std::slice::from_ref(id),
                 Arg::Values(ids) => ids.as_slice(),
-                Arg::Literal(_) => &[],
+                Arg::Literal(_) | Arg::Attribute(_) => &[],
             })
             .copied()
     }
@@ -141,7 +169,7 @@ impl Function {
                 match arg {
                     Arg::Value(id) => shift(id),
                     Arg::Values(ids) => ids.iter_mut().for_each(shift),
-                    Arg::Literal(_) => {}
+                    Arg::Literal(_) | Arg::Attribute(_) => {}
                 }
             }
         }

@@ -258,6 +258,19 @@ operations! {
     /// Constant (quantized_data − zero_point)·scale.
     ConstexprAffineDequantize = "constexpr_affine_dequantize"(quantized_data: Tensor,
         zero_point: Tensor, scale: Tensor, axis: Int);
+    /// Constant data·scale, or (data − offset)·scale, one scale per block.
+    ConstexprBlockwiseShiftScale = "constexpr_blockwise_shift_scale"(data: Tensor, scale: Tensor,
+        offset: Tensor ? o);
+    /// Constant source_val in another element type.
+    ConstexprCast = "constexpr_cast"(source_val: Tensor, output_dtype: Text);
+    /// Constant whose elements are those of a table. With `shape` the indices are packed into bytes
+    /// (iOS 16); without it they have the shape of the result (iOS 18).
+    ConstexprLutToDense = "constexpr_lut_to_dense"(indices: Tensor, lut: Tensor, shape: Ints ? o,
+        vector_axis: Int ? o);
+    /// Constant with nonzero_data where mask is set, else 0. With `shape` the mask is packed into
+    /// bytes (iOS 16); without it it has the shape of the result (iOS 18).
+    ConstexprSparseToDense = "constexpr_sparse_to_dense"(nonzero_data: Tensor, mask: Tensor,
+        shape: Ints ? o);
 }
 
 /// Operations that exist in MIL and are not executed here, so that an error can say so by name.
@@ -275,10 +288,6 @@ pub const NOT_EXECUTED: &[&str] = &[
     "clamped_relu",
     "classify",
     "cond",
-    "constexpr_blockwise_shift_scale",
-    "constexpr_cast",
-    "constexpr_lut_to_dense",
-    "constexpr_sparse_to_dense",
     "conv_quantized",
     "coreml_update_state",
     "cosh",
@@ -358,6 +367,11 @@ impl Op {
     /// Name in the text.
     pub fn name(self) -> &'static str {
         self.signature().name
+    }
+
+    /// True for operations that the compiler computes: their inputs are constants.
+    pub fn is_constexpr(self) -> bool {
+        self.name().starts_with("constexpr_")
     }
 
     /// The operation called `name`.

@@ -15,7 +15,7 @@ pub fn hoist_literals(f: &Function) -> Function {
         let signature = op.op.signature();
         for (key, arg) in &mut op.args {
             let tensor = signature.param(key).is_some_and(|p| p.kind == ParamKind::Tensor);
-            if let (true, Arg::Literal(literal)) = (tensor, &*arg) {
+            if let (true, Some(literal)) = (tensor, arg.literal()) {
                 *arg = Arg::Value(out.constant(literal.clone()));
             } else {
                 out.map_arg(arg);
@@ -82,8 +82,8 @@ pub fn eliminate_dead(f: &Function) -> Function {
 }
 
 /// Replaces operations that are formulas of simpler ones — `linear`, `layer_norm`,
-/// `scaled_dot_product_attention`, `quantize`, `dequantize`, `constexpr_affine_dequantize` — by those
-/// formulas. Expects literals hoisted.
+/// `scaled_dot_product_attention`, `quantize`, `dequantize` — by those formulas. Expects literals
+/// hoisted.
 ///
 /// # Errors
 /// When an operation breaks a rule of the language.
@@ -110,7 +110,7 @@ pub fn decompose(f: &Function) -> Result<Function, OpError> {
                             Arg::Values(ids) => {
                                 Arg::Values(ids.iter().map(|&i| at(i).id()).collect())
                             }
-                            Arg::Literal(literal) => Arg::Literal(literal.clone()),
+                            Arg::Literal(_) | Arg::Attribute(_) => arg.clone(),
                         };
                         (*key, arg)
                     });
@@ -182,12 +182,6 @@ fn formula<'b>(
             }
             y * along(x[1], *axis, &ty.shape)
         }
-        Kind::AffineDequantize { axis } => {
-            let on = |v: Tensor<'b>| {
-                if v.shape().is_empty() { v } else { along(v, Some(*axis), &ty.shape) }
-            };
-            (x[0].cast(ty.dtype) - on(x[1].cast(ty.dtype))) * on(x[2])
-        }
         _ => return None,
     })
 }
@@ -215,7 +209,9 @@ pub fn to_fp32(f: &Function) -> Function {
         }
         for (key, arg) in &mut op.args {
             match arg {
-                Arg::Literal(literal) => *literal = literal_to_fp32(literal),
+                Arg::Literal(literal) | Arg::Attribute(literal) => {
+                    *literal = literal_to_fp32(literal);
+                }
                 _ => out.map_arg(arg),
             }
             let names_type = matches!((op.op, *key), (Op::Cast, "dtype"));
@@ -278,7 +274,7 @@ impl Rewriter {
         match arg {
             Arg::Value(id) => *id = self.map[id],
             Arg::Values(ids) => ids.iter_mut().for_each(|id| *id = self.map[id]),
-            Arg::Literal(_) => {}
+            Arg::Literal(_) | Arg::Attribute(_) => {}
         }
     }
 

@@ -9,6 +9,10 @@ use crate::op::{Op, ParamKind};
 use crate::types::{DType, Data, Literal, TensorType};
 use std::fmt;
 
+mod constexpr;
+
+pub use constexpr::Constexpr;
+
 /// Elementwise function of one argument, with its parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Unary {
@@ -318,11 +322,8 @@ pub enum Kind {
         /// Axis of a vector scale.
         axis: Option<usize>,
     },
-    /// Inputs quantized_data, zero_point, scale.
-    AffineDequantize {
-        /// Axis of a vector scale.
-        axis: usize,
-    },
+    /// A constant that the compiler computes.
+    Constexpr(Constexpr),
 }
 
 /// A tensor argument.
@@ -471,7 +472,9 @@ impl<'f> Reader<'f> {
     /// Refuses text as a tensor, and extents that the rules below could not compute with.
     fn check_tensor(&self, key: &str, arg: &Arg) -> Result1<()> {
         let ids = match arg {
-            Arg::Literal(literal) => return self.check_type(key, &literal.ty),
+            Arg::Literal(literal) | Arg::Attribute(literal) => {
+                return self.check_type(key, &literal.ty);
+            }
             Arg::Value(id) => std::slice::from_ref(id),
             Arg::Values(ids) => ids,
         };
@@ -507,7 +510,7 @@ impl<'f> Reader<'f> {
     fn optional(&self, key: &str) -> Option<(Operand<'f>, &'f TensorType)> {
         let operand = match self.op.arg(key)? {
             Arg::Value(id) => Operand::Value(*id),
-            Arg::Literal(literal) => Operand::Literal(literal),
+            Arg::Literal(literal) | Arg::Attribute(literal) => Operand::Literal(literal),
             Arg::Values(_) => return None,
         };
         Some((operand, self.operand_type(operand)))
@@ -516,7 +519,7 @@ impl<'f> Reader<'f> {
     fn literal(&self, key: &str) -> Result1<Option<&'f Literal>> {
         match self.op.arg(key) {
             None => Ok(None),
-            Some(Arg::Literal(literal)) => Ok(Some(literal)),
+            Some(Arg::Literal(literal) | Arg::Attribute(literal)) => Ok(Some(literal)),
             Some(Arg::Value(id)) => match self.f.constant(*id) {
                 Some(literal) => Ok(Some(literal)),
                 None => self.err(
@@ -726,7 +729,11 @@ impl<'f> Reader<'f> {
             Attention => self.attention(),
             Quantize => self.quantize(),
             Dequantize => self.dequantize(),
-            ConstexprAffineDequantize => self.affine_dequantize(),
+            ConstexprAffineDequantize => self.constexpr_affine(),
+            ConstexprBlockwiseShiftScale => self.constexpr_blockwise(),
+            ConstexprCast => self.constexpr_cast(),
+            ConstexprLutToDense => self.constexpr_lut(),
+            ConstexprSparseToDense => self.constexpr_sparse(),
         }
     }
 
@@ -1508,23 +1515,6 @@ impl<'f> Reader<'f> {
         }
         let (inputs, to, axis) = self.scales(x, tx, tx.dtype)?;
         self.one(Kind::Dequantize { axis }, inputs, TensorType::new(to, tx.shape.clone()))
-    }
-
-    fn affine_dequantize(&self) -> Result1<Resolved<'f>> {
-        let (data, td) = self.tensor("quantized_data")?;
-        let (zero, tz) = self.tensor("zero_point")?;
-        let (scale, ts) = self.float_input("scale")?;
-        if td.dtype.int_range().is_none() || tz.dtype != td.dtype {
-            return self.err("quantized_data", format!("{td} with zero point {tz}"), "");
-        }
-        let axis = self.axis("axis", td.rank())?;
-        for (key, t) in [("zero_point", tz), ("scale", ts)] {
-            if !(t.rank() == 0 || t.shape == [td.shape[axis]]) {
-                return self.err(key, format!("{t} does not fit axis {axis} of {td}"), "");
-            }
-        }
-        let ty = TensorType::new(ts.dtype, td.shape.clone());
-        self.one(Kind::AffineDequantize { axis }, vec![data, zero, scale], ty)
     }
 }
 

@@ -93,7 +93,7 @@ impl<'b, 'f> Rewrite<'b, 'f> {
         let arg = |arg: &Arg| match arg {
             Arg::Value(id) => Arg::Value(self.value(*id).id()),
             Arg::Values(ids) => Arg::Values(ids.iter().map(|id| self.value(*id).id()).collect()),
-            Arg::Literal(literal) => Arg::Literal(literal.clone()),
+            Arg::Literal(_) | Arg::Attribute(_) => arg.clone(),
         };
         op.args.iter().map(|(key, value)| (*key, arg(value))).collect()
     }

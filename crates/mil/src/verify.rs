@@ -198,7 +198,13 @@ impl Checker {
         for (a, (_, arg)) in op.args.iter().enumerate() {
             let site = Site::Arg(i, k, a);
             match arg {
-                Arg::Literal(literal) => readable &= self.literal(site, literal),
+                Arg::Attribute(_) if !op.op.is_constexpr() => {
+                    let message = format!("{} takes no attributes", op.op);
+                    self.fault(site, message, "give it as an argument");
+                }
+                Arg::Literal(literal) | Arg::Attribute(literal) => {
+                    readable &= self.literal(site, literal);
+                }
                 Arg::Value(id) => readable &= self.operand(site, f, *id, before),
                 Arg::Values(ids) => {
                     for id in ids {

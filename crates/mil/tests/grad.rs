@@ -317,16 +317,6 @@ fn normalisation_and_scales() {
         let q = x[0].builder().constant(ints.clone());
         op(&[q, x[0]], Op::Dequantize, &["input", "scale"], &[("axis", Literal::int(0))])
     });
-    check(&[&[]], |x| {
-        let q = x[0].builder().constant(ints.clone());
-        let zero = Literal::inline(TensorType::scalar(DType::Int8), mil::Data::Int(vec![2]));
-        op(
-            &[q, x[0]],
-            Op::ConstexprAffineDequantize,
-            &["quantized_data", "scale"],
-            &[("axis", Literal::int(0)), ("zero_point", zero)],
-        )
-    });
 }
 
 /// One random step of a program over [2, 3, 4] tensors.

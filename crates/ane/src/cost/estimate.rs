@@ -255,7 +255,7 @@ impl Costing<'_> {
         let first = resolved.inputs.first().map_or(0, |x| self.ty(x).count());
         let pass = |law, elements| vec![OpWork::pass(law, elements)];
         match &resolved.kind {
-            Kind::Const | Kind::Reshape | Kind::AffineDequantize { .. } => vec![],
+            Kind::Const | Kind::Reshape | Kind::Constexpr(_) => vec![],
             Kind::Matmul { transpose_x, .. } => vec![self.matmul(&resolved, *transpose_x)],
             Kind::Linear => vec![self.weighted(&resolved, Law::Matmul, 1)],
             Kind::Conv(_) | Kind::ConvTranspose(_) => vec![self.convolution(&resolved)],
@@ -298,8 +298,8 @@ impl Costing<'_> {
         if there && bytes <= working_set(self.silicon) { 0.0 } else { bytes }
     }
 
-    /// Whether a value is a constant, read directly or through a few dequantisations and reshapes
-    /// (few, so that a program made of nothing else costs no more to look at).
+    /// Whether a value is a constant, stored as it is or in fewer bits, read directly or through a
+    /// few reshapes (few, so that a program made of nothing else costs no more to look at).
     fn is_constant(&self, mut id: ValueId) -> bool {
         const FEW: usize = 8;
         for _ in 0..FEW {
@@ -310,10 +310,8 @@ impl Costing<'_> {
             }
             let Ok(resolved) = mil::resolve(self.program, operation) else { return false };
             match (&resolved.kind, resolved.inputs.first()) {
-                (Kind::AffineDequantize { .. } | Kind::Reshape, Some(Operand::Value(of))) => {
-                    id = *of
-                }
-                (Kind::AffineDequantize { .. }, Some(Operand::Literal(_))) => return true,
+                (Kind::Constexpr(_), _) => return true,
+                (Kind::Reshape, Some(Operand::Value(of))) => id = *of,
                 _ => return false,
             }
         }

@@ -1,15 +1,18 @@
 //! From a function to a [`Plan`]: fusion, views and memory.
 
-use super::exact::Table;
+use super::constexpr::{Known, unpack};
+use super::exact::{Table, to_half};
 use super::gemm;
 use super::plan::*;
 use super::run::RESULTS;
 use super::{Arithmetic, Numerics};
 use crate::chip::Chip;
 use crate::error::AneError;
-use mil::resolve::{Binary, PadMode, Reduce};
+use half::f16;
+use mil::resolve::{Binary, Constexpr, PadMode, Reduce};
 use mil::{
-    DType, Data, Function, Kind, Resolved, TensorType, ValueId, Weights, blob, passes, resolve,
+    DType, Data, Function, Kind, OpError, Resolved, TensorType, ValueId, Weights, blob, passes,
+    resolve,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -468,6 +471,7 @@ impl<'f> Lowering<'f> {
         let inputs = self.resolved[op].values();
         match kind {
             Kind::Const => self.constant(op, result)?,
+            Kind::Constexpr(kind) => self.constexpr(op, kind, &inputs, result)?,
             Kind::Cast => {
                 let view = self.view(inputs[0]);
                 self.views.insert(result, view);
@@ -548,9 +552,45 @@ impl<'f> Lowering<'f> {
                 Constant::F32(values.iter().map(|&x| x as f32).collect())
             }
         };
+        self.keep(constant, result);
+        Ok(())
+    }
+
+    /// Keeps the elements of `result`.
+    fn keep(&mut self, constant: Constant, result: ValueId) {
         self.constants.push(constant);
         let buffer = Buffer::Constant(self.constants.len() - 1);
-        self.views.insert(result, View::contiguous(buffer, &literal.ty.shape));
+        self.views.insert(result, View::contiguous(buffer, &self.f.ty(result).shape));
+    }
+
+    /// Computes a constant whose inputs are constants.
+    fn constexpr(
+        &mut self,
+        op: usize,
+        kind: Constexpr,
+        inputs: &[ValueId],
+        result: ValueId,
+    ) -> Result<(), AneError> {
+        let elements = |id: &ValueId| match self.views[id].buffer {
+            Buffer::Constant(i) => match &self.constants[i] {
+                Constant::F16(v) => v.iter().map(|x| x.to_f64()).collect(),
+                Constant::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            },
+            other => unreachable!("{other:?} is no constant"),
+        };
+        let known: Vec<Known<'_>> =
+            inputs.iter().map(|id| (self.f.ty(*id), elements(id))).collect();
+        let ty = self.f.ty(result);
+        let values = unpack(kind, &known, ty).map_err(|message| {
+            let op = self.f.ops[op].op;
+            AneError::Op(OpError { op, key: None, message, hint: String::new() })
+        })?;
+        let constant = match self.rounding(ty) {
+            Rounding::Half => Constant::F16(values.into_iter().map(f16::from_f64).collect()),
+            Rounding::HalfAway => Constant::F16(values.into_iter().map(to_half).collect()),
+            _ => Constant::F32(values.into_iter().map(|x| x as f32).collect()),
+        };
+        self.keep(constant, result);
         Ok(())
     }
 
@@ -868,6 +908,7 @@ impl<'f> Lowering<'f> {
             dying.dedup();
             free.extend(dying.into_iter().map(|i| home[i].expect("has a slot")));
         }
+        self.drop_unread();
         let count = |id: ValueId| self.f.ty(id).count();
         Ok(Plan {
             steps: self.steps,
@@ -876,6 +917,21 @@ impl<'f> Lowering<'f> {
             inputs: self.f.inputs().map(count).collect(),
             outputs: self.f.outputs.iter().map(|&id| count(id)).collect(),
         })
+    }
+}
+
+impl Lowering<'_> {
+    /// Gives up constants that no step reads: attributes, and what other constants were made of.
+    fn drop_unread(&mut self) {
+        let mut read = vec![false; self.constants.len()];
+        for buffer in self.steps.iter_mut().flat_map(Step::inputs_mut) {
+            if let Buffer::Constant(i) = *buffer {
+                read[i] = true;
+            }
+        }
+        for (constant, _) in self.constants.iter_mut().zip(read).filter(|(_, read)| !read) {
+            *constant = Constant::F32(vec![]);
+        }
     }
 }
 

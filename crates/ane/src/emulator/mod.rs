@@ -10,6 +10,7 @@
 mod activation;
 pub(crate) mod binding;
 pub mod blas;
+mod constexpr;
 mod exact;
 pub mod gemm;
 mod lower;

@@ -559,22 +559,64 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .against(&["B2-quantised-weights-m3"])
-    .rules(&["ANE027"])
-    .tests(&[EACH_RULE, "crates/ane/tests/emulator.rs::quantisation"]),
+    .tests(&["crates/ane/tests/emulator.rs::quantisation"]),
     Fact::new(
         "B2-quantised-weights-m3",
         "B.2",
-        "Quantised weights give InvalidMILProgram.",
-        "ESP (M3 Max)",
+        "Quantised weights give InvalidMILProgram. The one probe that saw it wrote arguments in place \
+         of attributes, and the offset of the data in place of the record's; either alone explains it.",
+        "ESP:GenerationHarnessHardwareTests.swift (M3 Max)",
         Measured,
         Low,
     )
     .families(&[Family::A15])
     .in_memory()
     .os(Os::MacOs15)
-    .option(&["B2-quantised-weights"])
-    .rules(&["ANE027"])
+    .option(&["B2-quantised-weights"]),
+    Fact::new(
+        "B2-constexpr-attributes",
+        "B.2",
+        "constexpr_affine_dequantize takes its data as attributes, `()[quantized_data = …]`; given as \
+         arguments the program is InvalidMILProgram. So do all constexpr operations of iOS 16 and 17.",
+        "LM:README, LM:core/ane_runtime.cpp, CMT:converters/mil/backend/mil/load.py, \
+         MAD:ane_int8_bench.m (M4), AF:aneforge/_compile.py (M5)",
+        Measured,
+        High,
+    )
+    .rules(&["ANE028"])
+    .tests(&[EACH_RULE, "crates/ane/tests/dialects.rs::constexpr_arguments_are_refused_and_mended"]),
+    Fact::new(
+        "B2-constexpr-arguments",
+        "B.2",
+        "The constexpr operations of iOS 18 take their data as arguments, named or in place.",
+        "CMT:converters/mil/backend/mil/load.py",
+        Derived,
+        Medium,
+    )
+    .rules(&["ANE029"])
     .tests(&[EACH_RULE]),
+    Fact::new(
+        "B2-lut-weights",
+        "B.2",
+        "constexpr_lut_to_dense with a table of 16 entries compiles and runs; the file is 15.9 % of the \
+         fp16 one.",
+        "MLXF, AF:aneforge/full_mil_vocabulary_sweep.json (M5, by e5rt)",
+        Measured,
+        Medium,
+    )
+    .against(&["B2-lut-weights-refused"])
+    .tests(&["crates/mil/tests/explicit.rs::the_interpreter_gives_what_was_worked_out"]),
+    Fact::new(
+        "B2-lut-weights-refused",
+        "B.2",
+        "constexpr_lut_to_dense is refused.",
+        "RIN (M5 Max)",
+        Measured,
+        Low,
+    )
+    .chips(&[Chip::M5Max])
+    .in_memory()
+    .option(&["B2-lut-weights"]),
     Fact::new(
         "B2-broadcast-of-three-axes",
         "B.2",

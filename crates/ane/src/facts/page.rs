@@ -4,7 +4,7 @@ use super::{Confidence, FACTS, Fact, facts};
 use std::fmt::Write;
 
 /// Abbreviations of the evidence that the page of rules does not explain.
-const SOURCES: [(&str, &str); 28] = [
+const SOURCES: [(&str, &str); 31] = [
     ("AF", "sbryngelson/ANEForge and the Python package aneforge"),
     ("ALB", "allbilly/ane"),
     ("ANEGPT", "vipuldivyanshu92/ANEgpt"),
@@ -24,13 +24,16 @@ const SOURCES: [(&str, &str); 28] = [
     ("InvokeAI", "invoke-ai/InvokeAI"),
     ("JSW", "joshuaswarren/ane-linux-experiments"),
     ("LARQL", "chrishayuk/larql"),
+    ("LM", "hbanaharis/ANE-LM"),
     ("LUE", "luengnat/rustane"),
     ("MAD", "maderix/ANE"),
     ("maderix part 2", "the second article on maderix's engine measurements"),
     ("MID", "MidasMulli/ane-compiler"),
+    ("MLXF", "probe notes of the mlxfast challenges"),
     ("OMLX", "jundot/omlx"),
     ("ORI", "mechramc/Orion"),
     ("pytorch", "pytorch/pytorch"),
+    ("RIN", "rindi's notes on an assembler for the engine"),
     ("RUS", "ncdrone/rustane"),
     ("SHC", "kasper0406/stablehlo-coreml"),
     ("TMC", "tmc/ane-training-experiments"),

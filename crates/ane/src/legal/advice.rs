@@ -268,9 +268,13 @@ fn others(w: &Words<'_, '_>, rule: &str) -> Option<String> {
              returned"
         ),
         "ANE066" => format!("use `{x}` for `{y}`, or write `{y}` = mul(x = {x}, y = 1.0)"),
-        "ANE027" => {
-            let ty = &w.site.resolved.results[0];
-            format!("give `{y}` as a constant or input {ty}")
+        "ANE028" => {
+            let keys: Vec<_> = w.site.op.args.iter().map(|(key, _)| format!("{key} = …")).collect();
+            format!("write `{y}` = {op}()[name = …, {}]", keys.join(", "))
+        }
+        "ANE029" => {
+            let keys: Vec<_> = w.site.op.args.iter().map(|(key, _)| format!("{key} = …")).collect();
+            format!("write `{y}` = {op}({})[name = …] in a function for ios18", keys.join(", "))
         }
         "ANE050" => format!(
             "compute {op}(`{x}`) on the CPU and give `{y}` as an input {}",

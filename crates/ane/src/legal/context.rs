@@ -120,7 +120,7 @@ impl<'p> Scope<'p> {
     pub(super) fn is_constant(&self, operand: Operand<'p>) -> bool {
         let folded = |id| {
             let site = self.definition(id);
-            site.is_some_and(|s| s.is(&[Op::Const, Op::ConstexprAffineDequantize]))
+            site.is_some_and(|s| s.is(&[Op::Const]) || s.op.op.is_constexpr())
         };
         match operand {
             Operand::Literal(_) => true,

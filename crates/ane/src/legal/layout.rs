@@ -152,7 +152,7 @@ fn negative_axis(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let Kind::Concat { axis, .. } = site.kind() else { return None };
     let literal = match site.op.arg("axis")? {
         mil::Arg::Value(id) => scope.function.constant(*id)?,
-        mil::Arg::Literal(literal) => literal,
+        mil::Arg::Literal(literal) | mil::Arg::Attribute(literal) => literal,
         mil::Arg::Values(_) => return None,
     };
     let written = *literal.data()?.to_f64()?.first()?;

@@ -124,7 +124,7 @@ fn outer(scope: &Scope<'_>, id: ValueId) -> Option<String> {
 
 /// Bytes of all constants of a function, packed; saturates.
 pub(super) fn constant_bytes(function: &Function) -> u64 {
-    let literals = function.ops.iter().filter_map(|op| op.value.as_ref());
+    let literals = function.ops.iter().flat_map(|op| op.literals());
     let bytes = literals.map(|l| (l.ty.count() as u128 * l.ty.dtype.bits() as u128).div_ceil(8));
     u64::try_from(bytes.fold(0, u128::saturating_add)).unwrap_or(u64::MAX)
 }

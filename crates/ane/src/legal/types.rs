@@ -2,10 +2,10 @@
 
 use super::context::{Found, Scope, Site};
 use super::rule::{Check, Confidence, Refusal, Rule, Severity};
-use crate::chip::{CallPath, Family};
-use mil::{DType, Kind, Op};
+use crate::chip::CallPath;
+use mil::{Arg, DType, Kind, Op, Operation};
 
-pub(super) static RULES: [Rule; 8] = [
+pub(super) static RULES: [Rule; 9] = [
     Rule {
         id: "ANE020",
         title: "ports are fp16 or fp32",
@@ -107,18 +107,37 @@ pub(super) static RULES: [Rule; 8] = [
         check: Check::Operation(single_precision),
     },
     Rule {
-        id: "ANE027",
-        title: "quantised weights on M3",
-        applies: "M3; macOS 15; in memory",
-        does: "Warns of quantize, dequantize and constexpr_affine_dequantize.",
-        why: "One source saw InvalidMILProgram on an M3 Max with macOS 15.",
-        instead: "use fp16 weights",
-        evidence: "B.2 (ESP)",
-        conflict: "They compile on M4 and M5 (MAD:ane_int8_bench.m, AF). Hence a warning.",
+        id: "ANE028",
+        title: "constexpr operations of iOS 16 take attributes",
+        applies: "everywhere",
+        does: "Refuses constexpr_affine_dequantize and constexpr_cast, and constexpr_lut_to_dense and \
+               constexpr_sparse_to_dense with `shape`, whose data are given as arguments.",
+        why: "The compiler reports InvalidMILProgram.",
+        instead: "write the data after the operation: constexpr_affine_dequantize()[axis = …, name = …, \
+                  quantized_data = …, scale = …, zero_point = …]",
+        evidence: "B.2 (LM:README and core/ane_runtime.cpp; CMT: load.py translate_constexpr writes \
+                   attributes up to iOS 17)",
+        conflict: "",
+        severity: Severity::Error,
+        confidence: Confidence::High,
+        refusal: Some(Refusal::InvalidMilProgram),
+        check: Check::Operation(attributes_missing),
+    },
+    Rule {
+        id: "ANE029",
+        title: "constexpr operations of iOS 18 take arguments",
+        applies: "everywhere",
+        does: "Warns of constexpr_blockwise_shift_scale, and of constexpr_lut_to_dense and \
+               constexpr_sparse_to_dense without `shape`, in functions for an earlier operation set or \
+               with attributes.",
+        why: "These operations are defined from ios18 on, and their one known writer gives arguments.",
+        instead: "write func main<ios18>, and the data as arguments",
+        evidence: "B.2 (CMT: load.py translate_constexpr, iOS18/compression.py)",
+        conflict: "What the compiler says to them was not observed. Hence a warning.",
         severity: Severity::Warning,
         confidence: Confidence::Low,
         refusal: None,
-        check: Check::Operation(quantised),
+        check: Check::Operation(arguments_missing),
     },
 ];
 
@@ -186,16 +205,34 @@ fn wide_cast(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
 }
 
 fn single_precision(_: &Scope<'_>, site: &Site<'_>) -> Option<String> {
-    if site.is(&[Op::Const, Op::Cast]) {
+    if site.is(&[Op::Const, Op::Cast]) || site.op.op.is_constexpr() {
         return None;
     }
     let ty = site.resolved.results.iter().find(|ty| ty.dtype == DType::Fp32)?;
     Some(format!("{} expected to give fp16, got {ty}", site.op.op))
 }
 
-fn quantised(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
-    let ops = [Op::Quantize, Op::Dequantize, Op::ConstexprAffineDequantize];
-    let doubtful = scope.family() == Family::A15 && scope.in_memory_15();
-    (doubtful && site.is(&ops))
-        .then(|| format!("{} was refused on an M3 with macOS 15", site.op.op))
+/// Whether a constexpr operation has the form of iOS 16 and 17.
+fn is_early(op: &Operation) -> bool {
+    let always = [Op::ConstexprAffineDequantize, Op::ConstexprCast].contains(&op.op);
+    op.op.is_constexpr() && (always || op.arg("shape").is_some())
+}
+
+fn attributes_missing(_: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let mut args = site.op.args.iter().filter(|_| is_early(site.op));
+    let (key, _) = args.find(|(_, arg)| !matches!(arg, Arg::Attribute(_)))?;
+    Some(format!("expected `{key}` among the attributes of {}, got an argument", site.op.op))
+}
+
+fn arguments_missing(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let op = site.op.op;
+    if !op.is_constexpr() || is_early(site.op) {
+        return None;
+    }
+    let opset = scope.function.opset.as_str();
+    if matches!(opset, "ios15" | "ios16" | "ios17") {
+        return Some(format!("expected {op} in a function for ios18, got {opset}"));
+    }
+    let (key, _) = site.op.args.iter().find(|(_, arg)| matches!(arg, Arg::Attribute(_)))?;
+    Some(format!("expected `{key}` among the arguments of {op}, got an attribute"))
 }

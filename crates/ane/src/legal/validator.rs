@@ -54,13 +54,13 @@ pub fn validator_message(
 fn operand<'f>(function: &'f Function, op: &Operation, key: &str) -> Option<&'f [usize]> {
     match op.arg(key)? {
         Arg::Value(id) => Some(&function.ty(*id).shape),
-        Arg::Values(_) | Arg::Literal(_) => None,
+        Arg::Values(_) | Arg::Literal(_) | Arg::Attribute(_) => None,
     }
 }
 
 fn integer(function: &Function, arg: &Arg) -> Option<i64> {
     let literal = match arg {
-        Arg::Literal(literal) => literal,
+        Arg::Literal(literal) | Arg::Attribute(literal) => literal,
         Arg::Value(id) => function.constant(*id)?,
         Arg::Values(_) => return None,
     };

@@ -103,16 +103,37 @@ pub fn pad_program(mode: &str, pads: &[i64]) -> Program {
     })
 }
 
-pub fn quantised(int8: bool) -> Program {
+/// x plus a constant made of int8.
+pub fn affine_program(attributes: bool) -> Program {
     program(&[fp16(&[1, 32, 1, 16])], |b, x| {
-        if !int8 {
-            return x[0] * 2.0;
-        }
-        let scale = b.scalar(DType::Fp16, 0.5);
-        let dtype = attribute(b, Literal::string("int8"));
-        let args = vec![("input", value(x[0])), ("scale", value(scale)), ("output_dtype", dtype)];
-        let q = b.op(Op::Quantize, args)[0];
-        b.op(Op::Dequantize, vec![("input", value(q)), ("scale", value(scale))])[0]
+        let arg = |literal: Literal| {
+            if attributes { Arg::Attribute(literal) } else { attribute(b, literal) }
+        };
+        let bytes = |ty: TensorType, n: i64| Literal::inline(ty, mil::Data::Int(vec![n; 32]));
+        let int8 = TensorType::new(DType::Int8, [1, 32, 1, 1]);
+        let one = TensorType::new(DType::Int8, [32]);
+        let args = vec![
+            ("axis", arg(Literal::int(1))),
+            ("quantized_data", arg(bytes(int8, 5))),
+            ("scale", arg(Literal::float(DType::Fp16, 0.5))),
+            ("zero_point", arg(bytes(one, 1))),
+        ];
+        x[0] + b.op(Op::ConstexprAffineDequantize, args)[0]
+    })
+}
+
+/// x plus a constant of two blocks.
+pub fn blockwise_program(attributes: bool) -> Program {
+    program(&[fp16(&[1, 32, 1, 16])], |b, x| {
+        let arg = |literal| {
+            if attributes { Arg::Attribute(literal) } else { Arg::Literal(literal) }
+        };
+        let ty = TensorType::new(DType::Int8, [1, 32, 1, 1]);
+        let data = Literal::inline(ty, mil::Data::Int((0..32).collect()));
+        let scale = Literal::floats(fp16(&[1, 2, 1, 1]), &[0.5, 2.0]);
+        x[0] + b
+            .op(Op::ConstexprBlockwiseShiftScale, vec![("data", arg(data)), ("scale", arg(scale))])
+            [0]
     })
 }
 
@@ -211,7 +232,8 @@ pub fn type_cases() -> Vec<Case> {
         case("ANE024", "m1", port_program(Fp16), cast_program(Fp16, Fp32)),
         case("ANE025", "m4", cast_program(Fp16, Fp32), cast_program(Fp16, Int32)),
         case("ANE026", "m4", single(false), single(true)),
-        case("ANE027", "m3", quantised(false), quantised(true)),
+        case("ANE028", "m4", affine_program(true), affine_program(false)),
+        case("ANE029", "m4", blockwise_program(false), blockwise_program(true)),
     ]
 }
 

@@ -528,6 +528,11 @@ impl<'t> Parser<'t> {
                 "name" | "val" if op.op == Op::Const || key == "name" => {
                     return fault(span, format!("`{key}` is given twice"), "remove one of them");
                 }
+                _ if op.op.is_constexpr() => {
+                    let arg = p.constexpr_attribute(op, key, span)?;
+                    op.args.push(arg);
+                    spans.args.push(Span { start, end: p.before });
+                }
                 _ => {
                     let message = format!("{} has no attribute `{}`", op.op, shorten(key, QUOTE));
                     return fault(span, message, format!("{}{FORM}", meant(key, ["name", "val"])));
@@ -536,6 +541,23 @@ impl<'t> Parser<'t> {
             Ok(())
         })?;
         Ok(())
+    }
+
+    /// An argument of a `constexpr_…` operation written as an attribute.
+    fn constexpr_attribute(
+        &mut self,
+        op: &Operation,
+        key: &str,
+        span: Span,
+    ) -> Parse<(&'static str, Arg)> {
+        let Some(param) = op.op.signature().param(key) else {
+            let message = format!("{} has no attribute `{}`", op.op, shorten(key, QUOTE));
+            return fault(span, message, format!("{} takes {}", op.op, keys(op.op)));
+        };
+        if op.arg(param.key).is_some() {
+            return fault(span, format!("`{}` is given twice", param.key), "remove one of them");
+        }
+        Ok((param.key, Arg::Attribute(self.typed_literal(param.key)?)))
     }
 
     // ---- arguments ----

@@ -177,11 +177,13 @@ fn operation(f: &mut Formatter<'_>, function: &Function, op: &Operation) -> fmt:
         name(f, function, id)
     })?;
     write!(f, " = {}(", op.op)?;
-    separated(f, &op.args, |f, (key, arg)| {
+    let (attributes, args): (Vec<_>, Vec<_>) =
+        op.args.iter().partition(|(_, arg)| matches!(arg, Arg::Attribute(_)));
+    separated(f, &args, |f, (key, arg)| {
         write!(f, "{key} = ")?;
         match arg {
             Arg::Value(id) => name(f, function, *id),
-            Arg::Literal(literal) => literal.fmt(f),
+            Arg::Literal(literal) | Arg::Attribute(literal) => literal.fmt(f),
             Arg::Values(ids) => {
                 f.write_str("(")?;
                 separated(f, ids, |f, id| name(f, function, *id))?;
@@ -194,6 +196,10 @@ fn operation(f: &mut Formatter<'_>, function: &Function, op: &Operation) -> fmt:
     if let Some(value) = &op.value {
         f.write_str(", val = ")?;
         value.fmt(f)?;
+    }
+    for (key, literal) in attributes.iter().filter_map(|(key, arg)| Some((key, arg.literal()?))) {
+        write!(f, ", {key} = ")?;
+        literal.fmt(f)?;
     }
     f.write_str("]")
 }

@@ -3,11 +3,12 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of this")]
 
+mod constexpr;
 mod rearrange;
 
-/// An operation on fp32 inputs `x`, `y`, … with what it gives.
+/// An operation on inputs `x`, `y`, … with what it gives.
 pub struct Case {
-    /// The operation as text, with literals in place.
+    /// The operation as text, with literals in place; `real` stands for fp16 and fp32.
     pub operation: &'static str,
     /// Shape and elements of every input.
     pub inputs: Vec<Tensor>,
@@ -32,32 +33,32 @@ pub fn count(shape: &[usize]) -> Tensor {
     (shape.to_vec(), (0..shape.iter().product()).map(|i: usize| i as f64).collect())
 }
 
-/// An operation on `x` with one fp32 result.
+/// An operation on `x` with one real result.
 pub fn case(operation: &'static str, x: Tensor, result: Tensor) -> Case {
-    Case { operation, inputs: vec![x], results: vec![("fp32", result)] }
+    Case { operation, inputs: vec![x], results: vec![("real", result)] }
 }
 
 impl Case {
-    /// The program of this operation alone; floats are of type `float`.
+    /// The program of this operation alone, with `float` for `real`.
     pub fn text(&self, float: &str) -> String {
         let ty = |dtype: &str, (shape, _): &Tensor| format!("tensor<{dtype}, {shape:?}>");
         let inputs =
-            self.inputs.iter().zip(INPUTS).map(|(x, name)| format!("{} {name}", ty("fp32", x)));
+            self.inputs.iter().zip(INPUTS).map(|(x, name)| format!("{} {name}", ty("real", x)));
         let results = (self.results.iter().zip(RESULTS))
             .map(|((dtype, r), name)| format!("{} {name}", ty(dtype, r)));
         let returned = RESULTS[..self.results.len()].join(", ");
         let [inputs, results] =
             [inputs.collect::<Vec<_>>(), results.collect()].map(|list| list.join(", "));
+        let name = if self.operation.ends_with(']') { "" } else { "[name = string(\"r\")]" };
         format!(
-            "program(1.3) {{ func main<ios18>({inputs}) {{\n{results} = {}[name = string(\"r\")];\n}} \
-             -> ({returned}); }}",
+            "program(1.3) {{ func main<ios18>({inputs}) {{\n{results} = {}{name};\n}} -> ({returned}); }}",
             self.operation
         )
-        .replace("fp32", float)
+        .replace("real", float)
     }
 }
 
 /// Every case.
 pub fn cases() -> Vec<Case> {
-    [rearrange::cases()].into_iter().flatten().collect()
+    [constexpr::cases(), rearrange::cases()].into_iter().flatten().collect()
 }

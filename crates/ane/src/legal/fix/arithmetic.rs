@@ -108,7 +108,9 @@ fn power<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>>
         Kind::Unary(Unary::Rsqrt { .. }) => {
             let epsilon = match at.site.op.arg("epsilon")? {
                 Arg::Value(id) => w.value(*id),
-                Arg::Literal(literal) => w.builder().constant(literal.clone()),
+                Arg::Literal(literal) | Arg::Attribute(literal) => {
+                    w.builder().constant(literal.clone())
+                }
                 Arg::Values(_) => return None,
             };
             (x + epsilon).pow(-0.5)

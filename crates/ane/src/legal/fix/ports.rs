@@ -132,7 +132,7 @@ fn half_inside(f: &Function) -> Option<Function> {
         } else {
             let mut args = w.args(op);
             for (_, arg) in &mut args {
-                if let Arg::Literal(literal) = arg {
+                if let Arg::Literal(literal) | Arg::Attribute(literal) = arg {
                     *literal = half_literal(literal)?;
                 }
             }

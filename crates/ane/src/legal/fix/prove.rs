@@ -147,7 +147,7 @@ fn self_contained(f: &Function, weights: &Weights) -> Function {
     for (i, value) in f.values.iter_mut().enumerate() {
         value.name = format!("v{i}");
     }
-    for literal in f.ops.iter_mut().filter_map(|op| op.value.as_mut()) {
+    for literal in f.ops.iter_mut().flat_map(|op| op.literals_mut()) {
         inline(literal, weights);
     }
     f
@@ -185,7 +185,7 @@ fn work(f: &Function) -> u64 {
             Kind::Linear | Kind::Conv(_) => {
                 let weight = match op.arg("weight")? {
                     mil::Arg::Value(id) => f.ty(*id),
-                    mil::Arg::Literal(literal) => &literal.ty,
+                    mil::Arg::Literal(literal) | mil::Arg::Attribute(literal) => &literal.ty,
                     mil::Arg::Values(_) => return None,
                 };
                 weight.shape[1..].iter().product()

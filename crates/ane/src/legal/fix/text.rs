@@ -6,7 +6,35 @@ use crate::legal::{Place, violations};
 use mil::{Arg, DType, Function, Literal, Op, Program, Rewrite, Tensor, ValueId, resolve};
 use std::collections::HashSet;
 
-pub(super) const FIXES: &[OpFix] = &[OpFix { rule: "ANE006", bound: exact, write: named }];
+pub(super) const FIXES: &[OpFix] = &[
+    OpFix { rule: "ANE006", bound: exact, write: named },
+    OpFix { rule: "ANE028", bound: exact, write: as_attributes },
+    OpFix { rule: "ANE029", bound: exact, write: as_arguments },
+];
+
+/// Constants given to a constexpr operation as its attributes.
+fn as_attributes<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>> {
+    let attribute = |(key, arg): &(&'static str, Arg)| {
+        let literal = match arg {
+            Arg::Value(id) => at.scope.function.constant(*id)?,
+            _ => arg.literal()?,
+        };
+        Some((*key, Arg::Attribute(literal.clone())))
+    };
+    let args = at.site.op.args.iter().map(attribute).collect::<Option<Vec<_>>>()?;
+    Some(w.builder().op(at.site.op.op, args))
+}
+
+/// Attributes of a constexpr operation as literals in place.
+fn as_arguments<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>> {
+    let mut args = w.args(at.site.op);
+    for (_, arg) in &mut args {
+        if let Arg::Attribute(literal) = arg {
+            *arg = Arg::Literal(literal.clone());
+        }
+    }
+    Some(w.builder().op(at.site.op.op, args))
+}
 
 /// Literals in place as constants.
 fn named<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>> {
