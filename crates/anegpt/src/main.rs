@@ -17,6 +17,7 @@ mod engine;
 mod files;
 mod host_gemm;
 mod machine;
+mod memory;
 mod power;
 mod progress;
 mod settings;

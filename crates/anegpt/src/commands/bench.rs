@@ -151,7 +151,7 @@ impl Effort {
             span: Duration::from_millis(4),
             ceiling_rounds: 40,
             // No more than a small machine can spare.
-            stream_bytes: progress::memory_bytes()
+            stream_bytes: crate::memory::bytes()
                 .map_or(128 << 20, |have| (have as usize / 32).min(128 << 20)),
             limit: Duration::from_secs(5),
             warmup: 3,
@@ -204,7 +204,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if wanted(Part::Step) {
             let watched = host::forget_peak_memory();
             let times = trained.measure(&effort, &machine, &scratch.path().join("run"))?;
-            found.step_memory_mib = progress::peak_memory_mib().filter(|_| watched);
+            found.step_memory_mib = crate::memory::peak_mib().filter(|_| watched);
             found.step = Some((times, work::of_step(&config, machine.numerics)?));
             stage("matrix products of the step");
             found.products = products::measure(&config, &machine, &effort)?;

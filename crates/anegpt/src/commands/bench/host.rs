@@ -24,7 +24,7 @@ impl Host {
             arch: std::env::consts::ARCH,
             cores: cores(),
             simd: format!("{:?}", ane::emulator::simd::Level::best()).to_lowercase(),
-            memory_bytes: crate::progress::memory_bytes(),
+            memory_bytes: crate::memory::bytes(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use crate::settings::TrainSection;
-use crate::{progress, usage};
+use crate::{memory, usage};
 use anyhow::Result;
 use gpt::{GptConfig, Layout};
 use train::{AdamW, Intervals, RunConfig, Schedule};
@@ -55,7 +55,7 @@ pub(in crate::commands) fn fits_in_memory(config: &RunConfig) -> Result<()> {
     let per_token = (2 * model.n_layer + 3) as f64 * model.n_embd as f64 + model.vocab_size as f64;
     let needed = 16.0 * Layout::new(model).count() as f64 + 4.0 * tokens * per_token;
     let gib = |bytes: f64| bytes / f64::from(1 << 30);
-    match progress::memory_bytes() {
+    match memory::bytes() {
         Some(have) if needed > have => Err(usage(format!(
             "training {model} on {} sequences of {} tokens takes at least {:.1} GiB of memory, \
              this machine has {:.1} GiB",

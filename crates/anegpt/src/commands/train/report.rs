@@ -63,7 +63,7 @@ impl View {
             _ => "not measured: no Neural Engine was used".to_owned(),
         };
         row("ANE utilization:", &utilization);
-        if let Some(mib) = progress::peak_memory_mib() {
+        if let Some(mib) = crate::memory::peak_mib() {
             row("Peak memory:", &format!("{mib:.0} MiB"));
         }
         if let Some((source, mean, per_token)) = drawn {
