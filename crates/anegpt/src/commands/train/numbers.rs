@@ -27,16 +27,32 @@ pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
         return Err(usage(format!("--lr {} is not a learning rate", schedule.peak)));
     }
     if !(0.0..=1.0).contains(&schedule.floor) {
-        return Err(usage("the last learning rate must be between 0 and the largest"));
+        return Err(usage(format!(
+            "--min-lr {} must be between 0 and the peak learning rate (--lr {})",
+            schedule.floor * schedule.peak,
+            schedule.peak
+        )));
     }
     if !(clip.is_finite() && *clip >= 0.0) {
         return Err(usage(format!("--clip {clip} is not a norm (0 for no limit)")));
     }
     let decay = optimizer.weight_decay;
-    if !(decay >= 0.0 && f64::from(decay) * schedule.peak < 1.0) {
-        return Err(usage(format!(
-            "--weight-decay {decay} must be at least 0, and below 1 when multiplied by the learning rate"
-        )));
+    if !(decay.is_finite() && decay >= 0.0) {
+        return Err(usage(format!("--weight-decay {decay} must be a number of at least 0")));
+    }
+    if f64::from(decay) * schedule.peak >= 1.0 {
+        // A step takes this share of every weight away.
+        let peak = schedule.peak;
+        return Err(usage(match peak >= 1.0 {
+            true => format!(
+                "--lr {peak} is too large: times the weight decay ({decay}) it must be below 1, and \
+                 rates above 0.01 rarely learn"
+            ),
+            false => format!(
+                "--weight-decay {decay} is too large: times the learning rate (--lr {peak}) it must \
+                 be below 1"
+            ),
+        }));
     }
     for (name, beta) in [("beta1", optimizer.beta1), ("beta2", optimizer.beta2)] {
         if !(0.0..1.0).contains(&beta) {
