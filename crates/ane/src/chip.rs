@@ -10,7 +10,8 @@ use std::str::FromStr;
 /// Generation of the engine: limits of shapes and supported operations go with it.
 ///
 /// M1 is A13, M2 A14, M3 A15, M4 and M5 A16 (AF:aneforge/_targets.py,
-/// GUIDE:34-the-28-targets.md; the names are those of the compiler's targets).
+/// GUIDE:34-the-28-targets.md; the names are those of the compiler's targets). The M6 is given A16,
+/// since its published limits of shapes are the M4's (751K's study of both).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// M1.
@@ -19,7 +20,7 @@ pub enum Family {
     A14,
     /// M3.
     A15,
-    /// M4 and M5.
+    /// M4 and later.
     A16,
 }
 
@@ -62,15 +63,22 @@ pub const MAX_CONV_CHANNELS: usize = 16_384;
 /// (facts D "Program bank size", AF:aneforge/llm.py; the device's address window is 3.5 GiB).
 pub const MAX_PROGRAM_BYTES: u64 = 3_400_000_000;
 
-/// An Apple chip with a Neural Engine that published work describes.
+/// An Apple chip with a Neural Engine, of M1 or later. Those of which too little is published take
+/// limits and speed of another one ([`Chip::nearest`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are the chips'")]
 pub enum Chip {
     M1,
+    M1Pro,
     M1Max,
+    M1Ultra,
     M2,
     M2Pro,
+    M2Max,
+    M2Ultra,
     M3,
+    M3Pro,
+    M3Max,
     M3Ultra,
     M4,
     M4Pro,
@@ -78,6 +86,8 @@ pub enum Chip {
     M5,
     M5Pro,
     M5Max,
+    M5Ultra,
+    M6,
 }
 
 /// What is known of a chip.
@@ -89,31 +99,42 @@ pub struct ChipFacts {
     pub architecture: &'static str,
     /// Generation.
     pub family: Family,
-    /// Number of engines: 2 on an Ultra, of which a process uses one unless told otherwise
-    /// (facts D "Dual-ANE": OMLX#2781, RUS#12).
+    /// Number of engines: 2 on an Ultra, which is two dies, of which a process uses one unless told
+    /// otherwise (facts D "Dual-ANE": OMLX#2781, RUS#12); 2 on the M6
+    /// (751K/Apple-Neural-Engine-Microarchitecture-Study-M6: `numANEs`).
     pub engines: usize,
 }
 
 impl Chip {
     /// Every chip, oldest first.
-    pub const ALL: [Chip; 12] = {
+    pub const ALL: [Chip; 20] = {
         use Chip::*;
-        [M1, M1Max, M2, M2Pro, M3, M3Ultra, M4, M4Pro, M4Max, M5, M5Pro, M5Max]
+        [
+            M1, M1Pro, M1Max, M1Ultra, M2, M2Pro, M2Max, M2Ultra, M3, M3Pro, M3Max, M3Ultra, M4,
+            M4Pro, M4Max, M5, M5Pro, M5Max, M5Ultra, M6,
+        ]
     };
 
     /// What is known of this chip.
     ///
     /// Architectures: facts, head of the catalogue (h13 … h17; h13g and h15g for the larger
-    /// M1 and M3), M5 Max from MAD#50. Sources name variants with an `s` for the larger M4 and M5
+    /// M1 and M3), M5 Max from MAD#50; M3 Max, M5 Ultra and M6 by the compiler's table of targets
+    /// (h15c, h17d, h18g). Sources name variants with an `s` for the larger M4 and M5
     /// without saying which chip has which, so that those are given their plain family name, except
     /// the M5 Pro, on which AF records h17s.
     pub const fn facts(self) -> ChipFacts {
         let (name, architecture, family, engines) = match self {
             Chip::M1 => ("m1", "h13", Family::A13, 1),
+            Chip::M1Pro => ("m1-pro", "h13g", Family::A13, 1),
             Chip::M1Max => ("m1-max", "h13g", Family::A13, 1),
+            Chip::M1Ultra => ("m1-ultra", "h13g", Family::A13, 2),
             Chip::M2 => ("m2", "h14", Family::A14, 1),
             Chip::M2Pro => ("m2-pro", "h14", Family::A14, 1),
+            Chip::M2Max => ("m2-max", "h14", Family::A14, 1),
+            Chip::M2Ultra => ("m2-ultra", "h14", Family::A14, 2),
             Chip::M3 => ("m3", "h15", Family::A15, 1),
+            Chip::M3Pro => ("m3-pro", "h15", Family::A15, 1),
+            Chip::M3Max => ("m3-max", "h15c", Family::A15, 1),
             Chip::M3Ultra => ("m3-ultra", "h15g", Family::A15, 2),
             Chip::M4 => ("m4", "h16", Family::A16, 1),
             Chip::M4Pro => ("m4-pro", "h16", Family::A16, 1),
@@ -121,8 +142,41 @@ impl Chip {
             Chip::M5 => ("m5", "h17", Family::A16, 1),
             Chip::M5Pro => ("m5-pro", "h17s", Family::A16, 1),
             Chip::M5Max => ("m5-max", "h17", Family::A16, 1),
+            Chip::M5Ultra => ("m5-ultra", "h17d", Family::A16, 2),
+            Chip::M6 => ("m6", "h18g", Family::A16, 2),
         };
         ChipFacts { name, architecture, family, engines }
+    }
+
+    /// The chip whose limits and speed this one is given because too little is published of its own;
+    /// `None` if it has its own.
+    ///
+    /// It is of the same generation and, where that makes a difference, of the same published stream
+    /// of weights (facts F.3, ANEMLL: M1 and M2 of every size 55 to 62 GB/s, M3 63, M3 Max 120,
+    /// M5 Max 148, M6 152). An Ultra is two dies of a Max, of which a program uses one.
+    pub const fn nearest(self) -> Option<Chip> {
+        Some(match self {
+            Chip::M1Pro | Chip::M1Ultra => Chip::M1Max,
+            Chip::M2Max | Chip::M2Ultra => Chip::M2Pro,
+            Chip::M3Pro => Chip::M3,
+            Chip::M3Max => Chip::M3Ultra,
+            Chip::M5Ultra | Chip::M6 => Chip::M5Max,
+            _ => return None,
+        })
+    }
+
+    /// The chip whose limits, arithmetic and speed are this one's: itself or its [nearest](Chip::nearest).
+    pub const fn measured(self) -> Chip {
+        match self.nearest() {
+            Some(chip) => chip,
+            None => self,
+        }
+    }
+
+    /// What to say beside figures of a chip that has none of its own; `None` for the others.
+    pub fn note(self) -> Option<String> {
+        let nearest = self.nearest()?;
+        Some(format!("limits and speed of {nearest}: not measured on this chip"))
     }
 
     /// Generation of the chip's engine.
@@ -130,9 +184,9 @@ impl Chip {
         self.facts().family
     }
 
-    /// Whether the chip is an M5 of any size.
+    /// True if the chip is an M5 of any size, or is taken for one.
     pub fn is_m5(self) -> bool {
-        self >= Chip::M5
+        self.measured() >= Chip::M5
     }
 }
 
@@ -323,6 +377,14 @@ pub struct Limits {
 }
 
 impl Profile {
+    /// Returns the profile for people, with the chip's [note](Chip::note) behind it.
+    pub fn described(&self) -> String {
+        match self.chip.note() {
+            Some(note) => format!("{self} ({note})"),
+            None => self.to_string(),
+        }
+    }
+
     /// Limits of surfaces and of a process.
     pub fn limits(&self) -> Limits {
         let in_memory = self.path == CallPath::InMemory;
@@ -469,10 +531,34 @@ mod tests {
     }
 
     #[test]
+    fn a_chip_without_figures_has_those_of_a_measured_one_of_its_generation() {
+        for chip in Chip::ALL {
+            let like = chip.measured();
+            assert_eq!((like.measured(), like.nearest(), like.note()), (like, None, None));
+            assert_eq!(
+                (chip.limits(), chip.numerics()),
+                (like.limits(), like.numerics()),
+                "{chip}"
+            );
+            assert_eq!(chip.dma_notch(), like.dma_notch(), "{chip}");
+            let generation = |chip: Chip| chip.facts().name.as_bytes()[1];
+            assert!(generation(chip) == generation(like) || chip == Chip::M6, "{chip}");
+        }
+        // The twelve that published tables or training steps describe.
+        assert_eq!(Chip::ALL.into_iter().filter(|chip| chip.nearest().is_none()).count(), 12);
+        let note = Chip::M3Pro.note().unwrap();
+        assert_eq!(note, "limits and speed of m3: not measured on this chip");
+        for name in ["m2-max", "M1 Ultra", "m6", "m5-ultra"] {
+            assert!(name.parse::<Chip>().unwrap().note().is_some(), "{name}");
+        }
+    }
+
+    #[test]
     fn numerics_differ_where_published() {
         let gain: Vec<_> =
             Chip::ALL.into_iter().filter(|c| c.numerics().width_slice_gain).collect();
-        assert_eq!(gain, [Chip::M1, Chip::M1Max, Chip::M2, Chip::M2Pro]);
+        use Chip::*;
+        assert_eq!(gain, [M1, M1Pro, M1Max, M1Ultra, M2, M2Pro, M2Max, M2Ultra]);
         for chip in [Chip::M5, Chip::M5Pro, Chip::M5Max] {
             let n = chip.numerics();
             assert!(n.round_fault && n.conv3x3_anomaly && !chip.dma_notch());

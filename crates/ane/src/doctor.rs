@@ -485,7 +485,7 @@ fn speed(of: &mut Examiner<'_>) -> Result<Finding, AneError> {
         );
         return Ok(Finding(GOOD, finding, ""));
     };
-    let floor = CONSTANTS.chip(profile.chip.facts().name).floor_ms / 1e3;
+    let floor = CONSTANTS.of(profile.chip).floor_ms / 1e3;
     let forecast = estimate(&program.functions[0], &profile);
     Ok(if best < BELOW_FLOOR * floor {
         Finding(

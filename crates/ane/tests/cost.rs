@@ -124,7 +124,7 @@ fn the_notch_collapses_up_to_m4_and_not_on_m5() {
 
 #[test]
 fn more_work_is_never_faster_but_at_the_notch() {
-    for chip in Chip::ALL.map(|c| c.facts().name) {
+    for chip in Chip::ALL.map(|c| c.measured().facts().name) {
         for law in [Law::Matmul, Law::Conv1x1, Law::Conv] {
             for extent in [16, 64, 512, 2048, 8192] {
                 let base = on(chip, OpWork::product(law, extent, extent, extent));
@@ -162,7 +162,7 @@ fn all_profiles() -> impl Iterator<Item = Profile> {
 }
 
 fn check(e: &Estimate) {
-    let floor = CONSTANTS.chip(e.profile.chip.facts().name).floor_ms * 1e-3;
+    let floor = CONSTANTS.of(e.profile.chip).floor_ms * 1e-3;
     let sum: f64 = e.parts.list().iter().map(|(_, s)| s).sum();
     assert!(e.seconds.is_finite() && e.seconds >= floor);
     assert!(e.low < e.seconds && e.seconds < e.high);

@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code, reason = "e5rt is a C interface")]
 
+use super::Options;
 use super::cache::{self, BUNDLES, Entry, Key, Store};
 use super::compile::{compile, within};
 use super::dynamic::{Libraries, Library, functions, text};
@@ -19,7 +20,7 @@ use super::in_memory::{LEAST_WIDTH, admit, ports};
 use super::objc::{Pool, Runtime};
 use super::probe::Route;
 use super::report::reported;
-use super::{Options, system};
+use super::system::{self, Mac};
 use crate::budget::{Budget, LoadedProgram};
 use crate::chip::{CallPath, Profile};
 use crate::device::{Device, Executable, Port, RunReport};
@@ -396,7 +397,7 @@ unsafe impl ForeignMemory for Buffer {
 #[derive(Debug)]
 pub struct Espresso {
     engine: Arc<Engine>,
-    profile: Profile,
+    mac: Mac,
     budget: Budget,
     options: Options,
     store: Option<Store>,
@@ -410,10 +411,11 @@ impl Espresso {
     /// functions that it lacks.
     pub fn open(libraries: &Libraries, options: Options) -> Result<Self, AneError> {
         let engine = Engine::open(libraries)?;
-        let profile = system::profile(libraries, CallPath::E5rt);
+        let mac = system::mac(libraries, CallPath::E5rt);
+        let budget = libraries.used.budget(&mac.profile);
         let store = options.cache.as_ref().filter(|_| engine.open_library.is_some());
         let store = store.and_then(|cache| Store::open(cache, libraries, Route::Espresso));
-        Ok(Espresso { engine, profile, budget: libraries.used.budget(&profile), options, store })
+        Ok(Espresso { engine, mac, budget, options, store })
     }
 
     /// Compiles `directory`/model.mil for another process, and leaves what came of it in `bundles`.
@@ -553,11 +555,11 @@ fn keep(store: &Store, key: &Key, bundles: &Path) -> Result<(), AneError> {
 
 impl Device for Espresso {
     fn describe(&self) -> String {
-        format!("Neural Engine by Espresso, {}", self.profile)
+        format!("Neural Engine by Espresso, {}", self.mac.description)
     }
 
     fn profile(&self) -> Option<Profile> {
-        Some(self.profile)
+        Some(self.mac.profile)
     }
 
     fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
@@ -575,9 +577,11 @@ impl Device for Espresso {
         weights: &Weights,
     ) -> Result<Box<dyn Executable>, AneError> {
         let function = program.functions.first().ok_or(AneError::NoFunction)?;
-        let (sources, constants) = admit(program, weights, &self.profile, &self.options)?;
+        let (sources, constants) = admit(program, weights, &self.mac.profile, &self.options)?;
         let place = self.budget.load(constants)?;
-        self.loaded(function, place, Some(self.profile), |interface| self.parts(sources, interface))
+        self.loaded(function, place, Some(self.mac.profile), |interface| {
+            self.parts(sources, interface)
+        })
     }
 
     fn compile_unchecked(

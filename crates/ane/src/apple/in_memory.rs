@@ -5,6 +5,7 @@
 
 mod client;
 
+use super::Options;
 use super::cache::{Entry, Key, Store};
 use super::compile::{UNLOAD_LIMIT, Unfinished, compile, turn, unload, within};
 use super::dynamic::{Libraries, Library, functions};
@@ -16,7 +17,7 @@ use super::objc::{Bool, Id, Kind, Object, Pool, Runtime, Sel, send};
 use super::probe::Route;
 use super::report::reported;
 use super::statistics::Statistics;
-use super::{Options, system};
+use super::system::{self, Mac};
 use crate::budget::{Budget, LoadedProgram};
 use crate::chip::{CallPath, Profile};
 use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
@@ -436,7 +437,7 @@ impl Drop for Model {
 #[derive(Debug)]
 pub struct InMemory {
     engine: Arc<Engine>,
-    profile: Profile,
+    mac: Mac,
     budget: Budget,
     options: Options,
     store: Option<Store>,
@@ -450,10 +451,11 @@ impl InMemory {
     /// [`AneError::Signature`] when it is not the one that is known.
     pub fn open(libraries: &Libraries, options: Options) -> Result<Self, AneError> {
         let engine = Engine::open(libraries, &options)?;
-        let profile = system::profile(libraries, CallPath::InMemory);
+        let mac = system::mac(libraries, CallPath::InMemory);
+        let budget = libraries.used.budget(&mac.profile);
         let store = options.cache.as_ref();
         let store = store.and_then(|cache| Store::open(cache, libraries, Route::InMemory));
-        Ok(InMemory { engine, profile, budget: libraries.used.budget(&profile), options, store })
+        Ok(InMemory { engine, mac, budget, options, store })
     }
 
     /// Compiles for another process; what the system calls the program. Its directory stays.
@@ -632,11 +634,11 @@ pub(super) fn admit(
 impl Device for InMemory {
     fn describe(&self) -> String {
         let direct = if self.options.direct { ", requests sent directly" } else { "" };
-        format!("Neural Engine by in-memory models, {}{direct}", self.profile)
+        format!("Neural Engine by in-memory models, {}{direct}", self.mac.description)
     }
 
     fn profile(&self) -> Option<Profile> {
-        Some(self.profile)
+        Some(self.mac.profile)
     }
 
     fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
@@ -645,7 +647,7 @@ impl Device for InMemory {
     }
 
     fn least_allocation(&self) -> usize {
-        self.profile.limits().min_surface_bytes
+        self.mac.profile.limits().min_surface_bytes
     }
 
     fn least_width(&self) -> usize {
@@ -658,10 +660,10 @@ impl Device for InMemory {
         weights: &Weights,
     ) -> Result<Box<dyn Executable>, AneError> {
         let function = program.functions.first().ok_or(AneError::NoFunction)?;
-        let (sources, constants) = admit(program, weights, &self.profile, &self.options)?;
+        let (sources, constants) = admit(program, weights, &self.mac.profile, &self.options)?;
         let place = self.budget.load(constants)?;
         let model = self.model(&sources, &function.name)?;
-        self.loaded(function, model, place, Some(self.profile))
+        self.loaded(function, model, place, Some(self.mac.profile))
     }
 
     fn compile_unchecked(

@@ -28,15 +28,41 @@ fn ask(library: &Library, name: &CStr) -> Option<String> {
     (status == 0 && !text.is_empty()).then(|| text.to_owned())
 }
 
-/// The profile of this Mac for `path`. A chip that is not known is taken for the nearest known one
-/// of its generation, a generation or system that is not known for the default, which has the
-/// stricter rules.
-pub(super) fn profile(libraries: &Libraries, path: CallPath) -> Profile {
+/// A Mac: its profile, and how a device describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mac {
+    pub(super) profile: Profile,
+    /// The profile, and a notice if limits and speed are those of another chip.
+    pub(super) description: String,
+}
+
+/// This Mac, with programs reaching the engine by `path`.
+pub(super) fn mac(libraries: &Libraries, path: CallPath) -> Mac {
+    let library = Library::open(&libraries.system).ok();
+    let ask = |name| library.as_ref().and_then(|library| ask(library, name));
+    let brand = ask(c"machdep.cpu.brand_string");
+    let version = ask(c"kern.osproductversion");
+    named(brand.as_deref(), version.as_deref(), path)
+}
+
+/// The Mac whose system gives these names. A chip that is not known gets the limits and the speed of
+/// the default one, which has the stricter rules, and works with a notice; so does a system.
+fn named(brand: Option<&str>, version: Option<&str>, path: CallPath) -> Mac {
     let default = Profile { path, ..Profile::default() };
-    let Ok(library) = Library::open(&libraries.system) else { return default };
-    let chip = ask(&library, c"machdep.cpu.brand_string").and_then(|name| chip(&name));
-    let os = ask(&library, c"kern.osproductversion").and_then(|version| os(&version));
-    Profile { chip: chip.unwrap_or(default.chip), os: os.unwrap_or(default.os), path }
+    let os = version.and_then(os).unwrap_or(default.os);
+    let known = brand.and_then(chip);
+    let profile = Profile { chip: known.unwrap_or(default.chip), os, path };
+    let description = match known {
+        Some(_) => profile.described(),
+        None => format!(
+            "{profile} ({}: limits and speed of {}, not measured on this chip)",
+            brand.map_or("this chip has no name".to_owned(), |name| format!(
+                "`{name}` is not a chip known to this version"
+            )),
+            profile.chip
+        ),
+    };
+    Mac { profile, description }
 }
 
 /// Chip and build of the system in its own words; `None` where it does not say. Compiled programs
@@ -48,7 +74,7 @@ pub(super) fn identity(libraries: &Libraries) -> Option<String> {
     Some(format!("{}, {}", chip?, build?))
 }
 
-/// `Apple M4 Pro` is M4 Pro; `Apple M2 Max`, of which nothing is published, is M2.
+/// `Apple M4 Pro` is M4 Pro. Of a size that is not known (`Apple M4 Nano`), the generation counts.
 fn chip(name: &str) -> Option<Chip> {
     let mut words: Vec<&str> = name.split_whitespace().filter(|&word| word != "Apple").collect();
     while !words.is_empty() {
@@ -74,7 +100,9 @@ mod tests {
     fn machines_are_recognised_by_name() {
         for (name, expected) in [
             ("Apple M4 Pro", Some(Chip::M4Pro)),
-            ("Apple M2 Max", Some(Chip::M2)),
+            ("Apple M2 Max", Some(Chip::M2Max)),
+            ("Apple M4 Nano", Some(Chip::M4)),
+            ("Apple A18 Pro", None),
             ("Apple M1", Some(Chip::M1)),
             ("Apple M9 Ultra", None),
             ("Intel(R) Core(TM) i7", None),
@@ -84,5 +112,26 @@ mod tests {
         assert_eq!(os("15.7.4"), Some(Os::MacOs15));
         assert_eq!(os("26.5"), Some(Os::MacOs26));
         assert_eq!(os("beta"), None);
+    }
+
+    #[test]
+    fn a_chip_without_figures_works_with_a_notice() {
+        let of = |brand, version| named(brand, version, CallPath::E5rt);
+        let known = of(Some("Apple M1 Max"), Some("26.5"));
+        assert_eq!(known.description, "m1-max/macos26/e5rt");
+        let near = of(Some("Apple M2 Ultra"), Some("15.7"));
+        assert_eq!(near.profile.chip, Chip::M2Ultra);
+        assert_eq!(
+            near.description,
+            "m2-ultra/macos15/e5rt (limits and speed of m2-pro: not measured on this chip)"
+        );
+        let new = of(Some("Apple M9 Ultra"), Some("30.1"));
+        assert_eq!((new.profile.chip, new.profile.os), (Chip::M4, Os::MacOs26));
+        assert_eq!(
+            new.description,
+            "m4/macos26/e5rt (`Apple M9 Ultra` is not a chip known to this version: limits and speed \
+             of m4, not measured on this chip)"
+        );
+        assert!(of(None, None).description.contains("no name"));
     }
 }

@@ -186,11 +186,10 @@ pub fn error_bar(fitted: bool) -> (f64, f64) {
 ///
 /// Operations that the language refuses cost nothing: check the program first.
 pub fn estimate(program: &Function, profile: &Profile) -> Estimate {
-    let name = profile.chip.facts().name;
     let cost = Costing {
         program,
-        silicon: Silicon::named(name),
-        chip: CONSTANTS.chip(name),
+        silicon: Silicon::of(profile.chip),
+        chip: CONSTANTS.of(profile.chip),
         shared: &CONSTANTS.shared,
         read: RefCell::default(),
     };
@@ -208,7 +207,7 @@ pub fn estimate(program: &Function, profile: &Profile) -> Estimate {
         }
     }
     parts.host_copy = cost.host_copy(profile.path);
-    let fitted = is_tabled(name);
+    let fitted = is_tabled(profile.chip.facts().name);
     let (low, high) = error_bar(fitted);
     let seconds = parts.total();
     Estimate {

@@ -7,6 +7,7 @@
 use super::model::{ChipConstants, Shared, work_ms};
 use super::published::{Row, Section};
 use super::silicon::{SILICON, Silicon};
+use crate::chip::Chip;
 
 /// Chips whose floor, read and write rates are fitted: those with a table of rows.
 const TABLED: [&str; 6] = ["m1", "m1-max", "m2-pro", "m4", "m5", "m5-pro"];
@@ -174,6 +175,11 @@ impl Constants {
     pub fn chip(&self, name: &str) -> &ChipConstants {
         let found = self.chips.iter().find(|c| c.name == name);
         found.unwrap_or_else(|| panic!("`{name}` is in the table of silicon"))
+    }
+
+    /// Constants of `chip`, or of the one that stands for it ([`Chip::nearest`]).
+    pub fn of(&self, chip: Chip) -> &ChipConstants {
+        self.chip(chip.measured().facts().name)
     }
 
     /// Milliseconds that the model gives for `row`.

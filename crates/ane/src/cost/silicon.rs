@@ -1,6 +1,8 @@
 //! What is published of an engine's silicon, timings apart: the inputs of the scaling rules.
 
-/// An Apple chip as published timings name it; more of them than [`crate::Chip`] has.
+use crate::chip::Chip;
+
+/// An Apple chip as published timings name it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Silicon {
     /// Name in the form of the command line, `m4-pro`.
@@ -54,6 +56,11 @@ impl Silicon {
     pub fn named(name: &str) -> &'static Silicon {
         let found = SILICON.iter().find(|s| s.name == name);
         found.unwrap_or_else(|| panic!("`{name}` is in the table of silicon"))
+    }
+
+    /// The silicon of `chip`, or of the one that stands for it ([`Chip::nearest`]).
+    pub fn of(chip: Chip) -> &'static Silicon {
+        Silicon::named(chip.measured().facts().name)
     }
 
     /// The arithmetic roof in TFLOP/s, before the share that a kind of operation reaches.

@@ -142,7 +142,8 @@ impl Device for Emulator {
         };
         match &self.engine {
             Some(engine) => {
-                format!("emulated Neural Engine {}, numerics {numerics}", engine.profile)
+                let profile = engine.profile.described();
+                format!("emulated Neural Engine {profile}, numerics {numerics}")
             }
             None => format!("CPU, numerics {numerics}"),
         }

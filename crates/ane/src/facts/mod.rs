@@ -234,9 +234,10 @@ impl Fact {
         Fact { tests, ..self }
     }
 
-    /// Whether it is about this machine.
+    /// True if it is about this machine, or about the one that stands for its chip
+    /// ([`Chip::nearest`]).
     pub fn holds(&self, profile: &Profile) -> bool {
-        self.chips.covers(profile.chip)
+        self.chips.covers(profile.chip.measured())
             && self.os.is_none_or(|os| os == profile.os)
             && self.path.is_none_or(|path| path == profile.path)
     }

@@ -84,7 +84,7 @@ impl<'p> Scope<'p> {
     }
 
     pub(super) fn on(&self, chip: Chip) -> bool {
-        self.profile.chip == chip
+        self.profile.chip.measured() == chip
     }
 
     /// Where a value is defined.

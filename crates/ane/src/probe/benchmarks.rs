@@ -54,7 +54,7 @@ pub(super) fn in_memory(of: &mut Session<'_>) -> Answer {
 pub(super) fn dispatch(of: &mut Session<'_>) -> Answer {
     let timed =
         of.time(&program(&[("a", &[1, 1, 64, 64])], |_, x| x[0] * 2.0)?, &Weights::new())?;
-    let floor = CONSTANTS.chip(of.profile.chip.facts().name).floor_ms / 1e3;
+    let floor = CONSTANTS.of(of.profile.chip).floor_ms / 1e3;
     let [measured, forecast] = timed.cells();
     let rows = vec![row(["a * 2".to_owned(), measured, forecast, ms(floor)])];
     let table = Outcome::new(&["program", of.clock(), "forecast ms", "published floor ms"], rows);
@@ -69,7 +69,7 @@ const CHAINS: [(usize, usize); 5] = [(1, 64), (32, 64), (64, 64), (128, 64), (12
 
 pub(super) fn peak(of: &mut Session<'_>) -> Answer {
     const CHANNELS: usize = 512;
-    let roof = Silicon::named(of.profile.chip.facts().name).peak_tflops();
+    let roof = Silicon::of(of.profile.chip).peak_tflops();
     let (mut rows, mut speeds) = (vec![], vec![]);
     for (depth, tokens) in CHAINS {
         let program = convolutions(CHANNELS, tokens, depth)?;
@@ -146,7 +146,7 @@ pub(super) fn working_set(of: &mut Session<'_>) -> Answer {
     let stream = 6.29e6 / (seconds[3] - seconds[2]) / 1e9;
     // 4096 channels are 2 MiB for each core.
     let (last, before) = (33.55e6 / seconds[5] / 1e9, 18.87e6 / seconds[4] / 1e9);
-    let published = CONSTANTS.chip(of.profile.chip.facts().name).stream;
+    let published = CONSTANTS.of(of.profile.chip).stream;
     let near = (0.3 * published..3.0 * published).contains(&stream);
     let says = format!(
         "from 1024 to 2048 channels weights come at {stream:.0} GB/s {}, where {published:.0} are \

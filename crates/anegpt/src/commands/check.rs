@@ -24,7 +24,7 @@ const SEED: u64 = 0x0a11_ce55;
 pub(crate) struct Args {
     /// Program text.
     file: PathBuf,
-    /// Also hold it against the rules of this chip, m1 … m5-max.
+    /// Also hold it against the rules of this chip, m1 … m6.
     #[arg(long)]
     chip: Option<Chip>,
     /// The system whose rules hold, 15 or 26 [default: 15].

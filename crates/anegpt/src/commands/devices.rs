@@ -2,10 +2,14 @@
 
 use super::facts;
 use crate::machine::{self, DeviceChoice};
+use crate::progress::counted;
 use crate::{engine, power};
+use ane::cost::model::ChipConstants;
 use ane::cost::{CONSTANTS, Silicon};
-use ane::{Chip, Profile};
+use ane::emulator::simd::Level;
+use ane::{CallPath, Chip, Os, Profile};
 use anyhow::Result;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Show what this machine can compute on, and which engines can be emulated.
@@ -21,6 +25,9 @@ pub(crate) struct Args {
     /// process of its own.
     #[arg(long, hide = true, num_args = 2, value_names = ["ROUTE", "DIR"])]
     compile: Option<Vec<PathBuf>>,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -41,11 +48,24 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     match args.command {
         Some(Command::Facts(args)) => facts::run(&args),
-        None => devices(),
+        None if args.json => json(),
+        None => people(),
     }
 }
 
-fn devices() -> Result<()> {
+/// The devices that need no engine, by name, with their descriptions.
+fn emulated() -> Result<[(&'static str, String); 2]> {
+    let describe = |choice| -> Result<String> {
+        Ok(machine::open_any(choice, None, None, None)?.device.describe())
+    };
+    Ok([("emulator", describe(DeviceChoice::Emulator)?), ("cpu", describe(DeviceChoice::Cpu)?)])
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn people() -> Result<()> {
     let found = engine::probe_all();
     for (route, result) in &found {
         match result {
@@ -58,16 +78,11 @@ fn devices() -> Result<()> {
             Err(reason) => println!("{route:10} unavailable: {reason:#}"),
         }
     }
-    for choice in [DeviceChoice::Emulator, DeviceChoice::Cpu] {
-        let machine = machine::open_any(choice, None, None, None)?;
-        let name = if choice == DeviceChoice::Cpu { "cpu" } else { "emulator" };
-        println!("{name:10} available: {}", machine.device.describe());
+    for (name, description) in emulated()? {
+        println!("{name:10} available: {description}");
     }
-    println!(
-        "           {} cores, vector instructions: {:?}",
-        std::thread::available_parallelism().map_or(1, usize::from),
-        ane::emulator::simd::Level::best()
-    );
+    let cores = counted(cores(), "core");
+    println!("           {cores}, vector instructions: {:?}", Level::best());
     if let Some(reading) = power::once() {
         match reading {
             Ok((source, sample)) => println!("power      {sample} (whole machine, by {source})"),
@@ -90,6 +105,11 @@ fn devices() -> Result<()> {
 
 fn yes(value: bool) -> &'static str {
     if value { "yes" } else { "-" }
+}
+
+/// Behind the row of a chip without figures of its own: whose they are.
+fn like(chip: Chip) -> String {
+    chip.nearest().map_or(String::new(), |nearest| format!("  as {nearest}"))
 }
 
 /// What is known of each chip: limits of shapes, then where its arithmetic and speed differ.
@@ -117,7 +137,7 @@ fn chips() {
     for chip in Chip::ALL {
         let (facts, limits, numerics) = (chip.facts(), chip.limits(), chip.numerics());
         println!(
-            "{:9} {:5} {:>7} {:>6} {:>6} {:>5} {:>4} | {:>8} {:>6} {:>7} {:>6} {:>6}",
+            "{:9} {:5} {:>7} {:>6} {:>6} {:>5} {:>4} | {:>8} {:>6} {:>7} {:>6} {:>6}{}",
             facts.name,
             facts.architecture,
             facts.engines,
@@ -130,11 +150,18 @@ fn chips() {
             yes(numerics.conv3x3_anomaly),
             format!("{:?}", numerics.reduction),
             yes(chip.dma_notch()),
+            like(chip),
         );
     }
     println!(
-        "all chips: rank <= 5; channels <= 65536; products saturate at 2^15; no NaN is ever emitted"
+        "all chips: rank <= 5; channels <= 65536; products saturate at 2^15; no NaN is ever emitted\n\
+         as m3: limits and speed of m3, since nothing was measured on this chip"
     );
+}
+
+/// The roof of matrix products in TFLOP/s, by the cost model.
+fn matmul_tflops(chip: Chip) -> f64 {
+    CONSTANTS.shared.matmul * Silicon::of(chip).peak_tflops()
 }
 
 /// What the cost model takes for the speed of each chip.
@@ -145,17 +172,19 @@ fn speeds() {
         "", "dispatch", "matmul roof", "weights", "host in", "host out"
     );
     for chip in Chip::ALL {
-        let name = chip.facts().name;
-        let c = CONSTANTS.chip(name);
+        let ChipConstants { floor_ms, read, write, stream, .. } = CONSTANTS.of(chip);
         println!(
-            "{name:9} {:>7.3} ms {:>7.1} TFLOP/s {:>7.1} GB/s {:>7.1} GB/s {:>7.1} GB/s",
-            c.floor_ms,
-            CONSTANTS.shared.matmul * Silicon::named(name).peak_tflops(),
-            c.stream,
-            c.read,
-            c.write
+            "{:9} {floor_ms:>7.3} ms {:>7.1} TFLOP/s {stream:>7.1} GB/s {read:>7.1} GB/s {write:>7.1} GB/s{}",
+            chip.facts().name,
+            matmul_tflops(chip),
+            like(chip),
         );
     }
+}
+
+fn every_profile() -> impl Iterator<Item = Profile> {
+    let paths = |os| CallPath::ALL.map(|path| Profile { os, path, ..Profile::default() });
+    Os::ALL.into_iter().flat_map(paths)
 }
 
 fn profiles() {
@@ -164,19 +193,93 @@ fn profiles() {
         "{:22} {:>16} {:>15} {:>9} {:>7} {:>10}",
         "", "smallest surface", "equal surfaces", "compiles", "loaded", "in flight"
     );
-    for os in ane::Os::ALL {
-        for path in ane::CallPath::ALL {
-            let limits = Profile { os, path, ..Profile::default() }.limits();
-            let compiles = limits.compiles.map_or("no limit".to_owned(), |n| n.to_string());
-            println!(
-                "{:22} {:>16} {:>15} {:>9} {:>7} {:>10}",
-                format!("{os}/{path}"),
-                limits.min_surface_bytes,
-                yes(limits.uniform_surfaces),
-                compiles,
-                limits.loaded,
-                limits.in_flight
-            );
-        }
+    for profile in every_profile() {
+        let limits = profile.limits();
+        let compiles = limits.compiles.map_or("no limit".to_owned(), |n| n.to_string());
+        println!(
+            "{:22} {:>16} {:>15} {:>9} {:>7} {:>10}",
+            format!("{}/{}", profile.os, profile.path),
+            limits.min_surface_bytes,
+            yes(limits.uniform_surfaces),
+            compiles,
+            limits.loaded,
+            limits.in_flight
+        );
     }
+}
+
+/// The same for programs. Fields are added, never renamed.
+fn json() -> Result<()> {
+    let found = engine::probe_all();
+    let route = |(name, result): &(&str, Result<engine::Findings>)| match result {
+        Ok(found) => json!({
+            "name": name, "available": true, "compile_seconds": found.compile_seconds,
+            "run_seconds": found.run_seconds, "packed": found.packed,
+        }),
+        Err(reason) => json!({
+            "name": name, "available": false, "reason": format!("{reason:#}"),
+        }),
+    };
+    let routes = found.iter().map(route);
+    let ours = emulated()?
+        .map(|(name, text)| json!({ "name": name, "available": true, "description": text }));
+    let auto = match engine::choose(&found) {
+        Ok(engine::Choice { route, reason, .. }) => json!({ "device": route, "reason": reason }),
+        Err(reason) => json!({ "device": "emulator", "reason": format!("{reason:#}") }),
+    };
+    let power = power::once().map(|reading| match reading {
+        Ok((source, sample)) => json!({ "source": source, "mean": sample }),
+        Err(reason) => json!({ "error": format!("{reason:#}") }),
+    });
+    println!(
+        "{}",
+        json!({
+            "anegpt": env!("CARGO_PKG_VERSION"),
+            "devices": routes.chain(ours).collect::<Vec<_>>(),
+            "auto": auto,
+            "cores": cores(),
+            "vector_instructions": format!("{:?}", Level::best()),
+            "power": power,
+            "chips": Chip::ALL.map(chip_json),
+            "profiles": every_profile().map(profile_json).collect::<Vec<_>>(),
+        })
+    );
+    Ok(())
+}
+
+fn chip_json(chip: Chip) -> Value {
+    let (facts, limits, numerics) = (chip.facts(), chip.limits(), chip.numerics());
+    let speed = CONSTANTS.of(chip);
+    json!({
+        "name": facts.name,
+        "architecture": facts.architecture,
+        "engines": facts.engines,
+        // Whose limits and speed these are, where they are not the chip's own.
+        "nearest": chip.nearest().map(|nearest| nearest.to_string()),
+        "limits": {
+            "rank": limits.rank, "extent": limits.extent, "channels": limits.channels,
+            "depth": limits.depth, "kernel_width": limits.kernel_width,
+            "conv_input_channels": limits.conv_input_channels, "fp32_ports": limits.float_cast,
+            "trigonometry": limits.trigonometry, "reflect_padding": limits.reflect_padding,
+        },
+        "numerics": {
+            "width_slice_gain": numerics.width_slice_gain, "round_fault": numerics.round_fault,
+            "conv3x3_anomaly": numerics.conv3x3_anomaly,
+            "reduction": format!("{:?}", numerics.reduction), "dma_notch": chip.dma_notch(),
+        },
+        "forecast": {
+            "confirmed_on_hardware": false, "dispatch_ms": speed.floor_ms,
+            "matmul_tflops": matmul_tflops(chip), "weights_gb_s": speed.stream,
+            "host_in_gb_s": speed.read, "host_out_gb_s": speed.write,
+        },
+    })
+}
+
+fn profile_json(profile: Profile) -> Value {
+    let limits = profile.limits();
+    json!({
+        "os": profile.os.to_string(), "path": profile.path.to_string(),
+        "min_surface_bytes": limits.min_surface_bytes, "equal_surfaces": limits.uniform_surfaces,
+        "compiles": limits.compiles, "loaded": limits.loaded, "in_flight": limits.in_flight,
+    })
 }

@@ -1,6 +1,7 @@
 //! `anegpt doctor`.
 
 use crate::machine::{self, DeviceChoice, NumericsChoice};
+use crate::progress::counted;
 use crate::{engine, power, usage};
 use ane::doctor::{Check, Options, Report, Verdict, examine};
 use ane::{Backoff, Faults, Faulty};
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     /// Which device to examine.
     #[arg(long, value_enum, default_value = "auto")]
     device: DeviceChoice,
-    /// Chip whose rules the emulator keeps, m1 … m5-max [default: m4, the strictest known].
+    /// Chip whose rules the emulator keeps, m1 … m6 [default: m4, the strictest known].
     #[arg(long)]
     chip: Option<ane::Chip>,
     /// Arithmetic of the emulator [default: fast].
@@ -186,7 +187,8 @@ fn conclude(report: &Report) {
         Verdict::Suspicious => "every answer was right, but not all is as it should be",
         Verdict::Good | Verdict::Skipped => "every answer was right",
     };
-    println!("\n{} runs, all compared to the bit: {words}", report.runs);
+    let runs = counted(report.runs, "run");
+    println!("\n{runs}, all compared to the bit: {words}");
     println!("What the facts are: anegpt devices facts");
 }
 

@@ -1,11 +1,14 @@
 //! `anegpt devices facts`.
 
+use crate::progress::counted;
+use crate::term;
+use ane::Chip;
 use ane::facts::{Basis, Confidence, Fact, fact, facts};
 use ane::legal;
 use anyhow::{Result, bail};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
-/// Columns of a table.
+/// Columns of a text.
 const WIDTH: usize = 100;
 
 /// List what is known of the engine: constraints and figures, with sources and tests.
@@ -16,9 +19,9 @@ const WIDTH: usize = 100;
 pub(crate) struct Args {
     /// An id, or words that the fact has to contain.
     text: Vec<String>,
-    /// Only facts about this chip, m1 … m5-max.
+    /// Only facts about this chip, m1 … m6.
     #[arg(long)]
-    chip: Option<ane::Chip>,
+    chip: Option<Chip>,
     /// Only facts that hold on this system, 15 or 26.
     #[arg(long)]
     os: Option<ane::Os>,
@@ -61,7 +64,7 @@ impl Args {
             fact.confidence <= least
         };
         let words = format!("{} {} {}", fact.id, fact.statement, fact.evidence).to_lowercase();
-        self.chip.is_none_or(|chip| fact.chips.covers(chip))
+        self.chip.is_none_or(|chip| fact.chips.covers(chip.measured()))
             && self.os.is_none_or(|os| fact.os.is_none_or(|o| o == os))
             && self.path.is_none_or(|path| fact.path.is_none_or(|p| p == path))
             && self.section.as_ref().is_none_or(section)
@@ -89,13 +92,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             format!("{}\n", serde_json::Value::Array(list))
         }
         Some(fact) => whole(fact),
-        None => table(&chosen),
+        None => {
+            let width = std::io::stdout().is_terminal().then(term::text_width);
+            head(args.chip) + &table(&chosen, width)
+        }
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }
 
-fn table(chosen: &[&Fact]) -> String {
+/// Says whose facts a chip without facts of its own is given.
+fn head(chip: Option<Chip>) -> String {
+    let nearest = chip.and_then(|chip| Some((chip, chip.nearest()?)));
+    nearest.map_or(String::new(), |(chip, like)| {
+        format!(
+            "{chip} is taken for {like}, which these facts are about: not measured on this chip\n\n"
+        )
+    })
+}
+
+/// One line per fact, cut to `width` if one is given.
+fn table(chosen: &[&Fact], width: Option<usize>) -> String {
     let mut text = String::new();
     let ids = chosen.iter().map(|fact| fact.id.len()).max().unwrap_or(0);
     let mut section = "";
@@ -107,13 +124,13 @@ fn table(chosen: &[&Fact]) -> String {
         let force = if fact.default { ' ' } else { '!' };
         let held = if fact.tests.is_empty() { ' ' } else { '*' };
         let start = format!("{force}{held}{:ids$} {:6} ", fact.id, fact.confidence_name());
-        let room = WIDTH - start.chars().count();
+        let room = width.map_or(usize::MAX, |width| width - start.chars().count());
         text.push_str(&format!("{start}{}\n", cut(fact.statement, room)));
     }
     let held = chosen.iter().filter(|fact| !fact.tests.is_empty()).count();
     let out = chosen.iter().filter(|fact| !fact.default).count();
-    let n = chosen.len();
-    text + &format!("{n} facts, * {held} held by a named test, ! {out} not in force\n")
+    let n = counted(chosen.len(), "fact");
+    text + &format!("{n}, * {held} held by a named test, ! {out} not in force\n")
 }
 
 /// The first `room` characters of a text, the last one an ellipsis where more follows.

@@ -1,5 +1,6 @@
 //! `anegpt plan`: how a model is cut into programs, and what a step of it would take on a chip.
 
+use crate::progress::counted;
 use crate::settings::{self, ConfigFile};
 use crate::usage;
 use ane::{Chip, Os, Profile, estimate, legal};
@@ -79,17 +80,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let rows: Vec<Row> = kernels.engine().into_iter().map(|f| Row::new(f, &profile)).collect();
     if args.json {
-        println!("{}", json(&rows, &config, &step, &profile));
+        let settings = serde_json::json!({
+            "preset": args.config.is_none().then_some(preset), "config": args.config,
+            "batch": batch, "accum": accum, "seq": seq, "write": args.write,
+        });
+        println!("{}", json(&rows, &config, &step, &profile, settings));
         return Ok(());
     }
     let params = Layout::new(&config).count();
     println!("model      {config}, {:.2} M parameters", params as f64 / 1e6);
     println!(
-        "plan       baseline: {} programs, compiled once, run by each of {} layers",
-        rows.len(),
-        config.n_layer
+        "plan       baseline: {}, compiled once, run by {}",
+        counted(rows.len(), "program"),
+        match config.n_layer {
+            1 => "1 layer".to_owned(),
+            n => format!("each of {n} layers"),
+        }
     );
-    println!("step       {accum} micro-batches of {batch} × {seq} tokens on {profile}\n");
+    println!(
+        "step       {} of {batch} × {} on {}\n",
+        match accum {
+            1 => "1 micro-batch".to_owned(),
+            n => format!("{n} micro-batches"),
+        },
+        counted(seq, "token"),
+        profile.described()
+    );
     println!(
         "  {:<10} {:>4} {:>4} {:>9} {:>9} {:>9} {:>10} {:>10}  alone bound by",
         "program", "in", "out", "MB in", "MB out", "GFLOP", "engine ms", "alone ms"
@@ -112,10 +128,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     println!("  alone: with every surface copied in or out; in a step most stay where they are");
     println!("  on the host: embedding, residuals, gradients of norms and weights, head, AdamW\n");
     println!(
-        "forecast   {:.1} ms/step ({:.1} to {:.1}), not confirmed on hardware",
+        "forecast   {:.1} ms/step ({:.1} to {:.1}), not confirmed on hardware{}",
         1e3 * step.seconds,
         1e3 * step.low,
-        1e3 * step.high
+        1e3 * step.high,
+        profile.chip.note().map_or(String::new(), |note| format!("; {note}"))
     );
     for (name, seconds) in step.parts() {
         let share = seconds / step.seconds;
@@ -170,6 +187,7 @@ fn json(
     config: &GptConfig,
     step: &StepEstimate,
     profile: &Profile,
+    settings: serde_json::Value,
 ) -> serde_json::Value {
     let programs: Vec<_> = (rows.iter())
         .map(|r| {
@@ -184,8 +202,13 @@ fn json(
     let parts: serde_json::Map<String, serde_json::Value> =
         step.parts().into_iter().map(|(name, s)| (name.to_owned(), s.into())).collect();
     serde_json::json!({
+        "anegpt": env!("CARGO_PKG_VERSION"),
+        "settings": settings,
+        "model": config.to_string(),
         "plan": "baseline",
         "profile": profile.to_string(),
+        // Whose limits and speed these are, where they are not the chip's own.
+        "nearest": profile.chip.nearest().map(|chip| chip.to_string()),
         "confirmed_on_hardware": false,
         "parameters": Layout::new(config).count(),
         "layers": config.n_layer,

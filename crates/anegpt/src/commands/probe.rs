@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Which device to ask.
     #[arg(long, value_enum, default_value = "auto")]
     device: DeviceChoice,
-    /// Chip whose rules the emulator keeps, m1 … m5-max [default: m4, the strictest known].
+    /// Chip whose rules the emulator keeps, m1 … m6 [default: m4, the strictest known].
     #[arg(long)]
     chip: Option<ane::Chip>,
     /// Write a trace of every probe to DIR, to be shared and replayed (anegpt mil replay).
@@ -43,8 +43,21 @@ fn names() -> String {
     format!("Probes:\n{}\nQuestions that nobody has answered:\n{}", of(false), of(true))
 }
 
+/// The same for programs. Fields are added, never renamed.
+fn list() -> serde_json::Value {
+    let probe =
+        |p: &Probe| serde_json::json!({ "name": p.name, "question": p.question, "open": p.open });
+    serde_json::json!({
+        "anegpt": env!("CARGO_PKG_VERSION"), "probes": PROBES.iter().map(probe).collect::<Vec<_>>(),
+    })
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let chosen: Vec<&Probe> = match args.name.as_str() {
+        "list" if args.json => {
+            println!("{}", list());
+            return Ok(());
+        }
         "list" => {
             print!("{}", names());
             return Ok(());

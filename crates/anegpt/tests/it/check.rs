@@ -1,4 +1,4 @@
-//! `anegpt mil check` and `anegpt devices`.
+//! `anegpt mil check`.
 
 use crate::Bench;
 use serde_json::Value;
@@ -134,52 +134,4 @@ fn what_cannot_be_rewritten_is_listed() {
     assert!(text.contains("left       main, parameter `x`: ANE012"), "{text}");
     assert!(text.contains("rule(s) still broken"), "{text}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("log("), "the rest is written");
-}
-
-#[test]
-fn facts_are_listed_filtered_and_shown() {
-    let bench = Bench::new();
-    let all = bench.ok(&["devices", "facts"]);
-    assert!(all.lines().all(|line| line.chars().count() <= 100));
-    assert!(all.lines().count() > 200 && all.contains("E2-saturation"));
-    let list = |more: &[&str]| -> Vec<Value> {
-        let text = bench.ok(&[&["devices", "facts", "--json"], more].concat());
-        serde_json::from_str(&text).unwrap()
-    };
-    let ids = |facts: &[Value]| -> Vec<String> {
-        facts.iter().map(|f| f["id"].as_str().unwrap().to_owned()).collect()
-    };
-    assert_eq!(list(&[]).len(), ane_facts());
-    let e = list(&["--chip", "m2", "--section", "E.2"]);
-    assert!(ids(&e).contains(&"E2-width-slice-gain".to_owned()));
-    assert!(e.iter().all(|f| f["section"] == "E.2"));
-    let newer = list(&["--chip", "m4", "--section", "e2"]);
-    assert!(!ids(&newer).contains(&"E2-width-slice-gain".to_owned()));
-    let old = ids(&list(&["--os", "15", "--path", "in-memory", "surface"]));
-    assert!(old.contains(&"C1-minimum-size".to_owned()));
-    assert!(!ids(&list(&["--os", "26", "surface"])).contains(&"C1-minimum-size".to_owned()));
-    assert!(!ids(&list(&["--path", "e5rt"])).contains(&"C1-alphabetical".to_owned()));
-    let conflicts = list(&["--conflicts"]);
-    assert!(conflicts.iter().all(|f| !f["alternatives"].as_array().unwrap().is_empty()));
-    let sure = list(&["--confidence", "high"]);
-    assert!(sure.iter().all(|f| f["confidence"] == "high") && sure.len() < ane_facts());
-    let one = bench.ok(&["devices", "facts", "e2-saturation"]);
-    assert!(one.contains("32752") && one.contains("evidence") && one.contains("E2-fp32-range"));
-    assert_eq!(bench.run(&["devices", "facts", "no-such-fact"]).status.code(), Some(1));
-}
-
-fn ane_facts() -> usize {
-    ane::facts::facts().count()
-}
-
-#[test]
-fn devices_show_chips_and_profiles() {
-    let bench = Bench::new();
-    let text = bench.ok(&["devices"]);
-    assert!(text.contains("emulator") && text.contains("auto takes"));
-    for chip in ane::Chip::ALL {
-        assert!(text.lines().any(|line| line.starts_with(&format!("{chip} "))), "{chip}");
-    }
-    assert!(text.contains("macos15/in-memory") && text.contains("49152"));
-    assert!(text.lines().all(|line| line.chars().count() <= 120));
 }

@@ -13,7 +13,7 @@ const BAR: f64 = 40.0;
 pub(crate) struct Args {
     /// Program text.
     file: PathBuf,
-    /// The chip, m1 … m5-max.
+    /// The chip, m1 … m6.
     #[arg(long, default_value = "m4")]
     chip: Chip,
     /// The system, macos15 or macos26.
@@ -34,7 +34,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let functions: Vec<_> = estimates.iter().map(|(name, e)| e.json(name)).collect();
         let object = serde_json::json!({
             "file": args.file,
+            "anegpt": env!("CARGO_PKG_VERSION"),
             "profile": profile.to_string(),
+            "nearest": profile.chip.nearest().map(|chip| chip.to_string()),
             "confirmed_on_hardware": false,
             "functions": functions,
         });
@@ -49,13 +51,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn human(name: &str, e: &Estimate) -> String {
     let ms = |seconds: f64| 1e3 * seconds;
-    let constants = match e.fitted {
-        true => "fitted to its published timings",
-        false => "mostly from scaling rules: no table of this chip is published",
+    let constants = match e.profile.chip.note() {
+        _ if e.fitted => "constants of the chip fitted to its published timings".to_owned(),
+        Some(note) => note,
+        None => "constants of the chip mostly from scaling rules: no table of it is published"
+            .to_owned(),
     };
     let mut text = format!(
         "function {name} on {}: {:.3} ms forecast ({:.3} to {:.3}), bound by {}\n\
-         not confirmed on hardware; constants of the chip {constants}\n\n",
+         not confirmed on hardware; {constants}\n\n",
         e.profile,
         ms(e.seconds),
         ms(e.low),

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// Where to compute [default: auto, or that of the resumed run].
     #[arg(long, value_enum)]
     pub(super) device: Option<DeviceChoice>,
-    /// Chip whose rules the emulator keeps, m1 … m5-max [default: m4, or that of the resumed run].
+    /// Chip whose rules the emulator keeps, m1 … m6 [default: m4, or that of the resumed run].
     #[arg(long)]
     pub(super) chip: Option<ane::Chip>,
     /// Arithmetic of the emulator [default: fast].
