@@ -281,6 +281,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn both_ways_of_merging_follow_the_definition(
             merges in prop::collection::vec((0..60_u32, 0..60_u32), 0..40),

@@ -94,7 +94,7 @@ fn use_it(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(crate::no_files(400))]
 
     #[test]
     fn mutated_files_never_panic(

@@ -128,6 +128,8 @@ fn the_template_names_the_markers() {
 }
 
 proptest! {
+    #![proptest_config(crate::no_files(256))]
+
     #[test]
     fn byte_fallback_loses_nothing(text in "[ a-c=én漢\\n▁<>]{0,30}|.{0,20}") {
         let bin = open(&llama2c_file(PIECES));

@@ -8,7 +8,13 @@ mod oracle;
 
 use std::path::PathBuf;
 
+use proptest::prelude::ProptestConfig;
 use tokenizer::Tokenizer;
+
+/// Settings of a test by random cases, which writes nothing into the source tree.
+fn no_files(cases: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+}
 
 /// The bytes of a golden file.
 fn golden(name: &str) -> Vec<u8> {

@@ -71,6 +71,8 @@ fn learn_plainly(words: &[&str], merges: usize) -> Vec<Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(crate::no_files(256))]
+
     #[test]
     fn llama2c_semantics(text in "[ anbe=éx漢\\n]{0,150}") {
         let tokenizer = open(&llama2c_file(PIECES));
