@@ -3,6 +3,8 @@
 //! What its format cannot say goes into an extra object `model.anegpt`, which that library ignores:
 //! BOS and EOS, and the scores of pieces, from which the very same merges are derived again.
 
+use std::collections::BTreeMap;
+
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -182,19 +184,21 @@ pub(crate) fn characters(chars: &[char]) -> String {
 pub(crate) fn scored(vocab: &ScoredVocab, model: &Model, prompt_bos: Option<u32>) -> String {
     let names = || vocab.pieces.iter().zip(0_u32..);
     let markers = names().filter(|(p, _)| matches!(p.kind, Kind::Control | Kind::Unknown));
-    let frozen =
-        names().filter(|(p, _)| p.kind == Kind::UserDefined && matches!(model, Model::Merge(_)));
-    let mut added: Vec<Value> = markers.map(|(p, id)| added_token(id, &p.name, true)).collect();
-    added.extend(frozen.map(|(p, id)| added_token(id, &p.name.replace(vocab.space, " "), false)));
+    let added = markers.map(|(p, id)| added_token(id, &p.name, true)).collect();
     let bos = prompt_bos.map(|id| (id, vocab.pieces[id as usize].name.as_str()));
     let unknown = vocab.pieces.iter().position(|p| p.kind == Kind::Unknown);
     let byte_fallback = vocab.pieces.iter().filter(|p| p.kind == Kind::Byte).count() == 256;
+    let pre = match model {
+        Model::Merge(merges) => symbols_apart(vocab, merges),
+        Model::Unigram(_) => Value::Null,
+    };
     let mut body = match model {
         Model::Merge(merges) => {
             let map = names().map(|(p, id)| (p.name.clone(), id.into())).collect();
             let mut body = bpe(map, merge_list(vocab, merges));
             body["unk_token"] = unknown.map(|id| vocab.pieces[id].name.clone()).into();
             body["fuse_unk"] = true.into();
+            body["ignore_merges"] = (!pre.is_null()).into();
             body
         }
         Model::Unigram(_) => {
@@ -206,7 +210,7 @@ pub(crate) fn scored(vocab: &ScoredVocab, model: &Model, prompt_bos: Option<u32>
     body["byte_fallback"] = byte_fallback.into();
     let scored = Some(Scored::of(vocab));
     body["anegpt"] = json!(Extension { bos: vocab.bos, eos: vocab.eos, scored });
-    file(added, normalizer(vocab), Value::Null, starts_with(bos), decoder(vocab), body).to_string()
+    file(added, normalizer(vocab), pre, starts_with(bos), decoder(vocab), body).to_string()
 }
 
 /// User-defined pieces are not known there; a score as SentencePiece gives them says as much.
@@ -221,12 +225,88 @@ fn replace(pattern: Value, content: &str) -> Value {
     json!({"type": "Replace", "pattern": pattern, "content": content})
 }
 
+fn regex(source: &str) -> Value {
+    json!({"Regex": source})
+}
+
+fn any_of<S: AsRef<str>>(texts: impl IntoIterator<Item = S>) -> String {
+    let texts: Vec<_> =
+        texts.into_iter().map(|t| fancy_regex::escape(t.as_ref()).into_owned()).collect();
+    texts.join("|")
+}
+
+/// The names of user-defined pieces, the longest first.
+fn symbols(vocab: &ScoredVocab) -> Vec<&str> {
+    let symbols = vocab.pieces.iter().filter(|p| p.kind == Kind::UserDefined);
+    let mut symbols: Vec<&str> = symbols.map(|p| p.name.as_str()).collect();
+    symbols.sort_by_key(|name| std::cmp::Reverse(name.len()));
+    symbols
+}
+
+/// A pre-tokenizer that sets user-defined pieces apart, so that they are words, which `ignore_merges`
+/// then takes whole. (As added tokens they would end the text before them, and what follows would get
+/// the prefix of a new text.) Null without such pieces.
+///
+/// Other words that are a piece, but not one that merges give, such as the name of a byte, are cut
+/// behind the first token that merges give: nothing merges across that place.
+fn symbols_apart(vocab: &ScoredVocab, model: &MergeModel) -> Value {
+    let symbols = symbols(vocab);
+    if symbols.is_empty() {
+        return Value::Null;
+    }
+    let split = |source: &str| json!({"type": "Split", "pattern": regex(source), "behavior": "Isolated", "invert": false});
+    let mut steps = vec![split(&any_of(symbols))];
+    let mut cuts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (piece, id) in vocab.pieces.iter().zip(0..) {
+        if let Some(at) = first_token_end(vocab, model, piece, id) {
+            let (first, rest) = piece.name.split_at(at);
+            cuts.entry(first).or_default().push(rest);
+        }
+    }
+    if !cuts.is_empty() {
+        let one = |(first, rest): (&&str, &Vec<&str>)| {
+            format!(r"\A{}(?=(?:{})\z)", fancy_regex::escape(first), any_of(rest))
+        };
+        steps.push(split(&cuts.iter().map(one).collect::<Vec<_>>().join("|")));
+    }
+    json!({"type": "Sequence", "pretokenizers": steps})
+}
+
+/// Where the first token ends that merges give for the name of a piece, unless they give the piece.
+fn first_token_end(
+    vocab: &ScoredVocab,
+    model: &MergeModel,
+    piece: &Piece,
+    id: u32,
+) -> Option<usize> {
+    if matches!(piece.kind, Kind::UserDefined | Kind::Missing) {
+        return None;
+    }
+    let mut ids = Vec::new();
+    model.encode_word(&piece.name, 0, &mut ids).ok()?;
+    if ids == [id] {
+        return None;
+    }
+    let first = &vocab.pieces[*ids.first()? as usize];
+    let end = match first.kind {
+        Kind::Text => first.name.len(),
+        _ => piece.name.chars().next()?.len_utf8(),
+    };
+    (end < piece.name.len()).then_some(end)
+}
+
 fn normalizer(vocab: &ScoredVocab) -> Value {
     let mut steps = Vec::new();
     if vocab.collapse_spaces {
-        let ends = format!(r"\A +|[ {}]+\z", vocab.space);
-        steps.push(replace(json!({"Regex": ends}), ""));
-        steps.push(replace(json!({"Regex": " {2,}"}), " "));
+        let spaced = symbols(vocab).iter().any(|name| name.contains(' '));
+        // What stands before \K is kept: a user-defined piece, whatever spaces are in it.
+        let runs = match spaced {
+            true => format!(r"(?<= ) +|(?:{})\K(?:(?<= ) +)?", any_of(symbols(vocab))),
+            false => "(?<= ) +".to_string(),
+        };
+        steps.push(replace(regex(r"\A +"), ""));
+        steps.push(replace(regex(&runs), ""));
+        steps.push(replace(regex(&format!(r"[ {}]+\z", vocab.space)), ""));
     }
     if vocab.dummy_prefix {
         steps.push(json!({"type": "Prepend", "prepend": vocab.space}));

@@ -112,16 +112,23 @@ fn collapse_spaces(text: &str, kept: &AddedTokens) -> String {
     out
 }
 
-/// Every match becomes `to`, literally (a `$` in it has no meaning).
+/// Every match becomes `to`, literally (a `$` in it has no meaning). As in Hugging Face's library, the
+/// search goes on where a match ended, even an empty one, and no empty match follows another match.
 fn replace_all(regex: &Regex, text: &str, to: &str) -> Result<String> {
-    let (mut out, mut at) = (String::with_capacity(text.len()), 0);
-    for found in regex.find_iter(text) {
-        let found = found?;
-        out.push_str(&text[at..found.start()]);
+    let (mut out, mut done) = (String::with_capacity(text.len()), 0);
+    let (mut search, mut last) = (0, None);
+    while search <= text.len() {
+        let Some(found) = regex.find_from_pos(text, search)? else { break };
+        let (start, end) = (found.start(), found.end());
+        if start == end && last == Some(end) {
+            search += text[search..].chars().next().map_or(1, char::len_utf8);
+            continue;
+        }
+        out.push_str(&text[done..start]);
         out.push_str(to);
-        at = found.end();
+        (done, search, last) = (end, end, Some(end));
     }
-    out.push_str(&text[at..]);
+    out.push_str(&text[done..]);
     Ok(out)
 }
 
@@ -414,6 +421,11 @@ mod tests {
             "a  b",
             "a$0b",
         );
+        let digits = Step::ReplacePattern(Box::new(Regex::new("x*").unwrap()), "-".into());
+        check(digits, "axxb", "-a-b-");
+        // What stands before \K is kept, and the search goes on behind it.
+        let kept = Step::ReplacePattern(Box::new(Regex::new(r"ab\K|b").unwrap()), "".into());
+        check(kept, "ababb", "abab");
         check(Step::Nfc, "e\u{301}", "é");
         check(Step::Strip { left: true, right: false }, " a ", "a ");
     }

@@ -141,7 +141,7 @@ by_hand("added_metaspace", ABC + "▁", [("▁", "t")],
 # Merges reach neither "the" nor "lamp"; only whole words are taken.
 by_hand("whole_words", ABC + "▁", [("t", "h")], [], words=["the", "▁lamp"], ignore_merges=True,
         pre_tokenizer=pre.Metaspace(prepend_scheme="always"))
-by_hand("whole_words_bytes", pre.ByteLevel.alphabet(), [("t", "h")], [], words=["The", "Ġlamp"],
+by_hand("whole_words_bytes", sorted(pre.ByteLevel.alphabet()), [("t", "h")], [], words=["The", "Ġlamp"],
         ignore_merges=True, pre_tokenizer=pre.ByteLevel(add_prefix_space=False),
         decoder=decoders.ByteLevel())
 # Words are apart in the text, so unknown characters of two words are two.
@@ -174,5 +174,15 @@ for path in sorted(HERE.glob("*.model")):
     if not path.name.startswith("unsupported"):
         t = spm.SentencePieceProcessor(str(path))
         cases += [[path.name, False, text, t.encode(text)] for text in TEXTS]
+for path in sorted((HERE / "saved").glob("*.json")):  # what this project writes for a .model
+    saved, model = Tokenizer.from_file(str(path)), HERE / f"{path.stem}.model"
+    saved.encode_special_tokens = True
+    original = spm.SentencePieceProcessor(str(model))
+    for text in TEXTS + ["<tool>", "<0x0A>", "<wide><0x0A><wide>", "keep<s>keep", "keep keepkeep",
+                         "▁23 a23 23▁23", "  <tool>  <tool>  ", "a   b    c     d", "<one  two>   x"]:
+        if "unigram" in path.name and any(marker in text for marker in ("<s>", "<0x")):
+            continue  # a unigram model there takes the name of a marker in a text for the marker
+        ids, want = saved.encode(text, add_special_tokens=False).ids, original.encode(text)
+        assert ids == want, (path.name, text, ids, want)
 lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
 (HERE / "cases.json").write_text(f"[\n{lines}\n]\n")
