@@ -529,4 +529,30 @@ mod tests {
         let single = Surface::new(&TensorType::fp32([3]), 0, Numerics::F32);
         assert_eq!(single.bytes(<[u8]>::len).unwrap(), Some(12));
     }
+
+    /// Memory that nobody may ask for.
+    #[derive(Debug)]
+    struct Short;
+
+    // SAFETY: no address is ever returned.
+    unsafe impl ForeignMemory for Short {
+        fn lock(&self, _: Access) -> Result<NonNull<u8>, AneError> {
+            panic!("this memory is too short for its surface")
+        }
+
+        fn unlock(&self, _: Access) {}
+    }
+
+    #[test]
+    fn foreign_memory_holds_the_whole_tensor() {
+        for (ty, bytes) in [(TensorType::fp16([3, 5]), 30), (TensorType::fp32([7]), 28)] {
+            let error = Surface::foreign(&ty, bytes - 1, Arc::new(Short)).unwrap_err();
+            assert_eq!(error, AneError::SurfaceLength { count: bytes - 1, got: bytes });
+            let surface = Surface::foreign(&ty, bytes, Arc::new(Short)).unwrap();
+            assert_eq!((surface.allocation(), surface.ty()), (bytes, &ty));
+        }
+        let ty = TensorType::new(DType::Int32, [3]);
+        let error = Surface::foreign(&ty, 64, Arc::new(Short)).unwrap_err();
+        assert_eq!(error, AneError::SurfaceDtype { ty });
+    }
 }

@@ -1,6 +1,9 @@
 //! The cost model against everything published (docs/ane-facts.md F).
 
-use ane::cost::model::{ChipConstants, Law, OpWork, Workload, in_notch, work_ms};
+use ane::cost::host::HostWork;
+use ane::cost::model::{
+    ChipConstants, Law, OpWork, Workload, in_notch, op_ms, work_ms, working_set,
+};
 use ane::cost::{
     CONSTANTS, Section, Silicon, constants_source, estimate, markdown, report, wake_up,
 };
@@ -101,6 +104,69 @@ fn floors_are_the_published_ones() {
 fn on(chip: &str, op: OpWork) -> f64 {
     let work = Workload { ops: vec![op], ..Workload::default() };
     work_ms(&work, CONSTANTS.chip(chip), Silicon::named(chip), &CONSTANTS.shared).total()
+}
+
+fn near(got: f64, published: f64, within: f64) {
+    assert!((got / published - 1.0).abs() <= within, "{got} where {published} is published");
+}
+
+/// What the constants that no fit gives were taken from: the page shows them, and cannot tell that
+/// they are wrong.
+#[test]
+fn the_engines_constants_are_the_published_ones() {
+    // 4096 multiply-adds a cycle: 11.7 TFLOP/s on an M1, 17.7 on an M4.
+    near(Silicon::named("m1").peak_tflops(), 11.7, 5e-3);
+    near(Silicon::named("m4").peak_tflops(), 17.7, 5e-3);
+    // GUIDE:18: 44 cycles an operation, at 1.428 GHz.
+    let nothing = OpWork::product(Law::Matmul, 0, 0, 0);
+    let m1 = Silicon::named("m1");
+    let ms = op_ms(&nothing, CONSTANTS.chip("m1"), m1, &CONSTANTS.shared);
+    near(ms.total(), 44.0 / 1.428e6, 1e-12);
+    // Sixteen cores share the weights of a convolution: 2048×4096 gives each 1 MiB.
+    assert_eq!(OpWork::conv(1, 4096, 2048, 1).core_payload, 1 << 20);
+    assert_eq!(OpWork::conv(1, 4096, 2017, 9).core_payload, 127 * 4096 * 9 * 2);
+    // GUIDE:21, 24: 2 MB stay on chip, 4.7 MB on an M5.
+    assert_eq!(
+        ["m1", "m4", "m5", "m6"].map(|c| working_set(Silicon::named(c)) / 1e6),
+        [2.0, 2.0, 4.7, 4.7]
+    );
+    // An fp16 element is read and written; a reduction only reads.
+    let bytes = |law| OpWork::pass(law, 1000).pass_bytes;
+    assert_eq!((bytes(Law::Elementwise), bytes(Law::Reduce)), (4000.0, 2000.0));
+    let product = OpWork::product(Law::Matmul, 3, 5, 7);
+    assert_eq!((product.flops, product.weight_bytes, product.resident_bytes), (210.0, 70.0, 30.0));
+}
+
+/// Milliseconds on the CPU of an M4 that the sources of [`HostWork`]'s rates tell.
+#[test]
+fn the_hosts_constants_are_the_published_ones() {
+    let ms = |chip: &str, work: HostWork| 1e3 * work.seconds(Silicon::named(chip));
+    let nothing = HostWork::default();
+    // MAD: the classifier of 768 × 32000 × 256.
+    let gemm = HostWork { gemm_flops: 2.0 * 768.0 * 32000.0 * 256.0, ..nothing };
+    near(ms("m4", gemm), 10.77, 1e-2);
+    // The seed: 1.13 GB to surfaces in 27 ms, 1.1 GB of passes in 15 ms.
+    let copies = HostWork { copied_bytes: 1.13e9, ..nothing };
+    near(ms("m4", copies), 27.0, 1e-2);
+    let passes = HostWork { pass_bytes: 1.1e9, ..nothing };
+    near(ms("m4", passes), 15.0, 3e-2);
+    // MAD: 4.7 million angles make 115 ms out of 91.
+    let angles = HostWork { trigonometric: 4.7e6, ..nothing };
+    near(ms("m4", angles), 115.0 - 91.0, 3e-2);
+    // TMC: 20 µs.
+    let locks = HostWork { locks: 50.0, ..nothing };
+    near(ms("m4", locks), 1.0, 1e-12);
+    // A generation is a tenth faster, a larger die half as fast again, but for loops and locks.
+    for work in [gemm, copies, passes] {
+        near(ms("m3", work), 1.1 * ms("m4", work), 1e-12);
+        near(ms("m4", work), 1.5 * ms("m4-max", work), 1e-12);
+    }
+    near(ms("m3", angles), 1.1 * ms("m4", angles), 1e-12);
+    near(ms("m4-max", angles), ms("m4", angles), 1e-12);
+    near(ms("m6", locks), ms("m4", locks), 1e-12);
+    let all = [gemm, copies, passes, angles, locks];
+    let sum = all.into_iter().fold(nothing, HostWork::plus).times(3.0);
+    near(ms("m2", sum), 3.0 * all.map(|w| ms("m2", w)).iter().sum::<f64>(), 1e-12);
 }
 
 /// F.3: 2048×4096 collapses and 2016×4096 does not on M4; M5 shows no collapse.

@@ -338,6 +338,11 @@ mod tests {
         assert_eq!(one(p(-8), p(-8)), p(-16));
         assert_eq!(one(1.5 * p(-8), 1.5 * p(-8)), 2.0 * p(-16));
         assert_eq!(one(-1.5 * p(-8), p(-8)), -2.0 * p(-16));
+        // Halves, where rounding to even goes the other way, and where rounding up does.
+        for (units, whole) in [(2.5, 3.0), (4.5, 5.0), (6.5, 7.0), (3.5, 4.0), (2.25, 2.0)] {
+            assert_eq!(one(units * p(-8), p(-8)), whole * p(-16), "{units} units");
+            assert_eq!(one(p(-8), -units * p(-8)), -whole * p(-16), "-{units} units");
+        }
         // Exponents −9 and −8: nothing, although 1.99·1.99 units / 2 would round to 2.
         assert_eq!(one(1.99 * p(-9), 1.99 * p(-8)), 0.0);
         assert_eq!(one(f32::INFINITY, 0.0), 0.0);

@@ -3,7 +3,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of this")]
 
+mod arithmetic;
 mod constexpr;
+mod movement;
 mod rearrange;
 
 /// An operation on inputs `x`, `y`, … with what it gives.
@@ -60,5 +62,8 @@ impl Case {
 
 /// Every case.
 pub fn cases() -> Vec<Case> {
-    [constexpr::cases(), rearrange::cases()].into_iter().flatten().collect()
+    [constexpr::cases(), rearrange::cases(), movement::cases(), arithmetic::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
