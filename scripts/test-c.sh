@@ -38,6 +38,17 @@ run "C, dynamic library" "$work/plain"
 cc "${sources[@]}" -o "$work/static" "$libraries/libane_bridge.a" "${system[@]}"
 run "C, static library" "$work/static"
 
+# The README's lines for C as they stand there, in a directory that looks like a clone. Only the
+# place of cargo's target directory is not sure to be target/.
+mkdir -p "$work/clone/target"
+ln -s "$PWD/crates" "$work/clone/crates"
+ln -s "$libraries" "$work/clone/target/release"
+lines=$(sed -n '/^cc .*-lane_bridge/p; /^\.\/relu$/p' README.md)
+[ "$(wc -l <<< "$lines")" = 2 ] || { echo "the README has no lines for C" >&2; exit 1; }
+said=$(cd "$work/clone" && ANE_BRIDGE_DEVICE=emulator bash -e <<< "$lines")
+[[ $said == *"relu(-32) = 0, relu(31) = 31"* ]] || { echo "the example in C said: $said" >&2; exit 1; }
+echo "C, the README's lines: ${said##*$'\n'}"
+
 if printf 'int main(void){return 0;}' |
   cc -fsanitize=address,undefined -x c -o "$work/probe" - 2> /dev/null && "$work/probe"; then
   cc "${sources[@]}" -fsanitize=address,undefined -fno-sanitize-recover=all \

@@ -77,8 +77,15 @@ pub fn open_device(kind: &str) -> Result<Chosen, BridgeError> {
 
 /// The engine, by one way in.
 fn engine(route: Route) -> Result<Box<dyn Device>, BridgeError> {
-    probe::open(&Libraries::system(), route, Options::default())
-        .map_err(|why| BridgeError::NoEngine { reason: why.to_string() })
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    if (os, arch) != ("macos", "aarch64") {
+        // In the words of `anegpt`.
+        let reason = format!("no Neural Engine on this machine ({os}, {arch})");
+        return Err(BridgeError::NoEngine { reason });
+    }
+    probe::open(&Libraries::system(), route, Options::default()).map_err(|why| {
+        BridgeError::NoEngine { reason: format!("the Neural Engine cannot be used here: {why}") }
+    })
 }
 
 /// What opening a way to the engine and running the known-answer program came to.
@@ -251,7 +258,14 @@ mod tests {
         if !cfg!(all(target_os = "macos", target_arch = "aarch64")) {
             let auto = open_device("auto").unwrap();
             assert!(auto.warning.is_none() && auto.device.describe().contains("numerics fast"));
-            assert!(matches!(open_device("ane"), Err(BridgeError::NoEngine { .. })));
+            let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+            let says = format!(
+                "no Neural Engine on this machine ({os}, {arch}); use the device `emulator`, which \
+                 runs the same programs"
+            );
+            for kind in ["ane", "in-memory", "espresso"] {
+                assert_eq!(open_device(kind).unwrap_err().to_string(), says);
+            }
         }
     }
 }

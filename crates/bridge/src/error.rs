@@ -25,10 +25,7 @@ pub enum BridgeError {
          numerics if wanted, for instance emulator:m1/macos26:f32"
     )]
     UnknownDevice { got: String },
-    #[error(
-        "there is no Neural Engine to be used here: {reason}; use the device `emulator`, which \
-         runs the same programs"
-    )]
+    #[error("{reason}; use the device `emulator`, which runs the same programs")]
     NoEngine { reason: String },
     #[error("{what} is null")]
     Null { what: &'static str },

@@ -301,7 +301,9 @@ class ANEBridge:
         else:
             failed = False
         if failed:
-            raise RuntimeError(f"ANE init failed: {_library.last_error(self._library)}")
+            said = _library.last_error(self._library)
+            # ANEgpt's words for the default device, which is all that it has.
+            raise RuntimeError(f"ANE init failed: {said}" if self._name is None else said)
         if self.warning:
             warnings.warn(self.warning, RuntimeWarning, stacklevel=2)
 
