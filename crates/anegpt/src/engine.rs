@@ -29,21 +29,21 @@ const COMPILE_LIMIT: u64 = 120;
 /// Seconds that a probe, or a check of the doctor, may take besides its compile; so in `--help`.
 const BESIDES: u64 = 30;
 
-/// By whom requests of in-memory models are sent.
+/// Who sends the requests of in-memory models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Evaluate {
-    /// By the system's service (evaluateWithQoS), as most published work does.
+    /// The system's service (evaluateWithQoS), as in most published work
     Daemon,
-    /// By the client itself (doEvaluateDirectWithModel): 106 instead of 117 µs on an M5.
+    /// This process (doEvaluateDirectWithModel): 106 instead of 117 µs on an M5
     Direct,
 }
 
 /// Where programs are compiled first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CompileIn {
-    /// In a process of its own: a compiler that hangs is killed, one that crashes crashes alone.
+    /// A child process: a compiler that hangs is killed, one that crashes crashes alone
     Child,
-    /// In this process, on a thread that is left behind if it hangs.
+    /// This process, on a thread that is abandoned if it hangs
     Process,
 }
 
@@ -52,42 +52,36 @@ pub(crate) enum CompileIn {
 #[cfg(unix)]
 const CACHE_BYTES: u64 = 2 << 30;
 
-/// How the engine is driven.
+/// The topic of `anegpt help engine`.
+pub(crate) const TOPIC: &str = include_str!("engine.txt");
+
+/// How the engine is driven: flags of every command that opens a device.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Neural Engine (see: anegpt help engine)")]
 pub(crate) struct EngineArgs {
-    /// A library that stands in for the frameworks of macOS, for tests.
-    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    /// Library that stands in for the frameworks of macOS, for tests
+    #[arg(long, hide = true, value_name = "FILE")]
     runtime: Option<PathBuf>,
-    /// How requests are sent by --device in-memory, and by ane and auto where they take it [default:
-    /// daemon].
-    #[arg(long, global = true, value_enum, help_heading = "Neural Engine", value_name = "WAY")]
+    /// Send requests by the system's service or directly [default: daemon]
+    #[arg(long, value_enum, value_name = "daemon|direct", hide_possible_values = true)]
     evaluate: Option<Evaluate>,
-    /// Ask the hardware for its own time of requests by in-memory models; macOS may keep it to
-    /// itself. Shown by `mil run` and `probe perf-stats`.
-    #[arg(long, global = true, help_heading = "Neural Engine")]
+    /// Ask the hardware for its own time of each request
+    #[arg(long)]
     hardware_time: bool,
-    /// Give programs one input and one output, at the price of copies, for systems where requests
-    /// with several inputs fail with 0x1d. ane, auto and in-memory find that out by themselves, in a
-    /// process of its own.
-    #[arg(long, global = true, help_heading = "Neural Engine", conflicts_with = "no_packed")]
+    /// Pack inputs into one, and outputs too
+    #[arg(long, conflicts_with = "no_packed")]
     packed: bool,
-    /// Never give programs one input and one output, and do not find out whether they need it.
-    #[arg(long, global = true, help_heading = "Neural Engine")]
+    /// Never pack, and do not test whether that is needed
+    #[arg(long)]
     no_packed: bool,
-    /// Keep compiled programs in this directory for the next run, up to 2 GiB, or `off`. A program
-    /// that is there, and that macOS still takes, is not compiled again; any other is. Commands
-    /// that judge or measure the engine (devices, doctor, probe, bench) compile anew unless told
-    /// where [default: ~/Library/Caches/anegpt/programs on macOS].
-    #[arg(long, global = true, help_heading = "Neural Engine", value_name = "DIR|off")]
+    /// Where to keep compiled programs, or off
+    #[arg(long, value_name = "DIR|off")]
     compile_cache: Option<PathBuf>,
-    /// Where a program that is not in the cache is compiled first: in a child process, whose result
-    /// comes through the cache (macOS may refuse it, and the program is compiled here then), or in
-    /// this process [default: child for espresso, process for in-memory].
-    #[arg(long, global = true, value_enum, help_heading = "Neural Engine", value_name = "WHERE")]
+    /// Compile in a child process or in this one [default: by route]
+    #[arg(long, value_enum, value_name = "child|process", hide_possible_values = true)]
     compile_in: Option<CompileIn>,
-    /// Time that a compile may take; one took 131 s, most take less than one [default: 120].
-    #[arg(long, global = true, help_heading = "Neural Engine", value_name = "SECONDS",
-          value_parser = clap::value_parser!(u64).range(1..=86400))]
+    /// Time limit of one compile [default: 120]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     compile_limit: Option<u64>,
 }
 

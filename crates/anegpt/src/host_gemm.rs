@@ -14,11 +14,11 @@ use train::RunConfig;
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum HostGemmChoice {
-    /// Our own: the same bits for any number of threads.
+    /// Our kernel: the same bits for any number of threads
     Ours,
-    /// Apple's, on a Mac: sums in an order of its own.
+    /// Apple's library, on a Mac: sums in an order of its own
     Accelerate,
-    /// The faster of the two, by a measurement of some tens of milliseconds.
+    /// The faster of the two, measured at the start
     Auto,
 }
 

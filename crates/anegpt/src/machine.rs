@@ -12,28 +12,28 @@ use clap::ValueEnum;
 /// What the user asks to compute on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DeviceChoice {
-    /// The Neural Engine where it works, else the emulator.
+    /// The Neural Engine if it works, otherwise the emulator
     Auto,
-    /// The Neural Engine, by the better of its two routes.
+    /// The Neural Engine, by the faster of its two routes
     Ane,
-    /// The Neural Engine through in-memory models.
+    /// The Neural Engine, through in-memory models
     InMemory,
-    /// The Neural Engine through Espresso's runtime.
+    /// The Neural Engine, through Espresso's runtime
     Espresso,
-    /// The emulated Neural Engine, with its rules and its arithmetic.
+    /// The emulated Neural Engine, with its rules and arithmetic
     Emulator,
-    /// The CPU in single precision, without the engine's rules.
+    /// The CPU in single precision, without the engine's rules
     Cpu,
 }
 
 /// Arithmetic of the emulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NumericsChoice {
-    /// Reference precision.
+    /// Single precision, for reference
     F32,
-    /// The engine's binary16 at every operation boundary, f32 sums.
+    /// fp16 at the boundaries of operations, sums in f32
     Fast,
-    /// The engine's own arithmetic, bit for bit where it is known; several times slower.
+    /// The engine's arithmetic, bit for bit where it is known; several times slower
     Exact,
 }
 

@@ -15,6 +15,8 @@ mod commands;
 mod corpus;
 mod engine;
 mod files;
+#[cfg(test)]
+mod help;
 mod host_gemm;
 mod machine;
 mod memory;
@@ -24,22 +26,39 @@ mod settings;
 mod stop;
 mod term;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
+use engine::EngineArgs;
 use std::io::Write;
 
 #[global_allocator]
 static ALLOCATOR: allocator::HugePages = allocator::HugePages;
 
-/// Train, finetune, evaluate and chat with GPT models on Apple's Neural Engine, or on its emulator.
+/// Train GPT models on Apple's Neural Engine and run them, or on its emulator
 #[derive(Debug, Parser)]
-#[command(name = "anegpt", version, max_term_width = 100)]
+#[command(
+    name = "anegpt",
+    version,
+    max_term_width = 80,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    after_help = "\
+Examples:
+  anegpt train                          learn to tell stories, in a few minutes
+  anegpt generate --model out/run-1 --prompt \"Once upon a time\"
+  anegpt help train                     all options of a command
+  anegpt help engine                    how the Neural Engine is driven"
+)]
 struct Cli {
-    /// When to use colour
+    /// When to use colour: auto, always, never
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
     #[arg(help_heading = "General", hide_possible_values = true)]
     color: term::Color,
-    #[command(flatten)]
-    engine: engine::EngineArgs,
+    /// Print help (-h: a summary)
+    #[arg(short, long, global = true, action = ArgAction::Help, help_heading = "General")]
+    help: Option<bool>,
+    /// Print version
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = "General")]
+    version: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }
@@ -60,10 +79,31 @@ enum Command {
     Probe(commands::probe::Args),
     Plan(commands::plan::Args),
     Bench(commands::bench::Args),
+    /// How the Neural Engine is driven
+    #[command(hide = true, long_about = engine::TOPIC, help_template = "{about}")]
+    Engine,
 }
 
 impl Command {
-    /// Whether it tells what the engine does, and how fast: compiles belong to that.
+    /// Returns how the engine is to be driven, if the command opens a device.
+    fn engine(&self) -> Option<&EngineArgs> {
+        match self {
+            Command::Train(args) => Some(&args.engine),
+            Command::Generate(args) => Some(&args.engine),
+            Command::Devices(args) => Some(&args.engine),
+            Command::Doctor(args) => Some(&args.engine),
+            Command::Probe(args) => Some(&args.engine),
+            Command::Bench(args) => Some(&args.engine),
+            Command::Mil(commands::mil::Command::Run(args)) => Some(&args.engine),
+            Command::Mil(_)
+            | Command::Data(_)
+            | Command::Tokenizer(_)
+            | Command::Plan(_)
+            | Command::Engine => None,
+        }
+    }
+
+    /// True if the command judges the engine or its speed, which includes compiling.
     fn judges_the_engine(&self) -> bool {
         matches!(
             self,
@@ -106,8 +146,9 @@ fn outcome(cli: Cli) -> i32 {
         eprintln!("{} cannot start the threads that compute: {error}", error_label());
         return 1;
     }
-    let result = engine::configure(cli.engine, cli.command.judges_the_engine())
-        .and_then(|()| run(cli.command));
+    let engine = cli.command.engine().cloned().unwrap_or_default();
+    let result =
+        engine::configure(engine, cli.command.judges_the_engine()).and_then(|()| run(cli.command));
     match result {
         Ok(()) => 0,
         Err(error) if is_closed_pipe(&error) => 0,
@@ -134,6 +175,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Probe(args) => commands::probe::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Engine => {
+            print!("{}", engine::TOPIC);
+            Ok(())
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Columns where the width is unknown, as in a pipe.
-const UNKNOWN: usize = 80;
+pub(crate) const UNKNOWN: usize = 80;
 /// Fewest columns that text is wrapped to; a narrower terminal wraps by itself.
 const LEAST: usize = 40;
 /// Most columns that text is wrapped to: longer lines are hard to read.

@@ -13,6 +13,7 @@ mod text;
 mod work;
 
 use crate::commands::train;
+use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, NumericsChoice};
 use crate::settings::{self, ConfigFile, TrainSection};
 use crate::{progress, stop, usage};
@@ -25,95 +26,106 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Measure this machine: its limits, a training step by part, generation, tokenizer, checkpoints.
+/// Measure this machine: peaks, training step by part, generation
 ///
-/// First the ceilings: multiply-adds in registers (GFLOP/s) and words streamed through memory (GB/s),
-/// on one thread and on all. Then the real code, each figure beside the ceiling it runs against. A
-/// share of peak says how much is left to gain: matrix products can reach 80 to 95 % of the
-/// multiply-add peak, the optimizer as much of the memory's, and what is far below waits for
-/// something else. Times are medians of several rounds, with the least and the 90th percentile; when
-/// the latter is far above the median, something disturbed the measurement.
+/// First the peaks: multiply-adds in registers (GFLOP/s) and words streamed through
+/// memory (GB/s), on one thread and on all. Then the real code, each figure beside the
+/// peak that bounds it. Matrix products can reach 80 to 95 % of the multiply-add peak,
+/// and the optimizer as much of the memory's; what is far below waits for something
+/// else. Times are medians of several rounds, with the minimum and the 90th percentile;
+/// a 90th percentile far above the median means that something disturbed the
+/// measurement.
 ///
-/// Nothing is downloaded; tokens are drawn at random; but for --json and --plot, files are written
-/// only into a temporary directory, which is removed.
+/// Nothing is downloaded, tokens are random, and files other than those of --json and
+/// --plot go to a temporary directory, which is removed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  anegpt bench                                       the small model, in about 20 seconds
-  anegpt bench --preset stories110m --batch 1 --seq 256
-  anegpt bench --json bench.json --plot bench.svg    keep the figures, and draw them
-  anegpt bench --only step,scaling --device cpu      a part of it, in single precision
+#[command(
+    mut_arg("hardware_time", |arg| arg.hide(true)),
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{PARTS}")
+)]
+pub(crate) struct Args {
+    /// Model size (list: anegpt help train) [default: tiny]
+    #[arg(long, value_name = "NAME", conflicts_with = "config", help_heading = "Model")]
+    preset: Option<String>,
+    /// Configuration file (TOML), as for train
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    config: Option<PathBuf>,
+    /// Where to compute
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Device")]
+    device: DeviceChoice,
+    /// Chip to emulate (list: anegpt devices) [default: m4]
+    #[arg(long, help_heading = "Device")]
+    chip: Option<ane::Chip>,
+    /// Arithmetic of the emulator [default: fast; on the CPU, f32]
+    #[arg(long, value_enum, help_heading = "Device")]
+    numerics: Option<NumericsChoice>,
+    /// Sequence length in tokens [default: 256]
+    #[arg(long, value_name = "N", help_heading = "Step")]
+    seq: Option<usize>,
+    /// Sequences per micro-batch [default: by model size; 4 for tiny]
+    #[arg(long, value_name = "N", help_heading = "Step")]
+    batch: Option<usize>,
+    /// Gradient accumulation: micro-batches per step [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Step")]
+    accum: Option<usize>,
+    /// Steps to measure, after 3 of warm-up [default: as many as fit in 5 s, up to 30]
+    #[arg(long, value_name = "N", help_heading = "Step")]
+    steps: Option<u64>,
+    /// Measure only these parts, separated by commas, besides the peaks
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART", help_heading = "Output")]
+    only: Vec<Part>,
+    /// Directory for the checkpoint that is measured [default: the system's for
+    /// temporary files]
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    scratch: Option<PathBuf>,
+    /// Write the figures as JSON to FILE; - = standard output, and nothing else
+    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    json: Option<PathBuf>,
+    /// Draw the parts of a step, and where they lie below the peaks, as SVG
+    #[arg(long, value_name = "FILE.svg", help_heading = "Output")]
+    plot: Option<PathBuf>,
+    /// One short round of everything, to see that it works: figures mean little
+    #[arg(long, help_heading = "Output")]
+    quick: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
 
-Parts of a step (what `anegpt train` shows in its lines, too):
+const EXAMPLES: &str = "\
+Examples:
+  anegpt bench                                     the small model, about 20 s
+  anegpt bench --preset stories110m --batch 1 --seq 256
+  anegpt bench --json bench.json --plot bench.svg  keep and draw the figures
+  anegpt bench --only step,scaling --device cpu    some parts, single precision";
+
+const PARTS: &str = "\
+Parts of a step (anegpt train -v shows them too):
   engine_fwd   forward programs of all layers, on the device
   engine_bwd   their backward programs: gradients of activations
-  dw           matrix products that give the gradients of weights, on the host
-  head         last norm, classifier, loss and their gradients, on the host
-  optimizer    norm of all gradients, clipping, AdamW
-  io           activations and weights between host and device
+  dw           matrix products for the gradients of weights, on the CPU
+  head         last norm, classifier, loss and their gradients, on the CPU
+  optimizer    gradient norm, clipping, AdamW
+  io           activations and weights between CPU and device
   elementwise  embedding, gradients of norms
   other        the rest of the step
 
-Bytes of a part are those that must move if each input is read and each result written once;
-floating-point operations are those of its matrix products, two per multiply-add.")]
-pub(crate) struct Args {
-    /// Shape of the model [default: tiny].
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
-    preset: Option<String>,
-    /// TOML file as of train.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    device: DeviceChoice,
-    /// Chip whose rules the emulator keeps [default: m4].
-    #[arg(long)]
-    chip: Option<ane::Chip>,
-    /// Arithmetic of the emulator [default: fast on it, f32 on the CPU].
-    #[arg(long, value_enum)]
-    numerics: Option<NumericsChoice>,
-    /// Tokens of a sequence.
-    #[arg(long)]
-    seq: Option<usize>,
-    /// Sequences of a micro-batch.
-    #[arg(long)]
-    batch: Option<usize>,
-    /// Micro-batches of a step.
-    #[arg(long)]
-    accum: Option<usize>,
-    /// Steps measured, after three to warm up [default: up to 30, as many as 5 seconds allow].
-    #[arg(long)]
-    steps: Option<u64>,
-    /// Measure only these, separated by commas; the ceilings always are.
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
-    only: Vec<Part>,
-    /// Where checkpoints are written for the measurement, in a directory of their own that is then
-    /// removed [default: the system's directory for temporary files].
-    #[arg(long, value_name = "DIR")]
-    scratch: Option<PathBuf>,
-    /// Write the figures as JSON, to standard output (and nothing else) for `-`.
-    #[arg(long, value_name = "FILE|-")]
-    json: Option<PathBuf>,
-    /// Draw the parts of the step, and where they lie under the ceilings, as SVG.
-    #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
-    /// One short round of everything, to see that it works: the figures mean little.
-    #[arg(long)]
-    quick: bool,
-}
+The bytes of a part are those that must move if each input is read and each result
+written once. Floating-point operations are those of matrix products, two for each
+multiply-add.";
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// A training step by part, and its matrix products alone.
+    /// A training step by part, and its matrix products alone
     Step,
-    /// The step on one thread, two, four … up to all.
+    /// The step on 1, 2, 4 ... threads, up to all
     Scaling,
-    /// Prompt and new tokens per second.
+    /// Prompt and new tokens per second
     Generation,
-    /// Text to tokens.
+    /// Text to tokens
     Tokenizer,
-    /// Writing a checkpoint, beside a plain write of as many bytes.
+    /// Writing a checkpoint, beside a plain write of as many bytes
     Checkpoint,
 }
 

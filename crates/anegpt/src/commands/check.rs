@@ -18,34 +18,40 @@ use std::path::{Path, PathBuf};
 /// Seed of the inputs on which rewritten programs are compared.
 const SEED: u64 = 0x0a11_ce55;
 
-/// Check a program: every fault is shown with its place, and with --chip what the engine makes of
-/// it, with reasons, evidence and what to write instead.
+/// Check a program, and with --chip whether the engine would take it
+///
+/// Every fault is shown with its place. With --chip, every rule that the program breaks
+/// is shown with its reason, its evidence and what to write instead.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anegpt mil check program.mil
+  anegpt mil check program.mil --chip m1 --fix")]
 pub(crate) struct Args {
-    /// Program text.
+    /// Program (MIL text)
     file: PathBuf,
-    /// Also hold it against the rules of this chip, m1 … m6.
+    /// Also check against the rules of this chip (list: anegpt devices)
     #[arg(long)]
     chip: Option<Chip>,
-    /// The system whose rules hold, 15 or 26 [default: 15].
+    /// System whose rules apply: macos15 or macos26 [default: macos15]
     #[arg(long, requires = "chip")]
     os: Option<ane::Os>,
-    /// The call path whose rules hold, in-memory or e5rt [default: in-memory].
+    /// Route whose rules apply: in-memory or e5rt [default: in-memory]
     #[arg(long, requires = "chip")]
     path: Option<ane::CallPath>,
-    /// Rules to leave alone, for instance ANE070,ANE035.
+    /// Rules to ignore, such as ANE070,ANE035
     #[arg(long, requires = "chip", value_delimiter = ',', value_name = "RULES")]
     allow: Vec<String>,
-    /// Apply the safe rewrites, show that results stay the same, and print the program.
+    /// Rewrite what is safe, prove that results stay the same, and print the program
     #[arg(long, requires = "chip")]
     fix: bool,
-    /// Write the rewritten program to this file instead of printing it.
+    /// Write the rewritten program to FILE instead of printing it
     #[arg(long, requires = "fix", value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Directory that stands for @model_path in BLOBFILE paths [default: that of FILE].
-    #[arg(long, requires = "fix")]
+    /// Directory of weight files, @model_path [default: where FILE is]
+    #[arg(long, requires = "fix", value_name = "DIR")]
     weights: Option<PathBuf>,
-    /// One JSON object with all of it on standard output.
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

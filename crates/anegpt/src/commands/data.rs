@@ -9,61 +9,71 @@ use data::tokens::{Format, TokenFile};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Make, fetch and look at training data.
+/// Make, download and inspect training data
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Write small synthetic stories, the data `train` uses when given none.
+    /// Write synthetic stories, the default training data
+    #[command(after_help = "Example:\n  anegpt data synth --count 3")]
     Synth {
-        /// Stories to write.
-        #[arg(long, default_value_t = 10)]
+        /// Number of stories
+        #[arg(long, value_name = "N", default_value_t = 10)]
         count: u64,
-        /// Seed: every seed has its own endless stories.
-        #[arg(long, default_value_t = 42)]
+        /// Random seed: each seed has its own endless stories
+        #[arg(long, value_name = "N", default_value_t = 42)]
         seed: u64,
-        /// First story.
-        #[arg(long, default_value_t = 0)]
+        /// Index of the first story
+        #[arg(long, value_name = "N", default_value_t = 0)]
         from: u64,
-        /// File to write instead of standard output.
-        #[arg(long)]
+        /// File to write [default: standard output]
+        #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Turn a text file or a directory of them into a file of token ids.
+    /// Tokenize text into a file of token ids
+    #[command(override_usage = "\
+anegpt data tokenize --data <PATH> --tokenizer <FILE> --out <FILE>")]
+    #[command(after_help = "\
+Example:
+  anegpt data tokenize --data text/ --tokenizer tokenizer.json --out tokens.bin")]
     Tokenize {
-        /// Text file or directory (*.txt, *.md, *.jsonl).
-        #[arg(long)]
+        /// Text file, or directory of *.txt, *.md and *.jsonl
+        #[arg(long, value_name = "PATH")]
         data: PathBuf,
-        /// Tokenizer file.
-        #[arg(long)]
+        /// Tokenizer file
+        #[arg(long, value_name = "FILE")]
         tokenizer: PathBuf,
-        /// File to write: 16-bit ids where the vocabulary allows.
-        #[arg(long)]
+        /// File to write: 16-bit ids if the vocabulary allows
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Fetch a public data set; an interrupted transfer goes on where it stopped.
+    /// Download a public data set, or resume the download
+    #[command(after_help = "Example:\n  anegpt data download tinystories")]
     Download {
-        /// Which data set.
+        /// Data set
         #[arg(value_enum)]
         name: DataSet,
-        /// Directory to write to.
-        #[arg(long, default_value = "data/tinystories")]
+        /// Directory to write to
+        #[arg(long, value_name = "DIR", default_value = "data/tinystories")]
         out: PathBuf,
     },
-    /// Describe a file of token ids.
+    /// Describe a file of token ids
+    #[command(after_help = "\
+Example:
+  anegpt data inspect tokens.bin --tokenizer tokenizer.json")]
     Inspect {
-        /// Token file.
+        /// Token file
         file: PathBuf,
-        /// Tokenizer, to show the beginning as text.
-        #[arg(long)]
+        /// Tokenizer file, to show the beginning as text
+        #[arg(long, value_name = "FILE")]
         tokenizer: Option<PathBuf>,
     },
 }
 
-/// A data set that can be fetched.
+/// A data set that can be downloaded.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum DataSet {
-    /// Stories written by GPT-4, as text (2.2 GB).
+    /// Stories written by GPT-4, as text (2.2 GB)
     Tinystories,
-    /// The same kind of stories as token ids of the Llama 2 vocabulary (1 GB).
+    /// Such stories as token ids of the Llama 2 vocabulary (1 GB)
     TinystoriesTokens,
 }
 

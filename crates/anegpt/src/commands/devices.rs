@@ -1,6 +1,7 @@
 //! `anegpt devices`.
 
 use super::facts;
+use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice};
 use crate::progress::counted;
 use crate::{engine, power};
@@ -12,22 +13,31 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// Show what this machine can compute on, and which engines can be emulated.
+/// Show the devices of this machine, and the chips that can be emulated
 #[derive(Debug, clap::Args)]
+#[command(
+    mut_arg("hardware_time", |arg| arg.hide(true)),
+    after_help = "\
+Examples:
+  anegpt devices
+  anegpt devices facts --chip m2 softmax"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// Run the known-answer program by this route (or read the counters of `power`) and print what
-    /// was found: the part of a probe that has a process of its own.
+    /// was found: the part of a probe that has a process of its own
     #[arg(long, hide = true, value_name = "ROUTE")]
     probe: Option<String>,
     /// Compile the program in this directory by this route: the part of a compile that has a
-    /// process of its own.
+    /// process of its own
     #[arg(long, hide = true, num_args = 2, value_names = ["ROUTE", "DIR"])]
     compile: Option<Vec<PathBuf>>,
-    /// One JSON object on standard output.
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]

@@ -1,5 +1,6 @@
 //! `anegpt doctor`.
 
+use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, NumericsChoice};
 use crate::progress::counted;
 use crate::{engine, power, usage};
@@ -11,45 +12,50 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Ask the device questions whose answers are known, and say what to do about wrong ones.
+/// Check that a device computes correctly, and what to do if not
 ///
-/// Ends with exit code 1 if any answer is wrong.
+/// Exit code 1 if any answer is wrong.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    mut_arg("hardware_time", |arg| arg.hide(true)),
+    after_help = "\
 Examples:
-  anegpt doctor                          the best device there is
-  anegpt doctor --device in-memory       one route to the Neural Engine
-  anegpt doctor --json > doctor.json     to be attached to a bug report
-  anegpt doctor --device emulator --inject-faults stale-weights")]
+  anegpt doctor                       the best device of this machine
+  anegpt doctor --device in-memory    one route to the Neural Engine
+  anegpt doctor --json > doctor.json  to attach to a bug report
+  anegpt doctor --device emulator --inject-faults stale-weights"
+)]
 pub(crate) struct Args {
-    /// Which device to examine.
-    #[arg(long, value_enum, default_value = "auto")]
+    /// Device to check
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Device")]
     device: DeviceChoice,
-    /// Chip whose rules the emulator keeps, m1 … m6 [default: m4, the strictest known].
-    #[arg(long)]
+    /// Chip to emulate (list: anegpt devices) [default: m4]
+    #[arg(long, help_heading = "Device")]
     chip: Option<ane::Chip>,
-    /// Arithmetic of the emulator [default: fast].
-    #[arg(long, value_enum)]
+    /// Arithmetic of the emulator [default: fast]
+    #[arg(long, value_enum, help_heading = "Device")]
     numerics: Option<NumericsChoice>,
-    /// One JSON object on standard output.
-    #[arg(long)]
+    /// Print one JSON object
+    #[arg(long, help_heading = "Output")]
     json: bool,
-    /// Time that one check may take before the device counts as hung [default: 30 more than
-    /// --compile-limit, 150 unless that is given].
+    /// Time limit of one check, after which the device counts as hung
+    /// [default: 30 more than --compile-limit]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    #[arg(help_heading = "Advanced")]
     time_limit: Option<u64>,
-    /// Make the device fail on purpose, to see what is found: stale-weights, zeros-at:3, …
+    /// Inject device faults, to see what is found: stale-weights, zeros-at:3, ...
     #[arg(
         long,
         value_name = "SPEC",
         help_heading = "Advanced",
         long_help = format!(
-            "Make the device fail on purpose, to see what is found. Any of these, separated by \
-             commas: {}",
+            "Inject device faults, to see what is found. Any of these, separated by commas: {}",
             ane::faults::KNOWN
         )
     )]
     inject_faults: Option<String>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {

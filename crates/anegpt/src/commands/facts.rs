@@ -11,33 +11,38 @@ use std::io::{IsTerminal, Write};
 /// Columns of a text.
 const WIDTH: usize = 100;
 
-/// List what is known of the engine: constraints and figures, with sources and tests.
+/// List known facts about the engine, with sources and tests
 ///
-/// With the id of one fact, such as E2-saturation, all of it is shown. `!` marks rows that are not
-/// in force because another row contradicts them, `*` those that a named test holds.
+/// The id of a fact, such as E2-saturation, shows all of it. In lists, ! marks facts
+/// that are not in force because others contradict them, and * those that a test
+/// holds.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anegpt devices facts --chip m2 softmax
+  anegpt devices facts E2-saturation")]
 pub(crate) struct Args {
-    /// An id, or words that the fact has to contain.
+    /// The id of a fact, or words that it must contain
     text: Vec<String>,
-    /// Only facts about this chip, m1 … m6.
+    /// Only facts about this chip (list: anegpt devices)
     #[arg(long)]
     chip: Option<Chip>,
-    /// Only facts that hold on this system, 15 or 26.
+    /// Only facts about this system: macos15 or macos26
     #[arg(long)]
     os: Option<ane::Os>,
-    /// Only facts that hold on this path, in-memory or e5rt.
+    /// Only facts about this route: in-memory or e5rt
     #[arg(long)]
     path: Option<ane::CallPath>,
-    /// Only this section of the catalogue, such as E or E.1.
+    /// Only this section of the catalogue, such as E or E.1
     #[arg(long)]
     section: Option<String>,
-    /// Only facts that are at least so sure.
+    /// Only facts of at least this confidence
     #[arg(long, value_enum)]
     confidence: Option<Sureness>,
-    /// Only facts that other facts contradict.
+    /// Only facts that others contradict
     #[arg(long)]
     conflicts: bool,
-    /// The facts as a JSON array on standard output.
+    /// Print a JSON array
     #[arg(long)]
     json: bool,
 }

@@ -1,5 +1,6 @@
 //! `anegpt generate`.
 
+use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, NumericsChoice};
 use crate::{files, usage};
 use anyhow::Result;
@@ -8,45 +9,52 @@ use infer::{Generator, Sampling};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Continue a text with a trained model.
+/// Generate text with a trained model
 ///
-/// The model is a directory written by `anegpt train` (its newest checkpoint is taken), a checkpoint
-/// in it, a directory with config.json and model.safetensors, or a llama2.c .bin file.
+/// MODEL is a run of `anegpt train` (its newest checkpoint is used), a checkpoint, a
+/// directory with config.json and model.safetensors, or a llama2.c .bin file.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  anegpt generate --model out/run-1 --prompt \"Once upon a time\" --temperature 0.8"
+    mut_arg("hardware_time", |arg| arg.hide(true)),
+    after_help = "\
+Examples:
+  anegpt generate --model out/run-1 --prompt \"Once upon a time\"
+  anegpt generate --model stories260K.bin --tokenizer tok512.bin --temperature 0"
 )]
 pub(crate) struct Args {
-    /// Directory or .bin file of the model.
-    #[arg(long)]
+    /// Model: a directory or a .bin file
+    #[arg(long, value_name = "MODEL", help_heading = "Model")]
     model: PathBuf,
-    /// Tokenizer file, where the model comes without one.
-    #[arg(long)]
+    /// Tokenizer file, if the model comes without one
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
     tokenizer: Option<PathBuf>,
-    /// Text to continue; empty begins a new one.
-    #[arg(long, default_value = "")]
+    /// Text to continue [default: none, which begins a new text]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(help_heading = "Sampling")]
     prompt: String,
-    /// Longest continuation, in tokens.
-    #[arg(long, default_value_t = 256)]
+    /// Maximum number of new tokens
+    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Sampling")]
     max_tokens: usize,
-    /// Above 0, how adventurous; 0 always takes the most likely token.
-    #[arg(long, default_value_t = 0.8)]
+    /// Sampling temperature; 0 = greedy
+    #[arg(long, value_name = "T", default_value_t = 0.8, help_heading = "Sampling")]
     temperature: f32,
-    /// Draw only from this many most likely tokens; 0 from all.
-    #[arg(long, default_value_t = 0)]
+    /// Sample from the K most likely tokens; 0 = all
+    #[arg(long, value_name = "K", default_value_t = 0, help_heading = "Sampling")]
     top_k: usize,
-    /// Draw only from the most likely tokens that together have this probability.
-    #[arg(long, default_value_t = 0.95)]
+    /// Nucleus sampling: from the most likely tokens of total probability P
+    #[arg(long, value_name = "P", default_value_t = 0.95, help_heading = "Sampling")]
     top_p: f32,
-    /// Seed of the drawing: the same seed gives the same text.
-    #[arg(long, default_value_t = 1)]
+    /// Random seed: the same seed gives the same text
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Sampling")]
     seed: u64,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "cpu")]
+    /// Where to compute
+    #[arg(long, value_enum, default_value = "cpu", help_heading = "Device")]
     device: DeviceChoice,
-    /// Arithmetic of the emulator [default: fast on it, f32 on the CPU].
-    #[arg(long, value_enum)]
+    /// Arithmetic of the emulator [default: fast; on the CPU, f32]
+    #[arg(long, value_enum, help_heading = "Device")]
     numerics: Option<NumericsChoice>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {

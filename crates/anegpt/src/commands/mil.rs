@@ -9,15 +9,16 @@ use anyhow::{Context, Result, anyhow};
 use mil::{Program, Weights};
 use std::path::{Path, PathBuf};
 
-/// Check, format, time, run and compare MIL programs.
+/// Check, format, forecast, run and compare MIL programs
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Check(super::check::Args),
-    /// Print a program in canonical form, with its comments.
+    /// Print a program in canonical form
+    #[command(after_help = "Example:\n  anegpt mil fmt --write program.mil")]
     Fmt {
-        /// Program text.
+        /// Program (MIL text)
         file: PathBuf,
-        /// Replace the file instead of printing.
+        /// Replace the file instead of printing
         #[arg(long)]
         write: bool,
     },

@@ -12,41 +12,42 @@ use gpt::{GptConfig, Layout};
 use mil::{DType, Function, Program};
 use std::path::PathBuf;
 
-/// Show how a model is cut into programs, where each runs, and the forecast of a training step.
+/// Show the programs of a model and forecast a training step
 ///
-/// Nothing is trained. Forecasts are those of the cost model: not confirmed on hardware.
+/// Nothing is trained. Forecasts come from the cost model and are not confirmed on
+/// hardware.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   anegpt plan --preset stories110m --chip m4-pro
-  anegpt plan --preset qwen3-0.6b --chip m5-max --write programs/   the programs as MIL text")]
+  anegpt plan --preset qwen3-0.6b --chip m5-max --write programs/")]
 pub(crate) struct Args {
-    /// Shape of the model [default: tiny].
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    /// Model size (list: anegpt help train) [default: tiny]
+    #[arg(long, value_name = "NAME", conflicts_with = "config", help_heading = "Model")]
     preset: Option<String>,
-    /// TOML file as of train.
-    #[arg(long, value_name = "FILE")]
+    /// Configuration file (TOML), as for train
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
     config: Option<PathBuf>,
-    /// Chip to forecast.
-    #[arg(long, default_value = "m4")]
+    /// Chip to forecast (list: anegpt devices)
+    #[arg(long, default_value = "m4", help_heading = "Device")]
     chip: Chip,
-    /// Its system, macos15 or macos26.
-    #[arg(long, default_value = "macos15")]
+    /// Its system: macos15 or macos26
+    #[arg(long, default_value = "macos15", help_heading = "Device")]
     os: Os,
-    /// Sequences of a micro-batch.
-    #[arg(long)]
+    /// Sequences per micro-batch [default: by model size; 4 for tiny]
+    #[arg(long, value_name = "N", help_heading = "Step")]
     batch: Option<usize>,
-    /// Micro-batches of a step.
-    #[arg(long)]
+    /// Gradient accumulation: micro-batches per step [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Step")]
     accum: Option<usize>,
-    /// Tokens of a sequence.
-    #[arg(long)]
+    /// Sequence length in tokens [default: 256]
+    #[arg(long, value_name = "N", help_heading = "Step")]
     seq: Option<usize>,
-    /// Directory to write the programs to, one NAME.mil each.
-    #[arg(long, value_name = "DIR")]
+    /// Write each program to DIR, as NAME.mil
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
     write: Option<PathBuf>,
-    /// One JSON object on standard output.
-    #[arg(long)]
+    /// Print one JSON object
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 

@@ -1,7 +1,8 @@
 //! `anegpt probe`.
 
+use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
-use crate::usage;
+use crate::{term, usage};
 use ane::Trace;
 use ane::probe::{Outcome, PROBES, Probe, Verdict};
 use ane::trace::Recording;
@@ -13,34 +14,40 @@ use std::time::Instant;
 /// Runs of each program that a trace keeps.
 const RECORDED_RUNS: usize = 4;
 
-/// Ask a machine the questions that the facts about it rest on.
+/// Measure what a device is like: speed, limits, open questions
 ///
-/// On a Mac with --record DIR this writes what the project needs to know: one trace per probe.
+/// Each probe tests facts about the engine. On a Mac, --record writes a trace of each,
+/// which is what the project needs most.
 #[derive(Debug, clap::Args)]
-#[command(after_help = names(), after_long_help = names())]
+#[command(after_help = names())]
 pub(crate) struct Args {
-    /// A probe, `all`, or `list`.
+    /// Name of a probe, all, or list
     #[arg(default_value = "list")]
     name: String,
-    /// Which device to ask.
-    #[arg(long, value_enum, default_value = "auto")]
+    /// Device to measure
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Device")]
     device: DeviceChoice,
-    /// Chip whose rules the emulator keeps, m1 … m6 [default: m4, the strictest known].
-    #[arg(long)]
+    /// Chip to emulate (list: anegpt devices) [default: m4]
+    #[arg(long, help_heading = "Device")]
     chip: Option<ane::Chip>,
-    /// Write a trace of every probe to DIR, to be shared and replayed (anegpt mil replay).
-    #[arg(long, value_name = "DIR")]
+    /// Write a trace of each probe to DIR, to share and to replay (anegpt mil replay)
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
     record: Option<PathBuf>,
-    /// One JSON object on standard output.
-    #[arg(long)]
+    /// Print one JSON object
+    #[arg(long, help_heading = "Output")]
     json: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 /// The list of probes, for people.
 fn names() -> String {
-    let line = |p: &Probe| format!("  {:<17} {}\n", p.name, p.question);
+    let line = |p: &Probe| {
+        let label = format!("  {}", p.name);
+        format!("{}\n", term::hanging(&label, p.question, 20, term::UNKNOWN - 1))
+    };
     let of = |open: bool| PROBES.iter().filter(|p| p.open == open).map(line).collect::<String>();
-    format!("Probes:\n{}\nQuestions that nobody has answered:\n{}", of(false), of(true))
+    format!("Probes:\n{}\nOpen questions:\n{}", of(false), of(true))
 }
 
 /// The same for programs. Fields are added, never renamed.

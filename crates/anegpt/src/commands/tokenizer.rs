@@ -9,49 +9,62 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tokenizer::{LearnProgress, Tokenizer};
 
-/// Learn and use tokenizers.
+/// Train and use tokenizers
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Learn a byte-pair vocabulary (or the characters) of a text.
+    /// Train a byte-pair or character tokenizer on text
+    #[command(after_help = "\
+Examples:
+  anegpt tokenizer train --data text/ --vocab-size 4096
+  anegpt tokenizer train --data shakespeare.txt --char --out chars.json")]
     Train {
-        /// Text file or directory.
-        #[arg(long)]
+        /// Text file, or directory of *.txt, *.md and *.jsonl
+        #[arg(long, value_name = "PATH")]
         data: PathBuf,
-        /// Tokens of the vocabulary.
-        #[arg(long, default_value_t = 4096)]
+        /// Vocabulary size
+        #[arg(long, value_name = "N", default_value_t = 4096)]
         vocab_size: usize,
-        /// One token per character instead.
+        /// One token per character instead of byte pairs
         #[arg(long)]
         char: bool,
-        /// File to write, in the form of Hugging Face's tokenizer.json.
-        #[arg(long, default_value = "tokenizer.json")]
+        /// File to write, in the format of Hugging Face's tokenizer.json
+        #[arg(long, value_name = "FILE", default_value = "tokenizer.json")]
         out: PathBuf,
     },
-    /// Turn text into token ids.
+    /// Turn text into token ids
+    #[command(after_help = "\
+Example:
+  anegpt tokenizer encode --tokenizer tokenizer.json \"Once upon a time\"")]
     Encode {
-        /// Tokenizer file.
-        #[arg(long)]
+        /// Tokenizer file
+        #[arg(long, value_name = "FILE")]
         tokenizer: PathBuf,
-        /// Text; read from standard input when left out.
+        /// Text [default: standard input]
         text: Option<String>,
     },
-    /// Turn token ids into text.
+    /// Turn token ids into text
+    #[command(after_help = "\
+Example:
+  anegpt tokenizer decode --tokenizer tokenizer.json 283 71 402")]
     Decode {
-        /// Tokenizer file.
-        #[arg(long)]
+        /// Tokenizer file
+        #[arg(long, value_name = "FILE")]
         tokenizer: PathBuf,
-        /// Ids; read from standard input, separated by spaces, when left out.
+        /// Token ids [default: standard input, separated by spaces]
         ids: Vec<u32>,
     },
-    /// Measure how well a tokenizer fits a text.
+    /// Measure how well a tokenizer compresses a text
+    #[command(after_help = "\
+Example:
+  anegpt tokenizer eval --tokenizer tokenizer.json --data text/")]
     Eval {
-        /// Tokenizer file.
-        #[arg(long)]
+        /// Tokenizer file
+        #[arg(long, value_name = "FILE")]
         tokenizer: PathBuf,
-        /// Text file or directory (*.txt, *.md, *.jsonl).
-        #[arg(long)]
+        /// Text file, or directory of *.txt, *.md and *.jsonl
+        #[arg(long, value_name = "PATH")]
         data: PathBuf,
-        /// Print one JSON object.
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },

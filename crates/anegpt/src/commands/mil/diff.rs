@@ -10,21 +10,27 @@ use half::f16;
 use mil::{DType, TensorType};
 use std::path::{Path, PathBuf};
 
-/// Compare two programs, or two sets of arrays.
+/// Compare two programs, or two sets of arrays
 ///
-/// Programs (.mil) are compared operation by operation, whatever their values are called. Arrays
-/// (.npy, .npz, or directories of .npy) are compared by name, in units in the last place: of fp16
-/// where one side holds nothing but fp16 numbers, else of fp32.
+/// Programs (.mil) are compared operation by operation; names of values do not
+/// matter. Arrays (.npy, .npz, or directories of .npy) are compared by name, in
+/// units in the last place: of fp16 if one side holds only fp16 numbers, otherwise
+/// of fp32.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anegpt mil diff a.mil b.mil
+  anegpt mil diff out/ expected.npz --tolerance 1e-3")]
 pub(crate) struct Args {
-    /// A program or arrays.
+    /// Program or arrays
     left: PathBuf,
-    /// What it is compared with.
+    /// What to compare it with
     right: PathBuf,
-    /// Largest difference of two elements that passes, relative to the larger (absolute below 1).
+    /// Maximum difference that passes, relative to the larger element (absolute
+    /// below 1)
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     tolerance: f64,
-    /// One JSON object on standard output.
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

@@ -8,18 +8,19 @@ use std::path::PathBuf;
 /// Characters of a full bar.
 const BAR: f64 = 40.0;
 
-/// Forecast how long a program takes on a chip. Not confirmed on hardware.
+/// Forecast the time of a program on a chip (not confirmed on hardware)
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  anegpt mil estimate program.mil --chip m4-pro")]
 pub(crate) struct Args {
-    /// Program text.
+    /// Program (MIL text)
     file: PathBuf,
-    /// The chip, m1 … m6.
+    /// Chip (list: anegpt devices)
     #[arg(long, default_value = "m4")]
     chip: Chip,
-    /// The system, macos15 or macos26.
+    /// System: macos15 or macos26
     #[arg(long, default_value = "macos15")]
     os: Os,
-    /// One JSON object on standard output.
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

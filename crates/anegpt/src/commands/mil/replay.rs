@@ -7,15 +7,16 @@ use ane::{Numerics, Trace};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
-/// Run a recorded trace on the emulator and explain what differs.
+/// Replay a recorded trace on the emulator and explain the differences
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  anegpt mil replay run.anetrace")]
 pub(crate) struct Args {
-    /// A trace, as `anegpt mil run --record` writes it.
+    /// Trace, from mil run --record or probe --record
     file: PathBuf,
-    /// Arithmetic of the emulator [default: that of the trace if it has one, else fast].
+    /// Arithmetic of the emulator [default: that of the trace, or fast]
     #[arg(long, value_enum)]
     numerics: Option<NumericsChoice>,
-    /// One JSON object on standard output.
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

@@ -1,6 +1,7 @@
 //! `anegpt mil run`.
 
 use super::{read_program, read_weights};
+use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use crate::{arrays, usage};
 use ane::array::Array;
@@ -10,7 +11,7 @@ use mil::{DType, Program, TensorType};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Run a function of a program on arrays.
+/// Run a function of a program on arrays
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -18,36 +19,41 @@ Examples:
   anegpt mil run f.mil --input inputs.npz --output outputs.npz --numerics f32
   anegpt mil run f.mil --input random:7 --output out --record f.anetrace")]
 pub(crate) struct Args {
-    /// Program text.
+    /// Program (MIL text)
     file: PathBuf,
-    /// An input: NAME=FILE.npy, NAME=FILE.npz (its array NAME, or its only one), NAME=random:SEED;
-    /// or FILE.npz for all inputs it has, random:SEED for all that are left.
-    #[arg(long = "input", value_name = "NAME=FILE")]
+    /// An input: NAME=FILE.npy, NAME=FILE.npz or NAME=random:SEED; or all
+    /// inputs: FILE.npz or random:SEED
+    ///
+    /// Of a .npz file, the array NAME is used, or its only one. Without a name, FILE.npz
+    /// gives all inputs that it has, and random:SEED all that are left.
+    #[arg(long = "input", value_name = "NAME=FILE", help_heading = "Data")]
     inputs: Vec<String>,
-    /// Where outputs go: a directory (one NAME.npy each) or a file OUT.npz.
-    #[arg(long)]
+    /// Where to write outputs: a directory (NAME.npy each) or a file OUT.npz
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
     output: PathBuf,
-    /// The function to run [default: the first].
+    /// Function to run [default: the first]
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
-    /// Directory that stands for @model_path in BLOBFILE paths [default: that of FILE].
-    #[arg(long)]
+    /// Directory of weight files, @model_path [default: where FILE is]
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
     weights: Option<PathBuf>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
+    /// Where to compute
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Device")]
     device: DeviceChoice,
-    /// Chip whose rules the emulator keeps [default: m4].
-    #[arg(long)]
+    /// Chip to emulate (list: anegpt devices) [default: m4]
+    #[arg(long, help_heading = "Device")]
     chip: Option<ane::Chip>,
-    /// System whose rules the emulator keeps, macos15 or macos26 [default: macos15].
-    #[arg(long)]
+    /// System to emulate: macos15 or macos26 [default: macos15]
+    #[arg(long, help_heading = "Device")]
     os: Option<ane::Os>,
-    /// Arithmetic of the emulator.
-    #[arg(long, value_enum)]
+    /// Arithmetic of the emulator [default: fast; on the CPU, f32]
+    #[arg(long, value_enum, help_heading = "Device")]
     numerics: Option<NumericsChoice>,
-    /// Also write what was computed to a trace, for `anegpt mil replay`.
-    #[arg(long, value_name = "FILE.anetrace")]
+    /// Also write a trace of the run, for mil replay
+    #[arg(long, value_name = "FILE.anetrace", help_heading = "Data")]
     record: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
