@@ -252,3 +252,22 @@ impl Head {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_is_told_how_many_products_run_at_once() {
+        // 1180 rows in tiles of 64 are 19 tiles, and in sixteen parts at most ten of two tiles.
+        let at_once = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| products(1180, 4096, 8)).map(|shape| shape.at_once)
+        };
+        assert_eq!(at_once(32), [10, 10]);
+        assert_eq!(at_once(3), [3, 3]);
+        let [logits, gradient] = products(1180, 4096, 8);
+        assert_eq!((logits.m, logits.n, logits.k, logits.transposed), (64, 4096, 8, false));
+        assert_eq!((gradient.m, gradient.n, gradient.k, gradient.transposed), (64, 8, 4096, true));
+    }
+}

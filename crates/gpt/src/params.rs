@@ -190,6 +190,21 @@ mod tests {
         assert_eq!(count("qwen3-0.6b") - 28 * 2 * 128, 596_042_752);
     }
 
+    /// Parts that different cores draw are one stream.
+    #[test]
+    fn initial_values_do_not_depend_on_how_they_are_cut() {
+        let config = GptConfig::preset("tiny").unwrap();
+        let layout = Layout::new(&config);
+        let values = initialise(&config, 7);
+        let (index, largest) =
+            layout.params().iter().enumerate().max_by_key(|(_, p)| p.count()).unwrap();
+        assert!(largest.count() > 2 * CHUNK, "{} is cut", largest.name);
+        let mut whole = vec![0.0; largest.count()];
+        Normals::new(7, index as u64).fill(0, &mut whole);
+        whole.iter_mut().for_each(|v| *v *= 0.02);
+        assert!(values[largest.range()] == whole);
+    }
+
     #[test]
     fn initial_values_have_the_stated_spread_and_depend_on_the_seed() {
         let config = GptConfig::preset("tiny").unwrap();

@@ -161,5 +161,32 @@ mod tests {
         // Probabilities are 0.64, 0.24, 0.09, 0.03: two reach 0.7.
         assert_eq!(drawn(Sampling { top_p: 0.7, ..all }), [false, true, false, true]);
         assert_eq!(drawn(Sampling { top_p: 0.1, ..all }), [false, true, false, false]);
+        // At 0.5: 0.865, 0.117, 0.016, 0.002; at 2: 0.455, 0.276, 0.167, 0.102.
+        let sharp = Sampling { temperature: 0.5, ..all };
+        assert_eq!(drawn(Sampling { top_p: 0.9, ..sharp }), [false, true, false, true]);
+        assert_eq!(drawn(Sampling { top_p: 0.86, ..sharp }), [false, true, false, false]);
+        let flat = Sampling { temperature: 2.0, ..all };
+        assert_eq!(drawn(Sampling { top_p: 0.85, ..flat }), [false, true, true, true]);
+        assert_eq!(drawn(Sampling { top_p: 0.7, ..flat }), [false, true, false, true]);
+        // What is kept by number is the whole for what is kept by probability: 0.62 and 0.38.
+        assert_eq!(drawn(Sampling { top_k: 2, top_p: 0.6, ..flat }), [false, true, false, false]);
+        assert_eq!(drawn(Sampling { top_k: 4, ..flat }), [true; 4]);
+        assert_eq!(drawn(Sampling { top_k: 3, ..sharp }), [false, true, true, true]);
+        assert_eq!(drawn(Sampling { top_k: 1, ..flat }), [false, true, false, false]);
+    }
+
+    /// The first numbers of SplitMix64 from 1234567, as its reference implementation gives them.
+    #[test]
+    fn uniform_numbers_are_those_of_splitmix64() {
+        let mut sampler = Sampler::new(Sampling::default(), 1_234_567);
+        for word in [
+            6_457_827_717_110_365_317u64,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+            16_408_922_859_458_223_821,
+        ] {
+            assert_eq!(sampler.uniform(), (word >> 11) as f64 / 9_007_199_254_740_992.0);
+        }
     }
 }

@@ -1,0 +1,124 @@
+//! Generation with a model whose next token is a table: blocks that add nothing, and a classifier
+//! that reads the last token alone.
+
+use ane::{Emulator, Numerics};
+use gpt::{Decoder, GptConfig, Layout, Role};
+use infer::{Generator, InferError, Sampling, SamplingError};
+use tokenizer::Tokenizer;
+
+const VOCAB: usize = 264;
+
+/// llama2.c's format: markers, bytes, then pieces, each with a score.
+fn tokenizer() -> Tokenizer {
+    let mut bytes = 8i32.to_le_bytes().to_vec();
+    let markers = ["<unk>", "\n<s>\n", "\n</s>\n"].map(str::to_owned);
+    let all = (0..256).map(|byte| format!("<0x{byte:02X}>"));
+    let pieces = [" ", "a", "b", "c", "d"].map(str::to_owned);
+    for piece in markers.into_iter().chain(all).chain(pieces) {
+        bytes.extend(0f32.to_le_bytes());
+        bytes.extend((piece.len() as i32).to_le_bytes());
+        bytes.extend(piece.as_bytes());
+    }
+    Tokenizer::from_llama2c(&bytes, None).unwrap()
+}
+
+const BOS: u32 = 1;
+const EOS: u32 = 2;
+const A: u32 = 260;
+const B: u32 = 261;
+const C: u32 = 262;
+const D: u32 = 263;
+
+/// A model of `vocab` tokens in which `next[i].1` follows `next[i].0`.
+fn model(vocab: usize, next: &[(u32, u32)], length: usize) -> Decoder {
+    let config = GptConfig {
+        n_layer: 1,
+        n_head: 1,
+        n_kv_head: 1,
+        n_embd: vocab,
+        head_dim: 2,
+        hidden: 2,
+        vocab_size: vocab,
+        seq_len: length,
+        rope_theta: Some(1e4),
+        norm_eps: 1e-5,
+        tied: false,
+        qk_norm: false,
+    };
+    let layout = Layout::new(&config);
+    let mut params = vec![0.0; layout.count()];
+    for param in layout.params() {
+        let part = &mut params[param.range()];
+        match param.role {
+            Role::Embedding => (0..vocab).for_each(|i| part[i * vocab + i] = 1.0),
+            Role::Classifier => next
+                .iter()
+                .for_each(|&(from, to)| part[(to as usize) * vocab + from as usize] = 9.0),
+            _ if !param.decays() => part.fill(1.0),
+            _ => {}
+        }
+    }
+    let device = Emulator::cpu(Numerics::F32);
+    Decoder::new(&config, params, 4, length, &device, Numerics::F32).unwrap()
+}
+
+const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0 };
+
+/// Tokens drawn after `prompt`, and the text.
+fn generate(next: &[(u32, u32)], prompt: &str, most: usize) -> (Vec<u32>, String) {
+    let tokenizer = tokenizer();
+    let mut generator = Generator::new(model(VOCAB, next, 16), &tokenizer).unwrap();
+    let mut text = String::new();
+    let drawn = generator.generate(prompt, most, GREEDY, 1, |piece| text.push_str(piece)).unwrap();
+    // The same again: nothing of the first text is left.
+    let mut again = String::new();
+    let second =
+        generator.generate(prompt, most, GREEDY, 1, |piece| again.push_str(piece)).unwrap();
+    assert_eq!((&second, &again), (&drawn, &text));
+    (drawn, text)
+}
+
+#[test]
+fn a_token_that_begins_or_ends_a_text_ends_it() {
+    for end in [BOS, EOS] {
+        let next = [(A, B), (B, C), (C, end), (end, D), (D, D)];
+        assert_eq!(generate(&next, "a", 10), (vec![B, C], "bc".to_owned()), "token {end}");
+        assert_eq!(generate(&next, "c", 10), (vec![], String::new()), "token {end}");
+    }
+}
+
+#[test]
+fn no_more_tokens_than_wanted() {
+    let next = [(BOS, A), (A, B), (B, A)];
+    assert_eq!(generate(&next, "a", 0), (vec![], String::new()));
+    assert_eq!(generate(&next, "a", 1), (vec![B], "b".to_owned()));
+    assert_eq!(generate(&next, "ab", 5), (vec![A, B, A, B, A], "ababa".to_owned()));
+    // Without a prompt, the text follows the token that begins it.
+    assert_eq!(generate(&next, "", 3), (vec![A, B, A], "aba".to_owned()));
+}
+
+#[test]
+fn a_tokenizer_may_have_fewer_tokens_than_the_model_but_not_more() {
+    let tokenizer = tokenizer();
+    assert!(Generator::new(model(VOCAB + 1, &[], 16), &tokenizer).is_ok());
+    let error = Generator::new(model(VOCAB - 1, &[], 16), &tokenizer).unwrap_err();
+    assert!(matches!(error, InferError::Vocabulary { tokenizer: 264, model: 263 }), "{error}");
+}
+
+#[test]
+fn settings_out_of_range_are_refused() {
+    let tokenizer = tokenizer();
+    let mut generator = Generator::new(model(VOCAB, &[], 16), &tokenizer).unwrap();
+    let mut error = |sampling| generator.generate("a", 1, sampling, 1, |_| ()).unwrap_err();
+    for temperature in [-0.5, f32::NAN, f32::INFINITY] {
+        let got = error(Sampling { temperature, ..GREEDY });
+        assert!(matches!(got, InferError::Sampling(SamplingError::Temperature(_))), "{got}");
+    }
+    for top_p in [0.0, -0.1, 1.5, f32::NAN] {
+        let got = error(Sampling { top_p, ..GREEDY });
+        assert!(matches!(got, InferError::Sampling(SamplingError::TopP(_))), "{got}");
+    }
+    for sampling in [Sampling { top_p: 1.0, ..GREEDY }, Sampling { temperature: 0.0, ..GREEDY }] {
+        generator.generate("a", 1, sampling, 1, |_| ()).unwrap();
+    }
+}
