@@ -6,7 +6,11 @@
 //! the bound is depth · 2^-11 · amplification; random programs end in tanh of bounded values. `exact`
 //! adds the errors of its tables and of the array's fixed point.
 
+#[path = "../../mil/tests/explicit/grow.rs"]
+mod grow;
+
 use ane::{Device, Emulator, HostInput, HostProgram, Numerics, OutputMut, Profile};
+use grow::{STEPS, einsum};
 use mil::interp::{Array, evaluate};
 use mil::{Arg, Builder, DType, Function, Literal, Op, Program, Tensor, TensorType, Weights};
 use proptest::prelude::*;
@@ -360,6 +364,101 @@ fn x_dtype() -> DType {
 }
 
 #[test]
+fn each_step_of_random_programs() {
+    for step in 0..STEPS {
+        check(&[&[2, 3, 4], &[2, 3, 4]], |x| vec![grow::grow(x[0], x[1], step)]);
+        // Of views that do not lie one after the other.
+        check(&[&[4, 2, 3], &[5, 3, 4]], |x| {
+            let (x, y) = (x[0].transpose(&[1, 2, 0]), x[1].narrow(0, 2, 2));
+            vec![grow::grow(x, y, step), grow::grow(y, x, step).transpose(&[2, 0, 1])]
+        });
+    }
+}
+
+#[test]
+fn windows() {
+    let i = Literal::ints;
+    for (shape, kernel, strides, pad, ceil) in [
+        (&[1, 2, 7][..], &[3][..], &[2][..], &[1, 1][..], false),
+        (&[1, 2, 8], &[2], &[3], &[0, 0], true),
+        (&[2, 3, 9, 40], &[2, 3], &[2, 1], &[1, 0, 0, 2], false),
+        (&[1, 1, 4, 3, 5], &[2, 1, 2], &[2, 1, 2], &[0, 0, 0, 0, 1, 1], true),
+        (&[1, 2, 6, 6], &[6, 6], &[1, 1], &[0, 0, 0, 0], false),
+    ] {
+        let attrs = [
+            ("kernel_sizes", i(kernel)),
+            ("strides", i(strides)),
+            ("pad_type", Literal::string("custom")),
+            ("pad", i(pad)),
+            ("ceil_mode", Literal::bool(ceil)),
+        ];
+        let exclude = [("exclude_padding_from_average", Literal::bool(true))];
+        for which in [Op::MaxPool, Op::AvgPool, Op::L2Pool] {
+            if which == Op::L2Pool && shape.len() == 5 {
+                continue;
+            }
+            check(&[shape], |x| {
+                vec![op(x, which, &["x"], &attrs), op(&[x[0] - 1.0], which, &["x"], &attrs)]
+            });
+        }
+        check(&[shape], |x| vec![op(x, Op::AvgPool, &["x"], &[&attrs[..], &exclude].concat())]);
+    }
+}
+
+#[test]
+fn products_by_equation() {
+    for (equation, x, y) in [
+        ("nchw,nwhu->nchu", &[2, 3, 2, 4][..], &[1, 4, 2, 3][..]),
+        ("chw,whr->chr", &[3, 1, 4], &[4, 2, 3]),
+        ("ab,ac->cb", &[2, 3], &[2, 4]),
+        ("ij,k->ki", &[2, 3], &[4]),
+        ("i,i->", &[3], &[3]),
+        ("abc,dba->cd", &[2, 3, 4], &[5, 3, 2]),
+        ("ab,cd->dabc", &[2, 3], &[1, 2]),
+    ] {
+        check(&[x, y], |v| vec![einsum(v[0], v[1], equation)]);
+    }
+}
+
+/// Resampling copies what it does not mix: nothing of an infinity, and no sum that overflows.
+#[test]
+fn resampling_keeps_large_values() {
+    let b = Builder::new("main");
+    let x = b.input("x", TensorType::fp16([1, 1, 2]));
+    let by = Literal::int(3);
+    let y = op(&[x], Op::UpsampleBilinear, &["x"], &[("scale_factor_width", by)]);
+    let f = b.finish(&[y.named("y")]).unwrap();
+    let device = Emulator::cpu(Numerics::Fast);
+    let mut exe = device.compile(&Program::new(f), &Weights::new()).unwrap();
+    let [from, to] = [exe.inputs(), exe.outputs()].map(|p| device.surface(&p[0].ty, 0).unwrap());
+    let mut got = [0.0f32; 6];
+    for (pair, want) in [
+        ([60_000.0, 60_000.0], [60_000.0; 6]),
+        (
+            [1.0, f32::INFINITY],
+            [1.0, f32::INFINITY, f32::INFINITY, f32::INFINITY, f32::INFINITY, f32::INFINITY],
+        ),
+    ] {
+        from.write(&pair).unwrap();
+        exe.run(&[&from], &[&to]).unwrap();
+        to.read(&mut got).unwrap();
+        assert_eq!(got, want);
+    }
+}
+
+#[test]
+fn operations_that_are_only_checked_are_refused_by_name() {
+    let text = "program(1.3) { func main<ios17>(tensor<fp16, [1, 4, 9]> b, tensor<fp16, [1, 3, 9]> s) {
+        tensor<fp16, [1, 4, 2]> x, tensor<fp16, [1, 3, 2]> y, tensor<int32, [1, 2]> z =
+            non_maximum_suppression(boxes = b, scores = s, iou_threshold = fp16(0.5), max_boxes = int32(2));
+        } -> (x, y); }";
+    let program = mil::check_text(text).unwrap();
+    let error = Emulator::cpu(Numerics::Fast).compile(&program, &Weights::new()).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("non_maximum_suppression: is checked, but not executed here"), "{said}");
+}
+
+#[test]
 fn quantisation() {
     let zero = Literal::inline(TensorType::scalar(DType::Int8), mil::Data::Int(vec![3]));
     check(&[&[4, 9]], |x| {
@@ -462,7 +561,7 @@ fn host_programs_accumulate() {
 /// One random step of a program over [2, 3, 4] tensors.
 fn grow<'b>(pool: &[Tensor<'b>], choice: u8, a: usize, b: usize) -> Tensor<'b> {
     let (x, y) = (pool[a % pool.len()], pool[b % pool.len()]);
-    match choice % 15 {
+    match choice % (15 + STEPS) {
         0 => x + y,
         1 => x - y * 0.5,
         2 => x * y,
@@ -476,6 +575,7 @@ fn grow<'b>(pool: &[Tensor<'b>], choice: u8, a: usize, b: usize) -> Tensor<'b> {
         10 => x * (y * y).reduce_sum(&[2]).rsqrt(0.5),
         11 => x.builder().concat(1, &[y.narrow(1, 1, 2), x.narrow(1, 0, 1)]),
         12 => x.narrow(2, 1, 3).pad(&[(0, 0), (0, 0), (0, 1)]),
+        15.. => grow::grow(x, y, choice % (15 + STEPS) - 15),
         13 => x.transpose(&[2, 0, 1]).softmax(0).transpose(&[1, 2, 0]),
         _ => x.unary(Op::Silu) + y.reduce_sum(&[0, 1, 2]).tanh(),
     }

@@ -232,6 +232,25 @@ impl Builder {
         self.op1(Op::Stack, vec![("values", Arg::Values(ids)), axis])
     }
 
+    /// Writes the operations of `f` for the given inputs and returns its outputs.
+    pub(crate) fn write<'b>(&'b self, f: &Function, inputs: &[Tensor<'b>]) -> Vec<Tensor<'b>> {
+        let mut map: Vec<Tensor<'b>> = inputs.to_vec();
+        for op in &f.ops {
+            let at = |id: &ValueId| map[id.index()].id;
+            let arg = |arg: &Arg| match arg {
+                Arg::Value(id) => Arg::Value(at(id)),
+                Arg::Values(ids) => Arg::Values(ids.iter().map(at).collect()),
+                Arg::Literal(_) | Arg::Attribute(_) => arg.clone(),
+            };
+            let results = match &op.value {
+                Some(literal) => vec![self.constant(literal.clone())],
+                None => self.op(op.op, op.args.iter().map(|(key, a)| (*key, arg(a))).collect()),
+            };
+            map.extend(results);
+        }
+        f.outputs.iter().map(|id| map[id.index()]).collect()
+    }
+
     /// The function that returns `outputs`.
     ///
     /// # Errors

@@ -8,13 +8,14 @@
 //! the driver undoes broadcasting, once, for all of them.
 
 use crate::builder::{Builder, Tensor};
+use crate::formula::{smooth, strided};
 use crate::ir::{Arg, Function, ValueId};
 use crate::op::Op;
-use crate::passes::hoist_literals;
+use crate::passes::{hoist_literals, slice};
 use crate::resolve::{
     Binary, ConvGeometry, GeluMode, Kind, OpError, PadMode, Reduce, Unary, resolve,
 };
-use crate::types::{Literal, TensorType};
+use crate::types::{DType, Data, Literal, TensorType};
 
 /// Why a function could not be differentiated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -223,7 +224,20 @@ impl<'b> Rule<'b> {
         let x = self.x.first().copied();
         let x = || x.expect("every differentiable operation has an input");
         Ok(match kind {
-            Kind::Const | Kind::Constexpr(_) | Kind::Compare(_) => vec![],
+            Kind::Const
+            | Kind::Constexpr(_)
+            | Kind::Compare(_)
+            | Kind::Not
+            | Kind::Fill { .. }
+            | Kind::Range { .. } => vec![],
+            Kind::Activation(_)
+            | Kind::Pool(_)
+            | Kind::Norm(_)
+            | Kind::Rearrange(_)
+            | Kind::Resample(_)
+            | Kind::Einsum(_) => self.by_formula(kind, y, dy)?,
+            Kind::TopK { axis, ascending } => vec![Some(self.topk(*axis, *ascending, dy))],
+            Kind::NotExecuted => return Err("it is checked, but not executed here"),
             Kind::Cast => {
                 let to = x().dtype();
                 vec![to.is_float().then(|| dy.cast(to))]
@@ -251,7 +265,7 @@ impl<'b> Rule<'b> {
                 vec![Some(dy.transpose(&inverse))]
             }
             Kind::Slice { begin, stride, sizes } => {
-                vec![Some(unslice(dy.reshape(sizes), begin, stride, &x().shape())?)]
+                vec![Some(unslice(dy.reshape(sizes), begin, stride, &x().shape()))]
             }
             Kind::Concat { axis, interleave: false } => {
                 let mut start = 0;
@@ -517,17 +531,59 @@ impl<'b> Rule<'b> {
 
     fn every_nth(&self, x: Tensor<'b>, axis: usize, first: usize, step: usize) -> Tensor<'b> {
         let shape = x.shape();
-        let ints = |f: &dyn Fn(usize) -> usize| {
-            let v: Vec<i64> = (0..shape.len()).map(|i| f(i) as i64).collect();
-            Arg::Value(self.b.constant(Literal::ints(&v)).id())
+        let at = |value: usize, other: usize| -> Vec<usize> {
+            (0..shape.len()).map(|i| if i == axis { value } else { other }).collect()
         };
+        strided(x, &at(first, 0), &shape, &at(step, 1))
+    }
+
+    /// The gradient of the formula that the operation is: its values are computed again.
+    fn by_formula(&self, kind: &Kind, y: Tensor<'b>, dy: Tensor<'b>) -> Gradients<'b> {
+        let part = Builder::new("formula");
+        let x: Vec<_> = (self.x.iter().enumerate())
+            .map(|(i, x)| part.input(&format!("x{i}"), x.ty()))
+            .collect();
+        let result = smooth(&part, kind, &x, &y.ty()).ok_or("it has no formula")?;
+        let joint = part.finish(&[result]).map_err(|_| "its formula does not fit")?;
+        let joint = grad(&joint).map_err(|_| "its formula has no gradient")?;
+        let f = &joint.function;
+        let wanted =
+            |i: usize| self.wanted[i].then(|| joint.cotangent(ValueId(i as u32))).flatten();
+        let cotangents: Vec<Option<ValueId>> = (0..x.len()).map(wanted).collect();
+        let outputs: Vec<ValueId> = cotangents.iter().copied().flatten().collect();
+        let inputs: Vec<ValueId> = f.inputs().collect();
+        let kernel = slice(f, "formula", &inputs, &outputs).map_err(|_| "its formula is open")?;
+        let given: Vec<Tensor<'b>> = self.x.iter().copied().chain([dy]).collect();
+        let mut results = self.b.write(&kernel, &given).into_iter();
+        Ok(cotangents.iter().map(|id| id.and_then(|_| results.next())).collect())
+    }
+
+    /// Each cotangent to where its value was: found again by its index.
+    fn topk(&self, axis: usize, ascending: bool, dy: Tensor<'b>) -> Tensor<'b> {
+        let x = self.x[0];
+        let (shape, k) = (x.shape(), dy.shape()[axis]);
+        let attribute = |literal| Arg::Value(self.b.constant(literal).id());
         let args = vec![
             ("x", Arg::Value(x.id())),
-            ("begin", ints(&|i| if i == axis { first } else { 0 })),
-            ("end", ints(&|i| shape[i])),
-            ("stride", ints(&|i| if i == axis { step } else { 1 })),
+            ("k", attribute(Literal::int(k as i64))),
+            ("axis", attribute(Literal::int(axis as i64))),
+            ("ascending", attribute(Literal::bool(ascending))),
         ];
-        self.b.op(Op::SliceByIndex, args)[0]
+        let places = self.b.op(Op::TopK, args)[1];
+        // Axes: those of x, with the k places after the one that is ordered.
+        let spread = |t: Tensor<'b>| {
+            let mut shape = t.shape();
+            shape.insert(axis, 1);
+            t.reshape(&shape)
+        };
+        let mut line = vec![1; shape.len() + 1];
+        line[axis] = shape[axis];
+        let ty = TensorType::new(DType::Int32, line);
+        let numbers = Data::Int((0..shape[axis] as i64).collect());
+        let here = self.b.constant(Literal::inline(ty, numbers));
+        let hit = spread(places).binary(Op::Equal, here);
+        let parts = self.b.select(hit, spread(dy), self.scalar(dy, 0.0));
+        parts.reduce_sum(&[axis + 1]).reshape(&shape)
     }
 
     fn layer_norm(
@@ -584,23 +640,30 @@ impl<'b> Rule<'b> {
 }
 
 /// Puts `dy` back where a slice took it from, zeros elsewhere.
-fn unslice<'b>(
-    dy: Tensor<'b>,
-    begin: &[usize],
-    stride: &[i64],
-    shape: &[usize],
-) -> Result<Tensor<'b>, &'static str> {
+fn unslice<'b>(dy: Tensor<'b>, begin: &[usize], stride: &[i64], shape: &[usize]) -> Tensor<'b> {
     let mut dy = dy;
-    for (axis, &step) in stride.iter().enumerate() {
-        let step = usize::try_from(step).map_err(|_| "the slice walks backwards")?;
+    let mut first = begin.to_vec();
+    for (axis, &stride) in stride.iter().enumerate() {
+        let step = stride.unsigned_abs() as usize;
+        if stride < 0 {
+            dy = backwards(dy, axis);
+            first[axis] -= (dy.shape()[axis] - 1) * step;
+        }
         if step > 1 {
             dy = spread(dy, axis, step);
         }
     }
     let size = dy.shape();
     let pads: Vec<_> =
-        (0..shape.len()).map(|i| (begin[i], shape[i] - begin[i] - size[i])).collect();
-    Ok(if pads.iter().all(|&p| p == (0, 0)) { dy } else { dy.pad(&pads) })
+        (0..shape.len()).map(|i| (first[i], shape[i] - first[i] - size[i])).collect();
+    if pads.iter().all(|&p| p == (0, 0)) { dy } else { dy.pad(&pads) }
+}
+
+/// The other way round along `axis`.
+fn backwards(x: Tensor<'_>, axis: usize) -> Tensor<'_> {
+    let axes = x.builder().constant(Literal::ints(&[axis as i64]));
+    let args = vec![("x", Arg::Value(x.id())), ("axes", Arg::Value(axes.id()))];
+    x.builder().op(Op::Reverse, args)[0]
 }
 
 /// Puts step − 1 zeros between neighbours along `axis`.

@@ -12,6 +12,11 @@ use crate::resolve::{
 use crate::types::DType;
 
 mod constexpr;
+mod image;
+mod pool;
+
+/// What is said of operations that are checked only.
+pub const NOT_EXECUTED: &str = "is checked, but not executed here";
 
 /// A dense row-major tensor of f64; truth values are 0 and 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -228,6 +233,19 @@ fn compute(
             (args[0].get(i) - zero) * scale
         }),
         Kind::Constexpr(kind) => constexpr::expand(*kind, args, shape)?,
+        Kind::Activation(activation) => pool::activation(args, *activation),
+        Kind::Not => args[0].map(|x| f64::from(u8::from(x == 0.0))),
+        Kind::Pool(pool) => pool::pool(args[0], pool, shape),
+        Kind::Norm(norm) => pool::norm(args, *norm),
+        Kind::Rearrange(rearrange) => image::rearrange(args[0], *rearrange, shape),
+        Kind::Resample(resample) => image::resample(args[0], *resample, shape),
+        Kind::Einsum(einsum) => image::einsum(args[0], args[1], einsum, shape),
+        Kind::Fill { value } => from(&|_| *value),
+        Kind::Range { start, step } => from(&|i| start + step * i[0] as f64),
+        Kind::TopK { axis, ascending } => {
+            return Ok(image::topk(args[0], *axis, *ascending, shape));
+        }
+        Kind::NotExecuted => return Err(NOT_EXECUTED.to_owned()),
     }])
 }
 

@@ -13,6 +13,7 @@ pub mod blob;
 pub mod builder;
 pub mod diagnostic;
 pub mod diff;
+mod formula;
 pub mod grad;
 pub mod interp;
 pub mod ir;

@@ -1,7 +1,8 @@
 //! The table of operations: names, arguments and which of them are required.
 //!
 //! A new operation is one row here, one arm of [`mod@crate::resolve`] (arguments and type rule), one
-//! of [`crate::interp`] (reference semantics) and one of [`mod@crate::grad`] (gradient).
+//! of [`crate::interp`] (reference semantics) and one of [`mod@crate::grad`] (gradient) or, for what is
+//! made of simpler operations, of `formula`, which gives the gradient and what devices compute.
 
 use std::fmt;
 
@@ -186,6 +187,18 @@ operations! {
     Softsign = "softsign"(x: Tensor);
     /// alpha·x + beta.
     LinearActivation = "linear_activation"(x: Tensor, alpha: Float, beta: Float);
+    /// x where x ≥ 0, else alpha·x, at most beta.
+    ClampedRelu = "clamped_relu"(x: Tensor, alpha: Float, beta: Float);
+    /// x where x ≥ 0, else alpha·x, with one alpha per channel.
+    Prelu = "prelu"(x: Tensor, alpha: Tensor);
+    /// alpha·tanh(beta·x).
+    ScaledTanh = "scaled_tanh"(x: Tensor, alpha: Float ? o, beta: Float ? o);
+    /// alpha·ln(1 + e^(beta·x)), with one alpha and beta per channel.
+    SoftplusParametric = "softplus_parametric"(x: Tensor, alpha: Tensor, beta: Tensor);
+    /// x where x ≥ alpha, else 0.
+    ThresholdedRelu = "thresholded_relu"(x: Tensor, alpha: Float ? o);
+    /// True where x is false.
+    LogicalNot = "logical_not"(x: Tensor);
 
     /// Sum over axes.
     ReduceSum = "reduce_sum"(x: Tensor, axes: Ints ? o, keep_dims: Bool ? o);
@@ -243,6 +256,82 @@ operations! {
     /// Padding: two numbers per axis, for the last axes.
     Pad = "pad"(x: Tensor, pad: Ints, mode: Text ? o, constant_val: Float ? o);
 
+    /// The other way round along axes.
+    Reverse = "reverse"(x: Tensor, axes: Ints ? o);
+    /// Rows and columns cut off at both ends.
+    Crop = "crop"(x: Tensor, crop_height: Ints, crop_width: Ints);
+    /// Two axes: the product of those before `axis`, and that of the others.
+    Flatten2d = "flatten2d"(x: Tensor, axis: Int ? o);
+    /// Channels to space, `upscale_factor`² neighbours to each pixel.
+    PixelShuffle = "pixel_shuffle"(x: Tensor, upscale_factor: Int);
+    /// Space to channels: the inverse of `pixel_shuffle`.
+    PixelUnshuffle = "pixel_unshuffle"(x: Tensor, downscale_factor: Int);
+    /// Channels to space, `block_size`² parts of all channels.
+    DepthToSpace = "depth_to_space"(x: Tensor, block_size: Int);
+    /// Space to channels: the inverse of `depth_to_space`.
+    SpaceToDepth = "space_to_depth"(x: Tensor, block_size: Int);
+    /// Batches to space.
+    BatchToSpace = "batch_to_space"(x: Tensor, block_shape: Ints, crops: Ints);
+    /// Space to batches.
+    SpaceToBatch = "space_to_batch"(x: Tensor, block_shape: Ints, paddings: Ints);
+
+    /// The largest element of every window.
+    MaxPool = "max_pool"(x: Tensor, kernel_sizes: Ints, strides: Ints ? o, pad_type: Text,
+        pad: Ints ? o, ceil_mode: Bool ? o);
+    /// The mean of every window.
+    AvgPool = "avg_pool"(x: Tensor, kernel_sizes: Ints, strides: Ints ? o, pad_type: Text,
+        pad: Ints ? o, exclude_padding_from_average: Bool ? o, ceil_mode: Bool ? o);
+    /// √Σx² of every window.
+    L2Pool = "l2_pool"(x: Tensor, kernel_sizes: Ints, strides: Ints ? o, pad_type: Text,
+        pad: Ints ? o, ceil_mode: Bool ? o);
+
+    /// The last two axes larger by factors, elements repeated.
+    UpsampleNearestNeighbor = "upsample_nearest_neighbor"(x: Tensor, scale_factor_height: Float ? o,
+        scale_factor_width: Float ? o);
+    /// The last two axes larger by factors, elements mixed.
+    UpsampleBilinear = "upsample_bilinear"(x: Tensor, scale_factor_height: Float ? o,
+        scale_factor_width: Float ? o, align_corners: Bool ? o);
+    /// The last two axes of another size, elements repeated.
+    ResizeNearestNeighbor = "resize_nearest_neighbor"(x: Tensor, target_size_height: Int,
+        target_size_width: Int);
+    /// The last two axes of another size, elements mixed.
+    ResizeBilinear = "resize_bilinear"(x: Tensor, target_size_height: Int ? o,
+        target_size_width: Int ? o, sampling_mode: Text ? o);
+    /// The last `resized_dims` axes as those of `shape`.
+    Resize = "resize"(x: Tensor, shape: Ints, resized_dims: Int, interpolation_mode: Text ? o,
+        sampling_mode: Text ? o);
+    /// An image under an affine map.
+    Affine = "affine"(x: Tensor, transform_matrix: Tensor, output_height: Int, output_width: Int,
+        sampling_mode: Text, padding_mode: Text, padding_value: Float, coordinates_mode: Text,
+        align_corners: Bool);
+
+    /// A tensor of one value.
+    Fill = "fill"(shape: Ints, value: Tensor ? o);
+    /// A tensor of one value with the shape of another.
+    FillLike = "fill_like"(ref_tensor: Tensor, value: Tensor ? o);
+    /// start, start + step, … below end.
+    Range1d = "range_1d"(start: Tensor, end: Tensor, step: Tensor);
+    /// The k largest (or smallest) along an axis, and where they are.
+    TopK = "topk"(x: Tensor, k: Int ? o, axis: Int ? o, ascending: Bool ? o, sort: Bool ? o,
+        return_indices: Bool ? o, output_indices_dtype: Text ? o);
+    /// Boxes that overlap no better one.
+    NonMaximumSuppression = "non_maximum_suppression"(boxes: Tensor, scores: Tensor,
+        iou_threshold: Float, score_threshold: Float ? o, max_boxes: Int,
+        per_class_suppression: Bool ? o);
+    /// Products of two tensors summed over axes, as an equation says.
+    Einsum = "einsum"(values: Tensors, equation: Text);
+
+    /// (x − mean) / √(variance + epsilon) · gamma + beta, mean and variance given per channel.
+    BatchNorm = "batch_norm"(x: Tensor, mean: Tensor, variance: Tensor, gamma: Tensor ? o,
+        beta: Tensor ? o, epsilon: Float ? o);
+    /// As `batch_norm`, with the mean and variance of each channel.
+    InstanceNorm = "instance_norm"(x: Tensor, gamma: Tensor ? o, beta: Tensor ? o,
+        epsilon: Float ? o);
+    /// x / √(Σx² + epsilon) over the last three axes.
+    L2Norm = "l2_norm"(x: Tensor, epsilon: Float ? o);
+    /// x / (k + alpha / size · Σx²)^beta over `size` neighbouring channels.
+    LocalResponseNorm = "local_response_norm"(x: Tensor, size: Int, alpha: Float ? o,
+        beta: Float ? o, k: Float ? o);
     /// (x − mean) / √(variance + epsilon) · gamma + beta over axes.
     LayerNorm = "layer_norm"(x: Tensor, axes: Ints ? o, gamma: Tensor ? o, beta: Tensor ? o,
         epsilon: Float ? o);
@@ -273,7 +362,8 @@ operations! {
         shape: Ints ? o);
 }
 
-/// Operations that exist in MIL and are not executed here, so that an error can say so by name.
+/// Operations that exist in MIL and are not known here, so that an error can say so by name. (Of those
+/// that are known a few are checked, but not executed: [`crate::Kind::NotExecuted`].)
 pub const NOT_EXECUTED: &[&str] = &[
     "acos",
     "acosh",
@@ -281,69 +371,43 @@ pub const NOT_EXECUTED: &[&str] = &[
     "asin",
     "asinh",
     "atanh",
-    "avg_pool",
     "band_part",
-    "batch_norm",
-    "batch_to_space",
-    "clamped_relu",
     "classify",
     "cond",
     "conv_quantized",
     "coreml_update_state",
     "cosh",
-    "crop",
     "crop_resize",
     "cumsum",
-    "depth_to_space",
-    "einsum",
-    "fill",
-    "fill_like",
-    "flatten2d",
     "gather",
     "gather_along_axis",
     "gather_nd",
     "gru",
-    "instance_norm",
-    "l2_norm",
-    "l2_pool",
     "list_gather",
     "list_length",
     "list_read",
     "list_scatter",
     "list_write",
-    "local_response_norm",
     "logical_and",
-    "logical_not",
     "logical_or",
     "logical_xor",
     "lstm",
     "make_list",
-    "max_pool",
     "mod",
-    "non_maximum_suppression",
     "non_zero",
     "one_hot",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "prelu",
     "random_bernoulli",
     "random_categorical",
     "random_normal",
     "random_uniform",
-    "range_1d",
     "read_state",
     "reduce_argmax",
     "reduce_argmin",
     "reduce_prod",
     "resample",
     "reshape_like",
-    "resize",
-    "resize_bilinear",
-    "resize_nearest_neighbor",
-    "reverse",
     "reverse_sequence",
     "rnn",
-    "scaled_tanh",
     "scatter",
     "scatter_along_axis",
     "scatter_nd",
@@ -351,14 +415,7 @@ pub const NOT_EXECUTED: &[&str] = &[
     "sinh",
     "slice_update",
     "sliding_windows",
-    "softplus_parametric",
-    "space_to_batch",
-    "space_to_depth",
     "tan",
-    "thresholded_relu",
-    "topk",
-    "upsample_bilinear",
-    "upsample_nearest_neighbor",
     "while_loop",
     "write_state",
 ];

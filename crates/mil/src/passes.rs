@@ -1,9 +1,10 @@
 //! Transformations from function to function.
 
 use crate::builder::{Builder, Tensor};
+use crate::formula::formula;
 use crate::ir::{Arg, Function, Operation, Value, ValueId};
 use crate::op::{Op, ParamKind};
-use crate::resolve::{Kind, OpError, resolve};
+use crate::resolve::{OpError, resolve};
 use crate::types::{DType, Literal, TensorType};
 use std::collections::{BTreeMap, HashSet};
 
@@ -81,9 +82,9 @@ pub fn eliminate_dead(f: &Function) -> Function {
     slice(f, &f.name, &inputs, &f.outputs).expect("all parameters are given")
 }
 
-/// Replaces operations that are formulas of simpler ones — `linear`, `layer_norm`,
-/// `scaled_dot_product_attention`, `quantize`, `dequantize` — by those formulas. Expects literals
-/// hoisted.
+/// Replaces operations that are formulas of simpler ones — `linear`, norms but `softmax`,
+/// `scaled_dot_product_attention`, quantisation, rearrangements, `einsum`, composite activations — by
+/// those formulas. Expects literals hoisted.
 ///
 /// # Errors
 /// When an operation breaks a rule of the language.
@@ -124,74 +125,6 @@ pub fn decompose(f: &Function) -> Result<Function, OpError> {
     }
     let outputs: Vec<_> = f.outputs.iter().map(|id| map[id.index()].expect("defined")).collect();
     b.finish(&outputs)
-}
-
-/// The formula of an operation over simpler ones, if it has one.
-fn formula<'b>(
-    b: &'b Builder,
-    kind: &Kind,
-    x: &[Tensor<'b>],
-    ty: &TensorType,
-) -> Option<Tensor<'b>> {
-    Some(match kind {
-        Kind::Linear => {
-            let (shape, w) = (x[0].shape(), x[1].shape());
-            let rows = shape[..shape.len() - 1].iter().product();
-            let y = x[0].reshape(&[rows, w[1]]).matmul(x[1], false, true).reshape(&ty.shape);
-            if let Some(bias) = x.get(2) { y + *bias } else { y }
-        }
-        Kind::LayerNorm { axes, epsilon, gamma, beta } => {
-            let shape = x[0].shape();
-            let kept: Vec<usize> =
-                (0..shape.len()).map(|i| if axes.contains(&i) { shape[i] } else { 1 }).collect();
-            let centred = x[0] - x[0].reduce_mean(axes);
-            let mut y = centred * (centred * centred).reduce_mean(axes).rsqrt(*epsilon);
-            if *gamma {
-                y = y * x[1].reshape(&kept);
-            }
-            if *beta {
-                y = y + x[1 + usize::from(*gamma)].reshape(&kept);
-            }
-            y
-        }
-        Kind::Attention { bool_mask } => {
-            let width = *x[0].shape().last().expect("rank was checked") as f64;
-            let scores = x[0].matmul(x[1], false, true) * (1.0 / width.sqrt());
-            let masked = match x.get(3) {
-                Some(mask) if *bool_mask => {
-                    b.select(*mask, scores, b.scalar(scores.dtype(), f64::NEG_INFINITY))
-                }
-                Some(mask) => scores + *mask,
-                None => scores,
-            };
-            masked.softmax(-1).matmul(x[2], false, false)
-        }
-        Kind::Quantize { axis } => {
-            let (lo, hi) = ty.dtype.int_range()?;
-            let mut y = (x[0] / along(x[1], *axis, &ty.shape)).unary(Op::Round);
-            if let Some(zero) = x.get(2) {
-                y = y + along(zero.cast(y.dtype()), *axis, &ty.shape);
-            }
-            let limit = |v: i64| b.scalar(y.dtype(), v as f64);
-            y.maximum(limit(lo)).minimum(limit(hi)).cast(ty.dtype)
-        }
-        Kind::Dequantize { axis } => {
-            let mut y = x[0].cast(ty.dtype);
-            if let Some(zero) = x.get(2) {
-                y = y - along(zero.cast(ty.dtype), *axis, &ty.shape);
-            }
-            y * along(x[1], *axis, &ty.shape)
-        }
-        _ => return None,
-    })
-}
-
-/// A vector laid along `axis` of a tensor of `shape`; a scalar as it is.
-fn along<'b>(v: Tensor<'b>, axis: Option<usize>, shape: &[usize]) -> Tensor<'b> {
-    let Some(axis) = axis else { return v };
-    let mut at = vec![1; shape.len()];
-    at[axis] = shape[axis];
-    v.reshape(&at)
 }
 
 /// The same function computed in single precision: parameters keep their types and are cast,

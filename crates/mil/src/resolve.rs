@@ -9,9 +9,21 @@ use crate::op::{Op, ParamKind};
 use crate::types::{DType, Data, Literal, TensorType};
 use std::fmt;
 
+mod checked;
 mod constexpr;
+mod einsum;
+mod norm;
+mod pool;
+mod rearrange;
+mod resample;
+mod sequence;
 
 pub use constexpr::Constexpr;
+pub use einsum::Einsum;
+pub use norm::{Activation, Norm};
+pub use pool::{Pool, Window};
+pub use rearrange::Rearrange;
+pub use resample::{Resample, Sampling};
 
 /// Elementwise function of one argument, with its parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -324,6 +336,41 @@ pub enum Kind {
     },
     /// A constant that the compiler computes.
     Constexpr(Constexpr),
+    /// Input x, and what there is one of per channel.
+    Activation(Activation),
+    /// Input x.
+    Not,
+    /// Input x.
+    Pool(Pool),
+    /// Input x, and what belongs to the norm.
+    Norm(Norm),
+    /// Input x.
+    Rearrange(Rearrange),
+    /// Input x.
+    Resample(Resample),
+    /// Inputs x, y.
+    Einsum(Einsum),
+    /// No inputs.
+    Fill {
+        /// Every element.
+        value: f64,
+    },
+    /// No inputs.
+    Range {
+        /// The first element.
+        start: f64,
+        /// From each element to the next.
+        step: f64,
+    },
+    /// Input x; results are the values and, if there are two, where they were.
+    TopK {
+        /// Axis that is ordered.
+        axis: usize,
+        /// Whether the smallest come first, in place of the largest.
+        ascending: bool,
+    },
+    /// Inputs in the order written: an operation that is checked, and not executed here.
+    NotExecuted,
 }
 
 /// A tensor argument.
@@ -577,8 +624,12 @@ impl<'f> Reader<'f> {
     }
 
     fn bool(&self, key: &str) -> Result1<bool> {
+        self.bool_or(key, false)
+    }
+
+    fn bool_or(&self, key: &str, default: bool) -> Result1<bool> {
         match self.data(key)? {
-            None => Ok(false),
+            None => Ok(default),
             Some(Data::Bool(v)) if v.len() == 1 => Ok(v[0]),
             Some(_) => self.err(key, "expected one truth value", "write bool(true) or bool(false)"),
         }
@@ -725,6 +776,28 @@ impl<'f> Reader<'f> {
             Stack => self.stack(),
             Tile => self.tile(),
             Pad => self.pad(),
+            ClampedRelu | Prelu | ScaledTanh | SoftplusParametric | ThresholdedRelu => {
+                self.activation()
+            }
+            LogicalNot => self.logical_not(),
+            Reverse => self.reverse(),
+            Crop => self.crop(),
+            Flatten2d => self.flatten2d(),
+            PixelShuffle | PixelUnshuffle | DepthToSpace | SpaceToDepth | BatchToSpace
+            | SpaceToBatch => self.rearrange(),
+            MaxPool | AvgPool | L2Pool => self.pool(),
+            UpsampleNearestNeighbor | UpsampleBilinear | ResizeNearestNeighbor | ResizeBilinear => {
+                self.resample()
+            }
+            Resize => self.resize(),
+            Affine => self.affine(),
+            Fill => self.fill(&self.fill_shape()?),
+            FillLike => self.fill(&self.tensor("ref_tensor")?.1.shape),
+            Range1d => self.range(),
+            TopK => self.topk(),
+            NonMaximumSuppression => self.non_maximum_suppression(),
+            Einsum => self.einsum(),
+            BatchNorm | InstanceNorm | L2Norm | LocalResponseNorm => self.norm(),
             LayerNorm => self.layer_norm(),
             Attention => self.attention(),
             Quantize => self.quantize(),
@@ -778,6 +851,14 @@ impl<'f> Reader<'f> {
     fn compare(&self, compare: Compare) -> Result1<Resolved<'f>> {
         let (inputs, ty) = self.pair()?;
         self.one(Kind::Compare(compare), inputs, TensorType::new(DType::Bool, ty.shape))
+    }
+
+    fn logical_not(&self) -> Result1<Resolved<'f>> {
+        let (x, ty) = self.tensor("x")?;
+        if ty.dtype != DType::Bool {
+            return self.err("x", format!("expected bool, got {}", ty.dtype), "compare first");
+        }
+        self.one(Kind::Not, vec![x], ty.clone())
     }
 
     fn select(&self) -> Result1<Resolved<'f>> {
@@ -964,6 +1045,36 @@ impl<'f> Reader<'f> {
         Ok(v.chunks(2).map(|p| (p[0] as usize, p[1] as usize)).collect())
     }
 
+    /// Padding before and after the spatial axes, of `extents`, over which windows of `reaches` move.
+    fn pads(
+        &self,
+        extents: &[usize],
+        reaches: &[usize],
+        strides: &[usize],
+    ) -> Result1<Vec<(usize, usize)>> {
+        let same = |lower: bool| {
+            let one = |i: usize| {
+                let windows = extents[i].div_ceil(strides[i]).max(1);
+                let reach = ((windows - 1) * strides[i]).saturating_add(reaches[i]);
+                let total = reach.saturating_sub(extents[i]);
+                let small = total / 2;
+                if lower { (total - small, small) } else { (small, total - small) }
+            };
+            (0..extents.len()).map(one).collect()
+        };
+        match self.text("pad_type")?.unwrap_or("valid") {
+            "valid" => Ok(vec![(0, 0); extents.len()]),
+            "same" => Ok(same(false)),
+            "same_lower" => Ok(same(true)),
+            "custom" => self.custom_pads(extents.len()),
+            other => self.err(
+                "pad_type",
+                format!("unknown padding `{other}`"),
+                "use valid, same, same_lower or custom",
+            ),
+        }
+    }
+
     fn conv(&self) -> Result1<Resolved<'f>> {
         let ((x, tx), (w, tw), spatial) = self.conv_inputs()?;
         let groups = self.groups()?;
@@ -982,34 +1093,11 @@ impl<'f> Reader<'f> {
         let dilations = self.positive("dilations", spatial)?;
         let kernel = &tw.shape[2..];
         let reach = |i: usize| (kernel[i] - 1).saturating_mul(dilations[i]).saturating_add(1);
-        let same = |lower: bool| -> Vec<(usize, usize)> {
-            (0..spatial)
-                .map(|i| {
-                    let n = tx.shape[i + 2];
-                    let out = n.div_ceil(strides[i]);
-                    let total =
-                        ((out.max(1) - 1) * strides[i]).saturating_add(reach(i)).saturating_sub(n);
-                    let small = total / 2;
-                    if lower { (total - small, small) } else { (small, total - small) }
-                })
-                .collect()
-        };
         if kernel.contains(&0) {
             return self.err("weight", format!("empty kernel {kernel:?}"), "");
         }
-        let pads = match self.text("pad_type")?.unwrap_or("valid") {
-            "valid" => vec![(0, 0); spatial],
-            "same" => same(false),
-            "same_lower" => same(true),
-            "custom" => self.custom_pads(spatial)?,
-            other => {
-                return self.err(
-                    "pad_type",
-                    format!("unknown padding `{other}`"),
-                    "use valid, same, same_lower or custom",
-                );
-            }
-        };
+        let reaches: Vec<usize> = (0..spatial).map(reach).collect();
+        let pads = self.pads(&tx.shape[2..], &reaches, &strides)?;
         let mut shape = vec![tx.shape[0], out];
         for i in 0..spatial {
             let padded = tx.shape[i + 2].saturating_add(pads[i].0).saturating_add(pads[i].1);
@@ -1263,20 +1351,26 @@ impl<'f> Reader<'f> {
         self.one(kind, vec![x], TensorType::new(ty.dtype, shape))
     }
 
+    /// Values of one element type and rank.
     fn values(&self) -> Result1<(Vec<Operand<'f>>, Vec<&'f TensorType>)> {
-        let Some(Arg::Values(ids)) = self.op.arg("values") else {
-            return self.err("values", "expected a tuple of values (a, b)", "");
-        };
-        if ids.is_empty() {
-            return self.err("values", "needs at least one value", "");
-        }
-        let types: Vec<_> = ids.iter().map(|&id| self.f.ty(id)).collect();
+        let (inputs, types) = self.tuple()?;
         for ty in &types[1..] {
             self.same_dtype("values", types[0], ty)?;
             if ty.rank() != types[0].rank() {
                 return self.err("values", format!("{ty} and {} differ in rank", types[0]), "");
             }
         }
+        Ok((inputs, types))
+    }
+
+    fn tuple(&self) -> Result1<(Vec<Operand<'f>>, Vec<&'f TensorType>)> {
+        let Some(Arg::Values(ids)) = self.op.arg("values") else {
+            return self.err("values", "expected a tuple of values (a, b)", "");
+        };
+        if ids.is_empty() {
+            return self.err("values", "needs at least one value", "");
+        }
+        let types = ids.iter().map(|&id| self.f.ty(id)).collect();
         Ok((ids.iter().map(|&id| Operand::Value(id)).collect(), types))
     }
 

@@ -5,6 +5,10 @@
 //! 2^-53·|f|/h; for h = 1e-5 and values of order one both are below 1e-9, so that rule constants
 //! rounded to fp32 (6e-8) dominate: the tolerance is 1e-6 of the largest gradient.
 
+#[path = "explicit/grow.rs"]
+mod grow;
+
+use grow::{STEPS, einsum};
 use mil::interp::{Array, evaluate};
 use mil::{Arg, Builder, DType, Function, Literal, Op, Tensor, TensorType, ValueId, Weights, grad};
 use proptest::prelude::*;
@@ -319,10 +323,131 @@ fn normalisation_and_scales() {
     });
 }
 
+#[test]
+fn each_step_of_random_programs() {
+    for step in 0..STEPS {
+        check(&[&[2, 3, 4], &[2, 3, 4]], |x| grow::grow(x[0], x[1], step));
+    }
+}
+
+#[test]
+fn windows() {
+    let i = Literal::ints;
+    let pool = |shape: &[usize], kernel: &[i64], strides: &[i64], pad: &[i64], ceil: bool| {
+        let attrs = [
+            ("kernel_sizes", i(kernel)),
+            ("strides", i(strides)),
+            ("pad_type", Literal::string("custom")),
+            ("pad", i(pad)),
+            ("ceil_mode", Literal::bool(ceil)),
+        ];
+        for which in [Op::MaxPool, Op::AvgPool] {
+            check(&[shape], |x| op(x, which, &["x"], &attrs));
+        }
+        if shape.len() < 5 {
+            check_in((0.3, 1.9), &[shape], |x| op(x, Op::L2Pool, &["x"], &attrs));
+        }
+        let exclude =
+            [&attrs[..], &[("exclude_padding_from_average", Literal::bool(true))]].concat();
+        check(&[shape], |x| op(x, Op::AvgPool, &["x"], &exclude));
+    };
+    pool(&[1, 2, 7], &[3], &[2], &[1, 1], false);
+    pool(&[1, 2, 8], &[2], &[3], &[0, 0], true);
+    pool(&[2, 2, 5, 4], &[2, 3], &[2, 1], &[1, 0, 0, 2], false);
+    pool(&[1, 1, 4, 3, 5], &[2, 1, 2], &[2, 1, 2], &[0, 0, 0, 0, 1, 1], true);
+}
+
+#[test]
+fn parameters_of_norms_and_activations() {
+    let epsilon = [("epsilon", Literal::float(DType::Fp32, 0.125))];
+    let all = ["x", "mean", "variance", "gamma", "beta"];
+    check_in((0.3, 1.9), &[&[2, 3, 4], &[3], &[3], &[3], &[3]], |x| {
+        op(x, Op::BatchNorm, &all, &epsilon)
+    });
+    check(&[&[2, 3, 2, 2], &[3], &[3]], |x| {
+        op(x, Op::InstanceNorm, &["x", "gamma", "beta"], &epsilon)
+    });
+    check(&[&[2, 3, 2, 2], &[3]], |x| op(x, Op::InstanceNorm, &["x", "beta"], &epsilon));
+    check(&[&[2, 2, 1, 3]], |x| op(x, Op::L2Norm, &["x"], &epsilon));
+    check(&[&[1, 5, 1, 2]], |x| op(x, Op::LocalResponseNorm, &["x"], &[("size", Literal::int(3))]));
+    check(&[&[2, 3, 4], &[3]], |x| op(x, Op::Prelu, &["x", "alpha"], &[]));
+    check(&[&[2, 3, 4], &[3], &[3]], |x| {
+        op(x, Op::SoftplusParametric, &["x", "alpha", "beta"], &[])
+    });
+}
+
+#[test]
+fn products_by_equation() {
+    for (equation, x, y) in [
+        ("nchw,nwhu->nchu", &[2usize, 3, 2, 4][..], &[1usize, 4, 2, 3][..]),
+        ("chw,whr->chr", &[3, 1, 4], &[4, 2, 3]),
+        ("ab,ac->cb", &[2, 3], &[2, 4]),
+        ("ij,k->ki", &[2, 3], &[4]),
+        ("i,i->", &[3], &[3]),
+        ("abc,dba->cd", &[2, 3, 4], &[5, 3, 2]),
+        ("ab,cd->dabc", &[2, 3], &[1, 2]),
+    ] {
+        check(&[x, y], |v| einsum(v[0], v[1], equation));
+    }
+}
+
+#[test]
+fn images_and_orders() {
+    let int = Literal::int;
+    let ints = Literal::ints;
+    let pairs = |v: &[i64]| {
+        Literal::inline(TensorType::new(DType::Int32, [2, 2]), mil::Data::Int(v.to_vec()))
+    };
+    for mode in ["DEFAULT", "STRICT_ALIGN_CORNERS", "OFFSET_CORNERS", "UNALIGN_CORNERS"] {
+        let attrs = [
+            ("target_size_height", int(5)),
+            ("target_size_width", int(2)),
+            ("sampling_mode", Literal::string(mode)),
+        ];
+        check(&[&[2, 3, 4]], |x| op(x, Op::ResizeBilinear, &["x"], &attrs));
+    }
+    check(&[&[2, 8, 2, 3]], |x| op(x, Op::DepthToSpace, &["x"], &[("block_size", int(2))]));
+    check(&[&[2, 2, 4, 6]], |x| op(x, Op::SpaceToDepth, &["x"], &[("block_size", int(2))]));
+    let block = ("block_shape", ints(&[2, 3]));
+    let padded = [block.clone(), ("paddings", pairs(&[0, 1, 2, 0]))];
+    check(&[&[2, 2, 3, 4]], |x| op(x, Op::SpaceToBatch, &["x"], &padded));
+    let cropped = [block, ("crops", pairs(&[1, 0, 0, 2]))];
+    check(&[&[12, 2, 2, 2]], |x| op(x, Op::BatchToSpace, &["x"], &cropped));
+    for (axis, ascending) in [(0, true), (1, false), (2, true)] {
+        let attrs = [("k", int(2)), ("axis", int(axis)), ("ascending", Literal::bool(ascending))];
+        check(&[&[3, 2, 4]], |x| op(x, Op::TopK, &["x"], &attrs) * 1.5);
+    }
+    let backwards = [("begin", ints(&[5, 0])), ("end", ints(&[0, 3])), ("stride", ints(&[-2, 1]))];
+    check(&[&[7, 3]], |x| op(x, Op::SliceByIndex, &["x"], &backwards).tanh());
+}
+
+/// What has no gradient says so.
+#[test]
+fn operations_that_are_only_checked() {
+    let b = Builder::new("main");
+    let x = b.input("x", TensorType::fp32([1, 2, 3, 4]));
+    let same = Literal::floats(TensorType::fp32([1, 6]), &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+    let attrs = [
+        ("transform_matrix", same),
+        ("output_height", Literal::int(3)),
+        ("output_width", Literal::int(4)),
+        ("sampling_mode", Literal::string("bilinear")),
+        ("padding_mode", Literal::string("constant")),
+        ("padding_value", Literal::float(DType::Fp32, 0.0)),
+        ("coordinates_mode", Literal::string("normalized_minus_one_to_one")),
+        ("align_corners", Literal::bool(true)),
+    ];
+    let f = b.finish(&[op(&[x], Op::Affine, &["x"], &attrs)]).unwrap();
+    assert!(grad(&f).unwrap_err().to_string().contains("checked, but not executed"));
+    let x = Array::from_fn(&[1, 2, 3, 4], |_| 1.0);
+    let said = evaluate(&f, &[x], &Weights::new()).unwrap_err().to_string();
+    assert_eq!(said, "affine: is checked, but not executed here");
+}
+
 /// One random step of a program over [2, 3, 4] tensors.
 fn grow<'b>(pool: &[Tensor<'b>], choice: u8, a: usize, b: usize) -> Tensor<'b> {
     let (x, y) = (pool[a % pool.len()], pool[b % pool.len()]);
-    match choice % 14 {
+    match choice % (14 + STEPS) {
         0 => x + y,
         1 => x - y * 0.5,
         2 => x * y,
@@ -336,12 +461,13 @@ fn grow<'b>(pool: &[Tensor<'b>], choice: u8, a: usize, b: usize) -> Tensor<'b> {
         10 => x * (y * y).reduce_sum(&[2]).rsqrt(0.5),
         11 => x.builder().concat(1, &[y.narrow(1, 1, 2), x.narrow(1, 0, 1)]),
         12 => x.narrow(2, 1, 3).pad(&[(0, 0), (0, 0), (0, 1)]),
+        14.. => grow::grow(x, y, choice % (14 + STEPS) - 14),
         _ => x.unary(Op::Silu) + y.reduce_sum(&[0, 1, 2]).tanh(),
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_programs(steps in prop::collection::vec((any::<u8>(), 0usize..64, 0usize..64), 1..9), seed in 1u64..u64::MAX) {

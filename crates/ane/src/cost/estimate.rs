@@ -254,26 +254,40 @@ impl Costing<'_> {
         let first = resolved.inputs.first().map_or(0, |x| self.ty(x).count());
         let pass = |law, elements| vec![OpWork::pass(law, elements)];
         match &resolved.kind {
-            Kind::Const | Kind::Reshape | Kind::Constexpr(_) => vec![],
+            Kind::Const
+            | Kind::Reshape
+            | Kind::Constexpr(_)
+            | Kind::Fill { .. }
+            | Kind::Range { .. } => vec![],
+            Kind::Einsum(einsum) => {
+                let [x, y] = [0, 1].map(|i| self.ty(&resolved.inputs[i]).shape.as_slice());
+                let flops = 2.0 * einsum.extents(x, y).iter().map(|&n| n as f64).product::<f64>();
+                vec![self.product(Law::Matmul, flops, &resolved)]
+            }
             Kind::Matmul { transpose_x, .. } => vec![self.matmul(&resolved, *transpose_x)],
             Kind::Linear => vec![self.weighted(&resolved, Law::Matmul, 1)],
             Kind::Conv(_) | Kind::ConvTranspose(_) => vec![self.convolution(&resolved)],
             Kind::Attention { .. } => self.attention(&resolved),
             Kind::Softmax { .. } => pass(Law::Softmax, out),
-            Kind::LayerNorm { .. } => pass(Law::LayerNorm, out),
-            Kind::Reduce { .. } => pass(Law::Reduce, first),
+            Kind::LayerNorm { .. } | Kind::Norm(_) => pass(Law::LayerNorm, out),
+            Kind::Reduce { .. } | Kind::Pool(_) => pass(Law::Reduce, first),
             Kind::Transpose { .. }
             | Kind::Slice { .. }
             | Kind::Concat { .. }
             | Kind::Stack { .. }
             | Kind::Tile { .. }
-            | Kind::Pad { .. } => pass(Law::Move, out),
-            Kind::Split { .. } => pass(Law::Move, first),
+            | Kind::Pad { .. }
+            | Kind::Rearrange(_)
+            | Kind::Resample(_)
+            | Kind::NotExecuted => pass(Law::Move, out),
+            Kind::Split { .. } | Kind::TopK { .. } => pass(Law::Move, first),
             Kind::Cast
             | Kind::Unary(_)
             | Kind::Binary(_)
             | Kind::Compare(_)
             | Kind::Select
+            | Kind::Activation(_)
+            | Kind::Not
             | Kind::Quantize { .. }
             | Kind::Dequantize { .. } => pass(Law::Elementwise, out),
         }

@@ -9,12 +9,15 @@ use super::{Arithmetic, Numerics};
 use crate::chip::Chip;
 use crate::error::AneError;
 use half::f16;
+use mil::interp::NOT_EXECUTED;
 use mil::resolve::{Binary, Constexpr, PadMode, Reduce};
 use mil::{
     DType, Data, Function, Kind, OpError, Resolved, TensorType, ValueId, Weights, blob, passes,
     resolve,
 };
 use std::collections::{BTreeMap, BTreeSet};
+
+mod windows;
 
 /// Largest result, in elements, whose constant or index table is worth keeping (256 MiB of f32).
 const LARGEST: usize = 1 << 26;
@@ -535,6 +538,22 @@ impl<'f> Lowering<'f> {
             // A new axis of extent 1 in each part changes no place.
             Kind::Stack { axis } => self.join(&inputs, axis, result),
             Kind::Pad { pads, mode } => self.pad(inputs[0], result, &pads, mode),
+            Kind::Pool(pool) => self.pool(inputs[0], result, &pool),
+            Kind::Resample(resample) => self.resample(inputs[0], result, resample),
+            Kind::TopK { axis, ascending } => {
+                let results = self.f.ops[op].results.clone();
+                self.topk(inputs[0], &results, axis, ascending);
+            }
+            Kind::Fill { value } => {
+                self.numbers(result, &[value]);
+                let view = self.views.get_mut(&result).expect("just written");
+                *view = View { strides: vec![0; shape.len()], shape, ..view.clone() };
+            }
+            Kind::Range { start, step } => {
+                let values: Vec<f64> = (0..shape[0]).map(|i| start + step * i as f64).collect();
+                self.numbers(result, &values);
+            }
+            Kind::NotExecuted => return Err(self.fault(op, NOT_EXECUTED)),
             Kind::Conv(geometry) => self.conv(&inputs, result, geometry, false),
             Kind::ConvTranspose(geometry) => self.conv(&inputs, result, geometry, true),
             other => unreachable!("{other:?} was decomposed or is elementwise"),
@@ -581,17 +600,25 @@ impl<'f> Lowering<'f> {
         let known: Vec<Known<'_>> =
             inputs.iter().map(|id| (self.f.ty(*id), elements(id))).collect();
         let ty = self.f.ty(result);
-        let values = unpack(kind, &known, ty).map_err(|message| {
-            let op = self.f.ops[op].op;
-            AneError::Op(OpError { op, key: None, message, hint: String::new() })
-        })?;
-        let constant = match self.rounding(ty) {
-            Rounding::Half => Constant::F16(values.into_iter().map(f16::from_f64).collect()),
-            Rounding::HalfAway => Constant::F16(values.into_iter().map(to_half).collect()),
-            _ => Constant::F32(values.into_iter().map(|x| x as f32).collect()),
+        let values = unpack(kind, &known, ty).map_err(|message| self.fault(op, &message))?;
+        self.numbers(result, &values);
+        Ok(())
+    }
+
+    /// Keeps numbers as the elements of `result`, in its precision.
+    fn numbers(&mut self, result: ValueId, values: &[f64]) {
+        let values = values.iter().copied();
+        let constant = match self.rounding(self.f.ty(result)) {
+            Rounding::Half => Constant::F16(values.map(f16::from_f64).collect()),
+            Rounding::HalfAway => Constant::F16(values.map(to_half).collect()),
+            _ => Constant::F32(values.map(|x| x as f32).collect()),
         };
         self.keep(constant, result);
-        Ok(())
+    }
+
+    fn fault(&self, op: usize, message: &str) -> AneError {
+        let op = self.f.ops[op].op;
+        AneError::Op(OpError { op, key: None, message: message.to_owned(), hint: String::new() })
     }
 
     fn slice(
@@ -757,7 +784,7 @@ impl<'f> Lowering<'f> {
         self.steps.push(Step::Join(Join { parts, outer, output }));
     }
 
-    /// Writes a table: `f` gives, for an index of the result, the input and fills in the index there.
+    /// Writes a table for `result`.
     fn gather(
         &mut self,
         views: Vec<View>,
@@ -766,9 +793,22 @@ impl<'f> Lowering<'f> {
         f: impl Fn(&[usize], &mut [usize]) -> Option<usize>,
     ) {
         let shape = self.f.ty(result).shape.clone();
+        let output = self.define(result);
+        self.gather_into(&views, &shape, output, fill, f);
+    }
+
+    /// Writes a table: `f` gives, for an index of `shape`, the input and fills in the index there.
+    fn gather_into(
+        &mut self,
+        views: &[View],
+        shape: &[usize],
+        output: Buffer,
+        fill: f32,
+        f: impl Fn(&[usize], &mut [usize]) -> Option<usize>,
+    ) {
         let mut map = Vec::with_capacity(shape.iter().product());
         let mut source = vec![0; shape.len()];
-        each_index(&shape, |index| {
+        each_index(shape, |index| {
             map.push(match f(index, &mut source) {
                 Some(input) => {
                     let v = &views[input];
@@ -779,16 +819,28 @@ impl<'f> Lowering<'f> {
                 None => (u32::MAX, 0),
             });
         });
-        let output = self.define(result);
         let inputs = views.iter().map(|v| v.buffer).collect();
         self.steps.push(Step::Gather(Gather { inputs, map, fill, output }));
     }
 
     fn pad(&mut self, x: ValueId, result: ValueId, pads: &[(usize, usize)], mode: PadMode) {
         let view = self.view(x);
+        let shape = self.f.ty(result).shape.clone();
+        let output = self.define(result);
+        self.pad_into(view, &shape, output, pads, mode);
+    }
+
+    fn pad_into(
+        &mut self,
+        view: View,
+        to: &[usize],
+        output: Buffer,
+        pads: &[(usize, usize)],
+        mode: PadMode,
+    ) {
         let shape = view.shape.clone();
         let fill = if let PadMode::Constant(value) = mode { value as f32 } else { 0.0 };
-        self.gather(vec![view], result, fill, |index, source| {
+        self.gather_into(&[view], to, output, fill, |index, source| {
             for axis in 0..index.len() {
                 let (n, at) = (shape[axis] as i64, index[axis] as i64 - pads[axis].0 as i64);
                 source[axis] = match mode {

@@ -299,6 +299,35 @@ pub(crate) struct Convolution {
     pub(crate) output: Buffer,
 }
 
+/// Images [images, H, W] in another size: per row and column of the result, the two of the input that
+/// are mixed and how much of the second.
+#[derive(Clone, Debug)]
+pub(crate) struct Resampling {
+    /// Contiguous.
+    pub(crate) x: Buffer,
+    pub(crate) images: usize,
+    /// H and W.
+    pub(crate) from: [usize; 2],
+    pub(crate) rows: Vec<(u32, u32, f32)>,
+    pub(crate) columns: Vec<(u32, u32, f32)>,
+    pub(crate) rounding: Rounding,
+    pub(crate) output: Buffer,
+}
+
+/// The first `k` in order of [outer, n, inner] along the middle axis.
+#[derive(Clone, Debug)]
+pub(crate) struct TopK {
+    /// Contiguous.
+    pub(crate) x: Buffer,
+    pub(crate) outer: usize,
+    pub(crate) n: usize,
+    pub(crate) inner: usize,
+    pub(crate) k: usize,
+    pub(crate) ascending: bool,
+    /// Values and, if there are two, where they were.
+    pub(crate) outputs: Vec<Buffer>,
+}
+
 /// One unit of work.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -309,6 +338,8 @@ pub(crate) enum Step {
     Join(Join),
     Gather(Gather),
     Convolution(Convolution),
+    Resampling(Resampling),
+    TopK(TopK),
 }
 
 impl Step {
@@ -321,6 +352,8 @@ impl Step {
             Step::Join(s) => vec![&mut s.output],
             Step::Gather(s) => vec![&mut s.output],
             Step::Convolution(s) => vec![&mut s.output],
+            Step::Resampling(s) => vec![&mut s.output],
+            Step::TopK(s) => s.outputs.iter_mut().collect(),
         }
     }
 
@@ -335,6 +368,8 @@ impl Step {
             Step::Product(s) => vec![&mut s.a, &mut s.b],
             Step::Join(s) => s.parts.iter_mut().flat_map(|p| nest(&mut p.0)).collect(),
             Step::Gather(s) => s.inputs.iter_mut().collect(),
+            Step::Resampling(s) => vec![&mut s.x],
+            Step::TopK(s) => vec![&mut s.x],
             Step::Convolution(s) => [Some(&mut s.x), Some(&mut s.weight), s.bias.as_mut()]
                 .into_iter()
                 .flatten()

@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 mod fp16;
+mod sample;
 
 /// Elements handled between two looks at the instruction list; the registers of a usual chain
 /// stay in the first- and second-level caches.
@@ -106,6 +107,8 @@ impl Machine {
                 Step::Join(s) => join(s, &mut world),
                 Step::Gather(s) => gather(s, &mut world),
                 Step::Convolution(s) => convolution(s, &mut world),
+                Step::Resampling(s) => sample::resampling(s, &mut world),
+                Step::TopK(s) => sample::topk(s, &mut world),
             }
         }
     }

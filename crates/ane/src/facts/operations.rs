@@ -4,6 +4,8 @@ use super::{Basis::*, Confidence::*, EACH_RULE, Fact};
 use crate::chip::{Chip, Family, Os};
 
 const EARLY: &[Family] = &[Family::A13, Family::A14, Family::A15];
+const WORKED_OUT: &str = "crates/ane/tests/explicit.rs::the_emulator_gives_what_was_worked_out";
+const DIALECTS: &str = "crates/ane/tests/dialects.rs::each_computes_what_the_reference_computes";
 const COMPILER: &str = "crates/ane/src/error_tests.rs::refusals_of_the_compiler";
 const BUDGETS: &str = "crates/ane/src/error_tests.rs::budgets_of_a_process";
 const REQUESTS: &str = "crates/ane/src/error_tests.rs::requests";
@@ -23,6 +25,51 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .against(&["B1-small-vocabulary"])
     .tests(&["crates/mil/tests/roundtrip.rs::every_operation_is_in_the_test_text"]),
+    Fact::new(
+        "B1-windows-and-norms",
+        "B.1",
+        "avg_pool, max_pool, l2_pool, batch_norm, instance_norm and local_response_norm compile and are \
+         right.",
+        "AF:aneforge/full_mil_vocabulary_sweep.json (M5)",
+        Measured,
+        High,
+    )
+    .e5rt()
+    .tests(&[WORKED_OUT, DIALECTS]),
+    Fact::new(
+        "B1-rearrangements",
+        "B.1",
+        "pixel_shuffle, pixel_unshuffle, space_to_depth, depth_to_space, space_to_batch, batch_to_space, \
+         crop, flatten2d, reverse, upsample_nearest_neighbor and resize_nearest_neighbor compile and are \
+         right.",
+        "AF:aneforge/full_mil_vocabulary_sweep.json (M5)",
+        Measured,
+        High,
+    )
+    .e5rt()
+    .tests(&[WORKED_OUT, DIALECTS]),
+    Fact::new(
+        "B1-other-operations",
+        "B.1",
+        "scaled_tanh, clamped_relu, thresholded_relu, einsum, fill, fill_like, range_1d, topk and the \
+         constexpr operations of tables, blocks, masks and casts compile and are right.",
+        "AF:aneforge/full_mil_vocabulary_sweep.json (M5)",
+        Measured,
+        High,
+    )
+    .e5rt()
+    .tests(&[WORKED_OUT, DIALECTS]),
+    Fact::new(
+        "B1-unchecked-operations",
+        "B.1",
+        "l2_norm, logical_not, prelu, resize, resize_bilinear, upsample_bilinear, softplus_parametric and \
+         non_maximum_suppression compile; their values were not compared.",
+        "AF:aneforge/full_mil_vocabulary_sweep.json (M5)",
+        Measured,
+        Medium,
+    )
+    .e5rt()
+    .tests(&[WORKED_OUT]),
     Fact::new(
         "B1-small-vocabulary",
         "B.1",
@@ -652,15 +699,34 @@ pub(super) const FACTS: &[Fact] = &[
     .chips(&[Chip::M1])
     .in_memory(),
     Fact::new(
-        "B2-argmin-topk",
+        "B2-argmin",
         "B.2",
-        "argmin and argmax take axes of at most 2048, topk fails for k of 3 and 4, local response \
-         norms take at most 15 channels.",
-        "AF:aneforge/_capabilities.py, AF:docs/developer/op-quirks.md",
+        "argmin and argmax take axes of at most 2048.",
+        "AF:aneforge/_capabilities.py",
         Measured,
         Medium,
     )
     .tests(&[language!("operations_not_on_the_engine_are_refused_by_name")]),
+    Fact::new(
+        "B2-topk",
+        "B.2",
+        "topk fails for k of 3 and 4.",
+        "AF:docs/developer/op-quirks.md",
+        Measured,
+        Medium,
+    )
+    .rules(&["ANE068"])
+    .tests(&[EACH_RULE]),
+    Fact::new(
+        "B2-local-response",
+        "B.2",
+        "Local response norms take at most 15 channels.",
+        "AF:aneforge/_capabilities.py",
+        Measured,
+        Medium,
+    )
+    .rules(&["ANE069"])
+    .tests(&[EACH_RULE]),
     // ---- B.3 words of the machine ----
     Fact::new(
         "B3-invalid-program",

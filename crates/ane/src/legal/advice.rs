@@ -267,6 +267,11 @@ fn others(w: &Words<'_, '_>, rule: &str) -> Option<String> {
             "cast the fp32 inputs of {op} to fp16 first, and `{y}` back to fp32 only where it is \
              returned"
         ),
+        "ANE068" => format!("write `{y}` as the first of topk(x = `{x}`, k = 5)"),
+        "ANE069" => format!(
+            "convolve square(`{x}`) with ones over the channels, and divide `{x}` by a power of it for \
+             `{y}`"
+        ),
         "ANE066" => format!("use `{x}` for `{y}`, or write `{y}` = mul(x = {x}, y = 1.0)"),
         "ANE028" => {
             let keys: Vec<_> = w.site.op.args.iter().map(|(key, _)| format!("{key} = …")).collect();

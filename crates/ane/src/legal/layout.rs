@@ -3,10 +3,10 @@
 use super::context::{Scope, Site};
 use super::rule::{Check, Confidence, Refusal, Rule, Severity};
 use crate::chip::{CallPath, Chip, Family};
-use mil::resolve::PadMode;
+use mil::resolve::{Norm, PadMode};
 use mil::{Kind, Op};
 
-pub(super) static RULES: [Rule; 7] = [
+pub(super) static RULES: [Rule; 9] = [
     Rule {
         id: "ANE060",
         title: "mirrored padding from M2 on",
@@ -109,6 +109,34 @@ pub(super) static RULES: [Rule; 7] = [
         refusal: Some(Refusal::CompilationFailure),
         check: Check::Operation(identity),
     },
+    Rule {
+        id: "ANE068",
+        title: "topk of three and four",
+        applies: "everywhere",
+        does: "Warns of topk with k of 3 or 4.",
+        why: "It fails where other k work.",
+        instead: "ask for the first five and cut off the rest",
+        evidence: "B.2 (AF:docs/developer/op-quirks.md; measured on M5)",
+        conflict: "",
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        refusal: None,
+        check: Check::Operation(three_or_four),
+    },
+    Rule {
+        id: "ANE069",
+        title: "local response norms over more than 15 channels",
+        applies: "everywhere",
+        does: "Warns of local_response_norm with a size beyond 15.",
+        why: "The engine's window of channels ends there.",
+        instead: "add the squares with a convolution, and divide by a power of the sum",
+        evidence: "B.2 (AF:aneforge/_capabilities.py; measured on M5)",
+        conflict: "",
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        refusal: None,
+        check: Check::Operation(wide_response),
+    },
 ];
 
 fn reflect(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
@@ -162,6 +190,17 @@ fn negative_axis(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
 fn identity(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let refused = site.is(&[Op::Identity]) && scope.profile.path == CallPath::E5rt;
     refused.then(|| "expected no identity by e5rt".to_owned())
+}
+
+fn three_or_four(_: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let Kind::TopK { axis, .. } = site.kind() else { return None };
+    let k = site.resolved.results[0].shape[*axis];
+    matches!(k, 3 | 4).then(|| format!("expected another k than 3 and 4, got {k}"))
+}
+
+fn wide_response(_: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let Kind::Norm(Norm::LocalResponse { size, .. }) = site.kind() else { return None };
+    (*size > 15).then(|| format!("expected a size of at most 15, got {size}"))
 }
 
 fn width_joins(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {

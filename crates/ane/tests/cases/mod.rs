@@ -330,6 +330,20 @@ pub fn arithmetic_cases() -> Vec<Case> {
     ]
 }
 
+pub fn largest(k: i64) -> Program {
+    program(&[fp16(&[1, 32, 1, 16])], |b, x| {
+        let (k, axis) = (attribute(b, Literal::int(k)), attribute(b, Literal::int(1)));
+        b.op(Op::TopK, vec![("x", value(x[0])), ("k", k), ("axis", axis)])[0]
+    })
+}
+
+pub fn response(size: i64) -> Program {
+    program(&[fp16(&[1, 32, 1, 16])], |b, x| {
+        let size = attribute(b, Literal::int(size));
+        b.op(Op::LocalResponseNorm, vec![("x", value(x[0])), ("size", size)])[0]
+    })
+}
+
 pub fn layout_cases() -> Vec<Case> {
     let joined = |axis| {
         let x = fp16(&[1, 32, 1, 16]);
@@ -361,6 +375,9 @@ pub fn layout_cases() -> Vec<Case> {
         case("ANE064", "m3-ultra", narrow_program(1, 16), narrow_program(3, 0)),
         case("ANE065", "m4", joined(1), from_the_end()),
         case("ANE066", "m4/e5rt", width(16), unary(Op::Identity, 16)),
+        case("ANE068", "m4", largest(2), largest(3)),
+        case("ANE068", "m5/e5rt", largest(5), largest(4)),
+        case("ANE069", "m4", response(15), response(17)),
         case("ANE070", "m4", width(16), width(8)),
         case("ANE071", "m4", many_inputs(16), many_inputs(17)),
     ]

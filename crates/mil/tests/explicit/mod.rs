@@ -5,7 +5,9 @@
 
 mod arithmetic;
 mod constexpr;
+mod image;
 mod movement;
+mod pool;
 mod rearrange;
 
 /// An operation on inputs `x`, `y`, … with what it gives.
@@ -62,8 +64,13 @@ impl Case {
 
 /// Every case.
 pub fn cases() -> Vec<Case> {
-    [constexpr::cases(), rearrange::cases(), movement::cases(), arithmetic::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let all = [
+        arithmetic::cases(),
+        constexpr::cases(),
+        image::cases(),
+        movement::cases(),
+        pool::cases(),
+        rearrange::cases(),
+    ];
+    all.into_iter().flatten().collect()
 }

@@ -12,6 +12,7 @@ pub(super) const FIXES: &[OpFix] = &[
     OpFix { rule: "ANE064", bound: exact, write: along_channels },
     OpFix { rule: "ANE065", bound: exact, write: positive_axis },
     OpFix { rule: "ANE066", bound: exact, write: times_one },
+    OpFix { rule: "ANE068", bound: exact, write: first_of_five },
 ];
 
 /// Elements of padding that may be written into the text as a constant.
@@ -29,6 +30,20 @@ pub(super) fn reshapes_after(scope: &Scope<'_>, site: &Site<'_>) -> Vec<usize> {
 fn times_one<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>> {
     let x = input(w, &at, 0)?;
     x.dtype().is_float().then(|| vec![x * 1.0])
+}
+
+/// The first of five, or of all there are if they are fewer and not three or four themselves.
+fn first_of_five<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>> {
+    let Kind::TopK { axis, .. } = at.site.kind() else { return None };
+    if at.scope.inputs(at.site)[0].shape[*axis] < 5 {
+        return None;
+    }
+    let mut args = w.args(at.site.op);
+    args.retain(|(key, _)| *key != "k");
+    args.push(("k", Arg::Value(w.builder().constant(Literal::int(5)).id())));
+    let more = w.builder().op(Op::TopK, args);
+    let k = at.site.resolved.results[0].shape[*axis];
+    Some(more.into_iter().map(|t| t.narrow(*axis, 0, k)).collect())
 }
 
 /// A reshape of what another reshape was given.

@@ -192,6 +192,12 @@ fn work(f: &Function) -> u64 {
             }
             Kind::ConvTranspose(_) => inputs.get(1)?.count() / inputs.get(1)?.shape[1].max(1),
             Kind::Attention { .. } => 2 * inputs.get(1)?.shape.iter().rev().take(2).sum::<usize>(),
+            Kind::Pool(ref pool) => pool.kernel.iter().product(),
+            Kind::Einsum(ref einsum) => {
+                let extents = einsum.extents(&inputs.first()?.shape, &inputs.get(1)?.shape);
+                let summed = (0..extents.len()).filter(|label| !einsum.result.contains(label));
+                summed.map(|label| extents[label]).product()
+            }
             _ => 1,
         };
         let written: u64 = resolved.results.iter().map(|ty| ty.count() as u64).sum();
