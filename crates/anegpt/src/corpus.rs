@@ -62,6 +62,11 @@ pub(crate) fn load(
     in_memory(text.documents(), tokenizer, data, text.total_bytes())
 }
 
+/// True if the tokenizer `spec` is a vocabulary that is learned from the text.
+pub(crate) fn is_learned(spec: &str) -> bool {
+    spec == "bpe" || spec == "char" || spec.starts_with("bpe:")
+}
+
 /// Whether `path` holds token ids: a `.bin` file, or a directory with one.
 fn is_token_file(path: &Path) -> bool {
     let bin = |path: &Path| path.extension().is_some_and(|e| e == "bin");
@@ -123,7 +128,7 @@ fn in_memory(
 fn token_files(path: &Path, spec: Option<&str>, given: Option<Tokenizer>) -> Result<Corpus> {
     let tokenizer = match (given, spec) {
         (Some(tokenizer), _) => tokenizer,
-        (None, Some(file)) if file != "bpe" && file != "char" && !file.starts_with("bpe:") => {
+        (None, Some(file)) if !is_learned(file) => {
             files::read_tokenizer(Some(Path::new(file)), None)?
         }
         _ => {

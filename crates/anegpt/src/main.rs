@@ -2,7 +2,7 @@
 //! its emulator.
 //!
 //! Parses arguments, runs a command, and turns its result into an exit code: 0 done, 1 failed,
-//! 2 wrong usage. Everything a person sees is written here; the other crates return facts.
+//! 2 wrong usage, 128 + its number ended by a signal. Everything a person sees is written here; the other crates return facts.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what talks to people")]
 
@@ -152,10 +152,13 @@ fn outcome(cli: Cli) -> i32 {
     match result {
         Ok(()) => 0,
         Err(error) if is_closed_pipe(&error) => 0,
-        Err(error) => {
-            eprintln!("{} {}", error_label(), message(&error));
-            if error.is::<Usage>() { 2 } else { 1 }
-        }
+        Err(error) => match error.downcast_ref::<stop::EndedBy>() {
+            Some(ended) => ended.0.exit_code(),
+            None => {
+                eprintln!("{} {}", error_label(), message(&error));
+                if error.is::<Usage>() { 2 } else { 1 }
+            }
+        },
     }
 }
 

@@ -235,6 +235,16 @@ impl Loader {
         self.region(split).range.clone()
     }
 
+    /// Copies tokens of a part, from `start` in it on.
+    ///
+    /// # Panics
+    /// When the range goes past the end of the part.
+    pub fn read(&self, split: Split, start: usize, out: &mut [u32]) {
+        let region = self.region(split);
+        assert!(start + out.len() <= region.len(), "within the part");
+        region.source.read(region.range.start + start, out);
+    }
+
     /// Windows, and so rows of batches, in the present epoch.
     pub fn windows_per_epoch(&self) -> u64 {
         self.epoch.order.len()

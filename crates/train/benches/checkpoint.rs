@@ -95,6 +95,7 @@ fn write_checkpoint(
     };
     let contents = Contents {
         step,
+        best: None,
         tensors: vec![
             ("model.safetensors", tensors(&[""])),
             ("optimizer.safetensors", tensors(&[".m", ".v"])),

@@ -25,6 +25,8 @@ pub(crate) struct Arenas {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) step: u64,
+    /// Step of the checkpoint with the lowest validation loss, perhaps this one.
+    pub(crate) best: Option<u64>,
     pub(crate) layout: Layout,
     pub(crate) arenas: Arc<Arenas>,
     pub(crate) texts: Vec<(&'static str, String)>,
@@ -39,16 +41,19 @@ pub(crate) struct Written {
     pub(crate) step: u64,
     pub(crate) path: PathBuf,
     pub(crate) seconds: f64,
+    /// True if it is the best so far.
+    pub(crate) best: bool,
 }
 
 impl Snapshot {
     pub(crate) fn write(self) -> Result<Written, CheckpointError> {
         let start = Instant::now();
-        let Snapshot { step, layout, arenas, texts, state, directory, keep } = self;
+        let Snapshot { step, best, layout, arenas, texts, state, directory, keep } = self;
         let mut moments = tensors(&layout, &arenas.m, ".m");
         moments.extend(tensors(&layout, &arenas.v, ".v"));
         let contents = Contents {
             step,
+            best,
             tensors: vec![
                 ("model.safetensors", tensors(&layout, &arenas.params, "")),
                 ("optimizer.safetensors", moments),
@@ -57,7 +62,8 @@ impl Snapshot {
             state,
         };
         let path = checkpoint::write(&directory, &contents, keep)?;
-        Ok(Written { step, path, seconds: start.elapsed().as_secs_f64() })
+        let best = best == Some(step);
+        Ok(Written { step, path, seconds: start.elapsed().as_secs_f64(), best })
     }
 }
 

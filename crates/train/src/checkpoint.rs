@@ -6,6 +6,8 @@
 //!                   config.json            shape of the model
 //!                   tokenizer.json         its tokenizer
 //!                   state.json             everything else, and the checksum of every file above
+//! OUT/latest, OUT/best                     links to the newest, and to that with the lowest
+//!                                          validation loss, which is never removed
 //! ```
 //!
 //! A checkpoint is written into a temporary directory beside its place, every file is synced, and
@@ -14,6 +16,7 @@
 //! checkpoint before is still there, or the new one is.
 
 mod disk;
+mod links;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -66,6 +69,9 @@ pub type Tensors<'a> = Vec<(String, Vec<usize>, &'a [f32])>;
 pub struct Contents<'a> {
     /// Updates so far; names the directory.
     pub step: u64,
+    /// Step of the checkpoint with the lowest validation loss, perhaps this one; it is linked and
+    /// stays.
+    pub best: Option<u64>,
     /// Files of tensors.
     pub tensors: Vec<(&'static str, Tensors<'a>)>,
     /// Files of text.
@@ -169,7 +175,7 @@ fn create_directory(disk: &mut impl Disk, path: &Path) -> Result<(), CheckpointE
 }
 
 /// Writes a checkpoint under `out` and returns its directory. Of those up to this step the newest
-/// `keep` (at least this one) stay. Later ones, left by a run that this one has gone back behind,
+/// `keep` (at least this one) stay, and the best. Later ones, left by a run that this one has gone back behind,
 /// are not touched until this run comes to their steps.
 ///
 /// # Errors
@@ -179,13 +185,18 @@ pub fn write(out: &Path, contents: &Contents<'_>, keep: usize) -> Result<PathBuf
     write_on(&mut System, out, contents, keep)
 }
 
+/// Name of a finished checkpoint.
+fn name_of(step: u64) -> String {
+    format!("{FINISHED}{step:08}")
+}
+
 fn write_on(
     disk: &mut impl Disk,
     out: &Path,
     contents: &Contents<'_>,
     keep: usize,
 ) -> Result<PathBuf, CheckpointError> {
-    let name = format!("{FINISHED}{:08}", contents.step);
+    let name = name_of(contents.step);
     let temporary = out.join(format!("{UNFINISHED}{name}"));
     create_directory(disk, out)?;
     if temporary.exists() {
@@ -196,7 +207,8 @@ fn write_on(
         .and_then(|()| put_in_place(disk, &temporary, &out.join(&name)));
     match written {
         Ok(place) => {
-            remove_old(disk, out, contents.step, keep);
+            links::update(disk, out, contents.best);
+            remove_old(disk, out, contents, keep);
             Ok(place)
         }
         Err(error) => {
@@ -299,11 +311,12 @@ fn entries(out: &Path) -> Result<Vec<String>, CheckpointError> {
     Ok(names.collect::<io::Result<Vec<_>>>().map_err(fault)?.into_iter().flatten().collect())
 }
 
-/// Removes all but the newest `keep` (at least one) checkpoints up to `step`, which was just
+/// Removes all but the best and the newest `keep` (at least one) checkpoints up to the one just
 /// written. Later ones do not count: they may be damaged, and then this is the only good one.
-fn remove_old(disk: &mut impl Disk, out: &Path, step: u64, keep: usize) {
+fn remove_old(disk: &mut impl Disk, out: &Path, written: &Contents<'_>, keep: usize) {
     let found = finished(out).unwrap_or_default();
-    for (_, path) in found.into_iter().filter(|f| f.0 <= step).skip(keep.max(1)) {
+    let old = found.into_iter().filter(|f| f.0 <= written.step).skip(keep.max(1));
+    for (_, path) in old.filter(|f| Some(f.0) != written.best) {
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
         let discarded = out.join(format!("{DISCARDED}{name}"));
         // An old checkpoint that cannot be removed costs space, not work. It is renamed first so
@@ -329,7 +342,7 @@ pub fn remove_unfinished(out: &Path) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// The newest checkpoint under `out` that verifies (or the one that `out` itself is), with the
+/// The newest checkpoint under `out` that verifies (or the one that `out` itself is or links to), with the
 /// faults of newer ones that do not. Nothing is changed or removed.
 ///
 /// # Errors
@@ -337,7 +350,7 @@ pub fn remove_unfinished(out: &Path) -> Result<(), CheckpointError> {
 pub fn newest(out: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), CheckpointError> {
     let mut candidates: Vec<PathBuf> = finished(out)?.into_iter().map(|(_, path)| path).collect();
     if out.join("state.json").exists() {
-        candidates.insert(0, out.to_owned());
+        candidates.insert(0, links::target(out));
     }
     let mut faults = vec![];
     for path in candidates {

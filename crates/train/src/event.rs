@@ -1,6 +1,8 @@
 //! What happens in a run, as one stream of events that the log, the progress bar and every other
 //! reader share. Fields may be added, never renamed.
 
+use crate::pretrain::{Intervals, RunConfig};
+use crate::stop::Reason;
 use ane::PowerSample;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,6 +44,9 @@ pub enum Event {
         /// Why; empty where there was nothing to choose from.
         #[serde(default)]
         host_gemm_reason: String,
+        /// What the run was asked to do, beyond the fields above.
+        #[serde(flatten)]
+        settings: Box<Settings>,
     },
     /// One optimizer update.
     Step {
@@ -53,7 +58,7 @@ pub enum Event {
         lr: f64,
         /// Tokens so far.
         tokens: u64,
-        /// Wall time of the step.
+        /// Wall time of the step, without waiting for a checkpoint to be written.
         ms: f64,
         /// Global norm of the gradients before clipping.
         grad_norm: f64,
@@ -68,8 +73,11 @@ pub enum Event {
     Eval {
         /// Updates so far.
         step: u64,
-        /// Mean loss in nats per token.
+        /// Mean loss in nats per token; null if it is not finite.
         val_loss: f64,
+        /// Wall time of the measurement.
+        #[serde(default)]
+        ms: f64,
     },
     /// A text was sampled.
     Sample {
@@ -77,6 +85,9 @@ pub enum Event {
         step: u64,
         /// The text, prompt included.
         text: String,
+        /// Wall time of sampling.
+        #[serde(default)]
+        ms: f64,
     },
     /// A checkpoint was written.
     Checkpoint {
@@ -84,8 +95,11 @@ pub enum Event {
         step: u64,
         /// Its directory.
         path: PathBuf,
-        /// Wall time of writing it.
+        /// Wall time of writing it, most of which the next step hides.
         ms: f64,
+        /// True if its validation loss is the lowest of all checkpoints so far.
+        #[serde(default)]
+        best: bool,
     },
     /// What the machine drew since the last reading was read, where the system tells.
     Power {
@@ -109,11 +123,92 @@ pub enum Event {
     Done {
         /// Updates of the whole run.
         steps: u64,
-        /// Last validation loss in nats per token.
-        val_loss: f64,
+        /// Last validation loss in nats per token; null if none was measured or it is not finite.
+        val_loss: Option<f64>,
         /// Mean wall time of this session's steps.
         ms_per_step: f64,
         /// Tokens per second of this session's steps.
         tokens_per_s: f64,
+        /// Why it is over.
+        #[serde(default)]
+        reason: Reason,
+        /// The newest checkpoint of this session, if there is one.
+        #[serde(default)]
+        checkpoint: Option<PathBuf>,
+        /// The checkpoint with the lowest validation loss, if one was measured.
+        #[serde(default)]
+        best: Option<Best>,
+        /// Validation loss before the first step of this session, if it was measured.
+        #[serde(default)]
+        first_val_loss: Option<f64>,
+        /// Wall time of this session by activity.
+        #[serde(default)]
+        spent: Spent,
     },
+}
+
+/// Settings of a run and where it reads and writes. A start event holds these fields beside its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Version of the program.
+    pub version: String,
+    /// Directory of checkpoints and logs.
+    pub out: PathBuf,
+    /// Where the text or tokens come from.
+    pub data: String,
+    /// Where those of the validation part come from, if not from `data`.
+    pub val_data: Option<String>,
+    /// The tokenizer in words.
+    pub tokenizer: String,
+    /// Arithmetic of the device.
+    pub numerics: String,
+    /// What samples begin with; absent where none are taken.
+    pub prompt: Option<String>,
+    /// Existing weights that the run began with.
+    pub init: Option<PathBuf>,
+    /// The checkpoint that the run goes on from.
+    pub resumed: Option<PathBuf>,
+    /// How often the training part is seen in the whole run.
+    pub epochs: f64,
+    /// Why this peak learning rate.
+    pub lr_reason: String,
+    /// Everything that decides what is computed.
+    pub run: Option<RunConfig>,
+    /// What happens between steps, and how often.
+    pub intervals: Option<Intervals>,
+}
+
+/// A checkpoint and its validation loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// Updates so far.
+    pub step: u64,
+    /// Mean loss in nats per token.
+    pub val_loss: f64,
+    /// Batches over which it was measured: over others it would not compare.
+    pub batches: usize,
+}
+
+/// Wall time by activity, in seconds; the parts add up to `total_s`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spent {
+    /// From the start of the program to the run: reading, tokenizing, opening the device.
+    pub setup_s: f64,
+    /// Compiling programs.
+    pub compile_s: f64,
+    /// Steps.
+    pub steps_s: f64,
+    /// Measuring the validation loss.
+    pub validation_s: f64,
+    /// Sampling texts.
+    pub samples_s: f64,
+    /// Waiting for checkpoints: what is written while steps run is not counted.
+    pub checkpoints_s: f64,
+    /// Everything else, such as the log.
+    pub other_s: f64,
+    /// From the start of the program to the end of the run.
+    pub total_s: f64,
 }

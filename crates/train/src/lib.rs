@@ -14,10 +14,12 @@ pub mod optim;
 pub mod pretrain;
 pub mod scale;
 pub mod schedule;
+pub mod stop;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Lock};
-pub use event::Event;
+pub use event::{Best, Event, Settings, Spent};
 pub use optim::AdamW;
 pub use pretrain::{Intervals, Pretrain, RunConfig, RunOutput, StepReport, TrainError};
 pub use scale::LossScale;
 pub use schedule::Schedule;
+pub use stop::{Reason, Stop};

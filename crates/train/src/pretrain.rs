@@ -1,23 +1,25 @@
-//! The training loop.
+//! The trainer: weights, gradients, moments and the place in the data; one step and one measurement.
+//! [`run`] decides when to do which.
 
-use crate::background::{Arenas, Snapshot, Writer, Written};
+mod run;
+
+pub use run::{Intervals, RunOutput};
+
+use crate::background::{Arenas, Writer};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::event::Event;
-use crate::hugging_face::hugging_face_config;
+use crate::event::Best;
 use crate::optim::{AdamW, global_norm};
 use crate::scale::LossScale;
 use crate::schedule::Schedule;
+use crate::stop::Stop;
 use ane::{Device, Numerics, Sgemm};
 use data::loader::{Batch, Cursor, Loader};
-use gpt::{Decoder, GptConfig, Layout, MicroBatch, Model, ModelError};
-use infer::{Generator, InferError, Sampling};
+use gpt::{GptConfig, Layout, MicroBatch, Model, ModelError};
+use infer::InferError;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tokenizer::Tokenizer;
 
 /// Everything that decides what a run computes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,23 +43,6 @@ pub struct RunConfig {
     pub seed: u64,
 }
 
-/// How often something happens; 0 never.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Intervals {
-    /// Steps between measurements of the validation loss.
-    pub eval: u64,
-    /// Batches of one measurement.
-    pub eval_batches: usize,
-    /// Steps between samples.
-    pub sample: u64,
-    /// Tokens of a sample.
-    pub sample_tokens: usize,
-    /// Steps between checkpoints (one is always written at the end).
-    pub checkpoint: u64,
-    /// Checkpoints kept.
-    pub keep: usize,
-}
-
 /// Where a run stands, besides weights and moments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,6 +55,9 @@ struct Progress {
     scale: LossScale,
     loader: Cursor,
     val_loss: Option<f64>,
+    /// The checkpoint with the lowest validation loss; runs from before it was kept have none.
+    #[serde(default)]
+    best: Option<Best>,
 }
 
 /// What `state.json` holds for this module.
@@ -145,6 +133,8 @@ pub struct Pretrain {
     overflows: u32,
     numerics: Numerics,
     optimizer_seconds: f64,
+    /// Time in steps that was spent waiting for a checkpoint.
+    waited_seconds: f64,
 }
 
 impl Pretrain {
@@ -176,6 +166,7 @@ impl Pretrain {
             scale,
             loader: loader.cursor().clone(),
             val_loss: None,
+            best: None,
         };
         Ok(Pretrain {
             config,
@@ -188,6 +179,7 @@ impl Pretrain {
             overflows: 0,
             numerics,
             optimizer_seconds: 0.0,
+            waited_seconds: 0.0,
         })
     }
 
@@ -254,6 +246,11 @@ impl Pretrain {
         self.progress.val_loss
     }
 
+    /// The checkpoint with the lowest validation loss.
+    pub fn best(&self) -> Option<Best> {
+        self.progress.best
+    }
+
     /// Forward and backward over `accum` micro-batches, then one update.
     ///
     /// # Errors
@@ -276,6 +273,7 @@ impl Pretrain {
             )?;
         }
         let start = Instant::now();
+        self.waited_seconds = 0.0;
         let grad_norm = global_norm(&self.grads) / f64::from(scale);
         let skipped = !grad_norm.is_finite();
         let lr = self.config.schedule.rate(self.progress.step);
@@ -284,7 +282,9 @@ impl Pretrain {
         } else {
             let shrink = if clip > 0.0 && grad_norm > clip { clip / grad_norm } else { 1.0 };
             self.progress.updates += 1;
+            let waiting = Instant::now();
             self.writer.wait()?;
+            self.waited_seconds = waiting.elapsed().as_secs_f64();
             self.update(lr as f32, (shrink / f64::from(scale)) as f32);
             self.overflows = 0;
         }
@@ -292,7 +292,7 @@ impl Pretrain {
         self.progress.step += 1;
         self.progress.tokens += (accum * batch * seq) as u64;
         self.progress.loader = self.loader.cursor().clone();
-        self.optimizer_seconds += start.elapsed().as_secs_f64();
+        self.optimizer_seconds += start.elapsed().as_secs_f64() - self.waited_seconds;
         if !skipped {
             self.model.write_weights(&self.arenas.params)?;
         }
@@ -325,197 +325,34 @@ impl Pretrain {
     /// # Errors
     /// When the device fails or a token is not of the vocabulary.
     pub fn evaluate(&mut self, batches: usize) -> Result<f64, TrainError> {
+        let loss = self.evaluate_until(batches, &Stop::default())?;
+        Ok(loss.expect("nobody asked to stop"))
+    }
+
+    /// As [`Pretrain::evaluate`]; `None` if the run is to end before it is done.
+    fn evaluate_until(&mut self, batches: usize, stop: &Stop) -> Result<Option<f64>, TrainError> {
         let set = self.loader.validation_batches(self.config.batch, batches.max(1));
         let mut total = 0.0;
         for Batch { inputs, targets, .. } in &set {
+            if stop.requested() {
+                return Ok(None);
+            }
             total += self.model.loss(&self.arenas.params, inputs, targets)?;
         }
         let loss = total / set.len() as f64;
         self.progress.val_loss = Some(loss);
-        Ok(loss)
+        Ok(Some(loss))
     }
 
-    /// A generator for samples: compiled once, for a prompt of up to 64 tokens.
-    fn generator<'t>(
-        &self,
-        tokenizer: &'t Tokenizer,
-        max_tokens: usize,
-        device: &dyn Device,
-    ) -> Result<Generator<'t>, TrainError> {
-        let decoder = Decoder::new(
-            &self.config.model,
-            self.arenas.params.clone(),
-            device.least_width(),
-            max_tokens + 64,
-            device,
-            self.numerics,
-        )?;
-        Ok(Generator::new(decoder, tokenizer)?)
-    }
-
-    /// A text begun with `prompt`, drawn at temperature 0.8 with a seed that depends on the step.
-    fn sample(
-        &self,
-        generator: &mut Generator<'_>,
-        prompt: &str,
-        max_tokens: usize,
-    ) -> Result<String, TrainError> {
-        generator.decoder().replace_weights(&self.arenas.params)?;
-        let (mut text, seed) = (prompt.to_owned(), self.config.seed ^ self.progress.step);
-        let emit = |piece: &str| text.push_str(piece);
-        generator.generate(prompt, max_tokens, Sampling::default(), seed, emit)?;
-        Ok(text)
-    }
-
-    fn snapshot(&self, out: &RunOutput<'_>) -> Snapshot {
-        let saved = Saved {
-            run: self.config.clone(),
-            progress: self.progress.clone(),
-            extra: out.extra.clone(),
-        };
-        let config = hugging_face_config(&self.config.model);
-        Snapshot {
-            step: self.progress.step,
-            layout: self.model.layout().clone(),
-            arenas: Arc::clone(&self.arenas),
-            texts: vec![
-                ("config.json", serde_json::to_string_pretty(&config).expect("plain data")),
-                ("tokenizer.json", out.tokenizer_json.clone()),
-            ],
-            state: serde_json::to_value(saved).expect("plain data"),
-            directory: out.directory.clone(),
-            keep: out.keep,
-        }
-    }
-
-    /// Runs to the last step (or until `stop` is set), telling `listen` what happens. What `listen`
-    /// fails with ends the run at once, before anything else is written. Checkpoints are written while
-    /// the next step runs. One is written at the end too, and none of a state whose gradients were just not
-    /// finite or whose last validation loss is not: it would push out a good one.
-    ///
-    /// # Errors
-    /// As the parts.
-    pub fn run(
-        &mut self,
-        device: &dyn Device,
-        tokenizer: &Tokenizer,
-        intervals: Intervals,
-        out: &RunOutput<'_>,
-        stop: &AtomicBool,
-        listen: &mut dyn FnMut(Event) -> Result<(), TrainError>,
-    ) -> Result<(), TrainError> {
-        let total = self.config.schedule.total;
-        let begun = self.progress.step;
-        let (mut seconds, mut saved_at) = (0.0, None);
-        let mut generator = match intervals.sample {
-            0 => None,
-            _ => Some(self.generator(tokenizer, intervals.sample_tokens, device)?),
-        };
-        let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
-        while self.progress.step < total && !stop.load(Ordering::Relaxed) {
-            // What evaluation and samples took is not part of a step.
-            self.model.timings.take();
-            let start = Instant::now();
-            let report = self.step()?;
-            let elapsed = start.elapsed().as_secs_f64();
-            seconds += elapsed;
-            let step = self.progress.step;
-            listen(self.step_event(report, elapsed))?;
-            for written in self.writer.finished()? {
-                listen(checkpoint_event(written))?;
-            }
-            let last = step == total;
-            if due(intervals.eval, step) && !last {
-                listen(Event::Eval { step, val_loss: self.evaluate(intervals.eval_batches)? })?;
-            }
-            if let Some(generator) =
-                generator.as_mut().filter(|_| due(intervals.sample, step) && !last)
-            {
-                let text = self.sample(generator, out.prompt, intervals.sample_tokens)?;
-                listen(Event::Sample { step, text })?;
-            }
-            if due(intervals.checkpoint, step) && !last && self.overflows == 0 {
-                self.writer.start(self.snapshot(out))?;
-                saved_at = Some(step);
-            }
-        }
-        let step = self.progress.step;
-        let mut val_loss = self.evaluate(intervals.eval_batches)?;
-        if !val_loss.is_finite() {
-            // A device that failed once is not a run that has diverged.
-            val_loss = self.evaluate(intervals.eval_batches)?;
-        }
-        listen(Event::Eval { step, val_loss })?;
-        if !val_loss.is_finite() {
-            return Err(TrainError::NotFinite { step, val_loss });
-        }
-        if let Some(generator) = generator.as_mut().filter(|_| step == total) {
-            let text = self.sample(generator, out.prompt, intervals.sample_tokens)?;
-            listen(Event::Sample { step, text })?;
-        }
-        self.writer.wait()?;
-        for written in self.writer.finished()? {
-            listen(checkpoint_event(written))?;
-        }
-        if saved_at != Some(step) {
-            listen(checkpoint_event(self.snapshot(out).write()?))?;
-        }
-        let done = (step - begun).max(1) as f64;
-        let tokens = (self.config.accum * self.config.batch * self.config.seq) as f64;
-        listen(Event::Done {
-            steps: step,
-            val_loss,
-            ms_per_step: 1e3 * seconds / done,
-            tokens_per_s: if seconds > 0.0 {
-                tokens * (step - begun) as f64 / seconds
-            } else {
-                0.0
-            },
-        })?;
-        Ok(())
-    }
-
-    fn step_event(&mut self, report: StepReport, seconds: f64) -> Event {
-        let parts = self.model.timings.take().parts();
-        let mut parts: BTreeMap<String, f64> =
-            parts.into_iter().map(|(name, s)| (name.to_owned(), s * 1e3)).collect();
-        parts.insert("optimizer".to_owned(), std::mem::take(&mut self.optimizer_seconds) * 1e3);
-        Event::Step {
-            step: self.progress.step,
-            loss: report.loss,
-            lr: report.lr,
-            tokens: self.progress.tokens,
-            ms: seconds * 1e3,
-            grad_norm: report.grad_norm,
-            loss_scale: report.loss_scale,
-            skipped: report.skipped,
-            parts,
-        }
+    /// Forgets what was measured on another validation part.
+    pub fn forget_validation(&mut self) {
+        (self.progress.val_loss, self.progress.best) = (None, None);
     }
 }
 
 /// The arenas, which nothing else holds once the writer has ended.
 fn exclusive(arenas: &mut Arc<Arenas>) -> &mut Arenas {
     Arc::get_mut(arenas).expect("the writer has ended")
-}
-
-fn checkpoint_event(w: Written) -> Event {
-    Event::Checkpoint { step: w.step, path: w.path, ms: w.seconds * 1e3 }
-}
-
-/// Where a run writes.
-#[derive(Debug)]
-pub struct RunOutput<'a> {
-    /// Directory of checkpoints.
-    pub directory: PathBuf,
-    /// Checkpoints kept.
-    pub keep: usize,
-    /// `tokenizer.json` of every checkpoint.
-    pub tokenizer_json: String,
-    /// What samples begin with.
-    pub prompt: &'a str,
-    /// Notes of the caller, kept in `state.json`.
-    pub extra: serde_json::Value,
 }
 
 fn read_saved(checkpoint: &Checkpoint) -> Result<Saved, TrainError> {

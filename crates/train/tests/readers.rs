@@ -157,6 +157,7 @@ fn weights_and_checkpoints(scratch: &Path) -> Vec<Case> {
         layout.params().iter().map(|p| (p.name.clone(), p.shape.clone(), &values[p.range()]));
     let contents = train::checkpoint::Contents {
         step: 1,
+        best: None,
         tensors: vec![("model.safetensors", tensors.collect())],
         texts: vec![],
         state: serde_json::json!({"run": 1}),

@@ -6,9 +6,8 @@ use ane::faults::{Faults, Faulty};
 use ane::{Device, Emulator, Numerics, Profile};
 use data::loader::{Batch, Loader, LoaderConfig};
 use gpt::{GptConfig, Layout, MicroBatch, Model, Role, initialise};
-use std::sync::atomic::AtomicBool;
 use tokenizer::Tokenizer;
-use train::{AdamW, Event, Intervals, Pretrain, RunConfig, RunOutput, Schedule, StepReport};
+use train::{AdamW, Event, Intervals, Pretrain, RunConfig, RunOutput, Schedule, StepReport, Stop};
 
 const SEQ: usize = 8;
 const STEPS: u64 = 9;
@@ -191,6 +190,7 @@ fn run(
         tokenizer_json: tokenizer.to_json().unwrap(),
         prompt: "a",
         extra: serde_json::Value::Null,
+        setup_s: 0.0,
     };
     let mut trainer =
         Pretrain::new(config.clone(), params.to_vec(), loader(), device, numerics).unwrap();
@@ -199,7 +199,7 @@ fn run(
         events.push(event);
         Ok(())
     };
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     trainer.run(device, &tokenizer, intervals, &out, &stop, &mut listen).unwrap();
     (events, trainer.params().to_vec())
 }
@@ -270,7 +270,7 @@ fn compare_weights(got: &[f32], twin: &Twin, first: &[f32], tolerance: f64) {
 fn compare_validation(events: &[Event], expected: &[Expected], tolerance: f64) {
     let measured: Vec<(u64, f64)> = (events.iter())
         .filter_map(|event| match event {
-            Event::Eval { step, val_loss } if *step > 0 => Some((*step, *val_loss)),
+            Event::Eval { step, val_loss, .. } if *step > 0 => Some((*step, *val_loss)),
             _ => None,
         })
         .collect();
@@ -293,7 +293,7 @@ fn compare_done(config: &RunConfig, events: &[Event]) {
         panic!("{:?}", events.last());
     };
     assert_eq!(*steps, STEPS);
-    assert_eq!(Some(*val_loss), last_validation);
+    assert_eq!(*val_loss, last_validation);
     assert!(close(*ms_per_step, total / STEPS as f64, 1e-9), "{ms_per_step} {total}");
     let tokens = (STEPS as usize * config.accum * config.batch * SEQ) as f64;
     assert!(close(*tokens_per_s, 1e3 * tokens / total, 1e-9), "{tokens_per_s} {total}");

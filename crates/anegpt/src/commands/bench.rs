@@ -15,7 +15,7 @@ mod work;
 use crate::commands::train;
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, NumericsChoice};
-use crate::settings::{self, ConfigFile, TrainSection};
+use crate::settings::{self, ConfigFile, TrainSection, Weights};
 use crate::{progress, stop, usage};
 use ::train::RunConfig;
 use anyhow::{Context, Result};
@@ -308,10 +308,11 @@ fn run_config(args: &Args) -> Result<(String, RunConfig)> {
     if args.steps == Some(0) {
         return Err(usage("--steps must be at least 1"));
     }
-    let TrainSection { batch, accum, seq, .. } = file.train.or(settings::preset_training(preset));
     let vocab_size = base.vocab_size;
-    let seq = args.seq.or(seq);
-    let model = settings::model(base, &file.model, vocab_size, seq)?;
+    let given = TrainSection { seq: args.seq.or(file.train.seq), ..file.train };
+    let model = settings::model(base, &file.model, vocab_size, given.seq)?;
+    let TrainSection { batch, accum, seq, .. } =
+        settings::suited(&model, &given, Weights::Fresh).settings;
     let asked = TrainSection {
         batch: args.batch.or(batch),
         accum: args.accum.or(accum),
@@ -342,12 +343,12 @@ fn temporary_directory(parent: Option<&Path>) -> Result<tempfile::TempDir> {
 /// Ends the program when it is asked to stop, without leaving gigabytes behind.
 fn remove_on_request(directory: &Path) -> Result<()> {
     let directory = directory.to_owned();
-    stop::on_request(move || {
+    stop::on_request(move |signal| {
         // What is being written at this moment may come back once.
         for _ in 0..2 {
             let _ = std::fs::remove_dir_all(&directory);
         }
-        stop::at_once(stop::INTERRUPTED);
+        stop::at_once(signal.exit_code());
     })
 }
 

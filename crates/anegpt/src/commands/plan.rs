@@ -1,7 +1,7 @@
 //! `anegpt plan`: how a model is cut into programs, and what a step of it would take on a chip.
 
 use crate::progress::counted;
-use crate::settings::{self, ConfigFile};
+use crate::settings::{self, ConfigFile, Weights};
 use crate::usage;
 use ane::{Chip, Os, Profile, estimate, legal};
 use anyhow::{Context, Result};
@@ -58,11 +58,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let preset = args.preset.as_deref().or(file.preset.as_deref()).unwrap_or("tiny");
     let base = GptConfig::preset(preset).map_err(|e| usage(e.to_string()))?;
-    let train = file.train.or(settings::preset_training(preset));
-    let seq = args.seq.or(train.seq);
+    let seq = args.seq.or(file.train.seq);
     let config = settings::model(base.clone(), &file.model, base.vocab_size, seq)?;
+    let train = settings::suited(&config, &file.train, Weights::Fresh).settings;
     let (batch, accum) = (args.batch.or(train.batch).unwrap_or(1), args.accum.or(train.accum));
-    let (accum, seq) = (accum.unwrap_or(1), seq.unwrap_or(config.seq_len));
+    let (accum, seq) = (accum.unwrap_or(1), seq.or(train.seq).unwrap_or(config.seq_len));
     if batch == 0 || accum == 0 || seq == 0 {
         return Err(usage("--batch, --accum and --seq must be at least 1"));
     }

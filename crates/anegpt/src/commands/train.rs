@@ -3,7 +3,9 @@
 mod args;
 mod directory;
 mod doctor;
+mod ending;
 mod numbers;
+mod prompt;
 mod report;
 mod setup;
 mod view;
@@ -14,19 +16,21 @@ pub(super) use numbers::{fits_in_memory, run_config};
 use crate::host_gemm::HostGemm;
 use crate::machine::Machine;
 use crate::power::RunPower;
-use crate::stop;
+use crate::stop::{self, EndedBy, Signal};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use data::loader::{Loader, LoaderConfig, Split};
+use data::loader::Split;
 use directory::{next_free_directory, output_directory};
 use doctor::Doctor;
 use gpt::forecast::forecast;
 use numbers::intervals;
 use setup::{Notes, Setup, fresh, resumed};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use train::{Event, Lock, Pretrain, RunConfig, RunOutput, checkpoint};
+use train::{
+    Event, Lock, Pretrain, Reason, RunConfig, RunOutput, Settings, Stop, TrainError, checkpoint,
+};
 use view::View;
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -44,56 +48,78 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let Setup {
         config,
+        lr_reason,
         params,
-        corpus,
+        texts,
         machine,
         host_gemm,
         host_gemm_before,
         device: device_choice,
         chip,
-        data,
         prompt,
+        cadence,
         resumed,
+        judged_anew,
     } = setup;
     let machine = machine.for_training(args.inject_faults.as_deref(), config.seed)?;
-    let loader_config = LoaderConfig {
-        document_start: corpus.tokenizer.bos(),
-        ..LoaderConfig::new(config.seq, config.seed)
+    let mut intervals = intervals(&cadence, &config);
+    let prompt = match intervals.sample {
+        0 => None,
+        _ => prompt.choose(&texts.tokenizer, &texts.loader, config.model.seq_len)?,
     };
-    let loader = Loader::new(corpus.source.clone(), loader_config)?;
-    let entropy = loader.unigram_entropy(config.model.vocab_size as u32)?;
+    if prompt.is_none() {
+        intervals.sample = 0;
+    }
+    let entropy = texts.loader.unigram_entropy(config.model.vocab_size as u32)?;
+    let epochs = texts.epochs(&config);
+    let (loader, tokenizer) = (texts.loader.clone(), &texts.tokenizer);
     let mut pretrain =
         Pretrain::new(config, params, loader, machine.device.as_ref(), machine.numerics)?;
     pretrain.multiply_with(host_gemm.library.as_ref());
     if let Some(found) = &resumed {
         pretrain.resume(found)?;
+        if judged_anew {
+            pretrain.forget_validation();
+        }
     }
     let (_lock, out) = match named {
         Some(named) => named,
         None => next_free_directory()?,
     };
     let notes = Notes {
-        data,
+        data: texts.data.clone(),
+        val_data: texts.val_data.clone(),
         numerics: format!("{:?}", machine.numerics),
-        prompt: prompt.clone(),
+        prompt: prompt.clone().unwrap_or_default(),
         device: device_choice.to_possible_value().expect("all are named").get_name().to_owned(),
         chip: chip.map(|chip| chip.to_string()),
         host_gemm: host_gemm.name(),
+        cadence,
     };
-    let output = RunOutput {
-        directory: out.clone(),
-        keep: args.keep,
-        tokenizer_json: corpus.tokenizer.to_json()?,
-        prompt: &prompt,
-        extra: serde_json::to_value(notes)?,
+    let settings = Settings {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        out: out.clone(),
+        data: texts.data.clone(),
+        val_data: texts.val_data.clone(),
+        tokenizer: tokenizer.describe(),
+        numerics: notes.numerics.to_lowercase(),
+        prompt: prompt.clone(),
+        init: args.init.clone(),
+        resumed: resumed.as_ref().map(|found| found.path().to_owned()),
+        epochs,
+        lr_reason,
+        run: Some(pretrain.config().clone()),
+        intervals: Some(intervals),
     };
-    let intervals = intervals(&args, pretrain.config().schedule.total);
     let mut view = View::new(&args, &out)?;
-    view.show(&start_event(&pretrain, &machine, &host_gemm, entropy))?;
+    view.show(&start_event(&pretrain, &machine, &host_gemm, entropy, settings))?;
     if let Some(message) = host_gemm_before.and_then(|before| host_gemm.differs(&before)) {
         view.show(&Event::Warning { message })?;
     }
-    view.describe(&corpus.description, &args, resumed.as_ref());
+    if let Some(message) = ending::too_often(&pretrain, epochs) {
+        view.show(&Event::Warning { message })?;
+    }
+    view.describe(&texts.description, &args, resumed.as_ref());
     let run = pretrain.config();
     match machine.device.profile() {
         Some(on) => {
@@ -102,24 +128,36 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
         None => view.line("forecast   none: it is for an emulated chip\n"),
     }
-    let stop = stop_on_request()?;
+    let stop = stop_on_request(&view)?;
     let mut failed = None;
-    let (device, tokenizer) = (machine.device.as_ref(), &corpus.tokenizer);
+    let device = machine.device.as_ref();
     let total = pretrain.config().schedule.total;
     let tokens_per_step = tokens_per_step(pretrain.config());
-    let mut doctor = Doctor::new(&args, &machine, intervals.checkpoint, total)?;
+    let mut doctor = Doctor::new(&args, &machine, intervals, total)?;
     let mut power = RunPower::open();
     let begun = Instant::now();
+    let output = RunOutput {
+        directory: out.clone(),
+        keep: intervals.keep,
+        tokenizer_json: tokenizer.to_json()?,
+        prompt: prompt.as_deref().unwrap_or_default(),
+        extra: serde_json::to_value(notes)?,
+        setup_s: started.elapsed().as_secs_f64(),
+    };
+    let mut ended = Reason::Finished;
     let result = pretrain.run(device, tokenizer, intervals, &output, &stop, &mut |event| {
         let reading = match &event {
             Event::Step { step, .. } => power.after_step(*step, tokens_per_step),
-            Event::Done { .. } => power.read(),
+            Event::Done { reason, .. } => {
+                ended = *reason;
+                power.read()
+            }
             _ => None,
         };
         for event in reading.iter().chain([&event]) {
             if let Err(error) = view.show(event) {
                 failed.get_or_insert(error);
-                stop.store(true, Ordering::Relaxed);
+                stop.request(Reason::Stopped);
             }
         }
         match event {
@@ -129,20 +167,25 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 {
                     failed.get_or_insert(error);
                 }
-                Ok(())
+                Ok::<_, TrainError>(())
             }
             _ => Ok(()),
         }
     });
     view.finish();
     result.with_context(|| match checkpoint::exists(&out) {
-        true => format!("the run ended; go on with: anegpt train --resume {}", out.display()),
+        true => format!("the run ended; go on with: {}", ending::resume_command(&out)),
         false => "the run ended before its first checkpoint".to_owned(),
     })?;
     if let Some(error) = failed {
         return Err(error);
     }
+    if let Some(signal) = Signal::of(ended) {
+        view.line(&ending::interrupted(&out));
+        return Err(EndedBy(signal).into());
+    }
     let drawn = power.summary(begun.elapsed().as_secs_f64());
+    let prompt = prompt.unwrap_or_default();
     view.report(machine.kind, &pretrain, started, entropy, drawn, (&out, &prompt));
     Ok(())
 }
@@ -151,14 +194,21 @@ fn tokens_per_step(config: &RunConfig) -> usize {
     config.batch * config.accum * config.seq
 }
 
-fn stop_on_request() -> Result<Arc<AtomicBool>> {
-    let requested = Arc::new(AtomicBool::new(false));
-    let flag = requested.clone();
-    stop::on_request(move || {
+/// Listens for requests to stop, and says at once what becomes of them.
+fn stop_on_request(view: &View) -> Result<Arc<Stop>> {
+    let requested = Arc::new(Stop::default());
+    let (stop, bar) = (requested.clone(), Mutex::new(view.bar.clone()));
+    stop::on_request(move |signal| {
         // The second request does not wait for the checkpoint.
-        if flag.swap(true, Ordering::Relaxed) {
-            stop::at_once(stop::INTERRUPTED);
+        if !stop.request(signal.reason()) {
+            stop::at_once(signal.exit_code());
         }
+        let bar = bar.lock().expect("this thread alone takes it");
+        bar.suspend(|| {
+            let mut error = std::io::stderr().lock();
+            // Nobody may be left to read it.
+            let _ = writeln!(error, "{}", ending::STOPPING);
+        });
     })?;
     Ok(requested)
 }
@@ -168,6 +218,7 @@ fn start_event(
     machine: &Machine,
     host_gemm: &HostGemm,
     unigram_entropy: f64,
+    settings: Settings,
 ) -> Event {
     let config = pretrain.config();
     Event::Start {
@@ -185,5 +236,6 @@ fn start_event(
         compile_s: pretrain.model().compile_seconds,
         host_gemm: host_gemm.name(),
         host_gemm_reason: host_gemm.reason.clone(),
+        settings: Box::new(settings),
     }
 }

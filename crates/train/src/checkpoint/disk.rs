@@ -14,6 +14,8 @@ pub(super) trait Disk {
     /// Makes the entries of a directory durable.
     fn sync_dir(&mut self, path: &Path) -> io::Result<()>;
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes `at` a symbolic link to the directory `to`.
+    fn symlink(&mut self, to: &Path, at: &Path) -> io::Result<()>;
     fn remove(&mut self, path: &Path) -> io::Result<()>;
 }
 
@@ -51,6 +53,16 @@ impl Disk for System {
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    #[cfg(unix)]
+    fn symlink(&mut self, to: &Path, at: &Path) -> io::Result<()> {
+        std::os::unix::fs::symlink(to, at)
+    }
+
+    #[cfg(not(unix))]
+    fn symlink(&mut self, _to: &Path, _at: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn remove(&mut self, path: &Path) -> io::Result<()> {

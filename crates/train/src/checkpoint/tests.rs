@@ -5,6 +5,7 @@ fn contents(step: u64, values: &[f32]) -> Contents<'_> {
     let (half, rest) = values.split_at(values.len() / 2);
     Contents {
         step,
+        best: None,
         tensors: vec![
             ("model.safetensors", vec![("w".into(), vec![values.len()], values)]),
             (
@@ -98,8 +99,13 @@ impl Disk for Stopping {
         System.rename(from, to)
     }
 
+    fn symlink(&mut self, to: &Path, at: &Path) -> io::Result<()> {
+        self.begin("symlink", at)?;
+        System.symlink(to, at)
+    }
+
     fn remove(&mut self, path: &Path) -> io::Result<()> {
-        if self.life == 1 {
+        if self.life == 1 && path.is_dir() {
             // Killed in the middle: some of the files are gone.
             let mut files: Vec<_> = fs::read_dir(path)?.map(|e| e.unwrap().path()).collect();
             files.sort();
@@ -143,8 +149,10 @@ fn kill_everywhere(before: &[u64], step: u64, keep: usize) -> usize {
         let expected: BTreeSet<u64> = before.iter().copied().chain([step]).collect();
         let kept: Vec<u64> = expected.into_iter().rev().take(keep).collect();
         assert_eq!(steps(&out), kept, "life {life}");
-        let extra = entries(&out).unwrap().into_iter().filter(|n| !n.starts_with(FINISHED)).count();
-        assert_eq!(extra, 0, "life {life}");
+        let extra = entries(&out).unwrap().into_iter().filter(|n| !n.starts_with(FINISHED));
+        assert_eq!(extra.collect::<Vec<_>>(), ["latest"], "life {life}");
+        let latest = fs::read_link(out.join("latest")).unwrap();
+        assert_eq!(latest, Path::new(&name_of(kept[0])), "life {life}");
         if disk.life > 0 {
             return life;
         }
@@ -182,7 +190,9 @@ fn a_full_disk_is_told_and_loses_nothing() {
         assert_eq!(source.kind(), io::ErrorKind::StorageFull);
         names.insert(path.file_name().unwrap().to_string_lossy().into_owned());
         assert!(error.to_string().contains("earlier checkpoints are untouched"));
-        assert_eq!(entries(out.path()).unwrap(), ["step-00000001"], "room for {room} bytes");
+        let mut left = entries(out.path()).unwrap();
+        left.sort();
+        assert_eq!(left, ["latest", "step-00000001"], "room for {room} bytes");
         assert_eq!(newest(out.path()).unwrap().0.step(), 1);
     }
     let all = [
@@ -193,6 +203,48 @@ fn a_full_disk_is_told_and_loses_nothing() {
         "tokenizer.json",
     ];
     assert_eq!(names.into_iter().collect::<Vec<_>>(), all, "every file was the one without room");
+}
+
+/// Steps under `out`, and where its links lead.
+fn layout(out: &Path) -> (Vec<u64>, [Option<String>; 2]) {
+    let link = |name: &str| Some(fs::read_link(out.join(name)).ok()?.to_str()?.to_owned());
+    (steps(out), ["latest", "best"].map(link))
+}
+
+#[test]
+fn the_best_is_linked_and_outlives_newer_ones() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path();
+    let save = |step: u64, best: Option<u64>, keep: usize| {
+        write(out, &Contents { best, ..contents(step, &[step as f32]) }, keep).unwrap();
+        layout(out)
+    };
+    let link = |step: u64| Some(name_of(step));
+    assert_eq!(save(1, None, 1), (vec![1], [link(1), None]));
+    assert_eq!(save(2, Some(2), 1), (vec![2], [link(2), link(2)]));
+    assert_eq!(save(3, Some(2), 1), (vec![3, 2], [link(3), link(2)]));
+    assert_eq!(save(4, Some(2), 2), (vec![4, 3, 2], [link(4), link(2)]));
+    assert_eq!(save(5, Some(2), 2), (vec![5, 4, 2], [link(5), link(2)]));
+    // A new best takes its place, and the old one goes.
+    assert_eq!(save(6, Some(6), 1), (vec![6], [link(6), link(6)]));
+    // A run that went back: the later one stays, and is still what the directory stands for.
+    assert_eq!(save(4, Some(4), 1), (vec![6, 4], [link(6), link(4)]));
+    for (name, step) in [("latest", 6), ("best", 4), ("step-00000004", 4), ("", 6)] {
+        let (found, faults) = newest(&out.join(name)).unwrap();
+        assert_eq!((found.step(), faults.len()), (step, 0), "{name}");
+        assert_eq!(found.path().file_name().unwrap().to_str().unwrap(), name_of(step));
+    }
+}
+
+#[test]
+fn what_is_not_a_link_of_ours_stays() {
+    let out = tempfile::tempdir().unwrap();
+    fs::create_dir(out.path().join("best")).unwrap();
+    fs::write(out.path().join("latest"), "a note").unwrap();
+    write(out.path(), &Contents { best: Some(1), ..contents(1, &[1.0]) }, 1).unwrap();
+    assert!(out.path().join("best").is_dir());
+    assert_eq!(fs::read_to_string(out.path().join("latest")).unwrap(), "a note");
+    assert_eq!(steps(out.path()), [1]);
 }
 
 /// A power failure keeps only what was synced: each file before its directory, the directory before
@@ -255,7 +307,7 @@ fn what_was_written_is_read_bit_for_bit() {
         let state = serde_json::json!({ "x": f64::from(bits()) / 3.0, "n": u64::MAX - step });
         let texts = vec![("tokenizer.json", format!("é{step}"))];
         let tensors = vec![("model.safetensors", tensors)];
-        let contents = Contents { step, tensors, texts, state: state.clone() };
+        let contents = Contents { step, best: None, tensors, texts, state: state.clone() };
         write(out.path(), &contents, 2).unwrap();
 
         let (found, faults) = newest(out.path()).unwrap();
@@ -429,7 +481,7 @@ fn diverged_weights_never_push_out_good_ones() {
         let error = write(out.path(), &contents(2, &values), 1).unwrap_err().to_string();
         assert!(error.contains("element 8191 of `w` is"), "{error}");
     }
-    assert_eq!(entries(out.path()).unwrap(), ["step-00000001"]);
+    assert_eq!(layout(out.path()), (vec![1], [Some(name_of(1)), None]));
 }
 
 #[test]
@@ -443,7 +495,13 @@ fn contents_that_make_no_file_are_refused() {
         ),
     ] {
         let tensors = vec![("model.safetensors", tensors)];
-        let contents = Contents { step: 1, tensors, texts: vec![], state: serde_json::Value::Null };
+        let contents = Contents {
+            step: 1,
+            best: None,
+            tensors,
+            texts: vec![],
+            state: serde_json::Value::Null,
+        };
         let error = write(out.path(), &contents, 1).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
@@ -507,7 +565,7 @@ fn half_written_and_half_removed_directories_are_never_taken() {
     remove_unfinished(out.path()).unwrap();
     let mut left = entries(out.path()).unwrap();
     left.sort();
-    assert_eq!(left, ["log.jsonl", "step-00000001"]);
+    assert_eq!(left, ["latest", "log.jsonl", "step-00000001"]);
 }
 
 #[test]

@@ -7,10 +7,9 @@ use anyhow::Result;
 use data::loader::{Loader, LoaderConfig, TokenSource};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokenizer::Tokenizer;
-use train::{Event, Intervals, Pretrain, RunConfig, RunOutput, TrainError};
+use train::{Event, Intervals, Pretrain, Reason, RunConfig, RunOutput, Stop, TrainError};
 
 /// What some steps took.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +69,7 @@ impl Trained {
             host_gemm: self.host_gemm.name(),
             ..StepTimes::default()
         };
-        let (stop, mut warmup, started) = (AtomicBool::new(false), effort.warmup, Instant::now());
+        let (stop, mut warmup, started) = (Stop::default(), effort.warmup, Instant::now());
         // Three steps at least, however slow: fewer have no median.
         let enough = |measured: u64| {
             let late = !effort.steps_given && started.elapsed() > effort.limit;
@@ -83,6 +82,7 @@ impl Trained {
             tokenizer_json: tokenizer.to_json()?,
             prompt: "",
             extra: serde_json::Value::Null,
+            setup_s: 0.0,
         };
         let device = machine.device.as_ref();
         self.pretrain.run(device, &tokenizer, ONLY_STEPS, &output, &stop, &mut |event| {
@@ -100,7 +100,7 @@ impl Trained {
                 _ => {}
             }
             if enough(times.ms.len() as u64) {
-                stop.store(true, Ordering::Relaxed);
+                stop.request(Reason::Stopped);
             }
             Ok(())
         })?;
@@ -110,4 +110,4 @@ impl Trained {
 
 /// Nothing between steps.
 const ONLY_STEPS: Intervals =
-    Intervals { eval: 0, eval_batches: 1, sample: 0, sample_tokens: 0, checkpoint: 0, keep: 1 };
+    Intervals { eval: 0, eval_batches: 0, sample: 0, sample_tokens: 0, checkpoint: 0, keep: 1 };

@@ -212,6 +212,7 @@ fn write_checkpoint(
     moments.extend(tensors(".v"));
     let contents = Contents {
         step,
+        best: None,
         tensors: vec![("model.safetensors", tensors("")), ("optimizer.safetensors", moments)],
         texts: vec![],
         state: serde_json::Value::Null,

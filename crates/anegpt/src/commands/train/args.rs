@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Configuration file (TOML): preset, and tables [model] and [train]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "preset"], help_heading = "Model")]
     pub(super) config: Option<PathBuf>,
-    /// Resume from the newest checkpoint of a run, or from this checkpoint
+    /// Resume from the newest checkpoint of a run, or from this one (DIR/best)
     #[arg(long, value_name = "DIR", conflicts_with = "init", help_heading = "Model")]
     pub(super) resume: Option<PathBuf>,
     /// Initial weights: a llama2.c .bin file or a model directory
@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// files (*.bin) [default: synthetic]
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub(super) data: Option<String>,
+    /// Validation data, as --data [default: the last tenth of --data]
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub(super) val_data: Option<String>,
     /// Tokenizer: bpe, bpe:SIZE, char, or a file [default: bpe:2048, or the one of --init]
     #[arg(long, value_name = "SPEC", help_heading = "Data")]
     pub(super) tokenizer: Option<String>,
@@ -60,13 +63,13 @@ pub(crate) struct Args {
     /// Training steps, counted from the start of the run [default: 800]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub(super) steps: Option<u64>,
-    /// Peak learning rate [default: 4e-3]
+    /// Peak learning rate [default: 4e-3; by width, a tenth of that with --init]
     #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
     pub(super) lr: Option<f64>,
     /// Final learning rate [default: a tenth of the peak]
     #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
     pub(super) min_lr: Option<f64>,
-    /// Warm-up steps [default: a twentieth of the run]
+    /// Warm-up steps [default: a twentieth of the run, a tenth with --init]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub(super) warmup: Option<u64>,
     /// Sequences per micro-batch [default: 4]
@@ -90,19 +93,20 @@ pub(crate) struct Args {
     /// Output directory [default: the next free out/run-N]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub(super) out: Option<PathBuf>,
-    /// Steps between checkpoints; 0 = only at the end [default: a quarter of the run]
+    /// Steps between checkpoints, besides the best; 0 = only at the end [default: a quarter of the run]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(super) checkpoint_every: Option<u64>,
-    /// Number of checkpoints to keep
-    #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Output")]
-    pub(super) keep: usize,
+    /// Number of checkpoints to keep, besides the best [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub(super) keep: Option<usize>,
     /// Steps between validations; 0 = only at the end [default: a tenth of the run]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(super) eval_every: Option<u64>,
     /// Steps between samples; 0 = none [default: a fifth of the run]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(super) sample_every: Option<u64>,
-    /// Prompt of the samples [default: "Once upon a time"]
+    /// Prompt of the samples [default: "Once upon a time", or the beginning of the
+    /// validation data where the tokenizer cannot encode that]
     #[arg(long, value_name = "TEXT", help_heading = "Output")]
     pub(super) prompt: Option<String>,
     /// Matrix products on the CPU: ours, accelerate, auto [default: auto, or that
@@ -173,8 +177,9 @@ mod tests {
         for arg in train.get_arguments().filter(|arg| !arg.is_hide_set()) {
             assert!(arg.get_help_heading().is_some(), "{} stands alone", arg.get_id());
         }
-        let chosen = settings::preset_training("tiny");
         let model = gpt::GptConfig::preset("tiny").unwrap();
+        let nothing = settings::TrainSection::default();
+        let chosen = settings::suited(&model, &nothing, settings::Weights::Fresh).settings;
         let run = run_config(model, &chosen, 42).unwrap();
         for (flag, value) in [
             ("steps", run.schedule.total as f64),

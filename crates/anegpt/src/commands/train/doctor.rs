@@ -4,6 +4,7 @@ use super::args::Args;
 use crate::machine::Machine;
 use ane::doctor::Canary;
 use anyhow::Result;
+use train::Intervals;
 
 /// Steps between questions to an engine, where nothing else is asked for: a few dispatches every
 /// hundred steps are not to be seen in any time.
@@ -13,13 +14,18 @@ pub(super) const ASK_ENGINE_EVERY: u64 = 100;
 pub(super) struct Doctor {
     canary: Option<Canary>,
     every: u64,
-    checkpoint: u64,
+    intervals: Intervals,
     total: u64,
     emulated: bool,
 }
 
 impl Doctor {
-    pub(super) fn new(args: &Args, machine: &Machine, checkpoint: u64, total: u64) -> Result<Self> {
+    pub(super) fn new(
+        args: &Args,
+        machine: &Machine,
+        intervals: Intervals,
+        total: u64,
+    ) -> Result<Self> {
         let default = if machine.emulated() { 0 } else { ASK_ENGINE_EVERY };
         let every = args.doctor_every.unwrap_or(default);
         let mut canary = match every {
@@ -31,15 +37,16 @@ impl Doctor {
             canary.ask()?;
         }
         let emulated = machine.emulated();
-        Ok(Doctor { canary, every, checkpoint, total, emulated })
+        Ok(Doctor { canary, every, intervals, total, emulated })
     }
 
-    /// Asks after every so many steps, and where a checkpoint is to be written next: none is kept
-    /// of a device that has just given a wrong answer. Gives what is worth a warning: the times of
-    /// an emulator are not.
+    /// Asks after every so many steps, and where a checkpoint may be written next: none is kept of
+    /// a device that has just given a wrong answer. Gives what is worth a warning: the times of an
+    /// emulator are not.
     pub(super) fn ask(&mut self, step: u64) -> Result<Option<String>, ane::AneError> {
+        let due = |every: u64| every > 0 && step.is_multiple_of(every);
         let saved =
-            step == self.total || self.checkpoint > 0 && step.is_multiple_of(self.checkpoint);
+            step == self.total || due(self.intervals.checkpoint) || due(self.intervals.eval);
         match &mut self.canary {
             Some(canary) if saved || step.is_multiple_of(self.every) => {
                 Ok(canary.ask()?.filter(|_| !self.emulated))

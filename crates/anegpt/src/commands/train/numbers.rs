@@ -125,14 +125,121 @@ pub(in crate::commands) fn run_config(
     Ok(config)
 }
 
-pub(super) fn intervals(args: &Args, total: u64) -> Intervals {
-    let every = |given: Option<u64>, share: u64| given.unwrap_or((total / share).max(1));
+/// What a run does between steps, as far as flags (or those of the resumed run) tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub(super) struct Cadence {
+    pub(super) eval_every: Option<u64>,
+    pub(super) sample_every: Option<u64>,
+    pub(super) checkpoint_every: Option<u64>,
+    pub(super) keep: Option<usize>,
+}
+
+impl Cadence {
+    /// That of the flags, and `other`'s where they do not tell.
+    pub(super) fn of(args: &Args, other: Cadence) -> Cadence {
+        Cadence {
+            eval_every: args.eval_every.or(other.eval_every),
+            sample_every: args.sample_every.or(other.sample_every),
+            checkpoint_every: args.checkpoint_every.or(other.checkpoint_every),
+            keep: args.keep.or(other.keep),
+        }
+    }
+}
+
+/// Validation takes at most a tenth of the work of the steps, samples and checkpoints a twentieth each,
+/// unless flags ask for more. Work is counted in tokens that are trained on, three times a forward pass,
+/// so that the clock decides nothing and a resumed run does what the first one would have done.
+const VALIDATION_SHARE: u64 = 10;
+const SAMPLES_SHARE: u64 = 20;
+const CHECKPOINTS_SHARE: u64 = 20;
+/// A sampled token costs as much as this many tokens that are trained on: an engine computes 32
+/// columns at least, forward only.
+const SAMPLED_TOKEN: u64 = 11;
+/// A checkpoint costs as much as this many tokens: both grow with the number of parameters, 12 bytes
+/// of which are hashed and written where a token takes 6 operations.
+const CHECKPOINT: u64 = 2000;
+
+/// How often a run is validated, sampled and saved.
+pub(super) fn intervals(cadence: &Cadence, run: &RunConfig) -> Intervals {
+    let (steps, step) = (run.schedule.total, (run.batch * run.accum * run.seq) as u64);
+    // A batch of validation is a forward pass, a third of a micro-batch.
+    let batches = 3 * steps * run.accum as u64 / VALIDATION_SHARE;
+    // One measurement comes before the first step, one at the end.
+    let measurements = (batches / 8).clamp(3, 11);
+    let tokens = steps * step / SAMPLES_SHARE / SAMPLED_TOKEN;
+    let samples = (tokens / 240).clamp(1, 5);
+    let checkpoints = (steps * step / CHECKPOINTS_SHARE / CHECKPOINT).clamp(1, 4);
+    let every = |given: Option<u64>, times: u64| given.unwrap_or(steps.div_ceil(times));
     Intervals {
-        eval: every(args.eval_every, 10),
-        eval_batches: 20,
-        sample: every(args.sample_every, 5),
-        sample_tokens: 240,
-        checkpoint: every(args.checkpoint_every, 4),
-        keep: args.keep,
+        eval: every(cadence.eval_every, measurements - 1),
+        eval_batches: (batches / measurements).clamp(1, 20) as usize,
+        sample: every(cadence.sample_every, samples),
+        sample_tokens: (tokens / samples).clamp(32, 240) as usize,
+        checkpoint: every(cadence.checkpoint_every, checkpoints),
+        keep: cadence.keep.unwrap_or(3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{self, Weights};
+
+    fn run(steps: u64, accum: usize) -> RunConfig {
+        let tiny = GptConfig::preset("tiny").unwrap();
+        let asked =
+            TrainSection { steps: Some(steps), accum: Some(accum), ..TrainSection::default() };
+        let settings = settings::suited(&tiny, &asked, Weights::Fresh).settings;
+        run_config(tiny, &settings, 1).unwrap()
+    }
+
+    #[test]
+    fn the_default_run_is_looked_at_as_ever() {
+        let expected = Intervals {
+            eval: 80,
+            eval_batches: 20,
+            sample: 160,
+            sample_tokens: 240,
+            checkpoint: 200,
+            keep: 3,
+        };
+        assert_eq!(intervals(&Cadence::default(), &run(800, 1)), expected);
+    }
+
+    /// Validation, samples and checkpoints as shares of the work of the steps.
+    fn shares(run: &RunConfig) -> [f64; 3] {
+        let found = intervals(&Cadence::default(), run);
+        let steps = run.schedule.total;
+        let times = |every: u64| steps.div_ceil(every) as f64;
+        let step = (run.batch * run.accum * run.seq) as f64;
+        let forward = (run.batch * run.seq * found.eval_batches) as f64 / 3.0;
+        [
+            (1.0 + times(found.eval)) * forward / (steps as f64 * step),
+            times(found.sample) * 11.0 * found.sample_tokens as f64 / (steps as f64 * step),
+            times(found.checkpoint) * 2000.0 / (steps as f64 * step),
+        ]
+    }
+
+    #[test]
+    fn a_run_of_any_length_is_mostly_steps() {
+        for steps in (10..300).chain([500, 777, 1000, 5000, 100_000]) {
+            for accum in [1, 4] {
+                let found = shares(&run(steps, accum));
+                let total: f64 = found.iter().sum();
+                // What happens once in any case is dear in a run of 10 steps and no more from 40 on.
+                let bound = if steps * accum as u64 >= 40 { 0.2 } else { 0.45 };
+                assert!(total <= bound, "{steps} steps, {accum} micro-batches: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_decide_for_themselves() {
+        let cadence =
+            Cadence { eval_every: Some(1), checkpoint_every: Some(0), ..Cadence::default() };
+        let found = intervals(&cadence, &run(60, 1));
+        assert_eq!((found.eval, found.checkpoint), (1, 0));
+        assert_eq!((found.eval_batches, found.sample, found.keep), (6, 60, 3));
     }
 }

@@ -76,7 +76,25 @@ impl View {
             "Validation loss:",
             &format!("{val:.4} nats per token; the unigram baseline is {entropy:.4}"),
         );
-        let model = quoted(&out.display().to_string());
+        // The newest is the best of most runs.
+        let best = pretrain.best().filter(|best| best.step < pretrain.step_count());
+        let model = match best {
+            Some(best) => {
+                let out = out.join("best");
+                row(
+                    "Best:",
+                    &format!(
+                        "{:.4} after step {}, kept as {}",
+                        best.val_loss,
+                        best.step,
+                        out.display()
+                    ),
+                );
+                out
+            }
+            None => out.to_owned(),
+        };
+        let model = quoted(&model.display().to_string());
         let words =
             [format!("anegpt generate --model {model}"), format!("--prompt {}", quoted(prompt))];
         println!("\nNext:\n{}", command(&words, term::text_width()));
@@ -124,7 +142,7 @@ fn command(words: &[String], width: usize) -> String {
 }
 
 /// A word as a POSIX shell reads it.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+@%,".contains(c);
     match word {
         word if !word.is_empty() && word.chars().all(plain) => word.to_owned(),

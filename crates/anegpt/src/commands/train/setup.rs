@@ -1,14 +1,16 @@
 //! From flags, files and checkpoints to everything that a run needs.
 
 use super::args::Args;
-use super::numbers::{fits_in_memory, run_config, with_changes};
+use super::numbers::{Cadence, fits_in_memory, run_config, with_changes};
+use super::prompt::Wanted;
 use crate::corpus::{self, Corpus};
 use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
-use crate::settings::{self, ConfigFile, TrainSection};
+use crate::settings::{self, ConfigFile, Suited, TrainSection, Weights};
 use crate::{files, usage};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use data::loader::{Loader, LoaderConfig, Split};
 use gpt::{GptConfig, Layout};
 use std::path::Path;
 use tokenizer::Tokenizer;
@@ -17,7 +19,11 @@ use train::{Checkpoint, Pretrain, RunConfig, checkpoint};
 /// What a checkpoint notes so that `--resume` needs nothing else.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(super) struct Notes {
+    /// An absolute path, so that the run goes on from any directory; or `synthetic`.
     pub(super) data: String,
+    /// The same for the validation part, if it does not come from `data`.
+    #[serde(default)]
+    pub(super) val_data: Option<String>,
     pub(super) numerics: String,
     pub(super) prompt: String,
     /// What was asked for, so that a resumed run computes as it did.
@@ -26,6 +32,8 @@ pub(super) struct Notes {
     /// What computed the host's products; runs from before there was a choice had our own.
     #[serde(default = "ours")]
     pub(super) host_gemm: String,
+    #[serde(default)]
+    pub(super) cadence: Cadence,
 }
 
 pub(super) fn ours() -> String {
@@ -45,8 +53,9 @@ impl Notes {
 /// Everything a run needs.
 pub(super) struct Setup {
     pub(super) config: RunConfig,
+    pub(super) lr_reason: String,
     pub(super) params: Vec<f32>,
-    pub(super) corpus: Corpus,
+    pub(super) texts: Texts,
     pub(super) machine: Machine,
     pub(super) host_gemm: HostGemm,
     /// What computed the host's products of the resumed run.
@@ -54,9 +63,89 @@ pub(super) struct Setup {
     /// What was asked for.
     pub(super) device: DeviceChoice,
     pub(super) chip: Option<ane::Chip>,
-    pub(super) data: String,
-    pub(super) prompt: String,
+    pub(super) prompt: Wanted,
+    pub(super) cadence: Cadence,
     pub(super) resumed: Option<Checkpoint>,
+    /// True if a resumed run is judged by another text than before.
+    pub(super) judged_anew: bool,
+}
+
+/// Where tokens come from, and the tokens.
+pub(super) struct Texts {
+    pub(super) data: String,
+    pub(super) val_data: Option<String>,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) loader: Loader,
+    /// One line for people.
+    pub(super) description: String,
+}
+
+/// The texts of a run before they are cut into sequences.
+struct Sources {
+    data: String,
+    val_data: Option<String>,
+    corpus: Corpus,
+    validation: Option<Corpus>,
+}
+
+impl Sources {
+    /// Reads them; `spec` and `given` as in [`corpus::load`].
+    fn read(
+        data: String,
+        val_data: Option<String>,
+        spec: Option<&str>,
+        given: Option<Tokenizer>,
+        seed: u64,
+    ) -> Result<Sources> {
+        let corpus = corpus::load(&data, spec, given, seed)?;
+        let validation = match &val_data {
+            // Other stories than those that are trained on.
+            Some(path) => {
+                let tokenizer = Some(corpus.tokenizer.clone());
+                let seed = seed.wrapping_add(1);
+                Some(corpus::load(path, None, tokenizer, seed).context("--val-data")?)
+            }
+            None => None,
+        };
+        Ok(Sources { data, val_data, corpus, validation })
+    }
+
+    /// Tokens that are trained on, about: the loader cuts at a document.
+    fn train_tokens(&self) -> u64 {
+        let all = self.corpus.source.len() as u64;
+        if self.validation.is_some() { all } else { all - all / 10 }
+    }
+
+    fn cut(self, seq: usize, seed: u64) -> Result<Texts> {
+        let Corpus { source, tokenizer, mut description } = self.corpus;
+        let config =
+            LoaderConfig { document_start: tokenizer.bos(), ..LoaderConfig::new(seq, seed) };
+        let loader = match self.validation {
+            Some(validation) => {
+                description = format!("{description}; to validate: {}", validation.description);
+                Loader::with_validation(source, validation.source, config)?
+            }
+            None => Loader::new(source, config)?,
+        };
+        let (data, val_data) = (self.data, self.val_data);
+        Ok(Texts { data, val_data, tokenizer, loader, description })
+    }
+}
+
+impl Texts {
+    /// How often a run sees the training part.
+    pub(super) fn epochs(&self, run: &RunConfig) -> f64 {
+        let seen = run.schedule.total as f64 * (run.batch * run.accum * run.seq) as f64;
+        seen / self.loader.tokens(Split::Train) as f64
+    }
+}
+
+/// Data as a checkpoint notes it: to be found from any directory.
+fn absolute(data: String) -> String {
+    match std::path::absolute(&data) {
+        Ok(path) if data != "synthetic" => path.display().to_string(),
+        _ => data,
+    }
 }
 
 /// Settings given by flags.
@@ -84,10 +173,17 @@ pub(super) fn fresh(args: &Args) -> Result<Setup> {
     let preset = args.preset.as_deref().or(file.preset.as_deref()).unwrap_or("tiny");
     let base = GptConfig::preset(preset).map_err(|e| usage(e.to_string()))?;
     let asked = flags(args).or(file.train);
-    let train = asked.or(settings::preset_training(preset));
-    let seed = train.seed.unwrap_or(42);
+    let seed = asked.seed.unwrap_or(42);
     if args.init.is_some() && file.model != settings::ModelSection::default() {
         return Err(usage("the weights of --init have a shape of their own: leave out [model]"));
+    }
+    if let (Some(_), Some(spec)) = (&args.init, args.tokenizer.as_deref())
+        && corpus::is_learned(spec)
+    {
+        return Err(usage(format!(
+            "--tokenizer {spec} learns a vocabulary from the text, which cannot be that of the weights of \
+             --init: give the tokenizer file that they were trained with"
+        )));
     }
     let init = args.init.as_deref().map(files::read_model).transpose()?;
     let beside = match &init {
@@ -99,11 +195,13 @@ pub(super) fn fresh(args: &Args) -> Result<Setup> {
         }
         _ => None,
     };
-    let data = args.data.clone().unwrap_or_else(|| "synthetic".to_owned());
-    let corpus = corpus::load(&data, args.tokenizer.as_deref(), beside, seed)?;
+    let data = absolute(args.data.clone().unwrap_or_else(|| "synthetic".to_owned()));
+    let val_data = args.val_data.clone().map(absolute);
+    let sources = Sources::read(data, val_data, args.tokenizer.as_deref(), beside, seed)?;
+    let have = sources.corpus.tokenizer.vocab_size();
     let (model, params) = match init {
         Some(found) => {
-            let (have, need) = (corpus.tokenizer.vocab_size(), found.config.vocab_size);
+            let need = found.config.vocab_size;
             if have > need {
                 return Err(usage(format!(
                     "the tokenizer has {have} tokens but the model {need}: give the tokenizer that \
@@ -112,11 +210,7 @@ pub(super) fn fresh(args: &Args) -> Result<Setup> {
             }
             (found.config, Some(found.params))
         }
-        None => {
-            let vocab_size = corpus.tokenizer.vocab_size();
-            let model = settings::model(base, &file.model, vocab_size, train.seq)?;
-            (model, None)
-        }
+        None => (settings::model(base, &file.model, have, asked.seq)?, None),
     };
     if let Some(seq) = asked.seq.filter(|&seq| seq > model.seq_len) {
         return Err(usage(format!(
@@ -124,26 +218,33 @@ pub(super) fn fresh(args: &Args) -> Result<Setup> {
             model.seq_len
         )));
     }
-    let config = run_config(model, &train, seed)?;
+    let weights = match params {
+        Some(_) => Weights::Existing { train_tokens: sources.train_tokens() },
+        None => Weights::Fresh,
+    };
+    let Suited { settings, lr_reason } = settings::suited(&model, &asked, weights);
+    let config = run_config(model, &settings, seed)?;
     fits_in_memory(&config)?;
     let params = params.unwrap_or_else(|| gpt::initialise(&config.model, seed));
     let (device, chip) = (args.device.unwrap_or(DeviceChoice::Auto), args.chip);
     let machine = machine::open(device, chip, args.numerics)?;
     let choice = args.host_gemm.unwrap_or(HostGemmChoice::Auto);
     let host_gemm = HostGemm::choose(choice, &host_gemm::shapes(&config, machine.numerics))?;
-    let prompt = args.prompt.clone().unwrap_or_else(|| "Once upon a time".to_owned());
+    let texts = sources.cut(config.seq, seed)?;
     Ok(Setup {
         config,
+        lr_reason,
         params,
-        corpus,
+        texts,
         machine,
         host_gemm,
         host_gemm_before: None,
         device,
         chip,
-        data,
-        prompt,
+        prompt: Wanted::new(args.prompt.as_deref(), None),
+        cadence: Cadence::of(args, Cadence::default()),
         resumed: None,
+        judged_anew: false,
     })
 }
 
@@ -176,27 +277,37 @@ pub(super) fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
     let device = args.device.or(notes.device()).unwrap_or(DeviceChoice::Auto);
     // Another device is asked for without the chip of the one before.
     let chip = args.chip.or(notes.chip().filter(|_| args.device.is_none()));
-    let data = args.data.clone().unwrap_or(notes.data);
-    let corpus = corpus::load(&data, None, Some(tokenizer), config.seed)?;
+    let judged_anew = args.data.is_some() || args.val_data.is_some();
+    let noted = "the data that the checkpoint names; where it is elsewhere now, give --data FILE";
+    let data = args.data.clone().map_or(notes.data, absolute);
+    let val_data = args.val_data.clone().map(absolute).or(notes.val_data);
+    let sources = Sources::read(data, val_data, None, Some(tokenizer), config.seed);
+    let sources = match judged_anew {
+        true => sources?,
+        false => sources.context(noted)?,
+    };
     let numerics = args.numerics.or_else(|| NumericsChoice::from_str(&notes.numerics, true).ok());
     let machine = machine::open(device, chip, numerics)?;
     fits_in_memory(&config)?;
     let params = vec![0.0; Layout::new(&config.model).count()];
-    let prompt = args.prompt.clone().unwrap_or(notes.prompt);
     let shapes = host_gemm::shapes(&config, machine.numerics);
     let host_gemm = HostGemm::resume(args.host_gemm, &notes.host_gemm, &shapes)?;
+    let texts = sources.cut(config.seq, config.seed)?;
+    let lr_reason = if args.lr.is_some() { "as asked for" } else { "as before" }.to_owned();
     Ok(Setup {
         config,
+        lr_reason,
         params,
-        corpus,
+        texts,
         machine,
         host_gemm,
         host_gemm_before: Some(notes.host_gemm),
         device,
         chip,
-        data,
-        prompt,
+        prompt: Wanted::new(args.prompt.as_deref(), Some(&notes.prompt)),
+        cadence: Cadence::of(args, notes.cadence),
         resumed: Some(found),
+        judged_anew,
     })
 }
 

@@ -10,7 +10,22 @@ use indicatif::ProgressBar;
 use std::cell::RefCell;
 use std::io::Write;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 use train::{Checkpoint, Event};
+
+/// An event as it is written.
+#[derive(serde::Serialize)]
+struct Timed<'e> {
+    #[serde(flatten)]
+    event: &'e Event,
+    /// Seconds since 1970 (UTC), to the millisecond.
+    time: f64,
+}
+
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as f64 / 1e3
+}
 
 /// What a person (or a program) sees of a run.
 pub(super) struct View {
@@ -106,7 +121,7 @@ impl View {
     }
 
     pub(super) fn show(&mut self, event: &Event) -> Result<()> {
-        let json = serde_json::to_string(event)?;
+        let json = serde_json::to_string(&Timed { event, time: now() })?;
         writeln!(self.log, "{json}").context("cannot write log.jsonl")?;
         if self.format == LogFormat::Json {
             let mut out = std::io::stdout().lock();
@@ -138,6 +153,7 @@ impl View {
                 compile_s,
                 host_gemm,
                 host_gemm_reason,
+                settings,
             } => {
                 (self.compile_s, self.tokens_per_step, self.total) =
                     (*compile_s, *tokens_per_step, *steps);
@@ -164,6 +180,11 @@ impl View {
                         count(val_tokens)
                     ),
                 );
+                self.label("epochs", &format!("{:.2} in {steps} steps", settings.epochs));
+                if let Some(run) = &settings.run {
+                    let (peak, reason) = (run.schedule.peak, &settings.lr_reason);
+                    self.label("rate", &format!("{peak:.2e} at most, {reason}"));
+                }
                 self.label(
                     "baseline",
                     &format!(
@@ -175,7 +196,7 @@ impl View {
             Event::Step { step, loss, lr, ms, skipped, parts, .. } => {
                 self.show_step(*step, *loss, *lr, *ms, *skipped, parts)
             }
-            Event::Eval { step, val_loss } => {
+            Event::Eval { step, val_loss, .. } => {
                 self.val_loss = Some(*val_loss);
                 let loss = paint(Role::Validation, &format!("validation loss {val_loss:.4}"));
                 self.line(&format!("step {step:>6}  {loss}"));

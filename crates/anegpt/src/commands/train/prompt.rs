@@ -1,0 +1,85 @@
+//! What samples begin with: found and checked before the first step.
+
+use crate::usage;
+use anyhow::Result;
+use data::loader::{Loader, Split};
+use tokenizer::Tokenizer;
+
+/// What samples begin with where the tokenizer can say it.
+const DEFAULT: &str = "Once upon a time";
+/// Most characters of a prompt that is taken from the data.
+const TAKEN: usize = 24;
+/// Tokens of the data that are looked at for one.
+const LOOKED_AT: usize = 64;
+
+/// The prompt that is wanted.
+pub(super) struct Wanted {
+    text: String,
+    /// Whether a flag asks for it.
+    asked: bool,
+}
+
+impl Wanted {
+    /// The flag's, else that of the resumed run, else the default.
+    pub(super) fn new(flag: Option<&str>, before: Option<&str>) -> Self {
+        let text = flag.or(before).unwrap_or(DEFAULT).to_owned();
+        Wanted { text, asked: flag.is_some() }
+    }
+
+    /// A prompt that a model of `limit` tokens can take: what is wanted, or, where nobody asked for
+    /// it and it cannot be used, the beginning of the validation part. `None` if that cannot either.
+    ///
+    /// # Errors
+    /// When what was asked for cannot be used.
+    pub(super) fn choose(
+        self,
+        tokenizer: &Tokenizer,
+        loader: &Loader,
+        limit: usize,
+    ) -> Result<Option<String>> {
+        match fault(&self.text, tokenizer, limit) {
+            None => return Ok(Some(self.text)),
+            Some(fault) if self.asked => {
+                return Err(usage(format!(
+                    "--prompt {:?} cannot be used: {fault}; give another one, or --sample-every 0 for \
+                     no samples",
+                    self.text
+                )));
+            }
+            Some(_) => {}
+        }
+        let usable = |text: &String| fault(text, tokenizer, limit).is_none();
+        Ok(beginning(tokenizer, loader).filter(usable))
+    }
+}
+
+/// Why a prompt cannot be used.
+fn fault(text: &str, tokenizer: &Tokenizer, limit: usize) -> Option<String> {
+    let tokens = match text.is_empty() {
+        true => 0,
+        false => match tokenizer.encode(text) {
+            Ok(tokens) => tokens.len(),
+            Err(error) => return Some(error.to_string()),
+        },
+    } + usize::from(tokenizer.bos().is_some());
+    match tokens {
+        0 => Some("it is empty, and the tokenizer has no token that begins a text".to_owned()),
+        n if n >= limit => Some(format!("it has {n} tokens and the model reads {limit}")),
+        _ => None,
+    }
+}
+
+/// The first words of the validation part, which begins with a document where there are any.
+fn beginning(tokenizer: &Tokenizer, loader: &Loader) -> Option<String> {
+    let mut tokens = vec![0; LOOKED_AT.min(loader.tokens(Split::Validation) as usize)];
+    loader.read(Split::Validation, 0, &mut tokens);
+    let text = tokenizer.decode(&tokens);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    let taken: String = line.chars().take(TAKEN).collect();
+    if taken.len() == line.len() {
+        return Some(taken);
+    }
+    // Whole words, where there are any.
+    let words = taken.rfind(char::is_whitespace).map_or(taken.as_str(), |end| &taken[..end]);
+    Some(words.trim_end().to_owned())
+}

@@ -1,0 +1,309 @@
+//! What a run does between steps: when it measures, samples, saves and stops.
+
+use ane::{Emulator, Numerics, Profile};
+use data::loader::{Loader, LoaderConfig};
+use gpt::{GptConfig, Layout, initialise};
+use std::path::Path;
+use tokenizer::Tokenizer;
+use train::checkpoint::{Contents, newest, write};
+use train::{
+    AdamW, Best, Event, Intervals, Pretrain, Reason, RunConfig, RunOutput, Schedule, Stop,
+};
+
+const SEQ: usize = 8;
+
+fn settings(steps: u64, peak: f64) -> RunConfig {
+    RunConfig {
+        model: GptConfig {
+            n_layer: 1,
+            n_head: 2,
+            n_kv_head: 1,
+            n_embd: 16,
+            head_dim: 8,
+            hidden: 24,
+            vocab_size: 40,
+            seq_len: SEQ,
+            rope_theta: Some(1e4),
+            norm_eps: 1e-5,
+            tied: true,
+            qk_norm: false,
+        },
+        optimizer: AdamW::default(),
+        schedule: Schedule { peak, floor: 1.0, warmup: 0, total: steps },
+        batch: 2,
+        accum: 1,
+        seq: SEQ,
+        clip: 1.0,
+        seed: 5,
+    }
+}
+
+const NOTHING: Intervals =
+    Intervals { eval: 0, eval_batches: 2, sample: 0, sample_tokens: 8, checkpoint: 0, keep: 1 };
+
+fn trainer(config: &RunConfig) -> Pretrain {
+    let tokens: Vec<u32> = (0..1200u32).map(|i| (i * i / 7 + i / 3) % 40).collect();
+    let loader = Loader::new(tokens.into(), LoaderConfig::new(SEQ, 5)).unwrap();
+    let params = initialise(&config.model, 3);
+    Pretrain::new(config.clone(), params, loader, &device(), Numerics::F32).unwrap()
+}
+
+fn device() -> Emulator {
+    Emulator::engine(Profile::default(), Numerics::F32)
+}
+
+/// Runs to the end, or until `stop_at` is done; samples begin with `prompt`.
+fn run_with(
+    trainer: &mut Pretrain,
+    intervals: Intervals,
+    out: &Path,
+    prompt: &str,
+    stop_at: Option<u64>,
+) -> Vec<Event> {
+    let tokenizer = Tokenizer::train_char(["abc"]).unwrap();
+    let output = RunOutput {
+        directory: out.to_owned(),
+        keep: intervals.keep,
+        tokenizer_json: tokenizer.to_json().unwrap(),
+        prompt,
+        extra: serde_json::Value::Null,
+        setup_s: 2.0,
+    };
+    let (stop, mut events) = (Stop::default(), vec![]);
+    let mut listen = |event: Event| {
+        if matches!(&event, Event::Step { step, .. } if Some(*step) == stop_at) {
+            assert!(stop.request(Reason::Interrupted));
+            assert!(!stop.request(Reason::Terminated), "the first request stands");
+        }
+        events.push(event);
+        Ok(())
+    };
+    trainer.run(&device(), &tokenizer, intervals, &output, &stop, &mut listen).unwrap();
+    events
+}
+
+fn run(trainer: &mut Pretrain, intervals: Intervals, out: &Path) -> Vec<Event> {
+    run_with(trainer, intervals, out, "a", None)
+}
+
+/// Step and kind of what happened, besides steps.
+fn story(events: &[Event]) -> Vec<(u64, &'static str)> {
+    (events.iter())
+        .filter_map(|event| match event {
+            Event::Eval { step, .. } => Some((*step, "eval")),
+            Event::Sample { step, .. } => Some((*step, "sample")),
+            Event::Checkpoint { step, best: true, .. } => Some((*step, "best")),
+            Event::Checkpoint { step, .. } => Some((*step, "checkpoint")),
+            Event::Warning { .. } => Some((0, "warning")),
+            Event::Done { steps, .. } => Some((*steps, "done")),
+            _ => None,
+        })
+        .collect()
+}
+
+fn validation(events: &[Event]) -> Vec<(u64, f64)> {
+    (events.iter())
+        .filter_map(|event| match event {
+            Event::Eval { step, val_loss, .. } => Some((*step, *val_loss)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_run_is_measured_before_its_first_step_and_at_its_end() {
+    let out = tempfile::tempdir().unwrap();
+    let mut trainer = trainer(&settings(5, 1e-3));
+    let before = trainer.evaluate(2).unwrap();
+    trainer.forget_validation();
+    let events = run(&mut trainer, NOTHING, out.path());
+    assert_eq!(story(&events), [(0, "eval"), (5, "eval"), (5, "best"), (5, "done")]);
+    assert_eq!(validation(&events)[0], (0, before));
+    let after = trainer.evaluate(2).unwrap();
+    let Some(Event::Done { val_loss, first_val_loss, reason, best, checkpoint, .. }) =
+        events.last()
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((*first_val_loss, *val_loss), (Some(before), Some(after)));
+    assert_eq!(*reason, Reason::Finished);
+    assert_eq!(*best, Some(Best { step: 5, val_loss: after, batches: 2 }));
+    assert_eq!(checkpoint.as_deref(), Some(&*out.path().join("step-00000005")));
+    // What is known is not measured again.
+    let (found, _) = newest(out.path()).unwrap();
+    let mut longer = self::trainer(&settings(7, 1e-3));
+    longer.resume(&found).unwrap();
+    let story_of = story(&run(&mut longer, NOTHING, out.path()));
+    assert_eq!(story_of[0], (7, "eval"));
+}
+
+#[test]
+fn without_batches_nothing_is_measured() {
+    let out = tempfile::tempdir().unwrap();
+    let intervals = Intervals { eval: 1, eval_batches: 0, ..NOTHING };
+    let events = run(&mut trainer(&settings(3, 1e-3)), intervals, out.path());
+    assert_eq!(story(&events), [(3, "checkpoint"), (3, "done")]);
+}
+
+/// A rate that grows the loss after a few steps: the weights of before stay.
+#[test]
+fn the_best_outlives_what_came_after_it() {
+    let out = tempfile::tempdir().unwrap();
+    let intervals = Intervals { eval: 2, ..NOTHING };
+    let mut first = trainer(&settings(20, 3e-3));
+    let good = run(&mut first, intervals, out.path());
+    let (found, _) = newest(out.path()).unwrap();
+    let mut second = trainer(&settings(40, 1.0));
+    second.resume(&found).unwrap();
+    let bad = run(&mut second, intervals, out.path());
+    let measured = [validation(&good), validation(&bad)].concat();
+    let after_a_tenth = measured.iter().filter(|m| m.0 > 2);
+    let &(step, val_loss) = after_a_tenth.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    assert!(step <= 20, "{measured:?}");
+    let Some(Event::Done { best: Some(best), .. }) = bad.last() else { panic!("{bad:?}") };
+    assert_eq!(*best, Best { step, val_loss, batches: 2 });
+    let name = |link: &str| newest(&out.path().join(link)).unwrap().0;
+    assert_eq!((name("best").step(), name("latest").step()), (step, 40));
+    // Its weights have the loss that is noted.
+    let mut again = trainer(&settings(40, 1.0));
+    again.resume(&name("best")).unwrap();
+    assert_eq!(again.evaluate(2).unwrap(), val_loss);
+}
+
+#[test]
+fn a_new_best_is_saved_where_no_checkpoint_is_due() {
+    let out = tempfile::tempdir().unwrap();
+    let intervals = Intervals { eval: 2, checkpoint: 10, keep: 9, ..NOTHING };
+    let events = run(&mut trainer(&settings(20, 3e-3)), intervals, out.path());
+    let mut lowest = f64::INFINITY;
+    // None in the first tenth, which are two steps.
+    for (step, val_loss) in validation(&events).into_iter().filter(|m| m.0 > 2) {
+        let improved = val_loss < lowest;
+        lowest = lowest.min(val_loss);
+        let kind = match (improved, step % 10 == 0) {
+            (true, _) => Some("best"),
+            (false, true) => Some("checkpoint"),
+            (false, false) => None,
+        };
+        let found = story(&events).into_iter().find(|(s, what)| *s == step && *what != "eval");
+        assert_eq!(found.map(|f| f.1).filter(|what| *what != "done"), kind, "{step}");
+    }
+    let story = story(&events);
+    assert!(story.iter().filter(|s| s.1 == "best").count() > 3, "{story:?}");
+    assert!(!story.contains(&(2, "best")), "{story:?}");
+}
+
+#[test]
+fn another_number_of_batches_is_another_measure() {
+    let out = tempfile::tempdir().unwrap();
+    run(&mut trainer(&settings(4, 1e-3)), NOTHING, out.path());
+    let (found, _) = newest(out.path()).unwrap();
+    let mut longer = trainer(&settings(8, 1.0));
+    longer.resume(&found).unwrap();
+    let intervals = Intervals { eval_batches: 1, ..NOTHING };
+    let events = run(&mut longer, intervals, out.path());
+    let Some(Event::Done { best: Some(best), .. }) = events.last() else { panic!("{events:?}") };
+    assert_eq!((best.step, best.batches), (8, 1));
+}
+
+/// Checkpoints from before the best was kept.
+#[test]
+fn an_older_checkpoint_goes_on() {
+    let out = tempfile::tempdir().unwrap();
+    let config = settings(4, 1e-3);
+    let mut first = trainer(&config);
+    run(&mut first, NOTHING, out.path());
+    let mut state = newest(out.path()).unwrap().0.state().clone();
+    state["progress"].as_object_mut().unwrap().remove("best").unwrap();
+    let zeros = vec![0.0; first.params().len()];
+    let layout = Layout::new(&config.model);
+    let tensors = |values: &'static [f32], suffix: &str| {
+        let named =
+            |p: &gpt::Param| (format!("{}{suffix}", p.name), p.shape.clone(), &values[p.range()]);
+        layout.params().iter().map(named).collect::<Vec<_>>()
+    };
+    let (params, zeros) = (&*first.params().to_vec().leak(), &*zeros.leak());
+    let moments = [tensors(zeros, ".m"), tensors(zeros, ".v")].concat();
+    let contents = Contents {
+        step: 4,
+        best: None,
+        tensors: vec![
+            ("model.safetensors", tensors(params, "")),
+            ("optimizer.safetensors", moments),
+        ],
+        texts: vec![],
+        state,
+    };
+    let old = tempfile::tempdir().unwrap();
+    write(old.path(), &contents, 1).unwrap();
+    let mut second = trainer(&settings(6, 1e-3));
+    second.resume(&newest(old.path()).unwrap().0).unwrap();
+    assert_eq!(second.best(), None);
+    let events = run(&mut second, NOTHING, old.path());
+    assert_eq!(story(&events), [(6, "eval"), (6, "best"), (6, "done")]);
+}
+
+#[test]
+fn a_stop_saves_and_does_nothing_else() {
+    let out = tempfile::tempdir().unwrap();
+    let config = settings(9, 1e-3);
+    let intervals = Intervals { eval: 2, sample: 2, ..NOTHING };
+    let events = run_with(&mut trainer(&config), intervals, out.path(), "a", Some(4));
+    let story = story(&events);
+    assert_eq!(story[story.len() - 2..], [(4, "checkpoint"), (4, "done")], "{story:?}");
+    assert!(!story.contains(&(4, "eval")) && !story.contains(&(4, "sample")), "{story:?}");
+    let Some(Event::Done { reason, val_loss, .. }) = events.last() else { panic!("{events:?}") };
+    assert_eq!(*reason, Reason::Interrupted);
+    assert_eq!(*val_loss, validation(&events).last().map(|v| v.1));
+    // It goes on to the weights of a run that was left alone.
+    let mut rest = trainer(&config);
+    rest.resume(&newest(out.path()).unwrap().0).unwrap();
+    run(&mut rest, intervals, out.path());
+    let mut whole = trainer(&config);
+    run(&mut whole, intervals, tempfile::tempdir().unwrap().path());
+    assert_eq!(rest.params(), whole.params());
+}
+
+#[test]
+fn a_sample_that_fails_is_a_warning() {
+    let out = tempfile::tempdir().unwrap();
+    let intervals = Intervals { sample: 2, ..NOTHING };
+    let events = run_with(&mut trainer(&settings(4, 1e-3)), intervals, out.path(), "xyz", None);
+    let expected =
+        [(0, "eval"), (0, "warning"), (4, "eval"), (0, "warning"), (4, "best"), (4, "done")];
+    assert_eq!(story(&events), expected);
+    let warning = events.iter().find_map(|event| match event {
+        Event::Warning { message } => Some(message.as_str()),
+        _ => None,
+    });
+    assert!(warning.unwrap().starts_with("no sample: "), "{warning:?}");
+    let events = run(&mut trainer(&settings(4, 1e-3)), intervals, out.path());
+    assert_eq!(story(&events).iter().filter(|s| s.1 == "sample").count(), 2);
+}
+
+/// The parts of the time add up, and are what the events of their kind say.
+#[test]
+fn time_adds_up() {
+    let out = tempfile::tempdir().unwrap();
+    let intervals = Intervals { eval: 2, sample: 3, checkpoint: 2, ..NOTHING };
+    let events = run(&mut trainer(&settings(6, 1e-3)), intervals, out.path());
+    let Some(Event::Done { spent, .. }) = events.last() else { panic!("{events:?}") };
+    let sum = |of: fn(&Event) -> f64| events.iter().map(of).sum::<f64>() / 1e3;
+    let close = |a: f64, b: f64| (a - b).abs() < 0.05 * b + 1e-4;
+    let steps = sum(|e| if let Event::Step { ms, .. } = e { *ms } else { 0.0 });
+    let evals = sum(|e| if let Event::Eval { ms, .. } = e { *ms } else { 0.0 });
+    let samples = sum(|e| if let Event::Sample { ms, .. } = e { *ms } else { 0.0 });
+    assert!(close(spent.steps_s, steps), "{spent:?} {steps}");
+    assert!(close(spent.validation_s, evals) && evals > 0.0, "{spent:?} {evals}");
+    assert!(close(spent.samples_s, samples) && samples > 0.0, "{spent:?} {samples}");
+    assert!(spent.checkpoints_s > 0.0 && spent.compile_s > 0.0, "{spent:?}");
+    let all = spent.setup_s
+        + spent.compile_s
+        + spent.steps_s
+        + spent.validation_s
+        + spent.samples_s
+        + spent.checkpoints_s
+        + spent.other_s;
+    assert!((all - spent.total_s).abs() < 1e-9 && spent.total_s > 2.0, "{spent:?}");
+    assert!(spent.other_s >= 0.0 && spent.other_s < 0.5, "{spent:?}");
+}
