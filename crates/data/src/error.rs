@@ -95,15 +95,25 @@ pub enum Error {
         got: String,
     },
     /// Text that is not UTF-8.
-    #[error(
-        "{path}: byte {offset} is not valid UTF-8; convert the file first, for example with \
-         iconv -f latin1 -t utf-8", path = path.display()
-    )]
+    #[error("{path}: byte {offset} is not valid UTF-8; {advice}", path = path.display())]
     Utf8 {
         /// The file.
         path: PathBuf,
         /// Offset of the first bad byte, from 0.
         offset: u64,
+        /// What the file is, or what to try.
+        advice: &'static str,
+    },
+    /// Text of two or four bytes a character.
+    #[error(
+        "{path}: the text is {encoding}, not UTF-8; convert it first: iconv -f {encoding} -t utf-8 \
+         {path} > new.txt", path = path.display()
+    )]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// The encoding, as `iconv` names it.
+        encoding: &'static str,
     },
     /// A line of a `.jsonl` file without a text.
     #[error("{path}:{line}: {problem}", path = path.display())]

@@ -13,6 +13,7 @@ mod error;
 pub mod loader;
 mod map;
 mod mix;
+mod sniff;
 pub mod synth;
 pub mod text;
 pub mod tokens;

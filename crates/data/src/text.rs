@@ -13,6 +13,7 @@
 mod encode;
 
 use crate::error::{Error, Result};
+use crate::sniff;
 pub use encode::{Encode, Progress, Tokenized, tokenize, tokenize_file, tokenize_to_memory};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -85,6 +86,19 @@ impl TextSource {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
+    /// Files that are probably not what was meant, such as an answer in JSON or a web page, each with
+    /// what it is and what to do. Only the beginnings are read; what cannot be read is left to
+    /// [`TextSource::documents`].
+    pub fn oddities(&self) -> Vec<String> {
+        let plain = self.files.iter().filter(|(path, _)| !has_extension(path, &["jsonl"]));
+        let odd = plain.filter_map(|(path, _)| {
+            let mut head = Vec::new();
+            File::open(path).ok()?.take(sniff::HEAD as u64).read_to_end(&mut head).ok()?;
+            Some(format!("{}: {}", path.display(), sniff::odd_text(&head)?))
+        });
+        odd.collect()
+    }
+
     /// The documents of all files, read as they are asked for. Ends after the first error.
     pub fn documents(&self) -> Documents<'_> {
         Documents { source: self, next_file: 0, before: 0, reader: None }
@@ -119,7 +133,8 @@ impl TextSource {
     }
 }
 
-fn is_hidden(path: &Path) -> bool {
+/// True if the name begins with a dot, as those of files that systems leave behind (`._data.bin`).
+pub(crate) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
@@ -212,6 +227,28 @@ impl Iterator for Documents<'_> {
         }
         next.transpose()
     }
+}
+
+/// Refuses text in an encoding of wide characters, which may be valid UTF-8 full of zeros.
+fn check_encoding(path: &Path, bytes: &[u8]) -> Result<()> {
+    match sniff::wide_encoding(&bytes[..bytes.len().min(sniff::HEAD)]) {
+        Some(encoding) => Err(Error::Encoding { path: path.to_owned(), encoding }),
+        None => Ok(()),
+    }
+}
+
+/// The error for a byte that is not UTF-8, with advice by how the file begins.
+fn not_utf8(path: &Path, offset: u64) -> Error {
+    let mut head = Vec::new();
+    let file = File::open(path).ok();
+    // Advice is all that is lost where the file cannot be read again.
+    let _ = file.and_then(|f| f.take(sniff::HEAD as u64).read_to_end(&mut head).ok());
+    let advice = match sniff::binary(&head) {
+        Some(what) => what,
+        None if head.contains(&0) => "it is a binary file, not text",
+        None => "convert the file first, for example with iconv -f latin1 -t utf-8",
+    };
+    Error::Utf8 { path: path.to_owned(), offset, advice }
 }
 
 /// Cuts plain text at separators, and documents that are too long at lines or words.
@@ -310,18 +347,19 @@ impl PlainReader {
         let mut chunk = (&self.file).take(CHUNK as u64);
         chunk.read_to_end(&mut self.buffer).map_err(Error::io(&self.path, "read"))?;
         self.ended = self.buffer.len() == old;
-        if self.offset == 0 && old == 0 && self.buffer.starts_with("\u{feff}".as_bytes()) {
-            self.at = 3; // the byte order mark is not text
+        if self.offset == 0 && old == 0 {
+            check_encoding(&self.path, &self.buffer)?;
+            if self.buffer.starts_with("\u{feff}".as_bytes()) {
+                self.at = 3; // the byte order mark is not text
+            }
         }
         Ok(())
     }
 
     /// The document that ends at `end`, unless it is blank; goes on at `next`.
     fn take(&mut self, end: usize, next: usize, last: bool, cut: bool) -> Result<Option<Document>> {
-        let text = std::str::from_utf8(&self.buffer[self.at..end]).map_err(|e| Error::Utf8 {
-            path: self.path.clone(),
-            offset: self.offset + (self.at + e.valid_up_to()) as u64,
-        })?;
+        let text = std::str::from_utf8(&self.buffer[self.at..end])
+            .map_err(|e| not_utf8(&self.path, self.offset + (self.at + e.valid_up_to()) as u64))?;
         let trimmed = if self.after_separator && self.begins { text.trim_start() } else { text };
         let ends_document = cut || (last && self.after_separator);
         let trimmed = if ends_document { trimmed.trim_end() } else { trimmed };
@@ -367,10 +405,11 @@ impl JsonlReader {
             if read as u64 > LINE {
                 return Err(self.fault("the line is longer than 64 MiB".into()));
             }
-            let text = std::str::from_utf8(&bytes).map_err(|e| Error::Utf8 {
-                path: self.path.clone(),
-                offset: self.offset + e.valid_up_to() as u64,
-            })?;
+            if self.offset == 0 {
+                check_encoding(&self.path, &bytes)?;
+            }
+            let text = std::str::from_utf8(&bytes)
+                .map_err(|e| not_utf8(&self.path, self.offset + e.valid_up_to() as u64))?;
             self.offset += read as u64;
             if text.trim().is_empty() {
                 continue;

@@ -1,6 +1,6 @@
 //! Files of token ids.
 //!
-//! Two layouts, both little-endian:
+//! Two layouts are written, both little-endian:
 //!
 //! - [`Format::FlatU16`]: nothing but 16-bit ids, one after the other. This is what llama2.c's
 //!   `tinystories.py pretokenize` writes, and what the Stories110M models were trained on. It has
@@ -17,14 +17,21 @@
 //! | 24..32 | number of ids |
 //! | 32..64 | SHA-256 of the ids as stored |
 //!
-//! A file that begins with the magic is a shard, any other is taken as flat.
+//! A third is read: [`Format::Llmc16`] and [`Format::Llmc32`], llm.c's files of 256 32-bit words (20240520,
+//! version 1 for 16-bit or 7 for 32-bit ids, the number of ids) before the ids.
+//!
+//! A file that begins with the magic is a shard, one that begins with llm.c's is that, and any other is
+//! taken as flat, unless it is plainly text or holds 32-bit ids.
 
 use crate::error::{Error, Result};
 use crate::map::Map;
+use crate::sniff;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+mod llmc;
 
 const MAGIC: [u8; 8] = *b"anetok\r\n";
 const VERSION: u32 = 1;
@@ -45,6 +52,23 @@ pub enum Format {
         /// Ids are below this.
         vocab_size: u32,
     },
+    /// llm.c's header and 16-bit ids; read only.
+    Llmc16,
+    /// llm.c's header and 32-bit ids; read only.
+    Llmc32,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bits = 8 * self.width();
+        match self {
+            Format::FlatU16 => write!(f, "{bits}-bit ids without a header (llama2.c)"),
+            Format::Shard16 { vocab_size } | Format::Shard32 { vocab_size } => {
+                write!(f, "{bits}-bit ids below {vocab_size}, with header and checksum (anegpt)")
+            }
+            Format::Llmc16 | Format::Llmc32 => write!(f, "{bits}-bit ids with the header of llm.c"),
+        }
+    }
 }
 
 impl Format {
@@ -60,15 +84,15 @@ impl Format {
     /// Bytes per id.
     pub fn width(self) -> usize {
         match self {
-            Format::FlatU16 | Format::Shard16 { .. } => 2,
-            Format::Shard32 { .. } => 4,
+            Format::FlatU16 | Format::Shard16 { .. } | Format::Llmc16 => 2,
+            Format::Shard32 { .. } | Format::Llmc32 => 4,
         }
     }
 
     /// The vocabulary size that the header states.
     pub fn vocab_size(self) -> Option<u32> {
         match self {
-            Format::FlatU16 => None,
+            Format::FlatU16 | Format::Llmc16 | Format::Llmc32 => None,
             Format::Shard16 { vocab_size } | Format::Shard32 { vocab_size } => Some(vocab_size),
         }
     }
@@ -76,7 +100,8 @@ impl Format {
     /// Ids must be below this to be stored.
     fn limit(self) -> u64 {
         match self {
-            Format::FlatU16 => 1 << 16,
+            Format::FlatU16 | Format::Llmc16 => 1 << 16,
+            Format::Llmc32 => 1 << 32,
             Format::Shard16 { vocab_size } => u64::from(vocab_size.min(1 << 16)),
             Format::Shard32 { vocab_size } => u64::from(vocab_size),
         }
@@ -213,6 +238,10 @@ struct Layout {
 impl Layout {
     fn parse(bytes: &[u8]) -> std::result::Result<Layout, String> {
         if !bytes.starts_with(&MAGIC) {
+            if let Some(layout) = llmc::layout(bytes)? {
+                return Ok(layout);
+            }
+            check_flat(&bytes[..bytes.len().min(sniff::HEAD)])?;
             if !bytes.len().is_multiple_of(2) {
                 return Err(format!(
                     "{} bytes is not a whole number of 16-bit ids; the file is cut short or is \
@@ -261,6 +290,48 @@ impl Layout {
     }
 }
 
+/// Fewer ids than this tell nothing.
+const TELLING: usize = 16;
+
+/// Refuses bytes that are something else than 16-bit ids, by the beginning of a file.
+fn check_flat(head: &[u8]) -> std::result::Result<(), String> {
+    if let Some(what) = sniff::binary(head) {
+        return Err(format!("this is no token file: {what}"));
+    }
+    if head.len() >= 2 * TELLING && sniff::is_text(head) {
+        let what = sniff::odd_text(head).map_or(String::new(), |what| format!(" ({what})"));
+        return Err(format!(
+            "this is text, not token ids{what}: give it a name that does not end in .bin, or turn it into \
+             ids with anegpt data tokenize"
+        ));
+    }
+    if wide_ids(head) {
+        return Err(
+            "every second 16-bit number is 0 or nearly so: these are 32-bit ids, which are read \
+             only with a header; write 16-bit ones, in NumPy \
+             np.fromfile(FILE, '<u4').astype('<u2').tofile(NEW), or anegpt data tokenize the text"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+/// True if 16-bit numbers look like the halves of 32-bit ids: the upper ones tiny, the lower ones not.
+fn wide_ids(head: &[u8]) -> bool {
+    let pairs: Vec<(u32, u32)> = (head.chunks_exact(4))
+        .map(|b| {
+            (
+                u32::from(u16::from_le_bytes([b[0], b[1]])),
+                u32::from(u16::from_le_bytes([b[2], b[3]])),
+            )
+        })
+        .collect();
+    // No vocabulary has 2^18 tokens.
+    let upper_tiny = pairs.iter().all(|&(_, upper)| upper < 4);
+    let lower: std::collections::BTreeSet<u32> = pairs.iter().map(|&(lower, _)| lower).collect();
+    pairs.len() >= TELLING && upper_tiny && lower.len() >= TELLING / 2
+}
+
 /// Writes a token file. Nothing is at the final path before [`TokenWriter::finish`], which
 /// renames; a writer that is dropped before removes its temporary file.
 #[derive(Debug)]
@@ -277,8 +348,15 @@ pub struct TokenWriter {
 impl TokenWriter {
     /// Begins a file that will be at `path`. Its temporary stands beside it, named after it and
     /// this process.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for llm.c's layouts, which are read only, and [`Error::Io`].
     pub fn create(path: impl AsRef<Path>, format: Format) -> Result<TokenWriter> {
         let path = path.as_ref();
+        if matches!(format, Format::Llmc16 | Format::Llmc32) {
+            let value = format!("{format:?}");
+            return Err(Error::Setting { name: "format", value, expected: "flat or a shard" });
+        }
         let temporary = sibling(path, &format!(".{}.tmp", std::process::id()));
         let file = File::create(&temporary).map_err(Error::io(&temporary, "create"))?;
         let mut writer = TokenWriter {

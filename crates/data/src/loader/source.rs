@@ -47,7 +47,8 @@ impl From<Vec<TokenFile>> for TokenSource {
 }
 
 impl TokenSource {
-    /// A token file, or all `*.bin` files of a directory in the order of their names.
+    /// A token file, or all `*.bin` files of a directory in the order of their names. Hidden files
+    /// are passed over.
     pub fn open(path: impl AsRef<Path>) -> Result<TokenSource> {
         let path = path.as_ref();
         let files = if path.is_dir() { shards(path)? } else { vec![path.to_owned()] };
@@ -147,11 +148,16 @@ impl TokenSource {
     }
 }
 
+/// True if the name is that of a token file: `*.bin`, and not hidden.
+pub fn is_token_file(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "bin") && !crate::text::is_hidden(path)
+}
+
 fn shards(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(Error::io(dir, "list"))? {
         let path = entry.map_err(Error::io(dir, "list"))?.path();
-        if path.extension().is_some_and(|e| e == "bin") && path.is_file() {
+        if is_token_file(&path) && path.is_file() {
             files.push(path);
         }
     }

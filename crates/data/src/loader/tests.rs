@@ -163,9 +163,58 @@ fn other_data_does_not_resume() {
     refuse(loader(10_001, 16, 1), &cursor, "number of training tokens");
     refuse(loader(10_000, 32, 1), &cursor, "sequence length");
     let other = TokenSource::from((0..10_000).rev().collect::<Vec<u32>>());
-    refuse(Loader::new(other, LoaderConfig::new(16, 1)).unwrap(), &cursor, "checksum");
+    refuse(
+        Loader::new(other, LoaderConfig::new(16, 1)).unwrap(),
+        &cursor,
+        "checksum of the training",
+    );
     let past = Cursor { index: 1 << 40, ..cursor };
     refuse(loader(10_000, 16, 1), &past, "window of the epoch");
+}
+
+/// One token of 10,000, wherever it stands; also two that change places.
+#[test]
+fn a_single_changed_token_is_noticed() {
+    let ids: Vec<u32> = (0..10_000).map(|i| i * 31 % 977).collect();
+    let of = |ids: &[u32]| {
+        Loader::new(TokenSource::from(ids.to_vec()), LoaderConfig::new(16, 1)).unwrap()
+    };
+    let cursor = of(&ids).cursor().clone();
+    for at in (0..10_000).step_by(997).chain([0, 1, 8_998, 8_999, 9_000, 9_999]) {
+        let part = if at < 9_000 { "training" } else { "validation" };
+        let mut changed = ids.clone();
+        changed[at] += 1;
+        let error = of(&changed).resume(&cursor).unwrap_err().to_string();
+        assert!(error.contains(&format!("checksum of the {part} part")), "{at}: {error}");
+        let mut swapped = ids.clone();
+        swapped.swap(at, (at + 1) % 10_000);
+        assert!(of(&swapped).resume(&cursor).is_err(), "{at}");
+    }
+    of(&ids).resume(&cursor).unwrap();
+}
+
+/// A cursor written before checksums were taken of every token.
+#[test]
+fn a_cursor_without_checksums_resumes() {
+    let old = r#"{"seed":1,"seq":16,"epoch":0,"index":3,"train_tokens":9000,"fingerprint":77}"#;
+    let mut resumed = loader(10_000, 16, 1);
+    resumed.resume(&serde_json::from_str(old).unwrap()).unwrap();
+    let mut straight = loader(10_000, 16, 1);
+    straight.next_batch(3);
+    assert_eq!(resumed.next_batch(2), straight.next_batch(2));
+    assert_eq!(resumed.cursor(), straight.cursor(), "the next checkpoint has checksums");
+}
+
+#[test]
+fn hidden_token_files_are_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, ids) in [("data00.bin", [1u8, 0, 2, 0]), ("._data00.bin", [9, 9, 9, 9])] {
+        std::fs::write(dir.path().join(name), ids).unwrap();
+    }
+    assert_eq!(TokenSource::open(dir.path()).unwrap().len(), 2);
+    std::fs::remove_file(dir.path().join("data00.bin")).unwrap();
+    let error = TokenSource::open(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("no token files"), "{error}");
 }
 
 #[test]

@@ -80,6 +80,49 @@ fn bad_utf8_is_placed() {
     assert!(fails("a.jsonl", b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}").contains("byte 22 "));
 }
 
+/// U+FEFF and "Once upon a time" in either order of bytes, with and without the mark.
+#[test]
+fn text_of_wide_characters_is_named() {
+    let units = |text: &str| text.encode_utf16().collect::<Vec<u16>>();
+    let little = |text: &str| units(text).iter().flat_map(|u| u.to_le_bytes()).collect::<Vec<u8>>();
+    let big = |text: &str| units(text).iter().flat_map(|u| u.to_be_bytes()).collect::<Vec<u8>>();
+    for (bytes, encoding) in [
+        (little("\u{feff}Once upon a time"), "utf-16"),
+        (big("\u{feff}Once upon a time"), "utf-16"),
+        (little("Once upon a time"), "utf-16le"),
+        (big("Once upon a time"), "utf-16be"),
+    ] {
+        for name in ["a.txt", "a.jsonl"] {
+            let error = fails(name, &bytes);
+            let advice = format!("iconv -f {encoding} -t utf-8");
+            assert!(error.contains(name) && error.contains(&advice), "{error}");
+            assert!(!error.contains("latin1"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn binary_files_get_advice_of_their_own() {
+    assert!(fails("a.txt", b"\x1f\x8b\x08\0\xff\xff").contains("gunzip"));
+    assert!(fails("a.txt", b"PAR1\x15\0\xff\xff").contains("Parquet"));
+    assert!(fails("a.txt", b"abc\0\xff").contains("binary"));
+    assert!(fails("a.txt", b"caf\xe9").contains("iconv -f latin1"));
+}
+
+#[test]
+fn odd_texts_are_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("data00.json"), r#"[{"story": "Once"}]"#).unwrap();
+    std::fs::write(dir.path().join("a.txt"), r#"{"error": "rate limit"}"#).unwrap();
+    std::fs::write(dir.path().join("b.txt"), "Once upon a time").unwrap();
+    std::fs::write(dir.path().join("c.jsonl"), r#"{"text": "Once"}"#).unwrap();
+    let odd = |path: &Path| TextSource::open(path, SEPARATOR).unwrap().oddities();
+    let [array] = &odd(&dir.path().join("data00.json"))[..] else { panic!("one notice") };
+    assert!(array.contains("data00.json: it is a JSON array"), "{array}");
+    let [error] = &odd(dir.path())[..] else { panic!("one notice") };
+    assert!(error.contains("a.txt: it is JSON"), "{error}");
+}
+
 #[test]
 fn jsonl_lines_are_documents() {
     let lines = b"{\"id\":1,\"text\":\"one\\nline\"}\n\n{\"text\":\"  \"}\r\n{\"text\":\"two\"}";

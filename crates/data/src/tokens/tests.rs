@@ -127,6 +127,85 @@ fn a_full_disk_is_explained_and_the_earlier_file_stays() {
     }
 }
 
+/// 32-bit words, little-endian.
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
+/// llm.c's header with a version and a number of ids.
+fn llmc_header(magic: u32, version: u32, count: u32) -> Vec<u8> {
+    let mut header = vec![0; 256];
+    header[..3].copy_from_slice(&[magic, version, count]);
+    words(&header)
+}
+
+#[test]
+fn files_of_llm_c_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny_shakespeare_train.bin");
+    let mut short = llmc_header(20_240_520, 1, 3);
+    short.extend([50256u16, 5962, 22307].iter().flat_map(|id| id.to_le_bytes()));
+    std::fs::write(&path, &short).unwrap();
+    let file = TokenFile::open(&path).unwrap();
+    assert_eq!((file.format(), file.len()), (Format::Llmc16, 3));
+    assert_eq!(read_all(&file), [50256, 5962, 22307]);
+    let mut long = llmc_header(20_240_520, 7, 2);
+    long.extend(words(&[128_000, 7]));
+    std::fs::write(&path, &long).unwrap();
+    let file = TokenFile::open(&path).unwrap();
+    assert_eq!((file.format(), read_all(&file)), (Format::Llmc32, vec![128_000, 7]));
+
+    assert!(message(&short[..short.len() - 2]).contains("states 3 ids of 2 bytes, but 4 bytes"));
+    assert!(message(&short[..1000]).contains("cut short"));
+    assert!(message(&llmc_header(20_240_520, 9, 0)).contains("version 9"));
+    assert!(message(&llmc_header(20_240_326, 3, 0)).contains("a model of llm.c"));
+    assert!(message(&llmc_header(20_240_522, 1, 0)).contains("evaluation set"));
+    assert!(TokenWriter::create(&path, Format::Llmc16).is_err(), "they are not written");
+}
+
+#[test]
+fn text_and_wide_ids_are_not_taken_for_ids() {
+    let json = br#"{"error": "Access to this data set is restricted, sign in"}  "#;
+    let text = message(json);
+    assert!(text.contains("is text, not token ids") && text.contains("JSON"), "{text}");
+    assert!(message("Once upon a time there was a pump. ".as_bytes()).contains("is text"));
+    assert!(message("日本語の文章は三バイトずつです。終わり。".as_bytes()).contains("is text"));
+    let ids: Vec<u32> = (0..100).map(|i| 300 + i * 37).collect();
+    assert!(message(&words(&ids)).contains("32-bit ids"));
+    let large: Vec<u32> = (0..100).map(|i| 128_000 - i * 1_009).collect();
+    assert!(message(&words(&large)).contains("32-bit ids"));
+    let mut npy = b"\x93NUMPY\x01\0".to_vec();
+    npy.resize(200, 32);
+    assert!(message(&npy).contains("NumPy"));
+}
+
+/// Sixteen-bit ids of which many are 0 or are the codes of letters.
+#[test]
+fn plain_ids_stay_plain() {
+    let dir = tempfile::tempdir().unwrap();
+    let zeros = vec![0; 500];
+    let characters: Vec<u32> =
+        b"To be, or not to be: that is the question".iter().map(|&b| u32::from(b)).collect();
+    let sparse: Vec<u32> = (0..500).map(|i| if i % 3 == 0 { 0 } else { 40 + i }).collect();
+    let two: Vec<u32> = (0..500).map(|i| i % 2).collect();
+    for ids in [zeros, characters, sparse, two] {
+        let file = TokenFile::open(write(dir.path(), Format::FlatU16, &ids)).unwrap();
+        assert_eq!(read_all(&file), ids);
+    }
+}
+
+#[test]
+fn layouts_are_named_for_people() {
+    for (format, name) in [
+        (Format::FlatU16, "16-bit ids without a header (llama2.c)"),
+        (Format::shard_for(512), "16-bit ids below 512, with header and checksum (anegpt)"),
+        (Format::shard_for(100_000), "32-bit ids below 100000, with header and checksum (anegpt)"),
+        (Format::Llmc32, "32-bit ids with the header of llm.c"),
+    ] {
+        assert_eq!(format.to_string(), name);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
