@@ -2,7 +2,7 @@
 
 use crate::{files, progress, usage};
 use anyhow::Result;
-use data::loader::TokenSource;
+use data::loader::{TokenSource, is_token_file};
 use data::synth::{SEPARATOR, Stories};
 use data::text::{Document, TextSource, tokenize_to_memory};
 use std::path::Path;
@@ -46,10 +46,11 @@ pub(crate) fn load(
         return in_memory(documents, tokenizer, &label, text.len() as u64);
     }
     let path = Path::new(data);
-    if is_token_file(path) {
+    if holds_tokens(path)? {
         return token_files(path, spec, given);
     }
     let text = TextSource::open(path, SEPARATOR)?;
+    text.oddities().iter().for_each(|notice| eprintln!("warning: {notice}"));
     let learn = || Ok(vec![text.sample(LEARN_BYTES)?]);
     let tokenizer = match (spec, given) {
         (Some("char"), None) => {
@@ -67,13 +68,44 @@ pub(crate) fn is_learned(spec: &str) -> bool {
     spec == "bpe" || spec == "char" || spec.starts_with("bpe:")
 }
 
-/// Whether `path` holds token ids: a `.bin` file, or a directory with one.
-fn is_token_file(path: &Path) -> bool {
-    let bin = |path: &Path| path.extension().is_some_and(|e| e == "bin");
-    match std::fs::read_dir(path) {
-        Ok(entries) => entries.filter_map(Result::ok).any(|entry| bin(&entry.path())),
-        Err(_) => bin(path),
-    }
+/// True if `path` holds token ids: a `.bin` file, or a directory with one that is not hidden.
+///
+/// # Errors
+/// If a directory holds text as well: only its owner knows which is meant.
+fn holds_tokens(path: &Path) -> Result<bool> {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return Ok(path.extension().is_some_and(|e| e == "bin"));
+    };
+    let mut tokens: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    tokens.retain(|path| is_token_file(path));
+    let Some(first) = tokens.iter().min() else { return Ok(false) };
+    let texts = TextSource::open(path, SEPARATOR).ok();
+    let Some(text) = texts.iter().flat_map(TextSource::files).find(|path| !is_notice(path)) else {
+        return Ok(true);
+    };
+    Err(usage(format!(
+        "{} holds both text ({}) and .bin files ({}), which would be token ids: give the file that you \
+         mean, such as --data {}, or move the others away",
+        path.display(),
+        text.strip_prefix(path).unwrap_or(text).display(),
+        first.strip_prefix(path).unwrap_or(first).display(),
+        text.display(),
+    )))
+}
+
+/// True for a text that comes with data and is not data.
+fn is_notice(path: &Path) -> bool {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    ["readme", "license", "licence", "changelog"].contains(&name.as_str())
+}
+
+/// What to say where a text gave fewer tokens than were asked for.
+pub(crate) fn smaller_vocabulary(asked: usize, got: usize) -> Option<String> {
+    (got < asked).then(|| {
+        format!(
+            "the text gives a vocabulary of {got} tokens, not {asked}: no other pair of them occurs twice"
+        )
+    })
 }
 
 fn choose(
@@ -98,7 +130,12 @@ fn choose(
     };
     let texts = texts()?;
     match size {
-        Some(size) => Ok(Tokenizer::train_bpe(texts, size, &mut |_| {})?),
+        Some(size) => {
+            let tokenizer = Tokenizer::train_bpe(texts, size, &mut |_| {})?;
+            let smaller = smaller_vocabulary(size, tokenizer.vocab_size());
+            smaller.iter().for_each(|notice| eprintln!("note: {notice}"));
+            Ok(tokenizer)
+        }
         None => Ok(Tokenizer::train_char(texts)?),
     }
 }

@@ -185,6 +185,9 @@ impl Tokenizer {
                 .map_err(|e| Error::invalid(hugging_face::FORMAT, e.to_string()))?;
             return hugging_face::read(text);
         }
+        if let Some(what) = llama2c::of_llm_c(bytes) {
+            return Err(Error::unsupported("llm.c", what));
+        }
         let llama2c = llama2c::plausible(bytes);
         let sentencepiece = sentencepiece::plausible(bytes);
         match (llama2c, sentencepiece, extension) {

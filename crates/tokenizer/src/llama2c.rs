@@ -47,6 +47,17 @@ impl<'b> Reader<'b> {
     }
 }
 
+/// What a file of llm.c is, which begins with a number of its own; these are no tokenizers to encode with.
+pub(crate) fn of_llm_c(bytes: &[u8]) -> Option<&'static str> {
+    match i32::from_le_bytes(*bytes.first_chunk()?) {
+        20_240_328 => Some(
+            "a tokenizer file, which can only decode (give the tokenizer.json of that vocabulary),",
+        ),
+        20_240_520 => Some("a file of token ids, given as a tokenizer,"),
+        _ => None,
+    }
+}
+
 /// Whether the header could be one of this format.
 pub(crate) fn plausible(bytes: &[u8]) -> bool {
     longest_piece(&mut Reader { bytes, at: 0 })

@@ -52,6 +52,12 @@ pub fn parse(bytes: &[u8]) -> Result<Array, ArrayError> {
         "<i8" => (DType::Int32, 8),
         code => match CODES.iter().find(|c| c.1 == code) {
             Some(&(dtype, _)) => (dtype, dtype.bits() / 8),
+            None if code.starts_with('>') => {
+                let little = code.replace('>', "<");
+                return fail(format!(
+                    "elements of type `{code}` are big-endian: save a.astype('{little}')"
+                ));
+            }
             None => return fail(format!("elements of type `{code}` are not read; use float32")),
         },
     };
@@ -125,6 +131,16 @@ mod tests {
         }
         let text = Array { ty: TensorType::new(DType::String, []), values: vec![0.0] };
         assert_eq!(to_bytes(&text), Err(ArrayError::DType(DType::String)));
+    }
+
+    #[test]
+    fn big_endian_elements_are_named() {
+        let array = Array { ty: TensorType::new(DType::Fp32, [2]), values: vec![1.0; 2] };
+        let mut bytes = to_bytes(&array).unwrap();
+        let at = bytes.windows(3).position(|w| w == b"<f4").unwrap();
+        bytes[at] = b'>';
+        let error = parse(&bytes).unwrap_err().to_string();
+        assert!(error.contains("`>f4` are big-endian: save a.astype('<f4')"), "{error}");
     }
 
     #[test]

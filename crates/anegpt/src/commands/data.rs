@@ -65,6 +65,9 @@ Example:
         /// Tokenizer file, to show the beginning as text
         #[arg(long, value_name = "FILE")]
         tokenizer: Option<PathBuf>,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -83,6 +86,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Tokenize { data, tokenizer, out } => {
             let tokenizer = files::read_tokenizer(Some(&tokenizer), None)?;
             let text = TextSource::open(&data, SEPARATOR)?;
+            text.oddities().iter().for_each(|notice| eprintln!("warning: {notice}"));
             let format = match tokenizer.vocab_size() {
                 n if n <= 1 << 16 => Format::FlatU16,
                 n => Format::shard_for(n as u32),
@@ -104,7 +108,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Download { name, out } => download(name, &out),
-        Command::Inspect { file, tokenizer } => inspect(&file, tokenizer),
+        Command::Inspect { file, tokenizer, json } => inspect(&file, tokenizer, json),
     }
 }
 
@@ -152,18 +156,34 @@ fn download(name: DataSet, out: &Path) -> Result<()> {
     Ok(())
 }
 
-fn inspect(path: &Path, tokenizer: Option<PathBuf>) -> Result<()> {
+fn inspect(path: &Path, tokenizer: Option<PathBuf>, json: bool) -> Result<()> {
     let file = TokenFile::open(path)?;
-    let mut head = vec![0; file.len().min(64)];
-    file.read(0, &mut head);
+    file.check_sum()?;
+    let mut first = vec![0; file.len().min(64)];
+    file.read(0, &mut first);
+    let text = match tokenizer {
+        Some(tokenizer) => {
+            let tokenizer = files::read_tokenizer(Some(&tokenizer), None)?;
+            file.check_ids(tokenizer.vocab_size() as u32)?;
+            Some(tokenizer.decode(&first))
+        }
+        None => None,
+    };
+    let format = file.format();
+    if json {
+        let report = serde_json::json!({
+            "file": path, "format": format.to_string(), "bits": 8 * format.width(),
+            "vocab_size": format.vocab_size(), "tokens": file.len(), "first": first, "text": text,
+        });
+        println!("{report}");
+        return Ok(());
+    }
     println!("file    {}", path.display());
-    println!("format  {:?}", file.format());
+    println!("format  {format}");
     println!("tokens  {}", file.len());
-    println!("first   {head:?}");
-    if let Some(tokenizer) = tokenizer {
-        let tokenizer = files::read_tokenizer(Some(&tokenizer), None)?;
-        file.check_ids(tokenizer.vocab_size() as u32)?;
-        println!("text    {}", tokenizer.decode(&head));
+    println!("first   {first:?}");
+    if let Some(text) = text {
+        println!("text    {text}");
     }
     Ok(())
 }

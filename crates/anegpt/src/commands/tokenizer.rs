@@ -1,6 +1,6 @@
 //! `anegpt tokenizer`.
 
-use crate::{files, progress, usage};
+use crate::{corpus, files, progress, usage};
 use anyhow::{Context, Result};
 use data::synth::SEPARATOR;
 use data::text::TextSource;
@@ -80,6 +80,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Train { data, vocab_size, char, out } => {
             let text = TextSource::open(&data, SEPARATOR)?;
+            text.oddities().iter().for_each(|notice| eprintln!("warning: {notice}"));
             let documents: Vec<String> =
                 text.documents().map(|d| d.map(|d| d.text)).collect::<Result<_, _>>()?;
             let tokenizer = if char {
@@ -96,6 +97,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
             };
             tokenizer.save(&out)?;
             println!("{}: {}", out.display(), tokenizer.describe());
+            let smaller = corpus::smaller_vocabulary(vocab_size, tokenizer.vocab_size());
+            smaller.filter(|_| !char).iter().for_each(|notice| eprintln!("note: {notice}"));
         }
         Command::Encode { tokenizer, text } => {
             let tokenizer = files::read_tokenizer(Some(&tokenizer), None)?;

@@ -9,6 +9,7 @@ mod bench;
 mod check;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod compiled;
+mod data;
 mod devices;
 mod doctor;
 mod faults;

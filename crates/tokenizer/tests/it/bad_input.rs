@@ -18,6 +18,8 @@ fn each_fault_is_named() {
     check(b"", "json", "EOF");
     check(&[0xFF; 64], "", "not a tokenizer");
     check(&[0xFF; 64], "bin", "up to -1 bytes");
+    check(&20_240_328_i32.to_le_bytes(), "bin", "llm.c: a tokenizer file, which can only decode");
+    check(&20_240_520_i32.to_le_bytes(), "bin", "llm.c: a file of token ids");
     check(b"{\"", "", "EOF");
     check(b"{\"model\": 3}", "", "invalid type");
     check(b"{\"model\": {\"vocab\": {}}}", "", "0 tokens");

@@ -1,0 +1,128 @@
+//! Data of all kinds, as people give it.
+
+use crate::{Bench, with};
+
+/// Runs a command that must fail, and returns its exit code and standard error.
+fn fails(bench: &Bench, args: &[&str]) -> (i32, String) {
+    let output = bench.run(args);
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(!output.status.success(), "{args:?} succeeded");
+    (output.status.code().expect("an exit code"), error)
+}
+
+/// A run of one step without samples on `data`, with JSON events.
+fn one_step<'a>(data: &'a str, tokenizer: &'a str) -> Vec<&'a str> {
+    let mut args: Vec<&str> =
+        "train --config small.toml --device cpu --steps 1 --sample-every 0 --log-format json"
+            .split(' ')
+            .collect();
+    args.extend(["--data", data, "--tokenizer", tokenizer]);
+    args
+}
+
+#[test]
+fn a_directory_of_text_and_tokens_is_ambiguous_and_hidden_files_are_not_there() {
+    let bench = Bench::new();
+    bench.small_run();
+    std::fs::create_dir(bench.path("both")).unwrap();
+    std::fs::copy(bench.path("text.txt"), bench.path("both/stories.txt")).unwrap();
+    bench.write("both/tokenizer.bin", [0u8; 64]);
+    let (code, error) = fails(&bench, &one_step("both", "bpe:300"));
+    assert_eq!(code, 2, "{error}");
+    for part in ["both text (stories.txt)", ".bin files (tokenizer.bin)", "--data both/stories.txt"]
+    {
+        assert!(error.contains(part), "{error} lacks {part}");
+    }
+    std::fs::rename(bench.path("both/tokenizer.bin"), bench.path("both/._tokenizer.bin")).unwrap();
+    bench.ok(&one_step("both", "bpe:300"));
+
+    // Token files beside a hidden one and a notice.
+    bench.ok(&[
+        "tokenizer",
+        "train",
+        "--data",
+        "text.txt",
+        "--vocab-size",
+        "300",
+        "--out",
+        "tok.json",
+    ]);
+    std::fs::create_dir(bench.path("tokens")).unwrap();
+    let tokenize = "data tokenize --data text.txt --tokenizer tok.json --out tokens/data00.bin";
+    bench.ok(&tokenize.split(' ').collect::<Vec<_>>());
+    bench.write("tokens/._data00.bin", [255u8; 4000]);
+    bench.write("tokens/README.md", "About these tokens.");
+    bench.ok(&one_step("tokens", "tok.json"));
+}
+
+#[test]
+fn resuming_with_changed_data_is_refused() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    bench.ok(&with(&base, &["--device", "cpu", "--steps", "2", "--out", "run"]));
+    let text = std::fs::read_to_string(bench.path("text.txt")).unwrap();
+    let resume =
+        ["train", "--resume", "run", "--data", "changed.txt", "--device", "cpu", "--steps", "3"];
+    // One letter of a word in the middle, and one at the very end, which is validation text.
+    let middle = text.len() / 2 + text[text.len() / 2..].find(" the ").unwrap() + 1;
+    let last = text.rfind(" the ").unwrap() + 1;
+    for (at, part) in [(middle, "training"), (last, "validation")] {
+        let mut changed = text.clone();
+        changed.replace_range(at..=at, "T");
+        bench.write("changed.txt", &changed);
+        let (_, error) = fails(&bench, &resume);
+        assert!(error.contains("the data has changed since the checkpoint"), "{error}");
+        assert!(error.contains(part) || error.contains("number of"), "{error}");
+    }
+    bench.write("changed.txt", &text);
+    bench.ok(&resume);
+}
+
+#[test]
+fn inspect_describes_tokens_and_refuses_text() {
+    let bench = Bench::new();
+    let ids: Vec<u8> = (0..100u16).flat_map(|id| (id * 3).to_le_bytes()).collect();
+    bench.write("ids.bin", &ids);
+    let shown = bench.ok(&["data", "inspect", "ids.bin"]);
+    assert!(shown.contains("16-bit ids without a header") && shown.contains("100"), "{shown}");
+    let json = bench.ok(&["data", "inspect", "ids.bin", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&report["tokens"], &report["bits"]), (&100.into(), &16.into()));
+    assert_eq!((&report["first"][1], &report["vocab_size"]), (&3.into(), &serde_json::Value::Null));
+
+    bench.write("story.txt", "Once upon a time there was a pumpkin in a garden.");
+    let (code, error) = fails(&bench, &["data", "inspect", "story.txt"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("story.txt: this is text, not token ids"), "{error}");
+    assert!(error.contains("anegpt data tokenize"), "{error}");
+}
+
+#[test]
+fn a_small_text_says_that_its_vocabulary_is_small() {
+    let bench = Bench::new();
+    bench.write("few.txt", "abab cdcd");
+    let output = bench.run(&["tokenizer", "train", "--data", "few.txt", "--vocab-size", "4096"]);
+    let note = String::from_utf8(output.stderr).unwrap();
+    // 256 bytes, the separator, and the only pairs that occur twice: ab and cd.
+    assert!(note.contains("a vocabulary of 259 tokens, not 4096"), "{note}");
+    let output = bench.run(&["tokenizer", "train", "--data", "few.txt", "--vocab-size", "259"]);
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn utf_16_and_json_are_named() {
+    let bench = Bench::new();
+    bench.small_run();
+    let text = "\u{feff}Once upon a time there was a pumpkin.\n".repeat(50);
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    bench.write("utf16.txt", utf16);
+    let (code, error) = fails(&bench, &one_step("utf16.txt", "char"));
+    assert_eq!(code, 1);
+    assert!(error.contains("iconv -f utf-16 -t utf-8") && !error.contains("latin1"), "{error}");
+
+    bench
+        .write("data00.json", r#"[{"story": "Once upon a time there was a pumpkin."}]"#.repeat(50));
+    let output = bench.run(&one_step("data00.json", "char"));
+    let warning = String::from_utf8(output.stderr).unwrap();
+    assert!(warning.contains("warning: data00.json: it is a JSON array"), "{warning}");
+}
