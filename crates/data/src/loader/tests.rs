@@ -135,6 +135,118 @@ fn the_cut_falls_on_a_document() {
     assert_eq!(loader.range(Split::Train), 0..7_777);
 }
 
+/// A tenth, but four sequences and a token where that is more, but half of the tokens where that is less.
+#[test]
+fn the_validation_part_has_its_size() {
+    for (tokens, fraction, validation) in [
+        (10_000, 0.1, 1_000),
+        (10_000, 0.5, 5_000),
+        (1_000, 0.01, 65), // 4 · 16 + 1
+        (200, 0.1, 65),
+        (130, 0.1, 65),
+        (129, 0.1, 64),
+        (100, 0.1, 50),
+        (34, 0.1, 17), // a window of 17 in each part
+    ] {
+        let config = LoaderConfig { validation_fraction: fraction, ..LoaderConfig::new(16, 0) };
+        let loader = Loader::new(positions(tokens), config).unwrap();
+        assert_eq!(loader.tokens(Split::Validation), validation, "{tokens} {fraction}");
+        assert_eq!(loader.tokens(Split::Train), u64::from(tokens) - validation);
+    }
+}
+
+/// The cut moves back by a tenth of the training part (900 of 9,000) at most, and leaves it a window.
+#[test]
+fn the_cut_moves_only_so_far() {
+    let cut = |tokens: usize, marks: &[usize]| {
+        let mut ids = vec![5; tokens];
+        marks.iter().for_each(|&at| ids[at] = 1);
+        let config = LoaderConfig { document_start: Some(1), ..LoaderConfig::new(16, 0) };
+        Loader::new(TokenSource::from(ids), config).unwrap().range(Split::Train).end
+    };
+    assert_eq!(cut(10_000, &[]), 9_000);
+    assert_eq!(cut(10_000, &[8_100]), 8_100, "the farthest");
+    assert_eq!(cut(10_000, &[8_099]), 9_000, "too far");
+    assert_eq!(cut(10_000, &[8_200, 8_300]), 8_300, "the nearest");
+    assert_eq!(cut(10_000, &[9_000, 9_001]), 9_000, "the cut itself");
+    assert_eq!(cut(10_000, &[9_001]), 9_000, "never forward");
+    assert_eq!(cut(36, &[16]), 18, "a training part of 16 tokens has no window");
+    assert_eq!(cut(36, &[17]), 17);
+}
+
+/// Of 62 windows (999 / 16) the first of every 62 / 20; of 3 windows each in turn.
+#[test]
+fn validation_windows_are_where_they_should_be() {
+    let starts = |loader: &Loader, batch, count| -> Vec<u32> {
+        let batches = loader.validation_batches(batch, count);
+        batches.iter().flat_map(|b| b.inputs.chunks(16).map(|row| row[0])).collect()
+    };
+    let want = [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 31, 34, 37, 40, 43, 46, 49, 52, 55, 58];
+    let want: Vec<u32> = want.iter().map(|window| 9_000 + 16 * window).collect();
+    assert_eq!(starts(&loader(10_000, 16, 5), 4, 5), want);
+    let few = Loader::with_validation(positions(100), positions(49), LoaderConfig::new(16, 0));
+    let few = few.unwrap();
+    assert_eq!(starts(&few, 3, 9), [0, 16, 32], "as many batches as there are windows for");
+    assert_eq!(starts(&few, 5, 9), [0, 16, 32, 0, 16], "one batch in which they repeat");
+    let short = Loader::with_validation(positions(100), positions(48), LoaderConfig::new(16, 0));
+    assert_eq!(starts(&short.unwrap(), 2, 9), [0, 16], "47 targets are two windows");
+}
+
+#[test]
+fn limits_are_where_they_are_said_to_be() {
+    let two = |train, validation| {
+        Loader::with_validation(positions(train), positions(validation), LoaderConfig::new(16, 0))
+    };
+    assert!(two(17, 17).is_ok());
+    assert!(two(16, 17).is_err() && two(17, 16).is_err());
+    assert!(Loader::new(positions(33), LoaderConfig::new(16, 0)).is_err());
+    let seq = |seq| Loader::new(positions(100), LoaderConfig::new(seq, 0)).unwrap_err();
+    assert!(matches!(seq(1 << 24), Error::TooShort { needed: 33_554_434, .. }));
+    assert!(matches!(seq((1 << 24) + 1), Error::Setting { name: "seq", .. }));
+    let mut loader = loader(10_000, 16, 1);
+    let last = Cursor { index: loader.windows_per_epoch(), ..loader.cursor().clone() };
+    loader.resume(&last).unwrap();
+    loader.next_batch(1);
+    assert_eq!((loader.cursor().epoch, loader.cursor().index), (1, 1));
+    let mut again = self::loader(10_000, 16, 1);
+    assert!(again.resume(&Cursor { index: last.index + 1, ..last }).is_err());
+}
+
+/// Every stretch of a stream of four files, one of them empty.
+#[test]
+fn stretches_across_files_are_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = vec![];
+    for (i, (ids, vocab_size)) in
+        [(&[1u32, 2, 3][..], 9), (&[], 30), (&[4], 20), (&[5, 6, 7, 8], 10)].into_iter().enumerate()
+    {
+        let path = dir.path().join(format!("{i}.bin"));
+        let mut writer = TokenWriter::create(&path, Format::shard_for(vocab_size)).unwrap();
+        writer.push(ids).unwrap();
+        writer.finish().unwrap();
+        files.push(TokenFile::open(path).unwrap());
+    }
+    let source = TokenSource::from(files);
+    assert_eq!((source.len(), source.is_empty(), source.vocab_size()), (8, false, Some(30)));
+    for start in 0..8 {
+        for end in start..=8 {
+            let mut got = vec![0; end - start];
+            source.read(start, &mut got);
+            let want: Vec<u32> = (start as u32 + 1..=end as u32).collect();
+            assert_eq!(got, want);
+        }
+    }
+    let error = source.check_ids(8).unwrap_err().to_string();
+    assert!(error.contains("3.bin: token 3 is 8"), "{error}");
+    let loader = Loader::new(source, LoaderConfig::new(1, 0)).unwrap();
+    let error = loader.counts(Split::Train, 4).unwrap_err().to_string();
+    assert!(error.contains("2.bin: token 0 is 4"), "{error}");
+    assert_eq!(
+        loader.counts(Split::Validation, 9).unwrap().iter().sum::<u64>(),
+        loader.tokens(Split::Validation)
+    );
+}
+
 #[test]
 fn short_data_and_bad_settings_are_explained() {
     let error = |n, config| Loader::new(positions(n), config).unwrap_err().to_string();

@@ -4,7 +4,7 @@
     pip install sentencepiece==0.2.3 tokenizers==0.23.3
     python make.py
 
-Every case is the name of a file, whether names of markers count, a text and its ids.
+Every case is the name of a file, whether names of markers count, a text, its ids and their text.
 """
 import json, pathlib, unicodedata
 import sentencepiece as spm
@@ -72,6 +72,7 @@ def by_hand(name, letters, merges, added, **parts):
     for word in parts.pop("words", []) + ["".join(m) for m in merges]:
         vocab.setdefault(word, len(vocab))
     t = Tokenizer(models.BPE(vocab=vocab, merges=merges, **options))
+    t.decoder = decoders.Fuse()
     for key, value in parts.items():
         setattr(t, key, value)
     for token in added:
@@ -168,12 +169,14 @@ for path in sorted(HERE.glob("*.json")):
     t = Tokenizer.from_file(str(path))
     for special in (False, True):
         t.encode_special_tokens = not special
-        cases += [[path.name, special, text, t.encode(text, add_special_tokens=False).ids]
-                  for text in TEXTS]
+        all_ids = [t.encode(text, add_special_tokens=False).ids for text in TEXTS]
+        cases += [[path.name, special, text, ids, t.decode(ids)]
+                  for text, ids in zip(TEXTS, all_ids)]
 for path in sorted(HERE.glob("*.model")):
     if not path.name.startswith("unsupported"):
         t = spm.SentencePieceProcessor(str(path))
-        cases += [[path.name, False, text, t.encode(text)] for text in TEXTS]
+        cases += [[path.name, False, text, t.encode(text), t.decode(t.encode(text))]
+                  for text in TEXTS]
 for path in sorted((HERE / "saved").glob("*.json")):  # what this project writes for a .model
     saved, model = Tokenizer.from_file(str(path)), HERE / f"{path.stem}.model"
     saved.encode_special_tokens = True

@@ -140,3 +140,41 @@ fn vocabularies_learned_here_and_llama2s_ask_for_bos() {
     assert_eq!(open(model.to_json().unwrap().as_bytes()).prompt_bos(), Some(1));
     assert_eq!(Tokenizer::train_char(["ab"]).unwrap().prompt_bos(), None);
 }
+
+/// Without a template or a note, BOS and EOS are known by their names; a separator is both.
+#[test]
+fn markers_are_known_by_name() {
+    for (names, bos, eos) in [
+        (&["<s>", "</s>"][..], Some(2), Some(3)),
+        (&["<bos>", "<eos>"], Some(2), Some(3)),
+        (&["<|begin_of_text|>", "<|end_of_text|>"], Some(2), Some(3)),
+        (&["<|endoftext|>"], Some(2), Some(2)),
+        (&["<|bos|>"], Some(2), Some(2)),
+        (&["<|eos|>", "<|bos|>"], Some(3), Some(2)),
+        (&["<s>"], Some(2), None),
+        (&["</s>"], None, Some(2)),
+        (&["<|endoftext|>", "</s>"], Some(2), Some(3)),
+        (&["<pad>"], None, None),
+    ] {
+        let mut file = characters("ab", Value::Null, &[]);
+        let added = names.iter().zip(2..).map(
+            |(name, id)| json!({"id": id, "content": name, "normalized": false, "special": true}),
+        );
+        file["added_tokens"] = added.collect();
+        let tokenizer = read(&file);
+        assert_eq!((tokenizer.bos(), tokenizer.eos()), (bos, eos), "{names:?}");
+        assert_eq!(tokenizer.prompt_bos(), None);
+        assert_eq!(tokenizer.decode(&[2, 0, 1]), "ab", "a marker says nothing");
+    }
+}
+
+/// An unknown character costs 10 more than the worst piece (SentencePiece's kUnkPenalty): `? bc` at
+/// -25 - 1 wins against `ab c` at -15 - 15, and loses against it at -15 - 9.
+#[test]
+fn an_unknown_character_costs_ten_more_than_the_worst_piece() {
+    for (c, want) in [(-15.0, [0, 2]), (-9.0, [1, 3])] {
+        let vocab = json!([["<unk>", 0.0], ["ab", -15.0], ["bc", -1.0], ["c", c]]);
+        let unigram = read(&json!({"model": {"type": "Unigram", "unk_id": 0, "vocab": vocab}}));
+        assert_eq!(unigram.encode("abc").unwrap(), want, "{c}");
+    }
+}
