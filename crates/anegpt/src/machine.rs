@@ -58,11 +58,12 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) fn name(self) -> &'static str {
+    /// Name in events.
+    pub(crate) fn id(self) -> &'static str {
         match self {
-            Kind::Engine => "the Neural Engine",
-            Kind::Emulator => "the emulated engine",
-            Kind::Cpu => "the CPU",
+            Kind::Engine => "engine",
+            Kind::Emulator => "emulator",
+            Kind::Cpu => "cpu",
         }
     }
 }

@@ -170,11 +170,10 @@ impl Background {
     }
 }
 
-/// What a run draws, all told: the system counts for the whole machine.
+/// Readings during a run: the system counts for the whole machine.
 #[derive(Debug)]
 pub(crate) struct RunPower {
     meter: Option<Meter>,
-    totals: Totals,
     /// When the last reading was, and how many tokens had been trained on.
     last: (Instant, u64),
     step: u64,
@@ -183,13 +182,14 @@ pub(crate) struct RunPower {
 
 /// Joules and seconds by part.
 #[derive(Clone, Copy, Debug, Default)]
-struct Totals {
+pub(crate) struct Totals {
     parts: [(f64, f64); 4],
     seconds: f64,
 }
 
 impl Totals {
-    fn add(&mut self, sample: &PowerSample) {
+    /// Adds a reading.
+    pub(crate) fn add(&mut self, sample: &PowerSample) {
         self.seconds += sample.seconds;
         for ((joules, seconds), watts) in self.parts.iter_mut().zip(sample.parts()) {
             if let Some(watts) = watts {
@@ -199,7 +199,8 @@ impl Totals {
         }
     }
 
-    fn mean(&self) -> PowerSample {
+    /// The mean of all readings, each weighed by its time.
+    pub(crate) fn mean(&self) -> PowerSample {
         let watts = self.parts.map(|(joules, seconds)| (seconds > 0.0).then(|| joules / seconds));
         PowerSample::new(self.seconds, watts)
     }
@@ -212,7 +213,7 @@ impl RunPower {
     }
 
     fn with(meter: Option<Meter>) -> Self {
-        RunPower { meter, totals: Totals::default(), last: (Instant::now(), 0), step: 0, tokens: 0 }
+        RunPower { meter, last: (Instant::now(), 0), step: 0, tokens: 0 }
     }
 
     /// Notes a step of `tokens` tokens, and reads if it is time.
@@ -226,7 +227,6 @@ impl RunPower {
         let meter = self.meter.as_mut()?;
         let sample = meter.read()?;
         let watts = sample.watts()?;
-        self.totals.add(&sample);
         let (now, (then, before)) = (Instant::now(), self.last);
         let tokens = self.tokens - before;
         self.last = (now, self.tokens);
@@ -237,15 +237,6 @@ impl RunPower {
             sample,
             joules_per_token: (tokens > 0).then(|| joules / tokens as f64),
         })
-    }
-
-    /// Where readings come from, their mean, and joules per token over `seconds` of a run; `None`
-    /// without a reading.
-    pub(crate) fn summary(&self, seconds: f64) -> Option<(&'static str, PowerSample, f64)> {
-        let mean = self.totals.mean();
-        let joules = mean.watts()? * seconds;
-        let name = self.meter.as_ref()?.name();
-        (self.tokens > 0).then(|| (name, mean, joules / self.tokens as f64))
     }
 }
 
@@ -306,7 +297,6 @@ mod tests {
     fn without_a_meter_there_is_nothing_to_say() {
         let mut power = RunPower::with(None);
         assert!(power.after_step(1, 100).is_none() && power.read().is_none());
-        assert!(power.summary(1.0).is_none());
         let tool = Meter::Tool(Background::new(script(LIST, 0)));
         let mut power = RunPower { meter: Some(tool), ..power };
         let start = Instant::now();
@@ -320,7 +310,5 @@ mod tests {
         let json = serde_json::to_value(&event).unwrap();
         assert_eq!((&json["event"], &json["source"]), (&"power".into(), &TOOL.into()));
         assert_eq!((&json["ane_watts"], json.get("cpu_watts")), (&0.25.into(), None));
-        // A quarter of a watt for 8 s over the 100 tokens noted above.
-        assert_eq!(power.summary(8.0).map(|s| (s.0, s.2)), Some((TOOL, 0.02)));
     }
 }

@@ -144,6 +144,9 @@ pub enum Event {
         /// Wall time of this session by activity.
         #[serde(default)]
         spent: Spent,
+        /// The most memory that the process has held, in MiB, where that is known.
+        #[serde(default)]
+        peak_memory_mib: Option<f64>,
     },
 }
 
@@ -173,10 +176,32 @@ pub struct Settings {
     pub epochs: f64,
     /// Why this peak learning rate.
     pub lr_reason: String,
+    /// What computes: `engine`, `emulator` or `cpu`.
+    pub backend: String,
+    /// The training text or tokens in words.
+    pub text: String,
+    /// What the cost model says of a step, where it knows the chip.
+    pub forecast: Option<Forecast>,
     /// Everything that decides what is computed.
     pub run: Option<RunConfig>,
     /// What happens between steps, and how often.
     pub intervals: Option<Intervals>,
+}
+
+/// Forecast of a step. Not confirmed on hardware.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Forecast {
+    /// For which chip.
+    pub chip: String,
+    /// Milliseconds of a step.
+    pub ms: f64,
+    /// Lower end of the error bar.
+    pub low_ms: f64,
+    /// Upper end.
+    pub high_ms: f64,
+    /// Milliseconds by part, with the names of a step event's.
+    pub parts: BTreeMap<String, f64>,
 }
 
 /// A checkpoint and its validation loss.

@@ -17,7 +17,7 @@ pub mod schedule;
 pub mod stop;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Lock};
-pub use event::{Best, Event, Settings, Spent};
+pub use event::{Best, Event, Forecast, Settings, Spent};
 pub use optim::AdamW;
 pub use pretrain::{Intervals, Pretrain, RunConfig, RunOutput, StepReport, TrainError};
 pub use scale::LossScale;

@@ -1,9 +1,11 @@
 //! `anegpt train`.
 
 mod args;
+mod curve;
 mod directory;
 mod doctor;
 mod ending;
+mod human;
 mod numbers;
 mod prompt;
 mod report;
@@ -22,14 +24,14 @@ use clap::ValueEnum;
 use data::loader::Split;
 use directory::{next_free_directory, output_directory};
 use doctor::Doctor;
-use gpt::forecast::forecast;
 use numbers::intervals;
 use setup::{Notes, Setup, fresh, resumed};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use train::{
-    Event, Lock, Pretrain, Reason, RunConfig, RunOutput, Settings, Stop, TrainError, checkpoint,
+    Event, Forecast, Lock, Pretrain, Reason, RunConfig, RunOutput, Settings, Stop, TrainError,
+    checkpoint,
 };
 use view::View;
 
@@ -108,6 +110,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         resumed: resumed.as_ref().map(|found| found.path().to_owned()),
         epochs,
         lr_reason,
+        backend: machine.kind.id().to_owned(),
+        text: texts.description.clone(),
+        forecast: forecast(&machine, pretrain.config())?,
         run: Some(pretrain.config().clone()),
         intervals: Some(intervals),
     };
@@ -119,15 +124,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(message) = ending::too_often(&pretrain, epochs) {
         view.show(&Event::Warning { message })?;
     }
-    view.describe(&texts.description, &args, resumed.as_ref());
-    let run = pretrain.config();
-    match machine.device.profile() {
-        Some(on) => {
-            let step = forecast(&run.model, run.batch, run.seq, run.accum, &on)?;
-            view.forecast(on.chip, step);
-        }
-        None => view.line("forecast   none: it is for an emulated chip\n"),
-    }
     let stop = stop_on_request(&view)?;
     let mut failed = None;
     let device = machine.device.as_ref();
@@ -135,7 +131,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let tokens_per_step = tokens_per_step(pretrain.config());
     let mut doctor = Doctor::new(&args, &machine, intervals, total)?;
     let mut power = RunPower::open();
-    let begun = Instant::now();
     let output = RunOutput {
         directory: out.clone(),
         keep: intervals.keep,
@@ -145,11 +140,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         setup_s: started.elapsed().as_secs_f64(),
     };
     let mut ended = Reason::Finished;
-    let result = pretrain.run(device, tokenizer, intervals, &output, &stop, &mut |event| {
-        let reading = match &event {
+    let result = pretrain.run(device, tokenizer, intervals, &output, &stop, &mut |mut event| {
+        let reading = match &mut event {
             Event::Step { step, .. } => power.after_step(*step, tokens_per_step),
-            Event::Done { reason, .. } => {
+            Event::Done { reason, peak_memory_mib, .. } => {
                 ended = *reason;
+                *peak_memory_mib = crate::memory::peak_mib();
                 power.read()
             }
             _ => None,
@@ -174,20 +170,31 @@ pub(crate) fn run(args: Args) -> Result<()> {
     });
     view.finish();
     result.with_context(|| match checkpoint::exists(&out) {
-        true => format!("the run ended; go on with: {}", ending::resume_command(&out)),
+        true => format!("the run ended; go on with: {}", report::resume(&out)),
         false => "the run ended before its first checkpoint".to_owned(),
     })?;
     if let Some(error) = failed {
         return Err(error);
     }
     if let Some(signal) = Signal::of(ended) {
-        view.line(&ending::interrupted(&out));
+        view.line(&ending::interrupted(&out))?;
         return Err(EndedBy(signal).into());
     }
-    let drawn = power.summary(begun.elapsed().as_secs_f64());
-    let prompt = prompt.unwrap_or_default();
-    view.report(machine.kind, &pretrain, started, entropy, drawn, (&out, &prompt));
     Ok(())
+}
+
+/// What the cost model says of a step, where it knows the chip.
+fn forecast(machine: &Machine, run: &RunConfig) -> Result<Option<Forecast>> {
+    let Some(on) = machine.device.profile() else { return Ok(None) };
+    let step = gpt::forecast::forecast(&run.model, run.batch, run.seq, run.accum, &on)?;
+    let ms = |seconds: f64| 1e3 * seconds;
+    Ok(Some(Forecast {
+        chip: on.chip.to_string(),
+        ms: ms(step.seconds),
+        low_ms: ms(step.low),
+        high_ms: ms(step.high),
+        parts: step.parts().map(|(name, seconds)| (name.to_owned(), ms(seconds))).into(),
+    }))
 }
 
 fn tokens_per_step(config: &RunConfig) -> usize {
@@ -197,7 +204,7 @@ fn tokens_per_step(config: &RunConfig) -> usize {
 /// Listens for requests to stop, and says at once what becomes of them.
 fn stop_on_request(view: &View) -> Result<Arc<Stop>> {
     let requested = Arc::new(Stop::default());
-    let (stop, bar) = (requested.clone(), Mutex::new(view.bar.clone()));
+    let (stop, bar) = (requested.clone(), Mutex::new(view.bar()));
     stop::on_request(move |signal| {
         // The second request does not wait for the checkpoint.
         if !stop.request(signal.reason()) {

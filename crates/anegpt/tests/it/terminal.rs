@@ -102,7 +102,7 @@ fn a_run_fits_the_terminal() {
         let has = |words: &str| lines.iter().any(|line| line.contains(words));
         assert!(has("/24  loss "), "a bar: {text}");
         assert!(has("step      1  loss ") && has("validation loss "), "{text}");
-        assert!(has("  │ 日本語 it's"), "{text}");
+        assert!(has("  │ 日本語 it's") && has("loss: ⠒⠒ training, o validation"), "{text}");
         let parts = lines.iter().filter(|line| line.contains("engine_bwd")).count();
         assert_eq!(
             parts > 1,
@@ -141,11 +141,30 @@ fn a_pipe_gets_nothing_but_lines() {
     let bench = Bench::new();
     let args = run(&bench);
     let mut command = bench.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    let output = command.env("TERM", "xterm").output().unwrap();
+    let output = command.env("TERM", "xterm").env("LC_ALL", "C").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{text}");
     assert!(text.contains("step      1  loss "), "{text}");
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+    // No locale, no Braille; the prompt is the user's.
+    assert!(text.contains("loss: ** training, o validation"), "{text}");
+    time_adds_up(&text);
     // The width is unknown, unless a variable tells.
     assert!(lines(&text.replace('\n', "\r\n"), 80).len() > 20);
+}
+
+/// The report's activities add up to its time.
+fn time_adds_up(text: &str) {
+    let report = text.split_once("=== Efficiency Report ===").expect("a report").1;
+    let seconds = |line: &str| -> f64 {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[2], "s", "{line}");
+        words[1].parse().unwrap()
+    };
+    let mut lines = report.lines().skip_while(|line| !line.starts_with("Time:"));
+    let total = seconds(lines.next().unwrap());
+    let parts: Vec<f64> = lines.take_while(|line| line.starts_with("  ")).map(seconds).collect();
+    // Seven numbers, each rounded to a hundredth.
+    assert_eq!(parts.len(), 7, "{report}");
+    assert!((parts.iter().sum::<f64>() - total).abs() < 0.045 && total > 0.0, "{report}");
 }

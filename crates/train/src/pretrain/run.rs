@@ -424,6 +424,7 @@ impl<'t> Run<'_, 't> {
             best: progress.best,
             first_val_loss: self.first_val_loss,
             spent: *spent,
+            peak_memory_mib: None,
         };
         self.tell(event)
     }

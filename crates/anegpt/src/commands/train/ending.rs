@@ -1,6 +1,6 @@
 //! What is said of a run that is asked to end, or whose text is small, and what to type next.
 
-use super::report::quoted;
+use super::report::resume;
 use std::path::Path;
 use train::{Pretrain, checkpoint};
 
@@ -26,15 +26,10 @@ pub(super) fn too_often(pretrain: &Pretrain, epochs: f64) -> Option<String> {
     })
 }
 
-/// The command that goes on with a run.
-pub(super) fn resume_command(out: &Path) -> String {
-    format!("anegpt train --resume {}", quoted(&out.display().to_string()))
-}
-
 /// What to type after a run that a signal ended.
 pub(super) fn interrupted(out: &Path) -> String {
     match checkpoint::exists(out) {
-        true => format!("\nNext: {}", resume_command(out)),
+        true => format!("\nNext: {}", resume(out)),
         false => "nothing is saved: no step was done".to_owned(),
     }
 }

@@ -1,114 +1,241 @@
-//! The efficiency report at the end of a run.
+//! The report at the end of a run, made of its events.
 
-use super::args::LogFormat;
-use super::view::View;
-use crate::machine::Kind;
-use crate::{progress, term};
+use super::curve;
+use crate::power::Totals;
+use crate::progress;
+use crate::term;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
-use train::{Pretrain, RunConfig};
+use train::{Best, Event, Reason, RunConfig, Settings, Spent};
 use unicode_width::UnicodeWidthStr;
 
-impl View {
-    /// The efficiency report, and what to type next.
-    pub(super) fn report(
-        &self,
-        kind: Kind,
-        pretrain: &Pretrain,
-        started: Instant,
-        entropy: f64,
-        drawn: Option<(&str, ane::PowerSample, f64)>,
-        (out, prompt): (&Path, &str),
-    ) {
-        if self.format == LogFormat::Json || self.steps == 0 {
-            return;
+/// Column at which the values of the report begin.
+const COLUMN: usize = 17;
+
+/// What the events of a run have told so far.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    settings: Settings,
+    tokens_per_step: usize,
+    unigram: f64,
+    planned: u64,
+    /// Training and validation losses by step.
+    training: Vec<(u64, f64)>,
+    validation: Vec<(u64, f64)>,
+    /// Milliseconds of this session's steps, together and by part.
+    ms: f64,
+    parts: BTreeMap<String, f64>,
+    power: Totals,
+    power_source: String,
+    ending: Option<Ending>,
+}
+
+/// What the last event tells.
+#[derive(Debug)]
+struct Ending {
+    steps: u64,
+    val_loss: Option<f64>,
+    best: Option<Best>,
+    spent: Spent,
+    peak_memory_mib: Option<f64>,
+    reason: Reason,
+}
+
+impl Report {
+    /// Takes note of an event.
+    pub(super) fn note(&mut self, event: &Event) {
+        match event {
+            Event::Start { tokens_per_step, unigram_entropy, steps, settings, .. } => {
+                self.settings = (**settings).clone();
+                (self.tokens_per_step, self.unigram) = (*tokens_per_step, *unigram_entropy);
+                self.planned = *steps;
+            }
+            Event::Step { step, loss, ms, parts, .. } => {
+                self.training.push((*step, *loss));
+                self.ms += ms;
+                for (name, ms) in parts {
+                    *self.parts.entry(name.clone()).or_default() += ms;
+                }
+            }
+            Event::Eval { step, val_loss, .. } => self.validation.push((*step, *val_loss)),
+            Event::Power { source, sample, .. } => {
+                self.power.add(sample);
+                self.power_source.clone_from(source);
+            }
+            Event::Done { steps, val_loss, best, spent, peak_memory_mib, reason, .. } => {
+                self.ending = Some(Ending {
+                    steps: *steps,
+                    val_loss: *val_loss,
+                    best: *best,
+                    spent: *spent,
+                    peak_memory_mib: *peak_memory_mib,
+                    reason: *reason,
+                });
+            }
+            Event::Sample { .. } | Event::Checkpoint { .. } | Event::Warning { .. } => {}
         }
-        let (config, wall) = (pretrain.config(), started.elapsed().as_secs_f64());
-        let step_s = self.ms / 1e3 / self.steps as f64;
-        let flops = config.accum as f64 * config.model.step_flops(config.batch, config.seq);
-        let part = |name: &str| self.parts.iter().find(|p| p.0 == name).map_or(0.0, |p| p.1 / 1e3);
-        let engine_s = (part("engine_fwd") + part("engine_bwd")) / self.steps as f64;
-        let engine = config.accum as f64 * engine_flops(config);
-        println!("=== Efficiency Report ===");
-        row("Total steps:", &pretrain.step_count().to_string());
-        row("Wall time:", &format!("{:.0} ms ({:.1} s)", wall * 1e3, wall));
-        row(
-            "Compile time:",
-            &format!("{:.0} ms ({:.1}%)", self.compile_s * 1e3, 100.0 * self.compile_s / wall),
-        );
-        row("Train time:", &format!("{:.0} ms ({:.1}%)", self.ms, 100.0 * self.ms / 1e3 / wall));
-        let parts = shares(self.parts.iter().map(|(n, v)| (n.as_str(), *v)), self.ms);
-        row("Avg train:", &format!("{:.1} ms/step ({parts})", step_s * 1e3));
-        let speed = progress::count(self.tokens_per_step as f64 / step_s);
-        row("Throughput:", &format!("{speed} tokens/s"));
-        let engine = engine / engine_s.max(1e-9) / 1e12;
-        row("Engine TFLOPS:", &format!("{engine:.3} sustained by {}", kind.name()));
-        row("Total TFLOPS:", &format!("{:.3} (engine + host)", flops / step_s / 1e12));
-        if let Some((chip, e)) = &self.forecast {
-            let forecast = format!(
-                "{:.1} ms/step ({:.1} to {:.1}) on {chip}, {:.1} of them on the engine; not \
-                 confirmed on hardware",
-                1e3 * e.seconds,
-                1e3 * e.low,
-                1e3 * e.high,
-                1e3 * (e.engine_forward + e.engine_backward)
+    }
+
+    /// The loss curve, the report and what to type next; `None` unless the run has done its steps.
+    pub(super) fn text(&self, width: usize, unicode: bool) -> Option<String> {
+        let ending = self.ending.as_ref().filter(|ending| ending.reason == Reason::Finished)?;
+        if self.training.is_empty() {
+            return None;
+        }
+        let mut lines = Lines { width, text: String::new() };
+        if let Some(curve) = curve::draw(&self.training, &self.validation, width, unicode) {
+            lines.text.push_str(&format!("{curve}\n\n"));
+        }
+        lines.text.push_str("=== Efficiency Report ===\n");
+        let total = ending.spent.total_s;
+        lines.row("Steps:", &format!("{} of {}", ending.steps, self.planned));
+        lines.row("Time:", &format!("{total:.2} s"));
+        for (name, seconds) in activities(&ending.spent) {
+            lines.share(name, &format!("{seconds:.2} s"), seconds / total);
+        }
+        self.speed(&mut lines);
+        if let Some(mib) = ending.peak_memory_mib {
+            lines.row("Peak memory:", &format!("{mib:.0} MiB"));
+        }
+        self.energy(&mut lines, &ending.spent);
+        self.losses(&mut lines, ending);
+        lines.row("Run directory:", &self.settings.out.display().to_string());
+        self.next(&mut lines, ending);
+        Some(lines.text)
+    }
+
+    /// Steps of this session.
+    fn steps(&self) -> f64 {
+        self.training.len() as f64
+    }
+
+    /// What a step takes, and what that amounts to.
+    fn speed(&self, lines: &mut Lines) {
+        let ms = self.ms / self.steps();
+        lines.row("Step:", &format!("{ms:.1} ms on average"));
+        let mut parts: Vec<(&String, &f64)> = self.parts.iter().collect();
+        parts.sort_by(|a, b| b.1.total_cmp(a.1));
+        for (name, part) in parts {
+            lines.share(name, &format!("{:.2} ms", part / self.steps()), part / self.ms);
+        }
+        let speed = progress::count(1e3 * self.tokens_per_step as f64 / ms);
+        lines.row("Throughput:", &format!("{speed} tokens/s"));
+        let engine_ms = self.part("engine_fwd") + self.part("engine_bwd");
+        if let Some(run) = &self.settings.run {
+            let accum = run.accum as f64;
+            let engine = accum * engine_flops(run) / (engine_ms / self.steps()).max(1e-6) / 1e9;
+            let computing = computing(&self.settings.backend);
+            lines.row("Engine TFLOPS:", &format!("{engine:.3} sustained by {computing}"));
+            let flops = accum * run.model.step_flops(run.batch, run.seq) / ms / 1e9;
+            lines.row("Total TFLOPS:", &format!("{flops:.3} (engine and CPU together)"));
+        }
+        if let Some(f) = &self.settings.forecast {
+            let engine = ["engine_fwd", "engine_bwd"].map(|name| f.parts.get(name));
+            let engine: f64 = engine.into_iter().flatten().sum();
+            lines.row(
+                "Forecast:",
+                &format!(
+                    "{:.1} ms/step ({:.1} to {:.1}) on {}, of which {engine:.1} on the engine; not \
+                     confirmed on hardware",
+                    f.ms, f.low_ms, f.high_ms, f.chip
+                ),
             );
-            row("Forecast:", &forecast);
         }
-        let utilization = match kind {
-            Kind::Engine => format!(
+        let utilization = match self.settings.backend.as_str() {
+            "engine" => format!(
                 "{:.1}% of a step in requests; the engine's own counters are not read",
-                100.0 * engine_s / step_s
+                100.0 * engine_ms / self.ms
             ),
             _ => "not measured: no Neural Engine was used".to_owned(),
         };
-        row("ANE utilization:", &utilization);
-        if let Some(mib) = crate::memory::peak_mib() {
-            row("Peak memory:", &format!("{mib:.0} MiB"));
+        lines.row("ANE utilization:", &utilization);
+    }
+
+    fn part(&self, name: &str) -> f64 {
+        self.parts.get(name).copied().unwrap_or(0.0)
+    }
+
+    fn energy(&self, lines: &mut Lines, spent: &Spent) {
+        let mean = self.power.mean();
+        let Some(watts) = mean.watts() else { return };
+        let source = &self.power_source;
+        lines.row("Power:", &format!("{mean} (mean of the whole machine, by {source})"));
+        let seconds = spent.total_s - spent.setup_s - spent.compile_s;
+        let tokens = self.steps() * self.tokens_per_step as f64;
+        let energy = joules(watts * seconds / tokens);
+        lines.row("Energy:", &format!("{energy} per token, evaluation and samples included"));
+    }
+
+    fn losses(&self, lines: &mut Lines, ending: &Ending) {
+        let last = ending.val_loss.map_or("none".to_owned(), |loss| format!("{loss:.4}"));
+        lines.row("Validation loss:", &format!("{last} nats per token after the last step"));
+        if let Some(best) = ending.best {
+            lines.row("  best", &format!("{:.4} after step {}", best.val_loss, best.step));
         }
-        if let Some((source, mean, per_token)) = drawn {
-            row("Power:", &format!("{mean} (mean of the whole machine, by {source})"));
-            let energy = joules(per_token);
-            row("Energy:", &format!("{energy} per token, evaluation and samples included"));
-        }
-        let val = pretrain.val_loss().unwrap_or(f64::NAN);
-        row(
-            "Validation loss:",
-            &format!("{val:.4} nats per token; the unigram baseline is {entropy:.4}"),
-        );
+        lines.row("  unigram model", &format!("{:.4}, for comparison", self.unigram));
+    }
+
+    /// What to type next.
+    fn next(&self, lines: &mut Lines, ending: &Ending) {
+        let out = &self.settings.out;
         // The newest is the best of most runs.
-        let best = pretrain.best().filter(|best| best.step < pretrain.step_count());
-        let model = match best {
-            Some(best) => {
-                let out = out.join("best");
-                row(
-                    "Best:",
-                    &format!(
-                        "{:.4} after step {}, kept as {}",
-                        best.val_loss,
-                        best.step,
-                        out.display()
-                    ),
-                );
-                out
-            }
-            None => out.to_owned(),
-        };
-        let model = quoted(&model.display().to_string());
-        let words =
-            [format!("anegpt generate --model {model}"), format!("--prompt {}", quoted(prompt))];
-        println!("\nNext:\n{}", command(&words, term::text_width()));
+        let older = ending.best.is_some_and(|best| best.step < ending.steps);
+        let model = if older { out.join("best") } else { out.clone() };
+        let mut generate = vec![format!("anegpt generate --model {}", path(&model))];
+        generate.extend(self.settings.prompt.iter().map(|p| format!("--prompt {}", quoted(p))));
+        let more = [resume(out), format!("--steps {}", 2 * self.planned)];
+        lines.text.push_str("\nNext:\n");
+        for words in [&generate[..], &more] {
+            lines.text.push_str(&format!("{}\n", command(words, lines.width)));
+        }
     }
 }
 
-/// A line of the report.
-fn row(label: &str, text: &str) {
-    println!("{}", term::hanging(label, text, 17, term::text_width()));
+/// Rows of the report.
+struct Lines {
+    width: usize,
+    text: String,
+}
+
+impl Lines {
+    fn row(&mut self, label: &str, value: &str) {
+        self.text.push_str(&term::hanging(label, value, COLUMN, self.width));
+        self.text.push('\n');
+    }
+
+    /// A share of what stands above.
+    fn share(&mut self, name: &str, value: &str, share: f64) {
+        let column = COLUMN - 2;
+        let percent = 100.0 * share;
+        self.text.push_str(&format!("  {name:<column$}{value:>10} {percent:>5.1} %\n"));
+    }
+}
+
+/// Activities with their names, in the order in which they begin.
+fn activities(spent: &Spent) -> [(&'static str, f64); 7] {
+    [
+        ("set-up", spent.setup_s),
+        ("compiling", spent.compile_s),
+        ("steps", spent.steps_s),
+        ("validation", spent.validation_s),
+        ("samples", spent.samples_s),
+        ("checkpoints", spent.checkpoints_s),
+        ("other", spent.other_s),
+    ]
+}
+
+/// What computes, in words.
+fn computing(backend: &str) -> &'static str {
+    match backend {
+        "engine" => "the Neural Engine",
+        "emulator" => "the emulated engine",
+        _ => "the CPU",
+    }
 }
 
 /// Floating-point operations of one micro-batch that the engine does: forward and input gradients
 /// of the layers' projections (4 per weight and token) and attention's products.
-pub(super) fn engine_flops(config: &RunConfig) -> f64 {
+fn engine_flops(config: &RunConfig) -> f64 {
     let c = &config.model;
     let layer = c.n_embd * (2 * c.q_dim() + 2 * c.kv_dim() + 3 * c.hidden);
     let tokens = (config.batch * config.seq) as f64;
@@ -117,7 +244,7 @@ pub(super) fn engine_flops(config: &RunConfig) -> f64 {
 }
 
 /// Joules with three digits and a unit.
-pub(super) fn joules(joules: f64) -> String {
+fn joules(joules: f64) -> String {
     match joules {
         j if j >= 1.0 => format!("{j:.2} J"),
         j if j >= 1e-3 => format!("{:.2} mJ", 1e3 * j),
@@ -126,12 +253,18 @@ pub(super) fn joules(joules: f64) -> String {
 }
 
 /// Parts of a time in percent, largest first, those below 1 % left out.
-pub(super) fn shares<'a>(parts: impl Iterator<Item = (&'a str, f64)>, total: f64) -> String {
-    let mut parts: Vec<(&str, f64)> = parts.map(|(n, v)| (n, 100.0 * v / total)).collect();
+pub(super) fn shares(parts: &BTreeMap<String, f64>, total: f64) -> String {
+    let mut parts: Vec<(&str, f64)> =
+        parts.iter().map(|(name, part)| (name.as_str(), 100.0 * part / total)).collect();
     parts.sort_by(|a, b| b.1.total_cmp(&a.1));
     let shown: Vec<String> =
         parts.iter().filter(|p| p.1 >= 1.0).map(|(n, v)| format!("{n} {v:.0}%")).collect();
     shown.join(", ")
+}
+
+/// The command that goes on with a run.
+pub(super) fn resume(out: &Path) -> String {
+    format!("anegpt train --resume {}", path(out))
 }
 
 /// A command line to be copied: two spaces in front, and lines continued as a shell has it where it
@@ -141,8 +274,13 @@ fn command(words: &[String], width: usize) -> String {
     if whole.width() <= width { whole } else { format!("  {}", words.join(" \\\n    ")) }
 }
 
+/// A path as a POSIX shell reads it.
+fn path(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
 /// A word as a POSIX shell reads it.
-pub(super) fn quoted(word: &str) -> String {
+fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+@%,".contains(c);
     match word {
         word if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
@@ -153,24 +291,4 @@ pub(super) fn quoted(word: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_as_a_shell_needs_them() {
-        assert_eq!(quoted("out/run-1"), "out/run-1");
-        assert_eq!(quoted("Once upon a time"), "\"Once upon a time\"");
-        assert_eq!(quoted("it's"), "\"it's\"");
-        assert_eq!(quoted("a $HOME \"b\""), "'a $HOME \"b\"'");
-        assert_eq!(quoted("it's $1!"), r"'it'\''s $1!'");
-        assert_eq!(quoted(""), "\"\"");
-    }
-
-    #[test]
-    fn long_commands_are_continued() {
-        let words = ["anegpt generate --model out/run-1", "--prompt \"Once\""].map(str::to_owned);
-        assert_eq!(command(&words, 60), "  anegpt generate --model out/run-1 --prompt \"Once\"");
-        let lines = "  anegpt generate --model out/run-1 \\\n    --prompt \"Once\"";
-        assert_eq!(command(&words, 49), lines);
-    }
-}
+mod tests;

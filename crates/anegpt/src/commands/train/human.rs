@@ -1,0 +1,212 @@
+//! What a person sees of a run: lines, and a progress bar on a terminal. All of it follows from
+//! the events.
+
+use super::report::{Report, shares};
+use crate::progress;
+use crate::term::{self, Role, fit, labelled, paint};
+use indicatif::ProgressBar;
+use std::collections::BTreeMap;
+use std::io::{Result, Write};
+use train::{Event, Forecast, Settings};
+
+/// Step lines of a run, about.
+const STEP_LINES: u64 = 20;
+
+/// The view for people.
+pub(super) struct Human {
+    bar: ProgressBar,
+    /// True if step lines tell the parts of a step.
+    verbose: bool,
+    report: Report,
+    tokens_per_step: usize,
+    total: u64,
+    val_loss: Option<f64>,
+    /// True once a step was shown.
+    begun: bool,
+}
+
+impl Human {
+    pub(super) fn new(verbose: bool) -> Self {
+        Human {
+            bar: progress::training(0),
+            verbose,
+            report: Report::default(),
+            tokens_per_step: 0,
+            total: 0,
+            val_loss: None,
+            begun: false,
+        }
+    }
+
+    pub(super) fn bar(&self) -> ProgressBar {
+        self.bar.clone()
+    }
+
+    pub(super) fn line(&mut self, text: &str) -> Result<()> {
+        self.bar.suspend(|| writeln!(std::io::stdout(), "{text}"))
+    }
+
+    pub(super) fn show(&mut self, event: &Event) -> Result<()> {
+        self.report.note(event);
+        match event {
+            Event::Start { .. } => self.start(event),
+            Event::Step { .. } => self.step(event),
+            Event::Eval { step, val_loss, .. } => {
+                self.val_loss = Some(*val_loss);
+                let loss = paint(Role::Validation, &format!("validation loss {val_loss:.4}"));
+                self.line(&format!("step {step:>6}  {loss}"))
+            }
+            Event::Sample { text, .. } => self.line(&format!("\n{}\n", sample(text))),
+            Event::Checkpoint { path, ms, best, .. } => {
+                let note = if *best { ", the best so far" } else { "" };
+                let text = format!("{} ({ms:.0} ms{note})", path.display());
+                let column = "step      1  ".len();
+                let saved = term::hanging("saved", &text, column, term::text_width());
+                self.line(&paint(Role::Quiet, &saved))
+            }
+            Event::Warning { message } => {
+                let text = term::hanging("warning:", message, 9, term::text_width());
+                let (label, text) = text.split_at("warning:".len());
+                self.line(&format!("{}{text}", paint(Role::Warning, label)))
+            }
+            Event::Power { .. } => Ok(()),
+            Event::Done { .. } => {
+                self.bar.finish_and_clear();
+                match self.report.text(term::text_width(), term::unicode()) {
+                    Some(text) => self.line(&format!("\n{}", text.trim_end())),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// The block at the start.
+    fn start(&mut self, event: &Event) -> Result<()> {
+        let Event::Start {
+            device,
+            reason,
+            model,
+            params,
+            tokens_per_step,
+            train_tokens,
+            val_tokens,
+            unigram_entropy,
+            step,
+            steps,
+            programs,
+            compile_s,
+            host_gemm,
+            host_gemm_reason,
+            settings,
+        } = event
+        else {
+            return Ok(());
+        };
+        (self.tokens_per_step, self.total) = (*tokens_per_step, *steps);
+        self.bar.set_length(*steps);
+        self.bar.set_position(*step);
+        self.bar.reset_eta();
+        let count = |n: &usize| progress::count(*n as f64);
+        self.label("device", device)?;
+        self.label("", &format!("chosen because: {reason}"))?;
+        if !host_gemm_reason.is_empty() {
+            self.label("host", &format!("products: {host_gemm}, {host_gemm_reason}"))?;
+        }
+        self.label("model", &format!("{} parameters: {model}", count(params)))?;
+        let ready = compile_s * 1e3;
+        self.label(
+            "programs",
+            &format!("{programs} compiled in {ready:.0} ms, shared by all layers"),
+        )?;
+        self.label("data", &settings.text)?;
+        let (train, val) = (count(train_tokens), count(val_tokens));
+        self.label(
+            "tokens",
+            &format!("{train} to train, {val} to validate, {tokens_per_step} per step"),
+        )?;
+        self.label("epochs", &format!("{:.2} in {steps} steps", settings.epochs))?;
+        self.label(
+            "baseline",
+            &format!(
+                "{unigram_entropy:.4} nats per token: a unigram model, which knows only how often \
+                 each token occurs"
+            ),
+        )?;
+        self.settings(settings, *step)
+    }
+
+    fn settings(&mut self, settings: &Settings, step: u64) -> Result<()> {
+        if let Some(run) = &settings.run {
+            let (peak, reason) = (run.schedule.peak, &settings.lr_reason);
+            self.label("rate", &format!("{peak:.2e} at its peak, {reason}"))?;
+        }
+        if let Some(path) = &settings.resumed {
+            self.label("resumed", &format!("{} at step {step}", path.display()))?;
+        }
+        if let Some(path) = &settings.init {
+            self.label("weights", &path.display().to_string())?;
+        }
+        match &settings.forecast {
+            Some(forecast) => self.forecast(forecast)?,
+            None => self.label("forecast", "none: forecasts are for an engine, emulated or not")?,
+        }
+        self.line("")
+    }
+
+    /// What the cost model says of a step.
+    fn forecast(&mut self, f: &Forecast) -> Result<()> {
+        let (ms, low, high) = (f.ms, f.low_ms, f.high_ms);
+        let chip = &f.chip;
+        self.label(
+            "forecast",
+            &format!(
+                "{ms:.1} ms/step ({low:.1} to {high:.1}) on {chip}, not confirmed on hardware"
+            ),
+        )?;
+        if self.verbose { self.label("", &shares(&f.parts, ms)) } else { Ok(()) }
+    }
+
+    /// A line of the block at the start.
+    fn label(&mut self, label: &str, text: &str) -> Result<()> {
+        self.line(&labelled(label, text))
+    }
+
+    fn step(&mut self, event: &Event) -> Result<()> {
+        let Event::Step { step, loss, lr, ms, skipped, parts, .. } = event else { return Ok(()) };
+        let speed = format!("{} tok/s", progress::count(1e3 * self.tokens_per_step as f64 / ms));
+        let now = [
+            Some(format!("loss {loss:.3}")),
+            self.val_loss.map(|loss| format!("val {loss:.3}")),
+            Some(speed.clone()),
+            Some(format!("{ms:.0} ms/step")),
+        ];
+        progress::report(&self.bar, &now.into_iter().flatten().collect::<Vec<_>>());
+        self.bar.set_position(*step);
+        let begin = format!("step {step:>6}  ");
+        if *skipped {
+            let what = paint(Role::Warning, "skipped");
+            return self.line(&format!("{begin}{what}: gradient overflow; loss scale halved"));
+        }
+        if self.begun && !step.is_multiple_of((self.total / STEP_LINES).max(1)) {
+            return Ok(());
+        }
+        self.begun = true;
+        let loss = format!("loss {loss:.4}");
+        let fields = [loss.clone(), format!("lr {lr:.2e}"), speed, format!("{ms:.0} ms")];
+        let line = fit(&fields, term::text_width() - begin.len());
+        let (_, others) = line.split_at(loss.len());
+        self.line(&format!("{begin}{}{others}", paint(Role::Loss, &loss)))?;
+        if self.verbose { self.parts(parts, *ms, begin.len()) } else { Ok(()) }
+    }
+
+    fn parts(&mut self, parts: &BTreeMap<String, f64>, ms: f64, column: usize) -> Result<()> {
+        let text = term::hanging("", &shares(parts, ms), column, term::text_width());
+        self.line(&paint(Role::Quiet, &text))
+    }
+}
+
+/// A sampled text as a block with a bar at its left.
+fn sample(text: &str) -> String {
+    let bar = if term::unicode() { "  │ " } else { "  | " };
+    term::wrap(text.trim(), term::text_width(), bar, bar)
+}
