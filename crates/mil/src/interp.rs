@@ -5,7 +5,7 @@
 
 use crate::blob::{self, BlobError, Weights};
 use crate::ir::Function;
-use crate::passes::hoist_literals;
+use crate::passes::hoist_constants;
 use crate::resolve::{
     Binary, Compare, ConvGeometry, GeluMode, Kind, OpError, PadMode, Reduce, Unary, resolve,
 };
@@ -122,7 +122,7 @@ pub fn evaluate_all(
             });
         }
     }
-    let hoisted = hoist_literals(f);
+    let hoisted = hoist_constants(f);
     let mut values: Vec<Option<Array>> = vec![None; hoisted.values.len()];
     values[..inputs.len()].iter_mut().zip(inputs).for_each(|(v, x)| *v = Some(x.clone()));
     for op in &hoisted.ops {

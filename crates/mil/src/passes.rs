@@ -8,15 +8,25 @@ use crate::resolve::{OpError, resolve};
 use crate::types::{DType, Literal, TensorType};
 use std::collections::{BTreeMap, HashSet};
 
-/// Writes every literal that stands in place of a tensor argument as a constant of its own.
+/// Writes every literal that stands in place of a tensor argument as a constant of its own. Attributes
+/// of `constexpr_…` operations stay: as arguments the compiler would refuse them.
 pub fn hoist_literals(f: &Function) -> Function {
+    hoist(f, |arg| matches!(arg, Arg::Literal(_)))
+}
+
+/// As [`hoist_literals`], attributes too: for those who execute, to whom their place means nothing.
+pub fn hoist_constants(f: &Function) -> Function {
+    hoist(f, |arg| arg.literal().is_some())
+}
+
+fn hoist(f: &Function, moves: impl Fn(&Arg) -> bool) -> Function {
     let mut out = Rewriter::new(f);
     for op in &f.ops {
         let mut op = op.clone();
         let signature = op.op.signature();
         for (key, arg) in &mut op.args {
             let tensor = signature.param(key).is_some_and(|p| p.kind == ParamKind::Tensor);
-            if let (true, Some(literal)) = (tensor, arg.literal()) {
+            if let (true, Some(literal)) = (tensor && moves(arg), arg.literal()) {
                 *arg = Arg::Value(out.constant(literal.clone()));
             } else {
                 out.map_arg(arg);

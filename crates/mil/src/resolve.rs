@@ -397,7 +397,7 @@ impl Resolved<'_> {
     /// The inputs as values.
     ///
     /// # Panics
-    /// If a literal is written in place: call [`crate::passes::hoist_literals`] first.
+    /// If a literal is written in place: call [`crate::passes::hoist_constants`] first.
     pub fn values(&self) -> Vec<ValueId> {
         self.inputs
             .iter()

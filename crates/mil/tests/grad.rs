@@ -421,6 +421,23 @@ fn images_and_orders() {
     check(&[&[7, 3]], |x| op(x, Op::SliceByIndex, &["x"], &backwards).tanh());
 }
 
+/// A compressed weight stays as it was written: its data among the arguments would be refused.
+#[test]
+fn compressed_weights_keep_their_form() {
+    let text = "program(1.3) { func main<ios16>(tensor<fp32, [2, 2]> x) {
+        tensor<fp32, [2, 2]> w = constexpr_affine_dequantize()[name = string(\"w\"), axis = int32(0),
+            quantized_data = tensor<int8, [2, 2]>([[1, -2], [3, 4]]), scale = fp32(0.5), zero_point = int8(1)];
+        tensor<fp32, [2, 2]> y = matmul(x = x, y = w)[name = string(\"y\")];
+        } -> (y); }";
+    let f = mil::check_text(text).unwrap().functions.remove(0);
+    let joint = grad(&f).unwrap().function.to_string();
+    assert!(
+        joint.contains("constexpr_affine_dequantize()[name = string(\"w\"), axis = int32(0)"),
+        "{joint}"
+    );
+    check_at(&f, &[Array::new([2, 2], vec![0.5, -1.0, 2.0, 0.25])]);
+}
+
 /// What has no gradient says so.
 #[test]
 fn operations_that_are_only_checked() {

@@ -36,7 +36,7 @@ pub(crate) fn lower(
     weights: &Weights,
     arithmetic: Arithmetic,
 ) -> Result<Plan, AneError> {
-    let f = passes::eliminate_dead(&passes::decompose(&passes::hoist_literals(f))?);
+    let f = passes::eliminate_dead(&passes::decompose(&passes::hoist_constants(f))?);
     let mut lowering = Lowering::new(&f, weights, arithmetic)?;
     lowering.emit_all()?;
     lowering.finish()
