@@ -60,6 +60,16 @@ pub(super) const FACTS: &[Fact] = &[
     .e5rt()
     .tests(&[WORKED_OUT, DIALECTS]),
     Fact::new(
+        "B1-einsum-equations",
+        "B.1",
+        "einsum is defined for nchw,nwhu->nchu and chw,whr->chr only, whatever their letters.",
+        "CMT:mil/ops/defs/iOS15/linear.py",
+        Derived,
+        Medium,
+    )
+    .rules(&["ANE045"])
+    .tests(&[EACH_RULE]),
+    Fact::new(
         "B1-unchecked-operations",
         "B.1",
         "l2_norm, logical_not, prelu, resize, resize_bilinear, upsample_bilinear, softplus_parametric and \
@@ -85,7 +95,7 @@ pub(super) const FACTS: &[Fact] = &[
     Fact::new(
         "B1-not-implemented",
         "B.1",
-        "gather, scatter, cumsum, one_hot, logical operations, mod, tan, acos, reduce_prod, random \
+        "gather, scatter, cumsum, one_hot, logical_and, logical_or, logical_xor, mod, tan, acos, reduce_prod, random \
          numbers, recurrent layers and others are not implemented.",
         "AF:aneforge/full_mil_vocabulary_sweep.json",
         Measured,

@@ -267,6 +267,9 @@ fn others(w: &Words<'_, '_>, rule: &str) -> Option<String> {
             "cast the fp32 inputs of {op} to fp16 first, and `{y}` back to fp32 only where it is \
              returned"
         ),
+        "ANE045" => {
+            format!("write `{y}` with transpose, reshape and matmul, or as nchw,nwhu->nchu")
+        }
         "ANE068" => format!("write `{y}` as the first of topk(x = `{x}`, k = 5)"),
         "ANE069" => format!(
             "convolve square(`{x}`) with ones over the channels, and divide `{x}` by a power of it for \

@@ -5,7 +5,7 @@ use super::rule::{Check, Confidence, Refusal, Rule, Severity};
 use crate::chip::Family;
 use mil::Kind;
 
-pub(super) static RULES: [Rule; 5] = [
+pub(super) static RULES: [Rule; 6] = [
     Rule {
         id: "ANE040",
         title: "products have at most four axes",
@@ -77,6 +77,21 @@ pub(super) static RULES: [Rule; 5] = [
         refusal: None,
         check: Check::Operation(softmax),
     },
+    Rule {
+        id: "ANE045",
+        title: "einsum in two forms",
+        applies: "everywhere",
+        does: "Warns of equations other than nchw,nwhu->nchu and chw,whr->chr, whatever their letters.",
+        why: "The operation is defined for these two only; what the compiler makes of others is not \
+              published.",
+        instead: "write transpose, reshape and matmul",
+        evidence: "B.1 (CMT:iOS15/linear.py)",
+        conflict: "",
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        refusal: None,
+        check: Check::Operation(equation),
+    },
 ];
 
 fn matmul_rank(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
@@ -102,6 +117,17 @@ fn inner(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let k = x[x.len() - if *transpose_x { 2 } else { 1 }];
     (scope.family() == Family::A13 && scope.in_memory() && !k.is_multiple_of(32))
         .then(|| format!("expected an inner extent that is a multiple of 32, got {k}"))
+}
+
+fn equation(_: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let Kind::Einsum(einsum) = site.kind() else { return None };
+    let form = (&einsum.x[..], &einsum.y[..], &einsum.result[..]);
+    let known = [
+        (&[0, 1, 2, 3][..], &[0, 3, 2, 4][..], &[0, 1, 2, 4][..]),
+        (&[0, 1, 2], &[2, 1, 3], &[0, 1, 3]),
+    ];
+    (!known.contains(&form))
+        .then(|| "expected one of the two equations that are defined".to_owned())
 }
 
 fn softmax(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {

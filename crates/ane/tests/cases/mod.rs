@@ -270,6 +270,16 @@ pub fn convolution_cases() -> Vec<Case> {
     ]
 }
 
+/// A product of [1, 32, 32, 32] tensors.
+pub fn by_equation(equation: &str) -> Program {
+    let ty = fp16(&[1, 32, 32, 32]);
+    program(&[ty.clone(), ty], |b, x| {
+        let values = Arg::Values(vec![x[0].id(), x[1].id()]);
+        let equation = attribute(b, Literal::string(equation));
+        b.op(Op::Einsum, vec![("values", values), ("equation", equation)])[0]
+    })
+}
+
 pub fn product_cases() -> Vec<Case> {
     let linear = |shape: &[usize]| {
         program(&[fp16(shape)], |b, x| {
@@ -290,6 +300,7 @@ pub fn product_cases() -> Vec<Case> {
         case("ANE042", "m4", linear(&[1, 2, 16, 32]), linear(&[1, 1, 2, 16, 32])),
         case("ANE043", "m1", inner(64), inner(48)),
         case("ANE044", "m3", softmax(256), softmax(240)),
+        case("ANE045", "m4", by_equation("ahbc,acbe->ahbe"), by_equation("abhc,abce->abhe")),
     ]
 }
 
