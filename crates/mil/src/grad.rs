@@ -8,14 +8,16 @@
 //! the driver undoes broadcasting, once, for all of them.
 
 use crate::builder::{Builder, Tensor};
-use crate::formula::{smooth, strided};
-use crate::ir::{Arg, Function, ValueId};
+use crate::ir::{Function, ValueId};
 use crate::op::Op;
-use crate::passes::{hoist_literals, slice};
-use crate::resolve::{
-    Binary, ConvGeometry, GeluMode, Kind, OpError, PadMode, Reduce, Unary, resolve,
-};
-use crate::types::{DType, Data, Literal, TensorType};
+use crate::passes::hoist_literals;
+use crate::resolve::{Binary, GeluMode, Kind, OpError, PadMode, Reduce, Unary, resolve};
+use crate::types::{Literal, TensorType};
+
+mod movement;
+mod products;
+
+use movement::{unslice, untile};
 
 /// Why a function could not be differentiated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -437,155 +439,6 @@ impl<'b> Rule<'b> {
         }
     }
 
-    /// C = op(X)·op(Y): dX = dC·op(Y)ᵀ and dY = op(X)ᵀ·dC, transposed once more where X or Y is.
-    fn matmul(&self, tx: bool, ty: bool, dc: Tensor<'b>) -> Vec<Option<Tensor<'b>>> {
-        let (x, y) = (self.x[0], self.x[1]);
-        let dx = || if tx { y.matmul(dc, ty, true) } else { dc.matmul(y, false, !ty) };
-        let dy = || if ty { dc.matmul(x, true, tx) } else { x.matmul(dc, !tx, false) };
-        vec![self.wanted[0].then(dx), self.wanted[1].then(dy)]
-    }
-
-    fn linear(&self, dy: Tensor<'b>) -> Vec<Option<Tensor<'b>>> {
-        let (x, w) = (self.x[0], self.x[1]);
-        let (shape, out) = (x.shape(), w.shape()[0]);
-        let rows = shape[..shape.len() - 1].iter().product();
-        let flat = dy.reshape(&[rows, out]);
-        let dw = flat.matmul(x.reshape(&[rows, w.shape()[1]]), true, false);
-        let bias = self.x.get(2).map(|b| flat.reduce_sum(&[0]).reshape(&b.shape()));
-        vec![Some(flat.matmul(w, false, false).reshape(&shape)), Some(dw), bias]
-    }
-
-    fn channel_sum(&self, dy: Tensor<'b>) -> Option<Tensor<'b>> {
-        (self.x.len() > 2).then(|| self.sum_to_axis(dy, Some(1)))
-    }
-
-    fn conv(&self, g: &ConvGeometry, dy: Tensor<'b>) -> Vec<Option<Tensor<'b>>> {
-        let (x, w) = (self.x[0], self.x[1]);
-        let dx = || {
-            // The end padding is left on and the result cut or filled to the extent of x: with a
-            // stride that does not divide the extent, the last elements of x were never read.
-            let pads = g.pads.iter().map(|&(before, _)| (before, 0)).collect();
-            let full = self.convolve(Op::ConvTranspose, dy, w, &ConvGeometry { pads, ..g.clone() });
-            let (have, want) = (full.shape(), x.shape());
-            let common: Vec<usize> = have.iter().zip(&want).map(|(&a, &b)| a.min(b)).collect();
-            let fill: Vec<_> = common.iter().zip(&want).map(|(&a, &b)| (0, b - a)).collect();
-            let cut = full.slice(&vec![0; have.len()], &common);
-            if common == want { cut } else { cut.pad(&fill) }
-        };
-        let dw = || self.weight_gradient(x, dy, w, g);
-        vec![self.wanted[0].then(dx), self.wanted[1].then(dw), self.channel_sum(dy)]
-    }
-
-    fn conv_transpose(&self, g: &ConvGeometry, dy: Tensor<'b>) -> Vec<Option<Tensor<'b>>> {
-        let (x, w) = (self.x[0], self.x[1]);
-        let dx = || self.convolve(Op::Conv, dy, w, g).slice(&vec![0; x.shape().len()], &x.shape());
-        let dw = || self.weight_gradient(dy, x, w, g);
-        vec![self.wanted[0].then(dx), self.wanted[1].then(dw), self.channel_sum(dy)]
-    }
-
-    fn convolve(&self, op: Op, x: Tensor<'b>, w: Tensor<'b>, g: &ConvGeometry) -> Tensor<'b> {
-        let ints = |v: Vec<usize>| Literal::ints(&v.iter().map(|&n| n as i64).collect::<Vec<_>>());
-        let pads = g.pads.iter().flat_map(|&(a, b)| [a, b]).collect();
-        let mut args = vec![("x", Arg::Value(x.id())), ("weight", Arg::Value(w.id()))];
-        let mut attr = |key, literal| args.push((key, Arg::Value(self.b.constant(literal).id())));
-        attr("pad", ints(pads));
-        attr("pad_type", Literal::string("custom"));
-        attr("strides", ints(g.strides.clone()));
-        attr("dilations", ints(g.dilations.clone()));
-        attr("groups", Literal::int(g.groups as i64));
-        self.b.op(op, args)[0]
-    }
-
-    /// Gradient of a convolution's weight, [small channels, large channels / groups, kernel]:
-    /// the large side convolved with the small side, batch and channels swapped, strides and
-    /// dilations swapped.
-    fn weight_gradient(
-        &self,
-        large: Tensor<'b>,
-        small: Tensor<'b>,
-        w: Tensor<'b>,
-        g: &ConvGeometry,
-    ) -> Tensor<'b> {
-        let swapped = ConvGeometry {
-            strides: g.dilations.clone(),
-            dilations: g.strides.clone(),
-            pads: g.pads.clone(),
-            groups: 1,
-        };
-        let rank = w.shape().len();
-        let mut perm: Vec<usize> = (0..rank).collect();
-        perm.swap(0, 1);
-        let (cl, cs) = (large.shape()[1] / g.groups, small.shape()[1] / g.groups);
-        let parts: Vec<_> = (0..g.groups)
-            .map(|i| {
-                let l = large.narrow(1, i * cl, cl).transpose(&perm);
-                let s = small.narrow(1, i * cs, cs).transpose(&perm);
-                let full = self.convolve(Op::Conv, l, s, &swapped);
-                let mut size = full.shape();
-                size[2..].copy_from_slice(&w.shape()[2..]);
-                full.slice(&vec![0; rank], &size).transpose(&perm)
-            })
-            .collect();
-        if parts.len() == 1 { parts[0] } else { self.b.concat(0, &parts) }
-    }
-
-    fn every_nth(&self, x: Tensor<'b>, axis: usize, first: usize, step: usize) -> Tensor<'b> {
-        let shape = x.shape();
-        let at = |value: usize, other: usize| -> Vec<usize> {
-            (0..shape.len()).map(|i| if i == axis { value } else { other }).collect()
-        };
-        strided(x, &at(first, 0), &shape, &at(step, 1))
-    }
-
-    /// The gradient of the formula that the operation is: its values are computed again.
-    fn by_formula(&self, kind: &Kind, y: Tensor<'b>, dy: Tensor<'b>) -> Gradients<'b> {
-        let part = Builder::new("formula");
-        let x: Vec<_> = (self.x.iter().enumerate())
-            .map(|(i, x)| part.input(&format!("x{i}"), x.ty()))
-            .collect();
-        let result = smooth(&part, kind, &x, &y.ty()).ok_or("it has no formula")?;
-        let joint = part.finish(&[result]).map_err(|_| "its formula does not fit")?;
-        let joint = grad(&joint).map_err(|_| "its formula has no gradient")?;
-        let f = &joint.function;
-        let wanted =
-            |i: usize| self.wanted[i].then(|| joint.cotangent(ValueId(i as u32))).flatten();
-        let cotangents: Vec<Option<ValueId>> = (0..x.len()).map(wanted).collect();
-        let outputs: Vec<ValueId> = cotangents.iter().copied().flatten().collect();
-        let inputs: Vec<ValueId> = f.inputs().collect();
-        let kernel = slice(f, "formula", &inputs, &outputs).map_err(|_| "its formula is open")?;
-        let given: Vec<Tensor<'b>> = self.x.iter().copied().chain([dy]).collect();
-        let mut results = self.b.write(&kernel, &given).into_iter();
-        Ok(cotangents.iter().map(|id| id.and_then(|_| results.next())).collect())
-    }
-
-    /// Each cotangent to where its value was: found again by its index.
-    fn topk(&self, axis: usize, ascending: bool, dy: Tensor<'b>) -> Tensor<'b> {
-        let x = self.x[0];
-        let (shape, k) = (x.shape(), dy.shape()[axis]);
-        let attribute = |literal| Arg::Value(self.b.constant(literal).id());
-        let args = vec![
-            ("x", Arg::Value(x.id())),
-            ("k", attribute(Literal::int(k as i64))),
-            ("axis", attribute(Literal::int(axis as i64))),
-            ("ascending", attribute(Literal::bool(ascending))),
-        ];
-        let places = self.b.op(Op::TopK, args)[1];
-        // Axes: those of x, with the k places after the one that is ordered.
-        let spread = |t: Tensor<'b>| {
-            let mut shape = t.shape();
-            shape.insert(axis, 1);
-            t.reshape(&shape)
-        };
-        let mut line = vec![1; shape.len() + 1];
-        line[axis] = shape[axis];
-        let ty = TensorType::new(DType::Int32, line);
-        let numbers = Data::Int((0..shape[axis] as i64).collect());
-        let here = self.b.constant(Literal::inline(ty, numbers));
-        let hit = spread(places).binary(Op::Equal, here);
-        let parts = self.b.select(hit, spread(dy), self.scalar(dy, 0.0));
-        parts.reduce_sum(&[axis + 1]).reshape(&shape)
-    }
-
     fn layer_norm(
         &self,
         axes: &[usize],
@@ -617,83 +470,4 @@ impl<'b> Rule<'b> {
         }
         out
     }
-
-    fn attention(&self, bool_mask: bool, dy: Tensor<'b>) -> Vec<Option<Tensor<'b>>> {
-        let (q, k, v) = (self.x[0], self.x[1], self.x[2]);
-        let e = *q.shape().last().expect("rank was checked") as f64;
-        let scale = 1.0 / e.sqrt();
-        let scores = q.matmul(k, false, true) * scale;
-        let masked = match self.x.get(3) {
-            Some(mask) if bool_mask => self.b.select(*mask, scores, self.scalar(q, -30000.0)),
-            Some(mask) => scores + *mask,
-            None => scores,
-        };
-        let probs = masked.softmax(-1);
-        let dv = probs.matmul(dy, true, false);
-        let dp = dy.matmul(v, false, true);
-        let last = probs.shape().len() - 1;
-        let dmasked = probs * (dp - (probs * dp).reduce_sum(&[last]));
-        let ds = dmasked * scale;
-        let mask = (self.x.len() > 3 && !bool_mask).then_some(dmasked);
-        vec![Some(ds.matmul(k, false, false)), Some(ds.matmul(q, true, false)), Some(dv), mask]
-    }
-}
-
-/// Puts `dy` back where a slice took it from, zeros elsewhere.
-fn unslice<'b>(dy: Tensor<'b>, begin: &[usize], stride: &[i64], shape: &[usize]) -> Tensor<'b> {
-    let mut dy = dy;
-    let mut first = begin.to_vec();
-    for (axis, &stride) in stride.iter().enumerate() {
-        let step = stride.unsigned_abs() as usize;
-        if stride < 0 {
-            dy = backwards(dy, axis);
-            first[axis] -= (dy.shape()[axis] - 1) * step;
-        }
-        if step > 1 {
-            dy = spread(dy, axis, step);
-        }
-    }
-    let size = dy.shape();
-    let pads: Vec<_> =
-        (0..shape.len()).map(|i| (first[i], shape[i] - first[i] - size[i])).collect();
-    if pads.iter().all(|&p| p == (0, 0)) { dy } else { dy.pad(&pads) }
-}
-
-/// The other way round along `axis`.
-fn backwards(x: Tensor<'_>, axis: usize) -> Tensor<'_> {
-    let axes = x.builder().constant(Literal::ints(&[axis as i64]));
-    let args = vec![("x", Arg::Value(x.id())), ("axes", Arg::Value(axes.id()))];
-    x.builder().op(Op::Reverse, args)[0]
-}
-
-/// Puts step − 1 zeros between neighbours along `axis`.
-fn spread(x: Tensor<'_>, axis: usize, step: usize) -> Tensor<'_> {
-    let shape = x.shape();
-    let mut split = shape.clone();
-    split.insert(axis + 1, 1);
-    let mut pads = vec![(0, 0); split.len()];
-    pads[axis + 1] = (0, step - 1);
-    let mut merged = shape.clone();
-    merged[axis] *= step;
-    let padded = x.reshape(&split).pad(&pads).reshape(&merged);
-    padded.narrow(axis, 0, (shape[axis] - 1) * step + 1)
-}
-
-/// Sums the copies that `tile` made.
-fn untile<'b>(dy: Tensor<'b>, shape: &[usize], reps: &[usize]) -> Tensor<'b> {
-    let mut split = vec![];
-    let mut axes = vec![];
-    for (&n, &r) in shape.iter().zip(reps) {
-        if r > 1 {
-            axes.push(split.len());
-            split.push(r);
-        }
-        if r == 1 || n > 1 {
-            split.push(n);
-        }
-    }
-    if axes.is_empty() {
-        return dy;
-    }
-    dy.reshape(&split).reduce_sum(&axes).reshape(shape)
 }

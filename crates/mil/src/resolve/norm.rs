@@ -165,4 +165,22 @@ impl<'f> Reader<'f> {
         };
         self.one(Kind::Activation(activation), inputs, ty.clone())
     }
+
+    pub(super) fn layer_norm(&self) -> Result1<Resolved<'f>> {
+        let (x, ty) = self.float_input("x")?;
+        let axes = self.axes("axes", ty.rank())?;
+        let epsilon = self.float("epsilon", 1e-5)?;
+        let normal: Vec<usize> = axes.iter().map(|&axis| ty.shape[axis]).collect();
+        let (gamma, beta) = (self.optional("gamma"), self.optional("beta"));
+        for (key, operand) in [("gamma", gamma), ("beta", beta)] {
+            if let Some((_, t)) = operand
+                && *t != TensorType::new(ty.dtype, normal.clone())
+            {
+                return self.err(key, format!("expected shape {normal:?}, got {t}"), "");
+            }
+        }
+        let kind = Kind::LayerNorm { axes, epsilon, gamma: gamma.is_some(), beta: beta.is_some() };
+        let inputs = [Some(x), gamma.map(|g| g.0), beta.map(|b| b.0)];
+        self.one(kind, inputs.into_iter().flatten().collect(), ty.clone())
+    }
 }
