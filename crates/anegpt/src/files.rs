@@ -5,23 +5,25 @@ use anyhow::{Context, Result};
 use gpt::GptConfig;
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
-use train::checkpoint;
+use train::{checkpoint, hugging_face};
 
 /// A model: its shape, its weights, and where its tokenizer would be.
 #[derive(Debug)]
 pub(crate) struct ModelFile {
     pub(crate) config: GptConfig,
     pub(crate) params: Vec<f32>,
+    /// Tokens that end a text, besides those of the tokenizer.
+    pub(crate) ends: Vec<u32>,
     /// `tokenizer.json` beside the weights, if there is one.
     pub(crate) tokenizer: Option<PathBuf>,
 }
 
 /// Reads a llama2.c `.bin` file, or a directory: a run (its newest checkpoint), a checkpoint, or
-/// `config.json` with `model.safetensors`.
+/// `config.json` with `model.safetensors` or the files of `model.safetensors.index.json`.
 pub(crate) fn read_model(path: &Path) -> Result<ModelFile> {
     if !path.is_dir() {
         let (config, params) = gpt::weights::read_llama2c(path)?;
-        return Ok(ModelFile { config, params, tokenizer: None });
+        return Ok(ModelFile { config, params, ends: vec![], tokenizer: None });
     }
     let directory = match checkpoint::newest(path) {
         Ok((found, faults)) => {
@@ -34,14 +36,38 @@ pub(crate) fn read_model(path: &Path) -> Result<ModelFile> {
         }
         Err(error) => return Err(error.into()),
     };
-    let place = directory.join("config.json");
-    let text = std::fs::read_to_string(&place)
-        .with_context(|| format!("cannot read {}", place.display()))?;
-    let config = train::hugging_face::config_from_hugging_face(&text)
-        .map_err(|reason| anyhow::anyhow!("{}: {reason}", place.display()))?;
-    let params = gpt::weights::read_safetensors(&directory.join("model.safetensors"), &config)?;
+    read_directory(&directory)
+}
+
+/// Reads a directory in the layout of Hugging Face.
+fn read_directory(directory: &Path) -> Result<ModelFile> {
+    let described = parsed(&directory.join("config.json"), hugging_face::read_config)?;
+    for name in &described.unknown {
+        eprintln!(
+            "warning: {}: `{name}` is not known to this program and is ignored",
+            directory.join("config.json").display()
+        );
+    }
+    let mut ends = described.ends;
+    let generation = directory.join("generation_config.json");
+    if generation.exists() {
+        ends.extend(parsed(&generation, hugging_face::read_generation_ends)?);
+    }
+    let one = directory.join("model.safetensors");
+    let index = directory.join("model.safetensors.index.json");
+    let params = match !one.exists() && index.exists() {
+        true => gpt::weights::read_sharded(&index, &described.config)?,
+        false => gpt::weights::read_safetensors(&one, &described.config)?,
+    };
     let tokenizer = Some(directory.join("tokenizer.json")).filter(|path| path.exists());
-    Ok(ModelFile { config, params, tokenizer })
+    Ok(ModelFile { config: described.config, params, ends, tokenizer })
+}
+
+/// Reads a file of text; faults name it.
+fn parsed<T>(path: &Path, read: impl Fn(&str) -> Result<T, String>) -> Result<T> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    read(&text).map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))
 }
 
 /// Loads a tokenizer file; `fallback` is the one beside the model.

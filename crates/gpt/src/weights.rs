@@ -6,10 +6,12 @@
 use crate::config::{ConfigError, GptConfig};
 use crate::params::{Layout, Param, Role};
 use half::{bf16, f16};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Why weights could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +23,8 @@ pub enum WeightsError {
     Llama2c { path: PathBuf, reason: String },
     #[error("{path} is not a safetensors file: {reason}")]
     Safetensors { path: PathBuf, reason: String },
+    #[error("{path} is not an index of safetensors files: {reason}")]
+    Index { path: PathBuf, reason: String },
     #[error("{path}: tensor `{name}` {reason}")]
     Tensor { path: PathBuf, name: String, reason: String },
     #[error("{path}: {source}")]
@@ -185,49 +189,111 @@ pub fn tensors<'a>(
 /// When the file is malformed, or a tensor is missing, has another shape or type, or holds
 /// something that is not a finite number.
 pub fn read_safetensors(path: &Path, config: &GptConfig) -> Result<Vec<f32>, WeightsError> {
-    let bytes =
-        std::fs::read(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| WeightsError::Safetensors { path: path.to_owned(), reason: e.to_string() })?;
     let layout = Layout::new(config);
+    let bytes = read_file(path)?;
+    let views = Views::new(path, &bytes, layout.params())?;
     // The file has every tensor, and so the model's size, before memory of that size is taken.
-    let mut views = vec![];
-    for param in layout.params() {
-        let fault = |reason: String| WeightsError::Tensor {
-            path: path.to_owned(),
-            name: param.name.clone(),
-            reason,
-        };
-        let view = file.tensor(&param.name).map_err(|_| fault("is missing".to_owned()))?;
-        if view.shape() != param.shape {
-            return Err(fault(format!(
-                "has shape {:?}, the model needs {:?}",
-                view.shape(),
-                param.shape
-            )));
-        }
-        if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            let reason = format!("has type {:?}; F32, F16 and BF16 are read", view.dtype());
-            return Err(fault(reason));
-        }
-        views.push(view);
-    }
     let mut values = vec![0.0; layout.count()];
-    for (param, view) in layout.params().iter().zip(views) {
-        let to = &mut values[param.range()];
-        match view.dtype() {
-            Dtype::F16 => decode(view.data(), to, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => decode(view.data(), to, |b| bf16::from_le_bytes(b).to_f32()),
-            _ => read_f32(&mut view.data(), to)
-                .map_err(|source| WeightsError::Io { path: path.to_owned(), source })?,
-        }
-    }
+    views.decode(&mut values);
     check_finite(path, &layout, &values)?;
     Ok(values)
 }
 
-fn decode(bytes: &[u8], to: &mut [f32], f: impl Fn([u8; 2]) -> f32) {
-    to.iter_mut().zip(bytes.chunks_exact(2)).for_each(|(v, b)| *v = f([b[0], b[1]]));
+/// Names the files that hold the tensors of a large model.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Reads the parameters of `config` from the files that a `model.safetensors.index.json` names.
+///
+/// # Errors
+/// When the index is malformed, names no file for a tensor or one outside its directory, and as
+/// [`read_safetensors`].
+pub fn read_sharded(index: &Path, config: &GptConfig) -> Result<Vec<f32>, WeightsError> {
+    let fault = |reason: String| WeightsError::Index { path: index.to_owned(), reason };
+    let map: Index =
+        serde_json::from_slice(&read_file(index)?).map_err(|e| fault(e.to_string()))?;
+    let layout = Layout::new(config);
+    let mut shards: BTreeMap<&str, Vec<Param>> = BTreeMap::new();
+    for param in layout.params() {
+        let shard = map.weight_map.get(&param.name);
+        let shard = shard.ok_or_else(|| fault(format!("it names no file for `{}`", param.name)))?;
+        if Path::new(shard).components().ne([Component::Normal(shard.as_ref())]) {
+            return Err(fault(format!("`{shard}` is not the name of a file beside it")));
+        }
+        shards.entry(shard).or_default().push(param.clone());
+    }
+    // As in one file, memory is taken for what the files hold: no element has less than two bytes.
+    let mut bytes = 0;
+    for shard in shards.keys() {
+        let path = index.with_file_name(shard);
+        bytes += path.metadata().map_err(|source| WeightsError::Io { path, source })?.len();
+    }
+    if bytes < 2 * layout.count() as u64 {
+        return Err(fault(format!("its files have {bytes} bytes, too few for {config}")));
+    }
+    let mut values = vec![0.0; layout.count()];
+    for (shard, params) in shards {
+        let path = index.with_file_name(shard);
+        Views::new(&path, &read_file(&path)?, &params)?.decode(&mut values);
+    }
+    check_finite(index, &layout, &values)?;
+    Ok(values)
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, WeightsError> {
+    std::fs::read(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
+}
+
+/// Tensors of a safetensors file that are as the model needs them.
+struct Views<'b>(Vec<(Param, TensorView<'b>)>);
+
+impl<'b> Views<'b> {
+    fn new(path: &Path, bytes: &'b [u8], params: &[Param]) -> Result<Self, WeightsError> {
+        let file = SafeTensors::deserialize(bytes).map_err(|e| WeightsError::Safetensors {
+            path: path.to_owned(),
+            reason: e.to_string(),
+        })?;
+        let mut views = vec![];
+        for param in params {
+            let fault = |reason: String| WeightsError::Tensor {
+                path: path.to_owned(),
+                name: param.name.clone(),
+                reason,
+            };
+            let view = file.tensor(&param.name).map_err(|_| fault("is missing".to_owned()))?;
+            if view.shape() != param.shape {
+                return Err(fault(format!(
+                    "has shape {:?}, the model needs {:?}",
+                    view.shape(),
+                    param.shape
+                )));
+            }
+            if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                let reason = format!("has type {:?}; F32, F16 and BF16 are read", view.dtype());
+                return Err(fault(reason));
+            }
+            views.push((param.clone(), view));
+        }
+        Ok(Views(views))
+    }
+
+    /// Writes the tensors to their places in the arena.
+    fn decode(&self, values: &mut [f32]) {
+        for (param, view) in &self.0 {
+            let (data, to) = (view.data(), &mut values[param.range()]);
+            match view.dtype() {
+                Dtype::F16 => decode(data, to, |b| f16::from_le_bytes(b).to_f32()),
+                Dtype::BF16 => decode(data, to, |b| bf16::from_le_bytes(b).to_f32()),
+                _ => decode(data, to, f32::from_le_bytes),
+            }
+        }
+    }
+}
+
+fn decode<const N: usize>(bytes: &[u8], to: &mut [f32], f: impl Fn([u8; N]) -> f32) {
+    to.iter_mut().zip(bytes.as_chunks().0).for_each(|(v, b)| *v = f(*b));
 }
 
 #[cfg(test)]
@@ -262,6 +328,67 @@ mod tests {
         assert!(
             read_llama2c(&dir.path().join("none")).unwrap_err().to_string().contains("cannot read")
         );
+    }
+
+    /// Two files hold what one file held, in both short formats; the tensors' values are exact in them.
+    #[test]
+    fn shards_are_read_as_one_file() {
+        let tiny = GptConfig::preset("tiny").unwrap();
+        let config = GptConfig { n_layer: 1, n_embd: 8, hidden: 4, vocab_size: 5, ..tiny };
+        let layout = Layout::new(&config);
+        let values: Vec<f32> = (0..layout.count()).map(|i| (i % 97) as f32 - 48.0).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let index = dir.path().join("model.safetensors.index.json");
+        let mut map = BTreeMap::new();
+        let half = |v: &f32| f16::from_f32(*v).to_le_bytes();
+        let brain = |v: &f32| bf16::from_f32(*v).to_le_bytes();
+        for shard in 0..2 {
+            let name = format!("model-0000{}-of-00002.safetensors", shard + 1);
+            let dtype = [Dtype::F16, Dtype::BF16][shard];
+            let own = || layout.params().iter().skip(shard).step_by(2);
+            let data: Vec<Vec<u8>> = own()
+                .map(|p| match dtype {
+                    Dtype::F16 => values[p.range()].iter().flat_map(half).collect(),
+                    _ => values[p.range()].iter().flat_map(brain).collect(),
+                })
+                .collect();
+            let views = own().zip(&data).map(|(p, data)| {
+                (p.name.clone(), TensorView::new(dtype, p.shape.clone(), data).unwrap())
+            });
+            let bytes = safetensors::serialize(views, None).unwrap();
+            std::fs::write(dir.path().join(&name), bytes).unwrap();
+            own().for_each(|p| drop(map.insert(p.name.clone(), name.clone())));
+        }
+        let write = |map: &BTreeMap<String, String>| {
+            let json = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map});
+            std::fs::write(&index, json.to_string()).unwrap();
+        };
+        write(&map);
+        assert_eq!(read_sharded(&index, &config).unwrap(), values);
+        let refused = |change: &dyn Fn(&mut BTreeMap<String, String>), expected: &str| {
+            let mut map = map.clone();
+            change(&mut map);
+            write(&map);
+            let error = read_sharded(&index, &config).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        let embedding = "model.embed_tokens.weight";
+        refused(&|map| drop(map.remove(embedding)), "it names no file for `model.embed_tokens");
+        for elsewhere in ["../model.safetensors", "/model.safetensors", ".", ""] {
+            let put = |map: &mut BTreeMap<String, String>| {
+                drop(map.insert(embedding.to_owned(), elsewhere.to_owned()));
+            };
+            refused(&put, "is not the name of a file beside it");
+        }
+        let absent = |map: &mut BTreeMap<String, String>| {
+            drop(map.insert(embedding.to_owned(), "model-3.safetensors".to_owned()));
+        };
+        refused(&absent, "model-3.safetensors");
+        let other = |map: &mut BTreeMap<String, String>| {
+            let name = "model-00002-of-00002.safetensors";
+            drop(map.insert(embedding.to_owned(), name.to_owned()));
+        };
+        refused(&other, "is missing");
     }
 
     /// Memory for these weights would be hundreds of terabytes; the file has ten bytes.

@@ -123,7 +123,7 @@ fn read_state(path: &Path) {
 
 fn read_config(path: &Path) {
     if let Ok(text) = std::fs::read_to_string(path) {
-        drop(train::hugging_face::config_from_hugging_face(&text));
+        drop(train::hugging_face::read_config(&text));
     }
 }
 

@@ -64,7 +64,7 @@ fn run_with(
     let output = RunOutput {
         directory: out.to_owned(),
         keep: intervals.keep,
-        tokenizer_json: tokenizer.to_json().unwrap(),
+        texts: train::hugging_face::files(&config.model, &tokenizer).unwrap(),
         prompt,
         extra: serde_json::Value::Null,
         setup_s: 2.0,

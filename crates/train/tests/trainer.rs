@@ -187,7 +187,7 @@ fn run(
     let out = RunOutput {
         directory: directory.path().to_owned(),
         keep: 1,
-        tokenizer_json: tokenizer.to_json().unwrap(),
+        texts: train::hugging_face::files(&config.model, &tokenizer).unwrap(),
         prompt: "a",
         extra: serde_json::Value::Null,
         setup_s: 0.0,

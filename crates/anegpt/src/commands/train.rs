@@ -134,7 +134,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let output = RunOutput {
         directory: out.clone(),
         keep: intervals.keep,
-        tokenizer_json: tokenizer.to_json()?,
+        texts: train::hugging_face::files(&pretrain.config().model, tokenizer)?,
         prompt: prompt.as_deref().unwrap_or_default(),
         extra: serde_json::to_value(notes)?,
         setup_s: started.elapsed().as_secs_f64(),

@@ -3,7 +3,6 @@
 use super::{Pretrain, Saved, StepReport, TrainError};
 use crate::background::{Snapshot, Written};
 use crate::event::{Best, Event, Spent};
-use crate::hugging_face::hugging_face_config;
 use crate::stop::{Reason, Stop};
 use ane::Device;
 use gpt::Decoder;
@@ -40,8 +39,8 @@ pub struct RunOutput<'a> {
     pub directory: PathBuf,
     /// Checkpoints kept, besides the best.
     pub keep: usize,
-    /// `tokenizer.json` of every checkpoint.
-    pub tokenizer_json: String,
+    /// The text files of every checkpoint (see [`crate::hugging_face::files`]).
+    pub texts: Vec<(&'static str, String)>,
     /// What samples begin with.
     pub prompt: &'a str,
     /// Notes of the caller, kept in `state.json`.
@@ -144,16 +143,12 @@ impl Pretrain {
             progress: self.progress.clone(),
             extra: out.extra.clone(),
         };
-        let config = hugging_face_config(&self.config.model);
         Snapshot {
             step: self.progress.step,
             best: self.progress.best.map(|best| best.step),
             layout: self.model.layout().clone(),
             arenas: Arc::clone(&self.arenas),
-            texts: vec![
-                ("config.json", serde_json::to_string_pretty(&config).expect("plain data")),
-                ("tokenizer.json", out.tokenizer_json.clone()),
-            ],
+            texts: out.texts.clone(),
             state: serde_json::to_value(saved).expect("plain data"),
             directory: out.directory.clone(),
             keep: out.keep,

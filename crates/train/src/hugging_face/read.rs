@@ -1,0 +1,221 @@
+//! Reading `config.json` and `generation_config.json`.
+//!
+//! An entry that is absent has the default of its family in Hugging Face's transformers.
+
+use super::fields;
+use gpt::GptConfig;
+use serde_json::{Map, Value};
+
+/// What a `config.json` says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Described {
+    /// Shape of the model.
+    pub config: GptConfig,
+    /// Tokens that end a text.
+    pub ends: Vec<u32>,
+    /// Entries that this program does not know; they may change the result.
+    pub unknown: Vec<String>,
+}
+
+/// The families that are read; they differ in the defaults of absent entries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Family {
+    Llama,
+    Qwen3,
+}
+
+/// Reads the `config.json` of a Llama or Qwen3 model. Every entry that changes the result is either
+/// computed or refused by name. `"rope_theta": null` without a base elsewhere, which only this program
+/// writes, is a model without rotation.
+///
+/// # Errors
+/// When an entry is missing, malformed, or asks for something that is not computed.
+pub fn read_config(text: &str) -> Result<Described, String> {
+    let json: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let json = json.as_object().ok_or("it is not a JSON object")?;
+    let family = family(json)?;
+    fields::refuse_foreign(json)?;
+    let needed = |name| extent(json, name)?.ok_or_else(|| format!("`{name}` is missing"));
+    let (n_embd, n_head) = (needed("hidden_size")?, needed("num_attention_heads")?);
+    let (n_layer, seq_len) = (needed("num_hidden_layers")?, needed("max_position_embeddings")?);
+    full_attention(json, family, n_layer, seq_len)?;
+    let (head_dim, n_kv_head) = match family {
+        Family::Llama => (n_embd / n_head.max(1), n_head),
+        Family::Qwen3 => (128, 32),
+    };
+    let kv_heads_absent = json.get("num_key_value_heads").is_none();
+    let config = GptConfig {
+        n_layer,
+        n_head,
+        n_kv_head: match extent(json, "num_key_value_heads")? {
+            Some(heads) => heads,
+            None if kv_heads_absent => n_kv_head,
+            None => n_head,
+        },
+        n_embd,
+        head_dim: extent(json, "head_dim")?.unwrap_or(head_dim),
+        hidden: needed("intermediate_size")?,
+        vocab_size: needed("vocab_size")?,
+        seq_len,
+        rope_theta: rotary_base(json)?,
+        norm_eps: float(json, "rms_norm_eps")?.unwrap_or(1e-6),
+        tied: flag(json, "tie_word_embeddings")?.unwrap_or(false),
+        qk_norm: family == Family::Qwen3,
+    };
+    config.validate().map_err(|e| e.to_string())?;
+    Ok(Described { config, ends: ends(json)?, unknown: fields::unknown(json) })
+}
+
+/// Returns the tokens that end a text by a `generation_config.json`; none if it names none.
+///
+/// # Errors
+/// When the file is not a JSON object or its entry is not made of ids.
+pub fn read_generation_ends(text: &str) -> Result<Vec<u32>, String> {
+    let json: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    ends(json.as_object().ok_or("it is not a JSON object")?)
+}
+
+fn family(json: &Map<String, Value>) -> Result<Family, String> {
+    let kind = json.get("model_type").filter(|kind| !kind.is_null());
+    let family = match kind.map(|kind| kind.as_str().ok_or(kind)) {
+        None | Some(Ok("llama")) => Family::Llama,
+        Some(Ok("qwen3")) => Family::Qwen3,
+        Some(Ok(kind)) => {
+            return Err(format!("`model_type` is `{kind}`; llama and qwen3 are read"));
+        }
+        Some(Err(other)) => return Err(format!("`model_type` is {other}, not a word")),
+    };
+    let class = match family {
+        Family::Llama => "LlamaForCausalLM",
+        Family::Qwen3 => "Qwen3ForCausalLM",
+    };
+    match json.get("architectures").and_then(Value::as_array).and_then(|list| list.first()) {
+        Some(other) if other.as_str() != Some(class) => {
+            Err(format!("`architectures` is {other}; `{class}` is read"))
+        }
+        _ => Ok(family),
+    }
+}
+
+/// Refuses sliding windows that hide something: those shorter than the model's own length.
+fn full_attention(
+    json: &Map<String, Value>,
+    family: Family,
+    layers: usize,
+    length: usize,
+) -> Result<(), String> {
+    let window = match (extent(json, "sliding_window")?, family) {
+        (None, Family::Qwen3) if !json.contains_key("sliding_window") => Some(4096),
+        (window, _) => window,
+    };
+    let used = flag(json, "use_sliding_window")?;
+    let first = extent(json, "max_window_layers")?.unwrap_or(28);
+    let refuse = |name: &str, value: &Value| {
+        let feature = "attention within a window, which this program does not compute";
+        Err(format!("`{name}` is {value}: {feature}"))
+    };
+    let hides = window.is_some_and(|window| window < length);
+    if let Some(kinds) = json.get("layer_types").filter(|kinds| !kinds.is_null()) {
+        let list =
+            kinds.as_array().ok_or_else(|| format!("`layer_types` is {kinds}, not a list"))?;
+        if list.len() != layers {
+            return Err(format!("`layer_types` has {} entries for {layers} layers", list.len()));
+        }
+        let wide = window.is_some() && !hides;
+        let full =
+            |kind: &&Value| *kind == "full_attention" || wide && *kind == "sliding_attention";
+        return match list.iter().find(|kind| !full(kind)) {
+            Some(kind) => refuse("layer_types", kind),
+            None => Ok(()),
+        };
+    }
+    let slides = match family {
+        Family::Qwen3 => used == Some(true) && first < layers,
+        Family::Llama => used != Some(false),
+    };
+    match window {
+        Some(window) if hides && slides => refuse("sliding_window", &window.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The base of the rotary frequencies. It stands in `rope_scaling`, else in `rope_parameters`, else
+/// beside them; transformers 5 reads the three in this order.
+fn rotary_base(json: &Map<String, Value>) -> Result<Option<f64>, String> {
+    let mut nested: Option<Option<f64>> = None;
+    for name in ["rope_scaling", "rope_parameters"] {
+        let Some(value) = json.get(name).filter(|value| !value.is_null()) else { continue };
+        let object =
+            value.as_object().ok_or_else(|| format!("`{name}` is {value}, not an object"))?;
+        plain_rotation(name, object)?;
+        if nested.is_none() && !object.is_empty() {
+            nested = Some(float(object, "rope_theta")?);
+        }
+    }
+    let beside = float(json, "rope_theta")?;
+    // Where nothing is said the default holds; a null that stands alone is no rotation.
+    let silent = !json.contains_key("rope_theta");
+    Ok(nested.flatten().or(beside).or(silent.then_some(1e4)))
+}
+
+/// Refuses rotary parameters that do anything but name a base.
+fn plain_rotation(name: &str, parameters: &Map<String, Value>) -> Result<(), String> {
+    for (key, value) in parameters.iter().filter(|(_, value)| !value.is_null()) {
+        let plain = match key.as_str() {
+            "rope_type" | "type" => value == "default",
+            "partial_rotary_factor" => value.as_f64() == Some(1.0),
+            // Types other than the default read the last two.
+            "rope_theta" | "factor" | "original_max_position_embeddings" => true,
+            _ => false,
+        };
+        if !plain {
+            let feature = "a rotation that this program does not compute";
+            return Err(format!("`{name}` has `{key}`: {value}: {feature}"));
+        }
+    }
+    Ok(())
+}
+
+/// Ids of `eos_token_id`: null, one, or a list.
+fn ends(json: &Map<String, Value>) -> Result<Vec<u32>, String> {
+    let list = match json.get("eos_token_id") {
+        None | Some(Value::Null) => return Ok(vec![]),
+        Some(Value::Array(list)) => list.clone(),
+        Some(one) => vec![one.clone()],
+    };
+    let id = |value: &Value| {
+        // −1 is how some files say that there is none.
+        if value.as_i64() == Some(-1) {
+            return Ok(None);
+        }
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.map(Some).ok_or_else(|| format!("`eos_token_id` has {value}, not a token's id"))
+    };
+    Ok(list.iter().map(id).collect::<Result<Vec<_>, String>>()?.into_iter().flatten().collect())
+}
+
+fn typed<'j, T>(
+    json: &'j Map<String, Value>,
+    name: &str,
+    kind: &str,
+    read: impl Fn(&'j Value) -> Option<T>,
+) -> Result<Option<T>, String> {
+    match json.get(name).filter(|value| !value.is_null()) {
+        None => Ok(None),
+        Some(value) => {
+            read(value).map(Some).ok_or_else(|| format!("`{name}` is {value}, not {kind}"))
+        }
+    }
+}
+
+fn extent(json: &Map<String, Value>, name: &str) -> Result<Option<usize>, String> {
+    typed(json, name, "a whole number", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()))
+}
+
+fn float(json: &Map<String, Value>, name: &str) -> Result<Option<f64>, String> {
+    typed(json, name, "a number", Value::as_f64)
+}
+
+fn flag(json: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
+    typed(json, name, "true or false", Value::as_bool)
+}

@@ -1,0 +1,221 @@
+//! Tests of reading and writing.
+
+use super::*;
+
+fn written() -> Value {
+    shape(&GptConfig::preset("tiny").unwrap())
+}
+
+fn read(json: &Value) -> Result<GptConfig, String> {
+    read_config(&json.to_string()).map(|described| described.config)
+}
+
+#[test]
+fn shapes_survive_config_json() {
+    for name in GptConfig::presets() {
+        let mut config = GptConfig::preset(name).unwrap();
+        assert_eq!(read(&shape(&config)).unwrap(), config);
+        config.rope_theta = None;
+        assert_eq!(read(&shape(&config)).unwrap(), config, "no rotation");
+    }
+}
+
+#[test]
+fn absent_entries_have_the_defaults_of_transformers() {
+    let absent = ["rope_theta", "rms_norm_eps", "tie_word_embeddings", "head_dim"];
+    let mut json = written();
+    for name in absent.into_iter().chain(["num_key_value_heads"]) {
+        json.as_object_mut().unwrap().remove(name);
+    }
+    let config = read(&json).unwrap();
+    assert_eq!((config.rope_theta, config.norm_eps, config.tied), (Some(1e4), 1e-6, false));
+    assert_eq!((config.head_dim, config.n_kv_head), (32, 4));
+    // Qwen3Config has numbers of its own.
+    json["model_type"] = json!("qwen3");
+    json["architectures"] = Value::Null;
+    json["num_attention_heads"] = json!(64);
+    let config = read(&json).unwrap();
+    assert_eq!((config.head_dim, config.n_kv_head), (128, 32));
+    json["num_key_value_heads"] = Value::Null;
+    assert_eq!(read(&json).unwrap().n_kv_head, 64, "null is as many as there are heads");
+}
+
+/// A base within wins over one beside; only where nothing gives one does null switch rotation off.
+#[test]
+fn the_rotary_base_is_found_where_it_stands() {
+    let nested = json!({"rope_theta": 5e5, "rope_type": "default"});
+    let bare = json!({"rope_type": "default"});
+    let absent = json!({});
+    for (entries, base) in [
+        (json!({"rope_parameters": nested}), Some(5e5)),
+        (json!({"rope_parameters": nested, "rope_theta": 1e4}), Some(5e5)),
+        (json!({"rope_parameters": nested, "rope_theta": null}), Some(5e5)),
+        (json!({"rope_scaling": nested}), Some(5e5)),
+        (json!({"rope_scaling": nested, "rope_theta": null}), Some(5e5)),
+        (json!({"rope_scaling": null, "rope_theta": 2e4}), Some(2e4)),
+        (json!({"rope_parameters": bare, "rope_theta": 2e4}), Some(2e4)),
+        (json!({"rope_parameters": {"rope_theta": null}, "rope_theta": 2e4}), Some(2e4)),
+        (json!({"rope_parameters": bare}), Some(1e4)),
+        (json!({"rope_theta": null}), None),
+        (json!({"rope_parameters": bare, "rope_theta": null}), None),
+        (absent, Some(1e4)),
+    ] {
+        let mut json = written();
+        json.as_object_mut().unwrap().remove("rope_theta");
+        json.as_object_mut().unwrap().extend(entries.as_object().unwrap().clone());
+        assert_eq!(read(&json).unwrap().rope_theta, base, "{entries}");
+    }
+}
+
+#[test]
+fn what_is_not_computed_is_refused_by_name() {
+    let linear = json!({"type": "linear", "factor": 2.0, "rope_theta": 5e5});
+    for (name, value, words) in [
+        ("model_type", json!("gpt2"), "llama and qwen3 are read"),
+        ("model_type", json!(3), "not a word"),
+        ("architectures", json!(["LlamaForSequenceClassification"]), "`LlamaForCausalLM` is read"),
+        ("hidden_act", json!("gelu"), "only silu"),
+        ("attention_bias", json!(true), "biases"),
+        ("mlp_bias", json!(true), "biases"),
+        ("rope_scaling", json!({"rope_type": "llama3"}), "llama3"),
+        ("rope_scaling", json!({"type": "linear"}), "linear"),
+        ("rope_parameters", linear, "linear"),
+        ("rope_parameters", json!({"rope_theta": "500000"}), "not a number"),
+        ("rope_parameters", json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
+        ("rope_parameters", json!({"full_attention": {"rope_theta": 1e4}}), "full_attention"),
+        ("rope_parameters", json!([1e4]), "not an object"),
+        ("rope_theta", json!("500000"), "`rope_theta` is \"500000\", not a number"),
+        ("rope_theta", json!(0.5), "above 1"),
+        ("partial_rotary_factor", json!(0.5), "a part of each head"),
+        ("final_logit_softcapping", json!(30.0), "soft cap"),
+        ("attn_logit_softcapping", json!(50.0), "soft cap"),
+        ("attention_multiplier", json!(0.1), "scale of scores"),
+        ("embedding_multiplier", json!(12.0), "scale of embeddings"),
+        ("logits_scaling", json!(8.0), "scale of logits"),
+        ("num_local_experts", json!(8), "experts"),
+        ("quantization_config", json!({"quant_method": "awq"}), "quantized"),
+        ("is_causal", json!(false), "later tokens"),
+        ("head_dim", json!("32"), "`head_dim` is \"32\", not a whole number"),
+        ("num_key_value_heads", json!(2.5), "not a whole number"),
+        ("rms_norm_eps", json!("1e-5"), "not a number"),
+        ("tie_word_embeddings", json!("yes"), "not true or false"),
+        ("hidden_size", json!(null), "`hidden_size` is missing"),
+        ("eos_token_id", json!("</s>"), "eos_token_id"),
+        ("sliding_window", json!(4), "attention within a window"),
+        ("layer_types", json!(["full_attention"]), "1 entries for 4 layers"),
+    ] {
+        let mut json = written();
+        json[name] = value;
+        let error = read(&json).unwrap_err();
+        assert!(error.contains(words) && error.contains(name), "{name}: {error}");
+    }
+}
+
+#[test]
+fn entries_that_change_nothing_are_read_over() {
+    for (name, value) in [
+        ("hidden_act", json!("swish")),
+        ("attention_bias", json!(null)),
+        ("partial_rotary_factor", json!(1.0)),
+        ("pretraining_tp", json!(2)),
+        ("attention_dropout", json!(0.1)),
+        ("num_local_experts", json!(0)),
+        ("is_causal", json!(true)),
+        ("logit_scale", json!(1.0)),
+        ("sliding_window", json!(256)),
+        ("rope_scaling", json!({"rope_type": "default", "factor": 2.0})),
+        ("quantization_config", json!(null)),
+    ] {
+        let mut json = written();
+        json[name] = value;
+        let described = read_config(&json.to_string()).unwrap();
+        assert_eq!(described.config, GptConfig::preset("tiny").unwrap(), "{name}");
+        assert!(described.unknown.is_empty(), "{name}");
+    }
+}
+
+/// Qwen3Config: a window counts where it is used, in the layers from max_window_layers on.
+#[test]
+fn windows_that_hide_nothing_are_full_attention() {
+    let kind = |name: &str| json!([name, name, name, name]);
+    for (entries, read_as_full) in [
+        (json!({"use_sliding_window": false, "sliding_window": 4}), true),
+        (json!({"use_sliding_window": true, "sliding_window": 4}), true),
+        (json!({"use_sliding_window": true, "sliding_window": 4, "max_window_layers": 0}), false),
+        (json!({"use_sliding_window": true, "sliding_window": 4, "max_window_layers": 3}), false),
+        (json!({"use_sliding_window": true, "sliding_window": 255, "max_window_layers": 0}), false),
+        (json!({"use_sliding_window": true, "sliding_window": 256, "max_window_layers": 0}), true),
+        (json!({"use_sliding_window": true, "max_window_layers": 0}), true),
+        (json!({"layer_types": kind("full_attention"), "sliding_window": 4}), true),
+        (json!({"layer_types": kind("sliding_attention"), "sliding_window": 4}), false),
+        (json!({"layer_types": kind("sliding_attention"), "sliding_window": null}), false),
+        (json!({"layer_types": kind("chunked_attention")}), false),
+    ] {
+        let mut json = written();
+        json["model_type"] = json!("qwen3");
+        json["architectures"] = json!(["Qwen3ForCausalLM"]);
+        json.as_object_mut().unwrap().extend(entries.as_object().unwrap().clone());
+        let read = read(&json);
+        assert_eq!(read.is_ok(), read_as_full, "{entries}: {read:?}");
+        if let Err(error) = read {
+            assert!(error.contains("window"), "{error}");
+        }
+    }
+    // The window that Qwen3Config has when none is given.
+    let mut json = written();
+    json.as_object_mut().unwrap().extend([
+        ("model_type".to_owned(), json!("qwen3")),
+        ("architectures".to_owned(), json!(null)),
+        ("use_sliding_window".to_owned(), json!(true)),
+        ("max_window_layers".to_owned(), json!(0)),
+        ("max_position_embeddings".to_owned(), json!(32768)),
+    ]);
+    assert!(read(&json).unwrap_err().contains("`sliding_window` is 4096"));
+}
+
+#[test]
+fn unknown_entries_and_ends_are_reported() {
+    let mut json = written();
+    json["mystery_factor"] = json!(3);
+    json["eos_token_id"] = json!([7, 9]);
+    let described = read_config(&json.to_string()).unwrap();
+    assert_eq!(
+        (described.unknown, described.ends),
+        (vec!["mystery_factor".to_owned()], vec![7, 9])
+    );
+    assert_eq!(read_generation_ends("{\"eos_token_id\": 5}").unwrap(), [5]);
+    assert_eq!(read_generation_ends("{\"eos_token_id\": null}").unwrap(), Vec::<u32>::new());
+    assert_eq!(read_generation_ends("{}").unwrap(), Vec::<u32>::new());
+    assert!(read_generation_ends("[]").is_err());
+}
+
+/// Programs that assume 1 and 2 where a file is silent must find the ids that are meant.
+#[test]
+fn the_files_of_a_checkpoint_name_what_begins_and_ends_a_text() {
+    let config = GptConfig::preset("tiny").unwrap();
+    let parse = |tokenizer: &Tokenizer| -> Vec<Value> {
+        let files = files(&config, tokenizer).unwrap();
+        let names: Vec<&str> = files.iter().map(|f| f.0).collect();
+        assert_eq!(
+            names,
+            ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
+        );
+        files.iter().map(|f| serde_json::from_str(&f.1).unwrap()).collect()
+    };
+    let learned = Tokenizer::train_bpe(["aa bb aa bb"], 257, &mut |_| {}).unwrap();
+    let files = parse(&learned);
+    for file in &files[..2] {
+        assert_eq!((&file["bos_token_id"], &file["eos_token_id"]), (&json!(256), &json!(256)));
+    }
+    let name = json!(tokenizer::BOS_NAME);
+    assert_eq!((&files[3]["bos_token"], &files[3]["eos_token"]), (&name, &name));
+    assert_eq!(files[3]["model_max_length"], 256);
+    let characters = Tokenizer::train_char(["abc"]).unwrap();
+    let files = parse(&characters);
+    for file in &files[..2] {
+        // Null, and not absent.
+        assert_eq!(file.get("bos_token_id"), Some(&Value::Null));
+        assert_eq!(file.get("eos_token_id"), Some(&Value::Null));
+    }
+    assert_eq!(files[3]["bos_token"], Value::Null);
+}
