@@ -120,6 +120,23 @@ pub(crate) fn open(
     open_on(choice, chip, None, numerics)
 }
 
+/// Opens the device asked for; `auto` without an engine, a chip or an arithmetic asked for takes the
+/// CPU, which reads and generates text faster than the emulator does.
+pub(crate) fn open_for_text(
+    choice: DeviceChoice,
+    chip: Option<Chip>,
+    numerics: Option<NumericsChoice>,
+) -> Result<Machine> {
+    let free = choice == DeviceChoice::Auto && chip.is_none() && numerics.is_none();
+    match open(choice, chip, numerics)? {
+        Machine { kind: Kind::Emulator, reason, .. } if free => {
+            let cpu = open(DeviceChoice::Cpu, None, None)?;
+            Ok(Machine { reason: format!("{reason}; faster than the emulator"), ..cpu })
+        }
+        machine => Ok(machine),
+    }
+}
+
 /// Opens the device asked for, with the rules of a system.
 pub(crate) fn open_on(
     choice: DeviceChoice,

@@ -36,68 +36,25 @@ fn feed_forward_program(dims: &Dims<'_>) -> Result<Function, KernelError> {
     Ok(b.finish(&[out])?)
 }
 
+/// A program with the surfaces of every layer bound to it.
 #[derive(Debug)]
-struct Bound {
+struct Block {
     executable: Box<dyn Executable>,
+    /// Per layer: inputs and outputs in binding order.
     requests: Vec<(Vec<Surface>, Vec<Surface>)>,
-}
-
-impl Bound {
-    fn run(&mut self, layer: usize) -> Result<(), AneError> {
-        let (inputs, outputs) = &self.requests[layer];
-        let inputs: Vec<&Surface> = inputs.iter().collect();
-        let outputs: Vec<&Surface> = outputs.iter().collect();
-        self.executable.run(&inputs, &outputs).map(drop)
-    }
+    surfaces: BTreeMap<(Option<usize>, String), Surface>,
 }
 
 /// Surfaces of the weights and caches are each layer's own.
 const SHARED: &[&str] = &["x", "x2", "o_out", "ffn_out", "k", "v", "mask", "rope_cos", "rope_sin"];
 
-/// A model that predicts the next token, one chunk of tokens after the other.
-#[derive(Debug)]
-pub struct Decoder {
-    config: GptConfig,
-    layout: Layout,
-    params: Vec<f32>,
-    chunk: usize,
-    capacity: usize,
-    position: usize,
-    attention: Bound,
-    feed_forward: Bound,
-    surfaces: BTreeMap<(Option<usize>, String), Surface>,
-    head: HostProgram,
-    stream: Vec<f32>,
-    logits: Vec<f32>,
-}
-
-impl Decoder {
-    /// Compiles the programs for chunks of `chunk` tokens (see [`Device::least_width`]) and
-    /// sequences of up to `capacity` (at most the model's own length), and brings `params` to the
-    /// device.
-    ///
-    /// # Errors
-    /// When the configuration is no model or the device refuses a program.
-    pub fn new(
-        config: &GptConfig,
-        params: Vec<f32>,
-        chunk: usize,
-        capacity: usize,
-        device: &dyn Device,
-        numerics: Numerics,
-    ) -> Result<Self, ModelError> {
-        config.validate()?;
-        let capacity = capacity.clamp(1, config.seq_len);
-        let dtype = if numerics == Numerics::F32 { DType::Fp32 } else { DType::Fp16 };
-        let dims = Dims { config, batch: 1, seq: chunk, dtype };
-        let programs = [attention_program(&dims, capacity)?, feed_forward_program(&dims)?];
-        let allocation = programs
-            .iter()
-            .flat_map(|f| f.inputs().chain(f.outputs.iter().copied()).map(|id| f.ty(id).bytes()))
-            .max()
-            .unwrap_or(0)
-            .max(device.least_allocation());
-        let mut surfaces: BTreeMap<(Option<usize>, String), Surface> = BTreeMap::new();
+impl Block {
+    /// Compiles `f`; all surfaces have one allocation size.
+    fn new(device: &dyn Device, f: Function, layers: usize) -> Result<Self, AneError> {
+        let ports = f.inputs().chain(f.outputs.iter().copied()).map(|id| f.ty(id).bytes());
+        let allocation = ports.max().unwrap_or(0).max(device.least_allocation());
+        let executable = device.compile(&Program::new(f), &Weights::new())?;
+        let mut surfaces = BTreeMap::new();
         let mut bind = |ports: &[ane::Port], layer: usize| -> Result<Vec<Surface>, AneError> {
             let mut bound = vec![];
             for port in ports {
@@ -110,29 +67,94 @@ impl Decoder {
             }
             Ok(bound)
         };
-        let mut compiled = vec![];
-        for f in programs {
-            let executable = device.compile(&Program::new(f), &Weights::new())?;
-            let mut requests = vec![];
-            for layer in 0..config.n_layer {
-                requests
-                    .push((bind(executable.inputs(), layer)?, bind(executable.outputs(), layer)?));
+        let requests = (0..layers)
+            .map(|layer| {
+                Ok((bind(executable.inputs(), layer)?, bind(executable.outputs(), layer)?))
+            })
+            .collect::<Result<_, AneError>>()?;
+        Ok(Block { executable, requests, surfaces })
+    }
+
+    fn surface(&self, layer: usize, name: &str) -> &Surface {
+        let own = (!SHARED.contains(&name)).then_some(layer);
+        &self.surfaces[&(own, name.to_owned())]
+    }
+
+    /// Writes the weights that this block takes.
+    fn write_weights(&self, layout: &Layout, params: &[f32]) -> Result<(), AneError> {
+        for layer in 0..self.requests.len() {
+            for &(name, role) in crate::model::WEIGHTS {
+                let surface = self.surfaces.get(&(Some(layer), name.to_owned()));
+                if let (Some(surface), Some(param)) = (surface, layout.find(role, Some(layer))) {
+                    surface.write(&params[param.range()])?;
+                }
             }
-            compiled.push(Bound { executable, requests });
         }
-        let feed_forward = compiled.pop().expect("two programs");
-        let attention = compiled.pop().expect("two programs");
+        Ok(())
+    }
+
+    fn run(&mut self, layer: usize) -> Result<(), AneError> {
+        let (inputs, outputs) = &self.requests[layer];
+        let inputs: Vec<&Surface> = inputs.iter().collect();
+        let outputs: Vec<&Surface> = outputs.iter().collect();
+        self.executable.run(&inputs, &outputs).map(drop)
+    }
+}
+
+/// Tokens that the cache has room for at first.
+const FIRST_CAPACITY: usize = 256;
+
+/// A model that predicts the next token, one chunk of tokens after the other. The cache doubles as the
+/// text grows: time and memory follow what was fed, not what the model could read.
+#[derive(Debug)]
+pub struct Decoder<'d> {
+    device: &'d dyn Device,
+    config: GptConfig,
+    layout: Layout,
+    params: Vec<f32>,
+    dtype: DType,
+    chunk: usize,
+    capacity: usize,
+    position: usize,
+    attention: Block,
+    feed_forward: Block,
+    head: HostProgram,
+    stream: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl<'d> Decoder<'d> {
+    /// Compiles the programs for chunks of `chunk` tokens (see [`Device::least_width`]) and brings
+    /// `params` to the device.
+    ///
+    /// # Errors
+    /// When the configuration is no model or the device refuses a program.
+    pub fn new(
+        config: &GptConfig,
+        params: Vec<f32>,
+        chunk: usize,
+        device: &'d dyn Device,
+        numerics: Numerics,
+    ) -> Result<Self, ModelError> {
+        config.validate()?;
+        let capacity = FIRST_CAPACITY.min(config.seq_len);
+        let dtype = if numerics == Numerics::F32 { DType::Fp32 } else { DType::Fp16 };
+        let dims = Dims { config, batch: 1, seq: chunk, dtype };
+        let layers = config.n_layer;
+        let attention = Block::new(device, attention_program(&dims, capacity)?, layers)?;
+        let feed_forward = Block::new(device, feed_forward_program(&dims)?, layers)?;
         let heads = HeadFunctions::new(&dims, config.vocab_size)?;
         let mut decoder = Decoder {
+            device,
             layout: Layout::new(config),
             config: config.clone(),
             params,
+            dtype,
             chunk,
             capacity,
             position: 0,
             attention,
             feed_forward,
-            surfaces,
             head: HostProgram::new(&heads.forward)?,
             stream: vec![0.0; config.n_embd * chunk],
             logits: vec![0.0; config.vocab_size * chunk],
@@ -151,19 +173,14 @@ impl Decoder {
         self.position
     }
 
-    /// Tokens that still fit.
+    /// Tokens that the model can still read.
     pub fn room(&self) -> usize {
-        self.capacity - self.position
+        self.config.seq_len - self.position
     }
 
     /// Forgets all tokens.
     pub fn reset(&mut self) {
         self.position = 0;
-    }
-
-    fn surface(&self, layer: usize, name: &str) -> &Surface {
-        let own = (!SHARED.contains(&name)).then_some(layer);
-        &self.surfaces[&(own, name.to_owned())]
     }
 
     /// Takes other weights for the same model, and forgets all tokens.
@@ -177,13 +194,31 @@ impl Decoder {
     }
 
     fn write_weights(&mut self) -> Result<(), AneError> {
+        self.attention.write_weights(&self.layout, &self.params)?;
+        self.feed_forward.write_weights(&self.layout, &self.params)
+    }
+
+    /// Makes the cache large enough for `tokens` tokens. Sizes depend on the text alone, so a longer
+    /// continuation begins with the same bits as a shorter one.
+    fn reserve(&mut self, tokens: usize) -> Result<(), ModelError> {
+        if tokens <= self.capacity {
+            return Ok(());
+        }
+        let capacity = tokens.next_power_of_two().min(self.config.seq_len);
+        let dims = Dims { config: &self.config, batch: 1, seq: self.chunk, dtype: self.dtype };
+        let f = attention_program(&dims, capacity)?;
+        let grown = Block::new(self.device, f, self.config.n_layer)?;
+        grown.write_weights(&self.layout, &self.params)?;
+        let mut old = vec![0.0; self.config.kv_dim() * self.capacity];
         for layer in 0..self.config.n_layer {
-            for &(name, role) in crate::model::WEIGHTS {
-                if let Some(param) = self.layout.find(role, Some(layer)) {
-                    self.surface(layer, name).write(&self.params[param.range()])?;
-                }
+            for name in ["kcache", "vcache"] {
+                self.attention.surface(layer, name).read(&mut old)?;
+                let kept = old.chunks(self.capacity).flat_map(|row| &row[..self.position]);
+                let kept: Vec<f32> = kept.copied().collect();
+                grown.surface(layer, name).write_block(0, capacity, self.position, &kept)?;
             }
         }
+        (self.attention, self.capacity) = (grown, capacity);
         Ok(())
     }
 
@@ -199,6 +234,7 @@ impl Decoder {
         if tokens.is_empty() || tokens.len() > self.room() {
             return Err(ModelError::BatchSize { expected: self.room(), got: tokens.len() });
         }
+        self.reserve(self.position + tokens.len())?;
         let mut last = 0;
         for chunk in tokens.chunks(self.chunk) {
             self.forward(chunk)?;
@@ -220,26 +256,25 @@ impl Decoder {
         if self.config.rope_theta.is_some() {
             let positions: Vec<usize> = (start..start + n).collect();
             let (cos, sin) = rope_tables(&self.config, &positions);
-            self.surface(0, "rope_cos").write(&cos)?;
-            self.surface(0, "rope_sin").write(&sin)?;
+            self.attention.surface(0, "rope_cos").write(&cos)?;
+            self.attention.surface(0, "rope_sin").write(&sin)?;
         }
-        self.surface(0, "mask").write(&self.mask(start))?;
+        self.attention.surface(0, "mask").write(&self.mask(start))?;
         let kept = tokens.len();
         let mut fresh = vec![0.0; self.config.kv_dim() * n];
         for layer in 0..self.config.n_layer {
-            self.surface(layer, "x").write(&self.stream)?;
+            self.attention.surface(layer, "x").write(&self.stream)?;
             self.attention.run(layer)?;
             for (new, cache) in [("k", "kcache"), ("v", "vcache")] {
-                self.surface(layer, new).read(&mut fresh)?;
+                self.attention.surface(layer, new).read(&mut fresh)?;
                 let rows: Vec<f32> = fresh.chunks(n).flat_map(|row| row[..kept].to_vec()).collect();
-                self.surface(layer, cache).write_block(start, self.capacity, kept, &rows)?;
+                let cache = self.attention.surface(layer, cache);
+                cache.write_block(start, self.capacity, kept, &rows)?;
             }
-            let out = self.surface(layer, "o_out").clone();
-            out.add_to(&mut self.stream)?;
-            self.surface(layer, "x2").write(&self.stream)?;
+            self.attention.surface(layer, "o_out").add_to(&mut self.stream)?;
+            self.feed_forward.surface(layer, "x2").write(&self.stream)?;
             self.feed_forward.run(layer)?;
-            let out = self.surface(layer, "ffn_out").clone();
-            out.add_to(&mut self.stream)?;
+            self.feed_forward.surface(layer, "ffn_out").add_to(&mut self.stream)?;
         }
         let gain = self.layout.find(Role::FinalNorm, None).expect("every model has one").range();
         let classifier = self.layout.classifier().range();

@@ -579,7 +579,7 @@ fn decoding_agrees_with_the_full_pass() {
         let full = model.loss(&params, &tokens[..seq], &tokens[1..]).unwrap();
         for chunk in [1, 4] {
             let mut decoder =
-                gpt::Decoder::new(&c, params.clone(), chunk, 64, &device, Numerics::F32).unwrap();
+                gpt::Decoder::new(&c, params.clone(), chunk, &device, Numerics::F32).unwrap();
             let mut total = 0.0;
             for t in 0..seq {
                 let logits = decoder.feed(&tokens[t..=t]).unwrap();
@@ -602,6 +602,34 @@ fn decoding_agrees_with_the_full_pass() {
         }
         assert!(model.loss(&params, &tokens[..seq], &tokens[1..]).is_ok());
     }
+}
+
+/// The cache is made larger twice on the way; what it holds stays.
+#[test]
+fn a_cache_that_grows_keeps_what_it_holds() {
+    let (_, c, _, _) = variants().remove(0);
+    let (seq, c) = (600, GptConfig { seq_len: 1 << 20, ..c });
+    let params = weights(&c);
+    let device = Emulator::cpu(Numerics::F32);
+    let mut model = Model::new(&c, 1, seq, &device, Numerics::F32).unwrap();
+    model.write_weights(&params).unwrap();
+    let tokens: Vec<u32> = (0..=seq).map(|i| (i * 37 % c.vocab_size) as u32).collect();
+    let full = model.loss(&params, &tokens[..seq], &tokens[1..]).unwrap();
+    let mut decoder = gpt::Decoder::new(&c, params, 1, &device, Numerics::F32).unwrap();
+    assert_eq!(decoder.room(), 1 << 20);
+    let mut total = 0.0;
+    for t in 0..seq {
+        let logits = decoder.feed(&tokens[t..=t]).unwrap();
+        let sum: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+        total += sum.ln() - f64::from(logits[tokens[t + 1] as usize]);
+    }
+    let loss = total / seq as f64;
+    assert!((loss - full).abs() < 1e-5 * full, "{loss} {full}");
+    decoder.reset();
+    let whole = decoder.feed(&tokens[..seq]).unwrap();
+    decoder.reset();
+    decoder.feed(&tokens[..300]).unwrap();
+    assert_eq!(decoder.feed(&tokens[300..seq]).unwrap(), whole, "however the text is fed");
 }
 
 // ---- defects of earlier trainers for this engine, and that these tests would have seen them ----

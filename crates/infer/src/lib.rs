@@ -8,6 +8,7 @@ mod sample;
 pub use sample::{Sampler, Sampling, SamplingError};
 
 use gpt::{Decoder, ModelError};
+use std::time::Instant;
 use tokenizer::Tokenizer;
 
 /// Why nothing could be generated.
@@ -34,7 +35,7 @@ pub enum InferError {
         model: usize,
     },
     /// The prompt leaves no room.
-    #[error("the prompt has {tokens} tokens and the model reads at most {limit}")]
+    #[error("the prompt has {tokens} tokens and the model reads at most {limit}: shorten it")]
     TooLong {
         /// Tokens of the prompt.
         tokens: usize,
@@ -44,13 +45,65 @@ pub enum InferError {
     /// There is nothing to start from.
     #[error("the prompt is empty and the tokenizer has no token that begins a text")]
     Empty,
+    /// Logits are infinite or not numbers.
+    #[error(
+        "the logits after {tokens} tokens are not finite: the weights are damaged, or too large for \
+         this arithmetic (try --device cpu --numerics f32)"
+    )]
+    NotFinite {
+        /// Tokens that the model had read.
+        tokens: usize,
+    },
+}
+
+/// How a text is continued.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Request {
+    /// Longest continuation, in tokens.
+    pub max_tokens: usize,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Seed of the drawing.
+    pub seed: u64,
+    /// When the model can read no more, go on from the newest half of what it has read; else stop.
+    pub slide: bool,
+}
+
+/// Why a continuation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// A token that begins or ends a text was drawn.
+    EndOfText,
+    /// The request's `max_tokens` were drawn.
+    MaxTokens,
+    /// The model can read no more.
+    ContextFull,
+}
+
+/// A continuation and what it took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generated {
+    /// Tokens of the prompt, with the one that begins a text.
+    pub prompt: usize,
+    /// Tokens drawn.
+    pub tokens: Vec<u32>,
+    /// Why there are no more.
+    pub finish: Finish,
+    /// How often the window slid.
+    pub slides: usize,
+    /// Seconds for reading the prompt.
+    pub prompt_seconds: f64,
+    /// Seconds from there to the last token.
+    pub seconds: f64,
 }
 
 /// Generates text with one model.
 #[derive(Debug)]
 pub struct Generator<'t> {
-    decoder: Decoder,
+    decoder: Decoder<'t>,
     tokenizer: &'t Tokenizer,
+    /// Tokens that end a text.
+    ends: Vec<u32>,
 }
 
 impl<'t> Generator<'t> {
@@ -58,35 +111,29 @@ impl<'t> Generator<'t> {
     ///
     /// # Errors
     /// When the tokenizer has tokens that the model does not know.
-    pub fn new(decoder: Decoder, tokenizer: &'t Tokenizer) -> Result<Self, InferError> {
+    pub fn new(decoder: Decoder<'t>, tokenizer: &'t Tokenizer) -> Result<Self, InferError> {
         let (have, model) = (tokenizer.vocab_size(), decoder.config().vocab_size);
         if have > model {
             return Err(InferError::Vocabulary { tokenizer: have, model });
         }
-        Ok(Generator { decoder, tokenizer })
+        let ends = tokenizer.bos().into_iter().chain(tokenizer.eos()).collect();
+        Ok(Generator { decoder, tokenizer, ends })
+    }
+
+    /// Ends texts at these tokens too.
+    #[must_use]
+    pub fn ending_at(mut self, ends: &[u32]) -> Self {
+        self.ends.extend(ends);
+        self
     }
 
     /// The model, for other weights.
-    pub fn decoder(&mut self) -> &mut Decoder {
+    pub fn decoder(&mut self) -> &mut Decoder<'t> {
         &mut self.decoder
     }
 
-    /// Continues `prompt` by up to `max_tokens` tokens, until the text ends (a token that begins or
-    /// ends a text) or the model's length is reached. `emit` gets every piece of text as soon as it
-    /// is whole, the prompt not included. Returns the tokens drawn.
-    ///
-    /// # Errors
-    /// When the prompt cannot be encoded or does not fit, a setting is out of range, or the device
-    /// fails.
-    pub fn generate(
-        &mut self,
-        prompt: &str,
-        max_tokens: usize,
-        sampling: Sampling,
-        seed: u64,
-        mut emit: impl FnMut(&str),
-    ) -> Result<Vec<u32>, InferError> {
-        sampling.validate()?;
+    /// The tokens that a text continuing `prompt` begins with.
+    fn encode(&self, prompt: &str) -> Result<Vec<u32>, InferError> {
         let mut tokens: Vec<u32> = self.tokenizer.prompt_bos().into_iter().collect();
         if !prompt.is_empty() {
             tokens.extend(self.tokenizer.encode(prompt)?);
@@ -94,40 +141,80 @@ impl<'t> Generator<'t> {
         if tokens.is_empty() {
             tokens.extend(self.tokenizer.bos());
         }
-        if tokens.is_empty() {
-            return Err(InferError::Empty);
+        let limit = self.decoder.config().seq_len;
+        match tokens.len() {
+            0 => Err(InferError::Empty),
+            tokens if tokens > limit => Err(InferError::TooLong { tokens, limit }),
+            _ => Ok(tokens),
         }
-        self.decoder.reset();
-        if tokens.len() > self.decoder.room() {
-            return Err(InferError::TooLong { tokens: tokens.len(), limit: self.decoder.room() });
-        }
-        let ends = [self.tokenizer.bos(), self.tokenizer.eos()];
+    }
+
+    /// Continues `prompt` until the text ends, `max_tokens` are drawn or the model can read no more.
+    /// `emit` gets every piece of text as soon as it is whole, the prompt not included.
+    ///
+    /// # Errors
+    /// When the prompt cannot be encoded or does not fit, a setting is out of range, the model gives
+    /// no finite numbers, or the device fails.
+    pub fn generate(
+        &mut self,
+        prompt: &str,
+        request: Request,
+        mut emit: impl FnMut(&str),
+    ) -> Result<Generated, InferError> {
+        request.sampling.validate()?;
+        let mut text = self.encode(prompt)?;
         let mut stream = match prompt.is_empty() {
             true => self.tokenizer.stream(),
             false => self.tokenizer.stream_after_text(),
         };
-        let mut sampler = Sampler::new(sampling, seed);
-        let mut drawn = vec![];
-        let mut logits = self.decoder.feed(&tokens)?;
-        while drawn.len() < max_tokens {
+        let mut sampler = Sampler::new(request.sampling, request.seed);
+        let (prompt, mut slides, start) = (text.len(), 0, Instant::now());
+        self.decoder.reset();
+        let mut logits = self.feed(&text)?;
+        let prompt_seconds = start.elapsed().as_secs_f64();
+        let finish = loop {
+            if text.len() - prompt >= request.max_tokens {
+                break Finish::MaxTokens;
+            }
             let next = sampler.choose(&logits);
-            if ends.contains(&Some(next)) {
-                break;
+            if self.ends.contains(&next) {
+                break Finish::EndOfText;
             }
-            drawn.push(next);
-            let text = stream.push(next);
-            if !text.is_empty() {
-                emit(&text);
+            text.push(next);
+            let piece = stream.push(next);
+            if !piece.is_empty() {
+                emit(&piece);
             }
-            if self.decoder.room() == 0 {
-                break;
+            // The last token asked for has no successor.
+            if text.len() - prompt >= request.max_tokens {
+                break Finish::MaxTokens;
             }
-            logits = self.decoder.feed(&[next])?;
-        }
+            logits = if self.decoder.room() > 0 {
+                self.feed(&[next])?
+            } else if request.slide {
+                slides += 1;
+                self.decoder.reset();
+                let newest = (self.decoder.room() / 2).max(1);
+                self.feed(&text[text.len() - newest..])?
+            } else {
+                break Finish::ContextFull;
+            };
+        };
         let rest = stream.finish();
         if !rest.is_empty() {
             emit(&rest);
         }
-        Ok(drawn)
+        let seconds = start.elapsed().as_secs_f64() - prompt_seconds;
+        let tokens = text.split_off(prompt);
+        Ok(Generated { prompt, tokens, finish, slides, prompt_seconds, seconds })
+    }
+
+    /// The logits after `tokens`, all of them finite.
+    fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>, InferError> {
+        let logits = self.decoder.feed(tokens)?;
+        match logits.iter().all(|logit| logit.is_finite()) {
+            true => Ok(logits),
+            false => Err(InferError::NotFinite { tokens: self.decoder.position() }),
+        }
     }
 }

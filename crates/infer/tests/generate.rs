@@ -3,7 +3,8 @@
 
 use ane::{Emulator, Numerics};
 use gpt::{Decoder, GptConfig, Layout, Role};
-use infer::{Generator, InferError, Sampling, SamplingError};
+use infer::{Generator, InferError, Request, Sampling, SamplingError};
+use std::sync::LazyLock;
 use tokenizer::Tokenizer;
 
 const VOCAB: usize = 264;
@@ -30,7 +31,7 @@ const C: u32 = 262;
 const D: u32 = 263;
 
 /// A model of `vocab` tokens in which `next[i].1` follows `next[i].0`.
-fn model(vocab: usize, next: &[(u32, u32)], length: usize) -> Decoder {
+fn model(vocab: usize, next: &[(u32, u32)], length: usize) -> Decoder<'static> {
     let config = GptConfig {
         n_layer: 1,
         n_head: 1,
@@ -58,24 +59,29 @@ fn model(vocab: usize, next: &[(u32, u32)], length: usize) -> Decoder {
             _ => {}
         }
     }
-    let device = Emulator::cpu(Numerics::F32);
-    Decoder::new(&config, params, 4, length, &device, Numerics::F32).unwrap()
+    Decoder::new(&config, params, 4, &*DEVICE, Numerics::F32).unwrap()
 }
 
+static DEVICE: LazyLock<Emulator> = LazyLock::new(|| Emulator::cpu(Numerics::F32));
+
 const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0 };
+
+fn request(max_tokens: usize, sampling: Sampling) -> Request {
+    Request { max_tokens, sampling, seed: 1, slide: false }
+}
 
 /// Tokens drawn after `prompt`, and the text.
 fn generate(next: &[(u32, u32)], prompt: &str, most: usize) -> (Vec<u32>, String) {
     let tokenizer = tokenizer();
     let mut generator = Generator::new(model(VOCAB, next, 16), &tokenizer).unwrap();
     let mut text = String::new();
-    let drawn = generator.generate(prompt, most, GREEDY, 1, |piece| text.push_str(piece)).unwrap();
+    let request = request(most, GREEDY);
+    let first = generator.generate(prompt, request, |piece| text.push_str(piece)).unwrap();
     // The same again: nothing of the first text is left.
     let mut again = String::new();
-    let second =
-        generator.generate(prompt, most, GREEDY, 1, |piece| again.push_str(piece)).unwrap();
-    assert_eq!((&second, &again), (&drawn, &text));
-    (drawn, text)
+    let second = generator.generate(prompt, request, |piece| again.push_str(piece)).unwrap();
+    assert_eq!((&second.tokens, &again), (&first.tokens, &text));
+    (first.tokens, text)
 }
 
 #[test]
@@ -109,7 +115,7 @@ fn a_tokenizer_may_have_fewer_tokens_than_the_model_but_not_more() {
 fn settings_out_of_range_are_refused() {
     let tokenizer = tokenizer();
     let mut generator = Generator::new(model(VOCAB, &[], 16), &tokenizer).unwrap();
-    let mut error = |sampling| generator.generate("a", 1, sampling, 1, |_| ()).unwrap_err();
+    let mut error = |sampling| generator.generate("a", request(1, sampling), |_| ()).unwrap_err();
     for temperature in [-0.5, f32::NAN, f32::INFINITY] {
         let got = error(Sampling { temperature, ..GREEDY });
         assert!(matches!(got, InferError::Sampling(SamplingError::Temperature(_))), "{got}");
@@ -119,6 +125,6 @@ fn settings_out_of_range_are_refused() {
         assert!(matches!(got, InferError::Sampling(SamplingError::TopP(_))), "{got}");
     }
     for sampling in [Sampling { top_p: 1.0, ..GREEDY }, Sampling { temperature: 0.0, ..GREEDY }] {
-        generator.generate("a", 1, sampling, 1, |_| ()).unwrap();
+        generator.generate("a", request(1, sampling), |_| ()).unwrap();
     }
 }

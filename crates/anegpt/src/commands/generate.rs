@@ -1,39 +1,52 @@
 //! `anegpt generate`.
 
 use crate::engine::EngineArgs;
-use crate::machine::{self, DeviceChoice, NumericsChoice};
+use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use crate::{files, usage};
+use ane::Chip;
 use anyhow::Result;
 use gpt::Decoder;
-use infer::{Generator, Sampling};
+use infer::{Finish, Generated, Generator, Request, Sampling};
 use std::io::Write;
 use std::path::PathBuf;
 
 /// Generate text with a trained model
 ///
 /// MODEL is a run of `anegpt train` (its newest checkpoint is used), a checkpoint, a
-/// directory with config.json and model.safetensors, or a llama2.c .bin file.
+/// directory with config.json and model.safetensors (or an index of several files), or a
+/// llama2.c .bin file. Text goes to standard output, speeds to standard error.
+///
+/// A text ends at the token that separates documents in training, at an eos_token_id of
+/// the model, or after --max-tokens. When the context is full, generation goes on from the
+/// newest half of the text; with --no-slide it stops.
 #[derive(Debug, clap::Args)]
 #[command(
     mut_arg("hardware_time", |arg| arg.hide(true)),
     after_help = "\
 Examples:
-  anegpt generate --model out/run-1 --prompt \"Once upon a time\"
-  anegpt generate --model stories260K.bin --tokenizer tok512.bin --temperature 0"
+  anegpt generate out/run-1 \"Once upon a time\"
+  anegpt generate -m out/run-1 -p \"Once upon a time\" -n 100 --temperature 0
+  anegpt generate stories260K.bin --tokenizer tok512.bin"
 )]
 pub(crate) struct Args {
+    /// Model: a directory or a .bin file (or --model)
+    #[arg(value_name = "MODEL", required_unless_present = "model", conflicts_with = "model")]
+    #[arg(help_heading = "Model")]
+    path: Option<PathBuf>,
+    /// Text to continue (or --prompt) [default: none, which begins a new text]
+    #[arg(value_name = "PROMPT", conflicts_with = "prompt", help_heading = "Sampling")]
+    text: Option<String>,
     /// Model: a directory or a .bin file
-    #[arg(long, value_name = "MODEL", help_heading = "Model")]
-    model: PathBuf,
+    #[arg(short, long, value_name = "MODEL", help_heading = "Model")]
+    model: Option<PathBuf>,
     /// Tokenizer file, if the model comes without one
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     tokenizer: Option<PathBuf>,
     /// Text to continue [default: none, which begins a new text]
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    #[arg(help_heading = "Sampling")]
-    prompt: String,
+    #[arg(short, long, value_name = "TEXT", help_heading = "Sampling")]
+    prompt: Option<String>,
     /// Maximum number of new tokens
-    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Sampling")]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 256, help_heading = "Sampling")]
     max_tokens: usize,
     /// Sampling temperature; 0 = greedy
     #[arg(long, value_name = "T", default_value_t = 0.8, help_heading = "Sampling")]
@@ -47,9 +60,18 @@ pub(crate) struct Args {
     /// Random seed: the same seed gives the same text
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Sampling")]
     seed: u64,
-    /// Where to compute
-    #[arg(long, value_enum, default_value = "cpu", help_heading = "Device")]
+    /// Stop when the context is full
+    #[arg(long, help_heading = "Sampling")]
+    no_slide: bool,
+    /// Print one JSON object: text, tokens, speeds, why it ended
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+    /// Where to compute; auto: the Neural Engine if it works, else the CPU
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Device")]
     device: DeviceChoice,
+    /// Chip to emulate (list: anegpt devices) [default: m4]
+    #[arg(long, help_heading = "Device")]
+    chip: Option<Chip>,
     /// Arithmetic of the emulator [default: fast; on the CPU, f32]
     #[arg(long, value_enum, help_heading = "Device")]
     numerics: Option<NumericsChoice>,
@@ -60,31 +82,119 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
     sampling.validate().map_err(|e| usage(e.to_string()))?;
-    let machine = machine::open(args.device, None, args.numerics)?;
-    let model = files::read_model(&args.model)?;
+    let prompt = args.prompt.or(args.text).unwrap_or_default();
+    let path = args.model.or(args.path).expect("one of them is required");
+    let machine = machine::open_for_text(args.device, args.chip, args.numerics)?;
+    let model = files::read_model(&path)?;
     let tokenizer = files::read_tokenizer(args.tokenizer.as_deref(), model.tokenizer.as_deref())?;
-    let capacity = model.config.seq_len;
-    let decoder = Decoder::new(
-        &model.config,
-        model.params,
-        1,
-        capacity,
-        machine.device.as_ref(),
-        machine.numerics,
-    )?;
-    let mut generator = Generator::new(decoder, &tokenizer)?;
-    let mut out = std::io::stdout().lock();
-    // The prompt is repeated once the model has taken it.
-    let mut before = args.prompt.as_str();
-    let mut failed = None;
-    generator.generate(&args.prompt, args.max_tokens, sampling, args.seed, |piece| {
-        let before = std::mem::take(&mut before);
-        let written = write!(out, "{before}{piece}").and_then(|()| out.flush());
-        failed = failed.take().or(written.err());
-    })?;
-    write!(out, "{before}")?;
-    match failed {
-        Some(error) => Err(error.into()),
-        None => Ok(writeln!(out)?),
+    let device = machine.device.as_ref();
+    let decoder =
+        Decoder::new(&model.config, model.params, device.least_width(), device, machine.numerics)?;
+    let mut generator = Generator::new(decoder, &tokenizer)?.ending_at(&model.ends);
+    let (max_tokens, seed, slide) = (args.max_tokens, args.seed, !args.no_slide);
+    let request = Request { max_tokens, sampling, seed, slide };
+    let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };
+    let generated = generator.generate(&prompt, request, |piece| out.write(piece))?;
+    let context = model.config.seq_len;
+    match args.json {
+        true => println!("{}", json(&prompt, &out.text, &generated, seed, &machine)),
+        false => out.finish()?,
     }
+    eprintln!("{}", summary(&generated, context, &machine));
+    Ok(())
+}
+
+/// The text as it comes.
+struct Output<'p> {
+    /// Repeated once the model has taken it.
+    prompt: &'p str,
+    /// Nothing is printed on the way.
+    quiet: bool,
+    text: String,
+    failed: Option<std::io::Error>,
+}
+
+impl Output<'_> {
+    fn write(&mut self, piece: &str) {
+        self.text.push_str(piece);
+        if !self.quiet {
+            let before = std::mem::take(&mut self.prompt);
+            let mut out = std::io::stdout().lock();
+            let written = write!(out, "{before}{piece}").and_then(|()| out.flush());
+            self.failed = self.failed.take().or(written.err());
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        match self.failed {
+            Some(error) => Err(error.into()),
+            None => Ok(writeln!(std::io::stdout().lock(), "{}", self.prompt)?),
+        }
+    }
+}
+
+/// Tokens per second; 0 for no time at all.
+fn speed(tokens: usize, seconds: f64) -> f64 {
+    if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 }
+}
+
+/// One line for people.
+fn summary(g: &Generated, context: usize, machine: &Machine) -> String {
+    let ended = match g.finish {
+        Finish::EndOfText => "end of text".to_owned(),
+        Finish::MaxTokens => "--max-tokens reached".to_owned(),
+        Finish::ContextFull => format!("context full ({context})"),
+    };
+    let slid = match g.slides {
+        0 => String::new(),
+        n => format!(" (context of {context} full, window slid {})", times(n)),
+    };
+    format!(
+        "{ended}{slid}; prompt {} at {:.1} tokens/s, generated {} at {:.1} tokens/s, on {}{}",
+        tokens(g.prompt),
+        speed(g.prompt, g.prompt_seconds),
+        tokens(g.tokens.len()),
+        speed(g.tokens.len(), g.seconds),
+        machine.kind.name(),
+        if machine.emulated() { format!(" ({})", numerics(machine)) } else { String::new() },
+    )
+}
+
+fn tokens(n: usize) -> String {
+    if n == 1 { "1 token".to_owned() } else { format!("{n} tokens") }
+}
+
+fn times(n: usize) -> String {
+    if n == 1 { "once".to_owned() } else { format!("{n} times") }
+}
+
+fn numerics(machine: &Machine) -> String {
+    format!("{:?}", machine.numerics).to_lowercase()
+}
+
+fn json(
+    prompt: &str,
+    text: &str,
+    g: &Generated,
+    seed: u64,
+    machine: &Machine,
+) -> serde_json::Value {
+    serde_json::json!({
+        "prompt": prompt,
+        "text": text,
+        "tokens": g.tokens,
+        "prompt_tokens": g.prompt,
+        "generated_tokens": g.tokens.len(),
+        "prompt_tokens_per_s": speed(g.prompt, g.prompt_seconds),
+        "tokens_per_s": speed(g.tokens.len(), g.seconds),
+        "finish_reason": match g.finish {
+            Finish::EndOfText => "end_of_text",
+            Finish::MaxTokens => "max_tokens",
+            Finish::ContextFull => "context_full",
+        },
+        "slides": g.slides,
+        "seed": seed,
+        "device": machine.device.describe(),
+        "numerics": numerics(machine),
+    })
 }

@@ -6,7 +6,7 @@ use crate::event::{Best, Event, Spent};
 use crate::stop::{Reason, Stop};
 use ane::Device;
 use gpt::Decoder;
-use infer::{Generator, Sampling};
+use infer::{Generator, Request, Sampling};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -105,18 +105,16 @@ impl Pretrain {
         }
     }
 
-    /// A generator for samples: compiled once.
+    /// A generator for samples, compiled once.
     fn generator<'t>(
         &self,
         tokenizer: &'t Tokenizer,
-        capacity: usize,
-        device: &dyn Device,
+        device: &'t dyn Device,
     ) -> Result<Generator<'t>, TrainError> {
         let decoder = Decoder::new(
             &self.config.model,
             self.arenas.params.clone(),
             device.least_width(),
-            capacity,
             device,
             self.numerics,
         )?;
@@ -132,8 +130,8 @@ impl Pretrain {
     ) -> Result<String, TrainError> {
         generator.decoder().replace_weights(&self.arenas.params)?;
         let (mut text, seed) = (prompt.to_owned(), self.config.seed ^ self.progress.step);
-        let emit = |piece: &str| text.push_str(piece);
-        generator.generate(prompt, max_tokens, Sampling::default(), seed, emit)?;
+        let request = Request { max_tokens, sampling: Sampling::default(), seed, slide: true };
+        generator.generate(prompt, request, |piece| text.push_str(piece))?;
         Ok(text)
     }
 
@@ -231,13 +229,14 @@ impl<'t> Run<'_, 't> {
     }
 
     /// What comes before the first step.
-    fn begin(&mut self, device: &dyn Device, tokenizer: &'t Tokenizer) -> Result<(), TrainError> {
+    fn begin(
+        &mut self,
+        device: &'t dyn Device,
+        tokenizer: &'t Tokenizer,
+    ) -> Result<(), TrainError> {
         if self.intervals.sample > 0 && self.trainer.progress.step < self.total() {
-            let (trainer, prompt) = (&self.trainer, self.out.prompt);
-            let most =
-                self.intervals.sample_tokens + tokenizer.encode(prompt).map_or(0, |p| p.len());
-            // One more for a token that begins the text.
-            let compile = || trainer.generator(tokenizer, most + 1, device);
+            let trainer = &self.trainer;
+            let compile = || trainer.generator(tokenizer, device);
             match timed(&mut self.spent.compile_s, compile) {
                 Ok(sampler) => self.sampler = Some(sampler),
                 Err(error) => self.no_sample(&error)?,

@@ -60,9 +60,7 @@ fn generate(
     let chunk = device.least_width();
     let prompt_tokens = effort.tokens.min(config.seq_len / 2).max(1);
     let new_tokens = effort.tokens.min(config.seq_len - prompt_tokens).max(1);
-    let capacity = prompt_tokens + new_tokens;
-    let mut decoder =
-        Decoder::new(config, params.to_vec(), chunk, capacity, device, machine.numerics)?;
+    let mut decoder = Decoder::new(config, params.to_vec(), chunk, device, machine.numerics)?;
     let prompt = random_tokens(prompt_tokens, config.vocab_size);
     let (mut prompt_ms, mut token_ms) = (vec![], vec![]);
     let started = Instant::now();
