@@ -20,6 +20,8 @@ const VOCABULARY: usize = 2048;
 pub(crate) struct Corpus {
     pub(crate) source: TokenSource,
     pub(crate) tokenizer: Tokenizer,
+    /// Bytes of the documents' text; unknown for token files.
+    pub(crate) bytes: Option<u64>,
     /// One line for people.
     pub(crate) description: String,
 }
@@ -159,7 +161,8 @@ fn in_memory(
         progress::count(report.tokens as f64),
         tokenizer.describe()
     );
-    Ok(Corpus { source: TokenSource::from(tokens), tokenizer, description })
+    let bytes = Some(report.text_bytes);
+    Ok(Corpus { source: TokenSource::from(tokens), tokenizer, bytes, description })
 }
 
 fn token_files(path: &Path, spec: Option<&str>, given: Option<Tokenizer>) -> Result<Corpus> {
@@ -183,5 +186,5 @@ fn token_files(path: &Path, spec: Option<&str>, given: Option<Tokenizer>) -> Res
         progress::count(source.len() as f64),
         tokenizer.describe()
     );
-    Ok(Corpus { source, tokenizer, description })
+    Ok(Corpus { source, tokenizer, bytes: None, description })
 }

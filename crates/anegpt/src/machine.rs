@@ -68,6 +68,16 @@ impl Kind {
     }
 }
 
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Engine => "the Neural Engine",
+            Kind::Emulator => "the emulated engine",
+            Kind::Cpu => "the CPU",
+        }
+    }
+}
+
 impl Machine {
     /// Whether a program of ours computes, and no engine.
     pub(crate) fn emulated(&self) -> bool {

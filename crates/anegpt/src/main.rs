@@ -1,4 +1,4 @@
-//! `anegpt`: train, finetune, evaluate and chat with GPT models on the Apple Neural Engine, or on
+//! `anegpt`: train, evaluate and sample GPT models on the Apple Neural Engine, or on
 //! its emulator.
 //!
 //! Parses arguments, runs a command, and turns its result into an exit code: 0 done, 1 failed,
@@ -33,7 +33,7 @@ use std::io::Write;
 #[global_allocator]
 static ALLOCATOR: allocator::HugePages = allocator::HugePages;
 
-/// Train GPT models on Apple's Neural Engine and run them, or on its emulator
+/// Train, evaluate and sample GPT models on Apple's Neural Engine, or on its emulator
 #[derive(Debug, Parser)]
 #[command(
     name = "anegpt",
@@ -44,7 +44,8 @@ static ALLOCATOR: allocator::HugePages = allocator::HugePages;
     after_help = "\
 Examples:
   anegpt train                          learn to tell stories, in a few minutes
-  anegpt generate --model out/run-1 --prompt \"Once upon a time\"
+  anegpt generate out/run-1 \"Once upon a time\"
+  anegpt eval -m out/run-1 --data text.txt
   anegpt help train                     all options of a command
   anegpt help engine                    how the Neural Engine is driven"
 )]
@@ -68,6 +69,7 @@ struct Cli {
 enum Command {
     Train(commands::train::Args),
     Generate(commands::generate::Args),
+    Eval(commands::eval::Args),
     #[command(subcommand)]
     Data(commands::data::Command),
     #[command(subcommand)]
@@ -90,6 +92,7 @@ impl Command {
         match self {
             Command::Train(args) => Some(&args.engine),
             Command::Generate(args) => Some(&args.engine),
+            Command::Eval(args) => Some(&args.engine),
             Command::Devices(args) => Some(&args.engine),
             Command::Doctor(args) => Some(&args.engine),
             Command::Probe(args) => Some(&args.engine),
@@ -170,6 +173,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Train(args) => commands::train::run(args),
         Command::Generate(args) => commands::generate::run(args),
+        Command::Eval(args) => commands::eval::run(args),
         Command::Data(command) => commands::data::run(command),
         Command::Tokenizer(command) => commands::tokenizer::run(command),
         Command::Mil(command) => commands::mil::run(command),

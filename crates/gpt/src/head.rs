@@ -197,6 +197,11 @@ impl Head {
         Ok(normaliser.combine(parts.iter().flat_map(|part| &part.statistics)))
     }
 
+    /// Loss in nats of each token, as [`Head::forward`] last computed it.
+    pub(crate) fn losses(&self) -> &[f64] {
+        self.normaliser.losses()
+    }
+
     /// After [`Head::forward`] on the same weights and targets: the gradient of the classifier [V, D]
     /// and, kept for [`Head::norm_backward`], the cotangent of `xf`.
     pub(crate) fn classifier_backward(

@@ -73,11 +73,17 @@ fn each_target(
 pub(crate) struct Normaliser {
     max: Vec<f32>,
     sum: Vec<f64>,
+    losses: Vec<f64>,
 }
 
 impl Normaliser {
     pub(crate) fn new(tokens: usize) -> Self {
-        Normaliser { max: vec![0.0; tokens], sum: vec![0.0; tokens] }
+        Normaliser { max: vec![0.0; tokens], sum: vec![0.0; tokens], losses: vec![0.0; tokens] }
+    }
+
+    /// −ln softmax(logits) at the target of each token, in nats, as last combined.
+    pub(crate) fn losses(&self) -> &[f64] {
+        &self.losses
     }
 
     /// Takes the tiles together, in their order. Returns the mean of −ln softmax(logits) at the target
@@ -98,9 +104,12 @@ impl Normaliser {
                 *sum += f64::from(s) * shift(m, max);
             }
         }
-        let loss = (self.sum.iter().zip(&self.max).zip(&target))
-            .map(|((sum, &max), &target)| sum.ln() + f64::from(max) - f64::from(target));
-        loss.sum::<f64>() / target.len() as f64
+        for (((loss, sum), &max), &target) in
+            self.losses.iter_mut().zip(&self.sum).zip(&self.max).zip(&target)
+        {
+            *loss = sum.ln() + f64::from(max) - f64::from(target);
+        }
+        self.losses.iter().sum::<f64>() / target.len() as f64
     }
 }
 

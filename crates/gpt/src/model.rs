@@ -359,6 +359,20 @@ impl Model {
         self.forward(params, inputs, targets)
     }
 
+    /// Loss in nats of each token.
+    ///
+    /// # Errors
+    /// As [`Model::loss`].
+    pub fn token_losses(
+        &mut self,
+        params: &[f32],
+        inputs: &[u32],
+        targets: &[u32],
+    ) -> Result<&[f64], ModelError> {
+        self.forward(params, inputs, targets)?;
+        Ok(self.head.losses())
+    }
+
     /// Mean loss in nats, and the gradient of weight·(sum of token losses) for every parameter in
     /// `grads`: with `weight` = loss scale / tokens of the whole batch, `grads` is the scaled gradient
     /// of its mean once all micro-batches have been added.

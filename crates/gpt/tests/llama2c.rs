@@ -191,7 +191,7 @@ fn a_file_with_fewer_key_heads_computes_what_run_c_computes() {
         };
         assert_eq!(config, shape);
         let device = Emulator::cpu(Numerics::F32);
-        let mut decoder = Decoder::new(&config, params, 1, SEQ, &device, Numerics::F32).unwrap();
+        let mut decoder = Decoder::new(&config, params, 1, &device, Numerics::F32).unwrap();
         let tokens = [3, 1, 4, 1, 5, 9, 2, 6];
         for (position, want) in weights.logits(&tokens).iter().enumerate() {
             let got = decoder.feed(&[tokens[position] as u32]).unwrap();

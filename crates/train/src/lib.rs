@@ -8,6 +8,7 @@
 
 mod background;
 pub mod checkpoint;
+pub mod evaluate;
 pub mod event;
 pub mod hugging_face;
 pub mod optim;

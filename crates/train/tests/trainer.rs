@@ -7,6 +7,7 @@ use ane::{Device, Emulator, Numerics, Profile};
 use data::loader::{Batch, Loader, LoaderConfig};
 use gpt::{GptConfig, Layout, MicroBatch, Model, Role, initialise};
 use tokenizer::Tokenizer;
+use train::evaluate::{Windows, token_losses};
 use train::{AdamW, Event, Intervals, Pretrain, RunConfig, RunOutput, Schedule, StepReport, Stop};
 
 const SEQ: usize = 8;
@@ -375,4 +376,43 @@ fn an_overflow_halves_the_scale_and_leaves_the_weights() {
     let skipped = steps.iter().filter(|s| s.skipped).count();
     let last = steps.last().unwrap();
     assert!(!last.skipped && last.scale == 4096.0 / f64::from(1 << skipped), "{steps:?}");
+}
+
+/// Windows side by side over what the validation set covers give the loss that training reports.
+#[test]
+fn evaluation_and_validation_agree() {
+    let config = settings(3, 1, 0.0);
+    let validation: Vec<u32> = (0..203u32).map(|i| (i * i / 5 + i / 2) % 40).collect();
+    let train: Vec<u32> = (0..400u32).map(|i| i % 40).collect();
+    let settings = LoaderConfig::new(SEQ, 5);
+    let loader =
+        Loader::with_validation(train.into(), validation.clone().into(), settings).unwrap();
+    let device = Emulator::cpu(Numerics::F32);
+    let mut trainer = Pretrain::new(config, weights(), loader, &device, Numerics::F32).unwrap();
+    let reported = trainer.evaluate(1000).unwrap();
+    // 203 tokens are 25 whole windows: 8 batches of 3.
+    let windows = Windows { seq: SEQ, stride: SEQ };
+    let losses = |tokens: &[u32], batch: usize, windows: Windows| {
+        let mut compiled =
+            Model::new(&model(), batch, windows.seq, &device, Numerics::F32).unwrap();
+        compiled.write_weights(&weights()).unwrap();
+        let mut losses = vec![];
+        let each = |place, loss| {
+            assert_eq!(place, losses.len() + 1, "in order");
+            losses.push(loss);
+        };
+        token_losses(&mut compiled, &weights(), tokens, windows, each).unwrap();
+        losses
+    };
+    let all = losses(&validation, 4, windows);
+    assert_eq!(all.len(), 202, "the rest of a window too");
+    // Which of the 25 windows the 24 rows are: evenly spread, as the loader says.
+    let rows = (0..24).map(|row| row * 25 / 24);
+    let mean = rows.map(|w| all[w * SEQ..][..SEQ].iter().sum::<f64>()).sum::<f64>() / 192.0;
+    assert!((mean - reported).abs() < 1e-9, "{mean} {reported}");
+    assert_eq!(all, losses(&validation, 1, windows), "however many windows are read at once");
+    // With a stride, a window's last tokens see what they see alone.
+    let strided = losses(&validation[..20], 2, Windows { seq: SEQ, stride: 3 });
+    let alone = losses(&validation[3..12], 1, windows);
+    assert_eq!(strided[8..11], alone[5..]);
 }

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod data;
 pub(crate) mod devices;
 pub(crate) mod doctor;
+pub(crate) mod eval;
 pub(crate) mod facts;
 pub(crate) mod generate;
 pub(crate) mod mil;

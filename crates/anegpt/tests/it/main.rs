@@ -12,6 +12,7 @@ mod compiled;
 mod data;
 mod devices;
 mod doctor;
+mod eval;
 mod faults;
 mod generate;
 #[cfg(all(unix, not(target_vendor = "apple")))]

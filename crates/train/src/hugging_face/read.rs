@@ -149,7 +149,8 @@ fn rotary_base(json: &Map<String, Value>) -> Result<Option<f64>, String> {
             value.as_object().ok_or_else(|| format!("`{name}` is {value}, not an object"))?;
         plain_rotation(name, object)?;
         if nested.is_none() && !object.is_empty() {
-            nested = Some(float(object, "rope_theta")?);
+            let base = float(object, "rope_theta").map_err(|fault| format!("`{name}`: {fault}"))?;
+            nested = Some(base);
         }
     }
     let beside = float(json, "rope_theta")?;

@@ -117,7 +117,7 @@ impl Sources {
     }
 
     fn cut(self, seq: usize, seed: u64) -> Result<Texts> {
-        let Corpus { source, tokenizer, mut description } = self.corpus;
+        let Corpus { source, tokenizer, mut description, .. } = self.corpus;
         let config =
             LoaderConfig { document_start: tokenizer.bos(), ..LoaderConfig::new(seq, seed) };
         let loader = match self.validation {

@@ -1,0 +1,218 @@
+//! `anegpt eval`.
+
+use crate::engine::EngineArgs;
+use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
+use crate::{corpus, files, progress, usage};
+use ane::Chip;
+use anyhow::Result;
+use gpt::Model;
+use std::path::PathBuf;
+use std::time::Instant;
+use tokenizer::Tokenizer;
+use train::evaluate::{Windows, token_losses};
+
+/// Context of a model that could read much more, unless told otherwise.
+const LONGEST_DEFAULT: usize = 1024;
+/// Tokens that are computed at once, unless told otherwise.
+const TOKENS_AT_ONCE: usize = 2048;
+
+/// Measure the loss of a model on a text
+///
+/// The text is read as in training: documents one after the other, each after the token
+/// that separates them. Windows of --seq tokens are read, and every token but the first is
+/// predicted once. With --stride S a window begins S tokens after the one before it, and only
+/// the tokens that no earlier window predicted count: they have more context. Without it,
+/// windows lie side by side, as in the validation of `anegpt train`.
+///
+/// Nats per token compare models of one tokenizer; all predicted tokens count. Bits per byte
+/// compare all models: the loss of the tokens that are text, in bits, over the UTF-8 bytes
+/// of the documents. Of token files, and of a text cut by --max-tokens, the bytes of the
+/// decoded text count. Without a separator the first token is not predicted, and its bytes
+/// do not count.
+#[derive(Debug, clap::Args)]
+#[command(
+    mut_arg("hardware_time", |arg| arg.hide(true)),
+    after_help = "\
+Examples:
+  anegpt eval -m out/run-1 --data new.txt
+  anegpt eval -m stories260K.bin --tokenizer tok512.bin --data new.txt --stride 128"
+)]
+pub(crate) struct Args {
+    /// Model: a directory or a .bin file
+    #[arg(short, long, value_name = "MODEL", help_heading = "Model")]
+    model: PathBuf,
+    /// Tokenizer file, if the model comes without one
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    tokenizer: Option<PathBuf>,
+    /// Text file, directory, token files, or `synthetic`
+    #[arg(long, value_name = "DATA", help_heading = "Data")]
+    data: String,
+    /// Tokens of a window [default: the model's length, at most 1024]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    seq: Option<usize>,
+    /// Tokens from one window to the next [default: --seq]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    stride: Option<usize>,
+    /// Windows computed at once, for speed [default: 2048 tokens]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    batch: Option<usize>,
+    /// Read only the first N tokens
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    max_tokens: Option<usize>,
+    /// Seed of synthetic data
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Data")]
+    seed: u64,
+    /// Print one JSON object
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+    /// Where to compute; auto: the Neural Engine if it works, else the CPU
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Device")]
+    device: DeviceChoice,
+    /// Chip to emulate (list: anegpt devices) [default: m4]
+    #[arg(long, help_heading = "Device")]
+    chip: Option<Chip>,
+    /// Arithmetic of the emulator [default: fast; on the CPU, f32]
+    #[arg(long, value_enum, help_heading = "Device")]
+    numerics: Option<NumericsChoice>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// Sums over the predicted tokens.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    /// Predicted tokens.
+    tokens: usize,
+    nats: f64,
+    /// Of the tokens that are text.
+    text_nats: f64,
+    bytes: u64,
+}
+
+impl Sums {
+    fn nats_per_token(&self) -> f64 {
+        self.nats / self.tokens as f64
+    }
+
+    /// None where no byte was predicted.
+    fn bits_per_byte(&self) -> Option<f64> {
+        let bits = self.text_nats / std::f64::consts::LN_2;
+        (self.bytes > 0).then(|| bits / self.bytes as f64)
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let machine = machine::open_for_text(args.device, args.chip, args.numerics)?;
+    let model = files::read_model(&args.model)?;
+    let tokenizer = files::read_tokenizer(args.tokenizer.as_deref(), model.tokenizer.as_deref())?;
+    let (have, vocabulary) = (tokenizer.vocab_size(), model.config.vocab_size);
+    if have > vocabulary {
+        return Err(infer::InferError::Vocabulary { tokenizer: have, model: vocabulary }.into());
+    }
+    let limit = model.config.seq_len;
+    let seq = args.seq.unwrap_or(limit.min(LONGEST_DEFAULT));
+    if !(1..=limit).contains(&seq) {
+        return Err(usage(format!("--seq {seq}: the model reads 1 to {limit} tokens")));
+    }
+    let windows = Windows { seq, stride: args.stride.unwrap_or(seq) };
+    if !(1..=seq).contains(&windows.stride) {
+        return Err(usage(format!("--stride {}: it is 1 to --seq ({seq})", windows.stride)));
+    }
+    let corpus = corpus::load(&args.data, None, Some(tokenizer), args.seed)?;
+    let (tokens, bytes) = text(&corpus, args.max_tokens);
+    if tokens.len() < 2 {
+        return Err(usage(format!("{}: there is no second token to predict", args.data)));
+    }
+    let rows = (tokens.len() - 1).div_ceil(windows.stride);
+    let batch = args.batch.unwrap_or(TOKENS_AT_ONCE / seq).clamp(1, rows);
+    let device = machine.device.as_ref();
+    let mut compiled = Model::new(&model.config, batch, seq, device, machine.numerics)?;
+    compiled.write_weights(&model.params)?;
+    let start = Instant::now();
+    let bar = progress::steps("evaluating", tokens.len() as u64 - 1);
+    let mut sums = Sums { bytes, ..Sums::default() };
+    token_losses(&mut compiled, &model.params, &tokens, windows, |place, loss| {
+        sums.tokens += 1;
+        sums.nats += loss;
+        if !corpus.tokenizer.decode_bytes(tokens[place]).is_empty() {
+            sums.text_nats += loss;
+        }
+        if place % 256 == 0 {
+            bar.set_position(place as u64);
+        }
+    })?;
+    bar.finish_and_clear();
+    if !sums.nats.is_finite() {
+        anyhow::bail!(
+            "the loss is not finite: the weights are damaged, or too large for this arithmetic (try \
+             --device cpu --numerics f32)"
+        );
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    match args.json {
+        true => println!("{}", json(&args, &sums, windows, &machine, seconds)),
+        false => print(&sums, windows, &machine, seconds),
+    }
+    Ok(())
+}
+
+/// The tokens that are read, and the bytes of text that all of them but the first stand for.
+fn text(corpus: &corpus::Corpus, most: Option<usize>) -> (Vec<u32>, u64) {
+    let count = corpus.source.len().min(most.unwrap_or(usize::MAX));
+    let mut tokens = vec![0; count];
+    corpus.source.read(0, &mut tokens);
+    let tokenizer: &Tokenizer = &corpus.tokenizer;
+    let decoded = |tokens: &[u32]| tokenizer.decode(tokens).len() as u64;
+    let bytes = match corpus.bytes {
+        Some(bytes) if count == corpus.source.len() => bytes,
+        _ => decoded(&tokens),
+    };
+    let first = decoded(&tokens[..count.min(1)]);
+    (tokens, bytes.saturating_sub(first))
+}
+
+fn numerics(machine: &Machine) -> String {
+    format!("{:?}", machine.numerics).to_lowercase()
+}
+
+fn print(sums: &Sums, windows: Windows, machine: &Machine, seconds: f64) {
+    println!("nats per token  {:.6}", sums.nats_per_token());
+    match sums.bits_per_byte() {
+        Some(bits) => println!("bits per byte   {bits:.6}"),
+        None => println!("bits per byte   none: no text was predicted"),
+    }
+    println!("perplexity      {:.4}", sums.nats_per_token().exp());
+    println!("tokens          {} predicted, {} bytes of text", sums.tokens, sums.bytes);
+    println!("context         {} tokens, stride {}", windows.seq, windows.stride);
+    eprintln!(
+        "{:.0} tokens/s on {} ({})",
+        sums.tokens as f64 / seconds.max(1e-9),
+        machine.kind.name(),
+        numerics(machine)
+    );
+}
+
+fn json(
+    args: &Args,
+    sums: &Sums,
+    windows: Windows,
+    machine: &Machine,
+    seconds: f64,
+) -> serde_json::Value {
+    serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "model": args.model,
+        "data": args.data,
+        "nats_per_token": sums.nats_per_token(),
+        "bits_per_byte": sums.bits_per_byte(),
+        "perplexity": sums.nats_per_token().exp(),
+        "tokens": sums.tokens,
+        "bytes": sums.bytes,
+        "seq": windows.seq,
+        "stride": windows.stride,
+        "device": machine.device.describe(),
+        "numerics": numerics(machine),
+        "tokens_per_s": sums.tokens as f64 / seconds.max(1e-9),
+    })
+}
