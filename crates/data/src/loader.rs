@@ -135,6 +135,7 @@ pub struct Loader {
     validation: Region,
     cursor: Cursor,
     epoch: Epoch,
+    judged_anew: bool,
 }
 
 /// The windows of one epoch.
@@ -198,12 +199,17 @@ impl Loader {
             validation_checksum: Some(validation.checksum()),
         };
         let epoch = Epoch::new(&cursor);
-        Ok(Loader { train, validation, cursor, epoch })
+        Ok(Loader { train, validation, cursor, epoch, judged_anew: false })
     }
 
     /// Where the loader stands; store it with the checkpoint.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
+    }
+
+    /// Lets [`Loader::resume`] take another validation part than that of the cursor.
+    pub fn judge_anew(&mut self) {
+        self.judged_anew = true;
     }
 
     /// Moves to a stored cursor: the next batches are those that would have followed.
@@ -223,7 +229,7 @@ impl Loader {
             ("the checksum of the training part", cursor.train_checksum, here.train_checksum),
             (
                 "the checksum of the validation part",
-                cursor.validation_checksum,
+                cursor.validation_checksum.filter(|_| !self.judged_anew),
                 here.validation_checksum,
             ),
         ] {

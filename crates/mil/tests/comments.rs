@@ -59,6 +59,8 @@ fn commented(text: &str, places: &[(usize, bool)]) -> String {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn every_comment_survives_wherever_it_stands(
         places in prop::collection::vec((any::<usize>(), any::<bool>()), 0..40),

@@ -29,7 +29,8 @@ fn a_directory_of_text_and_tokens_is_ambiguous_and_hidden_files_are_not_there() 
     bench.write("both/tokenizer.bin", [0u8; 64]);
     let (code, error) = fails(&bench, &one_step("both", "bpe:300"));
     assert_eq!(code, 2, "{error}");
-    for part in ["both text (stories.txt)", ".bin files (tokenizer.bin)", "--data both/stories.txt"]
+    for part in
+        ["both text (stories.txt)", ".bin files (tokenizer.bin)", "both/stories.txt, or move"]
     {
         assert!(error.contains(part), "{error} lacks {part}");
     }
@@ -124,5 +125,62 @@ fn utf_16_and_json_are_named() {
         .write("data00.json", r#"[{"story": "Once upon a time there was a pumpkin."}]"#.repeat(50));
     let output = bench.run(&one_step("data00.json", "char"));
     let warning = String::from_utf8(output.stderr).unwrap();
-    assert!(warning.contains("warning: data00.json: it is a JSON array"), "{warning}");
+    assert!(warning.contains("data00.json: it is a JSON array"), "{warning}");
+}
+
+#[test]
+fn a_run_finds_its_data_from_another_directory() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    bench.ok(&with(&base, &["--device", "cpu", "--steps", "2", "--out", "run"]));
+    std::fs::create_dir(bench.path("elsewhere")).unwrap();
+    let resume = |more: &[&str]| {
+        let args = [&["train", "--resume", "../run", "--device", "cpu"], more].concat();
+        bench.command(&args).current_dir(bench.path("elsewhere")).output().unwrap()
+    };
+    let output = resume(&["--steps", "3"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::rename(bench.path("text.txt"), bench.path("moved.txt")).unwrap();
+    let output = resume(&["--steps", "4"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    for part in ["the checkpoint names", "--data", bench.path("text.txt").to_str().unwrap()] {
+        assert!(error.contains(part), "{error} lacks {part}");
+    }
+    let output = resume(&["--steps", "4", "--data", "../moved.txt"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn weights_do_not_start_with_a_vocabulary_learned_just_now() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    bench.ok(&with(&base, &["--device", "cpu", "--steps", "1", "--out", "run"]));
+    let init = ["train", "--init", "run", "--data", "text.txt", "--device", "cpu", "--steps", "1"];
+    for spec in ["char", "bpe", "bpe:300"] {
+        let (code, error) = fails(&bench, &[&init[..], &["--tokenizer", spec]].concat());
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains(&format!("--tokenizer {spec}")), "{error}");
+        assert!(error.contains("--init") && error.contains("tokenizer file"), "{error}");
+    }
+    bench.ok(&init);
+}
+
+/// The validation text may be replaced on purpose, and must not change behind one's back.
+#[test]
+fn the_validation_text_changes_only_by_its_flag() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let stories = |from: &str| bench.ok(&["data", "synth", "--count", "30", "--from", from]);
+    bench.write("val.txt", stories("1000"));
+    bench.write("other.txt", stories("2000"));
+    let run = ["--device", "cpu", "--steps", "2", "--out", "run", "--val-data", "val.txt"];
+    bench.ok(&with(&base, &run));
+    let resume = ["train", "--resume", "run", "--device", "cpu", "--steps", "3"];
+    std::fs::copy(bench.path("val.txt"), bench.path("kept.txt")).unwrap();
+    std::fs::copy(bench.path("other.txt"), bench.path("val.txt")).unwrap();
+    let (_, error) = fails(&bench, &resume);
+    assert!(error.contains("checksum of the validation part"), "{error}");
+    std::fs::copy(bench.path("kept.txt"), bench.path("val.txt")).unwrap();
+    bench.ok(&[&resume[..], &["--val-data", "other.txt"]].concat());
 }

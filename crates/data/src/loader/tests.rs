@@ -305,6 +305,24 @@ fn a_single_changed_token_is_noticed() {
     of(&ids).resume(&cursor).unwrap();
 }
 
+#[test]
+fn only_another_validation_part_is_taken_where_it_is_meant() {
+    let with = |first, judges| {
+        let train = (first..first + 500).collect::<Vec<u32>>();
+        let config = LoaderConfig::new(16, 0);
+        Loader::with_validation(TokenSource::from(train), positions(judges), config).unwrap()
+    };
+    let cursor = with(0, 100).cursor().clone();
+    let mut other = with(0, 101);
+    assert!(other.resume(&cursor).is_err());
+    other.judge_anew();
+    other.resume(&cursor).unwrap();
+    assert_eq!(other.cursor().validation_checksum, with(0, 101).cursor().validation_checksum);
+    let mut changed = with(1, 101);
+    changed.judge_anew();
+    assert!(changed.resume(&cursor).is_err(), "the training part is another");
+}
+
 /// A cursor written before checksums were taken of every token.
 #[test]
 fn a_cursor_without_checksums_resumes() {

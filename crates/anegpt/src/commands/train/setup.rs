@@ -292,7 +292,10 @@ pub(super) fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
     let params = vec![0.0; Layout::new(&config.model).count()];
     let shapes = host_gemm::shapes(&config, machine.numerics);
     let host_gemm = HostGemm::resume(args.host_gemm, &notes.host_gemm, &shapes)?;
-    let texts = sources.cut(config.seq, config.seed)?;
+    let mut texts = sources.cut(config.seq, config.seed)?;
+    if args.val_data.is_some() {
+        texts.loader.judge_anew();
+    }
     let lr_reason = if args.lr.is_some() { "as asked for" } else { "as before" }.to_owned();
     Ok(Setup {
         config,
