@@ -1,7 +1,7 @@
 //! Models and tokenizers by the paths that people give.
 
-use crate::usage;
-use anyhow::{Context, Result};
+use crate::{foreign, usage};
+use anyhow::{Context, Result, bail};
 use gpt::GptConfig;
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
@@ -21,7 +21,11 @@ pub(crate) struct ModelFile {
 /// Reads a llama2.c `.bin` file, or a directory: a run (its newest checkpoint), a checkpoint, or
 /// `config.json` with `model.safetensors` or the files of `model.safetensors.index.json`.
 pub(crate) fn read_model(path: &Path) -> Result<ModelFile> {
+    if !path.exists() {
+        bail!("there is no file or directory `{}` to read a model from", path.display());
+    }
     if !path.is_dir() {
+        foreign::refuse_model(path)?;
         let (config, params) = gpt::weights::read_llama2c(path)?;
         return Ok(ModelFile { config, params, ends: vec![], tokenizer: None });
     }
@@ -34,7 +38,14 @@ pub(crate) fn read_model(path: &Path) -> Result<ModelFile> {
             drop(error);
             path.to_owned()
         }
-        Err(error) => return Err(error.into()),
+        Err(error) if checkpoint::exists(path) || path.join("state.json").exists() => {
+            return Err(error.into());
+        }
+        Err(_) => bail!(
+            "{} has no checkpoint and no config.json: give the directory of a run or of a checkpoint, a \
+             directory with config.json and safetensors files, or a llama2.c .bin file",
+            path.display()
+        ),
     };
     read_directory(&directory)
 }
@@ -53,11 +64,15 @@ fn read_directory(directory: &Path) -> Result<ModelFile> {
     if generation.exists() {
         ends.extend(parsed(&generation, hugging_face::read_generation_ends)?);
     }
+    foreign::refuse_directory(directory)?;
     let one = directory.join("model.safetensors");
     let index = directory.join("model.safetensors.index.json");
     let params = match !one.exists() && index.exists() {
         true => gpt::weights::read_sharded(&index, &described.config)?,
-        false => gpt::weights::read_safetensors(&one, &described.config)?,
+        false => {
+            foreign::refuse_stand_in(&one)?;
+            gpt::weights::read_safetensors(&one, &described.config)?
+        }
     };
     let tokenizer = Some(directory.join("tokenizer.json")).filter(|path| path.exists());
     Ok(ModelFile { config: described.config, params, ends, tokenizer })
@@ -65,6 +80,7 @@ fn read_directory(directory: &Path) -> Result<ModelFile> {
 
 /// Reads a file of text; faults name it.
 fn parsed<T>(path: &Path, read: impl Fn(&str) -> Result<T, String>) -> Result<T> {
+    foreign::refuse_stand_in(path)?;
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     read(&text).map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))
@@ -75,5 +91,6 @@ pub(crate) fn read_tokenizer(given: Option<&Path>, fallback: Option<&Path>) -> R
     let path = given.or(fallback).ok_or_else(|| {
         usage("this model comes without a tokenizer: give one with --tokenizer FILE")
     })?;
+    foreign::refuse_stand_in(path)?;
     Ok(Tokenizer::load(path)?)
 }

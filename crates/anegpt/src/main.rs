@@ -15,6 +15,7 @@ mod commands;
 mod corpus;
 mod engine;
 mod files;
+mod foreign;
 #[cfg(test)]
 mod help;
 mod host_gemm;

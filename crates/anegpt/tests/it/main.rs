@@ -14,6 +14,7 @@ mod devices;
 mod doctor;
 mod eval;
 mod faults;
+mod foreign;
 mod generate;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod host;
