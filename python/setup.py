@@ -1,8 +1,8 @@
-"""Builds libane_bridge with cargo and puts it into the package.
+"""Builds libane_bridge and the program anegpt with cargo and puts them into the package.
 
 The wheel holds no code for the interpreter, so that one serves every Python 3 of a platform.
 ANEGPT_CARGO_FLAGS adds arguments to cargo, such as `--target x86_64-apple-darwin`; ANE_BRIDGE_PREBUILT
-names a library that is taken as it is (a universal one, say).
+names a library and ANEGPT_PREBUILT a program that are taken as they are (universal ones, say).
 """
 
 import json
@@ -32,26 +32,42 @@ def version():
     return re.search(r'\[workspace\.package\][^\[]*?^version = "([^"]+)"', text, re.M | re.S)[1]
 
 
-def build_library():
-    """Builds the library and returns its path, as cargo reports it."""
-    prebuilt = os.environ.get("ANE_BRIDGE_PREBUILT")
-    if prebuilt:
-        return Path(prebuilt)
+def cargo(package, target, name):
+    """Builds a target of a package and returns the path of its file called `name`, as cargo reports it."""
     if shutil.which("cargo") is None:
         raise SystemExit(
             "anegpt is built from Rust source: install a Rust toolchain (https://rustup.rs)"
         )
-    command = ["cargo", "build", "--release", "--locked", "-p", "bridge", "--lib"]
+    command = ["cargo", "build", "--release", "--locked", "-p", package, *target]
     command += ["--message-format=json-render-diagnostics"]
     command += shlex.split(os.environ.get("ANEGPT_CARGO_FLAGS", ""))
     out = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, text=True)
     for line in out.stdout.splitlines():
         message = json.loads(line)
-        if message["reason"] == "compiler-artifact" and message["target"]["name"] == "ane_bridge":
+        if message["reason"] == "compiler-artifact":
             for file in message["filenames"]:
-                if file.endswith(NAME):
+                if Path(file).name == name:
                     return Path(file)
-    raise SystemExit(f"cargo built no {NAME}")
+    raise SystemExit(f"cargo built no {name}")
+
+
+def build_library():
+    """Path of the library, which is built unless it is given."""
+    prebuilt = os.environ.get("ANE_BRIDGE_PREBUILT")
+    return Path(prebuilt) if prebuilt else cargo("bridge", ["--lib"], NAME)
+
+
+def build_program():
+    """Path of the program, which is built unless it is given."""
+    prebuilt = os.environ.get("ANEGPT_PREBUILT")
+    return Path(prebuilt) if prebuilt else cargo("anegpt", ["--bin", "anegpt"], "anegpt")
+
+
+def put(file, place):
+    """Copies a file. One that is loaded somewhere must not be written into, but may be replaced."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    shutil.copy2(file, place)
 
 
 class BuildWithLibrary(build_py):
@@ -61,10 +77,8 @@ class BuildWithLibrary(build_py):
             place = Path(self.build_lib) / "anegpt"
         else:
             place = Path(__file__).resolve().parent / "src" / "anegpt"
-        place.mkdir(parents=True, exist_ok=True)
-        # A file that is loaded somewhere must not be written into, but may be replaced.
-        (place / NAME).unlink(missing_ok=True)
-        shutil.copy2(build_library(), place / NAME)
+        put(build_library(), place / NAME)
+        put(build_program(), place / "bin" / "anegpt")
 
 
 def architecture(library):

@@ -39,7 +39,7 @@ cp crates/bridge/include/ane_bridge.h "$out/include/"
 codesign --force --sign - "$out/bin/anegpt" "$out/lib/libane_bridge.dylib"
 
 if command -v python3 > /dev/null; then
-  ANE_BRIDGE_PREBUILT=$out/lib/libane_bridge.dylib \
+  ANE_BRIDGE_PREBUILT=$out/lib/libane_bridge.dylib ANEGPT_PREBUILT=$out/bin/anegpt \
     _PYTHON_HOST_PLATFORM="macosx-$MACOSX_DEPLOYMENT_TARGET-universal2" \
     scripts/build-wheel.sh "$out/wheels"
 fi

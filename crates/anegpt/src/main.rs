@@ -81,6 +81,8 @@ enum Command {
     Doctor(commands::doctor::Args),
     Probe(commands::probe::Args),
     Plan(commands::plan::Args),
+    #[command(hide = true)]
+    Pipe(commands::pipe::Args),
     Bench(commands::bench::Args),
     /// How the Neural Engine is driven
     #[command(hide = true, long_about = engine::TOPIC, help_template = "{about}")]
@@ -98,6 +100,7 @@ impl Command {
             Command::Doctor(args) => Some(&args.engine),
             Command::Probe(args) => Some(&args.engine),
             Command::Bench(args) => Some(&args.engine),
+            Command::Pipe(args) => Some(&args.engine),
             Command::Mil(commands::mil::Command::Run(args)) => Some(&args.engine),
             Command::Mil(_)
             | Command::Data(_)
@@ -182,6 +185,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Probe(args) => commands::probe::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
+        Command::Pipe(args) => commands::pipe::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Engine => {
             print!("{}", engine::TOPIC);

@@ -168,6 +168,11 @@ impl<'d> Decoder<'d> {
         &self.config
     }
 
+    /// The weights.
+    pub fn params(&self) -> &[f32] {
+        &self.params
+    }
+
     /// Tokens in the cache.
     pub fn position(&self) -> usize {
         self.position
@@ -228,13 +233,7 @@ impl<'d> Decoder<'d> {
     /// When a token is not of the vocabulary, there is no room, or the device fails.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
         let vocab_size = self.config.vocab_size;
-        if let Some(position) = tokens.iter().position(|&t| t as usize >= vocab_size) {
-            return Err(ModelError::Token { token: tokens[position], position, vocab_size });
-        }
-        if tokens.is_empty() || tokens.len() > self.room() {
-            return Err(ModelError::BatchSize { expected: self.room(), got: tokens.len() });
-        }
-        self.reserve(self.position + tokens.len())?;
+        self.admit(tokens)?;
         let mut last = 0;
         for chunk in tokens.chunks(self.chunk) {
             self.forward(chunk)?;
@@ -242,6 +241,55 @@ impl<'d> Decoder<'d> {
             last = chunk.len() - 1;
         }
         Ok((0..vocab_size).map(|v| self.logits[v * self.chunk + last]).collect())
+    }
+
+    /// Takes `tokens` into the cache and returns, for each of them, the loss in nats of predicting the
+    /// one that follows it, its counterpart in `targets`.
+    ///
+    /// # Errors
+    /// As [`Decoder::feed`], and when there is not one target for each token.
+    pub fn losses(&mut self, tokens: &[u32], targets: &[u32]) -> Result<Vec<f64>, ModelError> {
+        self.check_tokens(targets)?;
+        if targets.len() != tokens.len() {
+            let (expected, got) = (tokens.len(), targets.len());
+            return Err(ModelError::BatchSize { expected, got });
+        }
+        self.admit(tokens)?;
+        let mut losses = Vec::with_capacity(tokens.len());
+        for (chunk, next) in tokens.chunks(self.chunk).zip(targets.chunks(self.chunk)) {
+            self.forward(chunk)?;
+            self.position += chunk.len();
+            losses.extend(next.iter().enumerate().map(|(t, &target)| self.loss(t, target)));
+        }
+        Ok(losses)
+    }
+
+    /// The loss of `target` after token `t` of the last chunk.
+    fn loss(&self, t: usize, target: u32) -> f64 {
+        let logit = |v: usize| f64::from(self.logits[v * self.chunk + t]);
+        let vocabulary = 0..self.config.vocab_size;
+        let max = vocabulary.clone().map(logit).fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = vocabulary.map(|v| (logit(v) - max).exp()).sum();
+        sum.ln() + max - logit(target as usize)
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<(), ModelError> {
+        let vocab_size = self.config.vocab_size;
+        match tokens.iter().position(|&token| token as usize >= vocab_size) {
+            Some(position) => {
+                Err(ModelError::Token { token: tokens[position], position, vocab_size })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Checks tokens that are to be read, and makes room for them.
+    fn admit(&mut self, tokens: &[u32]) -> Result<(), ModelError> {
+        self.check_tokens(tokens)?;
+        if tokens.is_empty() || tokens.len() > self.room() {
+            return Err(ModelError::BatchSize { expected: self.room(), got: tokens.len() });
+        }
+        self.reserve(self.position + tokens.len())
     }
 
     fn forward(&mut self, tokens: &[u32]) -> Result<(), ModelError> {

@@ -1,4 +1,7 @@
-"""MIL programs on Apple's Neural Engine, or on its emulator anywhere, with NumPy arrays.
+"""Models, and MIL programs with NumPy arrays, on Apple's Neural Engine or on its emulator anywhere.
+
+``anegpt.load(path).generate("Once upon a time")`` continues a text; :class:`Model` has its loss and its
+tokens too. Programs:
 
 >>> import anegpt, numpy as np
 >>> text = '''program(1.3)
@@ -32,12 +35,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _library
+from ._model import Generated, Loss, Model, load
 from .ane_bridge import ANEBridge, ANEKernel
 
 __all__ = [
     "Device",
     "Estimate",
     "Fault",
+    "Generated",
+    "Loss",
+    "Model",
     "OperationCost",
     "Port",
     "Program",
@@ -45,6 +52,7 @@ __all__ = [
     "Violation",
     "check",
     "estimate",
+    "load",
     "read_weights",
     "run",
     "weight_file",

@@ -9,6 +9,7 @@ pub(crate) mod eval;
 pub(crate) mod facts;
 pub(crate) mod generate;
 pub(crate) mod mil;
+pub(crate) mod pipe;
 pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod tokenizer;

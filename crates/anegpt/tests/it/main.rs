@@ -22,6 +22,7 @@ mod interrupted;
 mod mil;
 #[cfg(target_os = "linux")]
 mod output;
+mod pipe;
 mod plan;
 mod probe;
 #[cfg(unix)]
