@@ -23,6 +23,8 @@ mod machine;
 mod memory;
 mod power;
 mod progress;
+#[cfg(test)]
+mod readme;
 mod settings;
 mod stop;
 mod term;
