@@ -26,5 +26,10 @@ fi
 echo "wheel: $(cd "$work" && ls anegpt-*.whl)"
 "${pip[@]}" install --no-deps "$work"/anegpt-*.whl
 cd "$work"
+if "${pip[@]}" install mypy > "$work/log" 2>&1; then
+  "$work/venv/bin/mypy" --strict "$root"/python/src/anegpt "$root"/python/src/_anegpt_command.py
+else
+  echo "skipped: types of the Python package (mypy cannot be installed)"
+fi
 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH='' \
   "$work/venv/bin/python" -W error -m unittest discover --start-directory "$root/python/tests"

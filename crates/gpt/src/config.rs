@@ -172,12 +172,15 @@ impl GptConfig {
 
 impl fmt::Display for GptConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = |n: usize| if n == 1 { "" } else { "s" };
         write!(
             f,
-            "{} layers, width {}, {} heads ({} kv) of {}, hidden {}, vocabulary {}, sequence {}",
+            "{} layer{}, width {}, {} head{} ({} kv) of {}, hidden {}, vocabulary {}, sequence {}",
             self.n_layer,
+            s(self.n_layer),
             self.n_embd,
             self.n_head,
+            s(self.n_head),
             self.n_kv_head,
             self.head_dim,
             self.hidden,
@@ -197,6 +200,14 @@ mod tests {
             GptConfig::preset(name).unwrap().validate().unwrap();
         }
         assert!(GptConfig::preset("huge").unwrap_err().to_string().contains("stories110m"));
+    }
+
+    #[test]
+    fn one_layer_is_a_layer() {
+        let tiny = GptConfig::preset("tiny").unwrap();
+        assert!(tiny.to_string().starts_with("4 layers, width 128, 4 heads (4 kv)"), "{tiny}");
+        let one = GptConfig { n_layer: 1, n_head: 1, n_kv_head: 1, ..tiny };
+        assert!(one.to_string().starts_with("1 layer, width 128, 1 head (1 kv)"), "{one}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::facts::wrapped;
 use super::mil::read_text;
+use crate::progress::counted;
 use ane::facts::facts;
 use ane::legal::fix::{NotProven, Proof, has_fix};
 use ane::legal::{self, Confidence, Refusal, Severity};
@@ -336,12 +337,12 @@ fn print_well_formed(args: &Args, program: &Program) -> Result<()> {
     for f in &program.functions {
         writeln!(
             out,
-            "{}: function {} is well formed: {} inputs, {} operations, {} outputs",
+            "{}: function {} is well formed: {}, {}, {}",
             args.file.display(),
             f.name,
-            f.params,
-            f.ops.iter().filter(|op| op.value.is_none()).count(),
-            f.outputs.len()
+            counted(f.params, "input"),
+            counted(f.ops.iter().filter(|op| op.value.is_none()).count(), "operation"),
+            counted(f.outputs.len(), "output")
         )?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! `anegpt mil replay`.
 
 use crate::machine::{NumericsChoice, numerics};
+use crate::progress::counted;
 use crate::usage;
 use ane::trace::{HISTOGRAM, OutputReplay, Replay, replay};
 use ane::{Numerics, Trace};
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     match result.unexplained() {
         0 => Ok(()),
+        1 => bail!("{file}: an element differs, and no known fact predicts it"),
         n => bail!("{file}: {n} elements differ, and no known fact predicts it"),
     }
 }
@@ -54,7 +56,7 @@ fn chosen(asked: Option<NumericsChoice>, trace: &Trace) -> Result<Numerics> {
 fn show(trace: &Trace, result: &Replay) {
     println!("recorded on  {} by {}", trace.machine.device, trace.machine.recorder);
     for (index, (program, traced)) in result.programs.iter().zip(&trace.programs).enumerate() {
-        println!("program {index}    {} runs", traced.runs.len());
+        println!("program {index}    {}", counted(traced.runs.len(), "run"));
         for rule in &program.refuted_rules {
             println!("  ran, although a rule refuses it: {rule}");
         }
@@ -76,10 +78,10 @@ fn show_output(output: &OutputReplay) {
     println!("    first at {}: recorded {}, replayed {}", first.index, first.left, first.right);
     println!("    {}", histogram(&c.histogram));
     for e in &output.explanations {
-        println!("    {}: {} elements, {}", e.fact, e.elements, e.pattern);
+        println!("    {}: {}, {}", e.fact, counted(e.elements, "element"), e.pattern);
     }
     if output.unexplained > 0 {
-        println!("    unexplained: {} elements", output.unexplained);
+        println!("    unexplained: {}", counted(output.unexplained, "element"));
     }
 }
 
