@@ -8,7 +8,10 @@ use data::loader::{Batch, Loader, LoaderConfig};
 use gpt::{GptConfig, Layout, MicroBatch, Model, Role, initialise};
 use tokenizer::Tokenizer;
 use train::evaluate::{Windows, token_losses};
-use train::{AdamW, Event, Intervals, Pretrain, RunConfig, RunOutput, Schedule, StepReport, Stop};
+use train::{
+    AdamW, Checkpoint, Event, Intervals, Pretrain, RunConfig, RunOutput, Schedule, StepReport,
+    Stop, TrainError,
+};
 
 const SEQ: usize = 8;
 const STEPS: u64 = 9;
@@ -415,4 +418,73 @@ fn evaluation_and_validation_agree() {
     let strided = losses(&validation[..20], 2, Windows { seq: SEQ, stride: 3 });
     let alone = losses(&validation[3..12], 1, windows);
     assert_eq!(strided[8..11], alone[5..]);
+}
+
+/// Checkpoints are written while the next step runs: each must be of its own step.
+#[test]
+fn every_checkpoint_goes_on_to_the_same_bits() {
+    let directory = tempfile::tempdir().unwrap();
+    let device = Emulator::engine(Profile::default(), Numerics::Fast);
+    let config = settings(2, 2, 0.5);
+    let tokenizer = Tokenizer::train_char(["abc"]).unwrap();
+    let intervals =
+        Intervals { eval: 0, eval_batches: 1, sample: 0, sample_tokens: 0, checkpoint: 2, keep: 9 };
+    let out = RunOutput {
+        directory: directory.path().to_owned(),
+        keep: 9,
+        texts: vec![("tokenizer.json", tokenizer.to_json().unwrap())],
+        prompt: "a",
+        extra: serde_json::json!({ "note": 7 }),
+        setup_s: 0.0,
+    };
+    let trainer =
+        || Pretrain::new(config.clone(), weights(), loader(), &device, Numerics::Fast).unwrap();
+    let (mut whole, mut written, mut reports) = (trainer(), vec![], vec![]);
+    let mut listen = |event| {
+        match event {
+            Event::Checkpoint { step, path, ms, .. } => {
+                assert!(ms > 0.0);
+                written.push((step, path));
+            }
+            Event::Step { loss, grad_norm, .. } => reports.push((loss, grad_norm)),
+            _ => {}
+        }
+        Ok(())
+    };
+    whole.run(&device, &tokenizer, intervals, &out, &Stop::default(), &mut listen).unwrap();
+    let steps: Vec<u64> = written.iter().map(|w| w.0).collect();
+    assert_eq!(steps, [2, 4, 6, 8, STEPS]);
+    for (step, path) in written {
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        assert_eq!(checkpoint.step(), step);
+        assert_eq!(checkpoint.read_text("tokenizer.json").unwrap(), out.texts[0].1);
+        let saved = Pretrain::saved(&checkpoint).unwrap();
+        assert_eq!(saved, (config.clone(), out.extra.clone()));
+        let mut later = trainer();
+        later.resume(&checkpoint).unwrap();
+        assert_eq!(later.step_count(), step);
+        for (loss, grad_norm) in &reports[step as usize..] {
+            let report = later.step().unwrap();
+            assert_eq!((report.loss, report.grad_norm), (*loss, *grad_norm));
+        }
+        assert!(later.params() == whole.params(), "from step {step}");
+    }
+}
+
+#[test]
+fn thirty_steps_without_a_finite_gradient_are_a_diverged_run() {
+    let device = Emulator::engine(Profile::default(), Numerics::Fast);
+    let mut params = weights();
+    // A row of the classifier.
+    *params.last_mut().unwrap() = f32::NAN;
+    let config = settings(2, 1, 0.5);
+    let mut trainer = Pretrain::new(config, params, loader(), &device, Numerics::Fast).unwrap();
+    for step in 0..29 {
+        let report = trainer.step().unwrap();
+        assert!(report.skipped, "step {step}");
+        // Halved each time, down to 1.
+        assert_eq!(report.loss_scale, (4096.0 / 2f32.powi(step)).max(1.0));
+    }
+    assert!(matches!(trainer.step(), Err(TrainError::Diverged(30))));
+    assert_eq!(trainer.step_count(), 30);
 }
