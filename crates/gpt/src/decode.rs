@@ -49,11 +49,15 @@ struct Block {
 const SHARED: &[&str] = &["x", "x2", "o_out", "ffn_out", "k", "v", "mask", "rope_cos", "rope_sin"];
 
 impl Block {
-    /// Compiles `f`; all surfaces have one allocation size.
-    fn new(device: &dyn Device, f: Function, layers: usize) -> Result<Self, AneError> {
-        let ports = f.inputs().chain(f.outputs.iter().copied()).map(|id| f.ty(id).bytes());
-        let allocation = ports.max().unwrap_or(0).max(device.least_allocation());
-        let executable = device.compile(&Program::new(f), &Weights::new())?;
+    /// Makes the surfaces of every layer, all of one allocation size.
+    fn new(
+        device: &dyn Device,
+        executable: Box<dyn Executable>,
+        layers: usize,
+    ) -> Result<Self, AneError> {
+        let ports = executable.inputs().iter().chain(executable.outputs());
+        let largest = ports.map(|port| port.ty.bytes()).max().unwrap_or(0);
+        let allocation = largest.max(device.least_allocation());
         let mut surfaces = BTreeMap::new();
         let mut bind = |ports: &[ane::Port], layer: usize| -> Result<Vec<Surface>, AneError> {
             let mut bound = vec![];
@@ -101,6 +105,10 @@ impl Block {
     }
 }
 
+fn compile(device: &dyn Device, f: Function) -> Result<Box<dyn Executable>, AneError> {
+    device.compile(&Program::new(f), &Weights::new())
+}
+
 /// Tokens that the cache has room for at first.
 const FIRST_CAPACITY: usize = 256;
 
@@ -117,6 +125,8 @@ pub struct Decoder<'d> {
     capacity: usize,
     position: usize,
     attention: Block,
+    /// Programs for caches of other sizes.
+    spare: BTreeMap<usize, Box<dyn Executable>>,
     feed_forward: Block,
     head: HostProgram,
     stream: Vec<f32>,
@@ -141,8 +151,10 @@ impl<'d> Decoder<'d> {
         let dtype = if numerics == Numerics::F32 { DType::Fp32 } else { DType::Fp16 };
         let dims = Dims { config, batch: 1, seq: chunk, dtype };
         let layers = config.n_layer;
-        let attention = Block::new(device, attention_program(&dims, capacity)?, layers)?;
-        let feed_forward = Block::new(device, feed_forward_program(&dims)?, layers)?;
+        let compiled = compile(device, attention_program(&dims, capacity)?)?;
+        let attention = Block::new(device, compiled, layers)?;
+        let compiled = compile(device, feed_forward_program(&dims)?)?;
+        let feed_forward = Block::new(device, compiled, layers)?;
         let heads = HeadFunctions::new(&dims, config.vocab_size)?;
         let mut decoder = Decoder {
             device,
@@ -154,6 +166,7 @@ impl<'d> Decoder<'d> {
             capacity,
             position: 0,
             attention,
+            spare: BTreeMap::new(),
             feed_forward,
             head: HostProgram::new(&heads.forward)?,
             stream: vec![0.0; config.n_embd * chunk],
@@ -203,27 +216,42 @@ impl<'d> Decoder<'d> {
         self.feed_forward.write_weights(&self.layout, &self.params)
     }
 
-    /// Makes the cache large enough for `tokens` tokens. Sizes depend on the text alone, so a longer
-    /// continuation begins with the same bits as a shorter one.
+    /// Gives the cache the size for `tokens` tokens. Sizes depend on the present text alone: a longer
+    /// continuation begins with the same bits as a shorter one, and a second text has the bits that
+    /// it would have alone.
     fn reserve(&mut self, tokens: usize) -> Result<(), ModelError> {
-        if tokens <= self.capacity {
+        let most = self.config.seq_len;
+        let capacity = tokens.next_power_of_two().max(FIRST_CAPACITY).min(most);
+        if capacity == self.capacity || (self.position > 0 && capacity < self.capacity) {
             return Ok(());
         }
-        let capacity = tokens.next_power_of_two().min(self.config.seq_len);
         let dims = Dims { config: &self.config, batch: 1, seq: self.chunk, dtype: self.dtype };
-        let f = attention_program(&dims, capacity)?;
-        let grown = Block::new(self.device, f, self.config.n_layer)?;
-        grown.write_weights(&self.layout, &self.params)?;
-        let mut old = vec![0.0; self.config.kv_dim() * self.capacity];
+        let executable = match self.spare.remove(&capacity) {
+            Some(executable) => executable,
+            None => compile(self.device, attention_program(&dims, capacity)?)?,
+        };
+        let resized = Block::new(self.device, executable, self.config.n_layer)?;
+        resized.write_weights(&self.layout, &self.params)?;
+        if self.position > 0 {
+            self.copy_cache(&resized, capacity)?;
+        }
+        let old = std::mem::replace(&mut self.attention, resized);
+        self.spare.insert(self.capacity, old.executable);
+        self.capacity = capacity;
+        Ok(())
+    }
+
+    /// Copies the tokens in the cache to that of another block.
+    fn copy_cache(&self, to: &Block, capacity: usize) -> Result<(), AneError> {
+        let mut cache = vec![0.0; self.config.kv_dim() * self.capacity];
         for layer in 0..self.config.n_layer {
             for name in ["kcache", "vcache"] {
-                self.attention.surface(layer, name).read(&mut old)?;
-                let kept = old.chunks(self.capacity).flat_map(|row| &row[..self.position]);
+                self.attention.surface(layer, name).read(&mut cache)?;
+                let kept = cache.chunks(self.capacity).flat_map(|row| &row[..self.position]);
                 let kept: Vec<f32> = kept.copied().collect();
-                grown.surface(layer, name).write_block(0, capacity, self.position, &kept)?;
+                to.surface(layer, name).write_block(0, capacity, self.position, &kept)?;
             }
         }
-        (self.attention, self.capacity) = (grown, capacity);
         Ok(())
     }
 
