@@ -49,6 +49,9 @@ pub(crate) fn formula<'b>(
     })
 }
 
+/// Elements of a window up to which its gradient is written out.
+const MOST_TAPS: usize = 1024;
+
 /// The formula of an operation that devices compute as it is: only gradients are taken of it.
 pub(crate) fn smooth<'b>(
     b: &'b Builder,
@@ -57,6 +60,7 @@ pub(crate) fn smooth<'b>(
     ty: &TensorType,
 ) -> Option<Tensor<'b>> {
     match kind {
+        Kind::Pool(pool) if pool.kernel.iter().product::<usize>() > MOST_TAPS => None,
         Kind::Pool(pool) => Some(windows(b, pool, x[0], &ty.shape)),
         Kind::Resample(resample) => Some(mixtures(b, *resample, x[0], &ty.shape)),
         _ => formula(b, kind, x, ty),

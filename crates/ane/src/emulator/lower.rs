@@ -387,7 +387,7 @@ impl<'f> Lowering<'f> {
             // A new axis of extent 1 in each part changes no place.
             Kind::Stack { axis } => self.join(&inputs, axis, result),
             Kind::Pad { pads, mode } => self.pad(inputs[0], result, &pads, mode),
-            Kind::Pool(pool) => self.pool(inputs[0], result, &pool),
+            Kind::Pool(pool) => self.pool(inputs[0], result, &pool)?,
             Kind::Resample(resample) => self.resample(inputs[0], result, resample),
             Kind::TopK { axis, ascending } => {
                 let results = self.f.ops[op].results.clone();

@@ -6,21 +6,22 @@ use crate::resolve::{Activation, Norm, Pool, Window};
 /// Windows of x [N, C, spatial…], one per element of `shape`.
 pub(super) fn pool(x: &Array, pool: &Pool, shape: &[usize]) -> Array {
     Array::from_fn(shape, |i| {
+        // Per spatial axis the part of the window that is in the input, and how much is in the padded
+        // one.
+        let mut ranges = vec![];
+        let mut padded = 1;
+        for axis in 0..pool.kernel.len() {
+            let ((before, after), n) = (pool.pads[axis], x.shape[axis + 2]);
+            let start = i[axis + 2] * pool.strides[axis];
+            let end = (start + pool.kernel[axis]).min(before + n + after);
+            padded *= end - start;
+            ranges.push(start.max(before) - before..end.clamp(before, before + n) - before);
+        }
+        let extents: Vec<usize> = ranges.iter().map(ExactSizeIterator::len).collect();
         let mut inside = vec![];
-        let mut padded = 0;
-        super::each_index(&pool.kernel, |tap| {
-            let mut source = i[..2].to_vec();
-            let mut within = true;
-            for axis in 0..tap.len() {
-                let (before, after) = pool.pads[axis];
-                let at = i[axis + 2] * pool.strides[axis] + tap[axis];
-                within &= at < before + x.shape[axis + 2] + after;
-                source.push(at.wrapping_sub(before));
-            }
-            padded += usize::from(within);
-            if source.iter().zip(&x.shape).all(|(at, n)| at < n) {
-                inside.push(x.get(&source));
-            }
+        super::each_index(&extents, |tap| {
+            let place = ranges.iter().zip(tap).map(|(range, t)| range.start + t);
+            inside.push(x.get(&i[..2].iter().copied().chain(place).collect::<Vec<_>>()));
         });
         match pool.window {
             Window::Max => inside.iter().copied().fold(f64::NEG_INFINITY, f64::max),

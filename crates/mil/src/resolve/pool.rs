@@ -43,6 +43,10 @@ impl Pool {
     }
 }
 
+/// Extent of a window that is allowed over any input; larger ones may reach over its whole length on
+/// both sides, so that what a window costs is bounded by the input.
+const ANY: usize = 64;
+
 impl<'f> Reader<'f> {
     pub(super) fn pool(&self) -> Result1<Resolved<'f>> {
         let (x, ty) = self.float_input("x")?;
@@ -79,6 +83,10 @@ impl<'f> Reader<'f> {
         (before, after): (usize, usize),
         ceil: bool,
     ) -> Result1<usize> {
+        if kernel > n.saturating_mul(2).saturating_add(1).max(ANY) {
+            let message = format!("a window of {kernel} over an extent of {n} is mostly padding");
+            return self.err("kernel_sizes", message, "use a smaller window");
+        }
         if before.max(after) >= kernel {
             let message = format!("padding {:?} holds a whole window of {kernel}", (before, after));
             return self.err("pad", message, "pad by less than the kernel");

@@ -1,16 +1,25 @@
 //! Lowering of pooling, resampling and ordering.
 
 use super::super::plan::*;
-use super::Lowering;
-use mil::ValueId;
+use super::{LARGEST, Lowering};
+use crate::error::AneError;
 use mil::resolve::{Binary, PadMode, Pool, Reduce, Resample, Window};
+use mil::{TensorType, ValueId};
 
 impl Lowering<'_> {
     /// A reduction over windows: views of the input, padded where they reach over its end, that lie
     /// over each other.
-    pub(super) fn pool(&mut self, x: ValueId, result: ValueId, pool: &Pool) {
+    ///
+    /// # Errors
+    /// When the padded input is too large to hold.
+    pub(super) fn pool(
+        &mut self,
+        x: ValueId,
+        result: ValueId,
+        pool: &Pool,
+    ) -> Result<(), AneError> {
         let shape = self.f.ty(result).shape.clone();
-        let view = self.padded(x, &shape, pool);
+        let view = self.padded(x, &shape, pool)?;
         let kept = View {
             shape: shape.clone(),
             strides: (0..shape.len())
@@ -28,7 +37,8 @@ impl Lowering<'_> {
                 let counts = counts(pool, &from, &shape, exclude_padding);
                 let all = pool.kernel.iter().product::<usize>() as f32;
                 if counts.iter().any(|&n| n != all) {
-                    return self.quotient(kept, reduced, counts, result);
+                    self.quotient(kept, reduced, counts, result);
+                    return Ok(());
                 }
                 Reduce::Mean
             }
@@ -41,6 +51,7 @@ impl Lowering<'_> {
             rounding: self.rounding(self.f.ty(result)),
             output,
         }));
+        Ok(())
     }
 
     /// Sums of windows, kept in f32, over the number of elements that count.
@@ -79,7 +90,7 @@ impl Lowering<'_> {
     }
 
     /// x with as much padding as its windows reach.
-    fn padded(&mut self, x: ValueId, shape: &[usize], pool: &Pool) -> View {
+    fn padded(&mut self, x: ValueId, shape: &[usize], pool: &Pool) -> Result<View, AneError> {
         let from = self.f.ty(x).shape.clone();
         let mut pads = vec![(0, 0); from.len()];
         for i in 0..pool.kernel.len() {
@@ -88,16 +99,20 @@ impl Lowering<'_> {
             pads[i + 2] = (before, reach.saturating_sub(before + from[i + 2]));
         }
         if pads.iter().all(|&p| p == (0, 0)) {
-            return self.view(x);
+            return Ok(self.view(x));
         }
         let filler = if pool.window == Window::Max { f64::NEG_INFINITY } else { 0.0 };
         let to: Vec<usize> = from.iter().zip(&pads).map(|(n, (a, b))| n + a + b).collect();
+        let ty = TensorType::new(self.f.ty(x).dtype, to.clone());
+        if ty.count() > LARGEST {
+            return Err(AneError::TooLarge { name: self.f.value(x).name.clone(), ty });
+        }
         let half = matches!(self.rounding(self.f.ty(x)), Rounding::Half | Rounding::HalfAway);
         self.buffers.push(Space { elements: to.iter().product(), half });
         let output = Buffer::Slot(self.buffers.len() - 1);
         let view = self.view(x);
         self.pad_into(view, &to, output, &pads, PadMode::Constant(filler));
-        View::contiguous(output, &to)
+        Ok(View::contiguous(output, &to))
     }
 
     pub(super) fn resample(&mut self, x: ValueId, result: ValueId, resample: Resample) {
