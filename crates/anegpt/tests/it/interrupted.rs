@@ -163,3 +163,72 @@ fn a_hang_up_that_was_ignored_stays_ignored() {
     assert_eq!(status.code(), Some(143));
     assert!(train_has_checkpoint(&bench.path("run")));
 }
+
+/// What a person is told, and what a program.
+#[test]
+fn an_interrupted_run_says_how_to_go_on() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let more = ["--steps", "100000", "--eval-every", "0", "--out", "a run"];
+    let mut child = bench
+        .command(&with(&base, &more))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(&bench, "a run", "step", &mut child);
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let (text, error) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(130), "{error}");
+    assert!(error.contains("stopping after this step, saving a checkpoint"), "{error}");
+    assert!(!error.contains("error"), "{error}");
+    assert!(text.trim_end().ends_with("Next: anegpt train --resume \"a run\""), "{text}");
+    let log = std::fs::read_to_string(bench.path("a run/log.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["event"], &last["reason"]), (&"done".into(), &"interrupted".into()));
+    let measured = log.matches("\"event\":\"eval\"").count();
+    assert_eq!(measured, 1, "only before the first step");
+}
+
+/// The second request does not wait for a step that takes minutes, nor for a checkpoint.
+#[test]
+fn a_second_request_ends_the_run_at_once() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let more = ["--steps", "10", "--accum", "1000000", "--out", "run"];
+    let mut child = bench
+        .command(&with(&base, &more))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(&bench, "run", "eval", &mut child);
+    signal(&child, "-INT");
+    let mut said = String::new();
+    let mut error = std::io::BufReader::new(child.stderr.take().unwrap());
+    while !said.contains("press Ctrl-C again") {
+        assert!(std::io::BufRead::read_line(&mut error, &mut said).unwrap() > 0, "{said}");
+    }
+    assert!(child.try_wait().unwrap().is_none(), "the step is under way");
+    signal(&child, "-INT");
+    let start = std::time::Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(!train_has_checkpoint(&bench.path("run")));
+}
+
+/// Waits until a run logs an event of a kind.
+fn wait_for(bench: &Bench, out: &str, kind: &str, child: &mut std::process::Child) {
+    let (log, event) = (bench.path(out).join("log.jsonl"), format!("\"event\":\"{kind}\""));
+    while !std::fs::read_to_string(&log).unwrap_or_default().contains(&event) {
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+    }
+}
+
+fn signal(child: &std::process::Child, signal: &str) {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+}

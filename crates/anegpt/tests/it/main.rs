@@ -14,6 +14,7 @@ mod devices;
 mod doctor;
 mod eval;
 mod faults;
+mod finetune;
 mod foreign;
 mod generate;
 #[cfg(all(unix, not(target_vendor = "apple")))]
@@ -25,6 +26,7 @@ mod output;
 mod pipe;
 mod plan;
 mod probe;
+mod prompt;
 #[cfg(unix)]
 mod terminal;
 mod tokenizer;

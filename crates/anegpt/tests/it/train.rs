@@ -44,7 +44,7 @@ fn json_events_tell_the_run() {
     assert_eq!((&start["tokens_per_step"], &start["steps"]), (&256.into(), &40.into()));
     let evals = of("eval");
     let measured: Vec<u64> = evals.iter().map(|e| e["step"].as_u64().unwrap()).collect();
-    assert!(measured.ends_with(&[20, 40]), "{measured:?}");
+    assert_eq!(measured, [0, 20, 40]);
     let done = &of("done")[0];
     assert_eq!(done["val_loss"], evals.last().unwrap()["val_loss"]);
     let val_loss = done["val_loss"].as_f64().unwrap();
@@ -57,6 +57,36 @@ fn json_events_tell_the_run() {
     assert!(bench.path(&path).join("model.safetensors").exists());
     let log = std::fs::read_to_string(bench.path("run/log.jsonl")).unwrap();
     assert_eq!(log, text, "the log holds the same events");
+    settings_are_told(&bench, &events);
+}
+
+/// Time on every event, and the whole of the settings at the start.
+fn settings_are_told(bench: &Bench, events: &[Value]) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let times: Vec<f64> = events.iter().map(|e| e["time"].as_f64().unwrap()).collect();
+    assert!(times.windows(2).all(|pair| pair[0] <= pair[1]), "{times:?}");
+    let last = times[times.len() - 1];
+    assert!((0.0..600.0).contains(&(now.as_secs_f64() + 1.0 - last)), "{last}");
+    let (start, done) = (&events[0], &events[events.len() - 1]);
+    assert_eq!(start["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(start["out"], "run");
+    assert_eq!(start["data"].as_str(), bench.path("text.txt").to_str());
+    assert_eq!(start["numerics"], "fast");
+    assert!(start["tokenizer"].as_str().unwrap().contains("300"), "{start}");
+    let run = &start["run"];
+    assert_eq!((&run["seed"], &run["batch"], &run["seq"]), (&42.into(), &4.into(), &32.into()));
+    assert_eq!(run["model"]["n_embd"], 32);
+    assert_eq!(run["schedule"]["peak"], 2e-3);
+    assert_eq!(start["lr_reason"], "as asked for");
+    assert_eq!((&start["intervals"]["eval"], &start["intervals"]["keep"]), (&20.into(), &3.into()));
+    let seen = 40.0 * 256.0 / start["train_tokens"].as_f64().unwrap();
+    assert!((start["epochs"].as_f64().unwrap() / seen - 1.0).abs() < 1e-9, "{start}");
+    assert_eq!(done["reason"], "finished");
+    assert_eq!(done["checkpoint"], "run/step-00000040");
+    let spent = done["spent"].as_object().unwrap();
+    let parts = spent.iter().filter(|part| part.0 != "total_s");
+    let sum: f64 = parts.map(|part| part.1.as_f64().unwrap()).sum();
+    assert!((sum - spent["total_s"].as_f64().unwrap()).abs() < 1e-6, "{spent:?}");
 }
 
 #[test]

@@ -277,12 +277,11 @@ pub(super) fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
     let device = args.device.or(notes.device()).unwrap_or(DeviceChoice::Auto);
     // Another device is asked for without the chip of the one before.
     let chip = args.chip.or(notes.chip().filter(|_| args.device.is_none()));
-    let judged_anew = args.data.is_some() || args.val_data.is_some();
     let noted = "the data that the checkpoint names; where it is elsewhere now, give --data FILE";
     let data = args.data.clone().map_or(notes.data, absolute);
     let val_data = args.val_data.clone().map(absolute).or(notes.val_data);
     let sources = Sources::read(data, val_data, None, Some(tokenizer), config.seed);
-    let sources = match judged_anew {
+    let sources = match args.data.is_some() || args.val_data.is_some() {
         true => sources?,
         false => sources.context(noted)?,
     };
@@ -293,7 +292,8 @@ pub(super) fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
     let shapes = host_gemm::shapes(&config, machine.numerics);
     let host_gemm = HostGemm::resume(args.host_gemm, &notes.host_gemm, &shapes)?;
     let mut texts = sources.cut(config.seq, config.seed)?;
-    if args.val_data.is_some() {
+    let judged_anew = args.val_data.is_some();
+    if judged_anew {
         texts.loader.judge_anew();
     }
     let lr_reason = if args.lr.is_some() { "as asked for" } else { "as before" }.to_owned();
