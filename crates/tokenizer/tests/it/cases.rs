@@ -99,6 +99,7 @@ fn a_prompt_begins_with_bos_only_where_the_tokenizer_asks_for_it() {
         {"SpecialToken": {"id": "<|im_end|>", "type_id": 0}},
     ]});
     assert_eq!(read(&asking).prompt_bos(), None);
+    assert_eq!((plain.eos(), read(&asking).eos()), (Some(3), Some(4)), "the template's is EOS");
 }
 
 /// `add_bos_token` outweighs the template, as in transformers; a saved file says the same.
@@ -176,5 +177,27 @@ fn an_unknown_character_costs_ten_more_than_the_worst_piece() {
         let vocab = json!([["<unk>", 0.0], ["ab", -15.0], ["bc", -1.0], ["c", c]]);
         let unigram = read(&json!({"model": {"type": "Unigram", "unk_id": 0, "vocab": vocab}}));
         assert_eq!(unigram.encode("abc").unwrap(), want, "{c}");
+    }
+}
+
+/// `é` has no token but is a part of one: merged it is a part, left over it is its bytes. Tokens 3 to
+/// 258 are bytes, and the space before the text has no token either.
+#[test]
+fn a_character_that_only_longer_pieces_have_falls_back_to_bytes() {
+    let tokenizer = open(&crate::llama2c_file(&["a", "éa"]));
+    let byte = |byte: u32| 3 + byte;
+    assert_eq!(tokenizer.encode("éa").unwrap(), [byte(0x20), 260]);
+    assert_eq!(tokenizer.encode("é").unwrap(), [byte(0x20), byte(0xC3), byte(0xA9)]);
+    assert_eq!(tokenizer.encode("éé").unwrap()[1..], [byte(0xC3), byte(0xA9)].repeat(2));
+}
+
+/// As the decoders of tokenizers 0.23.3: a space that was never put before a text is not taken off.
+#[test]
+fn a_decoder_takes_off_only_the_space_that_was_put_there() {
+    for (scheme, want) in [("never", " a b"), ("always", "a b"), ("first", "a b")] {
+        let mut file = characters("▁ab", Value::Null, &[]);
+        file["decoder"] =
+            json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme});
+        assert_eq!(read(&file).decode(&[0, 1, 0, 2]), want, "{scheme}");
     }
 }
