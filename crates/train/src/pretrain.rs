@@ -1,5 +1,5 @@
 //! The trainer: weights, gradients, moments and the place in the data; one step and one measurement.
-//! [`run`] decides when to do which.
+//! `run` decides when to do which.
 
 mod run;
 

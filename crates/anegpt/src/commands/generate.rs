@@ -30,8 +30,7 @@ Examples:
 )]
 pub(crate) struct Args {
     /// Model: a directory or a .bin file (or --model)
-    #[arg(value_name = "MODEL", required_unless_present = "model", conflicts_with = "model")]
-    #[arg(help_heading = "Model")]
+    #[arg(value_name = "MODEL", conflicts_with = "model", help_heading = "Model")]
     path: Option<PathBuf>,
     /// Text to continue (or --prompt) [default: none, which begins a new text]
     #[arg(value_name = "PROMPT", conflicts_with = "prompt", help_heading = "Sampling")]
@@ -83,7 +82,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
     sampling.validate().map_err(|e| usage(e.to_string()))?;
     let prompt = args.prompt.or(args.text).unwrap_or_default();
-    let path = args.model.or(args.path).expect("one of them is required");
+    let path = args
+        .model
+        .or(args.path)
+        .ok_or_else(|| usage("no model given: anegpt generate MODEL [PROMPT], or --model MODEL"))?;
     let machine = machine::open_for_text(args.device, args.chip, args.numerics)?;
     let model = files::read_model(&path)?;
     let tokenizer = files::read_tokenizer(args.tokenizer.as_deref(), model.tokenizer.as_deref())?;

@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// qwen3-0.6b [default: tiny]
     #[arg(long, value_name = "NAME", conflicts_with_all = ["resume", "init"], help_heading = "Model")]
     pub(super) preset: Option<String>,
-    /// Configuration file (TOML): preset, and tables [model] and [train]
+    /// Configuration file (TOML): preset, and tables `[model]` and `[train]`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "preset"], help_heading = "Model")]
     pub(super) config: Option<PathBuf>,
     /// Resume from the newest checkpoint of a run, or from this one (DIR/best)
