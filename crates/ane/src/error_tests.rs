@@ -9,19 +9,19 @@ fn check(error: &AneError, expected: Expect) {
     }
 }
 
-/// conv with a bias (InvalidMILProgram) over a kernel of `width` (CompilationFailure above 15).
+/// conv with a bias given at run time (InvalidMILProgram) over a kernel of `width`
+/// (CompilationFailure above 15).
 fn convolution(width: usize, bias: bool) -> Program {
     let b = Builder::new("main");
     let x = b.input("x", TensorType::fp16([1, 2, 1, 32]));
+    let given = bias.then(|| b.input("bias", TensorType::fp16([2])));
     let zeros = |shape: &[usize]| {
         let ty = TensorType::fp16(shape);
         b.constant(Literal::floats(ty.clone(), &vec![0.0; ty.count()]))
     };
     let mut args =
         vec![("x", Arg::Value(x.id())), ("weight", Arg::Value(zeros(&[2, 2, 1, width]).id()))];
-    if bias {
-        args.push(("bias", Arg::Value(zeros(&[2]).id())));
-    }
+    args.extend(given.map(|bias| ("bias", Arg::Value(bias.id()))));
     let y = b.op(Op::Conv, args)[0];
     Program::new(b.finish(&[y.named("y")]).unwrap())
 }
@@ -36,30 +36,36 @@ fn refusals_of_the_compiler() {
     check(
         &refusal(&convolution(3, true), "m4"),
         expect![[r#"
-        the program breaks rules of the machine
-        main, operation 2 `y`: ANE034 expected no argument `bias`, got one
-          hint: add a bias of shape [1, C, 1, 1] to the result
-        main, output `y`: ANE070 warning: expected a width that is a multiple of 16, got tensor<fp16, [1, 2, 1, 30]>
-          hint: pad the width to a multiple of 16 and use the first part
-        macOS reports: Error Domain=com.apple.appleneuralengine.compiler Code=1 "_ANECompiler : ANECCompile() FAILED" err=( InvalidMILProgram )"#]],
+            the program breaks rules of the machine
+            main, operation 1 `y`: ANE034 warning: expected no argument `bias`, got one
+              hint: add a bias of shape [1, C, 1, 1] to the result
+            main, operation 1 `y`: ANE036 expected a constant bias, got a tensor<fp16, [2]> of run time
+              hint: add the bias, as [1, C, 1, 1], to the result
+            main, parameter `bias`: ANE070 warning: expected a width that is a multiple of 32, got tensor<fp16, [2]>
+              hint: pad the width to a multiple of 32 and use the first part
+            main, output `y`: ANE070 warning: expected a width that is a multiple of 32, got tensor<fp16, [1, 2, 1, 30]>
+              hint: pad the width to a multiple of 32 and use the first part
+            macOS reports: Error Domain=com.apple.appleneuralengine.compiler Code=1 "_ANECompiler : ANECCompile() FAILED" err=( InvalidMILProgram )"#]],
     );
     check(
         &refusal(&convolution(17, false), "m4"),
         expect![[r#"
-        the program breaks a rule of the machine
-        main, operation 1 `y`: ANE031 expected a kernel width in [1, 15] on m4, got 17 in tensor<fp16, [2, 2, 1, 17]>
-          hint: cut the kernel along the width and add the partial results, or turn the axes
-        macOS reports: Error Domain=com.apple.appleneuralengine.compiler Code=1 "_ANECompiler : ANECCompile() FAILED" err=( CompilationFailure )"#]],
+            the program breaks rules of the machine
+            main, operation 1 `y`: ANE031 expected a kernel width in [1, 15] on m4, got 17 in tensor<fp16, [2, 2, 1, 17]>
+              hint: cut the kernel along the width and add the partial results, or turn the axes
+            main, output `y`: ANE070 warning: expected a width that is a multiple of 32, got tensor<fp16, [1, 2, 1, 16]>
+              hint: pad the width to a multiple of 32 and use the first part
+            macOS reports: Error Domain=com.apple.appleneuralengine.compiler Code=1 "_ANECompiler : ANECCompile() FAILED" err=( CompilationFailure )"#]],
     );
     check(
         &refusal(&convolution(17, true), "m4/e5rt"),
         expect![[r#"
-        the program breaks rules of the machine
-        main, operation 2 `y`: ANE031 expected a kernel width in [1, 15] on m4, got 17 in tensor<fp16, [2, 2, 1, 17]>
-          hint: cut the kernel along the width and add the partial results, or turn the axes
-        main, operation 2 `y`: ANE034 expected no argument `bias`, got one
-          hint: add a bias of shape [1, C, 1, 1] to the result
-        macOS reports: MILCompilerForANE error: failed to compile ANE model using ANEF. Error=_ANECompiler : ANECCompile() FAILED (11)"#]],
+            the program breaks rules of the machine
+            main, operation 1 `y`: ANE031 expected a kernel width in [1, 15] on m4, got 17 in tensor<fp16, [2, 2, 1, 17]>
+              hint: cut the kernel along the width and add the partial results, or turn the axes
+            main, operation 1 `y`: ANE036 expected a constant bias, got a tensor<fp16, [2]> of run time
+              hint: add the bias, as [1, C, 1, 1], to the result
+            macOS reports: MILCompilerForANE error: failed to compile ANE model using ANEF. Error=_ANECompiler : ANECCompile() FAILED (11)"#]],
     );
     let both = refusal(&convolution(17, true), "m1");
     assert!(

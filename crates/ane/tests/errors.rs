@@ -68,12 +68,11 @@ fn wide_kernel() -> Program {
 
 #[test]
 fn validity_failures_in_memory() {
-    let bias = conv(
-        "[64, 64, 1, 1]",
-        "[1, 64, 1, 64]",
-        ", bias = tensor<fp16, [64]>([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])",
+    let bias = program(
+        "tensor<fp16, [1, 64, 1, 64]> x, tensor<fp16, [64]> b",
+        "tensor<fp16, [64, 64, 1, 1]> w = const()[name = string(\"w\"), val = tensor<fp16, [64, 64, 1, 1]>(
+            BLOBFILE(path = string(\"@model_path/weights/w.bin\"), offset = uint64(64)))];
+         tensor<fp16, [1, 64, 1, 64]> y = conv(x = x, weight = w, bias = b)[name = string(\"y\")];",
     );
     let wrong_type = program(
         "tensor<fp16, [1, 64, 1, 64]> x",

@@ -38,17 +38,67 @@ fn mended(bad: &Program, on: &str, id: &str) -> (Program, Vec<Applied>) {
 #[track_caller]
 fn equal(bad: &Program, on: &str, id: &str) -> f64 {
     let (program, applied) = mended(bad, on, id);
-    match prove(bad, &program, &applied, &Weights::new(), 7) {
-        Ok(proof) => {
-            assert!(proof.values > 0 && proof.largest <= proof.bound);
-            proof.largest
-        }
+    let proof = match prove(bad, &program, &applied, &Weights::new(), 7) {
+        Ok(proof) => proof,
         Err(error) => panic!("{id} on {on}: {error}\n{bad}\n{program}"),
+    };
+    assert!(proof.alike + proof.parts > 0 && proof.largest <= proof.bound);
+    assert!(proof.single_largest <= proof.single_bound());
+    if proof.single_values == 0 && check_text(&bad.to_string()).is_ok() {
+        let difference = from_end_to_end(bad, &program);
+        assert!(difference <= proof.bound, "{id} on {on}: {difference:e}\n{bad}\n{program}");
     }
+    proof.largest.max(proof.single_largest)
+}
+
+/// Largest difference of the results of two programs, relative to the largest one or 1: both run as a
+/// whole by the interpreter. What the first one lacks of a wider port is noise.
+fn from_end_to_end(before: &Program, after: &Program) -> f64 {
+    let mut state = 0x2545_F491_u64;
+    let mut random = |shape: &[usize], integer: bool| {
+        Array::from_fn(shape, |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+            let unit = (state >> 54) as f64 / 512.0 - 1.0;
+            if integer { f64::from(unit > 0.0) } else { unit }
+        })
+    };
+    let mut worst = 0.0f64;
+    for (f, g) in before.functions.iter().zip(&after.functions) {
+        let inputs: Vec<Array> =
+            f.inputs().map(|id| random(&f.ty(id).shape, !f.ty(id).dtype.is_float())).collect();
+        let wide: Vec<Array> = (g.inputs().zip(&inputs))
+            .map(|(id, x)| {
+                let shape = &g.ty(id).shape;
+                let noise = random(shape, !g.ty(id).dtype.is_float());
+                let narrow = x.shape.last().copied().unwrap_or(1);
+                Array::from_fn(shape, |at| match at.last() {
+                    Some(&column) if column >= narrow => flat(&noise, at),
+                    _ => flat(x, at),
+                })
+            })
+            .collect();
+        let weights = Weights::new();
+        let run = |f: &Function, inputs: &[Array]| evaluate(f, inputs, &weights).ok();
+        let (Some(x), Some(y)) = (run(f, &inputs), run(g, &wide)) else { continue };
+        for (x, y) in x.iter().zip(&y) {
+            let scale = x.data.iter().filter(|v| v.is_finite()).fold(1.0f64, |s, v| s.max(v.abs()));
+            let got = Array::from_fn(&x.shape, |at| flat(y, at));
+            for (a, b) in x.data.iter().zip(&got.data) {
+                let same = a == b || a.is_nan() && b.is_nan();
+                worst = worst.max(if same { 0.0 } else { (a - b).abs() / scale });
+            }
+        }
+    }
+    worst
+}
+
+/// The element at an index.
+fn flat(x: &Array, at: &[usize]) -> f64 {
+    x.data[at.iter().zip(&x.shape).fold(0, |n, (i, extent)| n * extent + i)]
 }
 
 /// Rules whose breaches in the cases have no safe rewrite, and why not.
-const LEFT: [(&str, &str); 15] = [
+const LEFT: [(&str, &str); 16] = [
     ("ANE011", "an empty tensor has nothing to compute"),
     ("ANE012", "a tensor is cut by who binds it"),
     ("ANE013", "a tensor is cut by who binds it"),
@@ -60,7 +110,8 @@ const LEFT: [(&str, &str); 15] = [
     ("ANE050", "there is no other sine"),
     ("ANE052", "there is no other rounding"),
     ("ANE060", "slices of single columns meet the path of ANE062"),
-    ("ANE063", "there is no other way to join"),
+    ("ANE059", "there is no other root"),
+    ("ANE067", "there is no other way to repeat that is known to work"),
     ("ANE069", "sums in another order round differently"),
     ("ANE071", "packing changes what is bound"),
     ("ANE001", "the case leaves out an operand"),
@@ -85,8 +136,10 @@ fn every_rule_is_mended_or_left_for_a_reason() {
         let text = fixed.program.to_string();
         assert_eq!(check_text(&text).as_ref(), Ok(&fixed.program), "{id}: canonical text\n{text}");
         match prove(&bad, &fixed.program, &fixed.applied, &Weights::new(), 7) {
-            Ok(proof) => assert!(proof.values > 0 && proof.largest <= proof.bound, "{id}"),
-            Err(NotProven::TooLarge { .. }) => assert!(["ANE035", "ANE056"].contains(&id), "{id}"),
+            Ok(proof) => {
+                assert!(proof.alike + proof.parts > 0 && proof.largest <= proof.bound, "{id}");
+                assert!(proof.single_largest <= proof.single_bound(), "{id}");
+            }
             Err(error) => panic!("{id} on {on}: {error}\n{bad}\n{text}"),
         }
         assert!(has_fix(legal::rule(id).unwrap()), "{id}");
@@ -102,10 +155,14 @@ fn every_rule_is_mended_or_left_for_a_reason() {
 
 // ---- the text ----
 
-const HEAD: &str = "program(1.3) { func main<ios18>(tensor<fp16, [1, 4, 1, 16]> x) {";
+const HEAD: &str = "program(1.3)
+    [buildInfo = dict<string, string>({{\"coremlc-version\", \"3505.4.1\"}})]
+    { func main<ios18>(tensor<fp16, [1, 4, 1, 32]> x) {";
 
-/// A program of x, fp16 [1, 4, 1, 16], that may break rules of the language.
+/// A program of x, fp16 [1, 4, 1, 32], that may break rules of the language. Widths of 16 in the
+/// statements stand for that of x.
 fn parsed(statements: &str, outputs: &str) -> Program {
+    let statements = statements.replace("1, 16]", "1, 32]").replace("[4, 16]", "[4, 32]");
     mil::parse(&format!("{HEAD}\n{statements}\n}} -> ({outputs}); }}")).unwrap()
 }
 
@@ -262,7 +319,7 @@ fn batches_and_groups_are_taken_apart() {
 fn channels_beyond_the_limit_are_summed_in_parts() {
     let plain =
         |constant| convolution(&[1, 16_500, 1, 16], &[2, 16_500, 1, 1], &PLAIN, constant, false);
-    assert!(equal(&plain(true), "m4", "ANE035") < 1e-9);
+    assert!(equal(&plain(true), "m4", "ANE035") < 1e-5);
     equal(&plain(false), "m4", "ANE035");
 }
 
@@ -467,8 +524,8 @@ fn six_axes_between_reshapes_are_skipped() {
         six.reshape(&[4, 32]).reshape(&[128]) + six.reshape(&[128])
     });
     assert_eq!(equal(&bad, "m4", "ANE010"), 0.0);
-    let used = program(&[fp16(&[8, 16])], |_, x| {
-        x[0].reshape(&[2, 2, 2, 4, 2, 2]).exp().reshape(&[8, 16])
+    let used = program(&[fp16(&[8, 32])], |_, x| {
+        x[0].reshape(&[2, 2, 2, 4, 2, 4]).exp().reshape(&[8, 32])
     });
     assert!(fix(&used, &profile("m4"), &[]).applied.is_empty());
 }
@@ -493,9 +550,9 @@ fn port_types(program: &Program) -> Vec<String> {
 fn fp32_ports_become_fp16_where_nothing_converts() {
     for on in ["m1", "m4/e5rt"] {
         let rule = if on == "m1" { "ANE021" } else { "ANE022" };
-        assert_eq!(equal(&single(16), on, rule), 0.0);
-        let (program, _) = mended(&single(16), on, rule);
-        let half = "tensor<fp16, [1, 4, 1, 16]>";
+        assert_eq!(equal(&single(32), on, rule), 0.0);
+        let (program, _) = mended(&single(32), on, rule);
+        let half = "tensor<fp16, [1, 4, 1, 32]>";
         assert_eq!(port_types(&program), [format!("a {half}"), format!("y {half}")]);
         assert!(!program.to_string().contains("cast("), "{program}");
     }
@@ -509,7 +566,7 @@ fn fp32_ports_become_fp16_where_nothing_converts() {
 #[test]
 fn arithmetic_in_fp32_moves_to_fp16_if_its_constants_fit() {
     let formula = |constant: f64| {
-        program(&[TensorType::fp32([1, 4, 1, 16])], |_, x| (x[0] * constant).exp() + x[0])
+        program(&[TensorType::fp32([1, 4, 1, 32])], |_, x| (x[0] * constant).exp() + x[0])
     };
     assert_eq!(equal(&formula(0.75), "m4", "ANE026"), 0.0);
     let (program, _) = mended(&formula(0.75), "m4", "ANE026");
@@ -522,7 +579,7 @@ fn arithmetic_in_fp32_moves_to_fp16_if_its_constants_fit() {
 }
 
 #[test]
-fn ports_are_widened_to_multiples_of_16() {
+fn ports_are_widened_to_multiples_of_32() {
     let bad = program(&[fp16(&[1, 4, 1, 30]), fp16(&[1, 4, 1, 1])], |_, p| p[0] * p[1]);
     assert_eq!(equal(&bad, "m4", "ANE070"), 0.0);
     let (program, _) = mended(&bad, "m4", "ANE070");
@@ -530,7 +587,7 @@ fn ports_are_widened_to_multiples_of_16() {
         port_types(&program),
         [
             "a tensor<fp16, [1, 4, 1, 32]>",
-            "b tensor<fp16, [1, 4, 1, 16]>",
+            "b tensor<fp16, [1, 4, 1, 32]>",
             "y tensor<fp16, [1, 4, 1, 32]>",
         ]
     );
@@ -615,7 +672,7 @@ fn legal_programs_are_left_as_they_are() {
 fn advice_names_the_programs_own_parts() {
     for Case { id, profile: on, bad, .. } in cases() {
         for violation in legal::violations(&bad, &profile(on)).iter().filter(|v| v.rule.id == id) {
-            let language = ["ANE001", "ANE002", "ANE003", "ANE011"].contains(&id);
+            let language = ["ANE001", "ANE002", "ANE003", "ANE007", "ANE011"].contains(&id);
             let general = violation.rewrite == violation.rule.instead;
             let own = violation.rewrite.contains(|c: char| c == '`' || c.is_ascii_digit());
             assert!(language || own && !general, "{id}: {}", violation.rewrite);
@@ -655,7 +712,7 @@ fn malformed_functions_are_left_without_a_panic() {
 #[test]
 fn many_breaches_are_mended_together() {
     let b = Builder::new("main");
-    let mut x = b.input("x", fp16(&[1, 4, 1, 80]));
+    let mut x = b.input("x", fp16(&[1, 4, 1, 224]));
     for _ in 0..1500 {
         x = x.unary(Op::Relu).unary(Op::Square);
     }
@@ -670,7 +727,11 @@ fn many_breaches_are_mended_together() {
 fn proofs_fail_where_programs_differ() {
     let times = |k: f64, w: usize| program(&[fp16(&[1, 4, 1, w])], |_, x| x[0] * k);
     let proof = prove(&times(2.0, 16), &times(2.0, 16), &[], &Weights::new(), 1).unwrap();
-    assert_eq!((proof.largest, proof.bound, proof.values), (0.0, 0.0, 128));
+    assert_eq!((proof.alike, proof.parts, proof.values), (1, 0, 0), "nothing to run");
+    let twice = program(&[fp16(&[1, 4, 1, 16])], |_, x| x[0] + x[0]);
+    let proof = prove(&times(2.0, 16), &twice, &[], &Weights::new(), 1).unwrap();
+    assert_eq!((proof.alike, proof.parts, proof.values), (0, 1, 128));
+    assert_eq!((proof.largest, proof.bound), (0.0, 0.0));
     let differs = prove(&times(2.0, 16), &times(2.5, 16), &[], &Weights::new(), 1);
     assert!(matches!(differs, Err(NotProven::Differs { .. })), "{differs:?}");
     // A wider port must not reach the results: a sum over all of it does.
@@ -678,14 +739,102 @@ fn proofs_fail_where_programs_differ() {
     assert!(prove(&sum(16), &sum(32), &[], &Weights::new(), 1).is_err());
     let ports = prove(&times(2.0, 32), &times(2.0, 16), &[], &Weights::new(), 1);
     assert!(matches!(ports, Err(NotProven::Ports { .. })), "{ports:?}");
-    let wide = convolution(&[1, 20_000, 1, 64], &[256, 20_000, 1, 1], &PLAIN, false, false);
-    let work = prove(&wide, &wide, &[], &Weights::new(), 1);
+    let squares = |order: bool| {
+        program(&[fp16(&[1, 1, 4096, 4096])], |_, x| match order {
+            true => x[0].matmul(x[0], false, false),
+            false => x[0].matmul(x[0].transpose(&[0, 1, 3, 2]), false, true),
+        })
+    };
+    assert!(prove(&squares(true), &squares(true), &[], &Weights::new(), 1).is_ok());
+    let work = prove(&squares(true), &squares(false), &[], &Weights::new(), 1);
     assert!(matches!(work, Err(NotProven::TooLarge { .. })), "{work:?}");
+}
+
+/// Values between the ends are compared where they have one name in both: an end that hides a
+/// difference does not hide it from what is computed of other numbers.
+#[test]
+fn proofs_follow_a_difference_to_the_outputs() {
+    let formula = |k: f64, used: bool| {
+        program(&[fp16(&[1, 4, 1, 32])], |_, x| {
+            let half = (x[0] * k).named("half");
+            let y = half.unary(Op::Relu);
+            if used { y } else { (y * 0.0) + x[0] }
+        })
+    };
+    let differs = prove(&formula(0.5, true), &formula(0.25, true), &[], &Weights::new(), 1);
+    assert!(matches!(differs, Err(NotProven::Differs { .. })), "{differs:?}");
+    // The difference is multiplied by 0: it takes the whole program to see that.
+    let hidden = prove(&formula(0.5, false), &formula(0.25, false), &[], &Weights::new(), 1);
+    assert!(hidden.is_ok(), "{hidden:?}");
+}
+
+/// What is known may be computed of what else is known: then all of it is run.
+#[test]
+fn proofs_hold_where_a_value_is_computed_in_another_way() {
+    let formula = |direct: bool| {
+        let b = Builder::new("main");
+        let x = b.input("x", fp16(&[1, 4, 1, 32]));
+        let half = (x * 0.5).named("half");
+        let y = if direct { x } else { half + half };
+        Program::new(b.finish(&[half, (y * 3.0).named("y")]).unwrap())
+    };
+    for (before, after) in [(true, false), (false, true)] {
+        let proof = prove(&formula(before), &formula(after), &[], &Weights::new(), 1).unwrap();
+        assert_eq!(proof.largest, 0.0);
+    }
+}
+
+/// Attention of 12 heads of 64 over 256 tokens and a feed-forward network of width 288, in texts as
+/// trainers write them: literals in place, no buildInfo, a square beside a sigmoid, a bias.
+#[test]
+fn large_programs_are_proven_by_what_changed() {
+    let attention = format!(
+        "program(1.3) {{ func main<ios18>(tensor<fp16, [1, 768, 1, 256]> x,
+            tensor<fp16, [1, 1, 768, 768]> wq, tensor<fp16, [1, 1, 768, 768]> wk,
+            tensor<fp16, [1, 1, 768, 768]> wv, tensor<fp16, [1, 1, 256, 256]> mask) {{
+            tensor<fp16, [1, 1, 768, 256]> h = reshape(x = x, shape = tensor<int32, [4]>([1, 1, 768, 256]));
+            {} tensor<fp16, [1, 12, 256, 256]> s = matmul(x = q, y = k, transpose_x = bool(true), transpose_y = bool(false));
+            tensor<fp16, [1, 12, 256, 256]> c = mul(x = s, y = fp16(0.125));
+            tensor<fp16, [1, 12, 256, 256]> m = add(x = c, y = mask);
+            tensor<fp16, [1, 12, 256, 256]> p = softmax(x = m, axis = int32(-1));
+            tensor<fp16, [1, 12, 64, 256]> o = matmul(x = v, y = p, transpose_x = bool(false), transpose_y = bool(true));
+            tensor<fp16, [1, 768, 1, 256]> y = reshape(x = o, shape = tensor<int32, [4]>([1, 768, 1, 256]));
+        }} -> (y); }}",
+        ["q", "k", "v"].map(|n| format!(
+            "tensor<fp16, [1, 1, 768, 256]> {n}_flat = matmul(x = w{n}, y = h, transpose_x = bool(false), transpose_y = bool(false));
+            tensor<fp16, [1, 12, 64, 256]> {n} = reshape(x = {n}_flat, shape = tensor<int32, [4]>([1, 12, 64, 256]));"
+        )).join("\n")
+    );
+    let bad = check_text(&attention).unwrap_or_else(|faults| panic!("{}", faults[0]));
+    let fixed = fix(&bad, &profile("m4"), &[]);
+    assert!(fixed.applied.iter().any(|a| a.rule.id == "ANE007"));
+    let proof = fixed.prove(&bad, &Weights::new(), 1).unwrap();
+    // Nothing is computed in another way, so nothing is run: the products alone are 5e8 terms.
+    assert_eq!((proof.alike, proof.parts, proof.work), (13, 0, 0));
+
+    let b = Builder::new("main");
+    let x = b.input("x", fp16(&[1, 288, 1, 208]));
+    let weight = |name: &str, o: usize, i: usize| b.input(name, fp16(&[o, i, 1, 1]));
+    let (up, down) = (weight("up", 768, 288), weight("down", 288, 768));
+    let bias = b.input("bias", fp16(&[768]));
+    let args = vec![("x", value(x)), ("weight", value(up)), ("bias", value(bias))];
+    let h = b.op(Op::Conv, args)[0].unary(Op::Sigmoid).unary(Op::Square);
+    let y = b.op(Op::Conv, vec![("x", value(h)), ("weight", value(down))])[0];
+    let bad = Program::new(b.finish(&[y.named("y")]).unwrap());
+    let fixed = fix(&bad, &profile("m4"), &[]);
+    let rules: BTreeSet<_> = fixed.applied.iter().map(|a| a.rule.id).collect();
+    assert_eq!(rules, BTreeSet::from(["ANE036", "ANE051", "ANE070"]), "{rules:?}");
+    let proof = fixed.prove(&bad, &Weights::new(), 1).unwrap();
+    // One product with its bias apart, in f32, the square, and the padded ends; the second product,
+    // as large, is not run.
+    let product = 768 * 288 * 208;
+    assert!(proof.single_values >= 2 * 768 * 208, "{proof:?}");
+    assert!(proof.single_largest <= 1e-4 && proof.work < 5 * product, "{proof:?}");
 }
 
 #[test]
 fn proofs_use_the_weights_given() {
-    let bad = conv_program(&[1, 2, 16], &[3, 2, 1], 1, true);
+    let bad = conv_program(&[1, 2, 32], &[3, 2, 1], 1, true);
     let (after, applied) = mended(&bad, "m4", "ANE030");
     let path = "@model_path/weights/weight.bin".to_owned();
     let weights = |v: f32| {
@@ -696,7 +845,7 @@ fn proofs_use_the_weights_given() {
     for given in [Weights::new(), weights(0.5), weights(f32::INFINITY)] {
         assert!(prove(&bad, &after, &applied, &given, 5).is_ok());
     }
-    let x = Array::new([1, 2, 16], vec![1.0; 32]);
+    let x = Array::new([1, 2, 32], vec![1.0; 64]);
     let y = evaluate(&after.functions[0], &[x], &weights(0.5)).unwrap();
-    assert_eq!(y[0].data, vec![1.0; 48], "a constant in a file may have another shape");
+    assert_eq!(y[0].data, vec![1.0; 96], "a constant in a file may have another shape");
 }

@@ -249,7 +249,7 @@ fn c1_width_16_is_an_option() {
     };
     assert_eq!(run(STRICT), Ok(()));
     let error = run(BindingRules { widths_of_16: true, ..STRICT }).unwrap_err();
-    assert_eq!(fact(error), "C1-width-multiple");
+    assert_eq!(fact(error), "C1-width-16");
     assert_eq!(run(BindingRules { widths_of_16: true, ..HARDWARE }), Ok(()));
 }
 

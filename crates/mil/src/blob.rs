@@ -37,10 +37,25 @@ pub enum BlobError {
         "Metadata data type does not match requested type. (file has {found}, program asks {wanted})"
     )]
     Type { found: String, wanted: DType },
-    #[error("blob at offset {offset} holds {found} bytes but {ty} needs {needed}")]
-    Size { offset: u64, found: u64, needed: usize, ty: TensorType },
     #[error("blob at offset {offset} has {bits} padding bits, more than a byte")]
     Padding { offset: u64, bits: u64 },
+    #[error("in the weight file `{path}`: {error}")]
+    In { path: String, error: Box<BlobError> },
+}
+
+/// What is wrong with a record that can be read all the same. Published programs have such records,
+/// and run on some machines (docs/ane-facts.md A.5).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum Oddity {
+    #[error("blob at offset {offset} holds {found} bytes but {ty} needs {needed}")]
+    Size { offset: u64, found: u64, needed: usize, ty: TensorType },
+    #[error("blob at offset {offset} says that its data are at 0; they are taken to follow it")]
+    Place { offset: u64 },
+    #[error(
+        "Metadata data type does not match requested type. (file has {found}, program asks {wanted})"
+    )]
+    Code { found: DType, wanted: DType },
 }
 
 /// The code of an element type in a blob record, if it has one.
@@ -172,45 +187,89 @@ fn unpack(dtype: DType, bytes: &[u8], count: usize) -> Data {
     }
 }
 
-/// Reads the blob whose record is at `offset` as a tensor of type `ty`.
-///
-/// # Errors
-/// When the file is truncated, is of another version, has no record there, or holds another
-/// element type or another number of bytes. As the engine's own reader, it does not check that
-/// data are aligned or that the count of the header is right.
-pub fn read(file: &[u8], offset: u64, ty: &TensorType) -> Result<Data, BlobError> {
-    let take = |what, at: u64, n: usize| {
-        let start = usize::try_from(at).ok();
-        let end = start.and_then(|s| s.checked_add(n));
-        let range = start.zip(end).and_then(|(start, end)| file.get(start..end));
-        range.ok_or(BlobError::Truncated { what, offset: at, len: file.len() })
-    };
-    let u32_at = |b: &[u8], i: usize| u32::from_le_bytes([b[i], b[i + 1], b[i + 2], b[i + 3]]);
-    let u64_at = |b: &[u8], i: usize| u64::from(u32_at(b, i)) | u64::from(u32_at(b, i + 4)) << 32;
-    let version = u32_at(take("header", 0, ALIGNMENT)?, 4);
+fn u32_at(b: &[u8], i: usize) -> u32 {
+    u32::from_le_bytes([b[i], b[i + 1], b[i + 2], b[i + 3]])
+}
+
+fn u64_at(b: &[u8], i: usize) -> u64 {
+    u64::from(u32_at(b, i)) | u64::from(u32_at(b, i + 4)) << 32
+}
+
+fn take<'f>(file: &'f [u8], what: &'static str, at: u64, n: usize) -> Result<&'f [u8], BlobError> {
+    let start = usize::try_from(at).ok();
+    let end = start.and_then(|s| s.checked_add(n));
+    let range = start.zip(end).and_then(|(start, end)| file.get(start..end));
+    range.ok_or(BlobError::Truncated { what, offset: at, len: file.len() })
+}
+
+/// The bytes of the blob whose record is at `offset`, and what is odd about the record.
+fn open<'f>(
+    file: &'f [u8],
+    offset: u64,
+    ty: &TensorType,
+) -> Result<(&'f [u8], Vec<Oddity>), BlobError> {
+    let version = u32_at(take(file, "header", 0, ALIGNMENT)?, 4);
     if version != VERSION {
         return Err(BlobError::Version(version));
     }
-    let record = take("blob record", offset, ALIGNMENT)?;
+    let record = take(file, "blob record", offset, ALIGNMENT)?;
     let sentinel = u32_at(record, 0);
     if sentinel != SENTINEL {
         return Err(BlobError::Sentinel { found: sentinel, offset });
     }
-    let code = u32_at(record, 4);
+    let (code, mut odd) = (u32_at(record, 4), vec![]);
     if dtype_code(ty.dtype) != Some(code) {
-        let known = CODES.iter().find(|(_, c)| *c == code);
-        let found = known.map_or(format!("code {code}"), |(d, _)| d.to_string());
-        return Err(BlobError::Type { found, wanted: ty.dtype });
+        let known = CODES.iter().find(|(_, c)| *c == code).map(|(dtype, _)| *dtype);
+        match known {
+            // Some writers have one code for all weights.
+            Some(found @ DType::Fp16) if matches!(ty.dtype, DType::Int8 | DType::UInt8) => {
+                odd.push(Oddity::Code { found, wanted: ty.dtype });
+            }
+            _ => {
+                let found = known.map_or(format!("code {code}"), |dtype| dtype.to_string());
+                return Err(BlobError::Type { found, wanted: ty.dtype });
+            }
+        }
     }
-    let (size, data, bits) = (u64_at(record, 8), u64_at(record, 16), u64_at(record, 24));
+    let (size, mut data, bits) = (u64_at(record, 8), u64_at(record, 16), u64_at(record, 24));
     if bits >= 8 {
         return Err(BlobError::Padding { offset, bits });
     }
     let needed = ty.bytes();
     if size != needed as u64 {
-        return Err(BlobError::Size { offset, found: size, needed, ty: ty.clone() });
+        odd.push(Oddity::Size { offset, found: size, needed, ty: ty.clone() });
     }
-    Ok(unpack(ty.dtype, take("data", data, needed)?, ty.count()))
+    if data == 0 {
+        odd.push(Oddity::Place { offset });
+        data = offset.saturating_add(ALIGNMENT as u64);
+    }
+    Ok((take(file, "data", data, needed)?, odd))
+}
+
+/// Reads the blob whose record is at `offset` as a tensor of type `ty`, odd records ([`inspect`])
+/// included.
+///
+/// # Errors
+/// When the file is truncated, is of another version, has no record there, or holds another
+/// element type. As the engine's own reader, it does not check that data are aligned or that the
+/// count of the header is right.
+pub fn read(file: &[u8], offset: u64, ty: &TensorType) -> Result<Data, BlobError> {
+    Ok(unpack(ty.dtype, open(file, offset, ty)?.0, ty.count()))
+}
+
+/// Returns what is odd about a record that [`read`] reads: Apple's published reader would refuse it.
+///
+/// # Errors
+/// As [`read`].
+pub fn inspect(file: &[u8], offset: u64, ty: &TensorType) -> Result<Vec<Oddity>, BlobError> {
+    open(file, offset, ty).map(|(_, odd)| odd)
+}
+
+/// The offset of the record whose data are at `offset`, if it is the one right before them.
+pub fn record_of_data(file: &[u8], offset: u64) -> Option<u64> {
+    let at = offset.checked_sub(ALIGNMENT as u64)?;
+    let record = take(file, "blob record", at, ALIGNMENT).ok()?;
+    (u32_at(record, 0) == SENTINEL && u64_at(record, 16) == offset).then_some(at)
 }
 
 /// The elements of a literal, read from `weights` when they are not in the text.
@@ -221,7 +280,8 @@ pub fn load(literal: &Literal, weights: &Weights) -> Result<Data, BlobError> {
     match &literal.payload {
         Payload::Inline(data) => Ok(data.clone()),
         Payload::Blob { path, offset } => match weights.get(path) {
-            Some(file) => read(file, *offset, &literal.ty),
+            Some(file) => read(file, *offset, &literal.ty)
+                .map_err(|error| BlobError::In { path: path.clone(), error: Box::new(error) }),
             None => {
                 let known: Vec<_> = weights.keys().map(String::as_str).collect();
                 let known = if known.is_empty() { "none".into() } else { known.join(", ") };
@@ -272,10 +332,45 @@ mod tests {
         check(&file, at + 64, &ty, "sentinel");
         check(&file, u64::MAX, &ty, "before the blob record");
         check(&file, at, &TensorType::fp16([8]), "does not match requested type");
-        check(&file, at, &TensorType::fp32([9]), "holds 32 bytes but");
         check(&file[..file.len() - 40], at, &ty, "before the data");
         let mut other = file.clone();
         other[4] = 1;
         check(&other, at, &ty, "version 2");
+        let weights = Weights::from([("w.bin".to_owned(), other)]);
+        let said = load(&Literal::blob(ty, "w.bin", at), &weights).unwrap_err().to_string();
+        assert!(said.starts_with("in the weight file `w.bin`: Storage Reader"), "{said}");
+    }
+
+    #[test]
+    fn odd_records_are_read_and_told() {
+        let ty = TensorType::new(DType::Int8, [6]);
+        let data = Data::Int(vec![-128, -1, 0, 1, 64, 127]);
+        let mut writer = BlobWriter::new();
+        let first = writer.push(DType::Fp16, &Data::Fp16(vec![f16::ONE; 64])).unwrap();
+        let at = writer.push(DType::Int8, &data).unwrap();
+        let good = writer.finish();
+        assert_eq!(inspect(&good, at, &ty), Ok(vec![]));
+        assert_eq!(record_of_data(&good, at + 64), Some(at));
+        assert_eq!(record_of_data(&good, at), None);
+        let record = at as usize;
+        let change = |byte: usize, value: u8| {
+            let mut file = good.clone();
+            file[record + byte] = value;
+            file
+        };
+        // The size of a fixed shape, no place, and the code of fp16: the elements are the same.
+        let size = Oddity::Size { offset: at, found: 7, needed: 6, ty: ty.clone() };
+        let code = Oddity::Code { found: DType::Fp16, wanted: DType::Int8 };
+        let mut placeless = good.clone();
+        placeless[record + 16..record + 24].fill(0);
+        for (file, odd) in
+            [(change(8, 7), size), (change(4, 1), code), (placeless, Oddity::Place { offset: at })]
+        {
+            assert_eq!(inspect(&file, at, &ty), Ok(vec![odd]));
+            assert_eq!(read(&file, at, &ty).as_ref(), Ok(&data));
+        }
+        // fp32 coded as fp16 is another type; an end before the data is still an end.
+        assert!(read(&good, first, &TensorType::fp32([32])).is_err());
+        assert!(read(&good, at, &TensorType::new(DType::Int8, [65])).is_err());
     }
 }

@@ -24,6 +24,7 @@ pub mod rewrite;
 pub mod text;
 pub mod types;
 pub mod verify;
+pub mod weights;
 
 pub use blob::Weights;
 pub use builder::{Builder, Tensor};

@@ -323,13 +323,37 @@ fn alignment_and_count_are_not_checked() {
 }
 
 #[test]
-fn a_size_that_is_not_the_tensors_is_refused() {
-    // The benchmarks that set byte 10 of a record to 8 claim 524288 bytes, 512 × 512 halves.
+fn a_size_that_is_not_the_tensors_is_read_and_told() {
+    // The benchmarks that set byte 10 of a record to 8 claim 524288 bytes, 512 × 512 halves, and 0 as
+    // the place of the data.
     let mut file = file();
     file[72..80].copy_from_slice(&0x8_0000u64.to_le_bytes());
+    file[80..88].fill(0);
+    assert_eq!(halves_at(&file, 64), Ok(halves(32)));
+    let odd = |file: &[u8], shape: &[usize]| {
+        let odd = blob::inspect(file, 64, &TensorType::fp16(shape)).unwrap();
+        odd.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let said = odd(&file, &[32]);
+    assert!(said[0].contains("holds 524288 bytes but tensor<fp16, [32]> needs 64"), "{said:?}");
+    assert!(said[1].contains("says that its data are at 0"), "{said:?}");
     file.resize(128 + 0x8_0000, 0);
-    let said = halves_at(&file, 64).unwrap_err();
-    assert!(said.contains("holds 524288 bytes but tensor<fp16, [32]> needs 64"), "{said}");
-    assert!(blob::read(&file, 64, &TensorType::fp16([512, 512, 1, 1])).is_ok());
-    assert!(blob::read(&file, 64, &TensorType::fp16([256, 256, 1, 1])).is_err());
+    assert_eq!(odd(&file, &[512, 512, 1, 1]).len(), 1, "the size is that of 512 channels");
+    assert_eq!(odd(&file, &[256, 256, 1, 1]).len(), 2);
+    let more = blob::read(&file, 64, &TensorType::fp16([513, 512, 1, 1])).unwrap_err();
+    assert!(more.to_string().contains("before the data"), "{more}");
+}
+
+#[test]
+fn int8_coded_as_fp16_is_read_and_told() {
+    let mut writer = BlobWriter::new();
+    let values = Data::Int(vec![-3, 0, 7, 127]);
+    let at = writer.push(DType::Int8, &values).unwrap();
+    let mut file = writer.finish();
+    file[68] = 1;
+    let ty = TensorType::new(DType::Int8, [4]);
+    assert_eq!(blob::read(&file, at, &ty), Ok(values));
+    let odd = blob::inspect(&file, at, &ty).unwrap();
+    assert!(odd[0].to_string().contains("file has fp16, program asks int8"), "{odd:?}");
+    assert!(blob::read(&file, at, &TensorType::new(DType::Int16, [4])).is_err());
 }

@@ -20,7 +20,7 @@ const KNOWN: [Known; 14] = [
     Known {
         words: "status=0x1d",
         hint: "number, size or order of the surfaces does not suit the program (too small, not of \
-               one size, or a width that is no multiple of 16)",
+               one size, or a width that is no multiple of 32)",
         transient: false,
     },
     Known {

@@ -109,10 +109,14 @@ impl Emulator {
     }
 
     /// Holds a program against the engine's rules and takes its place in the budget.
-    fn admit(&self, program: &Program) -> Result<Option<LoadedProgram>, AneError> {
+    fn admit(
+        &self,
+        program: &Program,
+        weights: &Weights,
+    ) -> Result<Option<LoadedProgram>, AneError> {
         let Some(Engine { profile, budget }) = &self.engine else { return Ok(None) };
         let lifted = if self.numerics == Numerics::F32 { REFERENCE_LIFTS } else { &[] };
-        let verdict = legal::check_allowing(program, profile, lifted)
+        let verdict = legal::check_with_weights(program, weights, profile, lifted)
             .map_err(|found| AneError::refused_program(program, profile, found))?;
         budget.compile()?;
         Ok(Some(budget.load(verdict.legal.constant_bytes())?))
@@ -170,7 +174,7 @@ impl Device for Emulator {
         program: &Program,
         weights: &Weights,
     ) -> Result<Box<dyn Executable>, AneError> {
-        let loaded = self.admit(program)?;
+        let loaded = self.admit(program, weights)?;
         let function = program.functions.first().ok_or(AneError::NoFunction)?;
         let profile = self.engine.as_ref().map(|engine| engine.profile);
         let forecast = profile.map(|profile| estimate(function, &profile));

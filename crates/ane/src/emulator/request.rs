@@ -135,7 +135,7 @@ impl Emulator {
         weights: &Weights,
         rules: BindingRules,
     ) -> Result<LoadedModel, AneError> {
-        let place = self.admit(program)?;
+        let place = self.admit(program, weights)?;
         if program.functions.is_empty() {
             return Err(AneError::NoFunction);
         }
@@ -265,7 +265,7 @@ impl LoadedModel {
                     "{place} (port `{}`) has a width of {width}: pad it to a multiple of 16",
                     port.name
                 );
-                return silent("C1-width-multiple", message);
+                return silent("C1-width-16", message);
             }
             if what == "input"
                 && let Some(held) = bound.surface.holding()

@@ -105,6 +105,10 @@ impl fmt::Display for Chips {
 /// The test that holds every rule to a program that keeps it and one that breaks it.
 const EACH_RULE: &str = "crates/ane/tests/legal.rs::each_rule_finds_its_breach_and_nothing_else";
 
+/// The test of programs in the forms that other projects write.
+const PROJECTS: &str =
+    "crates/ane/tests/projects.rs::programs_of_other_projects_are_judged_as_reported";
+
 /// What a fact rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Basis {

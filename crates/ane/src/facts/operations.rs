@@ -1,6 +1,6 @@
 //! Facts of section B: what compiles, what fails and how, what is silently wrong.
 
-use super::{Basis::*, Confidence::*, EACH_RULE, Fact};
+use super::{Basis::*, Confidence::*, EACH_RULE, Fact, PROJECTS};
 use crate::chip::{Chip, Family, Os};
 
 const EARLY: &[Family] = &[Family::A13, Family::A14, Family::A15];
@@ -424,21 +424,18 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .against(&["B2-concat-refused"])
-    .rules(&["ANE063"])
-    .tests(&[EACH_RULE, "crates/ane/tests/legal.rs::the_kernels_of_a_model_keep_the_rules"]),
+    .tests(&["crates/ane/tests/legal.rs::the_kernels_of_a_model_keep_the_rules", PROJECTS]),
     Fact::new(
         "B2-concat-refused",
         "B.2",
         "concat is refused.",
-        "ORI:docs/ane_constraints.md #1 (seven programs, M4 Max)",
+        "ORI:docs/ane_constraints.md #1 (seven programs, M4 Max); most likely written without interleave",
         Measured,
         Low,
     )
     .in_memory()
     .os(Os::MacOs15)
-    .option(&["B2-concat"])
-    .rules(&["ANE063"])
-    .tests(&[EACH_RULE]),
+    .option(&["B2-concat"]),
     Fact::new(
         "B2-concat-axis",
         "B.2",
@@ -611,12 +608,21 @@ pub(super) const FACTS: &[Fact] = &[
         "B2-quantised-weights",
         "B.2",
         "quantize, dequantize and constexpr_affine_dequantize compile.",
-        "MAD:ane_int8_bench.m, AF (M4, M5)",
+        "MAD:ane_int8_bench.m, AF, MLXF:int8.md (M4, M5)",
         Measured,
         High,
     )
     .against(&["B2-quantised-weights-m3"])
-    .tests(&["crates/ane/tests/emulator.rs::quantisation"]),
+    .tests(&["crates/ane/tests/emulator.rs::quantisation", PROJECTS]),
+    Fact::new(
+        "B2-blockwise-weights",
+        "B.2",
+        "constexpr_blockwise_shift_scale is refused in memory; Core ML places what uses it on the GPU.",
+        "MLXF:int4.md, LM:README",
+        Measured,
+        Medium,
+    )
+    .in_memory(),
     Fact::new(
         "B2-quantised-weights-m3",
         "B.2",
@@ -688,8 +694,9 @@ pub(super) const FACTS: &[Fact] = &[
     Fact::new(
         "B2-broadcast-of-three-axes-m1",
         "B.2",
-        "A product of [1, C, S] and [1, C, 1] is zero.",
-        "IMP:ANE_TRAINING.md",
+        "A product of [1, C, S] and [1, C, 1] is zero, one by [1, 1, 1] wrong; [1, A, B] by [1, 1, B] is \
+         right where the large one is bound first.",
+        "IMP:ANE_TRAINING.md (Broadcast Rules)",
         Measured,
         Low,
     )
@@ -697,7 +704,50 @@ pub(super) const FACTS: &[Fact] = &[
     .in_memory()
     .option(&["B2-broadcast-of-three-axes"])
     .rules(&["ANE057"])
-    .tests(&[EACH_RULE]),
+    .tests(&[EACH_RULE, PROJECTS]),
+    Fact::new(
+        "B2-root-in-a-broadcast",
+        "B.2",
+        "A square root that is broadcast reaches the first channel only; sqrt(A) / B gives B / sqrt(A).",
+        "IMP:ANE_TRAINING.md (The sqrt Bug)",
+        Measured,
+        Medium,
+    )
+    .chips(&[Chip::M1])
+    .in_memory()
+    .rules(&["ANE057", "ANE059"])
+    .tests(&[EACH_RULE, PROJECTS]),
+    Fact::new(
+        "B2-tile-spoils-the-process",
+        "B.2",
+        "After a program with tile has run, every request of the process fails with status 0x1d.",
+        "SKY:README (M3 Max, macOS 26.3; with add, with mul, and unused)",
+        Measured,
+        Medium,
+    )
+    .in_memory()
+    .rules(&["ANE067"])
+    .tests(&[EACH_RULE, PROJECTS]),
+    Fact::new(
+        "B2-batch-products",
+        "B.2",
+        "mul that broadcasts batches was wrong beside other operations, right alone; add was right.",
+        "SKY:README (M3 Max); most likely an effect of B2-tile-spoils-the-process",
+        Measured,
+        Low,
+    )
+    .families(&[Family::A15])
+    .in_memory(),
+    Fact::new(
+        "B2-runtime-weights-ignored",
+        "B.2",
+        "conv with a weight given at run time compiles, and the weight is not read.",
+        "SKY:README (M3 Max)",
+        Measured,
+        Low,
+    )
+    .families(&[Family::A15])
+    .in_memory(),
     Fact::new(
         "B2-long-elementwise",
         "B.2",

@@ -4,7 +4,8 @@ use super::{Confidence, FACTS, Fact, facts};
 use std::fmt::Write;
 
 /// Abbreviations of the evidence that the page of rules does not explain.
-const SOURCES: [(&str, &str); 31] = [
+const SOURCES: [(&str, &str); 35] = [
+    ("751K", "751K/Apple-Neural-Engine-Microarchitecture-Study-M6"),
     ("AF", "sbryngelson/ANEForge and the Python package aneforge"),
     ("ALB", "allbilly/ane"),
     ("ANEGPT", "vipuldivyanshu92/ANEgpt"),
@@ -16,6 +17,7 @@ const SOURCES: [(&str, &str); 31] = [
          repositories",
     ),
     ("eiln", "eiln/ane and eiln.github.io"),
+    ("ELA", "electricapp/ane-bridge-rs"),
     ("ESP", "christopherkarani/Espresso"),
     ("GUIDE", "sbryngelson/ane-guide, arXiv 2606.22283"),
     ("HOL", "hollance/neural-engine"),
@@ -30,12 +32,14 @@ const SOURCES: [(&str, &str); 31] = [
     ("maderix part 2", "the second article on maderix's engine measurements"),
     ("MID", "MidasMulli/ane-compiler"),
     ("MLXF", "probe notes of the mlxfast challenges"),
+    ("ncdrone/ane", "the repository of that name, which RUS compiles with"),
     ("OMLX", "jundot/omlx"),
     ("ORI", "mechramc/Orion"),
     ("pytorch", "pytorch/pytorch"),
     ("RIN", "rindi's notes on an assembler for the engine"),
     ("RUS", "ncdrone/rustane"),
     ("SHC", "kasper0406/stablehlo-coreml"),
+    ("SKY", "skyfallsin/apple-neural-engine-field-guide"),
     ("TMC", "tmc/ane-training-experiments"),
     ("tmc/apple", "the repository of that name"),
     ("apple/coreai-torch", "the repository of that name"),

@@ -1,13 +1,14 @@
 //! Facts of section A: the text of programs and the files of weights.
 
-use super::{Basis::*, Confidence::*, EACH_RULE, Fact};
-use crate::chip::Family;
+use super::{Basis::*, Confidence::*, EACH_RULE, Fact, PROJECTS};
+use crate::chip::{Chip, Family, Os};
 
 const M1_M2: &[Family] = &[Family::A13, Family::A14];
 const DIALECTS: &str = "crates/mil/tests/text.rs::every_dialect_is_read_and_printed_back";
 const PUBLISHED: &str = "crates/ane/tests/legal.rs::published_forms_are_judged_as_reported";
 const FAULTS: &str = "crates/mil/tests/text.rs::faults_of_text";
 const FRAME: &str = "crates/mil/tests/text.rs::faults_of_the_frame";
+const WEIGHT_FILES: &str = "crates/ane/tests/projects.rs::weight_files_are_judged_by_the_machine";
 
 pub(super) const FACTS: &[Fact] = &[
     // ---- A.1 skeleton ----
@@ -29,6 +30,28 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .tests(&[language!("the_header_is_not_checked_strictly")]),
+    Fact::new(
+        "A1-build-info-required",
+        "A.1",
+        "Without buildInfo and its `coremlc-version` the parser fails; the version does not matter.",
+        "SKY:README (M3 Max, macOS 26.3)",
+        Measured,
+        Medium,
+    )
+    .in_memory()
+    .rules(&["ANE007"])
+    .tests(&[EACH_RULE, PROJECTS]),
+    Fact::new(
+        "A1-build-info-on-one-line",
+        "A.1",
+        "The parser rejects a line break inside buildInfo.",
+        "ELA:docs/MIL-CONSTRAINTS.md (M5, macOS 26.5)",
+        Measured,
+        Medium,
+    )
+    .in_memory()
+    .rules(&["ANE008"])
+    .tests(&["crates/ane/tests/projects.rs::a_build_info_on_two_lines_is_told"]),
     Fact::new(
         "A1-older-header",
         "A.1",
@@ -223,13 +246,50 @@ pub(super) const FACTS: &[Fact] = &[
     Fact::new(
         "A2-convolution-bias",
         "A.2",
-        "conv takes no bias; it is added as [1, C, 1, 1].",
-        "ORI:README, AF",
+        "conv takes a constant bias of shape [C].",
+        "ncdrone/ane:crates/ane/src/ops/mil.rs (in memory), 751K:data/03_compile/hwx/model.mil (by Apple's \
+         tools, compiled for h16g, h17s, h18, h18g and h19), JSW (three models captured by e5rt)",
         Measured,
-        High,
+        Medium,
     )
+    .option(&["A2-convolution-without-bias"])
+    .rules(&["ANE034"]),
+    Fact::new(
+        "A2-convolution-without-bias",
+        "A.2",
+        "conv takes no bias; it is added as [1, C, 1, 1].",
+        "ORI:README; AF adds it apart",
+        Measured,
+        Low,
+    )
+    .in_memory()
+    .against(&["A2-convolution-bias"])
     .rules(&["ANE034"])
-    .tests(&[EACH_RULE, "crates/ane/src/error_tests.rs::refusals_of_the_compiler"]),
+    .tests(&[EACH_RULE, PROJECTS]),
+    Fact::new(
+        "A2-constant-bias",
+        "A.2",
+        "The bias of a convolution is a constant.",
+        "CMT:coremltools/converters/mil/mil/ops/defs/iOS15/conv.py",
+        Derived,
+        Medium,
+    )
+    .rules(&["ANE036"])
+    .tests(&[EACH_RULE]),
+    Fact::new(
+        "A2-unused-columns",
+        "A.2",
+        "A part of a program that no output depends on and that ends in width 1 makes the whole program \
+         fail to compile.",
+        "ELA:docs/MIL-CONSTRAINTS.md (M5, macOS 26.5)",
+        Measured,
+        Medium,
+    )
+    .in_memory()
+    .os(Os::MacOs26)
+    .chips(&[Chip::M5, Chip::M5Pro, Chip::M5Max])
+    .rules(&["ANE009"])
+    .tests(&[EACH_RULE, PROJECTS]),
     Fact::new(
         "A2-required-arguments",
         "A.2",
@@ -566,13 +626,50 @@ pub(super) const FACTS: &[Fact] = &[
         "A5-malformed-benchmark",
         "A.5",
         "Published benchmarks write 524288 as the size of every blob and 0 as its offset, which fits \
-         512×512 fp16 alone: the reason why only 512 channels compile for some, and why their layers \
+         512×512 fp16 alone: the reason why only 512 channels compile on M3, and why their layers \
          share one block.",
-        "MAD:inmem_peak.m (buildWeightBlob); MAD#42",
+        "MAD:inmem_peak.m (buildWeightBlob), MAD:benchmarks/ANE_BENCHMARK_REPORT.md (52 counts of channels \
+         tried on an M3 Pro); MAD#42",
         Inferred,
         Medium,
     )
-    .tests(&[language!("a_size_that_is_not_the_tensors_is_refused")]),
+    .families(&[Family::A13, Family::A14, Family::A15])
+    .rules(&["ANE015"])
+    .tests(&[language!("a_size_that_is_not_the_tensors_is_read_and_told"), WEIGHT_FILES]),
+    Fact::new(
+        "A5-another-size-is-read",
+        "A.5",
+        "The same benchmarks compile and run with 256, 384, 512, 768 and more channels. What numbers the \
+         engine then reads was not looked at.",
+        "MAD:benchmarks/ANE_BENCHMARK_REPORT.md (M4 Pro, M4 Max), MAD:ane_int8_bench.m",
+        Measured,
+        Medium,
+    )
+    .families(&[Family::A16])
+    .in_memory()
+    .rules(&["ANE016"])
+    .tests(&[WEIGHT_FILES]),
+    Fact::new(
+        "A5-int8-coded-as-fp16",
+        "A.5",
+        "int8 data whose record says fp16 are read as int8.",
+        "MAD:ane_int8_bench.m (M4), MLXF:int8.md (compared with the product: 0.8 %)",
+        Measured,
+        Medium,
+    )
+    .in_memory()
+    .rules(&["ANE017"])
+    .tests(&[language!("int8_coded_as_fp16_is_read_and_told"), WEIGHT_FILES]),
+    Fact::new(
+        "A5-unreadable-file",
+        "A.5",
+        "A record that is not there, or of another version, type or size, is refused or gives garbage.",
+        "CMT:mlmodel/src/MILBlob/Blob/StorageReader.cpp, ORI #8",
+        Derived,
+        High,
+    )
+    .rules(&["ANE015"])
+    .tests(&[WEIGHT_FILES]),
     // ---- A.6 several functions ----
     Fact::new(
         "A6-procedures",

@@ -1,6 +1,6 @@
 //! Facts of section C: buffers of requests.
 
-use super::{Basis::*, Confidence::*, EACH_RULE, Fact};
+use super::{Basis::*, Confidence::*, EACH_RULE, Fact, PROJECTS};
 use crate::chip::{Chip, Family, Os};
 
 const ALLOCATIONS: &str = "crates/ane/src/chip.rs::allocations_satisfy_their_own_check";
@@ -153,15 +153,26 @@ pub(super) const FACTS: &[Fact] = &[
     Fact::new(
         "C1-width-multiple",
         "C.1",
-        "Widths of surfaces that are not a multiple of 16 corrupt data without a word.",
-        "RUS:README",
+        "Widths of surfaces that are not a multiple of 32 fail when the program runs, or give wrong \
+         numbers: rows lie at the next multiple of 32 elements.",
+        "ELA:docs/MIL-CONSTRAINTS.md (M5), SKY:README (M3 Max: 32 is the least), ncdrone/ane (64 is)",
+        Measured,
+        Medium,
+    )
+    .in_memory()
+    .against(&["C1-any-width", "C1-width-16"])
+    .rules(&["ANE070"])
+    .tests(&[EACH_RULE, PROJECTS]),
+    Fact::new(
+        "C1-width-16",
+        "C.1",
+        "Widths of surfaces are multiples of 16.",
+        "RUS:README, ORI #4 (768 by 16 runs)",
         Asserted,
         Low,
     )
     .in_memory()
-    .against(&["C1-any-width"])
-    .rules(&["ANE070"])
-    .tests(&[EACH_RULE]),
+    .option(&["C1-width-multiple"]),
     Fact::new(
         "C1-any-width",
         "C.1",

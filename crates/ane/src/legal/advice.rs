@@ -1,6 +1,7 @@
 //! What to write instead, for one breach in one program: with its names and numbers.
 
 use super::context::{Scope, Site};
+use super::requests::WIDTH_STEP;
 use super::{Place, Rule};
 use crate::chip::{MAX_CHANNELS, MAX_CONV_CHANNELS, MAX_DEPTH, MAX_PROGRAM_BYTES, MAX_RANK};
 use mil::resolve::{Binary, Operand, PadMode, Unary};
@@ -84,7 +85,7 @@ fn at_value(scope: &Scope<'_>, rule: &str, place: &Place) -> Option<String> {
         "ANE070" => {
             let width = *ty.shape.last()?;
             let mut wide = ty.clone();
-            *wide.shape.last_mut()? = width.next_multiple_of(16);
+            *wide.shape.last_mut()? = width.next_multiple_of(WIDTH_STEP);
             match place {
                 Place::Parameter(_) => format!(
                     "declare `{name}` {wide} and take the first {width} of its last axis with \
@@ -93,7 +94,7 @@ fn at_value(scope: &Scope<'_>, rule: &str, place: &Place) -> Option<String> {
                 _ => format!(
                     "pad `{name}` with {} zeros along its last axis to {wide}; the first {width} \
                      count",
-                    width.next_multiple_of(16) - width
+                    width.next_multiple_of(WIDTH_STEP) - width
                 ),
             }
         }
@@ -183,7 +184,7 @@ fn convolutions(w: &Words<'_, '_>, rule: &str) -> Option<String> {
                 shape[1] / geometry.groups
             )
         }
-        "ANE034" => format!(
+        "ANE034" | "ANE036" => format!(
             "leave `bias` out and write `{y}` = add(x = the conv's result, y = `{}` as \
              tensor<fp16, [1, {}, 1, 1]>)",
             w.name(2),
@@ -342,6 +343,15 @@ fn others(w: &Words<'_, '_>, rule: &str) -> Option<String> {
             }
             _ => format!("write `{y}` = pow(x = {x}, y = 0.5)"),
         },
+        "ANE059" => {
+            let root = usize::from(!matches!(
+                w.scope.before(w.site).next().map(|s| s.op.op),
+                Some(Op::Sqrt)
+            ));
+            let root = w.name(root.min(1));
+            format!("return `{root}`, and compute `{y}` in a program that takes it as an input")
+        }
+        "ANE009" => format!("leave `{y}` out: no output depends on it"),
         "ANE060" => format!(
             "cut the edge of `{x}` {shape:?} into single rows or columns and join them in reverse \
              with concat to {:?}",
@@ -367,10 +377,7 @@ fn others(w: &Words<'_, '_>, rule: &str) -> Option<String> {
                  along axis {channels}, and swap `{y}` back"
             )
         }
-        "ANE063" => format!(
-            "return the {} parts of `{y}` as outputs of their own, or give them as inputs",
-            w.site.resolved.inputs.len()
-        ),
+        "ANE067" => format!("repeat `{x}` {shape:?} on the CPU and give `{y}` as an input"),
         "ANE065" => {
             let Kind::Concat { axis, .. } = w.site.kind() else { return None };
             format!("write axis = int32({axis}) in `{y}`")

@@ -3,10 +3,10 @@
 use super::context::{Scope, Site};
 use super::rule::{Check, Confidence, Refusal, Rule, Severity};
 use crate::chip::Family;
-use mil::resolve::Binary;
+use mil::resolve::{Binary, Operand};
 use mil::{Kind, Op};
 
-pub(super) static RULES: [Rule; 9] = [
+pub(super) static RULES: [Rule; 10] = [
     Rule {
         id: "ANE050",
         title: "sine and cosine from M3 on",
@@ -111,10 +111,13 @@ pub(super) static RULES: [Rule; 9] = [
         id: "ANE057",
         title: "broadcasts of three axes on M1",
         applies: "M1; in memory",
-        does: "Warns of elementwise operations on tensors of rank 3 that broadcast.",
-        why: "One source reports results of zero for [1, C, S] by [1, C, 1].",
+        does: "Warns of elementwise operations on tensors of rank 3 that broadcast, other than [1, A, B] \
+               by [1, 1, B], and of those that broadcast a square root.",
+        why: "One source reports zeros for [1, C, S] by [1, C, 1] and for several batches, wrong numbers for \
+              [1, 1, 1], zeros where the small one is bound before the large one, and all rows but the \
+              first zero where the small one is a root.",
         instead: "use four axes, [1, C, 1, S] by [1, C, 1, 1]",
-        evidence: "B.2 (IMP)",
+        evidence: "B.2 (IMP:ANE_TRAINING.md: Broadcast Rules, The sqrt Bug)",
         conflict: "MAD broadcasts [1, C, 1, 1] with success, with four axes. Hence a warning.",
         severity: Severity::Warning,
         confidence: Confidence::Low,
@@ -135,6 +138,22 @@ pub(super) static RULES: [Rule; 9] = [
         confidence: Confidence::Low,
         refusal: None,
         check: Check::Operation(root_of_reduction),
+    },
+    Rule {
+        id: "ANE059",
+        title: "quotients of square roots on M1",
+        applies: "M1; in memory",
+        does: "Warns of real_div with the result of sqrt.",
+        why: "sqrt(A) / B gives B / sqrt(A); a quotient by a root does not compile or is wrong. A root \
+              alone is right.",
+        instead: "return the root, and divide in a program of its own",
+        evidence: "B.2 (IMP:ANE_TRAINING.md: The sqrt Bug)",
+        conflict: "One source, which also had no reductions and no pow, both of which others use. Hence a \
+                   warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        refusal: None,
+        check: Check::Operation(divided_root),
     },
 ];
 
@@ -216,13 +235,59 @@ fn wide_norm(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
         .then(|| format!("expected gamma and beta over < {limit} elements on {chip}, got {n}"))
 }
 
+/// Whether an input is the result of a square root.
+fn is_root(scope: &Scope<'_>, input: Operand<'_>) -> bool {
+    let Operand::Value(id) = input else { return false };
+    scope.definition(id).is_some_and(|site| site.op.op == Op::Sqrt)
+}
+
 fn broadcast(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let Kind::Binary(_) = site.kind() else { return None };
-    let inputs = scope.inputs(site);
+    if scope.family() != Family::A13 || !scope.in_memory() {
+        return None;
+    }
+    let (inputs, operands) = (scope.inputs(site), &site.resolved.inputs);
     let (x, y) = (inputs[0], inputs[1]);
-    let differ = x.rank() == 3 && y.rank() == 3 && x.shape != y.shape;
-    (scope.family() == Family::A13 && scope.in_memory() && differ)
-        .then(|| format!("expected equal shapes or four axes, got {x} and {y}"))
+    if x.rank() != 3 || y.rank() != 3 || x.shape == y.shape {
+        return None;
+    }
+    // The larger one and the one that is repeated.
+    let large = usize::from(y.count() > x.count());
+    let (many, one) = (inputs[large], inputs[1 - large]);
+    let along_rows = many.shape[0] == 1 && one.shape[..] == [1, 1, many.shape[2]];
+    let found = if !along_rows {
+        format!("expected equal shapes, [1, A, B] by [1, 1, B] or four axes, got {x} and {y}")
+    } else if is_root(scope, operands[1 - large]) {
+        format!("expected a root in no broadcast, got {one} for {many}")
+    } else if bound_before(scope, operands[1 - large], operands[large]) {
+        format!("expected the input of type {many} before that of type {one} in alphabetical order")
+    } else {
+        return None;
+    };
+    Some(found)
+}
+
+/// Whether two operands are inputs, and the first one comes first in the order of binding.
+fn bound_before(scope: &Scope<'_>, first: Operand<'_>, second: Operand<'_>) -> bool {
+    let input = |operand| match operand {
+        Operand::Value(id) if id.index() < scope.function.params => {
+            Some(scope.function.value(id).name.as_str())
+        }
+        _ => None,
+    };
+    input(first).zip(input(second)).is_some_and(|(first, second)| first < second)
+}
+
+fn divided_root(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    if site.op.op != Op::RealDiv || scope.family() != Family::A13 || !scope.in_memory() {
+        return None;
+    }
+    let [x, y] = site.resolved.inputs[..] else { return None };
+    match (is_root(scope, x), is_root(scope, y)) {
+        (true, _) => Some("sqrt(A) / B gives B / sqrt(A)".to_owned()),
+        (_, true) => Some("a quotient by a root does not compile, or is wrong".to_owned()),
+        _ => None,
+    }
 }
 
 fn root_of_reduction(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {

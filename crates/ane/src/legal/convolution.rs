@@ -6,7 +6,7 @@ use crate::chip::MAX_CONV_CHANNELS;
 use mil::resolve::ConvGeometry;
 use mil::{Kind, TensorType};
 
-pub(super) static RULES: [Rule; 6] = [
+pub(super) static RULES: [Rule; 7] = [
     Rule {
         id: "ANE030",
         title: "convolutions have four axes",
@@ -65,16 +65,17 @@ pub(super) static RULES: [Rule; 6] = [
     },
     Rule {
         id: "ANE034",
-        title: "convolutions take no bias",
-        applies: "everywhere",
-        does: "Refuses the argument `bias` of conv.",
-        why: "The compiler does not take it.",
+        title: "biases of convolutions in memory",
+        applies: "in memory",
+        does: "Warns of the argument `bias` of conv.",
+        why: "One source saw it refused, and others add the bias apart.",
         instead: "add a bias of shape [1, C, 1, 1] to the result",
         evidence: "A.2 (ORI:README; AF emits a separate add)",
-        conflict: "",
-        severity: Severity::Error,
-        confidence: Confidence::High,
-        refusal: Some(Refusal::InvalidMilProgram),
+        conflict: "Constants of shape [C] are in the programs that RUS (ncdrone/ane) compiles in memory, \
+                   and Apple's own tools write and compile them for h16g to h19 (751K). Hence a warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Low,
+        refusal: None,
         check: Check::Operation(bias),
     },
     Rule {
@@ -92,6 +93,20 @@ pub(super) static RULES: [Rule; 6] = [
         confidence: Confidence::Medium,
         refusal: Some(Refusal::CompilationFailure),
         check: Check::Operation(channels),
+    },
+    Rule {
+        id: "ANE036",
+        title: "biases of convolutions are constants",
+        applies: "everywhere",
+        does: "Refuses convolutions whose bias is not a constant.",
+        why: "The language defines it as one; no program is known that gives it at run time.",
+        instead: "add the bias, as [1, C, 1, 1], to the result",
+        evidence: "A.2 (CMT:coremltools/converters/mil/mil/ops/defs/iOS15/conv.py)",
+        conflict: "",
+        severity: Severity::Error,
+        confidence: Confidence::Medium,
+        refusal: Some(Refusal::InvalidMilProgram),
+        check: Check::Operation(runtime_bias),
     },
 ];
 
@@ -155,7 +170,15 @@ fn groups(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
 
 fn bias(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     conv(scope, site)?;
-    site.op.arg("bias").map(|_| "expected no argument `bias`, got one".to_owned())
+    let given = scope.in_memory().then(|| site.op.arg("bias")).flatten();
+    given.map(|_| "expected no argument `bias`, got one".to_owned())
+}
+
+fn runtime_bias(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    any_conv(scope, site)?;
+    let bias = *site.resolved.inputs.get(2)?;
+    let ty = scope.operand_ty(bias);
+    (!scope.is_constant(bias)).then(|| format!("expected a constant bias, got a {ty} of run time"))
 }
 
 fn channels(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {

@@ -4,10 +4,12 @@ use super::context::{Found, Scope};
 use super::fix::text::default_of;
 use super::rule::{Check, Confidence, Refusal, Rule, Severity};
 use super::{Place, Violation, shapes};
+use crate::chip::{CallPath, Os, Profile};
+use mil::text::Spans;
 use mil::verify::{Fault, Site};
-use mil::{Arg, DType, Function, Program, ValueId};
+use mil::{Arg, DType, Function, Program, TensorType, ValueId};
 
-pub(super) static RULES: [Rule; 6] = [
+pub(super) static RULES: [Rule; 9] = [
     Rule {
         id: "ANE001",
         title: "operations keep the rules of the language",
@@ -103,7 +105,107 @@ pub(super) static RULES: [Rule; 6] = [
         refusal: None,
         check: Check::Function(literals_in_place),
     },
+    Rule {
+        id: "ANE007",
+        title: "a program has a buildInfo",
+        applies: "in memory",
+        does: "Warns of programs without the dictionary buildInfo.",
+        why: "The parser fails without `coremlc-version`; its value does not matter.",
+        instead: "write [buildInfo = dict<string, string>({{\"coremlc-version\", \"3505.4.1\"}})] behind \
+                  program(1.3)",
+        evidence: "A.1 (SKY:README, M3 Max with macOS 26.3)",
+        conflict: "It was reported from one machine; published generators all write it. Hence a warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        refusal: None,
+        check: Check::Function(no_build_info),
+    },
+    Rule {
+        id: "ANE008",
+        title: "buildInfo stands on one line",
+        applies: "in memory",
+        does: "Warns of texts that break the line inside buildInfo.",
+        why: "The parser rejects the break.",
+        instead: "write buildInfo on one line, as `mil fmt` does",
+        evidence: "A.1 (ELA:docs/MIL-CONSTRAINTS.md, M5 with macOS 26.5)",
+        conflict: "White space means nothing elsewhere (AF, by e5rt). Hence a warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        refusal: None,
+        check: Check::Text,
+    },
+    Rule {
+        id: "ANE009",
+        title: "nothing unused is reduced to one column",
+        applies: "M5, or macOS 26; in memory",
+        does: "Warns of operations whose results are not used, and which make width 1 of more.",
+        why: "An unused part of a program that ends in width 1 makes the whole program fail to compile.",
+        instead: "leave out what no output depends on",
+        evidence: "A.2 (ELA:docs/MIL-CONSTRAINTS.md, M5 with macOS 26.5)",
+        conflict: "One source; other chips and systems were not tried. Hence a warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Low,
+        refusal: None,
+        check: Check::Function(unused_columns),
+    },
 ];
+
+fn no_build_info(scope: &Scope<'_>) -> Vec<Found> {
+    // All functions share one header, so the first one stands for all.
+    let first = std::ptr::eq(scope.function, &scope.program.functions[0]);
+    if !scope.in_memory() || !first || !scope.program.build_info.is_empty() {
+        return vec![];
+    }
+    let message = "expected a buildInfo behind the version, got none".to_owned();
+    vec![Found { place: Place::Whole, message }]
+}
+
+/// Breaches of the rules about the form of the text.
+pub(super) fn text_violations(
+    text: &str,
+    program: &Program,
+    spans: &Spans,
+    profile: &Profile,
+) -> Vec<Violation> {
+    let broken = spans.build_info.and_then(|span| text.get(span.start..span.end));
+    let lines = broken.map_or(1, |info| info.lines().count());
+    if profile.path != CallPath::InMemory || lines == 1 {
+        return vec![];
+    }
+    let rule = &RULES[7];
+    vec![Violation {
+        rule,
+        function: program.functions.first().map(|f| f.name.clone()).unwrap_or_default(),
+        place: Place::Whole,
+        message: format!("expected buildInfo on one line, got {lines}"),
+        hint: rule.instead.to_owned(),
+        rewrite: rule.instead.to_owned(),
+    }]
+}
+
+fn unused_columns(scope: &Scope<'_>) -> Vec<Found> {
+    if !scope.in_memory() || !(scope.profile.chip.is_m5() || scope.profile.os == Os::MacOs26) {
+        return vec![];
+    }
+    let width = |ty: &TensorType| ty.shape.last().copied().unwrap_or(1);
+    let mut used = vec![false; scope.function.values.len()];
+    scope.function.outputs.iter().for_each(|id| used[id.index()] = true);
+    let mut found = vec![];
+    for site in scope.sites.iter().rev() {
+        if site.op.results.iter().any(|id| used[id.index()]) {
+            site.op.operands().for_each(|id| used[id.index()] = true);
+            continue;
+        }
+        let inputs = scope.inputs(site);
+        let wide = inputs.iter().map(|ty| width(ty)).max().unwrap_or(1);
+        if wide > 1 && site.resolved.results.iter().any(|ty| width(ty) == 1) {
+            let message = format!("{} makes width 1 of {wide}, and nothing uses it", site.op.op);
+            found.push(Found { place: site.place(), message });
+        }
+    }
+    found.reverse();
+    found
+}
 
 fn old_text(scope: &Scope<'_>) -> Vec<Found> {
     let (version, opset) = (scope.program.version, &scope.function.opset);

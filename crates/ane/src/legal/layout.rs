@@ -52,21 +52,6 @@ pub(super) static RULES: [Rule; 9] = [
         check: Check::Operation(width_slice),
     },
     Rule {
-        id: "ANE063",
-        title: "concat in memory",
-        applies: "macOS 15; in memory",
-        does: "Warns of concat.",
-        why: "One source saw it rejected in all of its programs, on an M4 Max with macOS 15.",
-        instead: "give the parts as separate inputs or outputs",
-        evidence: "B.2 (ORI:docs/ane_constraints.md #1)",
-        conflict: "MAD joins along axes 1 and 3 on M4 and M5, ESP on M3 Max, RUS on M4 Max, AF \
-                   measures it correct. Hence a warning.",
-        severity: Severity::Warning,
-        confidence: Confidence::Low,
-        refusal: None,
-        check: Check::Operation(concat),
-    },
-    Rule {
         id: "ANE064",
         title: "cuts and joins along the width on M3 Ultra",
         applies: "M3 Ultra",
@@ -108,6 +93,21 @@ pub(super) static RULES: [Rule; 9] = [
         confidence: Confidence::Medium,
         refusal: Some(Refusal::CompilationFailure),
         check: Check::Operation(identity),
+    },
+    Rule {
+        id: "ANE067",
+        title: "tile spoils the process",
+        applies: "in memory; measured on M3 Max with macOS 26",
+        does: "Warns of tile.",
+        why: "The program itself may be right; all requests after it, of this and of other programs, fail \
+              with status 0x1d until the process ends.",
+        instead: "repeat on the CPU, or join with concat",
+        evidence: "B.2 (SKY:README, tests 13, 14 and 16)",
+        conflict: "By e5rt tile is right (AF:aneforge/full_mil_vocabulary_sweep.json). Hence a warning.",
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        refusal: None,
+        check: Check::Operation(tile),
     },
     Rule {
         id: "ANE068",
@@ -171,11 +171,6 @@ fn width_slice(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
         .then(|| format!("expected a slice that starts at 0 of the width, got {start}"))
 }
 
-fn concat(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
-    let Kind::Concat { axis, .. } = site.kind() else { return None };
-    scope.in_memory_15().then(|| format!("concat along axis {axis} was refused by one compiler"))
-}
-
 fn negative_axis(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let Kind::Concat { axis, .. } = site.kind() else { return None };
     let literal = match site.op.arg("axis")? {
@@ -208,4 +203,9 @@ fn width_joins(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let joins = matches!(site.kind(), Kind::Concat { axis, .. } if *axis == last);
     (scope.on(Chip::M3Ultra) && (joins || cut(site, scope).is_some()))
         .then(|| format!("expected {} along another axis than the width", site.op.op))
+}
+
+fn tile(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
+    let Kind::Tile { reps } = site.kind() else { return None };
+    scope.in_memory().then(|| format!("tile by {reps:?} lets later requests fail"))
 }

@@ -20,23 +20,27 @@ mod rule;
 mod shapes;
 mod types;
 mod validator;
+mod weights;
 
 pub use fix::{Applied, Fixed, fix};
 pub use page::markdown;
 pub use rule::{Confidence, Refusal, Rule, Severity};
 pub use validator::validator_message;
+pub use weights::weight_violations;
 
 use crate::chip::Profile;
 use context::{Found, Scope};
-use mil::Program;
+use mil::text::Spans;
 use mil::verify::MAX_FAULTS;
+use mil::{Program, Weights};
 use rule::Check;
 use std::fmt;
 
 /// Every rule, by subject, in order of id.
-pub static RULES: [(&str, &[Rule]); 8] = [
+pub static RULES: [(&str, &[Rule]); 9] = [
     ("The program", &language::RULES),
     ("Shapes", &shapes::RULES),
+    ("Weight files", &weights::RULES),
     ("Element types", &types::RULES),
     ("Convolutions", &convolution::RULES),
     ("Products and attention", &products::RULES),
@@ -53,6 +57,26 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 /// The rule called `id`, for instance `ANE010`.
 pub fn rule(id: &str) -> Option<&'static Rule> {
     rules().find(|rule| rule.id.eq_ignore_ascii_case(id))
+}
+
+/// Rules that were withdrawn, and why. Their ids are not given again.
+pub static WITHDRAWN: [(&str, &str); 2] = [
+    (
+        "ANE027",
+        "Quantised weights on M3: the one probe that was refused (ESP) wrote \
+         constexpr_affine_dequantize with arguments, which is refused everywhere in memory, and the \
+         offset of the data in place of the record's.",
+    ),
+    (
+        "ANE063",
+        "concat in memory: the programs that were refused (ORI) left out `interleave`, which ANE001 \
+         asks for; complete ones run on M3 Max, M4, M4 Max and M5 (MAD, ESP, RUS).",
+    ),
+];
+
+/// Why the rule called `id` was withdrawn, if it was.
+pub fn withdrawn(id: &str) -> Option<&'static str> {
+    WITHDRAWN.iter().find(|(rule, _)| rule.eq_ignore_ascii_case(id)).map(|(_, why)| *why)
 }
 
 /// Where a rule is broken.
@@ -162,7 +186,30 @@ pub fn check_allowing<'p>(
     profile: &Profile,
     allowed: &[&str],
 ) -> Result<Verdict<'p>, Vec<Violation>> {
-    let found = violations(program, profile);
+    judge(program, profile, allowed, violations(program, profile))
+}
+
+/// Like [`check_allowing`], with the rules of weight files for those that are given.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_with_weights<'p>(
+    program: &'p Program,
+    weights: &Weights,
+    profile: &Profile,
+    allowed: &[&str],
+) -> Result<Verdict<'p>, Vec<Violation>> {
+    let mut found = violations(program, profile);
+    found.extend(weight_violations(program, weights, profile));
+    judge(program, profile, allowed, found)
+}
+
+fn judge<'p>(
+    program: &'p Program,
+    profile: &Profile,
+    allowed: &[&str],
+    found: Vec<Violation>,
+) -> Result<Verdict<'p>, Vec<Violation>> {
     let refused = |v: &Violation| {
         let lifted = allowed.iter().any(|id| v.rule.id.eq_ignore_ascii_case(id));
         v.rule.severity != Severity::Warning && (!lifted || v.rule.is_language())
@@ -192,6 +239,17 @@ pub fn violations(program: &Program, profile: &Profile) -> Vec<Violation> {
     faults.into_iter().map(|(_, violation)| violation).chain(found).collect()
 }
 
+/// Every breach of a rule about the form of `text`, which a program does not hold: what prints
+/// programs keeps them. `program` and `spans` are what was read from it.
+pub fn text_violations(
+    text: &str,
+    program: &Program,
+    spans: &Spans,
+    profile: &Profile,
+) -> Vec<Violation> {
+    language::text_violations(text, program, spans, profile)
+}
+
 fn apply(rule: &'static Rule, scope: &Scope<'_>) -> Vec<Violation> {
     let found: Vec<Found> = match rule.check {
         Check::Function(check) => check(scope),
@@ -207,7 +265,7 @@ fn apply(rule: &'static Rule, scope: &Scope<'_>) -> Vec<Violation> {
                 Some(Found { place: site.place(), message })
             })
             .collect(),
-        Check::Language | Check::Request => vec![],
+        Check::Language | Check::Text | Check::Weights | Check::Request => vec![],
     };
     found.into_iter().map(|found| found.of(rule, scope)).collect()
 }

@@ -1,22 +1,27 @@
 //! The page of documentation that is written from the table of rules.
 
-use super::{Confidence, RULES, Refusal, Rule, Severity};
+use super::{Confidence, RULES, Refusal, Rule, Severity, WITHDRAWN};
 
 /// Abbreviations of the evidence, and what they stand for.
-const SOURCES: [(&str, &str); 20] = [
+const SOURCES: [(&str, &str); 25] = [
+    ("751K", "751K/Apple-Neural-Engine-Microarchitecture-Study-M6"),
     ("AF", "sbryngelson/ANEForge and the Python package aneforge"),
     ("ANEGPT", "vipuldivyanshu92/ANEgpt"),
     ("CMT", "apple/coremltools"),
+    ("ELA", "electricapp/ane-bridge-rs"),
     ("ESP", "christopherkarani/Espresso"),
     ("GUIDE", "sbryngelson/ane-guide, arXiv 2606.22283"),
     ("IMP", "imperatormk/ane-train"),
     ("INF", "thebasedcapital/ane-infer"),
+    ("LM", "hbanaharis/ANE-LM"),
     ("LUE", "luengnat/rustane"),
     ("MAD", "maderix/ANE"),
     ("MID", "MidasMulli/ane-compiler"),
+    ("MLXF", "probe notes of the mlxfast challenges"),
     ("OMLX", "jundot/omlx"),
     ("ORI", "mechramc/Orion"),
-    ("RUS", "ncdrone/rustane"),
+    ("RUS", "ncdrone/rustane and ncdrone/ane"),
+    ("SKY", "skyfallsin/apple-neural-engine-field-guide"),
     ("A", "section A of the catalogue: programs and weight files"),
     ("B", "section B: operations and error texts"),
     ("C", "section C: surfaces"),
@@ -41,6 +46,10 @@ pub fn markdown() -> String {
     for (subject, rules) in &RULES {
         text.push_str(&format!("\n## {subject}\n"));
         rules.iter().for_each(|rule| section(rule, &mut text));
+    }
+    text.push_str("\n## Withdrawn\n\nThe ids of these rules are not given again.\n\n");
+    for (id, why) in &WITHDRAWN {
+        text.push_str(&format!("- {id}. {why}\n"));
     }
     text.push_str("\n## Sources\n\n`#n` after a name is an issue or pull request.\n\n");
     for (name, source) in &SOURCES {

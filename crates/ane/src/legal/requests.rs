@@ -7,22 +7,25 @@ use super::rule::{Check, Confidence, Refusal, Rule, Severity};
 /// Input buffers of one trigger of the firmware (GUIDE:29-firmware.md).
 const MAX_INPUTS: usize = 16;
 
-/// Elements to which widths of surfaces should be a multiple (RUS:README).
-const WIDTH_STEP: usize = 16;
+/// Elements to which widths of surfaces should be a multiple (ELA:docs/MIL-CONSTRAINTS.md).
+pub(super) const WIDTH_STEP: usize = 32;
 
 pub(super) static RULES: [Rule; 7] = [
     Rule {
         id: "ANE070",
-        title: "widths of ports are multiples of 16",
+        title: "widths of ports are multiples of 32",
         applies: "in memory",
-        does: "Warns of inputs and outputs whose last axis is not a multiple of 16.",
-        why: "Silent corruption was seen; sequences of 1 and 8 compile and then fail.",
-        instead: "pad the width to a multiple of 16 and use the first part",
-        evidence: "C.1 (RUS:README, LUE, ORI #4)",
-        conflict: "Gains of shape [1, C, 1, 1] are common inputs (MAD#22), and AF uses any width, by \
-                   e5rt. Hence a warning.",
+        does: "Warns of inputs and outputs whose last axis is not a multiple of 32.",
+        why: "Programs compile and then fail, or run and give wrong numbers: rows lie at the next multiple \
+              of 32 elements while the description of the port has the width asked for, so that row k is \
+              read where row k + 1 begins.",
+        instead: "pad the width to a multiple of 32 and use the first part",
+        evidence: "C.1 (ELA:docs/MIL-CONSTRAINTS.md on M5, SKY:README on M3 Max, ncdrone/ane's least width \
+                   of 64; LUE, ORI #4)",
+        conflict: "RUS asks for 16, and ORI runs 16; gains of shape [1, C, 1, 1] are common inputs (MAD#22), \
+                   and AF uses any width, by e5rt. Hence a warning.",
         severity: Severity::Warning,
-        confidence: Confidence::Low,
+        confidence: Confidence::Medium,
         refusal: None,
         check: Check::Function(widths),
     },

@@ -50,6 +50,10 @@ pub(super) enum Check {
     Value(fn(&Scope<'_>, ValueId) -> Option<String>),
     /// By looking at each operation: what is wrong with it, if anything.
     Operation(fn(&Scope<'_>, &Site<'_>) -> Option<String>),
+    /// By looking at the text, whose form the program does not hold.
+    Text,
+    /// By reading the weight files.
+    Weights,
     /// By the device, when a request is made or a program loaded.
     Request,
 }
@@ -82,9 +86,10 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether a program is checked against it (the other rules are for requests).
+    /// Whether a program is checked against it by [`super::violations`]; the other rules are for its
+    /// text, its weight files and requests.
     pub fn is_static(&self) -> bool {
-        !matches!(self.check, Check::Request)
+        !matches!(self.check, Check::Text | Check::Weights | Check::Request)
     }
 
     pub(super) fn is_language(&self) -> bool {

@@ -180,6 +180,18 @@ pub fn language_cases() -> Vec<Case> {
             b.op(Op::Matmul, args)[0]
         })
     };
+    // The sum over the width, used or not.
+    let reduced = |used: bool| {
+        let b = Builder::new("main");
+        let x = b.input("a", fp16(&[1, 32, 1, 32]));
+        let sum = x.reduce_sum(&[3]);
+        let y = if used { x + sum } else { x * 2.0 };
+        let mut f = b.finish(&[y.named("y"), sum.named("sum")]).expect("it fits together");
+        f.outputs.truncate(1);
+        Program::new(f)
+    };
+    let mut bare = untouched();
+    bare.build_info.clear();
     let mut old = changed(|f| f.opset = "ios16".to_owned());
     old.version = (1, 0);
     vec![
@@ -189,6 +201,9 @@ pub fn language_cases() -> Vec<Case> {
         case("ANE004", "m4", untouched(), changed(|f| f.outputs[0] = ValueId(0))),
         case("ANE005", "m1", old, untouched()),
         case("ANE006", "m4", in_place(false), in_place(true)),
+        case("ANE007", "m4", untouched(), bare),
+        case("ANE009", "m5", reduced(true), reduced(false)),
+        case("ANE009", "m4/macos26", reduced(true), reduced(false)),
     ]
 }
 
@@ -252,6 +267,12 @@ pub fn convolution_cases() -> Vec<Case> {
             b.op(Op::Conv, vec![("x", value(x[0])), ("weight", value(weight)), ("bias", bias)])[0]
         })
     };
+    let given_bias = || {
+        program(&[fp16(&[1, 32, 1, 16]), fp16(&[32])], |b, x| {
+            let weight = value(blob(b, fp16(&[32, 32, 1, 1])));
+            b.op(Op::Conv, vec![("x", value(x[0])), ("weight", weight), ("bias", value(x[1]))])[0]
+        })
+    };
     let tokens = [1, 32_000, 1, 16];
     vec![
         case("ANE030", "m4", wide(1), conv1(&[1, 32, 16], &[32, 32, 1])),
@@ -261,6 +282,8 @@ pub fn convolution_cases() -> Vec<Case> {
         case("ANE032", "m4", conv_program(&[2, 32, 1, 16], &[8, 32, 1, 1], 1, true), runtime(2, 1)),
         case("ANE033", "m4", runtime(1, 1), runtime(1, 4)),
         case("ANE034", "m4", bias(false), bias(true)),
+        case("ANE036", "m4", bias(true), given_bias()),
+        case("ANE036", "m5/e5rt", bias(true), given_bias()),
         case(
             "ANE035",
             "m4",
@@ -318,6 +341,10 @@ pub fn arithmetic_cases() -> Vec<Case> {
             if pow { (mean + 1e-5).pow(-0.5) } else { mean.rsqrt(1e-5) }
         })
     };
+    let quotient = |op| {
+        let x = fp16(&[1, 8, 1, 32]);
+        program(&[x.clone(), x], |_, p| p[0].unary(op) / p[1])
+    };
     let log_sum = |op| program(&[fp16(&[1, 32, 1, 16])], |_, x| x[0].reduce(op, &[1]));
     vec![
         case("ANE050", "m2", unary(Op::Tanh, 16), unary(Op::Sin, 16)),
@@ -337,7 +364,14 @@ pub fn arithmetic_cases() -> Vec<Case> {
             broadcast(&[1, 8, 1, 1], &[1, 8, 1, 16]),
             broadcast(&[1, 8, 1], &[1, 8, 16]),
         ),
+        case(
+            "ANE057",
+            "m1",
+            broadcast(&[1, 1, 16], &[1, 8, 16]),
+            broadcast(&[1, 1, 1], &[1, 8, 16]),
+        ),
         case("ANE058", "m4", norm(true), norm(false)),
+        case("ANE059", "m1", quotient(Op::Exp), quotient(Op::Sqrt)),
     ]
 }
 
@@ -370,6 +404,7 @@ pub fn layout_cases() -> Vec<Case> {
             b.op(Op::Concat, args)[0]
         })
     };
+    let tiled = || program(&[fp16(&[1, 32, 1, 32])], |_, x| x[0].tile(&[1, 1, 1, 2]));
     let width = |w| program(&[fp16(&[1, 32, 1, w])], |_, x| x[0] * 2.0);
     vec![
         case("ANE060", "m1", pad_program("constant", &[1, 1]), pad_program("reflect", &[1, 1])),
@@ -381,15 +416,16 @@ pub fn layout_cases() -> Vec<Case> {
         ),
         case("ANE062", "m1", narrow_program(3, 0), narrow_program(3, 16)),
         case("ANE062", "m2", narrow_program(1, 16), narrow_program(3, 16)),
-        case("ANE063", "m4", width(16), joined(1)),
         case("ANE064", "m3-ultra", joined(1), joined(3)),
         case("ANE064", "m3-ultra", narrow_program(1, 16), narrow_program(3, 0)),
         case("ANE065", "m4", joined(1), from_the_end()),
         case("ANE066", "m4/e5rt", width(16), unary(Op::Identity, 16)),
+        case("ANE067", "m4", width(32), tiled()),
         case("ANE068", "m4", largest(2), largest(3)),
         case("ANE068", "m5/e5rt", largest(5), largest(4)),
         case("ANE069", "m4", response(15), response(17)),
-        case("ANE070", "m4", width(16), width(8)),
+        case("ANE070", "m4", width(32), width(8)),
+        case("ANE070", "m5", width(64), width(48)),
         case("ANE071", "m4", many_inputs(16), many_inputs(17)),
     ]
 }

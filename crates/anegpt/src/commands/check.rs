@@ -2,19 +2,20 @@
 
 use super::facts::wrapped;
 use super::mil::read_text;
+use super::mil::weights::{self, Files};
 use crate::progress::counted;
 use ane::facts::facts;
-use ane::legal::fix::{NotProven, Proof, has_fix};
+use ane::legal::fix::{Applied, NotProven, Proof, has_fix};
 use ane::legal::{self, Confidence, Refusal, Severity};
 use ane::{Chip, Profile, Violation};
 use anyhow::{Context, Result, anyhow, bail};
 use mil::diagnostic::Place;
 use mil::text::{Comments, Spans, parse_with_spans};
 use mil::verify::Site;
-use mil::{Diagnostic, Payload, Program, Weights};
+use mil::{Diagnostic, Program, Weights};
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Seed of the inputs on which rewritten programs are compared.
 const SEED: u64 = 0x0a11_ce55;
@@ -50,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "fix", value_name = "FILE")]
     output: Option<PathBuf>,
     /// Directory of weight files, @model_path [default: where FILE is]
-    #[arg(long, requires = "fix", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
@@ -63,8 +64,12 @@ struct Checked<'a> {
     text: String,
     program: Program,
     spans: Spans,
-    /// Faults of the language.
+    /// Weight files that are there.
+    weights: Weights,
+    /// Faults of the language and, where there is no profile, of weight files.
     faults: Vec<Diagnostic>,
+    /// What is odd in weight files, where there is no profile.
+    warnings: Vec<Diagnostic>,
     profile: Option<Profile>,
     /// Breaches of rules, those of the language included, if there is a profile.
     found: Vec<Violation>,
@@ -72,23 +77,36 @@ struct Checked<'a> {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     for id in &args.allow {
-        legal::rule(id)
-            .ok_or_else(|| crate::usage(format!("--allow {id}: there is no such rule")))?;
+        if let Some(why) = legal::withdrawn(id) {
+            eprintln!("--allow {id}: this rule was withdrawn. {why}");
+        } else if legal::rule(id).is_none() {
+            return Err(crate::usage(format!("--allow {id}: there is no such rule")));
+        }
     }
     let text = read_text(&args.file)?;
     let (program, spans) = match parse_with_spans(&text) {
         Ok(read) => read,
         Err(error) => return unreadable(args, &error.diagnostics),
     };
-    let faults = mil::check_text(&text).err().unwrap_or_default();
+    let mut faults = mil::check_text(&text).err().unwrap_or_default();
+    let base = weights::base(&args.file, args.weights.as_ref());
+    let weights = Files::read(&program, &base).weights;
     let defaults = Profile::default();
     let profile = args.chip.map(|chip| Profile {
         chip,
         os: args.os.unwrap_or(defaults.os),
         path: args.path.unwrap_or(defaults.path),
     });
-    let found = profile.map(|profile| legal::violations(&program, &profile)).unwrap_or_default();
-    let checked = Checked { args, text, program, spans, faults, profile, found };
+    let mut warnings = vec![];
+    if profile.is_none() {
+        let findings = weights::findings(&text, &program, &spans, &weights);
+        faults.extend(findings.faults);
+        warnings = findings.warnings;
+    }
+    let found = vec![];
+    let mut checked =
+        Checked { args, text, program, spans, weights, faults, warnings, profile, found };
+    checked.found = profile.map(|profile| checked.violations(&profile)).unwrap_or_default();
     if args.fix { checked.mend() } else { checked.report() }
 }
 
@@ -135,6 +153,7 @@ impl Checked<'_> {
         } else {
             if self.profile.is_none() {
                 self.faults.iter().for_each(|fault| eprintln!("{fault}\n"));
+                self.warnings.iter().for_each(|warning| eprintln!("warning: {warning}\n"));
             }
             self.found.iter().for_each(|violation| eprintln!("{}", self.explained(violation)));
             if self.faults.is_empty() {
@@ -148,8 +167,24 @@ impl Checked<'_> {
         }
     }
 
+    /// Every breach on a machine: of the program, its text and its weight files.
+    fn violations(&self, profile: &Profile) -> Vec<Violation> {
+        let mut found = legal::text_violations(&self.text, &self.program, &self.spans, profile);
+        found.extend(legal::violations(&self.program, profile));
+        found.extend(legal::weight_violations(&self.program, &self.weights, profile));
+        found
+    }
+
     /// Where a breach is in the text.
     fn place(&self, violation: &Violation) -> Option<Place> {
+        let header = match violation.rule.id {
+            "ANE007" => Some(self.spans.version),
+            "ANE008" => self.spans.build_info,
+            _ => None,
+        };
+        if let Some(span) = header {
+            return Some(Place::new(&self.text, span));
+        }
         let functions = &self.program.functions;
         let f = functions.iter().position(|f| f.name == violation.function)?;
         let called = |id: mil::ValueId, name: &str| {
@@ -173,7 +208,7 @@ impl Checked<'_> {
         let Some(profile) = self.profile else { return vec![] };
         let breaks = |chip: &Chip| {
             let profile = Profile { chip: *chip, ..profile };
-            legal::violations(&self.program, &profile).iter().any(|v| v.rule == violation.rule)
+            self.violations(&profile).iter().any(|v| v.rule == violation.rule)
         };
         Chip::ALL.into_iter().filter(breaks).collect()
     }
@@ -238,7 +273,13 @@ impl Checked<'_> {
         let faults: Vec<Value> = self.faults.iter().map(fault_json).collect();
         let rules: Vec<_> = self.found.iter().map(|v| (v.rule.id, v.to_string())).collect();
         let findings: Vec<Value> = self.found.iter().map(|v| self.finding_json(v)).collect();
-        json!({ "file": self.args.file, "faults": faults, "rules": rules, "findings": findings })
+        json!({
+            "file": self.args.file,
+            "faults": faults,
+            "warnings": self.warnings.iter().map(fault_json).collect::<Vec<_>>(),
+            "rules": rules,
+            "findings": findings,
+        })
     }
 
     /// Rewrites, proves, writes, and lists what is left.
@@ -246,11 +287,13 @@ impl Checked<'_> {
         let (args, file) = (self.args, self.args.file.display());
         let profile = self.profile.ok_or_else(|| anyhow!("--fix needs --chip"))?;
         let allowed: Vec<&str> = args.allow.iter().map(String::as_str).collect();
-        let fixed = legal::fix(&self.program, &profile, &allowed);
-        let base = args.weights.clone().or_else(|| args.file.parent().map(Path::to_owned));
-        let weights = weights(&self.program, &base.unwrap_or_default());
-        let proof = fixed.prove(&self.program, &weights, SEED);
-        let left = legal::violations(&fixed.program, &profile);
+        let mut fixed = legal::fix(&self.program, &profile, &allowed);
+        // What is written is written anew.
+        let text = self.found.iter().filter(|v| v.rule.id == "ANE008" && !is_allowed(args, v));
+        fixed.applied.extend(text.map(Applied::exactly));
+        let proof = fixed.prove(&self.program, &self.weights, SEED);
+        let mut left = legal::violations(&fixed.program, &profile);
+        left.extend(legal::weight_violations(&fixed.program, &self.weights, &profile));
         let written = self.text_for(&fixed.program, &profile);
         if args.json {
             print(&self.mended_json(&fixed, &proof, &left, &written))?;
@@ -268,13 +311,7 @@ impl Checked<'_> {
             anyhow!("{file}: not shown to compute the same, so nothing was written: {error}")
         })?;
         if !args.json {
-            eprintln!(
-                "{} rewrite(s); {} results on random inputs differ by at most {:e} (allowed {:.1e})",
-                fixed.applied.len(),
-                proof.values,
-                proof.largest,
-                proof.bound
-            );
+            eprint!("{}", wrapped("proof", &proven(fixed.applied.len(), &proof)));
         }
         match &args.output {
             Some(path) => std::fs::write(path, &written)
@@ -319,9 +356,14 @@ impl Checked<'_> {
         value["left"] = left.iter().map(|v| json!([v.rule.id, v.to_string()])).collect();
         value["proof"] = match proof {
             Ok(proof) => json!({
+                "operations_alike": proof.alike,
+                "parts": proof.parts,
                 "values": proof.values,
                 "largest_difference": proof.largest,
                 "allowed": proof.bound,
+                "values_in_f32": proof.single_values,
+                "largest_difference_in_f32": proof.single_largest,
+                "allowed_in_f32": proof.single_bound(),
             }),
             Err(error) => json!({ "error": error.to_string() }),
         };
@@ -330,6 +372,28 @@ impl Checked<'_> {
         }
         value
     }
+}
+
+/// What was proved, and how.
+fn proven(rewrites: usize, proof: &Proof) -> String {
+    let (rewrites, alike) = (counted(rewrites, "rewrite"), counted(proof.alike, "operation"));
+    let mut text = format!("{rewrites}; unchanged: {alike}");
+    match proof.parts {
+        0 => text.push_str(", and nothing else is computed"),
+        parts => text.push_str(&format!("; run on random inputs: {}", counted(parts, "part"))),
+    }
+    let results = [
+        (proof.values, "f64", proof.largest, proof.bound),
+        (proof.single_values, "f32", proof.single_largest, proof.single_bound()),
+    ];
+    for (values, precision, largest, allowed) in results {
+        if values > 0 {
+            text.push_str(&format!(
+                ": {values} results in {precision} differ by at most {largest:e} (allowed {allowed:.1e})"
+            ));
+        }
+    }
+    text
 }
 
 fn print_well_formed(args: &Args, program: &Program) -> Result<()> {
@@ -387,19 +451,4 @@ fn place_name(place: &legal::Place) -> String {
         legal::Place::Output(name) => format!(", output `{name}`"),
         legal::Place::Operation { index, name } => format!(", operation {index} `{name}`"),
     }
-}
-
-/// The weight files that a program names and that are there.
-fn weights(program: &Program, base: &Path) -> Weights {
-    let literals = program.functions.iter().flat_map(|f| &f.ops).filter_map(|op| op.value.as_ref());
-    let mut weights = Weights::new();
-    for literal in literals {
-        if let Payload::Blob { path, .. } = &literal.payload
-            && !weights.contains_key(path)
-            && let Ok(bytes) = std::fs::read(base.join(path.trim_start_matches("@model_path/")))
-        {
-            weights.insert(path.clone(), bytes);
-        }
-    }
-    weights
 }

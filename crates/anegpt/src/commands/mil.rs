@@ -4,9 +4,10 @@ mod diff;
 mod estimate;
 mod replay;
 mod run;
+pub(super) mod weights;
 
 use anyhow::{Context, Result, anyhow};
-use mil::{Program, Weights};
+use mil::{Diagnostic, Program};
 use std::path::{Path, PathBuf};
 
 /// Check, format, forecast, run and compare MIL programs
@@ -56,25 +57,11 @@ pub(super) fn read_text(file: &Path) -> Result<String> {
 }
 
 fn read_program(file: &Path) -> Result<Program> {
-    mil::check_text(&read_text(file)?).map_err(|faults| {
-        let list: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        anyhow!("{} is not a valid program\n{}", file.display(), list.join("\n\n"))
-    })
+    mil::check_text(&read_text(file)?)
+        .map_err(|faults| anyhow!("{} is not a valid program\n{}", file.display(), list(&faults)))
 }
 
-/// The weight files a program names, `@model_path` being `base`.
-fn read_weights(program: &Program, base: &Path) -> Result<Weights> {
-    let mut weights = Weights::new();
-    let literals = program.functions.iter().flat_map(|f| &f.ops).filter_map(|op| op.value.as_ref());
-    for literal in literals {
-        if let mil::Payload::Blob { path, .. } = &literal.payload
-            && !weights.contains_key(path)
-        {
-            let place = base.join(path.strip_prefix("@model_path/").unwrap_or(path));
-            let bytes = std::fs::read(&place)
-                .with_context(|| format!("cannot read the weight file {}", place.display()))?;
-            weights.insert(path.clone(), bytes);
-        }
-    }
-    Ok(weights)
+/// Faults with their places, one after the other.
+fn list(faults: &[Diagnostic]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n")
 }

@@ -84,6 +84,97 @@ program(1.3) { func main<ios18>(tensor<fp16, [1, 2, 1, 32]> x) { // one row per 
     assert_eq!(bench.ok(&["mil", "fmt", "noted.mil"]), written, "formatting again changes nothing");
 }
 
+/// A program of another project, from the tests of the rules.
+macro_rules! project {
+    ($name:literal) => {
+        include_str!(concat!("../../../ane/tests/projects/", $name, ".mil"))
+    };
+}
+
+#[test]
+fn weight_files_beside_a_program_are_found_and_checked() {
+    use mil::blob::BlobWriter;
+    let bench = Bench::new();
+    let file = |channels: usize| {
+        let values = (0..channels * channels).map(|i| half::f16::from_f64((i % 5) as f64 / 8.0));
+        let mut writer = BlobWriter::new();
+        writer.push(mil::DType::Fp16, &mil::Data::Fp16(values.collect())).unwrap();
+        writer.finish()
+    };
+    // As a published benchmark writes it: one size for all shapes, and no place.
+    let mut odd = file(256);
+    odd[72..80].copy_from_slice(&524_288u64.to_le_bytes());
+    odd[80..88].fill(0);
+    std::fs::create_dir(bench.path("weights")).unwrap();
+    bench.write("weights/bias.bin", file(64));
+    bench.write("weights/size.bin", odd);
+    bench.write("place.mil", project!("blob_in_place"));
+    bench.write("size.mil", project!("blob_size_not_the_tensors"));
+    bench.write("offset.mil", project!("blobfile_offset_128"));
+    let run = |file: &str, chip: &str| {
+        let args = ["mil", "run", file, "--input", "random:1", "--output", "out", "--chip", chip];
+        let output = bench.run(&[&args[..], &["--device", "emulator"]].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // A literal in place of an argument names a file too.
+    assert_eq!(run("place.mil", "m4"), (Some(0), String::new()));
+    let fixed = bench.run(&["mil", "check", "place.mil", "--chip", "m4", "--fix"]);
+    let text = String::from_utf8_lossy(&fixed.stderr).into_owned();
+    assert!(fixed.status.success() && text.contains("fixed      ANE006"), "{text}");
+    // Another size: read with a warning on M4, refused on M3; both name file, constant and line.
+    let (code, text) = run("size.mil", "m4");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("warning: line 9, column "), "{text}");
+    let words =
+        "constant `W` in @model_path/weights/size.bin: blob at offset 64 holds 524288 bytes";
+    assert!(text.contains(words), "{text}");
+    let (code, text) = run("size.mil", "m3");
+    assert!(code == Some(1) && text.contains("ANE015") && text.contains(words), "{text}");
+    for (chip, expected) in [("m4", Some(0)), ("m3", Some(1))] {
+        let output = bench.run(&["mil", "check", "size.mil", "--chip", chip]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == expected && text.contains(words), "{text}");
+    }
+    assert!(bench.run(&["mil", "check", "size.mil"]).status.success());
+    // The offset of the data in place of the record's.
+    let words = "constant `W` in @model_path/weights/bias.bin: Invalid sentinel in blob_metadata.";
+    for more in [&[][..], &["--chip", "m4"]] {
+        let output = bench.run(&[&["mil", "check", "offset.mil"], more].concat());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let place = if more.is_empty() { "line 9, column " } else { "offset.mil:9:" };
+        assert!(text.contains(words) && text.contains(place), "{text}");
+        assert!(text.contains("write offset = uint64(64)"), "{text}");
+    }
+    let (code, text) = run("offset.mil", "m4");
+    assert!(code == Some(1) && text.contains(words) && text.contains("line 9"), "{text}");
+    // Without its file a program can be checked, but not run.
+    std::fs::remove_file(bench.path("weights/bias.bin")).unwrap();
+    bench.ok(&["mil", "check", "offset.mil"]);
+    let (code, text) = run("place.mil", "m4");
+    let words = "weights/bias.bin, which has the argument `weight` of `y`: ";
+    assert!(code == Some(1) && text.contains(words), "{text}");
+}
+
+#[test]
+fn a_build_info_on_two_lines_is_told_and_mended() {
+    let bench = Bench::new();
+    bench.write("two.mil", project!("buildinfo_on_two_lines"));
+    let output = bench.run(&["mil", "check", "two.mil", "--chip", "m5", "--os", "26"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && text.contains("two.mil:2:1: main: ANE008"), "{text}");
+    let args = ["mil", "check", "two.mil", "--chip", "m5", "--os", "26"];
+    let fixed = bench.run(&[&args[..], &["--fix", "--output", "one.mil"]].concat());
+    let text = String::from_utf8_lossy(&fixed.stderr).into_owned();
+    assert!(text.contains("fixed      ANE008") && !text.contains("left"), "{text}");
+    let args = ["mil", "check", "one.mil", "--chip", "m5", "--os", "26"];
+    assert_eq!(String::from_utf8_lossy(&bench.run(&args).stderr), "");
+    // Rules that were withdrawn may still be named.
+    let output = bench.run(&[&args[..], &["--allow", "ANE063,ane027"]].concat());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && text.matches("was withdrawn").count() == 2, "{text}");
+}
+
 /// s = a + b and d = a − b, and a second function.
 const TWO: &str = "program(1.3) {
     func main<ios18>(tensor<fp16, [1, 2, 1, 16]> b, tensor<fp16, [1, 2, 1, 16]> a) {

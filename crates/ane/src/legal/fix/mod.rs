@@ -1,9 +1,10 @@
 //! Rewrites that make a program legal without changing what it computes.
 //!
-//! [`fix`] applies every rewrite whose result is provably the same: [`prove()`] runs both programs
-//! through the reference interpreter on random inputs and compares them. What has no such rewrite
-//! is left as it is.
+//! [`fix`] applies every rewrite whose result is provably the same: [`prove()`] compares both programs
+//! operation by operation, and runs the parts that differ on random inputs. What has no such rewrite is
+//! left as it is.
 
+mod alike;
 mod arithmetic;
 mod layout;
 mod ports;
@@ -96,6 +97,11 @@ pub fn fix(program: &Program, profile: &Profile, allowed: &[&str]) -> Fixed {
 }
 
 impl Applied {
+    /// The rewrite that a breach asks for, which computes nothing in another way.
+    pub fn exactly(violation: &Violation) -> Applied {
+        Applied::of(violation, 0.0)
+    }
+
     fn of(violation: &Violation, bound: f64) -> Applied {
         Applied {
             rule: violation.rule,
@@ -166,7 +172,7 @@ pub fn has_fix(rule: &Rule) -> bool {
     let whole = ["ANE002", "ANE003", "ANE004", "ANE005", "ANE021", "ANE022", "ANE024", "ANE026"];
     op_fixes().any(|fix| fix.rule == rule.id)
         || whole.contains(&rule.id)
-        || ["ANE001", "ANE070"].contains(&rule.id)
+        || ["ANE001", "ANE007", "ANE008", "ANE070"].contains(&rule.id)
 }
 
 /// Mends the operations of a function, one rewrite per operation.

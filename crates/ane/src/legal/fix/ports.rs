@@ -5,15 +5,13 @@
 use super::layout::padded;
 use super::{Applied, Fixed, GivenUp, found, no_worse};
 use crate::chip::Profile;
-use crate::legal::Violation;
+use crate::legal::requests::WIDTH_STEP as STEP;
+use crate::legal::{Place, Violation};
 use mil::resolve::{Kind, resolve};
 use mil::{
     Arg, Builder, DType, Data, Function, Literal, Operation, Payload, Rewrite, Tensor, TensorType,
     ValueId,
 };
-
-/// The multiple that widths of ports are brought to.
-const STEP: usize = 16;
 
 /// One way to write a function anew, and the rules whose breaches it mends.
 type Step = (&'static [&'static str], fn(&Function) -> Option<Function>);
@@ -62,7 +60,9 @@ pub(super) fn fix(
 /// Breaches of `rules` that are gone, and of others that went with them. Operations move, so that
 /// breaches are told apart by what is said of them.
 fn mended(before: &[Violation], after: &[Violation], rules: &[&str]) -> Vec<Applied> {
-    let same = |v: &Violation, w: &Violation| w.rule == v.rule && w.message == v.message;
+    let same = |v: &Violation, w: &Violation| {
+        w.rule == v.rule && (w.message == v.message || v.place == Place::Whole)
+    };
     let gone = before.iter().filter(|v| !after.iter().any(|w| same(v, w)));
     let all: Vec<Applied> = gone.map(|v| Applied::of(v, 0.0)).collect();
     if all.iter().any(|a| rules.contains(&a.rule.id)) { all } else { vec![] }
@@ -188,7 +188,7 @@ fn widened(ty: &TensorType) -> TensorType {
     ty
 }
 
-/// Ports whose widths are multiples of 16, of which the first part is used (ANE070).
+/// Ports whose widths are multiples of 32, of which the first part is used (ANE070).
 fn wide_ports(f: &Function) -> Option<Function> {
     let b = Builder::new(&f.name);
     let mut w = Rewrite::new(&b, f);

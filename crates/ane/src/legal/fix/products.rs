@@ -12,6 +12,7 @@ pub(super) const FIXES: &[OpFix] = &[
     OpFix { rule: "ANE032", bound: terms, write: one_batch },
     OpFix { rule: "ANE033", bound: terms, write: one_group },
     OpFix { rule: "ANE034", bound: terms, write: bias_apart },
+    OpFix { rule: "ANE036", bound: terms, write: bias_apart },
     OpFix { rule: "ANE035", bound: terms, write: fewer_channels },
     OpFix { rule: "ANE040", bound: exact, write: merged_batches },
     OpFix { rule: "ANE041", bound: scale, write: attention },

@@ -1,23 +1,61 @@
-//! That two programs compute the same: both through the reference interpreter, on random inputs.
+//! That two programs compute the same.
+//!
+//! A rewrite changes a few operations and leaves the others. So the two functions are walked side by
+//! side: a value is the same in both if the same operation makes it of values that are the same
+//! ([`Pairs`]); nothing needs to be run for that. Where operations differ, the part between the values
+//! known to be the same and the next one that has one name and shape in both is cut out of both
+//! functions and run on the same random numbers: in f64 by the reference interpreter while that is
+//! cheap, in f32 by the emulator's plans where it is not. What agrees counts as the same from then on.
 
 use super::Applied;
+use super::alike::Pairs;
+use crate::emulator::{HostInput, HostProgram, OutputMut};
 use mil::blob;
 use mil::interp::{Array, InterpError, evaluate};
+use mil::passes::slice;
 use mil::resolve::{Kind, resolve};
-use mil::{Data, Function, Literal, Payload, Program, TensorType, Weights};
+use mil::{Data, Function, Literal, Op, Payload, Program, TensorType, ValueId, Weights};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Multiplications of one run above which the interpreter, which is slow on purpose, is not asked.
-pub(super) const MAX_WORK: u64 = 200_000_000;
+/// Multiplications that the interpreter, which is slow on purpose, is asked for in one proof.
+const REFERENCE_WORK: u64 = 8_000_000;
 
-/// Two programs were run and agreed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The same of one part that the emulator cannot run in its place, as for integers.
+const MOST_REFERENCE_WORK: u64 = 200_000_000;
+
+/// Multiplications of one proof above which nothing is run.
+pub(super) const MAX_WORK: u64 = 40_000_000_000;
+
+/// What f32 may add to the difference of two results, relative to the largest one or 1: their sums are
+/// taken in another order. Terms left out, or of the wrong place, make a difference of another size.
+const SINGLE: f64 = 1e-4;
+
+/// Two programs were compared and agree.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Proof {
-    /// Largest difference of two results, relative to the largest result or 1.
+    /// Operations that are the same in both, so that nothing was run.
+    pub alike: usize,
+    /// Parts that differ, and were run in both on the same random numbers.
+    pub parts: usize,
+    /// Results of those parts that were compared in f64.
+    pub values: usize,
+    /// Largest difference of two of them, relative to the largest result or 1.
     pub largest: f64,
     /// What was allowed: the bounds of the rewrites, added up.
     pub bound: f64,
-    /// Results compared.
-    pub values: usize,
+    /// Results that were compared in f32, because in f64 it takes too long.
+    pub single_values: usize,
+    /// Largest difference of two of them, relative to the largest result or 1.
+    pub single_largest: f64,
+    /// Multiplications or so that it took, of all runs together.
+    pub work: u64,
+}
+
+impl Proof {
+    /// What was allowed of results in f32.
+    pub fn single_bound(&self) -> f64 {
+        self.bound + SINGLE
+    }
 }
 
 /// Why two programs were not shown to compute the same.
@@ -25,7 +63,7 @@ pub struct Proof {
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum NotProven {
     #[error(
-        "a run takes {work} multiplications or so, more than {MAX_WORK}: too many for the reference"
+        "what differs takes {work} multiplications or so, more than {MAX_WORK}: too many to run"
     )]
     TooLarge { work: u64 },
     #[error("function `{function}` cannot be run: {error}")]
@@ -38,8 +76,8 @@ pub enum NotProven {
     Differs { function: String, output: String, difference: f64, bound: f64 },
 }
 
-/// Runs `before` and `after` twice on the same random inputs, numbers that fp16 holds between −1
-/// and 1, then between 0 and 1, and compares what they return.
+/// Shows that `after` computes what `before` does. What has to be run is run twice on the same random
+/// inputs, numbers that fp16 holds between −1 and 1, then between 0 and 1.
 ///
 /// Ports may be wider or of another element type than before: what is new of an input is filled with
 /// random numbers, of an output ignored. Weight files that are not given are random too, the same
@@ -55,54 +93,257 @@ pub fn prove(
     seed: u64,
 ) -> Result<Proof, NotProven> {
     let bound = applied.iter().fold(0.0, |sum, applied| sum + applied.bound);
-    let mut proof = Proof { largest: 0.0, bound, values: 0 };
-    let mut random = Random(seed);
+    let proof = Proof { bound, ..Proof::default() };
+    let mut prover = Prover { weights, random: Random(seed), proof, reference: 0 };
     for (f, g) in before.functions.iter().zip(&after.functions) {
-        let work = work(f).max(work(g));
-        if work > MAX_WORK {
-            return Err(NotProven::TooLarge { work });
-        }
-        let (f, g) = (self_contained(f, weights), self_contained(g, weights));
-        for least in [-1.0, 0.0] {
-            compare(&f, &g, least, &mut random, &mut proof)?;
-        }
+        prover.function(f, g)?;
     }
-    Ok(proof)
+    Ok(prover.proof)
 }
 
-fn compare(
-    f: &Function,
-    g: &Function,
-    least: f64,
-    random: &mut Random,
-    proof: &mut Proof,
-) -> Result<(), NotProven> {
-    let ports = |what: String| NotProven::Ports { function: f.name.clone(), what };
-    if (f.params, f.outputs.len()) != (g.params, g.outputs.len()) {
-        return Err(ports("their number".to_owned()));
-    }
-    let inputs: Vec<Array> = f.inputs().map(|id| random.array(f.ty(id), least)).collect();
-    let wide: Option<Vec<Array>> = (g.inputs().zip(&inputs))
-        .map(|(id, x)| widened(x, random.array(g.ty(id), least)))
-        .collect();
-    let wide = wide.ok_or_else(|| ports("shapes of inputs".to_owned()))?;
-    let run = |f: &Function, inputs: &[Array]| {
-        evaluate(f, inputs, &Weights::new())
-            .map_err(|error| NotProven::Interp { function: f.name.clone(), error })
-    };
-    let (expected, got) = (run(f, &inputs)?, run(g, &wide)?);
-    for ((x, y), id) in expected.iter().zip(&got).zip(&f.outputs) {
-        let output = &f.value(*id).name;
-        let y = narrowed(y, &x.shape).ok_or_else(|| ports(format!("shape of output {output}")))?;
-        let difference = difference(&x.data, &y);
-        if difference > proof.bound || difference.is_nan() {
-            let (function, output, bound) = (f.name.clone(), output.clone(), proof.bound);
-            return Err(NotProven::Differs { function, output, difference, bound });
+struct Prover<'w> {
+    weights: &'w Weights,
+    random: Random,
+    proof: Proof,
+    /// Work that the interpreter has done.
+    reference: u64,
+}
+
+/// What came of running a part in both functions.
+struct Outcome {
+    /// Largest difference of two results, relative to the largest one or 1.
+    difference: f64,
+    values: usize,
+    /// Whether it was run in f32.
+    single: bool,
+}
+
+impl Prover<'_> {
+    fn function(&mut self, f: &Function, g: &Function) -> Result<(), NotProven> {
+        let (f, g) = (&typed(f)?, &typed(g)?);
+        same_ports(f, g)?;
+        let mut pairs = Pairs::new(f, g);
+        for op in &g.ops {
+            if pairs.step(op) {
+                self.proof.alike += usize::from(op.value.is_none());
+                continue;
+            }
+            for &y in op.results.iter().filter(|_| op.value.is_none()) {
+                let Some(x) = pairs.namesake(y) else { continue };
+                let outcome = self.part(&pairs, x, y, Extent::Part)?;
+                if self.accept(&outcome) {
+                    pairs.join(x, y);
+                }
+            }
         }
-        proof.largest = proof.largest.max(difference);
-        proof.values += x.data.len();
+        for (&x, &y) in f.outputs.iter().zip(&g.outputs) {
+            if pairs.are_same(x, y) {
+                continue;
+            }
+            // What is known may depend on what else is known: if a part differs, all of it is run.
+            let outcome = self.part(&pairs, x, y, Extent::Part)?;
+            if self.accept(&outcome) {
+                continue;
+            }
+            let outcome = self.part(&pairs, x, y, Extent::Whole)?;
+            if !self.accept(&outcome) {
+                let (function, output) = (f.name.clone(), f.value(x).name.clone());
+                let (difference, bound) = (outcome.difference, self.allowed(&outcome));
+                return Err(NotProven::Differs { function, output, difference, bound });
+            }
+        }
+        Ok(())
+    }
+
+    fn allowed(&self, outcome: &Outcome) -> f64 {
+        if outcome.single { self.proof.single_bound() } else { self.proof.bound }
+    }
+
+    /// Notes a part that agrees; returns whether it does.
+    fn accept(&mut self, outcome: &Outcome) -> bool {
+        if outcome.difference.is_nan() || outcome.difference > self.allowed(outcome) {
+            return false;
+        }
+        let proof = &mut self.proof;
+        proof.parts += 1;
+        let (values, largest) = match outcome.single {
+            true => (&mut proof.single_values, &mut proof.single_largest),
+            false => (&mut proof.values, &mut proof.largest),
+        };
+        *values += outcome.values;
+        *largest = largest.max(outcome.difference);
+        true
+    }
+
+    /// Runs what makes `x` in one function and `y` in the other of values that are the same in both.
+    fn part(
+        &mut self,
+        pairs: &Pairs<'_>,
+        x: ValueId,
+        y: ValueId,
+        extent: Extent,
+    ) -> Result<Outcome, NotProven> {
+        let (f, g) = (pairs.f, pairs.g);
+        let of_g = cut(g, y, |id| extent == Extent::Part && pairs.is_known(id));
+        let shared: BTreeSet<ValueId> = of_g.iter().filter_map(|&id| pairs.twin(id)).collect();
+        let of_f = cut(f, x, |id| shared.contains(&pairs.stands_for(id)));
+        let part = |f: &Function, given: &[ValueId], wanted: ValueId| {
+            let part = slice(f, &f.name, given, &[wanted]).expect("the cut gives all it needs");
+            self_contained(part, self.weights)
+        };
+        let (before, after) = (part(f, &of_f, x), part(g, &of_g, y));
+        let work = work(&before).saturating_add(work(&after)).saturating_mul(2);
+        let run = self.way(&before, &after, work)?;
+        let mut outcome = Outcome { difference: 0.0, values: 0, single: run == Way::Single };
+        for least in [-1.0, 0.0] {
+            // One array for each value of the first function.
+            let mut arrays: BTreeMap<ValueId, Array> = BTreeMap::new();
+            let mut array = |id: ValueId, random: &mut Random| -> Array {
+                arrays.entry(id).or_insert_with(|| random.array(f.ty(id), least)).clone()
+            };
+            let given: Vec<Array> =
+                of_f.iter().map(|&id| array(pairs.stands_for(id), &mut self.random)).collect();
+            let mut other = vec![];
+            for &id in &of_g {
+                let Some(twin) = pairs.twin(id) else {
+                    // A port that is wider than before.
+                    let narrow = array(ValueId(id.0), &mut self.random);
+                    let wide = self.random.array(g.ty(id), least);
+                    other.push(widened(&narrow, wide).expect("ports have the same rows"));
+                    continue;
+                };
+                other.push(array(twin, &mut self.random));
+            }
+            let (expected, got) = (run.run(&before, &given)?, run.run(&after, &other)?);
+            let got = narrowed(&got, &expected.shape).ok_or_else(|| NotProven::Ports {
+                function: f.name.clone(),
+                what: format!("shape of output {}", f.value(x).name),
+            })?;
+            outcome.difference = outcome.difference.max(difference(&expected.data, &got));
+            outcome.values += expected.data.len();
+        }
+        Ok(outcome)
+    }
+
+    /// How to run two parts, which take `work` together.
+    fn way(&mut self, f: &Function, g: &Function, work: u64) -> Result<Way, NotProven> {
+        self.proof.work = self.proof.work.saturating_add(work);
+        if self.proof.work > MAX_WORK {
+            return Err(NotProven::TooLarge { work: self.proof.work });
+        }
+        let cheap = self.reference.saturating_add(work);
+        if cheap > REFERENCE_WORK && is_single(f) && is_single(g) {
+            return Ok(Way::Single);
+        }
+        if cheap > MOST_REFERENCE_WORK {
+            return Err(NotProven::TooLarge { work: cheap });
+        }
+        self.reference = cheap;
+        Ok(Way::Reference)
+    }
+}
+
+/// How much of two functions is run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Extent {
+    /// From the values that are the same in both.
+    Part,
+    /// From the parameters.
+    Whole,
+}
+
+/// What runs a part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    /// The interpreter, in f64.
+    Reference,
+    /// The emulator's plans, in f32.
+    Single,
+}
+
+impl Way {
+    /// The only output of `f`.
+    fn run(self, f: &Function, inputs: &[Array]) -> Result<Array, NotProven> {
+        match self {
+            Way::Reference => evaluate(f, inputs, &Weights::new())
+                .map(|mut outputs| outputs.swap_remove(0))
+                .map_err(|error| cannot_run(f, error)),
+            Way::Single => match (single(f, inputs), work(f)) {
+                (Some(output), _) => Ok(output),
+                (None, work) if work > MOST_REFERENCE_WORK => Err(NotProven::TooLarge { work }),
+                (None, _) => Way::Reference.run(f, inputs),
+            },
+        }
+    }
+}
+
+/// Whether a function computes floats of floats, so that it can be run in f32.
+fn is_single(f: &Function) -> bool {
+    let ports = f.inputs().chain(f.outputs.iter().copied());
+    ports.into_iter().all(|id| f.ty(id).dtype.is_float()) && !f.ops.is_empty()
+}
+
+fn single(f: &Function, inputs: &[Array]) -> Option<Array> {
+    let inputs: Vec<Vec<f32>> =
+        inputs.iter().map(|x| x.data.iter().map(|&v| v as f32).collect()).collect();
+    let inputs: Vec<HostInput<'_>> = inputs.iter().map(|x| HostInput::F32(x)).collect();
+    let shape = &f.ty(*f.outputs.first()?).shape;
+    let mut data = vec![0.0; shape.iter().product()];
+    let output = OutputMut::F32 { data: &mut data, accumulate: false };
+    HostProgram::new(f).ok()?.run(&inputs, &mut [output]).ok()?;
+    Some(Array::new(shape.clone(), data.into_iter().map(f64::from).collect()))
+}
+
+fn cannot_run(f: &Function, error: InterpError) -> NotProven {
+    NotProven::Interp { function: f.name.clone(), error }
+}
+
+/// The function with the types that follow, whatever was declared.
+fn typed(f: &Function) -> Result<Function, NotProven> {
+    let mut typed = f.clone();
+    for op in &f.ops {
+        let resolved = resolve(&typed, op).map_err(|error| cannot_run(f, error.into()))?;
+        for (id, ty) in op.results.iter().zip(resolved.results) {
+            if let Some(value) = typed.values.get_mut(id.index()) {
+                value.ty = ty;
+            }
+        }
+    }
+    Ok(typed)
+}
+
+/// Ports are as many as before, and as wide or wider.
+fn same_ports(f: &Function, g: &Function) -> Result<(), NotProven> {
+    let ports = |what: String| Err(NotProven::Ports { function: f.name.clone(), what });
+    if (f.params, f.outputs.len()) != (g.params, g.outputs.len()) {
+        return ports("their number".to_owned());
+    }
+    let inputs = f.inputs().zip(g.inputs());
+    for (x, y) in inputs.chain(f.outputs.iter().copied().zip(g.outputs.iter().copied())) {
+        if same_rows(&f.ty(x).shape, &g.ty(y).shape).is_none() {
+            return ports(format!("shape of `{}`", f.value(x).name));
+        }
     }
     Ok(())
+}
+
+/// The known values and parameters from which `wanted` is computed, in order. Constants are not among
+/// them, as operations ask for some of them by value.
+fn cut(f: &Function, wanted: ValueId, known: impl Fn(ValueId) -> bool) -> Vec<ValueId> {
+    let mut needed = BTreeSet::from([wanted]);
+    let mut given = BTreeSet::new();
+    // Operations only read what is defined before them.
+    while let Some(id) = needed.pop_last() {
+        let constant =
+            |index: usize| f.ops[index].op == Op::Const || f.ops[index].op.is_constexpr();
+        let open = |index: &usize| constant(*index) || !known(id);
+        let definition = f.definition(id).filter(open);
+        match definition {
+            Some(index) => needed.extend(f.ops[index].operands()),
+            None => drop(given.insert(id)),
+        }
+    }
+    given.into_iter().collect()
 }
 
 /// Largest difference relative to the largest number or 1; equal infinities and NaNs do not differ.
@@ -142,8 +383,7 @@ fn narrowed(y: &Array, shape: &[usize]) -> Option<Vec<f64>> {
 
 /// Values are called by their number, so that names given twice mean nothing, and constants are in
 /// the text: from the weight files, or random where there is no file.
-fn self_contained(f: &Function, weights: &Weights) -> Function {
-    let mut f = f.clone();
+fn self_contained(mut f: Function, weights: &Weights) -> Function {
     for (i, value) in f.values.iter_mut().enumerate() {
         value.name = format!("v{i}");
     }

@@ -8,9 +8,16 @@ use std::collections::HashSet;
 
 pub(super) const FIXES: &[OpFix] = &[
     OpFix { rule: "ANE006", bound: exact, write: named },
+    OpFix { rule: "ANE009", bound: exact, write: unused },
     OpFix { rule: "ANE028", bound: exact, write: as_attributes },
     OpFix { rule: "ANE029", bound: exact, write: as_arguments },
 ];
+
+/// The operation as it is: a function that is written anew holds only what is used.
+fn unused<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>> {
+    let args = w.args(at.site.op);
+    Some(w.builder().op(at.site.op.op, args))
+}
 
 /// Constants given to a constexpr operation as its attributes.
 fn as_attributes<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>> {
@@ -101,7 +108,7 @@ fn record(fixed: &mut Fixed, rule: &'static str, i: usize, place: Place, rewrite
     fixed.applied.push(Applied { rule: known(rule), function, place, rewrite, bound: 0.0 });
 }
 
-fn unused(names: &HashSet<String>, name: &str) -> String {
+fn unused_name(names: &HashSet<String>, name: &str) -> String {
     (1..).map(|n| format!("{name}_{n}")).find(|n| !names.contains(n)).unwrap_or_default()
 }
 
@@ -110,7 +117,7 @@ fn function_names(fixed: &mut Fixed) {
     for i in 0..fixed.program.functions.len() {
         let name = fixed.program.functions[i].name.clone();
         if !seen.insert(name.clone()) {
-            let other = unused(&seen, &name);
+            let other = unused_name(&seen, &name);
             seen.insert(other.clone());
             let rewrite = format!("the second function `{name}` is called `{other}`");
             record(fixed, "ANE002", i, Place::Whole, rewrite);
@@ -131,7 +138,7 @@ fn value_names(fixed: &mut Fixed, i: usize) {
     for id in inner {
         let name = f.value(id).name.clone();
         if !kept.insert(name.clone()) {
-            let other = unused(&names, &name);
+            let other = unused_name(&names, &name);
             names.insert(other.clone());
             kept.insert(other.clone());
             renamed.push((id, name, other));
@@ -220,7 +227,7 @@ fn outputs(fixed: &mut Fixed, i: usize) {
 
 fn append_copy(f: &mut Function, id: ValueId) -> ValueId {
     let names: HashSet<String> = f.values.iter().map(|v| v.name.clone()).collect();
-    let value = mil::Value { name: unused(&names, &f.value(id).name), ty: f.ty(id).clone() };
+    let value = mil::Value { name: unused_name(&names, &f.value(id).name), ty: f.ty(id).clone() };
     let name = value.name.clone();
     let result = ValueId(f.values.len() as u32);
     f.values.push(value);
@@ -238,24 +245,28 @@ fn append_copy(f: &mut Function, id: ValueId) -> ValueId {
 /// Operations that the set ios16 does not have.
 const AFTER_IOS16: [Op; 3] = [Op::Attention, Op::Quantize, Op::Dequantize];
 
-/// The header that M1 and M2 read (ANE005).
+/// The header that the machine reads: the older one on M1 and M2 (ANE005), a buildInfo everywhere
+/// (ANE007).
 pub(super) fn header(fixed: &mut Fixed, profile: &Profile, allowed: &[&str]) -> bool {
     let found = violations(&fixed.program, profile);
-    let found = found.iter().find(|v| v.rule.id == "ANE005");
-    let Some(violation) =
-        found.filter(|_| !allowed.iter().any(|a| a.eq_ignore_ascii_case("ANE005")))
-    else {
-        return false;
+    let broken = |id: &str| {
+        let allowed = allowed.iter().any(|a| a.eq_ignore_ascii_case(id));
+        found.iter().find(|v| v.rule.id == id && !allowed).map(|v| v.rewrite.clone())
     };
     let newer = |p: &Program| {
         p.functions.iter().flat_map(|f| &f.ops).any(|op| AFTER_IOS16.contains(&op.op))
     };
-    if newer(&fixed.program) {
-        return false;
+    let (old, bare) = (broken("ANE005").filter(|_| !newer(&fixed.program)), broken("ANE007"));
+    let changed = old.is_some() || bare.is_some();
+    if let Some(rewrite) = old {
+        fixed.program.version = (1, 0);
+        fixed.program.functions.iter_mut().for_each(|f| f.opset = "ios16".to_owned());
+        record(fixed, "ANE005", 0, Place::Whole, rewrite);
     }
-    let rewrite = violation.rewrite.clone();
-    fixed.program.version = (1, 0);
-    fixed.program.functions.iter_mut().for_each(|f| f.opset = "ios16".to_owned());
-    record(fixed, "ANE005", 0, Place::Whole, rewrite);
-    true
+    if let Some(rewrite) = bare {
+        let info = ("coremlc-version".to_owned(), "3505.4.1".to_owned());
+        fixed.program.build_info = vec![info];
+        record(fixed, "ANE007", 0, Place::Whole, rewrite);
+    }
+    changed
 }

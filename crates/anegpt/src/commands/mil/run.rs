@@ -1,13 +1,15 @@
 //! `anegpt mil run`.
 
-use super::{read_program, read_weights};
+use super::weights::{self, Files};
+use super::{list, read_program, read_text};
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use crate::{arrays, usage};
 use ane::array::Array;
 use ane::{Executable, Port, Surface};
 use anyhow::{Context, Result, bail};
-use mil::{DType, Program, TensorType};
+use mil::text::parse_with_spans;
+use mil::{DType, Program, TensorType, Weights};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -59,11 +61,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let machine = machine::open_on(args.device, args.chip, args.os, args.numerics)?;
     let mut program = read_program(&args.file)?;
+    let weights = read_weights(args, &program)?;
     if let Some(name) = &args.function {
         first(&mut program, name)?;
     }
-    let beside = || args.file.parent().map(Path::to_owned).unwrap_or_default();
-    let weights = read_weights(&program, &args.weights.clone().unwrap_or_else(beside))?;
     let (machine, recording) = match &args.record {
         Some(_) => {
             let (machine, recording) = machine.recorded(usize::MAX);
@@ -87,6 +88,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("recorded in {}", path.display());
     }
     Ok(())
+}
+
+/// The weight files of a program; what is wrong with one of them is an error, what is odd a warning.
+fn read_weights(args: &Args, program: &Program) -> Result<Weights> {
+    let base = weights::base(&args.file, args.weights.as_ref());
+    let weights = Files::read(program, &base).complete()?;
+    let text = read_text(&args.file)?;
+    let (program, spans) = parse_with_spans(&text)?;
+    let findings = weights::findings(&text, &program, &spans, &weights);
+    if !findings.faults.is_empty() {
+        bail!("{}: a weight file cannot be read\n{}", args.file.display(), list(&findings.faults));
+    }
+    findings.warnings.iter().for_each(|warning| eprintln!("warning: {warning}\n"));
+    Ok(weights)
 }
 
 /// Puts the function called `name` first, which is the one that devices compile.
