@@ -27,6 +27,7 @@ mod pipe;
 mod plan;
 mod probe;
 mod prompt;
+mod readme;
 #[cfg(unix)]
 mod terminal;
 mod tokenizer;
