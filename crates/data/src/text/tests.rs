@@ -109,6 +109,16 @@ fn binary_files_get_advice_of_their_own() {
     assert!(fails("a.txt", b"caf\xe9").contains("iconv -f latin1"));
 }
 
+/// "ab" and "c" are two pieces of one document.
+#[test]
+fn a_document_in_pieces_is_marked_and_counted_once() {
+    let piece = |text: &str, begins| Ok(Document { text: text.into(), begins, bytes_done: 0 });
+    let pieces = [piece("ab", true), piece("c", false), piece("d", true)];
+    let (tokens, report) = tokenize_to_memory(pieces, &bytes_as_ids, Some(7), &mut |_| {}).unwrap();
+    assert_eq!(tokens, [7, 97, 98, 99, 7, 100]);
+    assert_eq!(report, Tokenized { documents: 2, text_bytes: 4, tokens: 6 });
+}
+
 #[test]
 fn odd_texts_are_noticed() {
     let dir = tempfile::tempdir().unwrap();

@@ -194,6 +194,20 @@ fn plain_ids_stay_plain() {
     }
 }
 
+/// Ids are checked in pieces of 4096.
+#[test]
+fn an_id_out_of_range_is_found_wherever_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    for at in [0, 1, 4095, 4096, 4097, 8191, 8192, 9_999] {
+        let mut ids = vec![5; 10_000];
+        ids[at] = 100;
+        let file = TokenFile::open(write(dir.path(), Format::FlatU16, &ids)).unwrap();
+        let error = file.check_ids(100).unwrap_err();
+        assert!(matches!(error, Error::TokenId { position, id: 100, .. } if position == at as u64));
+        file.check_ids(101).unwrap();
+    }
+}
+
 #[test]
 fn layouts_are_named_for_people() {
     for (format, name) in [
