@@ -34,8 +34,8 @@ const TOKENS_AT_ONCE: usize = 2048;
     mut_arg("hardware_time", |arg| arg.hide(true)),
     after_help = "\
 Examples:
-  anegpt eval -m out/run-1 --data new.txt
-  anegpt eval -m stories260K.bin --tokenizer tok512.bin --data new.txt --stride 128"
+  anegpt eval -m out/run-1 --data new.txt --stride 128
+  anegpt eval -m stories260K.bin --tokenizer tok512.bin --data new.txt"
 )]
 pub(crate) struct Args {
     /// Model: a directory or a .bin file
