@@ -205,6 +205,11 @@ fn run(
     };
     let stop = Stop::default();
     trainer.run(device, &tokenizer, intervals, &out, &stop, &mut listen).unwrap();
+    let measured = |event: &Event| match event {
+        Event::Eval { val_loss, .. } => Some(*val_loss),
+        _ => None,
+    };
+    assert_eq!(trainer.val_loss(), events.iter().rev().find_map(measured));
     (events, trainer.params().to_vec())
 }
 
