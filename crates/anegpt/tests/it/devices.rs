@@ -131,6 +131,12 @@ fn a_chip_without_figures_is_marked_wherever_it_is_shown() {
         facts.starts_with("m2-max is taken for m2-pro, which these facts are about"),
         "{facts}"
     );
+    let mut run = bench.small_run();
+    run.extend(["--steps", "1", "--device", "emulator", "--chip", "m3-pro"].map(str::to_owned));
+    let train = bench.ok(&crate::with(&run, &[]));
+    let words: Vec<&str> = train.split_whitespace().collect();
+    // The device, the forecast before the run, and the report.
+    assert_eq!(words.join(" ").matches(note).count(), 3, "{train}");
     let unknown = bench.run(&["plan", "--chip", "m9"]);
     let error = String::from_utf8_lossy(&unknown.stderr);
     assert!(unknown.status.code() == Some(2) && error.contains("m3-max, m3-ultra, m4"), "{error}");

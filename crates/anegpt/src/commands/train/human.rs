@@ -156,7 +156,7 @@ impl Human {
     /// What the cost model says of a step.
     fn forecast(&mut self, f: &Forecast) -> Result<()> {
         let (ms, low, high) = (f.ms, f.low_ms, f.high_ms);
-        let chip = &f.chip;
+        let chip = described(&f.chip);
         self.label(
             "forecast",
             &format!(
@@ -209,4 +209,10 @@ impl Human {
 fn sample(text: &str) -> String {
     let bar = if term::unicode() { "  │ " } else { "  | " };
     term::wrap(text.trim(), term::text_width(), bar, bar)
+}
+
+/// A chip of an event, with a note if its figures are those of another one.
+pub(super) fn described(chip: &str) -> String {
+    let note = chip.parse::<ane::Chip>().ok().and_then(ane::Chip::note);
+    note.map_or_else(|| chip.to_owned(), |note| format!("{chip} ({note})"))
 }

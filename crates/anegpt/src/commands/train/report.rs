@@ -1,6 +1,7 @@
 //! The report at the end of a run, made of its events.
 
 use super::curve;
+use super::human::described;
 use crate::power::Totals;
 use crate::progress;
 use crate::term;
@@ -137,7 +138,10 @@ impl Report {
                 &format!(
                     "{:.1} ms/step ({:.1} to {:.1}) on {}, of which {engine:.1} on the engine; not \
                      confirmed on hardware",
-                    f.ms, f.low_ms, f.high_ms, f.chip
+                    f.ms,
+                    f.low_ms,
+                    f.high_ms,
+                    described(&f.chip)
                 ),
             );
         }
