@@ -78,6 +78,8 @@ pub enum Finish {
     MaxTokens,
     /// The model can read no more.
     ContextFull,
+    /// Whoever takes the text wanted no more of it.
+    Stopped,
 }
 
 /// A continuation and what it took.
@@ -161,6 +163,22 @@ impl<'t> Generator<'t> {
         request: Request,
         mut emit: impl FnMut(&str),
     ) -> Result<Generated, InferError> {
+        self.generate_while(prompt, request, |piece| {
+            emit(piece);
+            true
+        })
+    }
+
+    /// As [`Generator::generate`], until `emit` returns false.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    pub fn generate_while(
+        &mut self,
+        prompt: &str,
+        request: Request,
+        mut emit: impl FnMut(&str) -> bool,
+    ) -> Result<Generated, InferError> {
         request.sampling.validate()?;
         let mut text = self.encode(prompt)?;
         let mut stream = match prompt.is_empty() {
@@ -182,8 +200,8 @@ impl<'t> Generator<'t> {
             }
             text.push(next);
             let piece = stream.push(next);
-            if !piece.is_empty() {
-                emit(&piece);
+            if !piece.is_empty() && !emit(&piece) {
+                break Finish::Stopped;
             }
             // The last token asked for has no successor.
             if text.len() - prompt >= request.max_tokens {

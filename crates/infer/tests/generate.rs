@@ -3,7 +3,7 @@
 
 use ane::{Emulator, Numerics};
 use gpt::{Decoder, GptConfig, Layout, Role};
-use infer::{Generator, InferError, Request, Sampling, SamplingError};
+use infer::{Finish, Generator, InferError, Request, Sampling, SamplingError};
 use std::sync::LazyLock;
 use tokenizer::Tokenizer;
 
@@ -91,6 +91,23 @@ fn a_token_that_begins_or_ends_a_text_ends_it() {
         assert_eq!(generate(&next, "a", 10), (vec![B, C], "bc".to_owned()), "token {end}");
         assert_eq!(generate(&next, "c", 10), (vec![], String::new()), "token {end}");
     }
+}
+
+#[test]
+fn a_text_ends_when_nobody_takes_it_any_more() {
+    let tokenizer = tokenizer();
+    let next = [(BOS, A), (A, B), (B, A)];
+    let mut generator = Generator::new(model(VOCAB, &next, 16), &tokenizer).unwrap();
+    let mut text = String::new();
+    let taken = generator.generate_while("a", request(9, GREEDY), |piece| {
+        text.push_str(piece);
+        text.len() < 3
+    });
+    let drawn = taken.unwrap();
+    assert_eq!(
+        (drawn.tokens, text.as_str(), drawn.finish),
+        (vec![B, A, B], "bab", Finish::Stopped)
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use ane::{Emulator, Numerics, Profile};
 use data::loader::{Loader, LoaderConfig};
 use gpt::{GptConfig, Layout, initialise};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tokenizer::Tokenizer;
 use train::checkpoint::{Contents, newest, write};
 use train::{
@@ -262,6 +263,40 @@ fn a_stop_saves_and_does_nothing_else() {
     let mut whole = trainer(&config);
     run(&mut whole, intervals, tempfile::tempdir().unwrap().path());
     assert_eq!(rest.params(), whole.params());
+}
+
+/// A sample of a million tokens would take minutes.
+#[test]
+fn a_stop_cuts_a_sample_short() {
+    let out = tempfile::tempdir().unwrap();
+    let intervals = Intervals { sample: 2, sample_tokens: 1_000_000, ..NOTHING };
+    let tokenizer = Tokenizer::train_char(["abc"]).unwrap();
+    let output = RunOutput {
+        directory: out.path().to_owned(),
+        keep: 1,
+        texts: vec![],
+        prompt: "a",
+        extra: serde_json::Value::Null,
+        setup_s: 0.0,
+    };
+    let (stop, mut events, start) = (Stop::default(), vec![], Instant::now());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            stop.request(Reason::Hangup);
+        });
+        let mut listen = |event: Event| {
+            events.push(event);
+            Ok(())
+        };
+        let mut trainer = trainer(&settings(4, 1e-3));
+        trainer.run(&device(), &tokenizer, intervals, &output, &stop, &mut listen).unwrap();
+    });
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    let story = story(&events);
+    assert!(story.iter().all(|what| what.1 != "sample" && what.1 != "warning"), "{story:?}");
+    let Some(Event::Done { reason, .. }) = events.last() else { panic!("{events:?}") };
+    assert_eq!(*reason, Reason::Hangup);
 }
 
 #[test]

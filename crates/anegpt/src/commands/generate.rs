@@ -146,6 +146,7 @@ fn summary(g: &Generated, context: usize, machine: &Machine) -> String {
         Finish::EndOfText => "end of text".to_owned(),
         Finish::MaxTokens => "--max-tokens reached".to_owned(),
         Finish::ContextFull => format!("context full ({context})"),
+        Finish::Stopped => "stopped".to_owned(),
     };
     let slid = match g.slides {
         0 => String::new(),
@@ -193,6 +194,7 @@ fn json(
             Finish::EndOfText => "end_of_text",
             Finish::MaxTokens => "max_tokens",
             Finish::ContextFull => "context_full",
+            Finish::Stopped => "stopped",
         },
         "slides": g.slides,
         "seed": seed,

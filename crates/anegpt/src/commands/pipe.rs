@@ -213,6 +213,7 @@ impl<'m> Server<'m> {
                 Finish::EndOfText => "end_of_text",
                 Finish::MaxTokens => "max_tokens",
                 Finish::ContextFull => "context_full",
+                Finish::Stopped => "stopped",
             },
             "seconds": done.seconds,
         }))

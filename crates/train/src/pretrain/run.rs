@@ -6,7 +6,7 @@ use crate::event::{Best, Event, Spent};
 use crate::stop::{Reason, Stop};
 use ane::Device;
 use gpt::Decoder;
-use infer::{Generator, Request, Sampling};
+use infer::{Finish, Generator, Request, Sampling};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -62,8 +62,8 @@ impl Pretrain {
     /// written even where no checkpoint is due, after the first tenth of the run and at most once in a
     /// twentieth of it. A sample that fails is a warning.
     ///
-    /// A requested stop takes effect after the step, or the batch of a measurement, under way; then
-    /// only the checkpoint is written.
+    /// A requested stop takes effect after the step, the batch of a measurement or the token of a sample
+    /// under way; then only the checkpoint is written.
     ///
     /// # Errors
     /// As the parts.
@@ -121,18 +121,23 @@ impl Pretrain {
         Ok(Generator::new(decoder, tokenizer)?)
     }
 
-    /// A text begun with `prompt`, drawn at temperature 0.8 with a seed that depends on the step.
+    /// A text begun with `prompt`, drawn at temperature 0.8 with a seed that depends on the step; `None`
+    /// if the run is to end before it is whole.
     fn sample(
         &self,
         generator: &mut Generator<'_>,
         prompt: &str,
         max_tokens: usize,
-    ) -> Result<String, TrainError> {
+        stop: &Stop,
+    ) -> Result<Option<String>, TrainError> {
         generator.decoder().replace_weights(&self.arenas.params)?;
         let (mut text, seed) = (prompt.to_owned(), self.config.seed ^ self.progress.step);
         let request = Request { max_tokens, sampling: Sampling::default(), seed, slide: true };
-        generator.generate(prompt, request, |piece| text.push_str(piece))?;
-        Ok(text)
+        let drawn = generator.generate_while(prompt, request, |piece| {
+            text.push_str(piece);
+            !stop.requested()
+        })?;
+        Ok(Some(text).filter(|_| drawn.finish != Finish::Stopped))
     }
 
     fn snapshot(&self, out: &RunOutput<'_>) -> Snapshot {
@@ -353,12 +358,13 @@ impl<'t> Run<'_, 't> {
         let Some(generator) = self.sampler.as_mut().filter(|_| !self.stop.requested()) else {
             return Ok(());
         };
-        let (trainer, prompt, most) =
-            (&*self.trainer, self.out.prompt, self.intervals.sample_tokens);
-        let start = Instant::now();
-        let drawn = timed(&mut self.spent.samples_s, || trainer.sample(generator, prompt, most));
+        let (trainer, prompt, stop) = (&*self.trainer, self.out.prompt, self.stop);
+        let (most, start) = (self.intervals.sample_tokens, Instant::now());
+        let drawn =
+            timed(&mut self.spent.samples_s, || trainer.sample(generator, prompt, most, stop));
         match drawn {
-            Ok(text) => self.tell(Event::Sample {
+            Ok(None) => Ok(()),
+            Ok(Some(text)) => self.tell(Event::Sample {
                 step: self.trainer.progress.step,
                 text,
                 ms: 1e3 * start.elapsed().as_secs_f64(),
