@@ -3,7 +3,7 @@
 //! Both dialects of constants are read (`string("x")` and `tensor<string, []>("x")`), typed literals
 //! in place of arguments, tuples, hexadecimal floats, nested and flat lists, `BLOBFILE`, several
 //! functions, and `//` comments; white space and the order of attributes mean nothing. Printing and
-//! reading again gives an equal program. Programs hold no comments: [`format`] keeps those of a text,
+//! reading again gives an equal program. Programs hold no comments: [`format()`] keeps those of a text,
 //! and [`Comments`] those of a program that is rewritten.
 //!
 //! A text may come from anywhere: reading it takes memory proportional to its length, whatever
