@@ -343,7 +343,7 @@ pub(crate) fn probe_here(route: &str) -> Result<Findings> {
     }
 }
 
-/// Whether nobody said if programs are to be packed.
+/// True if neither `--packed` nor `--no-packed` was given.
 fn may_pack() -> bool {
     !args().packed && !args().no_packed
 }

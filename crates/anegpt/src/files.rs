@@ -31,7 +31,7 @@ pub(crate) fn read_model(path: &Path) -> Result<ModelFile> {
     }
     let directory = match checkpoint::newest(path) {
         Ok((found, faults)) => {
-            faults.iter().for_each(|fault| eprintln!("warning: {fault}"));
+            faults.iter().for_each(|fault| crate::term::warn(&fault.to_string()));
             found.path().to_owned()
         }
         Err(error) if path.join("config.json").exists() && !path.join("state.json").exists() => {

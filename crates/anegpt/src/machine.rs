@@ -92,7 +92,7 @@ impl Machine {
             self.device = Box::new(Faulty::new(self.device, faults));
         }
         self.device = Box::new(Retrying::new(self.device, Backoff::default(), |error, pause| {
-            eprintln!("warning: {error}\ntrying again in {:.1} s", pause.as_secs_f64());
+            crate::term::warn(&format!("{error}\ntrying again in {:.1} s", pause.as_secs_f64()));
         }));
         Ok(self)
     }

@@ -1,5 +1,6 @@
 //! What the machine draws, where it can be read: by IOReport without privilege, else by
-//! `powermetrics` where that may be run without a password. Nowhere else is a word said.
+//! `powermetrics` where that may be run without a password. On other systems, power is not
+//! reported.
 
 use crate::engine;
 use ane::PowerSample;

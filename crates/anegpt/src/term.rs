@@ -85,6 +85,11 @@ pub(crate) fn paint_error(role: Role, text: &str) -> String {
     role.style().for_stderr().apply_to(text).to_string()
 }
 
+/// Writes a warning to standard error.
+pub(crate) fn warn(message: &str) {
+    eprintln!("{} {message}", paint_error(Role::Warning, "warning:"));
+}
+
 /// True if the locale can show more than ASCII.
 pub(crate) fn unicode() -> bool {
     cfg!(windows) || is_utf8(|name| std::env::var_os(name))

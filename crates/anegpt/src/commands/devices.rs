@@ -4,7 +4,7 @@ use super::facts;
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice};
 use crate::progress::counted;
-use crate::{engine, power};
+use crate::{engine, power, term};
 use ane::cost::model::ChipConstants;
 use ane::cost::{CONSTANTS, Silicon};
 use ane::emulator::simd::Level;
@@ -79,29 +79,33 @@ fn people() -> Result<()> {
     let found = engine::probe_all();
     for (route, result) in &found {
         match result {
-            Ok(found) => println!(
-                "{route:10} available: the known-answer program was compiled in {:.1} ms and runs \
-                 in {:.3} ms",
-                found.compile_seconds * 1e3,
-                found.run_seconds * 1e3
+            Ok(found) => label(
+                route,
+                &format!(
+                    "available: the known-answer program compiles in {:.1} ms and runs in {:.3} ms",
+                    found.compile_seconds * 1e3,
+                    found.run_seconds * 1e3
+                ),
             ),
-            Err(reason) => println!("{route:10} unavailable: {reason:#}"),
+            Err(reason) => label(route, &format!("unavailable: {reason:#}")),
         }
     }
     for (name, description) in emulated()? {
-        println!("{name:10} available: {description}");
+        label(name, &format!("available: {description}"));
     }
     let cores = counted(cores(), "core");
-    println!("           {cores}, vector instructions: {:?}", Level::best());
+    label("", &format!("{cores}, vector instructions: {:?}", Level::best()));
     if let Some(reading) = power::once() {
         match reading {
-            Ok((source, sample)) => println!("power      {sample} (whole machine, by {source})"),
-            Err(reason) => println!("power      no reading: {reason:#}"),
+            Ok((source, sample)) => {
+                label("power", &format!("{sample} (whole machine, by {source})"))
+            }
+            Err(reason) => label("power", &format!("no reading: {reason:#}")),
         }
     }
     match engine::choose(&found) {
-        Ok(engine::Choice { route, reason, .. }) => println!("auto takes {route}: {reason}"),
-        Err(reason) => println!("auto takes the emulator: {reason:#}"),
+        Ok(engine::Choice { route, reason, .. }) => line(&format!("auto takes {route}: {reason}")),
+        Err(reason) => line(&format!("auto takes the emulator: {reason:#}")),
     }
     println!();
     chips();
@@ -109,8 +113,17 @@ fn people() -> Result<()> {
     speeds();
     println!();
     profiles();
-    println!("\nWhere each of these comes from: anegpt devices facts --chip CHIP");
+    println!("\nSources of these figures: anegpt devices facts --chip CHIP");
     Ok(())
+}
+
+/// A name and what is said of it.
+fn label(name: &str, text: &str) {
+    println!("{}", term::labelled(name, text));
+}
+
+fn line(text: &str) {
+    println!("{}", term::wrap(text, term::text_width(), "", "           "));
 }
 
 fn yes(value: bool) -> &'static str {
@@ -124,30 +137,30 @@ fn like(chip: Chip) -> String {
 
 /// What is known of each chip: limits of shapes, then where its arithmetic and speed differ.
 fn chips() {
-    println!("Chips that the emulator can be (--chip):");
+    println!("Chips to emulate (--chip):");
     println!(
-        "{:9} {:5} {:>7} {:>6} {:>6} {:>5} {:>4} | {:>8} {:>6} {:>7} {:>6} {:>6}",
-        "", "", "", "widest", "widest", "fp32", "sin", "slice", "round", "3x3", "sums", "1 MiB"
+        "{:8} {:4} {:>4} {:>6} {:>4} {:>4} {:>3} {:>5} {:>5} {:>4} {:>4} {:>5}",
+        "", "", "", "widest", "max", "fp32", "sin", "slice", "round", "3x3", "sums", "1 MiB"
     );
     println!(
-        "{:9} {:5} {:>7} {:>6} {:>6} {:>5} {:>4} | {:>8} {:>6} {:>7} {:>6} {:>6}",
+        "{:8} {:4} {:>4} {:>6} {:>4} {:>4} {:>3} {:>5} {:>5} {:>4} {:>4} {:>5}",
         "chip",
         "arch",
-        "engines",
+        "ANEs",
         "tensor",
-        "kernel",
-        "ports",
+        "kern",
+        "port",
         "cos",
-        "gain 16",
+        "x16",
         "fault",
-        "rounded",
+        "fast",
         "like",
         "notch"
     );
     for chip in Chip::ALL {
         let (facts, limits, numerics) = (chip.facts(), chip.limits(), chip.numerics());
         println!(
-            "{:9} {:5} {:>7} {:>6} {:>6} {:>5} {:>4} | {:>8} {:>6} {:>7} {:>6} {:>6}{}",
+            "{:8} {:4} {:>4} {:>6} {:>4} {:>4} {:>3} {:>5} {:>5} {:>4} {:>4} {:>5}{}",
             facts.name,
             facts.architecture,
             facts.engines,
@@ -164,7 +177,7 @@ fn chips() {
         );
     }
     println!(
-        "all chips: rank <= 5; channels <= 65536; products saturate at 2^15; no NaN is ever emitted\n\
+        "all chips: rank <= 5; channels <= 65536; products saturate at 2^15; never a NaN\n\
          as m3: limits and speed of m3, since nothing was measured on this chip"
     );
 }
@@ -176,15 +189,18 @@ fn matmul_tflops(chip: Chip) -> f64 {
 
 /// What the cost model takes for the speed of each chip.
 fn speeds() {
-    println!("Speed, by the cost model (docs/cost-model.md; not confirmed on hardware):");
-    println!(
-        "{:9} {:>10} {:>14} {:>12} {:>12} {:>12}",
-        "", "dispatch", "matmul roof", "weights", "host in", "host out"
-    );
+    println!("Speed by the cost model (docs/cost-model.md), not confirmed on hardware:");
+    for (chip, columns) in [
+        ("", ["dispatch", "matmul", "weights", "host in", "host out"]),
+        ("chip", ["ms", "TFLOP/s", "GB/s", "GB/s", "GB/s"]),
+    ] {
+        let columns = columns.map(|column| format!(" {column:>9}")).concat();
+        println!("{chip:8}{columns}");
+    }
     for chip in Chip::ALL {
         let ChipConstants { floor_ms, read, write, stream, .. } = CONSTANTS.of(chip);
         println!(
-            "{:9} {floor_ms:>7.3} ms {:>7.1} TFLOP/s {stream:>7.1} GB/s {read:>7.1} GB/s {write:>7.1} GB/s{}",
+            "{:8} {floor_ms:>9.3} {:>9.1} {stream:>9.1} {read:>9.1} {write:>9.1}{}",
             chip.facts().name,
             matmul_tflops(chip),
             like(chip),
@@ -200,14 +216,14 @@ fn every_profile() -> impl Iterator<Item = Profile> {
 fn profiles() {
     println!("Systems and call paths:");
     println!(
-        "{:22} {:>16} {:>15} {:>9} {:>7} {:>10}",
+        "{:18} {:>16} {:>15} {:>9} {:>7} {:>10}",
         "", "smallest surface", "equal surfaces", "compiles", "loaded", "in flight"
     );
     for profile in every_profile() {
         let limits = profile.limits();
         let compiles = limits.compiles.map_or("no limit".to_owned(), |n| n.to_string());
         println!(
-            "{:22} {:>16} {:>15} {:>9} {:>7} {:>10}",
+            "{:18} {:>16} {:>15} {:>9} {:>7} {:>10}",
             format!("{}/{}", profile.os, profile.path),
             limits.min_surface_bytes,
             yes(limits.uniform_surfaces),

@@ -3,7 +3,7 @@
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, NumericsChoice};
 use crate::progress::counted;
-use crate::{engine, power, usage};
+use crate::{engine, power, term, usage};
 use ane::doctor::{Check, Options, Report, Verdict, examine};
 use ane::{Backoff, Faults, Faulty};
 use anyhow::{Result, bail};
@@ -65,8 +65,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         machine.device = Box::new(Faulty::new(machine.device, faults));
     }
     if !args.json {
-        println!("device     {}", machine.device.describe());
-        println!("           chosen because: {}\n", machine.reason);
+        println!("{}", term::labelled("device", &machine.device.describe()));
+        println!("{}\n", term::labelled("", &format!("chosen because: {}", machine.reason)));
     }
     let options = Options { emulated: machine.emulated(), backoff: Backoff::default() };
     let head = Head {
@@ -168,7 +168,7 @@ fn hang(limit: Duration) -> Check {
         id: "hang",
         question: "Does the device answer?",
         verdict: Verdict::Bad,
-        finding: format!("the next check has had no answer for {} s", limit.as_secs()),
+        finding: format!("no answer to the next check within {} s", limit.as_secs()),
         advice: "end every program that uses the engine and try again; if it still hangs, restart \
                  the Mac"
             .to_owned(),
@@ -176,26 +176,32 @@ fn hang(limit: Duration) -> Check {
     }
 }
 
+/// Column at which questions and findings begin.
+const FINDING: usize = 26;
+
 /// A check for people to read.
 fn lines(check: &Check) -> String {
-    let first = format!("{:<10} {:<14} {}\n", check.verdict.name(), check.id, check.question);
+    let label = format!("{:<10} {:<14}", check.verdict.name(), check.id);
+    let width = term::text_width();
+    let first = format!("{}\n", term::hanging(&label, check.question, FINDING, width));
     let mut more: Vec<String> = check.finding.lines().map(str::to_owned).collect();
     if !check.advice.is_empty() {
         more.push(format!("what to do: {}", check.advice));
         more.push(format!("facts: {}", check.facts.join(", ")));
     }
-    more.iter().fold(first, |text, line| text + &format!("           {:<14} {line}\n", ""))
+    more.iter()
+        .fold(first, |text, line| text + &format!("{}\n", term::hanging("", line, FINDING, width)))
 }
 
 fn conclude(report: &Report) {
     let words = match report.verdict() {
-        Verdict::Bad => "results of this device cannot be trusted; what to do stands above",
-        Verdict::Suspicious => "every answer was right, but not all is as it should be",
+        Verdict::Bad => "do not trust this device; see above",
+        Verdict::Suspicious => "every answer was right, but see the warnings above",
         Verdict::Good | Verdict::Skipped => "every answer was right",
     };
     let runs = counted(report.runs, "run");
-    println!("\n{runs}, all compared to the bit: {words}");
-    println!("What the facts are: anegpt devices facts");
+    println!("\n{runs}, compared bit for bit: {words}");
+    println!("About the facts: anegpt devices facts");
 }
 
 /// What a report begins with.

@@ -2,7 +2,7 @@
 
 use crate::progress::counted;
 use crate::settings::{self, ConfigFile, Weights};
-use crate::usage;
+use crate::{term, usage};
 use ane::{Chip, Os, Profile, estimate, legal};
 use anyhow::{Context, Result};
 use gpt::block::Dims;
@@ -89,31 +89,38 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let params = Layout::new(&config).count();
-    println!("model      {config}, {:.2} M parameters", params as f64 / 1e6);
-    println!(
-        "plan       baseline: {}, compiled once, run by {}",
-        counted(rows.len(), "program"),
-        match config.n_layer {
-            1 => "1 layer".to_owned(),
-            n => format!("each of {n} layers"),
-        }
+    let label = |label: &str, text: &str| println!("{}", term::labelled(label, text));
+    label("model", &format!("{config}, {:.2} M parameters", params as f64 / 1e6));
+    label(
+        "plan",
+        &format!(
+            "baseline: {}, compiled once, run by {}",
+            counted(rows.len(), "program"),
+            match config.n_layer {
+                1 => "1 layer".to_owned(),
+                n => format!("each of {n} layers"),
+            }
+        ),
+    );
+    label(
+        "step",
+        &format!(
+            "{} of {batch} × {} on {}\n",
+            match accum {
+                1 => "1 micro-batch".to_owned(),
+                n => format!("{n} micro-batches"),
+            },
+            counted(seq, "token"),
+            profile.described()
+        ),
     );
     println!(
-        "step       {} of {batch} × {} on {}\n",
-        match accum {
-            1 => "1 micro-batch".to_owned(),
-            n => format!("{n} micro-batches"),
-        },
-        counted(seq, "token"),
-        profile.described()
-    );
-    println!(
-        "  {:<10} {:>4} {:>4} {:>9} {:>9} {:>9} {:>10} {:>10}  alone bound by",
+        "  {:<8} {:>3} {:>3} {:>7} {:>7} {:>8} {:>10} {:>9}  alone bound by",
         "program", "in", "out", "MB in", "MB out", "GFLOP", "engine ms", "alone ms"
     );
     for row in &rows {
         println!(
-            "  {:<10} {:>4} {:>4} {:>9.2} {:>9.2} {:>9.3} {:>10.3} {:>10.3}  {}{}",
+            "  {:<8} {:>3} {:>3} {:>7.2} {:>7.2} {:>8.3} {:>10.3} {:>9.3}  {}{}",
             row.name,
             row.inputs,
             row.outputs,
@@ -126,14 +133,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             if row.legal { "" } else { "; REFUSED, see: anegpt mil check" },
         );
     }
-    println!("  alone: with every surface copied in or out; in a step most stay where they are");
-    println!("  on the host: embedding, residuals, gradients of norms and weights, head, AdamW\n");
-    println!(
-        "forecast   {:.1} ms/step ({:.1} to {:.1}), not confirmed on hardware{}",
-        1e3 * step.seconds,
-        1e3 * step.low,
-        1e3 * step.high,
-        profile.chip.note().map_or(String::new(), |note| format!("; {note}"))
+    println!("  alone: run by itself, with all data copied in and out; in a step most stay");
+    println!("  on the CPU: embedding, residuals, gradients of norms and weights, head, AdamW\n");
+    label(
+        "forecast",
+        &format!(
+            "{:.1} ms/step ({:.1} to {:.1}), not confirmed on hardware{}",
+            1e3 * step.seconds,
+            1e3 * step.low,
+            1e3 * step.high,
+            profile.chip.note().map_or(String::new(), |note| format!("; {note}"))
+        ),
     );
     for (name, seconds) in step.parts() {
         let share = seconds / step.seconds;

@@ -9,6 +9,7 @@ fn a_plan_names_its_programs_and_writes_them() {
     let names = ["fwdAttn", "fwdFFN", "ffnBwd", "sdpaBwd1", "sdpaBwd2", "qkvBwd"];
     assert!(names.iter().all(|name| text.contains(name)), "{text}");
     assert!(text.contains("not confirmed on hardware") && !text.contains("REFUSED"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     for name in names {
         let file = format!("programs/{name}.mil");
         bench.ok(&["mil", "check", &file, "--chip", "m1"]);

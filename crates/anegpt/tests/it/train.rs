@@ -116,7 +116,7 @@ fn a_resumed_run_computes_as_before() {
     let back = ["train", "--resume", "run/step-00000003", "--steps", "4"];
     let warned = bench.run(&back);
     let text = String::from_utf8_lossy(&warned.stderr).into_owned();
-    assert!(warned.status.success() && text.contains("has step 5 too"), "{text}");
+    assert!(warned.status.success() && text.contains("a later checkpoint, step 5"), "{text}");
 }
 
 #[test]

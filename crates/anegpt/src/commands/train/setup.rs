@@ -7,7 +7,7 @@ use crate::corpus::{self, Corpus};
 use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use crate::settings::{self, ConfigFile, Suited, TrainSection, Weights};
-use crate::{files, usage};
+use crate::{files, term, usage};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use data::loader::{Loader, LoaderConfig, Split};
@@ -250,7 +250,7 @@ pub(super) fn fresh(args: &Args) -> Result<Setup> {
 
 pub(super) fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
     let (found, faults) = checkpoint::newest(directory)?;
-    faults.iter().for_each(|fault| eprintln!("warning: skipped a damaged checkpoint: {fault}"));
+    faults.iter().for_each(|fault| term::warn(&format!("skipped a damaged checkpoint: {fault}")));
     warn_of_later(&found);
     let (config, notes) = Pretrain::saved(&found)?;
     let notes: Notes = serde_json::from_value(notes)
@@ -314,17 +314,17 @@ pub(super) fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
     })
 }
 
-/// Says that a run goes back behind checkpoints that stay where they are.
+/// Warns when resuming from before later checkpoints.
 pub(super) fn warn_of_later(found: &Checkpoint) {
     let Some(run) = found.path().parent() else { return };
     if let Ok((later, _)) = checkpoint::newest(run)
         && later.step() > found.step()
     {
-        eprintln!(
-            "warning: {} has step {} too, which stays and is what --resume {0} and --model {0} take \
-             until this run has passed it; --out DIR keeps the two apart",
+        term::warn(&format!(
+            "{} also holds a later checkpoint, step {}: --resume {0} and --model {0} use that one until \
+             this run has passed it. Use --out DIR to keep the two runs apart",
             run.display(),
             later.step()
-        );
+        ));
     }
 }
