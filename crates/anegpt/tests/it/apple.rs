@@ -215,14 +215,13 @@ fn the_doctor_judges_the_engine_by_both_routes() {
         let doctor = ["doctor", "--device", device];
         let (code, report, error) = asked(&bench, &doctor, "");
         assert_eq!(code, Some(0), "{error}");
-        assert_eq!(
-            (report["verdict"].as_str(), report["emulated"].as_bool()),
-            (Some("good"), Some(false))
-        );
-        assert!(
-            checks(&report, "good").len() >= 9,
-            "all but, on a busy machine, the times: {report}"
-        );
+        assert_eq!(report["emulated"], false);
+        // On a busy machine the times alone may be suspicious.
+        let suspicious = checks(&report, "suspicious");
+        assert!(suspicious.iter().all(|&id| id == "speed"), "{report}");
+        let verdict = if suspicious.is_empty() { "good" } else { "suspicious" };
+        assert_eq!(report["verdict"], verdict, "{report}");
+        assert!(checks(&report, "good").len() >= 9, "{report}");
         // One bit of every answer is wrong.
         let (code, report, error) = asked(&bench, &doctor, "wrong answer:-1");
         assert_eq!(code, Some(1), "{device}: {error}");
@@ -396,7 +395,8 @@ fn the_hardwares_time_is_shown_where_it_is_told() {
     let mut command = bench.command(&args);
     let output = command.env("STANDINS_FAULTS", "nil connection:-1").output().expect("it starts");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
-    assert!(text.contains("no connection for direct requests"), "{text}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("no connection for direct requests"), "{text}");
 }
 
 /// The ceilings of this CPU are none of the engine's.
