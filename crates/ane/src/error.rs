@@ -287,12 +287,27 @@ impl AneError {
     }
 }
 
+/// Places that break the same rule, of which an error lists no more.
+const SHOWN: usize = 3;
+
 fn list(violations: &[Violation]) -> String {
     let rules = if violations.len() == 1 { "a rule" } else { "rules" };
     let mut text = format!("the program breaks {rules} of the machine");
+    let mut seen: Vec<(&str, usize)> = vec![];
     for violation in violations {
-        text.push('\n');
-        text.push_str(&violation.to_string());
+        let id = violation.rule.id;
+        let known = seen.iter().position(|(rule, _)| *rule == id);
+        let at = known.unwrap_or_else(|| {
+            seen.push((id, 0));
+            seen.len() - 1
+        });
+        seen[at].1 += 1;
+        if seen[at].1 <= SHOWN {
+            text.push_str(&format!("\n{violation}"));
+        }
+    }
+    for (id, count) in seen.into_iter().filter(|(_, count)| *count > SHOWN) {
+        text.push_str(&format!("\nand {} more places that break {id}", count - SHOWN));
     }
     text
 }

@@ -206,3 +206,17 @@ fn our_own() {
         expect!["Storage Reader expects file format version 2. (found 1)"],
     );
 }
+
+#[test]
+fn many_places_that_break_a_rule_are_counted() {
+    let b = Builder::new("main");
+    let mut x = b.input("x", TensorType::fp16([1, 4, 1, 70_016]));
+    for _ in 0..5 {
+        x = b.op(Op::Relu, vec![("x", Arg::Value(x.id()))])[0];
+    }
+    let program = Program::new(b.finish(&[x.named("y")]).unwrap());
+    let text = refusal(&program, "m4").to_string();
+    // The input and five results.
+    assert_eq!(text.matches("ANE012 expected width").count(), 3, "{text}");
+    assert!(text.contains("\nand 3 more places that break ANE012"), "{text}");
+}

@@ -1,7 +1,7 @@
 //! The text of a run: where it comes from and how it becomes tokens.
 
 use crate::{files, progress, usage};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use data::loader::{TokenSource, is_token_file};
 use data::synth::{SEPARATOR, Stories};
 use data::text::{Document, TextSource, tokenize_to_memory};
@@ -127,6 +127,12 @@ fn choose(
                     "--tokenizer {other}: write bpe:SIZE with a whole number, such as bpe:4096"
                 ))
             })?),
+            None if !Path::new(other).exists() => {
+                bail!(
+                    "--tokenizer {other}: there is no such file; give bpe, bpe:SIZE, char, or the \
+                     file of a tokenizer"
+                );
+            }
             None => return files::read_tokenizer(Some(Path::new(other)), None),
         },
     };
@@ -156,8 +162,8 @@ fn in_memory(
     bar.finish_and_clear();
     let (tokens, report) = result?;
     let description = format!(
-        "{label}: {}B of text, {} tokens ({})",
-        progress::count(bytes as f64),
+        "{label}: {} of text, {} tokens ({})",
+        progress::size(bytes),
         progress::count(report.tokens as f64),
         tokenizer.describe()
     );

@@ -55,6 +55,14 @@ pub(crate) fn count(n: f64) -> String {
     format!("{value:.2}{unit}")
 }
 
+/// Bytes: `1671 bytes`, `6.00 MB`.
+pub(crate) fn size(bytes: u64) -> String {
+    match usize::try_from(bytes) {
+        Ok(few @ ..10_000) => counted(few, "byte"),
+        _ => format!("{}B", count(bytes as f64)),
+    }
+}
+
 /// A number of things: `1 program`, `6 programs`.
 pub(crate) fn counted(n: usize, noun: &str) -> String {
     match n {

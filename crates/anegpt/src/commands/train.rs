@@ -19,11 +19,13 @@ use crate::host_gemm::HostGemm;
 use crate::machine::Machine;
 use crate::power::RunPower;
 use crate::stop::{self, EndedBy, Signal};
+use ane::AneError;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use data::loader::Split;
 use directory::{next_free_directory, output_directory};
 use doctor::Doctor;
+use gpt::ModelError;
 use numbers::intervals;
 use setup::{Notes, Setup, fresh, resumed};
 use std::io::Write;
@@ -75,8 +77,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let entropy = texts.loader.unigram_entropy(config.model.vocab_size as u32)?;
     let epochs = texts.epochs(&config);
     let (loader, tokenizer) = (texts.loader.clone(), &texts.tokenizer);
+    let extent = format!("--seq {} and --batch {}", config.seq, config.batch);
     let mut pretrain =
-        Pretrain::new(config, params, loader, machine.device.as_ref(), machine.numerics)?;
+        Pretrain::new(config, params, loader, machine.device.as_ref(), machine.numerics)
+            .map_err(|error| refused(error, &extent))?;
     pretrain.multiply_with(host_gemm.library.as_ref());
     if let Some(found) = &resumed {
         pretrain.resume(found)?;
@@ -183,6 +187,23 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
+/// Names what was typed where a device refuses the programs that follow from it.
+fn refused(error: TrainError, extent: &str) -> anyhow::Error {
+    let of_device = matches!(
+        error,
+        TrainError::Device(AneError::Refused { .. })
+            | TrainError::Model(ModelError::Device(AneError::Refused { .. }))
+    );
+    let error = anyhow::Error::new(error);
+    match of_device {
+        true => error.context(format!(
+            "the device does not take this model with {extent}; smaller ones may fit, and \
+             --device cpu has no such limits"
+        )),
+        false => error,
+    }
+}
+
 /// What the cost model says of a step, where it knows the chip.
 fn forecast(machine: &Machine, run: &RunConfig) -> Result<Option<Forecast>> {
     let Some(on) = machine.device.profile() else { return Ok(None) };
@@ -206,11 +227,14 @@ fn stop_on_request(view: &View) -> Result<Arc<Stop>> {
     let requested = Arc::new(Stop::default());
     let (stop, bar) = (requested.clone(), Mutex::new(view.bar()));
     stop::on_request(move |signal| {
+        let bar = bar.lock().expect("this thread alone takes it");
         // The second request does not wait for the checkpoint.
         if !stop.request(signal.reason()) {
+            if !bar.is_hidden() {
+                eprintln!();
+            }
             stop::at_once(signal.exit_code());
         }
-        let bar = bar.lock().expect("this thread alone takes it");
         bar.suspend(|| {
             let mut error = std::io::stderr().lock();
             // Nobody may be left to read it.

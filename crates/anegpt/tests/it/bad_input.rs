@@ -182,7 +182,9 @@ fn missing_and_damaged_files() {
         case("train --config none.toml", 1, "none.toml"),
         case("train --init none.bin --tokenizer tok.json", 1, "no file or directory `none.bin`"),
         case("train --init empty.bin --tokenizer tok.json", 1, "has 0 bytes"),
-        case("train --resume none", 1, "no checkpoint here"),
+        case("train --resume none", 1, "none: no checkpoint here: there is no such directory"),
+        case("train --tokenizer foo", 1, "--tokenizer foo: there is no such file"),
+        case("train --batch 300", 1, "with --seq 256 and --batch 300"),
         case("train --resume empty-dir", 1, "no checkpoint here"),
         case(
             "generate --model none.bin --tokenizer tok.json",
@@ -212,6 +214,7 @@ fn missing_and_damaged_files() {
         case("tokenizer train --data empty.txt", 1, "empty"),
     ];
     cases.iter().for_each(|c| bench.refuses(c));
+    assert!(!bench.path("none").exists(), "--resume creates nothing");
 }
 
 #[test]

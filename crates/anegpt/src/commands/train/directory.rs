@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use crate::usage;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use train::{Lock, checkpoint};
 
@@ -11,6 +11,10 @@ pub(super) fn output_directory(args: &Args) -> Result<Option<PathBuf>> {
     if let (Some(directory), None) = (&args.resume, &args.out) {
         return match directory.join("state.json").exists() {
             true => run_of(directory).map(Some),
+            // Locking a directory creates it; a mistyped path is to leave nothing behind.
+            false if !directory.exists() => {
+                bail!("{}: no checkpoint here: there is no such directory", directory.display())
+            }
             false => Ok(Some(directory.clone())),
         };
     }
