@@ -30,7 +30,8 @@ fn flags(command: &Command) -> impl Iterator<Item = &str> {
 fn help_fits_80_columns() {
     for (path, mut command) in commands() {
         let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        let wide = after.lines().find(|line| line.width() > 80);
+        let long = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+        let wide = after.lines().chain(long.lines()).find(|line| line.width() > 80);
         assert_eq!(wide, None, "{path}");
         for columns in [80, 60] {
             command = command.term_width(columns);

@@ -34,6 +34,17 @@ pub enum Level {
     Portable,
 }
 
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Level::Avx512 => "AVX-512",
+            Level::Avx2 => "AVX2",
+            Level::Neon => "NEON",
+            Level::Portable => "none",
+        })
+    }
+}
+
 impl Level {
     /// The best level that this machine runs; detected once.
     pub fn best() -> Self {

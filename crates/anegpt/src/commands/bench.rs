@@ -110,9 +110,9 @@ Parts of a step (anegpt train -v shows them too):
   elementwise  embedding, gradients of norms
   other        the rest of the step
 
-The bytes of a part are those that must move if each input is read and each result
-written once. Floating-point operations are those of matrix products, two for each
-multiply-add.";
+The bytes of a part are those that must move if each input is read and each
+result written once. Floating-point operations are those of matrix products, two
+for each multiply-add.";
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -119,7 +119,7 @@ fn unreadable(args: &Args, faults: &[Diagnostic]) -> Result<()> {
     } else {
         faults.iter().for_each(|fault| eprintln!("{fault}\n"));
     }
-    bail!("{}: {} fault(s)", args.file.display(), faults.len())
+    bail!("{}: {}", args.file.display(), counted(faults.len(), "fault"))
 }
 
 fn print(value: &Value) -> Result<()> {
@@ -162,8 +162,8 @@ impl Checked<'_> {
         }
         match refused(args, &self.found).len() {
             0 if self.faults.is_empty() => Ok(()),
-            0 => bail!("{file}: {} fault(s)", self.faults.len()),
-            n => bail!("{file}: {n} rule(s) broken"),
+            0 => bail!("{file}: {}", counted(self.faults.len(), "fault")),
+            n => bail!("{file}: {} broken", counted(n, "rule")),
         }
     }
 
@@ -321,7 +321,7 @@ impl Checked<'_> {
         }
         match refused(args, &left).len() {
             0 => Ok(()),
-            n => bail!("{file}: {n} rule(s) still broken"),
+            n => bail!("{file}: {} still broken", counted(n, "rule")),
         }
     }
 
@@ -389,11 +389,18 @@ fn proven(rewrites: usize, proof: &Proof) -> String {
     for (values, precision, largest, allowed) in results {
         if values > 0 {
             text.push_str(&format!(
-                ": {values} results in {precision} differ by at most {largest:e} (allowed {allowed:.1e})"
+                ": {values} results in {precision} differ by at most {} (allowed {})",
+                brief(largest),
+                brief(allowed)
             ));
         }
     }
     text
+}
+
+/// A difference: 0, or its power of ten.
+fn brief(difference: f64) -> String {
+    if difference == 0.0 { "0".to_owned() } else { format!("{difference:.1e}") }
 }
 
 fn print_well_formed(args: &Args, program: &Program) -> Result<()> {

@@ -94,7 +94,7 @@ fn people() -> Result<()> {
         label(name, &format!("available: {description}"));
     }
     let cores = counted(cores(), "core");
-    label("", &format!("{cores}, vector instructions: {:?}", Level::best()));
+    label("", &format!("{cores}, vector instructions: {}", Level::best()));
     if let Some(reading) = power::once() {
         match reading {
             Ok((source, sample)) => {

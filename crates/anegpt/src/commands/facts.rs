@@ -8,9 +8,6 @@ use ane::legal;
 use anyhow::{Result, bail};
 use std::io::{IsTerminal, Write};
 
-/// Columns of a text.
-const WIDTH: usize = 100;
-
 /// List known facts about the engine, with sources and tests
 ///
 /// The id of a fact, such as E2-saturation, shows all of it. In lists, ! marks facts
@@ -179,11 +176,12 @@ fn basis(basis: Basis) -> String {
 /// A label and a text wrapped beside it.
 pub(super) fn wrapped(label: &str, text: &str) -> String {
     const INDENT: usize = 11;
+    let width = term::text_width();
     let mut out = String::new();
     let mut line = format!("{label:INDENT$}");
     let mut empty = true;
     for word in text.split_whitespace() {
-        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+        if !empty && line.chars().count() + 1 + word.chars().count() > width {
             out.push_str(&format!("{line}\n"));
             line = " ".repeat(INDENT);
             empty = true;

@@ -91,7 +91,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         None => (machine, None),
     };
     if !args.json {
-        println!("device     {device}\n           chosen because: {reason}\n");
+        let text = format!("{device}\nchosen because: {reason}");
+        println!("{}\n", term::labelled("device", &text));
     }
     if args.json {
         // Probe by probe, so that what was found is there if the system ends the process.
@@ -179,11 +180,16 @@ fn save(recording: &Recording, directory: &Path, name: &str) -> Result<String> {
     Ok(format!("recorded in {}", path.display()))
 }
 
+/// Prints a sentence below the name of its probe.
+fn say(text: &str) {
+    println!("{}", term::wrap(text, term::text_width(), "  ", "    "));
+}
+
 fn show(result: &Result<Outcome, String>, emulated: bool, recorded: bool, seconds: f64) {
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(error) => {
-            println!("  could not be asked: {error}");
+            say(&format!("could not be asked: {error}"));
             return;
         }
     };
@@ -200,12 +206,12 @@ fn show(result: &Result<Outcome, String>, emulated: bool, recorded: bool, second
             println!("  {}", line.trim_end());
         }
     }
-    println!("  {}: {}", outcome.verdict.name(), outcome.says);
+    say(&format!("{}: {}", outcome.verdict.name(), outcome.says));
     // An emulator that was written from the facts is no evidence for them.
     let supports = if emulated { "repeats" } else { "supports" };
     for (word, facts) in [(supports, &outcome.supports), ("contradicts", &outcome.contradicts)] {
         if !facts.is_empty() {
-            println!("  {word} {}", facts.join(", "));
+            say(&format!("{word} {}", facts.join(", ")));
         }
     }
     println!("  took {seconds:.1} s");

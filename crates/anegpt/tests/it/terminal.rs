@@ -153,6 +153,26 @@ fn a_pipe_gets_nothing_but_lines() {
     assert!(lines(&text.replace('\n', "\r\n"), 80).len() > 20);
 }
 
+#[test]
+fn other_commands_fit_the_terminal() {
+    let bench = Bench::new();
+    bench.write("layer.mil", include_str!("../../../../examples/layer.mil"));
+    for args in [
+        "bench --quick --only step,generation,tokenizer",
+        "probe fused",
+        "probe causal-attention",
+        "doctor",
+        "devices",
+        "plan",
+        "mil estimate layer.mil --chip m4-pro",
+        "mil run layer.mil --input random:1 --output out --numerics exact",
+    ] {
+        let words: Vec<&str> = args.split(' ').collect();
+        let text = shown(&bench, &words, 80, &[]);
+        assert!(lines(&text, 80).len() > 2, "{args}: {text}");
+    }
+}
+
 /// The report's activities add up to its time.
 fn time_adds_up(text: &str) {
     let report = text.split_once("=== Efficiency Report ===").expect("a report").1;

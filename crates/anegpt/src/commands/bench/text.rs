@@ -5,7 +5,8 @@ use super::report::{Products, Report, Settings, Step};
 use super::scaling::Threads;
 use super::spread::Spread;
 use super::tasks::{CheckpointWrite, Encoding, Generation};
-use crate::{host_gemm, progress};
+use crate::progress::counted;
+use crate::{host_gemm, progress, term};
 use std::fmt::Write;
 
 pub(super) fn percent(share: f64) -> String {
@@ -61,31 +62,22 @@ fn header(w: &mut String, report: &Report) {
     let memory = host
         .memory_bytes
         .map_or(String::new(), |b| format!(", {:.1} GiB of memory", b / 2f64.powi(30)));
-    line!(
-        w,
-        "machine    {}, {} cores ({}, {}, {}){memory}",
-        host.cpu,
-        host.cores,
-        host.os,
-        host.arch,
-        host.simd
-    );
-    line!(w, "device     {}", settings.device);
-    line!(
-        w,
-        "model      {}: {} parameters, {}",
-        settings.model,
-        progress::count(settings.parameters as f64),
-        settings.shape
-    );
+    let cores = counted(host.cores, "core");
+    let machine =
+        format!("{}, {cores} ({}, {}, {}){memory}", host.cpu, host.os, host.arch, host.simd);
+    line!(w, "{}", term::labelled("machine", &machine));
+    line!(w, "{}", term::labelled("device", &settings.device));
+    let parameters = progress::count(settings.parameters as f64);
+    let model = format!("{}: {parameters} parameters, {}", settings.model, settings.shape);
+    line!(w, "{}", term::labelled("model", &model));
 }
 
 fn ceilings(w: &mut String, report: &Report) {
     let cores = report.machine.cores;
     line!(
         w,
-        "\nThe most this machine does (best of {} rounds)",
-        report.peak.gflops.all_threads.rounds
+        "\nThe most this machine does (best of {})",
+        counted(report.peak.gflops.all_threads.rounds, "round")
     );
     line!(w, "  {:<38} {:>10} {:>12}", "", "1 thread", format!("{cores} threads"));
     let row = |w: &mut String, name: &str, unit: &str, ceiling: &Ceiling| {
@@ -115,9 +107,8 @@ fn step_table(w: &mut String, report: &Report, step: &Step) {
     let Settings { batch, accum, seq, .. } = report.settings;
     line!(
         w,
-        "\nA training step: {accum} × {batch} × {seq} tokens (micro-batches, sequences, tokens each), \
-         {} steps",
-        step.ms.rounds
+        "\nA training step: {accum} × {batch} × {seq} tokens (micro-batches, sequences, length); {}",
+        counted(step.ms.rounds, "step")
     );
     line!(
         w,
@@ -174,7 +165,7 @@ fn products_table(w: &mut String, products: &Products, peak: f64) {
     );
     line!(
         w,
-        "  {:<12} {:<23} {:>20} {:>5} {:>9} {:>9} {:>8}",
+        "  {:<10} {:<18} {:>18} {:>5} {:>7} {:>7} {:>7}",
         "part",
         "product",
         "rows×columns×inner",
@@ -187,7 +178,7 @@ fn products_table(w: &mut String, products: &Products, peak: f64) {
         let heads = if p.together > 1 { format!("{}·", p.together) } else { String::new() };
         line!(
             w,
-            "  {:<12} {:<23} {:>20} {:>5} {:>9} {:>9} {:>8}",
+            "  {:<10} {:<18} {:>18} {:>5} {:>7} {:>7} {:>7}",
             p.part,
             p.what,
             format!("{heads}{}×{}×{}", p.m, p.n, p.k),
@@ -200,7 +191,7 @@ fn products_table(w: &mut String, products: &Products, peak: f64) {
 }
 
 fn scaling_table(w: &mut String, scaling: &[Threads]) {
-    line!(w, "\nThe step on fewer threads ({} rounds, in turn)", scaling[0].ms.rounds);
+    line!(w, "\nThe step on fewer threads ({}, in turn)", counted(scaling[0].ms.rounds, "round"));
     line!(w, "  {:>7} {:>11} {:>9} {:>9} {:>9}", "threads", "median ms", "min", "p90", "speedup");
     for row in scaling {
         let [median, min, p90] = [row.ms.median, row.ms.min, row.ms.p90].map(short);
@@ -211,29 +202,26 @@ fn scaling_table(w: &mut String, scaling: &[Threads]) {
 fn generation_table(w: &mut String, generation: &[Generation]) {
     line!(w, "\nGeneration, tokens/s: reading the prompt, then writing (one at a time)");
     for g in generation {
-        line!(
-            w,
-            "  {:>9} {:>9}   {} tokens, then {}; {} at once, on {}",
-            short(g.prompt_tokens_per_s),
-            short(g.tokens_per_s),
-            g.prompt_tokens,
-            g.new_tokens,
-            g.chunk,
-            g.device
+        let [read, written] = [g.prompt_tokens_per_s, g.tokens_per_s].map(short);
+        let how = format!(
+            "{} tokens, then {}; {} at once, on {}",
+            g.prompt_tokens, g.new_tokens, g.chunk, g.device
         );
+        let speeds = format!("  {read:>9} {written:>9}");
+        line!(w, "{}", term::hanging(&speeds, &how, 24, term::text_width()));
     }
 }
 
 fn encoding_lines(w: &mut String, e: &Encoding) {
-    line!(
-        w,
-        "\nTokenizer: {} MB/s on one thread, {} tokens/s ({} tokens from {:.1} MB, vocabulary of {})",
+    let speed = format!(
+        "{} MB/s on one thread, {} tokens/s ({} tokens from {:.1} MB, vocabulary of {})",
         short(e.mb_per_s),
         progress::count(e.tokens_per_s),
         progress::count(e.tokens as f64),
         e.text_bytes as f64 / 1e6,
         e.vocab_size
     );
+    line!(w, "\n{}", term::hanging("Tokenizer:", &speed, 11, term::text_width()));
 }
 
 fn checkpoint_lines(w: &mut String, c: &CheckpointWrite) {
@@ -265,7 +253,7 @@ fn footer(w: &mut String, report: &Report) {
     };
     line!(w, "measured in {:.1} s; {others}", report.seconds);
     for warning in &report.warnings {
-        line!(w, "warning: {warning}");
+        line!(w, "{}", term::hanging("warning:", warning, 9, term::text_width()));
     }
 }
 

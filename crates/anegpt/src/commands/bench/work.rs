@@ -75,7 +75,7 @@ pub(super) fn products(c: &GptConfig, batch: usize, seq: usize) -> Vec<Product> 
         scores("engine_bwd", "d values, d keys", [e, seq, seq], PLAIN, 2),
         scores("engine_bwd", "d queries", [e, seq, seq], RIGHT, 1),
         one("engine_bwd", "d input by queries", [d, t, q], LEFT, 1),
-        one("engine_bwd", "d input by keys, values", [d, t, kv], LEFT, 2),
+        one("engine_bwd", "d input by k and v", [d, t, kv], LEFT, 2),
         one("dw", "query weights", [q, d, t], RIGHT, 1),
         one("dw", "key, value weights", [kv, d, t], RIGHT, 2),
         one("dw", "output weights", [d, q, t], RIGHT, 1),

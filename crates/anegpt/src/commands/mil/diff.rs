@@ -2,6 +2,7 @@
 
 use super::read_program;
 use super::replay::{distance, histogram};
+use crate::progress::counted;
 use crate::{arrays, usage};
 use ane::array::Array;
 use ane::trace::{Comparison, compare};
@@ -58,7 +59,7 @@ fn programs(args: &Args) -> Result<()> {
     }
     match found.changes.len() {
         0 => Ok(()),
-        n => bail!("the programs differ in {n} place(s)"),
+        n => bail!("the programs differ in {}", counted(n, "place")),
     }
 }
 
@@ -107,7 +108,8 @@ fn all_arrays(args: &Args) -> Result<()> {
     let different = lines.iter().filter(|line| line.beyond_tolerance > 0).count() + faults.len();
     match different {
         0 => Ok(()),
-        n => bail!("{n} array(s) differ by more than the tolerance of {}", args.tolerance),
+        1 => bail!("1 array differs by more than the tolerance of {}", args.tolerance),
+        n => bail!("{n} arrays differ by more than the tolerance of {}", args.tolerance),
     }
 }
 

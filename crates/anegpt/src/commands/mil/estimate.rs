@@ -1,6 +1,7 @@
 //! `anegpt mil estimate`: what the cost model says of a program.
 
 use super::read_program;
+use crate::term;
 use ane::{Chip, Estimate, Os, Profile, estimate};
 use anyhow::Result;
 use std::path::PathBuf;
@@ -58,15 +59,16 @@ fn human(name: &str, e: &Estimate) -> String {
         None => "constants of the chip mostly from scaling rules: no table of it is published"
             .to_owned(),
     };
-    let mut text = format!(
+    let text = format!(
         "function {name} on {}: {:.3} ms forecast ({:.3} to {:.3}), bound by {}\n\
-         not confirmed on hardware; {constants}\n\n",
+         not confirmed on hardware; {constants}",
         e.profile,
         ms(e.seconds),
         ms(e.low),
         ms(e.high),
         e.bound().name()
     );
+    let mut text = term::wrap(&text, term::text_width(), "", "  ") + "\n\n";
     for (cause, seconds) in e.parts.list() {
         let share = seconds / e.seconds;
         let bar = "#".repeat((share * BAR).round() as usize);
@@ -80,13 +82,13 @@ fn human(name: &str, e: &Estimate) -> String {
         text.push('\n');
     }
     text.push_str(
-        "\n  operation                                 µs      MFLOP         KB  bound by\n",
+        "\n  operation                               µs      MFLOP         KB  bound by\n",
     );
     for o in &e.operations {
         let what = format!("{} {}", o.op, o.name);
         let notch = if o.notch { ", in the 1-MiB DMA notch" } else { "" };
         text.push_str(&format!(
-            "  {what:<34} {:>9.2} {:>10.2} {:>10.1}  {}{notch}\n",
+            "  {what:<32} {:>9.2} {:>10.2} {:>10.1}  {}{notch}\n",
             1e6 * o.seconds,
             o.flops / 1e6,
             o.bytes / 1e3,

@@ -4,7 +4,7 @@ use super::weights::{self, Files};
 use super::{list, read_program, read_text};
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
-use crate::{arrays, usage};
+use crate::{arrays, term, usage};
 use ane::array::Array;
 use ane::{Executable, Port, Surface};
 use anyhow::{Context, Result, bail};
@@ -78,7 +78,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (place, (_, array)) in arrays::write_all(&args.output, &arrays)?.iter().zip(&arrays) {
         println!("{place}  {}", array.ty);
     }
-    println!("ran in {:.3} ms on: {}", report.seconds * 1e3, machine.device.describe());
+    let ran = format!("ran in {:.3} ms on: {}", report.seconds * 1e3, machine.device.describe());
+    println!("{}", term::wrap(&ran, term::text_width(), "", "  "));
     if let Some(seconds) = report.hardware_seconds {
         println!("the hardware's own time: {:.3} ms", seconds * 1e3);
     }
