@@ -29,6 +29,11 @@ pub enum BlobError {
     Missing { path: String, known: String },
     #[error("weight file ends after {len} bytes, before the {what} at offset {offset}")]
     Truncated { what: &'static str, offset: u64, len: usize },
+    #[error(
+        "blob at offset {offset} holds {found} bytes but {ty} needs {needed}, and the file ends after \
+         {len}"
+    )]
+    Short { offset: u64, found: u64, needed: usize, ty: TensorType, len: usize },
     #[error("Storage Reader expects file format version 2. (found {0})")]
     Version(u32),
     #[error("Invalid sentinel in blob_metadata. (found {found:#010x} at offset {offset})")]
@@ -243,7 +248,11 @@ fn open<'f>(
         odd.push(Oddity::Place { offset });
         data = offset.saturating_add(ALIGNMENT as u64);
     }
-    Ok((take(file, "data", data, needed)?, odd))
+    let data = take(file, "data", data, needed).map_err(|error| match size {
+        size if size == needed as u64 => error,
+        found => BlobError::Short { offset, found, needed, ty: ty.clone(), len: file.len() },
+    })?;
+    Ok((data, odd))
 }
 
 /// Reads the blob whose record is at `offset` as a tensor of type `ty`, odd records ([`inspect`])
@@ -333,6 +342,8 @@ mod tests {
         check(&file, u64::MAX, &ty, "before the blob record");
         check(&file, at, &TensorType::fp16([8]), "does not match requested type");
         check(&file[..file.len() - 40], at, &ty, "before the data");
+        let sizes = "holds 32 bytes but tensor<fp32, [64]> needs 256, and the file ends after 192";
+        check(&file, at, &TensorType::fp32([64]), sizes);
         let mut other = file.clone();
         other[4] = 1;
         check(&other, at, &ty, "version 2");

@@ -341,7 +341,7 @@ fn a_size_that_is_not_the_tensors_is_read_and_told() {
     assert_eq!(odd(&file, &[512, 512, 1, 1]).len(), 1, "the size is that of 512 channels");
     assert_eq!(odd(&file, &[256, 256, 1, 1]).len(), 2);
     let more = blob::read(&file, 64, &TensorType::fp16([513, 512, 1, 1])).unwrap_err();
-    assert!(more.to_string().contains("before the data"), "{more}");
+    assert!(more.to_string().contains("the file ends after"), "{more}");
 }
 
 #[test]
