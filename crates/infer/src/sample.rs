@@ -175,6 +175,21 @@ mod tests {
         assert_eq!(drawn(Sampling { top_k: 1, ..flat }), [false, true, false, false]);
     }
 
+    /// Only differences of logits count, however large the logits are: e^1000 has no f64.
+    #[test]
+    fn large_logits_are_drawn_as_small_ones() {
+        let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0 };
+        let drawn = |offset: f32| {
+            let logits = [0.5f32, 1.0, -0.5, 0.0].map(|logit| logit + offset);
+            let mut sampler = Sampler::new(sampling, 7);
+            (0..500).map(|_| sampler.choose(&logits)).collect::<Vec<u32>>()
+        };
+        let plain = drawn(0.0);
+        assert!((0..4).all(|id| plain.contains(&id)));
+        assert_eq!(drawn(1024.0), plain);
+        assert_eq!(drawn(-1024.0), plain);
+    }
+
     /// The first numbers of SplitMix64 from 1234567, as its reference implementation gives them.
     #[test]
     fn uniform_numbers_are_those_of_splitmix64() {

@@ -145,3 +145,100 @@ fn settings_out_of_range_are_refused() {
         generator.generate("a", request(1, sampling), |_| ()).unwrap();
     }
 }
+
+/// Of three tokens (BOS, the space before a text, `a`) in a model of eight, five more are read. The sixth
+/// is not; with `slide`, the newest four are kept, and every fifth token slides again.
+#[test]
+fn a_full_context_ends_the_text_or_slides() {
+    let tokenizer = tokenizer();
+    let mut generator = Generator::new(model(VOCAB, &[(A, B), (B, A)], 8), &tokenizer).unwrap();
+    for (most, slide, drawn, finish, slides) in [
+        (6, false, 6, Finish::MaxTokens, 0),
+        (7, false, 6, Finish::ContextFull, 0),
+        (6, true, 6, Finish::MaxTokens, 0),
+        (7, true, 7, Finish::MaxTokens, 1),
+        (11, true, 11, Finish::MaxTokens, 1),
+        (12, true, 12, Finish::MaxTokens, 2),
+        (17, true, 17, Finish::MaxTokens, 3),
+    ] {
+        let request = Request { slide, ..request(most, GREEDY) };
+        let got = generator.generate("a", request, |_| ()).unwrap();
+        let alternating: Vec<u32> = [B, A].into_iter().cycle().take(drawn).collect();
+        assert_eq!((got.prompt, &got.tokens), (3, &alternating), "{most} {slide}");
+        assert_eq!((got.finish, got.slides), (finish, slides), "{most} {slide}");
+    }
+}
+
+#[test]
+fn a_prompt_may_be_as_long_as_the_model_and_no_longer() {
+    let tokenizer = tokenizer();
+    let mut generator = Generator::new(model(VOCAB, &[(A, B)], 5), &tokenizer).unwrap();
+    let got = generator.generate("caa", request(1, GREEDY), |_| ()).unwrap();
+    assert_eq!((got.prompt, got.tokens), (5, vec![B]));
+    for (prompt, length) in [("caaa", 6), ("caaaaa", 8)] {
+        let error = generator.generate(prompt, request(1, GREEDY), |_| ()).unwrap_err();
+        assert!(
+            matches!(error, InferError::TooLong { tokens, limit: 5 } if tokens == length),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn nothing_to_start_from_is_explained() {
+    let file = r#"{"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}}"#;
+    let tokenizer = Tokenizer::from_bytes(file.as_bytes(), "json").unwrap();
+    let mut generator = Generator::new(model(2, &[(0, 1), (1, 0)], 8), &tokenizer).unwrap();
+    let error = generator.generate("", request(1, GREEDY), |_| ()).unwrap_err();
+    assert!(matches!(error, InferError::Empty), "{error}");
+    let got = generator.generate("a", request(3, GREEDY), |_| ()).unwrap();
+    assert_eq!((got.prompt, got.tokens), (1, vec![1, 0, 1]));
+}
+
+#[test]
+fn weights_that_give_no_numbers_are_explained() {
+    let tokenizer = tokenizer();
+    let mut decoder = model(VOCAB, &[], 16);
+    let broken = vec![f32::NAN; Layout::new(decoder.config()).count()];
+    decoder.replace_weights(&broken).unwrap();
+    let mut generator = Generator::new(decoder, &tokenizer).unwrap();
+    let error = generator.generate("a", request(1, GREEDY), |_| ()).unwrap_err();
+    assert!(matches!(error, InferError::NotFinite { tokens: 3 }), "{error}");
+}
+
+#[test]
+fn a_text_ends_at_the_tokens_that_the_caller_names() {
+    let tokenizer = tokenizer();
+    let next = [(A, B), (B, C), (C, D)];
+    let generator = Generator::new(model(VOCAB, &next, 16), &tokenizer).unwrap();
+    let got = generator.ending_at(&[D, C]).generate("a", request(5, GREEDY), |_| ()).unwrap();
+    assert_eq!((got.tokens, got.finish), (vec![B], Finish::EndOfText));
+}
+
+/// A text that ends within a character (the first of the two bytes of é) shows that, and no piece is empty.
+#[test]
+fn what_is_left_of_a_character_comes_last() {
+    let (first, second) = (3 + 0xC3, 3 + 0xA9);
+    let tokenizer = tokenizer();
+    let next = [(A, first), (first, second), (second, B)];
+    let mut generator = Generator::new(model(VOCAB, &next, 16), &tokenizer).unwrap();
+    for (most, want) in [(1, &["\u{fffd}"][..]), (2, &["\u{e9}"]), (3, &["\u{e9}", "b"]), (0, &[])]
+    {
+        let mut pieces: Vec<String> = vec![];
+        generator.generate("a", request(most, GREEDY), |piece| pieces.push(piece.into())).unwrap();
+        assert_eq!(pieces, want, "{most}");
+    }
+}
+
+/// The time for the prompt and the time after it are parts of the whole.
+#[test]
+fn times_are_apart() {
+    let tokenizer = tokenizer();
+    let mut generator = Generator::new(model(VOCAB, &[], 128), &tokenizer).unwrap();
+    let prompt = "a".repeat(120);
+    let start = std::time::Instant::now();
+    let got = generator.generate(&prompt, request(1, GREEDY), |_| ()).unwrap();
+    let all = start.elapsed().as_secs_f64();
+    assert!(got.prompt_seconds > 0.0 && got.seconds > 0.0, "{got:?}");
+    assert!(got.prompt_seconds + got.seconds <= all, "{got:?} {all}");
+}

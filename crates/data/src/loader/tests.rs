@@ -77,6 +77,33 @@ fn restarts_continue_exactly_and_repeat_nothing() {
     assert!(cursor.epoch >= 1, "the test crosses an epoch");
 }
 
+/// Computed apart from this code, with whole numbers of any size (SplitMix64 of the key and its rounds,
+/// the phase, the checksum): checkpoints go on in every version with the same windows.
+#[test]
+fn order_and_checksums_do_not_change_between_versions() {
+    let mut loader = loader(200, 16, 5);
+    assert_eq!(epoch_starts(&mut loader), [64, 0, 48, 96, 32, 80, 112, 16]);
+    let second: Vec<u32> = (0..8).map(|_| loader.next_batch(1).inputs[0]).collect();
+    assert_eq!((second, loader.cursor().epoch), (vec![99, 67, 19, 51, 115, 3, 83, 35], 1));
+    // Positions 0 to 16, and 17 to 33.
+    let halves = self::loader(34, 16, 0).cursor().clone();
+    assert_eq!(halves.train_checksum, Some(0x0ff5_e368_d78e_e9aa));
+    assert_eq!(halves.validation_checksum, Some(0xc045_19d1_35c6_0116));
+}
+
+/// The last tokens of a part can be read, and none of what follows it.
+#[test]
+fn a_part_is_read_to_its_end_and_no_further() {
+    let loader = loader(10_000, 16, 5);
+    for (split, start, first) in [(Split::Train, 8_990, 8_990), (Split::Validation, 990, 9_990)] {
+        let mut out = [0; 10];
+        loader.read(split, start, &mut out);
+        assert_eq!(out.to_vec(), (first..first + 10).collect::<Vec<u32>>());
+        let past = || loader.read(split, start + 1, &mut [0; 10]);
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(past)).is_err());
+    }
+}
+
 /// Starts of consecutive samples are uncorrelated: within five standard deviations of zero.
 #[test]
 fn consecutive_samples_are_uncorrelated() {
