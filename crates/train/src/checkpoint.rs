@@ -503,4 +503,13 @@ impl Lock {
             Err(fs::TryLockError::Error(source)) => Err(fault(source)),
         }
     }
+
+    /// Removes a directory that holds nothing but the lock. For who holds it.
+    ///
+    /// # Errors
+    /// When there is more in it, or the system refuses.
+    pub fn remove(out: &Path) -> std::io::Result<()> {
+        fs::remove_file(out.join(".lock"))?;
+        fs::remove_dir(out)
+    }
 }

@@ -23,7 +23,7 @@ use ane::AneError;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use data::loader::Split;
-use directory::{next_free_directory, output_directory};
+use directory::{Unused, next_free_directory, output_directory};
 use doctor::Doctor;
 use gpt::ModelError;
 use numbers::intervals;
@@ -39,10 +39,13 @@ use view::View;
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let started = Instant::now();
-    let named = match output_directory(&args)? {
+    let asked = output_directory(&args)?;
+    let created = asked.clone().filter(|out| !out.exists());
+    let named = match asked {
         Some(out) => Some((Lock::acquire(&out)?, out)),
         None => None,
     };
+    let mut unused = Unused(created);
     if let Some((_, out)) = &named {
         checkpoint::remove_unfinished(out)?;
     }
@@ -120,6 +123,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         run: Some(pretrain.config().clone()),
         intervals: Some(intervals),
     };
+    // The run begins.
+    unused.0 = None;
     let mut view = View::new(&args, &out)?;
     view.show(&start_event(&pretrain, &machine, &host_gemm, entropy, settings))?;
     if let Some(message) = host_gemm_before.and_then(|before| host_gemm.differs(&before)) {

@@ -215,6 +215,10 @@ fn missing_and_damaged_files() {
     ];
     cases.iter().for_each(|c| bench.refuses(c));
     assert!(!bench.path("none").exists(), "--resume creates nothing");
+    bench.refuses(&case("train --preset foo --out new", 2, "there is no preset `foo`"));
+    assert!(!bench.path("new").exists(), "no run, no directory");
+    bench.refuses(&case("train --preset foo --out empty-dir", 2, "there is no preset `foo`"));
+    assert!(bench.path("empty-dir").exists(), "it was there before");
 }
 
 #[test]

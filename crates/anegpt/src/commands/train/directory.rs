@@ -41,6 +41,18 @@ pub(super) fn run_of(checkpoint: &Path) -> Result<PathBuf> {
     Ok(parent.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from(".")))
 }
 
+/// A directory that was created to be locked, which is removed again if no run begins in it.
+pub(super) struct Unused(pub(super) Option<PathBuf>);
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        if let Some(out) = &self.0 {
+            // What cannot be removed does no harm.
+            let _ = Lock::remove(out);
+        }
+    }
+}
+
 /// Creates and locks the first out/run-N that does not exist: last thing before the first step, so
 /// that requests that cannot be met leave nothing behind, and never that of another run that
 /// begins at the same time.

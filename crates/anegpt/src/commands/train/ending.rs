@@ -6,7 +6,7 @@ use train::{Pretrain, checkpoint};
 
 /// Said as soon as a run is asked to stop.
 pub(super) const STOPPING: &str =
-    "stopping after this step and saving a checkpoint; Ctrl-C again ends at once";
+    "stopping after this step, saving a checkpoint; Ctrl-C again ends at once";
 
 /// Times that a text is seen before a warning is due.
 const OFTEN: f64 = 4.0;
