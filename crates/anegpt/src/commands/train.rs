@@ -90,6 +90,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         if judged_anew {
             pretrain.forget_validation();
         }
+        // A loss over another number of batches would not compare with the best so far, and push it out.
+        if let Some(best) = pretrain.best() {
+            intervals.eval_batches = best.batches;
+        }
     }
     let (_lock, out) = match named {
         Some(named) => named,
