@@ -8,7 +8,7 @@ use crate::params::{Layout, Param, Role};
 use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Component, Path, PathBuf};
@@ -192,6 +192,7 @@ pub fn read_safetensors(path: &Path, config: &GptConfig) -> Result<Vec<f32>, Wei
     let layout = Layout::new(config);
     let bytes = read_file(path)?;
     let views = Views::new(path, &bytes, layout.params())?;
+    check_all_are_read(path, views.file.names(), &layout, config)?;
     // The file has every tensor, and so the model's size, before memory of that size is taken.
     let mut values = vec![0.0; layout.count()];
     views.decode(&mut values);
@@ -215,6 +216,7 @@ pub fn read_sharded(index: &Path, config: &GptConfig) -> Result<Vec<f32>, Weight
     let map: Index =
         serde_json::from_slice(&read_file(index)?).map_err(|e| fault(e.to_string()))?;
     let layout = Layout::new(config);
+    check_all_are_read(index, map.weight_map.keys().map(String::as_str), &layout, config)?;
     let mut shards: BTreeMap<&str, Vec<Param>> = BTreeMap::new();
     for param in layout.params() {
         let shard = map.weight_map.get(&param.name);
@@ -246,8 +248,40 @@ fn read_file(path: &Path) -> Result<Vec<u8>, WeightsError> {
     std::fs::read(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
 }
 
+/// Refuses weights that belong to the model and have no place in `config`, such as biases or norms of
+/// queries under the name of a model without them: leaving them out would compute another model.
+/// Tables of rotations, a copy of tied embeddings, layers behind the last one and what is outside of
+/// the model may lie there.
+fn check_all_are_read<'n>(
+    path: &Path,
+    names: impl IntoIterator<Item = &'n str>,
+    layout: &Layout,
+    config: &GptConfig,
+) -> Result<(), WeightsError> {
+    let read: BTreeSet<&str> = layout.params().iter().map(|param| param.name.as_str()).collect();
+    let harmless = |name: &str| {
+        let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
+        name.ends_with(".rotary_emb.inv_freq")
+            || (name == "lm_head.weight" && config.tied)
+            || layer.and_then(|n| n.parse().ok()).is_some_and(|n: usize| n >= config.n_layer)
+            || !(name.starts_with("model.") || name.starts_with("lm_head."))
+    };
+    let mut names = names.into_iter().filter(|name| !read.contains(name) && !harmless(name));
+    match names.next() {
+        None => Ok(()),
+        Some(name) => Err(WeightsError::Tensor {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            reason: "has no place in the model that config.json describes".to_owned(),
+        }),
+    }
+}
+
 /// Tensors of a safetensors file that are as the model needs them.
-struct Views<'b>(Vec<(Param, TensorView<'b>)>);
+struct Views<'b> {
+    file: SafeTensors<'b>,
+    found: Vec<(Param, TensorView<'b>)>,
+}
 
 impl<'b> Views<'b> {
     fn new(path: &Path, bytes: &'b [u8], params: &[Param]) -> Result<Self, WeightsError> {
@@ -255,7 +289,7 @@ impl<'b> Views<'b> {
             path: path.to_owned(),
             reason: e.to_string(),
         })?;
-        let mut views = vec![];
+        let mut found = vec![];
         for param in params {
             let fault = |reason: String| WeightsError::Tensor {
                 path: path.to_owned(),
@@ -274,14 +308,14 @@ impl<'b> Views<'b> {
                 let reason = format!("has type {:?}; F32, F16 and BF16 are read", view.dtype());
                 return Err(fault(reason));
             }
-            views.push((param.clone(), view));
+            found.push((param.clone(), view));
         }
-        Ok(Views(views))
+        Ok(Views { file, found })
     }
 
     /// Writes the tensors to their places in the arena.
     fn decode(&self, values: &mut [f32]) {
-        for (param, view) in &self.0 {
+        for (param, view) in &self.found {
             let (data, to) = (view.data(), &mut values[param.range()]);
             match view.dtype() {
                 Dtype::F16 => decode(data, to, |b| f16::from_le_bytes(b).to_f32()),
@@ -389,6 +423,52 @@ mod tests {
             drop(map.insert(embedding.to_owned(), name.to_owned()));
         };
         refused(&other, "is missing");
+        let more = |map: &mut BTreeMap<String, String>| {
+            let name = "model.layers.0.self_attn.q_proj.bias";
+            drop(map.insert(name.to_owned(), "model-00001-of-00002.safetensors".to_owned()));
+        };
+        refused(&more, "q_proj.bias` has no place in the model");
+    }
+
+    /// A model with norms of queries and keys, read as one without.
+    #[test]
+    fn weights_without_a_place_are_refused() {
+        let tiny = GptConfig::preset("tiny").unwrap();
+        let config = GptConfig { n_layer: 1, n_embd: 8, hidden: 4, vocab_size: 5, ..tiny };
+        let layout = Layout::new(&config);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let read = |also: &str| {
+            let zeros = vec![0; 4 * layout.count()];
+            let mut views: BTreeMap<&str, TensorView<'_>> = (layout.params().iter())
+                .map(|p| (p.name.as_str(), (p.shape.clone(), 4 * p.count())))
+                .map(|(name, (shape, bytes))| {
+                    (name, TensorView::new(Dtype::F32, shape, &zeros[..bytes]).unwrap())
+                })
+                .collect();
+            let more = TensorView::new(Dtype::F32, vec![2], &zeros[..8]).unwrap();
+            views.entry(also).or_insert(more);
+            std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+            read_safetensors(&path, &config).map(drop).map_err(|e| e.to_string())
+        };
+        for harmless in [
+            "model.embed_tokens.weight",
+            "lm_head.weight",
+            "model.layers.0.self_attn.rotary_emb.inv_freq",
+            "model.layers.1.self_attn.q_norm.weight",
+            "value_head.weight",
+        ] {
+            assert_eq!(read(harmless), Ok(()), "{harmless}");
+        }
+        for name in [
+            "model.layers.0.self_attn.q_norm.weight",
+            "model.layers.0.mlp.down_proj.bias",
+            "model.norm.bias",
+            "lm_head.bias",
+        ] {
+            let error = read(name).unwrap_err();
+            assert!(error.contains(name) && error.contains("has no place"), "{error}");
+        }
     }
 
     /// Memory for these weights would be hundreds of terabytes; the file has ten bytes.
