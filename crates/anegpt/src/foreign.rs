@@ -16,6 +16,7 @@ enum Kind {
     PyTorch,
     Archive,
     Json,
+    Tokenizer,
     WebPage,
     LfsPointer,
 }
@@ -38,6 +39,8 @@ impl Kind {
             }
             () if begins(b"PK\x03\x04") || begins(b"\x1f\x8b") => Kind::Archive,
             () if text.starts_with(b"{") => Kind::Json,
+            // The first piece of SentencePiece's and llama2.c's tokenizers.
+            () if holds_early(head, b"<unk>") => Kind::Tokenizer,
             () => return None,
         })
     }
@@ -47,6 +50,11 @@ impl Kind {
         File::open(path).ok()?.take(HEAD as u64).read_to_end(&mut head).ok()?;
         Kind::of(&head)
     }
+}
+
+/// True if `part` begins within the first bytes.
+fn holds_early(head: &[u8], part: &[u8]) -> bool {
+    head.windows(part.len()).take(16).any(|window| window == part)
 }
 
 /// What to write where PyTorch's own files are all there is.
@@ -78,6 +86,9 @@ pub(crate) fn refuse_model(path: &Path) -> Result<()> {
         Kind::Json => bail!(
             "{file} is a JSON file: give the directory that it lies in ({directory}), if that has \
              weights too"
+        ),
+        Kind::Tokenizer => bail!(
+            "{file} is a tokenizer, not a model: give it to --tokenizer, beside the model that it belongs to"
         ),
         Kind::WebPage | Kind::LfsPointer => Ok(()),
     }
@@ -148,6 +159,8 @@ mod tests {
             (b"<HTML><head>", Some(Kind::WebPage)),
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", Some(Kind::LfsPointer)),
             (b"{\n  \"model_type\": \"llama\"\n}", Some(Kind::Json)),
+            (b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02", Some(Kind::Tokenizer)),
+            (b"\x07\0\0\0\0\0\0\0\x05\0\0\0<unk>", Some(Kind::Tokenizer)),
             // A llama2.c header: dim 288, hidden 768, 6 layers …
             (&[32u8, 1, 0, 0, 0, 3, 0, 0, 6, 0, 0, 0, 6, 0, 0, 0], None),
             (b"", None),

@@ -301,8 +301,8 @@ fn check_flat(head: &[u8]) -> std::result::Result<(), String> {
     if head.len() >= 2 * TELLING && sniff::is_text(head) {
         let what = sniff::odd_text(head).map_or(String::new(), |what| format!(" ({what})"));
         return Err(format!(
-            "this is text, not token ids{what}: give it a name that does not end in .bin, or turn it into \
-             ids with anegpt data tokenize"
+            "this is text, not token ids{what}: to train on it, give it a name that does not end in .bin, or \
+             turn it into ids with anegpt data tokenize"
         ));
     }
     if wide_ids(head) {

@@ -2,7 +2,7 @@
 
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
-use crate::{files, usage};
+use crate::{files, term, usage};
 use ane::Chip;
 use anyhow::Result;
 use gpt::Decoder;
@@ -102,7 +102,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         true => println!("{}", json(&prompt, &out.text, &generated, seed, &machine)),
         false => out.finish()?,
     }
-    eprintln!("{}", summary(&generated, context, &machine));
+    let summary = summary(&generated, context, &machine);
+    let errors = console::Term::stderr();
+    match errors.is_term() {
+        true => eprintln!("{}", term::wrap(&summary, term::columns(&errors), "", "")),
+        false => eprintln!("{summary}"),
+    }
     Ok(())
 }
 

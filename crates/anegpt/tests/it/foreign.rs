@@ -33,7 +33,7 @@ fn a_file_that_is_no_model_is_named() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("hf")).unwrap();
     let zip = [&b"PK\x03\x04"[..], &[0; 26], b"archive/data.pklFB"].concat();
-    let cases: [(&str, &[u8], &str); 8] = [
+    let cases: [(&str, &[u8], &str); 9] = [
         ("hf/model.safetensors", &safetensors(), "give the directory that it lies in (hf)"),
         ("model.safetensors", &safetensors(), "give the directory that it lies in (.)"),
         ("model.gguf", b"GGUF\x03\0\0\0", "is a GGUF file"),
@@ -42,6 +42,7 @@ fn a_file_that_is_no_model_is_named() {
         ("page.bin", b"<!DOCTYPE html>\n<html><head>", "is a web page"),
         ("pointer.bin", POINTER.as_bytes(), "git lfs pull"),
         ("config.json", CONFIG.as_bytes(), "is a JSON file: give the directory"),
+        ("tok.bin", b"\x07\0\0\0\0\0\0\0\x05\0\0\0<unk>, and so on", "give it to --tokenizer"),
     ];
     for (name, contents, says) in cases {
         bench.write(name, contents);

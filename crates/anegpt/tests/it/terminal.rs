@@ -91,6 +91,17 @@ fn clean(bench: &Bench) {
 }
 
 #[test]
+fn the_speed_of_a_generation_fits_the_terminal() {
+    let bench = Bench::new();
+    bench.ok(&with(&bench.small_run(), &["--steps", "4", "--out", "run"]));
+    // Greedy, so that the text itself stays short of a line.
+    let args = ["generate", "run", "-p", "a", "-n", "3", "--temperature", "0"];
+    let text = shown(&bench, &args, 60, &[]);
+    let lines = lines(&text, 60).join("\n");
+    assert!(lines.contains("prompt ") && lines.contains(" tokens/s, on the CPU"), "{text}");
+}
+
+#[test]
 fn a_run_fits_the_terminal() {
     let bench = Bench::new();
     let args = run(&bench);
