@@ -42,7 +42,7 @@ impl Tokenizer {
     /// `</s>`, is spelled out and does not become the marker.
     ///
     /// # Errors
-    /// [`Error::UnknownCharacter`] if the vocabulary lacks a character and has no way around it.
+    /// [`Error::UnknownCharacter`](crate::Error::UnknownCharacter) if the vocabulary lacks a character and has no way around it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_sections(text, false)
     }
