@@ -342,3 +342,43 @@ fn time_adds_up() {
     assert!((all - spent.total_s).abs() < 1e-9 && spent.total_s > 2.0, "{spent:?}");
     assert!(spent.other_s >= 0.0 && spent.other_s < 0.5, "{spent:?}");
 }
+
+/// Rates are those of the session's own steps, and what compiling took is not counted twice.
+#[test]
+fn a_resumed_run_counts_its_own_steps() {
+    let out = tempfile::tempdir().unwrap();
+    let config = |steps| RunConfig { accum: 3, ..settings(steps, 1e-3) };
+    run(&mut trainer(&config(5)), NOTHING, out.path());
+    let resumed = |steps, intervals| {
+        let mut trainer = trainer(&config(steps));
+        trainer.resume(&newest(out.path()).unwrap().0).unwrap();
+        run(&mut trainer, intervals, out.path())
+    };
+    let events = resumed(8, NOTHING);
+    let ms =
+        events.iter().filter_map(|e| if let Event::Step { ms, .. } = e { Some(ms) } else { None });
+    let ms: Vec<f64> = ms.copied().collect();
+    let Some(Event::Done { steps, ms_per_step, tokens_per_s, spent, .. }) = events.last() else {
+        panic!("{events:?}");
+    };
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs();
+    let all: f64 = ms.iter().sum();
+    assert_eq!((*steps, ms.len()), (8, 3));
+    assert!(close(*ms_per_step, all / 3.0), "{ms_per_step} {ms:?}");
+    // Three steps of 3 × 2 sequences of 8 tokens.
+    assert!(close(*tokens_per_s, 144.0 / (all / 1e3)), "{tokens_per_s} {ms:?}");
+    assert!(close(spent.setup_s, (2.0 - spent.compile_s).max(0.0)), "{spent:?}");
+    let written = events
+        .iter()
+        .find_map(|e| if let Event::Checkpoint { ms, .. } = e { Some(ms) } else { None });
+    let written = written.unwrap() / 1e3;
+    assert!(written <= spent.checkpoints_s, "{written} {spent:?}");
+    assert!(written > 0.01 * spent.checkpoints_s, "writing is most of it: {written} {spent:?}");
+    // There is nothing left to do, and nothing to divide by.
+    let events = resumed(8, Intervals { sample: 2, ..NOTHING });
+    let Some(Event::Done { steps: 8, ms_per_step, tokens_per_s, .. }) = events.last() else {
+        panic!("{events:?}");
+    };
+    assert_eq!((*ms_per_step, *tokens_per_s), (0.0, 0.0));
+    assert!(story(&events).iter().all(|what| what.1 != "sample"), "{events:?}");
+}
