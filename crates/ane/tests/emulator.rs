@@ -446,6 +446,25 @@ fn resampling_keeps_large_values() {
     }
 }
 
+/// alpha / size is no number of fp16: 1 / (1 + alpha · 3 / 3) of three ones, alpha being 0.3 in fp16.
+#[test]
+fn a_response_is_normalised_by_alpha_and_size() {
+    let text = "program(1.3) { func main<ios17>(tensor<fp16, [1, 3, 1, 1]> x) {
+        tensor<fp16, [1, 3, 1, 1]> n = local_response_norm(x = x, size = int32(3), alpha = fp16(0.3),
+            beta = fp16(1), k = fp16(1));
+        tensor<fp32, [1, 3, 1, 1]> y = cast(x = n, dtype = string(\"fp32\"));
+        } -> (y); }";
+    let device = Emulator::cpu(Numerics::F32);
+    let mut exe = device.compile(&mil::check_text(text).unwrap(), &Weights::new()).unwrap();
+    let [from, to] = [exe.inputs(), exe.outputs()].map(|p| device.surface(&p[0].ty, 0).unwrap());
+    let mut got = [0.0f32; 3];
+    from.write(&[1.0; 3]).unwrap();
+    exe.run(&[&from], &[&to]).unwrap();
+    to.read(&mut got).unwrap();
+    let want = 1.0 / (1.0 + half::f16::from_f64(0.3).to_f64());
+    assert!((f64::from(got[1]) - want).abs() < 1e-6, "{} instead of {want}", got[1]);
+}
+
 #[test]
 fn operations_that_are_only_checked_are_refused_by_name() {
     let text = "program(1.3) { func main<ios17>(tensor<fp16, [1, 4, 9]> b, tensor<fp16, [1, 3, 9]> s) {

@@ -167,7 +167,9 @@ fn norm<'b>(norm: Norm, x: &[Tensor<'b>]) -> Tensor<'b> {
                 .map(|i| squares.narrow(axis, i, shape[axis]))
                 .reduce(|sum, part| sum + part)
                 .expect("size is not 0");
-            v * (sum * (alpha / size as f64) + k).pow(-beta)
+            // alpha / size is not a number of fp16, alpha and size are.
+            let mean = sum / v.builder().scalar(v.dtype(), size as f64);
+            v * (mean * alpha + k).pow(-beta)
         }
     }
 }
