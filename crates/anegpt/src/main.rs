@@ -26,8 +26,10 @@ mod progress;
 #[cfg(test)]
 mod readme;
 mod settings;
+mod setup;
 mod stop;
 mod term;
+mod view;
 
 use clap::{ArgAction, Parser, Subcommand};
 use engine::EngineArgs;

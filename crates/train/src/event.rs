@@ -1,8 +1,9 @@
 //! What happens in a run, as one stream of events that the log, the progress bar and every other
 //! reader share. Fields may be added, never renamed.
 
-use crate::pretrain::{Intervals, RunConfig};
+use crate::run::Intervals;
 use crate::stop::Reason;
+use crate::trainer::RunConfig;
 use ane::PowerSample;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

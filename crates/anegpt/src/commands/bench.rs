@@ -12,12 +12,11 @@ mod tasks;
 mod text;
 mod work;
 
-use crate::commands::train;
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, NumericsChoice};
 use crate::settings::{self, ConfigFile, TrainSection, Weights};
-use crate::{progress, stop, usage};
-use ::train::RunConfig;
+use crate::{progress, setup, stop, usage};
+
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use gpt::GptConfig;
@@ -25,6 +24,7 @@ use report::Report;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use train::RunConfig;
 
 /// Measure this machine: peaks, training step by part, generation
 ///
@@ -194,7 +194,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let effort = Effort::new(args);
     let (name, config) = run_config(args)?;
-    train::fits_in_memory(&config)?;
+    setup::fits_in_memory(&config)?;
     let machine = machine::open(args.device, args.chip, args.numerics)?;
     let scratch = temporary_directory(args.scratch.as_deref())?;
     remove_on_request(scratch.path())?;
@@ -323,7 +323,7 @@ fn run_config(args: &Args) -> Result<(String, RunConfig)> {
         lr: Some(1e-4),
         ..TrainSection::default()
     };
-    let config = train::run_config(model, &asked, 1)?;
+    let config = setup::run_config(model, &asked, 1)?;
     let name = match &args.config {
         Some(path) => path.display().to_string(),
         None => preset.to_owned(),

@@ -1,24 +1,18 @@
 //! `anegpt train`.
 
 mod args;
-mod curve;
 mod directory;
 mod doctor;
 mod ending;
-mod human;
-mod numbers;
-mod prompt;
-mod report;
-mod setup;
-mod view;
 
 pub(crate) use args::Args;
-pub(super) use numbers::{fits_in_memory, run_config};
 
 use crate::host_gemm::HostGemm;
 use crate::machine::Machine;
 use crate::power::RunPower;
+use crate::setup::{Notes, Setup, fresh, intervals, resumed};
 use crate::stop::{self, EndedBy, Signal};
+use crate::view::{self, View};
 use ane::AneError;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -26,8 +20,6 @@ use data::loader::Split;
 use directory::{Unused, next_free_directory, output_directory};
 use doctor::Doctor;
 use gpt::ModelError;
-use numbers::intervals;
-use setup::{Notes, Setup, fresh, resumed};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -35,11 +27,10 @@ use train::{
     Event, Forecast, Lock, Pretrain, Reason, RunConfig, RunOutput, Settings, Stop, TrainError,
     checkpoint,
 };
-use view::View;
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let started = Instant::now();
-    let asked = output_directory(&args)?;
+    let asked = output_directory(&args.run)?;
     let created = asked.clone().filter(|out| !out.exists());
     let named = match asked {
         Some(out) => Some((Lock::acquire(&out)?, out)),
@@ -49,9 +40,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if let Some((_, out)) = &named {
         checkpoint::remove_unfinished(out)?;
     }
-    let setup = match &args.resume {
-        Some(directory) => resumed(&args, directory)?,
-        None => fresh(&args)?,
+    let setup = match &args.run.resume {
+        Some(directory) => resumed(&args.run, directory)?,
+        None => fresh(&args.run)?,
     };
     let Setup {
         config,
@@ -117,7 +108,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         tokenizer: tokenizer.describe(),
         numerics: notes.numerics.to_lowercase(),
         prompt: prompt.clone(),
-        init: args.init.clone(),
+        init: args.run.init.clone(),
         resumed: resumed.as_ref().map(|found| found.path().to_owned()),
         epochs,
         lr_reason,
@@ -129,7 +120,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     // The run begins.
     unused.0 = None;
-    let mut view = View::new(&args, &out)?;
+    let mut view = View::new(&args.view, &out)?;
     view.show(&start_event(&pretrain, &machine, &host_gemm, entropy, settings))?;
     if let Some(message) = host_gemm_before.and_then(|before| host_gemm.differs(&before)) {
         view.show(&Event::Warning { message })?;
@@ -183,7 +174,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     });
     view.finish();
     result.with_context(|| match checkpoint::exists(&out) {
-        true => format!("the run ended; go on with: {}", report::resume(&out)),
+        true => format!("the run ended; go on with: {}", view::resume(&out)),
         false => "the run ended before its first checkpoint".to_owned(),
     })?;
     if let Some(error) = failed {

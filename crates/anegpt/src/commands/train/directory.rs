@@ -1,13 +1,13 @@
 //! Where a run writes.
 
-use super::args::Args;
+use crate::setup::RunArgs;
 use crate::usage;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use train::{Lock, checkpoint};
 
 /// The directory to write to, where it is known: that of the resumed run or the one asked for.
-pub(super) fn output_directory(args: &Args) -> Result<Option<PathBuf>> {
+pub(super) fn output_directory(args: &RunArgs) -> Result<Option<PathBuf>> {
     if let (Some(directory), None) = (&args.resume, &args.out) {
         return match directory.join("state.json").exists() {
             true => run_of(directory).map(Some),

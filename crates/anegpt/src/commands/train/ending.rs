@@ -1,6 +1,6 @@
 //! What is said of a run that is asked to end, or whose text is small, and what to type next.
 
-use super::report::resume;
+use crate::view::resume;
 use std::path::Path;
 use train::{Pretrain, checkpoint};
 

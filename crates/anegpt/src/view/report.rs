@@ -267,7 +267,7 @@ pub(super) fn shares(parts: &BTreeMap<String, f64>, total: f64) -> String {
 }
 
 /// The command that goes on with a run.
-pub(super) fn resume(out: &Path) -> String {
+pub(crate) fn resume(out: &Path) -> String {
     format!("anegpt train --resume {}", path(out))
 }
 

@@ -1,9 +1,9 @@
 //! A run: steps, and between them validation, samples and checkpoints, told as events.
 
-use super::{Pretrain, Saved, StepReport, TrainError};
 use crate::background::{Snapshot, Written};
 use crate::event::{Best, Event, Spent};
 use crate::stop::{Reason, Stop};
+use crate::trainer::{Pretrain, Saved, StepReport, TrainError};
 use ane::Device;
 use gpt::Decoder;
 use infer::{Finish, Generator, Request, Sampling};

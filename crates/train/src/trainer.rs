@@ -1,9 +1,5 @@
 //! The trainer: weights, gradients, moments and the place in the data; one step and one measurement.
-//! `run` decides when to do which.
-
-mod run;
-
-pub use run::{Intervals, RunOutput};
+//! [`crate::run`] decides when to do which.
 
 use crate::background::{Arenas, Writer};
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -46,28 +42,28 @@ pub struct RunConfig {
 /// Where a run stands, besides weights and moments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Progress {
+pub(crate) struct Progress {
     /// Steps done, left-out ones included.
-    step: u64,
+    pub(crate) step: u64,
     /// Updates done: the optimizer's count.
     updates: u64,
-    tokens: u64,
+    pub(crate) tokens: u64,
     scale: LossScale,
     loader: Cursor,
-    val_loss: Option<f64>,
+    pub(crate) val_loss: Option<f64>,
     /// The checkpoint with the lowest validation loss; runs from before it was kept have none.
     #[serde(default)]
-    best: Option<Best>,
+    pub(crate) best: Option<Best>,
 }
 
 /// What `state.json` holds for this module.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Saved {
-    run: RunConfig,
-    progress: Progress,
+pub(crate) struct Saved {
+    pub(crate) run: RunConfig,
+    pub(crate) progress: Progress,
     /// The caller's own notes, such as where the data came from.
-    extra: serde_json::Value,
+    pub(crate) extra: serde_json::Value,
 }
 
 /// Why a run ended early.
@@ -122,19 +118,19 @@ pub struct StepReport {
 /// A run: owner of weights, gradients, moments and the place in the data.
 #[derive(Debug)]
 pub struct Pretrain {
-    config: RunConfig,
-    model: Model,
+    pub(crate) config: RunConfig,
+    pub(crate) model: Model,
     /// Shared with the writer between updates.
-    arenas: Arc<Arenas>,
+    pub(crate) arenas: Arc<Arenas>,
     grads: Vec<f32>,
-    writer: Writer,
+    pub(crate) writer: Writer,
     loader: Loader,
-    progress: Progress,
-    overflows: u32,
-    numerics: Numerics,
-    optimizer_seconds: f64,
+    pub(crate) progress: Progress,
+    pub(crate) overflows: u32,
+    pub(crate) numerics: Numerics,
+    pub(crate) optimizer_seconds: f64,
     /// Time in steps that was spent waiting for a checkpoint.
-    waited_seconds: f64,
+    pub(crate) waited_seconds: f64,
 }
 
 impl Pretrain {
@@ -330,7 +326,11 @@ impl Pretrain {
     }
 
     /// As [`Pretrain::evaluate`]; `None` if the run is to end before it is done.
-    fn evaluate_until(&mut self, batches: usize, stop: &Stop) -> Result<Option<f64>, TrainError> {
+    pub(crate) fn evaluate_until(
+        &mut self,
+        batches: usize,
+        stop: &Stop,
+    ) -> Result<Option<f64>, TrainError> {
         let set = self.loader.validation_batches(self.config.batch, batches.max(1));
         let mut total = 0.0;
         for Batch { inputs, targets, .. } in &set {

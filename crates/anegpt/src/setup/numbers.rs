@@ -1,6 +1,6 @@
 //! The numbers of a run: defaults, changes by flags, and what is refused.
 
-use super::args::Args;
+use super::args::RunArgs;
 use crate::settings::TrainSection;
 use crate::{memory, usage};
 use anyhow::Result;
@@ -8,7 +8,7 @@ use gpt::{GptConfig, Layout};
 use train::{AdamW, Intervals, RunConfig, Schedule};
 
 /// The settings of a resumed run, with what its flags change.
-pub(super) fn with_changes(mut config: RunConfig, args: &Args) -> Result<RunConfig> {
+pub(super) fn with_changes(mut config: RunConfig, args: &RunArgs) -> Result<RunConfig> {
     let schedule = &mut config.schedule;
     schedule.total = args.steps.unwrap_or(schedule.total);
     schedule.peak = args.lr.unwrap_or(schedule.peak);
@@ -65,7 +65,7 @@ pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
 /// Refuses a model that this machine cannot hold: the system would end the program without a word.
 /// Counted is what cannot be less: weights, gradients and two moments, all f32, and the residual
 /// stream and the logits of a micro-batch.
-pub(in crate::commands) fn fits_in_memory(config: &RunConfig) -> Result<()> {
+pub(crate) fn fits_in_memory(config: &RunConfig) -> Result<()> {
     let model = &config.model;
     let tokens = config.batch as f64 * config.seq as f64;
     let per_token = (2 * model.n_layer + 3) as f64 * model.n_embd as f64 + model.vocab_size as f64;
@@ -84,11 +84,7 @@ pub(in crate::commands) fn fits_in_memory(config: &RunConfig) -> Result<()> {
     }
 }
 
-pub(in crate::commands) fn run_config(
-    model: GptConfig,
-    train: &TrainSection,
-    seed: u64,
-) -> Result<RunConfig> {
+pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> Result<RunConfig> {
     let steps = train.steps.unwrap_or(1000);
     let peak = train.lr.unwrap_or(3e-4);
     let positive = |name: &str, value: usize| match value {
@@ -128,7 +124,7 @@ pub(in crate::commands) fn run_config(
 /// What a run does between steps, as far as flags (or those of the resumed run) tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
-pub(super) struct Cadence {
+pub(crate) struct Cadence {
     pub(super) eval_every: Option<u64>,
     pub(super) sample_every: Option<u64>,
     pub(super) checkpoint_every: Option<u64>,
@@ -137,7 +133,7 @@ pub(super) struct Cadence {
 
 impl Cadence {
     /// That of the flags, and `other`'s where they do not tell.
-    pub(super) fn of(args: &Args, other: Cadence) -> Cadence {
+    pub(super) fn of(args: &RunArgs, other: Cadence) -> Cadence {
         Cadence {
             eval_every: args.eval_every.or(other.eval_every),
             sample_every: args.sample_every.or(other.sample_every),
@@ -161,7 +157,7 @@ const SAMPLED_TOKEN: u64 = 11;
 const CHECKPOINT: u64 = 2000;
 
 /// How often a run is validated, sampled and saved.
-pub(super) fn intervals(cadence: &Cadence, run: &RunConfig) -> Intervals {
+pub(crate) fn intervals(cadence: &Cadence, run: &RunConfig) -> Intervals {
     let (steps, step) = (run.schedule.total, (run.batch * run.accum * run.seq) as u64);
     // A batch of validation is a forward pass, a third of a micro-batch.
     let batches = 3 * steps * run.accum as u64 / VALIDATION_SHARE;

@@ -1,8 +1,12 @@
 //! From flags, files and checkpoints to everything that a run needs.
 
-use super::args::Args;
-use super::numbers::{Cadence, fits_in_memory, run_config, with_changes};
-use super::prompt::Wanted;
+mod args;
+mod numbers;
+mod prompt;
+
+pub(crate) use args::RunArgs;
+pub(crate) use numbers::{fits_in_memory, intervals, run_config};
+
 use crate::corpus::{self, Corpus};
 use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
@@ -12,31 +16,33 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use data::loader::{Loader, LoaderConfig, Split};
 use gpt::{GptConfig, Layout};
+use numbers::{Cadence, with_changes};
+use prompt::Wanted;
 use std::path::Path;
 use tokenizer::Tokenizer;
 use train::{Checkpoint, Pretrain, RunConfig, checkpoint};
 
 /// What a checkpoint notes so that `--resume` needs nothing else.
 #[derive(serde::Serialize, serde::Deserialize)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     /// An absolute path, so that the run goes on from any directory; or `synthetic`.
-    pub(super) data: String,
+    pub(crate) data: String,
     /// The same for the validation part, if it does not come from `data`.
     #[serde(default)]
-    pub(super) val_data: Option<String>,
-    pub(super) numerics: String,
-    pub(super) prompt: String,
+    pub(crate) val_data: Option<String>,
+    pub(crate) numerics: String,
+    pub(crate) prompt: String,
     /// What was asked for, so that a resumed run computes as it did.
-    pub(super) device: String,
-    pub(super) chip: Option<String>,
+    pub(crate) device: String,
+    pub(crate) chip: Option<String>,
     /// What computed the host's products; runs from before there was a choice had our own.
     #[serde(default = "ours")]
-    pub(super) host_gemm: String,
+    pub(crate) host_gemm: String,
     #[serde(default)]
-    pub(super) cadence: Cadence,
+    pub(crate) cadence: Cadence,
 }
 
-pub(super) fn ours() -> String {
+pub(crate) fn ours() -> String {
     host_gemm::OURS.to_owned()
 }
 
@@ -51,33 +57,33 @@ impl Notes {
 }
 
 /// Everything a run needs.
-pub(super) struct Setup {
-    pub(super) config: RunConfig,
-    pub(super) lr_reason: String,
-    pub(super) params: Vec<f32>,
-    pub(super) texts: Texts,
-    pub(super) machine: Machine,
-    pub(super) host_gemm: HostGemm,
+pub(crate) struct Setup {
+    pub(crate) config: RunConfig,
+    pub(crate) lr_reason: String,
+    pub(crate) params: Vec<f32>,
+    pub(crate) texts: Texts,
+    pub(crate) machine: Machine,
+    pub(crate) host_gemm: HostGemm,
     /// What computed the host's products of the resumed run.
-    pub(super) host_gemm_before: Option<String>,
+    pub(crate) host_gemm_before: Option<String>,
     /// What was asked for.
-    pub(super) device: DeviceChoice,
-    pub(super) chip: Option<ane::Chip>,
-    pub(super) prompt: Wanted,
-    pub(super) cadence: Cadence,
-    pub(super) resumed: Option<Checkpoint>,
+    pub(crate) device: DeviceChoice,
+    pub(crate) chip: Option<ane::Chip>,
+    pub(crate) prompt: Wanted,
+    pub(crate) cadence: Cadence,
+    pub(crate) resumed: Option<Checkpoint>,
     /// True if a resumed run is judged by another text than before.
-    pub(super) judged_anew: bool,
+    pub(crate) judged_anew: bool,
 }
 
 /// Where tokens come from, and the tokens.
-pub(super) struct Texts {
-    pub(super) data: String,
-    pub(super) val_data: Option<String>,
-    pub(super) tokenizer: Tokenizer,
-    pub(super) loader: Loader,
+pub(crate) struct Texts {
+    pub(crate) data: String,
+    pub(crate) val_data: Option<String>,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) loader: Loader,
     /// One line for people.
-    pub(super) description: String,
+    pub(crate) description: String,
 }
 
 /// The texts of a run before they are cut into sequences.
@@ -134,7 +140,7 @@ impl Sources {
 
 impl Texts {
     /// How often a run sees the training part.
-    pub(super) fn epochs(&self, run: &RunConfig) -> f64 {
+    pub(crate) fn epochs(&self, run: &RunConfig) -> f64 {
         let seen = run.schedule.total as f64 * (run.batch * run.accum * run.seq) as f64;
         seen / self.loader.tokens(Split::Train) as f64
     }
@@ -149,7 +155,7 @@ fn absolute(data: String) -> String {
 }
 
 /// Settings given by flags.
-pub(super) fn flags(args: &Args) -> TrainSection {
+pub(crate) fn flags(args: &RunArgs) -> TrainSection {
     TrainSection {
         steps: args.steps,
         lr: args.lr,
@@ -165,7 +171,7 @@ pub(super) fn flags(args: &Args) -> TrainSection {
     }
 }
 
-pub(super) fn fresh(args: &Args) -> Result<Setup> {
+pub(crate) fn fresh(args: &RunArgs) -> Result<Setup> {
     let file = match &args.config {
         Some(path) => settings::read(path)?,
         None => ConfigFile::default(),
@@ -248,7 +254,7 @@ pub(super) fn fresh(args: &Args) -> Result<Setup> {
     })
 }
 
-pub(super) fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
+pub(crate) fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
     let (found, faults) = checkpoint::newest(directory)?;
     faults.iter().for_each(|fault| term::warn(&format!("skipped a damaged checkpoint: {fault}")));
     warn_of_later(&found);
@@ -315,7 +321,7 @@ pub(super) fn resumed(args: &Args, directory: &Path) -> Result<Setup> {
 }
 
 /// Warns when resuming from before later checkpoints.
-pub(super) fn warn_of_later(found: &Checkpoint) {
+pub(crate) fn warn_of_later(found: &Checkpoint) {
     let Some(run) = found.path().parent() else { return };
     if let Ok((later, _)) = checkpoint::newest(run)
         && later.step() > found.step()

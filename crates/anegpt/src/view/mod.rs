@@ -1,13 +1,44 @@
 //! What becomes of a run's events: lines of a log, lines of JSON, or what a person sees.
 
-use super::args::{Args, LogFormat};
-use super::human::Human;
+mod curve;
+mod human;
+mod report;
+
+pub(crate) use report::resume;
+
 use anyhow::{Context, Result};
+use clap::ValueEnum;
+use human::Human;
 use indicatif::ProgressBar;
 use std::io::Write;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use train::Event;
+
+/// Flags that say how a run is shown.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ViewArgs {
+    /// Output format
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "human",
+        help_heading = "Output"
+    )]
+    log_format: LogFormat,
+    /// Show the parts of each step and of the forecast
+    #[arg(short, long, help_heading = "Output")]
+    verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// Lines, and a progress bar on a terminal
+    Human,
+    /// One JSON object per event, and nothing else on standard output
+    Json,
+}
 
 /// An event as it is written.
 #[derive(serde::Serialize)]
@@ -24,14 +55,14 @@ fn now() -> f64 {
 }
 
 /// The readers of a run's events.
-pub(super) struct View {
+pub(crate) struct View {
     log: std::fs::File,
     /// `None` where standard output is JSON.
     human: Option<Human>,
 }
 
 impl View {
-    pub(super) fn new(args: &Args, out: &Path) -> Result<Self> {
+    pub(crate) fn new(args: &ViewArgs, out: &Path) -> Result<Self> {
         let path = out.join("log.jsonl");
         let log = std::fs::File::options()
             .create(true)
@@ -46,7 +77,7 @@ impl View {
     ///
     /// # Errors
     /// When it cannot be written, as when nobody reads any more.
-    pub(super) fn show(&mut self, event: &Event) -> Result<()> {
+    pub(crate) fn show(&mut self, event: &Event) -> Result<()> {
         let json = serde_json::to_string(&Timed { event, time: now() })?;
         writeln!(self.log, "{json}").context("cannot write log.jsonl")?;
         match &mut self.human {
@@ -61,17 +92,17 @@ impl View {
     }
 
     /// The progress bar, above which others write.
-    pub(super) fn bar(&self) -> ProgressBar {
+    pub(crate) fn bar(&self) -> ProgressBar {
         self.human.as_ref().map_or_else(ProgressBar::hidden, Human::bar)
     }
 
     /// Removes the progress bar.
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar().finish_and_clear();
     }
 
     /// A line for people.
-    pub(super) fn line(&mut self, text: &str) -> Result<()> {
+    pub(crate) fn line(&mut self, text: &str) -> Result<()> {
         self.human.as_mut().map_or(Ok(()), |human| Ok(human.line(text)?))
     }
 }

@@ -13,7 +13,7 @@ const TAKEN: usize = 24;
 const LOOKED_AT: usize = 64;
 
 /// The prompt that is wanted.
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     text: String,
     /// Whether a flag asks for it.
     asked: bool,
@@ -31,7 +31,7 @@ impl Wanted {
     ///
     /// # Errors
     /// When what was asked for cannot be used.
-    pub(super) fn choose(
+    pub(crate) fn choose(
         self,
         tokenizer: &Tokenizer,
         loader: &Loader,

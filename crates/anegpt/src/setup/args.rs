@@ -1,0 +1,96 @@
+//! The flags that say what a run computes, on what, and what it writes.
+
+use crate::host_gemm::HostGemmChoice;
+use crate::machine::{DeviceChoice, NumericsChoice};
+use std::path::PathBuf;
+
+/// Flags of every command that trains.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Model size: tiny, stories260k, stories15m, stories42m, stories110m,
+    /// qwen3-0.6b [default: tiny]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["resume", "init"], help_heading = "Model")]
+    pub(crate) preset: Option<String>,
+    /// Configuration file (TOML): preset, and tables `[model]` and `[train]`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "preset"], help_heading = "Model")]
+    pub(crate) config: Option<PathBuf>,
+    /// Resume from the newest checkpoint of a run, or from this one (DIR/best)
+    #[arg(long, value_name = "DIR", conflicts_with = "init", help_heading = "Model")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Initial weights: a llama2.c .bin file or a model directory
+    #[arg(long, value_name = "PATH", help_heading = "Model")]
+    pub(crate) init: Option<PathBuf>,
+    /// Training data: synthetic, a text file, a directory of text, or token
+    /// files (*.bin) [default: synthetic]
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub(crate) data: Option<String>,
+    /// Validation data, as --data [default: the last tenth of --data]
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub(crate) val_data: Option<String>,
+    /// Tokenizer: bpe, bpe:SIZE, char, or a file [default: bpe:2048, or the one of --init]
+    #[arg(long, value_name = "SPEC", help_heading = "Data")]
+    pub(crate) tokenizer: Option<String>,
+    /// Where to compute [default: auto, or the device of the resumed run]
+    #[arg(long, value_enum, help_heading = "Device")]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Chip to emulate (list: anegpt devices) [default: m4, or the chip of the resumed run]
+    #[arg(long, help_heading = "Device")]
+    pub(crate) chip: Option<ane::Chip>,
+    /// Arithmetic of the emulator [default: fast]
+    #[arg(long, value_enum, help_heading = "Device")]
+    pub(crate) numerics: Option<NumericsChoice>,
+    /// Training steps, counted from the start of the run [default: 800]
+    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    pub(crate) steps: Option<u64>,
+    /// Peak learning rate [default: 4e-3; by width, a tenth of that with --init]
+    #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
+    pub(crate) lr: Option<f64>,
+    /// Final learning rate [default: a tenth of the peak]
+    #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
+    pub(crate) min_lr: Option<f64>,
+    /// Warm-up steps [default: a twentieth of the run, a tenth with --init]
+    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    pub(crate) warmup: Option<u64>,
+    /// Sequences per micro-batch [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    pub(crate) batch: Option<usize>,
+    /// Gradient accumulation: micro-batches per step [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    pub(crate) accum: Option<usize>,
+    /// Sequence length in tokens [default: 256]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub(crate) seq: Option<usize>,
+    /// Gradient clipping: maximum global norm; 0 = off [default: 1]
+    #[arg(long, value_name = "NORM", help_heading = "Optimizer")]
+    pub(crate) clip: Option<f64>,
+    /// AdamW weight decay [default: 0.1]
+    #[arg(long, value_name = "DECAY", help_heading = "Optimizer")]
+    pub(crate) weight_decay: Option<f32>,
+    /// Random seed of weights, data order and samples [default: 42]
+    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    pub(crate) seed: Option<u64>,
+    /// Output directory [default: the next free out/run-N]
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub(crate) out: Option<PathBuf>,
+    /// Steps between checkpoints, besides the best; 0 = only at the end [default: a quarter of the run]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub(crate) checkpoint_every: Option<u64>,
+    /// Number of checkpoints to keep, besides the best [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub(crate) keep: Option<usize>,
+    /// Steps between validations; 0 = only at the end [default: a tenth of the run]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub(crate) eval_every: Option<u64>,
+    /// Steps between samples; 0 = none [default: a fifth of the run]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub(crate) sample_every: Option<u64>,
+    /// Prompt of the samples [default: "Once upon a time", or the beginning of the
+    /// validation data where the tokenizer cannot encode that]
+    #[arg(long, value_name = "TEXT", help_heading = "Output")]
+    pub(crate) prompt: Option<String>,
+    /// Matrix products on the CPU: ours, accelerate, auto [default: auto, or that
+    /// of the resumed run]
+    #[arg(long, value_enum, value_name = "WHICH", hide_possible_values = true)]
+    #[arg(help_heading = "Device")]
+    pub(crate) host_gemm: Option<HostGemmChoice>,
+}
