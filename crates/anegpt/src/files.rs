@@ -2,10 +2,11 @@
 
 use crate::{foreign, usage};
 use anyhow::{Context, Result, bail};
+use formats::{hugging_face, llama2c};
 use gpt::GptConfig;
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
-use train::{checkpoint, hugging_face};
+use train::checkpoint;
 
 /// A model: its shape, its weights, and where its tokenizer would be.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(crate) fn read_model(path: &Path) -> Result<ModelFile> {
     }
     if !path.is_dir() {
         foreign::refuse_model(path)?;
-        let (config, params) = gpt::weights::read_llama2c(path)?;
+        let (config, params) = llama2c::read(path)?;
         return Ok(ModelFile { config, params, ends: vec![], tokenizer: None });
     }
     let directory = match checkpoint::newest(path) {
@@ -68,10 +69,10 @@ fn read_directory(directory: &Path) -> Result<ModelFile> {
     let one = directory.join("model.safetensors");
     let index = directory.join("model.safetensors.index.json");
     let params = match !one.exists() && index.exists() {
-        true => gpt::weights::read_sharded(&index, &described.config)?,
+        true => hugging_face::read_sharded(&index, &described.config)?,
         false => {
             foreign::refuse_stand_in(&one)?;
-            gpt::weights::read_safetensors(&one, &described.config)?
+            hugging_face::read_safetensors(&one, &described.config)?
         }
     };
     let tokenizer = Some(directory.join("tokenizer.json")).filter(|path| path.exists());

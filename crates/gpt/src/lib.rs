@@ -1,10 +1,10 @@
-//! GPT models as MIL: configuration, parameters, kernels, plans and weight formats.
+//! GPT models as MIL: configuration, parameters, kernels and plans.
 //!
 //! A [`GptConfig`] fixes the shape; a [`Layout`] names the parameters in one arena of f32; the
 //! formulas of a layer are in [`block`]; [`kernels`] derives the programs of a training step from
 //! them; a [`Model`] compiles these on a device and turns a batch into a loss and gradients.
 //!
-//! Nothing here knows optimizers, text or requests.
+//! Nothing here knows optimizers, text, files or requests.
 
 #![warn(missing_docs)]
 
@@ -18,7 +18,6 @@ pub mod loss;
 pub mod model;
 mod normal;
 pub mod params;
-pub mod weights;
 
 pub use config::{ConfigError, GptConfig};
 pub use decode::Decoder;

@@ -10,7 +10,6 @@ mod background;
 pub mod checkpoint;
 pub mod evaluate;
 pub mod event;
-pub mod hugging_face;
 pub mod optim;
 pub mod run;
 pub mod scale;

@@ -39,7 +39,7 @@ pub struct RunOutput<'a> {
     pub directory: PathBuf,
     /// Checkpoints kept, besides the best.
     pub keep: usize,
-    /// The text files of every checkpoint (see [`crate::hugging_face::files`]).
+    /// The text files of every checkpoint (see [`formats::hugging_face::files`]).
     pub texts: Vec<(&'static str, String)>,
     /// What samples begin with.
     pub prompt: &'a str,

@@ -123,7 +123,7 @@ fn read_state(path: &Path) {
 
 fn read_config(path: &Path) {
     if let Ok(text) = std::fs::read_to_string(path) {
-        drop(train::hugging_face::read_config(&text));
+        drop(formats::hugging_face::read_config(&text));
     }
 }
 
@@ -169,9 +169,9 @@ fn weights_and_checkpoints(scratch: &Path) -> Vec<Case> {
         "vocab_size": 8, "max_position_embeddings": 4, "rms_norm_eps": 1e-5, "rope_theta": 1e4,
     });
     vec![
-        ("bin", llama2c, |path| drop(gpt::weights::read_llama2c(path))),
+        ("bin", llama2c, |path| drop(formats::llama2c::read(path))),
         ("safetensors", file("model.safetensors"), |path| {
-            drop(gpt::weights::read_safetensors(path, &small()));
+            drop(formats::hugging_face::read_safetensors(path, &small()));
         }),
         ("json", file("state.json"), read_state),
         ("json", config.to_string().into_bytes(), read_config),

@@ -65,7 +65,7 @@ fn run_with(
     let output = RunOutput {
         directory: out.to_owned(),
         keep: intervals.keep,
-        texts: train::hugging_face::files(&trainer.config().model, &tokenizer).unwrap(),
+        texts: formats::hugging_face::files(&trainer.config().model, &tokenizer).unwrap(),
         prompt,
         extra: serde_json::Value::Null,
         setup_s: 2.0,

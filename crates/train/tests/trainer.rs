@@ -191,7 +191,7 @@ fn run(
     let out = RunOutput {
         directory: directory.path().to_owned(),
         keep: 1,
-        texts: train::hugging_face::files(&config.model, &tokenizer).unwrap(),
+        texts: formats::hugging_face::files(&config.model, &tokenizer).unwrap(),
         prompt: "a",
         extra: serde_json::Value::Null,
         setup_s: 0.0,

@@ -138,7 +138,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let output = RunOutput {
         directory: out.clone(),
         keep: intervals.keep,
-        texts: train::hugging_face::files(&pretrain.config().model, tokenizer)?,
+        texts: formats::hugging_face::files(&pretrain.config().model, tokenizer)?,
         prompt: prompt.as_deref().unwrap_or_default(),
         extra: serde_json::to_value(notes)?,
         setup_s: started.elapsed().as_secs_f64(),

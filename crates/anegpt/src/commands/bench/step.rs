@@ -79,7 +79,7 @@ impl Trained {
         let output = RunOutput {
             directory: directory.to_owned(),
             keep: 1,
-            texts: train::hugging_face::files(&self.pretrain.config().model, &tokenizer)?,
+            texts: formats::hugging_face::files(&self.pretrain.config().model, &tokenizer)?,
             prompt: "",
             extra: serde_json::Value::Null,
             setup_s: 0.0,

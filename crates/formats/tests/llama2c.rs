@@ -2,7 +2,8 @@
 //! f64: the order of the file's tensors, and rotary pairs (2i, 2i+1), which reading moves.
 
 use ane::{Emulator, Numerics};
-use gpt::{Decoder, GptConfig, weights::read_llama2c};
+use formats::llama2c;
+use gpt::{Decoder, GptConfig};
 
 const DIM: usize = 24;
 const HIDDEN: usize = 20;
@@ -174,7 +175,7 @@ fn a_file_with_fewer_key_heads_computes_what_run_c_computes() {
     for tied in [true, false] {
         let weights = Weights::new(tied);
         std::fs::write(&path, weights.file()).unwrap();
-        let (config, params) = read_llama2c(&path).unwrap();
+        let (config, params) = llama2c::read(&path).unwrap();
         let shape = GptConfig {
             n_layer: LAYERS,
             n_head: HEADS,

@@ -4,8 +4,10 @@ mod fields;
 mod read;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 pub use read::{Described, read_config, read_generation_ends};
+pub use weights::{read_safetensors, read_sharded};
 
 use gpt::GptConfig;
 use serde_json::{Value, json};

@@ -1,0 +1,41 @@
+//! Why weights could not be read.
+
+use gpt::{ConfigError, Layout};
+use std::path::{Path, PathBuf};
+
+/// Why weights could not be read.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum WeightsError {
+    #[error("cannot read {path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not a llama2.c checkpoint: {reason}")]
+    Llama2c { path: PathBuf, reason: String },
+    #[error("{path} is not a safetensors file: {reason}")]
+    Safetensors { path: PathBuf, reason: String },
+    #[error("{path} is not an index of safetensors files: {reason}")]
+    Index { path: PathBuf, reason: String },
+    #[error("{path}: tensor `{name}` {reason}")]
+    Tensor { path: PathBuf, name: String, reason: String },
+    #[error("{path}: {source}")]
+    Config { path: PathBuf, source: ConfigError },
+}
+
+/// Refuses the first element that is not a finite number.
+pub(crate) fn check_finite(
+    path: &Path,
+    layout: &Layout,
+    values: &[f32],
+) -> Result<(), WeightsError> {
+    for param in layout.params() {
+        if let Some(i) = values[param.range()].iter().position(|v| !v.is_finite()) {
+            let reason = format!("element {i} is {}, not a number", values[param.offset + i]);
+            return Err(WeightsError::Tensor {
+                path: path.to_owned(),
+                name: param.name.clone(),
+                reason,
+            });
+        }
+    }
+    Ok(())
+}
