@@ -31,6 +31,11 @@ fn losses_are_those_of_the_logits_and_of_a_step() {
     let step = model.loss(&weights, inputs, targets).unwrap();
     let mean = losses.iter().sum::<f64>() / TOKENS as f64;
     assert!((mean - step).abs() < 1e-5, "{mean} and {step}");
+    let of_the_step = model.token_losses(&weights, inputs, targets).unwrap();
+    assert_eq!(of_the_step.len(), TOKENS);
+    for (t, (got, want)) in of_the_step.iter().zip(&losses).enumerate() {
+        assert!((got - want).abs() < 1e-4, "token {t}: {got} and {want}");
+    }
 
     let unknown = [config.vocab_size as u32];
     assert!(decoder.losses(&text[..1], &unknown).is_err());
