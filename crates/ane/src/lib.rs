@@ -53,5 +53,5 @@ pub use packed::{Packed, pack};
 pub use power::PowerSample;
 pub use retry::{Backoff, Retrying};
 pub use submit::{Pending, Queue};
-pub use surface::{Access, ForeignMemory, Lent, Surface};
+pub use surface::{Access, ForeignMemory, Lent, Precision, Surface};
 pub use trace::{MachineInfo, Recorder, Trace};

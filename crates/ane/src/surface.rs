@@ -2,7 +2,6 @@
 
 #![allow(unsafe_code, reason = "a machine's own memory is seen as slices between lock and unlock")]
 
-use crate::emulator::Numerics;
 use crate::emulator::gemm::Elements;
 use crate::emulator::simd::{self, Round};
 use crate::error::AneError;
@@ -19,13 +18,22 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 /// A shared buffer for one tensor, packed from byte 0 in row-major order. Clones are handles of
 /// the same buffer.
 ///
-/// Half-precision tensors are held in binary16, or in f32 where the device computes in reference
-/// precision ([`Numerics::F32`]); all other element types are held in f32.
+/// fp16 tensors are held in binary16 or in f32 ([`Precision`]); all other element types are held in
+/// f32.
 #[derive(Clone, Debug)]
 pub struct Surface {
     ty: TensorType,
     allocation: usize,
     storage: Arc<RwLock<Storage>>,
+}
+
+/// How a surface holds fp16 elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// In binary16, as the engine does.
+    Half,
+    /// In f32, for devices that compute in reference precision.
+    Single,
 }
 
 /// The memory of a surface in the hands of code that is not Rust. It stays in its place as long as
@@ -291,9 +299,9 @@ impl SurfaceKey {
 impl Surface {
     /// A zeroed surface for a tensor of type `ty`; `allocation` is its size in bytes as requests
     /// see it (at least the tensor's own size).
-    pub fn new(ty: &TensorType, allocation: usize, numerics: Numerics) -> Self {
+    pub fn new(ty: &TensorType, allocation: usize, precision: Precision) -> Self {
         let n = ty.count();
-        let half = ty.dtype == DType::Fp16 && numerics != Numerics::F32;
+        let half = ty.dtype == DType::Fp16 && precision == Precision::Half;
         // Zeros of a primitive type come untouched from the system: the first write touches them.
         let storage = match half {
             true => Storage::F16(vec![0u16; n].reinterpret_into()),
@@ -504,7 +512,7 @@ mod tests {
     #[test]
     fn memory_is_seen_where_it_holds_the_tensors_own_type() {
         let ty = TensorType::fp16([3]);
-        let surface = Surface::new(&ty, 0, Numerics::Fast);
+        let surface = Surface::new(&ty, 0, Precision::Half);
         surface.write(&[1.0, -2.0, 0.5]).unwrap();
         let seen = surface.bytes(<[u8]>::to_vec).unwrap().unwrap();
         let want = [1.0, -2.0, 0.5].map(|x| f16::from_f32(x).to_ne_bytes()).concat();
@@ -521,12 +529,12 @@ mod tests {
     #[test]
     fn memory_in_another_type_is_not_shown() {
         for ty in [TensorType::fp16([3]), TensorType::new(DType::Int32, [3])] {
-            let surface = Surface::new(&ty, 0, Numerics::F32);
+            let surface = Surface::new(&ty, 0, Precision::Single);
             assert!(surface.bytes(|_| ()).unwrap().is_none());
             assert!(surface.bytes_mut(|_| ()).unwrap().is_none());
             assert!(surface.lend().unwrap().is_none());
         }
-        let single = Surface::new(&TensorType::fp32([3]), 0, Numerics::F32);
+        let single = Surface::new(&TensorType::fp32([3]), 0, Precision::Single);
         assert_eq!(single.bytes(<[u8]>::len).unwrap(), Some(12));
     }
 

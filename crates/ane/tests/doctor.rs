@@ -2,7 +2,7 @@
 
 use ane::doctor::{Canary, Options, Report, Verdict, examine};
 use ane::{
-    AneError, Backoff, Device, Emulator, Executable, Faults, Faulty, Numerics, Port, Profile,
+    AneError, Backoff, Device, Emulator, Executable, Faults, Faulty, Numerics, Port, Precision, Profile,
     RunReport, Surface,
 };
 use mil::{Program, TensorType, Weights};
@@ -174,7 +174,7 @@ impl Executable for TwistedProgram {
         }
         let copies = self.first.get_or_insert_with(|| {
             let copy = |s: &&Surface| {
-                let copy = Surface::new(s.ty(), s.allocation(), Numerics::Fast);
+                let copy = Surface::new(s.ty(), s.allocation(), Precision::Half);
                 let mut values = vec![0.0; s.ty().count()];
                 s.read(&mut values).unwrap();
                 copy.write(&values).unwrap();

@@ -9,7 +9,8 @@ use crate::runtime::{
     Body, Bool, Id, Imp, Ref, Sel, Table, autorelease, body, factory, is_alive, make, temporary,
 };
 use ane::{
-    AneError, Chip, Device, Emulator, Executable, Numerics, Os, Port, Profile, Surface, legal,
+    AneError, Chip, Device, Emulator, Executable, Numerics, Os, Port, Precision, Profile, Surface,
+    legal,
 };
 use half::f16;
 use mil::{DType, Program, Weights};
@@ -666,7 +667,7 @@ fn fit(surfaces: &mut Vec<Surface>, ports: &[Port], allocations: &[usize]) -> Re
             }
         }
         let all = ports.iter().zip(allocations);
-        *surfaces = all.map(|(p, &n)| Surface::new(&p.ty, n, Numerics::Fast)).collect();
+        *surfaces = all.map(|(p, &n)| Surface::new(&p.ty, n, Precision::Half)).collect();
     }
     Ok(())
 }

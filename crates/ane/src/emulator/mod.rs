@@ -32,7 +32,7 @@ use crate::cost::{Estimate, estimate};
 use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::error::AneError;
 use crate::legal;
-use crate::surface::{ElementsMut, Surface, lock_all};
+use crate::surface::{ElementsMut, Precision, Surface, lock_all};
 use binding::{Binding, alphabetical, check_request};
 use blas::Sgemm;
 use gemm::Elements;
@@ -60,6 +60,16 @@ pub enum Numerics {
     /// multiply-accumulate array, halves rounded away from zero, tabulated activations, its
     /// reductions. Slower; what is approximated says docs/numerics.md.
     Exact,
+}
+
+impl From<Numerics> for Precision {
+    /// Returns the precision of the surfaces of an emulator.
+    fn from(numerics: Numerics) -> Self {
+        match numerics {
+            Numerics::F32 => Precision::Single,
+            Numerics::Fast | Numerics::Exact => Precision::Half,
+        }
+    }
 }
 
 /// Arithmetic together with what the chip does in its own way.
@@ -166,7 +176,7 @@ impl Device for Emulator {
     }
 
     fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
-        Ok(Surface::new(ty, allocation, self.numerics))
+        Ok(Surface::new(ty, allocation, self.numerics.into()))
     }
 
     fn compile(

@@ -354,7 +354,7 @@ fn run(
     inputs: &[Bound],
 ) -> Result<(Vec<Vec<u8>>, RunReport), AneError> {
     let surfaces = |ports: &[Port]| -> Vec<Surface> {
-        ports.iter().map(|port| Surface::new(&port.ty, 0, numerics)).collect()
+        ports.iter().map(|port| Surface::new(&port.ty, 0, numerics.into())).collect()
     };
     let (read, written) = (surfaces(exe.inputs()), surfaces(exe.outputs()));
     for (surface, bound) in read.iter().zip(inputs) {

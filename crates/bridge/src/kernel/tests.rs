@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::device::OpenDevice;
-use ane::{AneError, Device, Numerics};
+use ane::{AneError, Device, Precision};
 use mil::{Program, TensorType};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -37,7 +37,7 @@ impl Device for Scripted {
     }
 
     fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
-        Ok(Surface::new(ty, allocation, Numerics::Fast))
+        Ok(Surface::new(ty, allocation, Precision::Half))
     }
 
     fn compile(&self, _: &Program, _: &Weights) -> Result<Box<dyn Executable>, AneError> {
