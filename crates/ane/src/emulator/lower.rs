@@ -3,7 +3,7 @@
 use super::constexpr::{Known, unpack};
 use super::exact::to_half;
 use super::plan::*;
-use super::{Arithmetic, Numerics};
+use super::arithmetic::{Arithmetic, Numerics};
 use crate::error::AneError;
 use half::f16;
 use mil::interp::NOT_EXECUTED;

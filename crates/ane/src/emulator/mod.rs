@@ -8,6 +8,7 @@
 //! [`HostProgram`] runs the same plans on slices, for the parts of a model that stay on the CPU.
 
 mod activation;
+mod arithmetic;
 pub(crate) mod binding;
 pub mod blas;
 mod constexpr;
@@ -22,12 +23,13 @@ mod request;
 mod run;
 pub mod simd;
 
+pub use arithmetic::{Arithmetic, Numerics, Quirks};
 pub use raw::{DataLayout, Holding, RawSurface, SurfaceObject};
 pub use request::{BindingRules, LoadedModel, Procedure, Request, SizeRule, Strictness};
 pub use run::OutputMut;
 
 use crate::budget::{Budget, LoadedProgram};
-use crate::chip::{CallPath, ChipNumerics, Profile};
+use crate::chip::{CallPath, Chip, ChipNumerics, Profile};
 use crate::cost::{Estimate, estimate};
 use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::error::AneError;
@@ -48,20 +50,6 @@ const REFERENCE_LIFTS: &[&str] = &["ANE021", "ANE024", "ANE026"];
 /// Narrowest surface, in tokens, that the engine runs: one of 1 compiles and fails (docs/ane-facts.md C.1).
 const ENGINE_WIDTH: usize = 16;
 
-/// Arithmetic of the emulator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Numerics {
-    /// Reference precision: every value is f32, surfaces included.
-    F32,
-    /// The engine's grid: binary16 at every operation boundary, f32 sums rounded once, products
-    /// saturating at 2^15, no NaN ever emitted (docs/ane-facts.md E).
-    Fast,
-    /// The engine's arithmetic as far as it is documented, bit for bit: the law of the
-    /// multiply-accumulate array, halves rounded away from zero, tabulated activations, its
-    /// reductions. Slower; what is approximated says docs/numerics.md.
-    Exact,
-}
-
 impl From<Numerics> for Precision {
     /// Returns the precision of the surfaces of an emulator.
     fn from(numerics: Numerics) -> Self {
@@ -72,19 +60,10 @@ impl From<Numerics> for Precision {
     }
 }
 
-/// Arithmetic together with what the chip does in its own way.
-#[derive(Clone, Copy, Debug)]
-struct Arithmetic {
-    numerics: Numerics,
-    /// `None` where no engine is emulated.
-    chip: Option<ChipNumerics>,
-    /// Whether results may be added to what an output holds.
-    accumulates: bool,
-}
-
-impl Arithmetic {
-    /// Reference precision, no engine, outputs that are added to.
-    const REFERENCE: Self = Arithmetic { numerics: Numerics::F32, chip: None, accumulates: true };
+/// Returns what a chip's arithmetic does in its own way.
+fn quirks(chip: Chip) -> Quirks {
+    let ChipNumerics { width_slice_gain, round_fault, .. } = chip.numerics();
+    Quirks { width_slice_gain, round_fault }
 }
 
 /// The emulated engine, or, without an engine's rules, the CPU.
@@ -114,8 +93,8 @@ impl Emulator {
     }
 
     fn arithmetic(&self) -> Arithmetic {
-        let chip = self.engine.as_ref().map(|engine| engine.profile.chip.numerics());
-        Arithmetic { numerics: self.numerics, chip, accumulates: false }
+        let quirks = self.profile().map_or(Quirks::default(), |profile| quirks(profile.chip));
+        Arithmetic::engine(self.numerics, quirks)
     }
 
     /// Holds a program against the engine's rules and takes its place in the budget.
@@ -342,4 +321,22 @@ impl HostProgram {
 fn check_length(port: &Port, got: usize) -> Result<(), AneError> {
     let count = port.ty.count();
     if got == count { Ok(()) } else { Err(AneError::SurfaceLength { count, got }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quirks_are_those_of_the_chip() {
+        let found = |chip| (quirks(chip).width_slice_gain, quirks(chip).round_fault);
+        assert_eq!(found(Chip::M1), (true, false));
+        assert_eq!(found(Chip::M4), (false, false));
+        assert_eq!(found(Chip::M5), (false, true));
+        let cpu = Emulator::cpu(Numerics::Exact);
+        assert_eq!(cpu.arithmetic().quirks, Quirks::default());
+        let profile = Profile { chip: Chip::M5, ..Profile::default() };
+        let engine = Emulator::engine(profile, Numerics::Exact);
+        assert_eq!(engine.arithmetic().quirks, quirks(Chip::M5));
+    }
 }

@@ -4,7 +4,6 @@ use super::super::exact::Table;
 use super::super::plan::*;
 use super::super::run::RESULTS;
 use super::Lowering;
-use crate::chip::Chip;
 use crate::error::AneError;
 use mil::resolve::Binary;
 use mil::{DType, Kind, ValueId};
@@ -138,8 +137,8 @@ impl Lowering<'_> {
         }
         if let (Kind::Unary(f), Rounding::HalfAway) = (kind, rounding) {
             let dst = code.take(inputs[0], result, dies(inputs[0]));
-            let chip = self.arithmetic.chip.unwrap_or(Chip::M4.numerics());
-            code.code.push(Instruction::Table { dst, table: Table::unary(*f, chip) });
+            let table = Table::unary(*f, self.arithmetic.quirks);
+            code.code.push(Instruction::Table { dst, table });
             return;
         }
         let alone = inputs.len() < 2 || inputs[0] != inputs[1];

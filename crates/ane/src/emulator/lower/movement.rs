@@ -1,6 +1,6 @@
 //! Lowering of operations that move elements: views where strides can say it, tables where not.
 
-use super::super::Numerics;
+use super::super::arithmetic::Numerics;
 use super::super::plan::*;
 use super::{Lowering, SLICE_LIMIT, each_index};
 use mil::resolve::PadMode;
@@ -37,7 +37,7 @@ impl Lowering<'_> {
     fn scales_slices(&self, x: ValueId) -> bool {
         self.f.ty(x).dtype == DType::Fp16
             && self.arithmetic.numerics != Numerics::F32
-            && self.arithmetic.chip.is_some_and(|chip| chip.width_slice_gain)
+            && self.arithmetic.quirks.width_slice_gain
     }
 
     /// Repeating an axis of extent 1 is a stride of 0; anything else is a gather.
