@@ -6,8 +6,8 @@
 
 use crate::array::ArrayError;
 use crate::chip::{CallPath, Profile};
+use crate::emulator::CpuError;
 use crate::legal::{self, Refusal, Severity, Violation};
-use mil::blob::BlobError;
 use mil::{OpError, Program, TensorType};
 use std::fmt;
 
@@ -18,11 +18,9 @@ pub enum AneError {
     #[error(transparent)]
     Op(#[from] OpError),
     #[error(transparent)]
-    Blob(#[from] BlobError),
+    Cpu(#[from] CpuError),
     #[error(transparent)]
     Array(#[from] ArrayError),
-    #[error("`{name}` is a {ty}: too large to hold here")]
-    TooLarge { name: String, ty: TensorType },
     #[error("the program has no function; nothing could be compiled")]
     NoFunction,
     #[error("there is no {what} called `{got}`; known are: {known}")]
@@ -245,8 +243,7 @@ impl AneError {
             Chaining => NsError::chaining().0,
             NoFunction
             | Op(_)
-            | Blob(_)
-            | TooLarge { .. }
+            | Cpu(_)
             | UnknownName { .. }
             | BadFault { .. }
             | Unsupported { .. }

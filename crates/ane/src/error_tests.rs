@@ -1,5 +1,6 @@
 use super::*;
 use expect_test::{Expect, expect};
+use mil::blob::BlobError;
 use mil::{Arg, Builder, Literal, Op};
 
 fn check(error: &AneError, expected: Expect) {
@@ -202,7 +203,7 @@ fn our_own() {
     );
     let blob = BlobError::Version(1);
     check(
-        &AneError::from(blob),
+        &AneError::from(CpuError::from(blob)),
         expect!["Storage Reader expects file format version 2. (found 1)"],
     );
 }

@@ -17,6 +17,7 @@
 pub mod apple;
 pub mod array;
 mod bench;
+mod host;
 pub mod budget;
 pub mod chip;
 pub mod cost;
@@ -44,9 +45,10 @@ pub use emulator::{
     BindingRules, DataLayout, Holding, LoadedModel, Procedure, RawSurface, Request, SizeRule,
     Strictness, SurfaceObject,
 };
-pub use emulator::{Emulator, HostInput, HostProgram, Numerics, OutputMut};
+pub use emulator::{CpuError, Emulator, Numerics, OutputMut};
 pub use error::{AneError, NsError};
 pub use facts::Fact;
+pub use host::{HostInput, HostProgram};
 pub use faults::{Faults, Faulty};
 pub use legal::{Applied, Legal, Rule, Violation};
 pub use packed::{Packed, pack};

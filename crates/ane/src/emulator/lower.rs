@@ -4,7 +4,7 @@ use super::constexpr::{Known, unpack};
 use super::exact::to_half;
 use super::plan::*;
 use super::arithmetic::{Arithmetic, Numerics};
-use crate::error::AneError;
+use super::error::CpuError;
 use half::f16;
 use mil::interp::NOT_EXECUTED;
 use mil::resolve::{Constexpr, Reduce};
@@ -36,7 +36,7 @@ pub(crate) fn lower(
     f: &Function,
     weights: &Weights,
     arithmetic: Arithmetic,
-) -> Result<Plan, AneError> {
+) -> Result<Plan, CpuError> {
     let f = passes::eliminate_dead(&passes::decompose(&passes::hoist_constants(f))?);
     let mut lowering = Lowering::new(&f, weights, arithmetic)?;
     lowering.emit_all()?;
@@ -66,10 +66,10 @@ impl<'f> Lowering<'f> {
         f: &'f Function,
         weights: &'f Weights,
         arithmetic: Arithmetic,
-    ) -> Result<Self, AneError> {
+    ) -> Result<Self, CpuError> {
         let resolved: Vec<_> = f.ops.iter().map(|op| resolve(f, op)).collect::<Result<_, _>>()?;
         if let Some(v) = f.values.iter().find(|v| v.ty.count() > LARGEST) {
-            return Err(AneError::TooLarge { name: v.name.clone(), ty: v.ty.clone() });
+            return Err(CpuError::TooLarge { name: v.name.clone(), ty: v.ty.clone() });
         }
         let mut uses = vec![vec![]; f.values.len()];
         for (i, op) in f.ops.iter().enumerate() {
@@ -166,7 +166,7 @@ impl<'f> Lowering<'f> {
     // ---- order ----
 
     /// Emits every unit after the units it needs, in order of first operation.
-    fn emit_all(&mut self) -> Result<(), AneError> {
+    fn emit_all(&mut self) -> Result<(), CpuError> {
         for (i, id) in self.f.inputs().enumerate() {
             let view = View::contiguous(Buffer::Input(i), &self.f.ty(id).shape);
             self.views.insert(id, view);
@@ -204,7 +204,7 @@ impl<'f> Lowering<'f> {
         self.copy_outputs()
     }
 
-    fn emit(&mut self, unit: usize) -> Result<(), AneError> {
+    fn emit(&mut self, unit: usize) -> Result<(), CpuError> {
         match self.group[unit] {
             Some(g) => self.emit_group(g),
             None => self.emit_op(unit),
@@ -304,7 +304,7 @@ impl<'f> Lowering<'f> {
         View::contiguous(buffer, &view.shape)
     }
 
-    fn copy_outputs(&mut self) -> Result<(), AneError> {
+    fn copy_outputs(&mut self) -> Result<(), CpuError> {
         for i in 0..self.f.outputs.len() {
             if !self.written.contains(&i) {
                 let view = self.view(self.f.outputs[i]);
@@ -316,7 +316,7 @@ impl<'f> Lowering<'f> {
 
     // ---- other operations ----
 
-    fn emit_op(&mut self, op: usize) -> Result<(), AneError> {
+    fn emit_op(&mut self, op: usize) -> Result<(), CpuError> {
         let result = self.f.ops[op].results[0];
         let shape = self.resolved[op].results[0].shape.clone();
         let kind = self.resolved[op].kind.clone();
@@ -410,7 +410,7 @@ impl<'f> Lowering<'f> {
         Ok(())
     }
 
-    fn constant(&mut self, op: usize, result: ValueId) -> Result<(), AneError> {
+    fn constant(&mut self, op: usize, result: ValueId) -> Result<(), CpuError> {
         let literal = self.f.ops[op].value.as_ref().expect("a const has a value");
         let constant = match blob::load(literal, self.weights)? {
             Data::Fp16(v) => Constant::F16(v),
@@ -438,7 +438,7 @@ impl<'f> Lowering<'f> {
         kind: Constexpr,
         inputs: &[ValueId],
         result: ValueId,
-    ) -> Result<(), AneError> {
+    ) -> Result<(), CpuError> {
         let elements = |id: &ValueId| match self.views[id].buffer {
             Buffer::Constant(i) => match &self.constants[i] {
                 Constant::F16(v) => v.iter().map(|x| x.to_f64()).collect(),
@@ -465,9 +465,9 @@ impl<'f> Lowering<'f> {
         self.keep(constant, result);
     }
 
-    fn fault(&self, op: usize, message: &str) -> AneError {
+    fn fault(&self, op: usize, message: &str) -> CpuError {
         let op = self.f.ops[op].op;
-        AneError::Op(OpError { op, key: None, message: message.to_owned(), hint: String::new() })
+        CpuError::Op(OpError { op, key: None, message: message.to_owned(), hint: String::new() })
     }
 
     fn reduce(&mut self, x: ValueId, result: ValueId, f: Reduce, axes: &[usize]) {

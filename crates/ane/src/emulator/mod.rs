@@ -12,18 +12,23 @@ mod arithmetic;
 pub(crate) mod binding;
 pub mod blas;
 mod constexpr;
+mod error;
 mod exact;
 pub mod gemm;
 mod lower;
 mod mac;
 pub mod peak;
 mod plan;
+mod program;
 mod raw;
 mod request;
 mod run;
 pub mod simd;
 
 pub use arithmetic::{Arithmetic, Numerics, Quirks};
+pub use blas::Sgemm;
+pub use error::CpuError;
+pub use program::HostProgram;
 pub use raw::{DataLayout, Holding, RawSurface, SurfaceObject};
 pub use request::{BindingRules, LoadedModel, Procedure, Request, SizeRule, Strictness};
 pub use run::OutputMut;
@@ -36,11 +41,8 @@ use crate::error::AneError;
 use crate::legal;
 use crate::surface::{ElementsMut, Precision, Surface, lock_all};
 use binding::{Binding, alphabetical, check_request};
-use blas::Sgemm;
 use gemm::Elements;
 use mil::{Function, Program, TensorType, Weights};
-use run::Machine;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Rules against fp32 at ports and inside programs: reference precision is fp32 by definition, so
@@ -113,11 +115,11 @@ impl Emulator {
 
     /// A function ready to run, without rules of requests and without a place in the budget.
     fn lower(&self, function: &Function, weights: &Weights) -> Result<Compiled, AneError> {
-        let machine = Machine::new(lower::lower(function, weights, self.arithmetic())?);
+        let program = HostProgram::compile(function, weights, self.arithmetic())?;
         let port = |id| Port { name: function.value(id).name.clone(), ty: function.ty(id).clone() };
         let inputs = alphabetical(function.inputs().map(port).collect());
         let outputs = alphabetical(function.outputs.iter().map(|&id| port(id)).collect());
-        Ok(Compiled { machine, profile: None, inputs, outputs, forecast: None, _loaded: None })
+        Ok(Compiled { program, profile: None, inputs, outputs, forecast: None, _loaded: None })
     }
 
     /// Programs compiled so far; 0 where nobody counts.
@@ -174,7 +176,7 @@ impl Device for Emulator {
 
 #[derive(Debug)]
 struct Compiled {
-    machine: Machine,
+    program: HostProgram,
     profile: Option<Profile>,
     inputs: Binding,
     outputs: Binding,
@@ -212,7 +214,7 @@ impl Executable for Compiled {
         let mut sinks: Vec<OutputMut<'_>> = (self.outputs.place.iter())
             .map(|&i| bound[i].take().expect("every output has a surface of its own"))
             .collect();
-        self.machine.run(&elements, &mut sinks);
+        self.program.run(&elements, &mut sinks)?;
         Ok(RunReport { seconds: start.elapsed().as_secs_f64(), hardware_seconds: None })
     }
 
@@ -238,89 +240,6 @@ impl Executable for Compiled {
         let in_memory = self.profile.is_some_and(|profile| profile.path == CallPath::InMemory);
         Ok(in_memory.then_some(Reloaded { unload_seconds: 0.0, load_seconds: 0.0 }))
     }
-}
-
-/// An input of a [`HostProgram`].
-#[derive(Clone, Copy, Debug)]
-pub enum HostInput<'a> {
-    /// Single-precision elements.
-    F32(&'a [f32]),
-    /// The contents of a surface, in the precision it has.
-    Surface(&'a Surface),
-}
-
-/// A function compiled for the CPU: no rules, no surfaces needed, outputs that can accumulate.
-#[derive(Debug)]
-pub struct HostProgram {
-    machine: Machine,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
-}
-
-impl HostProgram {
-    /// Compiles `function` in reference precision.
-    ///
-    /// # Errors
-    /// When the function breaks a rule of the language.
-    pub fn new(function: &Function) -> Result<Self, AneError> {
-        let machine = Machine::new(lower::lower(function, &Weights::new(), Arithmetic::REFERENCE)?);
-        let port = |id| Port { name: function.value(id).name.clone(), ty: function.ty(id).clone() };
-        Ok(HostProgram {
-            machine,
-            inputs: function.inputs().map(port).collect(),
-            outputs: function.outputs.iter().map(|&id| port(id)).collect(),
-        })
-    }
-
-    /// Computes products with `library` from now on, where it can be asked for them; `None` for our
-    /// own kernel. Results differ in their last bits (see [`blas`]).
-    pub fn multiply_with(&mut self, library: Option<Arc<dyn Sgemm>>) {
-        self.machine.library = library;
-    }
-
-    /// Runs on inputs and outputs in the function's own order.
-    ///
-    /// # Errors
-    /// When their number or sizes are not those of the function.
-    pub fn run(
-        &mut self,
-        inputs: &[HostInput<'_>],
-        outputs: &mut [OutputMut<'_>],
-    ) -> Result<(), AneError> {
-        let count = |what, expected: usize, got: usize| match got == expected {
-            true => Ok(()),
-            false => Err(AneError::SurfaceCount { what, expected, got }),
-        };
-        count("input", self.inputs.len(), inputs.len())?;
-        count("output", self.outputs.len(), outputs.len())?;
-        let guards: Vec<_> = inputs
-            .iter()
-            .map(|input| match input {
-                HostInput::F32(v) => Ok(Ok(*v)),
-                HostInput::Surface(surface) => surface.lock().map(Err),
-            })
-            .collect::<Result<_, AneError>>()?;
-        let elements: Vec<Elements<'_>> = guards
-            .iter()
-            .map(|guard| match guard {
-                Ok(v) => Elements::F32(v),
-                Err(storage) => storage.elements(),
-            })
-            .collect();
-        for (port, elements) in self.inputs.iter().zip(&elements) {
-            check_length(port, elements.len())?;
-        }
-        for (port, output) in self.outputs.iter().zip(outputs.iter()) {
-            check_length(port, output.len())?;
-        }
-        self.machine.run(&elements, outputs);
-        Ok(())
-    }
-}
-
-fn check_length(port: &Port, got: usize) -> Result<(), AneError> {
-    let count = port.ty.count();
-    if got == count { Ok(()) } else { Err(AneError::SurfaceLength { count, got }) }
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@ use super::super::exact::Table;
 use super::super::plan::*;
 use super::super::run::RESULTS;
 use super::Lowering;
-use crate::error::AneError;
+use super::super::error::CpuError;
 use mil::resolve::Binary;
 use mil::{DType, Kind, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Lowering<'_> {
-    pub(super) fn emit_group(&mut self, g: usize) -> Result<(), AneError> {
+    pub(super) fn emit_group(&mut self, g: usize) -> Result<(), CpuError> {
         if self.feeds_softmax(g) {
             return Ok(());
         }

@@ -2,12 +2,12 @@
 
 use super::super::plan::*;
 use super::Lowering;
-use crate::error::AneError;
+use super::super::error::CpuError;
 use mil::ValueId;
 
 impl Lowering<'_> {
     /// Lets buffers that are never alive together share a slot: best fit over the steps in order.
-    pub(super) fn finish(mut self) -> Result<Plan, AneError> {
+    pub(super) fn finish(mut self) -> Result<Plan, CpuError> {
         let mut last: Vec<usize> = vec![0; self.buffers.len()];
         for (at, step) in self.steps.iter_mut().enumerate() {
             let all = step.inputs_mut().into_iter().map(|b| *b).collect::<Vec<_>>();

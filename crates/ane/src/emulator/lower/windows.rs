@@ -2,7 +2,7 @@
 
 use super::super::plan::*;
 use super::{LARGEST, Lowering};
-use crate::error::AneError;
+use super::super::error::CpuError;
 use mil::resolve::{Binary, PadMode, Pool, Reduce, Resample, Window};
 use mil::{TensorType, ValueId};
 
@@ -17,7 +17,7 @@ impl Lowering<'_> {
         x: ValueId,
         result: ValueId,
         pool: &Pool,
-    ) -> Result<(), AneError> {
+    ) -> Result<(), CpuError> {
         let shape = self.f.ty(result).shape.clone();
         let view = self.padded(x, &shape, pool)?;
         let kept = View {
@@ -90,7 +90,7 @@ impl Lowering<'_> {
     }
 
     /// x with as much padding as its windows reach.
-    fn padded(&mut self, x: ValueId, shape: &[usize], pool: &Pool) -> Result<View, AneError> {
+    fn padded(&mut self, x: ValueId, shape: &[usize], pool: &Pool) -> Result<View, CpuError> {
         let from = self.f.ty(x).shape.clone();
         let mut pads = vec![(0, 0); from.len()];
         for i in 0..pool.kernel.len() {
@@ -105,7 +105,7 @@ impl Lowering<'_> {
         let to: Vec<usize> = from.iter().zip(&pads).map(|(n, (a, b))| n + a + b).collect();
         let ty = TensorType::new(self.f.ty(x).dtype, to.clone());
         if ty.count() > LARGEST {
-            return Err(AneError::TooLarge { name: self.f.value(x).name.clone(), ty });
+            return Err(CpuError::TooLarge { name: self.f.value(x).name.clone(), ty });
         }
         let half = matches!(self.rounding(self.f.ty(x)), Rounding::Half | Rounding::HalfAway);
         self.buffers.push(Space { elements: to.iter().product(), half });

@@ -9,7 +9,8 @@
 
 use super::Applied;
 use super::alike::Pairs;
-use crate::emulator::{HostInput, HostProgram, OutputMut};
+use crate::emulator::gemm::Elements;
+use crate::emulator::{HostProgram, OutputMut};
 use mil::blob;
 use mil::interp::{Array, InterpError, evaluate};
 use mil::passes::slice;
@@ -286,7 +287,7 @@ fn is_single(f: &Function) -> bool {
 fn single(f: &Function, inputs: &[Array]) -> Option<Array> {
     let inputs: Vec<Vec<f32>> =
         inputs.iter().map(|x| x.data.iter().map(|&v| v as f32).collect()).collect();
-    let inputs: Vec<HostInput<'_>> = inputs.iter().map(|x| HostInput::F32(x)).collect();
+    let inputs: Vec<Elements<'_>> = inputs.iter().map(|x| Elements::F32(x)).collect();
     let shape = &f.ty(*f.outputs.first()?).shape;
     let mut data = vec![0.0; shape.iter().product()];
     let output = OutputMut::F32 { data: &mut data, accumulate: false };
