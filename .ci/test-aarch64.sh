@@ -26,7 +26,7 @@ run() {
     -Zbuild-std=std,test,panic_unwind --target "$target" --target-dir "$cache/aarch64" "$@"
 }
 
-run max -p ane --lib -- emulator::
-run cortex-a72 -p ane --lib -- emulator::simd emulator::gemm
+run max -p cpu --lib
+run cortex-a72 -p cpu --lib -- simd:: gemm::
 run max -p ane --test emulator
 run max -p gpt --test parity

@@ -21,8 +21,8 @@ all=(
   crates/mil/src/{resolve,grad}/*.rs
   crates/infer/src/*.rs
   crates/data/src/loader.rs crates/data/src/loader/{order,source}.rs
-  crates/ane/src/emulator/{lower,plan,run}.rs
-  crates/ane/src/emulator/{lower,run}/*.rs
+  crates/cpu/src/{lower,plan,run}.rs
+  crates/cpu/src/{lower,run}/*.rs
   crates/ane/src/surface.rs
 )
 

@@ -6,8 +6,8 @@
 
 use crate::array::ArrayError;
 use crate::chip::{CallPath, Profile};
-use crate::emulator::CpuError;
 use crate::legal::{self, Refusal, Severity, Violation};
+use cpu::CpuError;
 use mil::{OpError, Program, TensorType};
 use std::fmt;
 

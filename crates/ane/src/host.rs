@@ -1,9 +1,8 @@
 //! Programs for the CPU that read surfaces.
 
-use crate::emulator::gemm::Elements;
-use crate::emulator::{self, OutputMut, Sgemm};
 use crate::error::AneError;
 use crate::surface::Surface;
+use cpu::{Elements, OutputMut, Sgemm};
 use mil::Function;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ pub enum HostInput<'a> {
 
 /// A program for the CPU, some of whose inputs are surfaces.
 #[derive(Debug)]
-pub struct HostProgram(emulator::HostProgram);
+pub struct HostProgram(cpu::HostProgram);
 
 impl HostProgram {
     /// Compiles `function` in reference precision.
@@ -26,7 +25,7 @@ impl HostProgram {
     /// # Errors
     /// When the function breaks a rule of the language.
     pub fn new(function: &Function) -> Result<Self, AneError> {
-        Ok(HostProgram(emulator::HostProgram::new(function)?))
+        Ok(HostProgram(cpu::HostProgram::new(function)?))
     }
 
     /// Computes products with `library` from now on, where it can be asked for them; `None` for our

@@ -1,8 +1,7 @@
 //! The machine: how it is driven ([`Device`], [`Executable`], [`Surface`]) and its bodies.
 //!
 //! A [`Device`] compiles a MIL program into an [`Executable`]; an executable runs on [`Surface`]s.
-//! The [`Emulator`] is a device for any CPU; [`HostProgram`] runs the parts of a model that stay
-//! on the CPU with the same code; [`apple`] drives the engine of a Mac. [`legal::check`] says what a [`Profile`] (chip, system, call path)
+//! The [`Emulator`] is a device for any CPU, on crate `cpu`; [`apple`] drives the engine of a Mac. [`legal::check`] says what a [`Profile`] (chip, system, call path)
 //! accepts; [`Budget`] counts what a process may use up; [`facts`] is the table of everything known of
 //! the machine, with sources. Nothing here knows transformers, tokens or training.
 //!
@@ -17,7 +16,6 @@
 pub mod apple;
 pub mod array;
 mod bench;
-mod host;
 pub mod budget;
 pub mod chip;
 pub mod cost;
@@ -27,6 +25,7 @@ pub mod emulator;
 pub mod error;
 pub mod facts;
 pub mod faults;
+mod host;
 pub mod legal;
 pub mod packed;
 pub mod power;
@@ -39,17 +38,17 @@ pub mod trace;
 pub use budget::{Budget, LoadedProgram, Used};
 pub use chip::{CallPath, Chip, ChipLimits, ChipNumerics, Family, Limits, Os, Profile};
 pub use cost::{Estimate, estimate};
+pub use cpu::{CpuError, HostShape, Numerics, OutputMut, Sgemm};
 pub use device::{Call, Device, Executable, Port, Reloaded, RunReport};
-pub use emulator::blas::{HostShape, Sgemm};
+pub use emulator::Emulator;
 pub use emulator::{
     BindingRules, DataLayout, Holding, LoadedModel, Procedure, RawSurface, Request, SizeRule,
     Strictness, SurfaceObject,
 };
-pub use emulator::{CpuError, Emulator, Numerics, OutputMut};
 pub use error::{AneError, NsError};
 pub use facts::Fact;
-pub use host::{HostInput, HostProgram};
 pub use faults::{Faults, Faulty};
+pub use host::{HostInput, HostProgram};
 pub use legal::{Applied, Legal, Rule, Violation};
 pub use packed::{Packed, pack};
 pub use power::PowerSample;

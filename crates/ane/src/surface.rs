@@ -2,9 +2,9 @@
 
 #![allow(unsafe_code, reason = "a machine's own memory is seen as slices between lock and unlock")]
 
-use crate::emulator::gemm::Elements;
-use crate::emulator::simd::{self, Round};
 use crate::error::AneError;
+use cpu::Elements;
+use cpu::simd::{self, Round};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use half::vec::HalfBitsVecExt;

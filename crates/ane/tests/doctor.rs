@@ -2,8 +2,8 @@
 
 use ane::doctor::{Canary, Options, Report, Verdict, examine};
 use ane::{
-    AneError, Backoff, Device, Emulator, Executable, Faults, Faulty, Numerics, Port, Precision, Profile,
-    RunReport, Surface,
+    AneError, Backoff, Device, Emulator, Executable, Faults, Faulty, Numerics, Port, Precision,
+    Profile, RunReport, Surface,
 };
 use mil::{Program, TensorType, Weights};
 use std::sync::Arc;

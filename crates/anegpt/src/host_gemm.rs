@@ -3,9 +3,9 @@
 use crate::engine;
 use crate::usage;
 use ane::Numerics;
-use ane::emulator::blas::{self, HostShape, Sgemm};
 use anyhow::Result;
 use clap::ValueEnum;
+use cpu::blas::{self, HostShape, Sgemm};
 use gpt::GptConfig;
 use std::sync::Arc;
 use std::time::Duration;

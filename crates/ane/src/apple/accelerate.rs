@@ -6,14 +6,14 @@
 //! deprecated since macOS 13.3 in favour of the same function by another symbol
 //! (`cblas_sgemm$NEWLAPACK`), and exports both.
 //!
-//! What it computes is not ours to the bit (see [`crate::emulator::blas`]), and Apple does not promise
+//! What it computes is not ours to the bit (see [`cpu::blas`]), and Apple does not promise
 //! the same bits from one system or chip to the next.
 
 #![allow(unsafe_code, reason = "cblas_sgemm is a C function")]
 
 use super::dynamic::{Libraries, Library, functions, unavailable};
-use crate::emulator::blas::{Sgemm, Stored};
 use crate::error::AneError;
+use cpu::blas::{Sgemm, Stored};
 use std::ffi::c_int;
 
 functions! {

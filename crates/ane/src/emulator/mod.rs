@@ -1,37 +1,15 @@
-//! The emulator: the engine's programs on any CPU.
+//! The emulated engine: its rules, its budget, its requests and its arithmetic on any CPU.
 //!
-//! A function is lowered once to a fused plan and then run without allocating: chains of
-//! elementwise operations become one pass over cache-sized tiles, reshapes, transposes and slices
-//! become strides, products go to one blocked matrix kernel, temporaries share memory.
-//!
-//! [`Emulator`] is a [`Device`] with the engine's conventions (surfaces, binding order);
-//! [`HostProgram`] runs the same plans on slices, for the parts of a model that stay on the CPU.
+//! An [`Emulator`] is a [`Device`] with the engine's conventions: surfaces, binding order, refusals.
+//! Crate `cpu` computes; a chip's quirks are told to it.
 
-mod activation;
-mod arithmetic;
 pub(crate) mod binding;
-pub mod blas;
-mod constexpr;
-mod error;
-mod exact;
-pub mod gemm;
-mod lower;
-mod mac;
-pub mod peak;
-mod plan;
-mod program;
 mod raw;
 mod request;
-mod run;
-pub mod simd;
 
-pub use arithmetic::{Arithmetic, Numerics, Quirks};
-pub use blas::Sgemm;
-pub use error::CpuError;
-pub use program::HostProgram;
+pub use cpu::{CpuError, HostProgram, Numerics, OutputMut, Sgemm, blas, gemm, peak, simd};
 pub use raw::{DataLayout, Holding, RawSurface, SurfaceObject};
 pub use request::{BindingRules, LoadedModel, Procedure, Request, SizeRule, Strictness};
-pub use run::OutputMut;
 
 use crate::budget::{Budget, LoadedProgram};
 use crate::chip::{CallPath, Chip, ChipNumerics, Profile};
@@ -41,7 +19,7 @@ use crate::error::AneError;
 use crate::legal;
 use crate::surface::{ElementsMut, Precision, Surface, lock_all};
 use binding::{Binding, alphabetical, check_request};
-use gemm::Elements;
+use cpu::{Arithmetic, Elements, Quirks};
 use mil::{Function, Program, TensorType, Weights};
 use std::time::Instant;
 

@@ -3,7 +3,7 @@
 use super::{Basis::*, Confidence::*, EACH_RULE, Fact};
 use crate::chip::{Chip, Family};
 
-const GEMM: &str = "crates/ane/src/emulator/gemm/tests.rs::sums_saturate_at_two_to_the_fifteenth";
+const GEMM: &str = "crates/cpu/src/gemm/tests.rs::sums_saturate_at_two_to_the_fifteenth";
 const M5: &[Chip] = &[Chip::M5, Chip::M5Pro, Chip::M5Max];
 
 pub(super) const FACTS: &[Fact] = &[
@@ -30,7 +30,7 @@ pub(super) const FACTS: &[Fact] = &[
         Verified,
         High,
     )
-    .tests(&["crates/ane/tests/exact.rs::products_follow_the_law_bit_for_bit", "crates/ane/src/emulator/mac.rs::products_are_gated_and_rounded"]),
+    .tests(&["crates/ane/tests/exact.rs::products_follow_the_law_bit_for_bit", "crates/cpu/src/mac.rs::products_are_gated_and_rounded"]),
     Fact::new(
         "E1-exact-sum",
         "E.1",
@@ -59,7 +59,7 @@ pub(super) const FACTS: &[Fact] = &[
         Verified,
         High,
     )
-    .tests(&["crates/ane/tests/exact.rs::published_errors_of_products_are_reproduced_to_twelve_digits", "crates/ane/src/emulator/mac.rs::sums_round_halves_away"]),
+    .tests(&["crates/ane/tests/exact.rs::published_errors_of_products_are_reproduced_to_twelve_digits", "crates/cpu/src/mac.rs::sums_round_halves_away"]),
     Fact::new(
         "E1-published-errors",
         "E.1",
@@ -165,7 +165,7 @@ pub(super) const FACTS: &[Fact] = &[
         Medium,
     )
     .against(&["E2-final-sum-only"])
-    .tests(&["crates/ane/tests/exact.rs::partial_sums_beyond_the_range_are_not_taken_back", "crates/ane/src/emulator/mac.rs::what_has_overflowed_stays_infinite"]),
+    .tests(&["crates/ane/tests/exact.rs::partial_sums_beyond_the_range_are_not_taken_back", "crates/cpu/src/mac.rs::what_has_overflowed_stays_infinite"]),
     Fact::new(
         "E2-final-sum-only",
         "E.2",
@@ -205,7 +205,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&["crates/ane/src/emulator/exact.rs::published_corners", enforced!("powers_leave_the_range_where_published")]),
+    .tests(&["crates/cpu/src/exact.rs::published_corners", enforced!("powers_leave_the_range_where_published")]),
     Fact::new(
         "E2-exp-overflow",
         "E.2",
@@ -214,7 +214,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&["crates/ane/src/emulator/exact.rs::published_corners", enforced!("powers_leave_the_range_where_published")]),
+    .tests(&["crates/cpu/src/exact.rs::published_corners", enforced!("powers_leave_the_range_where_published")]),
     Fact::new(
         "E2-softplus",
         "E.2",
@@ -225,7 +225,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .rules(&["ANE055"])
-    .tests(&["crates/ane/src/emulator/exact.rs::published_corners", EACH_RULE]),
+    .tests(&["crates/cpu/src/exact.rs::published_corners", EACH_RULE]),
     Fact::new(
         "E2-log-sum-exp",
         "E.2",
@@ -235,7 +235,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .rules(&["ANE055"])
-    .tests(&["crates/ane/src/emulator/exact.rs::log_sum_exp_collapses", EACH_RULE]),
+    .tests(&["crates/cpu/src/exact.rs::log_sum_exp_collapses", EACH_RULE]),
     Fact::new(
         "E2-log-zero",
         "E.2",
@@ -244,7 +244,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .tests(&["crates/ane/src/emulator/exact.rs::published_corners"]),
+    .tests(&["crates/cpu/src/exact.rs::published_corners"]),
     Fact::new(
         "E2-softsign-infinity",
         "E.2",
@@ -253,7 +253,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .tests(&["crates/ane/src/emulator/exact.rs::published_corners"]),
+    .tests(&["crates/cpu/src/exact.rs::published_corners"]),
     // ---- E.3 rounding, specials, denormals ----
     Fact::new(
         "E3-half-away",
@@ -264,7 +264,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .against(&["E3-half-even-m1"])
-    .tests(&["crates/ane/src/emulator/exact.rs::reductions_lose_what_the_published_examples_lose", "crates/ane/tests/exact.rs::elementwise_results_round_halves_away", "crates/ane/src/emulator/exact.rs::rounding_takes_the_nearest_and_halves_away"]),
+    .tests(&["crates/cpu/src/exact.rs::reductions_lose_what_the_published_examples_lose", "crates/ane/tests/exact.rs::elementwise_results_round_halves_away", "crates/cpu/src/exact.rs::rounding_takes_the_nearest_and_halves_away"]),
     Fact::new(
         "E3-half-even-m1",
         "E.3",
@@ -283,7 +283,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&["crates/ane/src/emulator/exact.rs::published_corners", enforced!("round_takes_halves_away_from_zero")]),
+    .tests(&["crates/cpu/src/exact.rs::published_corners", enforced!("round_takes_halves_away_from_zero")]),
     Fact::new(
         "E3-round-fault",
         "E.3",
@@ -294,7 +294,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .chips(M5)
     .rules(&["ANE052"])
-    .tests(&["crates/ane/src/emulator/exact.rs::published_corners", EACH_RULE, "crates/ane/src/chip.rs::numerics_differ_where_published"]),
+    .tests(&["crates/cpu/src/exact.rs::published_corners", EACH_RULE, "crates/ane/src/chip.rs::numerics_differ_where_published"]),
     Fact::new(
         "E3-never-nan",
         "E.3",
@@ -303,7 +303,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&["crates/ane/tests/exact.rs::nan_is_never_emitted", "crates/ane/src/emulator/exact.rs::nothing_gives_nan", 
+    .tests(&["crates/ane/tests/exact.rs::nan_is_never_emitted", "crates/cpu/src/exact.rs::nothing_gives_nan", 
         "crates/ane/tests/emulator.rs::engine_rules_in_fast",
         enforced!("no_operation_gives_nan"),
     ]),
@@ -430,7 +430,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Low,
     )
-    .tests(&["crates/ane/src/emulator/exact.rs::reductions_lose_what_the_published_examples_lose"]),
+    .tests(&["crates/cpu/src/exact.rs::reductions_lose_what_the_published_examples_lose"]),
     Fact::new(
         "E4-softmax",
         "E.4",
@@ -450,7 +450,7 @@ pub(super) const FACTS: &[Fact] = &[
         Derived,
         High,
     )
-    .tests(&["crates/ane/src/emulator/activation.rs::tables_have_no_gaps"]),
+    .tests(&["crates/cpu/src/activation.rs::tables_have_no_gaps"]),
     Fact::new(
         "E4-sigmoid-table",
         "E.4",
@@ -460,7 +460,7 @@ pub(super) const FACTS: &[Fact] = &[
         Verified,
         High,
     )
-    .tests(&["crates/ane/src/emulator/activation.rs::sigmoid_is_the_table"]),
+    .tests(&["crates/cpu/src/activation.rs::sigmoid_is_the_table"]),
     Fact::new(
         "E4-gelu-table",
         "E.4",
@@ -477,7 +477,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .tests(&["crates/ane/src/emulator/activation.rs::values_at_zero_are_the_published_ones"]),
+    .tests(&["crates/cpu/src/activation.rs::values_at_zero_are_the_published_ones"]),
     Fact::new(
         "E4-activation-errors",
         "E.4",
@@ -486,7 +486,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&["crates/ane/src/emulator/activation.rs::largest_errors_are_the_published_ones"]),
+    .tests(&["crates/cpu/src/activation.rs::largest_errors_are_the_published_ones"]),
     Fact::new(
         "E4-int8-weights",
         "E.4",

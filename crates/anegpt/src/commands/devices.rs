@@ -7,9 +7,9 @@ use crate::progress::counted;
 use crate::{engine, power, term};
 use ane::cost::model::ChipConstants;
 use ane::cost::{CONSTANTS, Silicon};
-use ane::emulator::simd::Level;
 use ane::{CallPath, Chip, Os, Profile};
 use anyhow::Result;
+use cpu::simd::Level;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 

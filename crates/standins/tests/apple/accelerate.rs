@@ -3,8 +3,8 @@
 
 use crate::bench::Bench;
 use ane::apple::{Accelerate, Libraries};
-use ane::emulator::blas::{HostShape, Sgemm, compare};
 use ane::{Device, Emulator, HostInput, HostProgram, Numerics, OutputMut};
+use cpu::blas::{HostShape, Sgemm, compare};
 use mil::{Builder, TensorType};
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;

@@ -9,8 +9,7 @@
 
 use super::Applied;
 use super::alike::Pairs;
-use crate::emulator::gemm::Elements;
-use crate::emulator::{HostProgram, OutputMut};
+use cpu::{Elements, HostProgram, OutputMut};
 use mil::blob;
 use mil::interp::{Array, InterpError, evaluate};
 use mil::passes::slice;

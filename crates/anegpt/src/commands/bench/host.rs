@@ -23,7 +23,7 @@ impl Host {
             os: std::env::consts::OS,
             arch: std::env::consts::ARCH,
             cores: cores(),
-            simd: format!("{:?}", ane::emulator::simd::Level::best()).to_lowercase(),
+            simd: format!("{:?}", cpu::simd::Level::best()).to_lowercase(),
             memory_bytes: crate::memory::bytes(),
         }
     }

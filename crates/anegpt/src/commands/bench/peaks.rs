@@ -2,8 +2,8 @@
 
 use super::spread::Spread;
 use super::{Effort, host};
-use ane::emulator::peak::{Streams, multiply_adds};
-use ane::emulator::simd::Level;
+use cpu::peak::{Streams, multiply_adds};
+use cpu::simd::Level;
 use serde::Serialize;
 
 /// What one thread and all threads do at most. A ceiling is the best round: what disturbs a

@@ -1,9 +1,9 @@
-//! The execution plan: what [`super::lower`] makes of a function and [`super::run`] carries out.
+//! The execution plan: what [`crate::lower`] makes of a function and [`crate::run`] carries out.
 //!
 //! A plan is a list of [`Step`]s over a fixed set of f32 buffers. Reshapes, transposes, slices and
 //! broadcasts are not steps: they are [`View`]s, strides over a buffer that a later step reads.
 
-use super::exact::Table;
+use crate::exact::Table;
 use half::f16;
 use mil::resolve::{Binary, Compare, Reduce, Unary};
 use std::sync::Arc;
@@ -256,8 +256,8 @@ pub(crate) struct Product {
     pub(crate) a_strides: (usize, usize),
     pub(crate) b: Buffer,
     pub(crate) b_strides: (usize, usize),
-    pub(crate) shape: super::gemm::Shape,
-    pub(crate) batch: Vec<super::gemm::Offsets>,
+    pub(crate) shape: crate::gemm::Shape,
+    pub(crate) batch: Vec<crate::gemm::Offsets>,
     pub(crate) rounding: Rounding,
     /// Whether sums end at the array's 2^15; a convolution of one channel is a plain multiplication.
     pub(crate) saturates: bool,

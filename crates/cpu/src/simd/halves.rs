@@ -94,7 +94,7 @@ fn rounded(x: f32) -> f16 {
 }
 
 /// x ← round(f(x)), for an `f` of a few operations without calls.
-pub(in crate::emulator) fn map(x: &mut [f16], f: impl Fn(f32) -> f32) {
+pub(crate) fn map(x: &mut [f16], f: impl Fn(f32) -> f32) {
     dispatch(Level::best(), Map(x, f));
 }
 
@@ -102,7 +102,7 @@ pub(in crate::emulator) fn map(x: &mut [f16], f: impl Fn(f32) -> f32) {
 ///
 /// # Panics
 /// If the lengths differ.
-pub(in crate::emulator) fn zip(x: &mut [f16], y: &[f16], f: impl Fn(f32, f32) -> f32) {
+pub(crate) fn zip(x: &mut [f16], y: &[f16], f: impl Fn(f32, f32) -> f32) {
     assert_eq!(x.len(), y.len(), "slices of one length");
     dispatch(Level::best(), Zip(x, y, f));
 }
@@ -121,7 +121,7 @@ impl SliceKernel for CopyWithoutNan<'_> {
 }
 
 /// to ← from, NaN as +∞.
-pub(in crate::emulator) fn copy_without_nan(from: &[f16], to: &mut [f16]) {
+pub(crate) fn copy_without_nan(from: &[f16], to: &mut [f16]) {
     super::dispatch(CopyWithoutNan(from, to));
 }
 

@@ -1,11 +1,11 @@
 //! Carrying out a [`Plan`].
 
-use super::blas::{self, Sgemm};
-use super::exact;
-use super::gemm::{self, Elements, Operand};
-use super::mac;
-use super::plan::*;
-use super::simd::{self, Round};
+use crate::blas::{self, Sgemm};
+use crate::exact;
+use crate::gemm::{self, Elements, Operand};
+use crate::mac;
+use crate::plan::*;
+use crate::simd::{self, Round};
 use half::f16;
 use mil::interp::apply_unary;
 use mil::resolve::{Binary, Compare, Reduce, Unary};
@@ -53,7 +53,7 @@ impl OutputMut<'_> {
 pub(crate) struct Machine {
     plan: Plan,
     slots: Vec<Slot>,
-    /// What computes products without rounding; `None` for [`gemm`]. Only host programs set it.
+    /// What computes products without rounding; `None` for [`gemm`].
     pub(crate) library: Option<Arc<dyn Sgemm>>,
 }
 

@@ -13,7 +13,7 @@
 //! for bit, for any number of threads.
 #![allow(unsafe_code, reason = "SIMD micro-kernels, and threads that write disjoint tiles")]
 
-use super::simd::{self, Level, Round};
+use crate::simd::{self, Level, Round};
 use half::f16;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};

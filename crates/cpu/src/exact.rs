@@ -4,9 +4,9 @@
 //! What is documented of the silicon is followed to the bit; the rest is marked as an approximation
 //! where it stands, and in docs/numerics.md.
 
-use super::activation;
-use super::arithmetic::Quirks;
-use super::simd::{self, SliceKernel};
+use crate::activation;
+use crate::arithmetic::Quirks;
+use crate::simd::{self, SliceKernel};
 use half::f16;
 use mil::interp::apply_unary;
 use mil::resolve::{Reduce, Unary};

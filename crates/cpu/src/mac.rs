@@ -22,9 +22,9 @@
     reason = "conversion to integers without the checks that bounds make needless"
 )]
 
-use super::exact;
-use super::gemm::{Elements, Offsets, Operand, Output, Shape};
-use super::simd::{self, Round, SliceKernel};
+use crate::exact;
+use crate::gemm::{Elements, Offsets, Operand, Output, Shape};
+use crate::simd::{self, Round, SliceKernel};
 use rayon::prelude::*;
 
 /// Units in 1.
@@ -95,7 +95,7 @@ fn finish(units: i32) -> f32 {
     if units < 0 { -value } else { value }
 }
 
-/// Computes a batch of products: the same arguments as [`super::gemm::gemm`], operands on the fp16
+/// Computes a batch of products: the same arguments as [`crate::gemm::gemm`], operands on the fp16
 /// grid. Products with an inner dimension of 1 that do not go through the array (`array` is false)
 /// are plain multiplications.
 ///

@@ -1,10 +1,10 @@
 //! Lowering of elementwise groups to chains of instructions.
 
-use super::super::exact::Table;
-use super::super::plan::*;
-use super::super::run::RESULTS;
 use super::Lowering;
-use super::super::error::CpuError;
+use crate::error::CpuError;
+use crate::exact::Table;
+use crate::plan::*;
+use crate::run::RESULTS;
 use mil::resolve::Binary;
 use mil::{DType, Kind, ValueId};
 use std::collections::{BTreeMap, BTreeSet};

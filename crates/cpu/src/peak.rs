@@ -10,7 +10,7 @@
 //! row run the portable loops, which the compiler vectorises for the build's target.
 #![allow(unsafe_code, reason = "vector instructions, for instruction sets found at run time")]
 
-use super::simd::{BASELINE_FUSED, Level, SliceKernel, dispatch, madd};
+use crate::simd::{BASELINE_FUSED, Level, SliceKernel, dispatch, madd};
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Barrier;

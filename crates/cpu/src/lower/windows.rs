@@ -1,8 +1,8 @@
 //! Lowering of pooling, resampling and ordering.
 
-use super::super::plan::*;
 use super::{LARGEST, Lowering};
-use super::super::error::CpuError;
+use crate::error::CpuError;
+use crate::plan::*;
 use mil::resolve::{Binary, PadMode, Pool, Reduce, Resample, Window};
 use mil::{TensorType, ValueId};
 

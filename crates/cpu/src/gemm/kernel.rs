@@ -1,7 +1,7 @@
 //! Micro-kernels: one register tile of a product over one block, and the two streaming loops of
 //! matrix-vector products, for each instruction set.
 
-use crate::emulator::simd::{Level, widen_bits};
+use crate::simd::{Level, widen_bits};
 use half::f16;
 
 /// `c [MR, NV vectors] (+)= a [MR, k] b [k, NV vectors]`: arguments `k, a, a_rs, b, b_rs, c, c_rs,
@@ -222,7 +222,7 @@ mod avx2 {
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod neon {
     use super::{AHEAD, f16, prefetch, widen_one};
-    use crate::emulator::simd::neon::load_half;
+    use crate::simd::neon::load_half;
     use std::arch::aarch64::*;
 
     #[inline(always)]
@@ -252,7 +252,7 @@ mod neon {
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod portable {
     use super::{AHEAD, f16, prefetch, widen_one};
-    use crate::emulator::simd::{BASELINE_FUSED, madd};
+    use crate::simd::{BASELINE_FUSED, madd};
 
     /// A vector that the compiler keeps in one 128-bit register.
     type Vector = [f32; 4];

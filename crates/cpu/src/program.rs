@@ -1,11 +1,11 @@
 //! A function compiled for the CPU.
 
-use super::arithmetic::Arithmetic;
-use super::blas::Sgemm;
-use super::error::CpuError;
-use super::gemm::Elements;
-use super::lower::lower;
-use super::run::{Machine, OutputMut};
+use crate::arithmetic::Arithmetic;
+use crate::blas::Sgemm;
+use crate::error::CpuError;
+use crate::gemm::Elements;
+use crate::lower::lower;
+use crate::run::{Machine, OutputMut};
 use mil::{Function, ValueId, Weights};
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl HostProgram {
     }
 
     /// Computes products with `library` from now on, where it can be asked for them; `None` for our
-    /// own kernel. Results differ in their last bits (see [`blas`](super::blas)).
+    /// own kernel. Results differ in their last bits (see [`blas`](crate::blas)).
     pub fn multiply_with(&mut self, library: Option<Arc<dyn Sgemm>>) {
         self.machine.library = library;
     }

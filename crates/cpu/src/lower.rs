@@ -1,10 +1,10 @@
 //! From a function to a [`Plan`]: fusion, views and memory.
 
-use super::constexpr::{Known, unpack};
-use super::exact::to_half;
-use super::plan::*;
-use super::arithmetic::{Arithmetic, Numerics};
-use super::error::CpuError;
+use crate::arithmetic::{Arithmetic, Numerics};
+use crate::constexpr::{Known, unpack};
+use crate::error::CpuError;
+use crate::exact::to_half;
+use crate::plan::*;
 use half::f16;
 use mil::interp::NOT_EXECUTED;
 use mil::resolve::{Constexpr, Reduce};

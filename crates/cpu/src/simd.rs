@@ -19,7 +19,7 @@ use half::f16;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-pub(super) mod halves;
+pub(crate) mod halves;
 
 /// An instruction set for which the loops are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,13 +101,13 @@ impl Level {
 
 /// Whether the baseline of the build has a fused multiply-add instruction; without one,
 /// `f32::mul_add` would be a library call.
-pub(super) const BASELINE_FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+pub(crate) const BASELINE_FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 /// A loop over slices that [`dispatch`] compiles for each [`Level`].
 ///
 /// `run` must be `#[inline(always)]`, as must everything it calls in its inner loop; use [`madd`]
 /// for multiply-add.
-pub(super) trait SliceKernel {
+pub(crate) trait SliceKernel {
     /// What the loop returns.
     type Output;
     /// The loop. `FUSED` says whether a fused multiply-add instruction exists.
@@ -116,7 +116,7 @@ pub(super) trait SliceKernel {
 
 /// Runs `kernel`, compiled for the best instruction set of this machine.
 #[inline]
-pub(super) fn dispatch<K: SliceKernel>(kernel: K) -> K::Output {
+pub(crate) fn dispatch<K: SliceKernel>(kernel: K) -> K::Output {
     dispatch_at(Level::best(), kernel)
 }
 
@@ -135,7 +135,7 @@ fn dispatch_at<K: SliceKernel>(level: Level, kernel: K) -> K::Output {
 
 /// `a * b + c`, fused where `FUSED`.
 #[inline(always)]
-pub(super) fn madd<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn madd<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
@@ -404,7 +404,7 @@ impl<F: Fn(f32) -> f32> SliceKernel for Each<'_, F> {
 }
 
 /// x ← f(x), for an `f` of a few operations without calls.
-pub(super) fn each(x: &mut [f32], f: impl Fn(f32) -> f32) {
+pub(crate) fn each(x: &mut [f32], f: impl Fn(f32) -> f32) {
     dispatch(Each(x, f));
 }
 
@@ -424,7 +424,7 @@ impl<F: Fn(f32, f32) -> f32> SliceKernel for Zip<'_, F> {
 ///
 /// # Panics
 /// If the lengths differ.
-pub(super) fn zip(x: &mut [f32], y: &[f32], f: impl Fn(f32, f32) -> f32) {
+pub(crate) fn zip(x: &mut [f32], y: &[f32], f: impl Fn(f32, f32) -> f32) {
     assert_eq!(x.len(), y.len(), "slices of one length");
     dispatch(Zip(x, y, f));
 }
@@ -791,7 +791,7 @@ impl Round {
 
 /// The f32 with the value of an f16, by its bits; exact.
 #[inline(always)]
-pub(super) fn widen_bits(h: u16) -> f32 {
+pub(crate) fn widen_bits(h: u16) -> f32 {
     let sign = (h as u32 & 0x8000) << 16;
     let magnitude = h as u32 & 0x7fff;
     // Both formats' exponents start at zero; multiplying by 2^112 moves the bias and normalises
@@ -1088,7 +1088,7 @@ mod x86 {
 /// Conversions by FCVTL and FCVTN, which are part of the base instruction set; the intrinsics for them
 /// are newer than the oldest compiler that builds this.
 #[cfg(target_arch = "aarch64")]
-pub(super) mod neon {
+pub(crate) mod neon {
     use super::{Round, narrow_portable, round_portable, widen_bits};
     use half::f16;
     use std::arch::aarch64::*;
@@ -1099,7 +1099,7 @@ pub(super) mod neon {
     /// # Safety
     /// 4 elements may be read.
     #[inline(always)]
-    pub(in crate::emulator) unsafe fn load_half(p: *const f16) -> float32x4_t {
+    pub(crate) unsafe fn load_half(p: *const f16) -> float32x4_t {
         let wide: float32x4_t;
         // SAFETY: the caller's promise; the instructions touch nothing but the named registers.
         unsafe {

@@ -1,8 +1,8 @@
 //! Buffers that are never alive together share memory.
 
-use super::super::plan::*;
 use super::Lowering;
-use super::super::error::CpuError;
+use crate::error::CpuError;
+use crate::plan::*;
 use mil::ValueId;
 
 impl Lowering<'_> {

@@ -1,4 +1,4 @@
-//! Matrix products of training steps: `cargo bench -p ane --bench gemm [-- FILTER…]`.
+//! Matrix products of training steps: `cargo bench -p cpu --bench gemm [-- FILTER…]`.
 //!
 //! The products of stories15m and stories110m on one sequence of 256 tokens, as a step stores their
 //! operands: forward, gradients of activations (dx) and of weights (dW), attention by heads,
@@ -8,9 +8,9 @@
 //! as `1T 110m dW`.
 #![allow(clippy::print_stdout, reason = "a benchmark tells its results")]
 
-use ane::emulator::gemm::{Elements, Offsets, Operand, Output, Shape, gemm};
-use ane::emulator::peak::multiply_adds;
-use ane::emulator::simd::{self, Level, Round};
+use cpu::gemm::{Elements, Offsets, Operand, Output, Shape, gemm};
+use cpu::peak::multiply_adds;
+use cpu::simd::{self, Level, Round};
 use half::f16;
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! Matrix products of host programs by a library of the system.
 //!
-//! A [`HostProgram`](super::HostProgram) computes its products with [`gemm`](mod@super::gemm) unless
-//! it was given an [`Sgemm`]. The engine's own arithmetic never goes this way: an
-//! [`Emulator`](super::Emulator) has none.
+//! A [`HostProgram`](crate::HostProgram) computes its products with [`gemm`](mod@crate::gemm) unless
+//! it was given an [`Sgemm`]. Only products in reference precision go this way: what imitates an
+//! engine rounds by itself.
 //!
 //! **Other bits.** Ours adds blocks of the inner dimension in order, by fused multiply-adds, whatever
 //! the number of threads. A library has an order of its own, which it need not say, and which may
@@ -11,8 +11,8 @@
 //! Numerical Algorithms*, 2002, §3.1), but the bits differ. So a run must note which of the two it
 //! had, and [`compare`] refuses a library that gives other bits for the same product a second time.
 
-use super::gemm::{self, Elements, Offsets, Operand, Output, Shape};
-use super::simd;
+use crate::gemm::{self, Elements, Offsets, Operand, Output, Shape};
+use crate::simd;
 use half::f16;
 use rayon::prelude::*;
 use std::cell::Cell;
@@ -150,7 +150,7 @@ impl Request {
 /// Computes a batch of products with `library`: C = A·B, or C + A·B if `accumulate`. `false`, and
 /// nothing is written, where BLAS cannot be asked for them: strides in both directions, no inner
 /// dimension, extents beyond a C `int`, elements that are not there.
-pub(super) fn product(
+pub(crate) fn product(
     library: &dyn Sgemm,
     shape: Shape,
     a: Operand<'_>,

@@ -1,8 +1,8 @@
 //! Lowering of operations that move elements: views where strides can say it, tables where not.
 
-use super::super::arithmetic::Numerics;
-use super::super::plan::*;
 use super::{Lowering, SLICE_LIMIT, each_index};
+use crate::arithmetic::Numerics;
+use crate::plan::*;
 use mil::resolve::PadMode;
 use mil::{DType, ValueId};
 

@@ -1,8 +1,8 @@
 //! Steps over images and sequences: resampling, and the largest elements.
 
-use super::super::gemm::Elements;
-use super::super::plan::{Resampling, TopK};
 use super::{Sinks, World, element, spread, with_registers, with_sink, with_sinks};
+use crate::gemm::Elements;
+use crate::plan::{Resampling, TopK};
 use std::cmp::Ordering;
 
 /// Rows of the result one after the other: each mixes two rows of the input, and in them two columns.

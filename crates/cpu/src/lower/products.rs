@@ -1,8 +1,8 @@
 //! Lowering of products and convolutions.
 
-use super::super::gemm;
-use super::super::plan::*;
 use super::{Lowering, each_index};
+use crate::gemm;
+use crate::plan::*;
 use mil::{Kind, ValueId};
 
 impl Lowering<'_> {

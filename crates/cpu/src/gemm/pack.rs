@@ -2,7 +2,7 @@
 
 use super::kernel::Element;
 use super::{Ptr, View};
-use crate::emulator::simd::{self, Level};
+use crate::simd::{self, Level};
 
 /// Copies `rows` runs of `cols` contiguous elements, `from.rs` apart, to rows `stride` apart.
 /// Elements between `cols` and `stride` are zero or, if there are none, a surplus of up to 15
@@ -181,7 +181,7 @@ unsafe fn transpose(level: Level, from: View, len: usize, cols: usize, width: us
 #[cfg(target_arch = "x86_64")]
 mod vectors {
     use super::{Level, Ptr, View};
-    use crate::emulator::gemm::kernel::prefetch;
+    use crate::gemm::kernel::prefetch;
     use half::f16;
     use std::arch::x86_64::*;
 
@@ -399,7 +399,7 @@ mod vectors {
 #[cfg(target_arch = "aarch64")]
 mod vectors {
     use super::{Level, Ptr, View};
-    use crate::emulator::simd::neon::load_half;
+    use crate::simd::neon::load_half;
     use std::arch::aarch64::*;
 
     /// Runs are copied and widened by the caller as well as here.

@@ -133,7 +133,7 @@ pub(crate) fn silu() -> impl Fn(f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emulator::exact::to_half;
+    use crate::exact::to_half;
     use half::f16;
     use mil::interp::apply_unary;
     use mil::resolve::{GeluMode, Unary};

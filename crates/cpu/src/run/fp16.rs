@@ -3,9 +3,9 @@
 //! and a third of the passes.
 
 use super::{Instruction, Sources, TILE, each_run, pair, read, truth_value, unary};
-use crate::emulator::gemm::Elements;
-use crate::emulator::plan::{Buffer, Chain, Nest, Rounding};
-use crate::emulator::simd::{self, Round, halves};
+use crate::gemm::Elements;
+use crate::plan::{Buffer, Chain, Nest, Rounding};
+use crate::simd::{self, Round, halves};
 use half::f16;
 use mil::resolve::{Binary, Compare, Unary};
 use std::cell::RefCell;

@@ -1,0 +1,58 @@
+//! MIL functions on any CPU.
+//!
+//! A [`HostProgram`] is a function compiled for the CPU: it is lowered once to a fused plan and then
+//! runs without allocating. It reads borrowed [`Elements`], f32 or binary16, and writes to
+//! [`OutputMut`]s, which it can also add to. [`Arithmetic`] says on which grid it rounds: in reference
+//! precision, on the Neural Engine's grid, or by the engine's own law, bit for bit where that is
+//! known ([`Numerics`]).
+//!
+//! ```
+//! use cpu::{Elements, HostProgram, OutputMut};
+//! use mil::{Builder, TensorType};
+//!
+//! let b = Builder::new("product");
+//! let x = b.input("x", TensorType::fp32([2, 3]));
+//! let w = b.input("w", TensorType::fp32([4, 3]));
+//! let f = b.finish(&[x.matmul(w, false, true).tanh()])?;
+//!
+//! let mut program = HostProgram::new(&f)?;
+//! let (x, w) = ([0.5; 6], [0.1; 12]);
+//! let mut y = [1.0; 8];
+//! let output = OutputMut::F32 { data: &mut y, accumulate: true };
+//! program.run(&[Elements::F32(&x), Elements::F32(&w)], &mut [output])?;
+//! assert!((y[0] - (1.0 + 0.15f32.tanh())).abs() < 1e-6);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A function becomes a plan in four steps: chains of elementwise operations become one pass over
+//! tiles that fit the cache; reshapes, transposes and slices become strides; products go to one blocked
+//! kernel ([`gemm`](mod@gemm)) or to a library of the system ([`blas`]); temporaries that are never
+//! alive together share memory. [`simd`] holds the vector arithmetic, [`peak`] measures what the CPU
+//! could do at most.
+//!
+//! Nothing here knows a device, a chip or a file: what an engine does in its own way is given as
+//! [`Quirks`].
+
+#![warn(missing_docs)]
+
+mod activation;
+mod arithmetic;
+pub mod blas;
+mod constexpr;
+mod error;
+mod exact;
+pub mod gemm;
+mod lower;
+mod mac;
+pub mod peak;
+mod plan;
+mod program;
+mod run;
+pub mod simd;
+
+pub use arithmetic::{Arithmetic, Numerics, Quirks};
+pub use blas::{HostShape, Sgemm};
+pub use error::CpuError;
+pub use gemm::Elements;
+pub use program::HostProgram;
+pub use run::OutputMut;
