@@ -28,5 +28,6 @@ run() {
 
 run max -p cpu --lib
 run cortex-a72 -p cpu --lib -- simd:: gemm::
+run max -p cpu --test operations --test explicit
 run max -p ane --test emulator
 run max -p gpt --test parity

@@ -30,7 +30,7 @@ all=(
 guards() {
   case $1 in
     train) echo "--lib --test trainer --test run" ;;
-    ane) echo "--lib --test explicit --test emulator --test requests --test exact" ;;
+    ane) echo "--lib --test emulator --test requests" ;;
     *) echo "--tests" ;;
   esac
 }

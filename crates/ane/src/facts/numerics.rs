@@ -19,7 +19,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .against(&["E1-wide-accumulator"])
-    .tests(&["crates/ane/tests/exact.rs::products_follow_the_law_bit_for_bit"]),
+    .tests(&["crates/cpu/tests/exact.rs::products_follow_the_law_bit_for_bit"]),
     Fact::new(
         "E1-product-gate",
         "E.1",
@@ -30,7 +30,7 @@ pub(super) const FACTS: &[Fact] = &[
         Verified,
         High,
     )
-    .tests(&["crates/ane/tests/exact.rs::products_follow_the_law_bit_for_bit", "crates/cpu/src/mac.rs::products_are_gated_and_rounded"]),
+    .tests(&["crates/cpu/tests/exact.rs::products_follow_the_law_bit_for_bit", "crates/cpu/src/mac.rs::products_are_gated_and_rounded"]),
     Fact::new(
         "E1-exact-sum",
         "E.1",
@@ -41,7 +41,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .against(&["E1-wide-accumulator"])
-    .tests(&["crates/ane/tests/exact.rs::products_follow_the_law_bit_for_bit", "crates/ane/tests/exact.rs::results_do_not_depend_on_the_number_of_threads"]),
+    .tests(&["crates/cpu/tests/exact.rs::products_follow_the_law_bit_for_bit", "crates/cpu/tests/exact.rs::results_do_not_depend_on_the_number_of_threads"]),
     Fact::new(
         "E1-wide-accumulator",
         "E.1",
@@ -59,7 +59,7 @@ pub(super) const FACTS: &[Fact] = &[
         Verified,
         High,
     )
-    .tests(&["crates/ane/tests/exact.rs::published_errors_of_products_are_reproduced_to_twelve_digits", "crates/cpu/src/mac.rs::sums_round_halves_away"]),
+    .tests(&["crates/cpu/tests/exact.rs::published_errors_of_products_are_reproduced_to_twelve_digits", "crates/cpu/src/mac.rs::sums_round_halves_away"]),
     Fact::new(
         "E1-published-errors",
         "E.1",
@@ -70,7 +70,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .chips(&[Chip::M1, Chip::M1Max, Chip::M2Pro, Chip::M4, Chip::M5, Chip::M5Pro])
-    .tests(&["crates/ane/tests/exact.rs::published_errors_of_products_are_reproduced_to_twelve_digits"]),
+    .tests(&["crates/cpu/tests/exact.rs::published_errors_of_products_are_reproduced_to_twelve_digits"]),
     Fact::new(
         "E1-bias-after-sum",
         "E.1",
@@ -104,7 +104,7 @@ pub(super) const FACTS: &[Fact] = &[
         Inferred,
         Low,
     )
-    .tests(&["crates/ane/tests/exact.rs::products_follow_the_law_bit_for_bit"]),
+    .tests(&["crates/cpu/tests/exact.rs::products_follow_the_law_bit_for_bit"]),
     Fact::new(
         "E1-conv3x3",
         "E.1",
@@ -146,7 +146,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .against(&["E2-fp32-range"])
-    .tests(&["crates/ane/tests/exact.rs::the_array_saturates_at_two_to_the_fifteen", GEMM, "crates/ane/tests/emulator.rs::engine_rules_in_fast"]),
+    .tests(&["crates/cpu/tests/exact.rs::the_array_saturates_at_two_to_the_fifteen", GEMM, "crates/ane/tests/emulator.rs::engine_rules_in_fast"]),
     Fact::new(
         "E2-fp32-range",
         "E.2",
@@ -165,7 +165,7 @@ pub(super) const FACTS: &[Fact] = &[
         Medium,
     )
     .against(&["E2-final-sum-only"])
-    .tests(&["crates/ane/tests/exact.rs::partial_sums_beyond_the_range_are_not_taken_back", "crates/cpu/src/mac.rs::what_has_overflowed_stays_infinite"]),
+    .tests(&["crates/cpu/tests/exact.rs::partial_sums_beyond_the_range_are_not_taken_back", "crates/cpu/src/mac.rs::what_has_overflowed_stays_infinite"]),
     Fact::new(
         "E2-final-sum-only",
         "E.2",
@@ -184,7 +184,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&["crates/ane/tests/exact.rs::a_convolution_of_one_channel_does_not_saturate", enforced!("elementwise_products_reach_65504")]),
+    .tests(&["crates/cpu/tests/exact.rs::a_convolution_of_one_channel_does_not_saturate", enforced!("elementwise_products_reach_65504")]),
     Fact::new(
         "E2-width-slice-gain",
         "E.2",
@@ -196,7 +196,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .families(&[Family::A13, Family::A14])
     .rules(&["ANE062"])
-    .tests(&["crates/ane/tests/exact.rs::slices_inside_the_width_lose_large_values_on_m1_and_m2", EACH_RULE, "crates/ane/src/chip.rs::numerics_differ_where_published"]),
+    .tests(&["crates/ane/tests/emulator.rs::slices_inside_the_width_lose_large_values_on_m1_and_m2", EACH_RULE, "crates/ane/src/chip.rs::numerics_differ_where_published"]),
     Fact::new(
         "E2-square-overflow",
         "E.2",
@@ -264,7 +264,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .against(&["E3-half-even-m1"])
-    .tests(&["crates/cpu/src/exact.rs::reductions_lose_what_the_published_examples_lose", "crates/ane/tests/exact.rs::elementwise_results_round_halves_away", "crates/cpu/src/exact.rs::rounding_takes_the_nearest_and_halves_away"]),
+    .tests(&["crates/cpu/src/exact.rs::reductions_lose_what_the_published_examples_lose", "crates/cpu/tests/exact.rs::elementwise_results_round_halves_away", "crates/cpu/src/exact.rs::rounding_takes_the_nearest_and_halves_away"]),
     Fact::new(
         "E3-half-even-m1",
         "E.3",
@@ -303,7 +303,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&["crates/ane/tests/exact.rs::nan_is_never_emitted", "crates/cpu/src/exact.rs::nothing_gives_nan", 
+    .tests(&["crates/cpu/tests/exact.rs::nan_is_never_emitted", "crates/cpu/src/exact.rs::nothing_gives_nan", 
         "crates/ane/tests/emulator.rs::engine_rules_in_fast",
         enforced!("no_operation_gives_nan"),
     ]),
@@ -368,7 +368,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&["crates/ane/tests/exact.rs::subnormals_survive_elementwise_and_vanish_in_the_array", enforced!("elementwise_operations_keep_subnormal_numbers")]),
+    .tests(&["crates/cpu/tests/exact.rs::subnormals_survive_elementwise_and_vanish_in_the_array", enforced!("elementwise_operations_keep_subnormal_numbers")]),
     Fact::new(
         "E3-denormals-in-products",
         "E.3",
@@ -379,7 +379,7 @@ pub(super) const FACTS: &[Fact] = &[
         Medium,
     )
     .against(&["E3-denormals-in-products-m5"])
-    .tests(&["crates/ane/tests/exact.rs::subnormals_survive_elementwise_and_vanish_in_the_array"]),
+    .tests(&["crates/cpu/tests/exact.rs::subnormals_survive_elementwise_and_vanish_in_the_array"]),
     Fact::new(
         "E3-denormals-in-products-m5",
         "E.3",
@@ -399,7 +399,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&["crates/ane/tests/exact.rs::results_do_not_depend_on_the_number_of_threads", enforced!("results_repeat_bit_for_bit")]),
+    .tests(&["crates/cpu/tests/exact.rs::results_do_not_depend_on_the_number_of_threads", enforced!("results_repeat_bit_for_bit")]),
     Fact::new(
         "E3-across-chips",
         "E.3",

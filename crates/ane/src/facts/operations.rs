@@ -4,7 +4,7 @@ use super::{Basis::*, Confidence::*, EACH_RULE, Fact, PROJECTS};
 use crate::chip::{Chip, Family, Os};
 
 const EARLY: &[Family] = &[Family::A13, Family::A14, Family::A15];
-const WORKED_OUT: &str = "crates/ane/tests/explicit.rs::the_emulator_gives_what_was_worked_out";
+const WORKED_OUT: &str = "crates/cpu/tests/explicit.rs::the_cpu_gives_what_was_worked_out";
 const DIALECTS: &str = "crates/ane/tests/dialects.rs::each_computes_what_the_reference_computes";
 const COMPILER: &str = "crates/ane/src/error_tests.rs::refusals_of_the_compiler";
 const BUDGETS: &str = "crates/ane/src/error_tests.rs::budgets_of_a_process";
@@ -487,7 +487,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .against(&["B2-reduce-mean-missing"])
-    .tests(&["crates/ane/tests/emulator.rs::reductions", BLOCK]),
+    .tests(&["crates/cpu/tests/operations.rs::reductions", BLOCK]),
     Fact::new(
         "B2-reduce-mean-missing",
         "B.2",
@@ -613,7 +613,7 @@ pub(super) const FACTS: &[Fact] = &[
         High,
     )
     .against(&["B2-quantised-weights-m3"])
-    .tests(&["crates/ane/tests/emulator.rs::quantisation", PROJECTS]),
+    .tests(&["crates/cpu/tests/operations.rs::quantisation", PROJECTS]),
     Fact::new(
         "B2-blockwise-weights",
         "B.2",
