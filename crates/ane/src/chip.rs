@@ -3,7 +3,6 @@
 //! Every number here is taken from published work named in its comment (section numbers are those
 //! of docs/ane-facts.md); none was measured by us.
 
-use crate::error::AneError;
 use std::fmt;
 use std::str::FromStr;
 
@@ -410,34 +409,64 @@ impl Profile {
         sizes.iter().map(|&n| n.max(least).max(limits.min_surface_bytes)).collect()
     }
 
-    /// Checks the allocations of the surfaces bound together as `what` ("input" or "output").
+    /// Checks the allocations of the surfaces bound together: all inputs or all outputs of a request.
     ///
     /// # Errors
-    /// [`AneError::SurfaceTooSmall`] (ANE081) and [`AneError::SurfaceSizes`] (ANE080), with the
-    /// hardware's words.
-    pub fn check_allocations(&self, what: &'static str, sizes: &[usize]) -> Result<(), AneError> {
+    /// [`AllocationFault::TooSmall`] (ANE081) and [`AllocationFault::Uneven`] (ANE080).
+    pub fn check_allocations(&self, sizes: &[usize]) -> Result<(), AllocationFault> {
         let limits = self.limits();
         let minimum = limits.min_surface_bytes;
         if let Some(index) = sizes.iter().position(|&n| n < minimum) {
-            return Err(AneError::SurfaceTooSmall { what, index, minimum, got: sizes[index] });
+            return Err(AllocationFault::TooSmall { index, minimum, got: sizes[index] });
         }
         if limits.uniform_surfaces && sizes.windows(2).any(|w| w[0] != w[1]) {
-            return Err(AneError::SurfaceSizes { what, sizes: sizes.to_vec() });
+            return Err(AllocationFault::Uneven { sizes: sizes.to_vec() });
         }
         Ok(())
     }
 }
 
-fn unknown<T: fmt::Display>(what: &'static str, got: &str, known: &[T]) -> AneError {
+/// How the allocations of a request's surfaces break a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllocationFault {
+    /// A surface is below the minimum (ANE081).
+    TooSmall {
+        /// Its index among those bound together.
+        index: usize,
+        /// Bytes that it needs.
+        minimum: usize,
+        /// Bytes that it has.
+        got: usize,
+    },
+    /// The surfaces have several sizes where one is needed (ANE080).
+    Uneven {
+        /// Bytes of each.
+        sizes: Vec<usize>,
+    },
+}
+
+/// A name that is not in a list.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {what} called `{got}`; known are: {known}")]
+pub struct UnknownName {
+    /// What the list holds, for instance `chip`.
+    pub what: &'static str,
+    /// The name.
+    pub got: String,
+    /// The list, separated by commas.
+    pub known: String,
+}
+
+fn unknown<T: fmt::Display>(what: &'static str, got: &str, known: &[T]) -> UnknownName {
     let known = known.iter().map(T::to_string).collect::<Vec<_>>().join(", ");
-    AneError::UnknownName { what, got: got.to_owned(), known }
+    UnknownName { what, got: got.to_owned(), known }
 }
 
 impl FromStr for Chip {
-    type Err = AneError;
+    type Err = UnknownName;
 
     /// Reads a name such as `m4-pro`, in any case, with `-`, `_`, a space or nothing between.
-    fn from_str(text: &str) -> Result<Self, AneError> {
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
         let plain = |s: &str| s.to_ascii_lowercase().replace(['-', '_', ' '], "");
         let wanted = plain(text);
         (Chip::ALL.into_iter().find(|chip| plain(chip.facts().name) == wanted))
@@ -446,11 +475,11 @@ impl FromStr for Chip {
 }
 
 impl FromStr for Os {
-    type Err = AneError;
+    type Err = UnknownName;
 
     /// Reads `macos15` or `macos26`, or the number alone; a point release such as `macOS 15.7.4` is
     /// its major version.
-    fn from_str(text: &str) -> Result<Self, AneError> {
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
         let plain = text.to_ascii_lowercase().replace([' ', '-'], "");
         let version = plain.strip_prefix("macos").unwrap_or(&plain);
         match version.split('.').next() {
@@ -462,10 +491,10 @@ impl FromStr for Os {
 }
 
 impl FromStr for CallPath {
-    type Err = AneError;
+    type Err = UnknownName;
 
     /// Reads `in-memory` or `e5rt` (also called `espresso`).
-    fn from_str(text: &str) -> Result<Self, AneError> {
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
         match text.trim().to_ascii_lowercase().as_str() {
             "in-memory" | "inmemory" => Ok(CallPath::InMemory),
             "e5rt" | "espresso" => Ok(CallPath::E5rt),
@@ -475,10 +504,10 @@ impl FromStr for CallPath {
 }
 
 impl FromStr for Profile {
-    type Err = AneError;
+    type Err = UnknownName;
 
     /// Reads `m4/macos15/in-memory`; what is left out is the default's.
-    fn from_str(text: &str) -> Result<Self, AneError> {
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
         let mut profile = Profile::default();
         for part in text.split('/').map(str::trim).filter(|part| !part.is_empty()) {
             if let Ok(chip) = part.parse() {
@@ -606,19 +635,26 @@ mod tests {
                 for sizes in [&[][..], &[2], &[2, 100_000, 49_152]] {
                     let bytes = profile.allocations(sizes);
                     assert!(bytes.iter().zip(sizes).all(|(a, n)| a >= n));
-                    assert_eq!(profile.check_allocations("input", &bytes), Ok(()));
+                    assert_eq!(profile.check_allocations(&bytes), Ok(()));
                 }
             }
         }
         let strict = Profile::default();
         assert_eq!(strict.allocations(&[8, 4]), [49_152, 49_152]);
         assert!(matches!(
-            strict.check_allocations("output", &[49_152, 49_151]),
-            Err(AneError::SurfaceTooSmall { what: "output", index: 1, .. })
+            strict.check_allocations(&[49_152, 49_151]),
+            Err(AllocationFault::TooSmall { index: 1, .. })
         ));
         assert!(matches!(
-            strict.check_allocations("input", &[49_152, 65_536]),
-            Err(AneError::SurfaceSizes { .. })
+            strict.check_allocations(&[49_152, 65_536]),
+            Err(AllocationFault::Uneven { .. })
         ));
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_with_those_that_are_known() {
+        let known = "x, y".to_owned();
+        let error = UnknownName { what: "port", got: "z".to_owned(), known };
+        assert_eq!(error.to_string(), "there is no port called `z`; known are: x, y");
     }
 }

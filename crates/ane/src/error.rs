@@ -5,7 +5,7 @@
 //! logs show them (docs/ane-facts.md B.3), so that a search for either finds both.
 
 use crate::array::ArrayError;
-use crate::chip::{CallPath, Profile};
+use crate::chip::{AllocationFault, CallPath, Profile};
 use crate::legal::{self, Refusal, Severity, Violation};
 use cpu::CpuError;
 use mil::{OpError, Program, TensorType};
@@ -23,10 +23,6 @@ pub enum AneError {
     Array(#[from] ArrayError),
     #[error("the program has no function; nothing could be compiled")]
     NoFunction,
-    #[error("there is no {what} called `{got}`; known are: {known}")]
-    UnknownName { what: &'static str, got: String, known: String },
-    #[error("fault `{got}`: expected {expected}")]
-    BadFault { got: String, expected: &'static str },
     #[error(
         "the engine does not execute `{op}`; compute it on the CPU, or write it with operations \
          that it has (a gather is a product with a one-hot matrix)"
@@ -219,6 +215,17 @@ impl AneError {
         }
     }
 
+    /// The error for surfaces bound together as `what` ("input" or "output") whose allocations break a
+    /// rule.
+    pub fn allocation(what: &'static str, fault: AllocationFault) -> Self {
+        match fault {
+            AllocationFault::TooSmall { index, minimum, got } => {
+                AneError::SurfaceTooSmall { what, index, minimum, got }
+            }
+            AllocationFault::Uneven { sizes } => AneError::SurfaceSizes { what, sizes },
+        }
+    }
+
     /// The error object that macOS gives in this case; `None` where it gives none, because the
     /// mistake is caught here or stays silent there.
     pub fn ns_error(&self) -> Option<NsError> {
@@ -244,8 +251,6 @@ impl AneError {
             NoFunction
             | Op(_)
             | Cpu(_)
-            | UnknownName { .. }
-            | BadFault { .. }
             | Unsupported { .. }
             | SurfaceType { .. }
             | SurfaceShared { .. }

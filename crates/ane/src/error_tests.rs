@@ -195,12 +195,6 @@ fn our_own() {
             "the engine does not execute `gather`; compute it on the CPU, or write it with operations that it has (a gather is a product with a one-hot matrix)"
         ],
     );
-    let what = "port";
-    let known = "x, y".to_owned();
-    check(
-        &AneError::UnknownName { what, got: "z".to_owned(), known },
-        expect!["there is no port called `z`; known are: x, y"],
-    );
     let blob = BlobError::Version(1);
     check(
         &AneError::from(CpuError::from(blob)),

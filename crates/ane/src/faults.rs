@@ -1,7 +1,7 @@
 //! Faults on demand: a device that fails in the ways that published work reports, so that every
 //! path that handles a failure can be tested. The same faults and the same seed fail the same way.
 
-use crate::chip::CallPath;
+use crate::chip::{CallPath, UnknownName};
 use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
@@ -66,13 +66,23 @@ pub const KNOWN: &str = "flaky-compile:N (the first N compiles fail) or flaky-co
 with this probability), refuse-load:0x20004|0x50004, hang-after:RUNS, hang-limit:SECONDS, \
 slow-after[:RUNS], slow-factor:F, stale-weights, zeros-at:RUN, nan-at:RUN, inf-at:RUN, wrong-at:RUN (the last bit of one element), idle-wake";
 
+/// Why a text names no faults.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum FaultError {
+    #[error(transparent)]
+    Name(#[from] UnknownName),
+    #[error("fault `{got}`: expected {expected}")]
+    Value { got: String, expected: &'static str },
+}
+
 impl Faults {
     /// Reads faults separated by commas, such as `flaky-compile:3,hang-after:10`; [`KNOWN`] lists
     /// them. Runs are counted over all programs, from 1.
     ///
     /// # Errors
-    /// [`AneError::UnknownName`] and [`AneError::BadFault`].
-    pub fn parse(text: &str, seed: u64) -> Result<Self, AneError> {
+    /// When a fault has an unknown name or value.
+    pub fn parse(text: &str, seed: u64) -> Result<Self, FaultError> {
         let mut faults = Faults {
             seed,
             text: text.to_owned(),
@@ -92,9 +102,9 @@ impl Faults {
         Ok(faults)
     }
 
-    fn add(&mut self, part: &str) -> Result<(), AneError> {
+    fn add(&mut self, part: &str) -> Result<(), FaultError> {
         let (name, value) = part.split_once(':').unwrap_or((part, ""));
-        let bad = |expected| AneError::BadFault { got: part.to_owned(), expected };
+        let bad = |expected| FaultError::Value { got: part.to_owned(), expected };
         let count = || value.parse::<u64>().map_err(|_| bad("a whole number after the colon"));
         let number = |most: f64| match value.parse::<f64>() {
             Ok(v) if v >= 0.0 && v <= most => Ok(v),
@@ -124,7 +134,7 @@ impl Faults {
             "wrong-at" => drop(self.at.insert(count()?, Damage::Wrong)),
             _ => {
                 let (got, known) = (name.to_owned(), KNOWN.to_owned());
-                return Err(AneError::UnknownName { what: "fault", got, known });
+                return Err(UnknownName { what: "fault", got, known }.into());
             }
         }
         Ok(())

@@ -47,7 +47,7 @@ pub use emulator::{
 };
 pub use error::{AneError, NsError};
 pub use facts::Fact;
-pub use faults::{Faults, Faulty};
+pub use faults::{FaultError, Faults, Faulty};
 pub use host::{HostInput, HostProgram};
 pub use legal::{Applied, Legal, Rule, Violation};
 pub use packed::{Packed, pack};

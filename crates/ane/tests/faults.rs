@@ -1,7 +1,7 @@
 //! Every fault on demand happens, with the words of the machine, and the same seed fails the same way.
 
 use ane::{
-    AneError, Backoff, Device, Emulator, Executable, Faults, Faulty, Numerics, Retrying, RunReport,
+    AneError, Backoff, Device, Emulator, Executable, FaultError, Faults, Faulty, Numerics, Retrying, RunReport,
     Surface,
 };
 use mil::blob::BlobWriter;
@@ -264,6 +264,6 @@ fn faults_that_do_not_exist_are_named() {
         "stale-weights:1",
     ] {
         let error = Faults::parse(bad, 1).unwrap_err();
-        assert!(matches!(error, AneError::BadFault { .. }), "{bad}: {error}");
+        assert!(matches!(error, FaultError::Value { .. }), "{bad}: {error}");
     }
 }

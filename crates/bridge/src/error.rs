@@ -1,6 +1,7 @@
 //! What can go wrong at the boundary, and the text of it that each thread can ask for.
 
 use ane::AneError;
+use ane::chip::UnknownName;
 use mil::DType;
 use std::any::Any;
 use std::cell::RefCell;
@@ -16,6 +17,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub enum BridgeError {
     #[error(transparent)]
     Ane(#[from] AneError),
+    #[error(transparent)]
+    Name(#[from] UnknownName),
     #[error("the text is not a valid MIL program\n{0}")]
     Program(String),
     #[error("not initialized: call ane_bridge_init, or open a device with ane_bridge_open")]

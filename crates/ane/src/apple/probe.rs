@@ -4,6 +4,7 @@
 //! be to hang, to raise, or to crash.
 
 use super::{Espresso, InMemory, Libraries, Options};
+use crate::chip::UnknownName;
 use crate::device::Device;
 use crate::error::AneError;
 use mil::{Builder, Program, TensorType, Weights};
@@ -35,12 +36,12 @@ impl fmt::Display for Route {
 }
 
 impl FromStr for Route {
-    type Err = AneError;
+    type Err = UnknownName;
 
-    fn from_str(text: &str) -> Result<Self, AneError> {
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
         Route::ALL.into_iter().find(|route| route.to_string() == text).ok_or_else(|| {
             let known = Route::ALL.map(|route| route.to_string()).join(", ");
-            AneError::UnknownName { what: "route", got: text.to_owned(), known }
+            UnknownName { what: "route", got: text.to_owned(), known }
         })
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn check_surfaces(
         }
         if let Some(profile) = profile {
             let sizes: Vec<usize> = surfaces.iter().map(|s| s.allocation()).collect();
-            profile.check_allocations(what, &sizes)?;
+            profile.check_allocations(&sizes).map_err(|fault| AneError::allocation(what, fault))?;
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use super::raw::{DataLayout, Holding, RawSurface, SurfaceObject, matches};
 use super::{Compiled, Emulator, Numerics};
 use crate::array::{decode, encode};
 use crate::budget::LoadedProgram;
-use crate::chip::Profile;
+use crate::chip::{AllocationFault, Profile};
 use crate::device::{Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
@@ -219,18 +219,19 @@ impl LoadedModel {
         }
         match (&self.profile, self.rules.sizes) {
             (None, _) => Ok(()),
-            (Some(profile), SizeRule::Uniform) => profile.check_allocations(what, &sizes),
+            (Some(profile), SizeRule::Uniform) => profile.check_allocations(&sizes),
             // One at a time, so that only the smallest size is asked for.
             (Some(profile), SizeRule::Monotone) => {
                 let mut indexed = sizes.iter().enumerate();
-                indexed.try_for_each(|(at, &n)| match profile.check_allocations(what, &[n]) {
-                    Err(AneError::SurfaceTooSmall { what, minimum, got, .. }) => {
-                        Err(AneError::SurfaceTooSmall { what, index: at, minimum, got })
+                indexed.try_for_each(|(index, &n)| match profile.check_allocations(&[n]) {
+                    Err(AllocationFault::TooSmall { minimum, got, .. }) => {
+                        Err(AllocationFault::TooSmall { index, minimum, got })
                     }
                     other => other,
                 })
             }
         }
+        .map_err(|fault| AneError::allocation(what, fault))
     }
 
     /// Whether sizes grow over inputs and shrink over outputs, where that is the rule.

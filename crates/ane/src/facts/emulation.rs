@@ -1,6 +1,7 @@
 //! Facts of section I: how an emulator has to behave where sections A to E leave a choice.
 
-use super::{Basis::*, Confidence::*, Fact};
+use super::fact::{Basis::*, Fact};
+use crate::confidence::Confidence::*;
 
 pub(super) const FACTS: &[Fact] = &[
     Fact::new(

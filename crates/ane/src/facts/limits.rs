@@ -1,6 +1,7 @@
 //! Facts of section D: limits of shapes, processes and systems.
 
-use super::{Basis::*, Confidence::*, EACH_RULE, Fact};
+use super::fact::{Basis::*, EACH_RULE, Fact};
+use crate::confidence::Confidence::*;
 use crate::chip::{Chip, Family, Os};
 
 const EARLY: &[Family] = &[Family::A13, Family::A14, Family::A15];

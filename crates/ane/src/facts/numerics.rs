@@ -1,6 +1,7 @@
 //! Facts of section E: how the engine computes.
 
-use super::{Basis::*, Confidence::*, EACH_RULE, Fact};
+use super::fact::{Basis::*, EACH_RULE, Fact};
+use crate::confidence::Confidence::*;
 use crate::chip::{Chip, Family};
 
 const GEMM: &str = "crates/cpu/src/gemm/tests.rs::sums_saturate_at_two_to_the_fifteenth";

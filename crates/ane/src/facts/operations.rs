@@ -1,6 +1,7 @@
 //! Facts of section B: what compiles, what fails and how, what is silently wrong.
 
-use super::{Basis::*, Confidence::*, EACH_RULE, Fact, PROJECTS};
+use super::fact::{Basis::*, EACH_RULE, Fact, PROJECTS};
+use crate::confidence::Confidence::*;
 use crate::chip::{Chip, Family, Os};
 
 const EARLY: &[Family] = &[Family::A13, Family::A14, Family::A15];

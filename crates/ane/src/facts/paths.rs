@@ -1,6 +1,7 @@
 //! Facts of section G: ways to the engine, and what can change without compiling.
 
-use super::{Basis::*, Confidence::*, Fact};
+use super::fact::{Basis::*, Fact};
+use crate::confidence::Confidence::*;
 
 pub(super) const FACTS: &[Fact] = &[
     Fact::new(

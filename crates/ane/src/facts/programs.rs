@@ -1,6 +1,7 @@
 //! Facts of section A: the text of programs and the files of weights.
 
-use super::{Basis::*, Confidence::*, EACH_RULE, Fact, PROJECTS};
+use super::fact::{Basis::*, EACH_RULE, Fact, PROJECTS};
+use crate::confidence::Confidence::*;
 use crate::chip::{Chip, Family, Os};
 
 const M1_M2: &[Family] = &[Family::A13, Family::A14];

@@ -1,6 +1,7 @@
 //! Facts of section F: how long things take.
 
-use super::{Basis::*, Confidence::*, Fact};
+use super::fact::{Basis::*, Fact};
+use crate::confidence::Confidence::*;
 use crate::chip::{Chip, Family};
 
 const BEFORE_M5: &[Chip] = &[

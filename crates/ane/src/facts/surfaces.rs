@@ -1,6 +1,7 @@
 //! Facts of section C: buffers of requests.
 
-use super::{Basis::*, Confidence::*, EACH_RULE, Fact, PROJECTS};
+use super::fact::{Basis::*, EACH_RULE, Fact, PROJECTS};
+use crate::confidence::Confidence::*;
 use crate::chip::{Chip, Family, Os};
 
 const ALLOCATIONS: &str = "crates/ane/src/chip.rs::allocations_satisfy_their_own_check";

@@ -2,7 +2,8 @@
 
 use super::context::{Scope, Site};
 use super::requests::WIDTH_STEP;
-use super::{Place, Rule};
+use super::rule::Rule;
+use super::violation::Place;
 use crate::chip::{MAX_CHANNELS, MAX_CONV_CHANNELS, MAX_DEPTH, MAX_PROGRAM_BYTES, MAX_RANK};
 use mil::resolve::{Binary, Operand, PadMode, Unary};
 use mil::{Arg, DType, Kind, Op, TensorType};

@@ -1,7 +1,8 @@
 //! Rules of elementwise operations, reductions and norms.
 
 use super::context::{Scope, Site};
-use super::rule::{Check, Confidence, Refusal, Rule, Severity};
+use super::rule::{Check, Refusal, Rule, Severity};
+use crate::confidence::Confidence;
 use crate::chip::Family;
 use mil::resolve::{Binary, Operand};
 use mil::{Kind, Op};

@@ -1,6 +1,6 @@
 //! What rules look at: a well-formed function with its operations resolved.
 
-use super::Place;
+use super::violation::Place;
 use crate::chip::{CallPath, Chip, Family, Os, Profile};
 use mil::resolve::Operand;
 use mil::{

@@ -1,7 +1,8 @@
 //! Rules of convolutions.
 
 use super::context::{Scope, Site};
-use super::rule::{Check, Confidence, Refusal, Rule, Severity};
+use super::rule::{Check, Refusal, Rule, Severity};
+use crate::confidence::Confidence;
 use crate::chip::MAX_CONV_CHANNELS;
 use mil::resolve::ConvGeometry;
 use mil::{Kind, TensorType};

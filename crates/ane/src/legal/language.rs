@@ -1,9 +1,11 @@
 //! Rules of the program as a text: that it is well formed, and how it is written.
 
 use super::context::{Found, Scope};
-use super::fix::text::default_of;
-use super::rule::{Check, Confidence, Refusal, Rule, Severity};
-use super::{Place, Violation, shapes};
+use super::defaults::default_of;
+use super::rule::{Check, Refusal, Rule, Severity};
+use crate::confidence::Confidence;
+use super::shapes;
+use super::violation::{Place, Violation};
 use crate::chip::{CallPath, Os, Profile};
 use mil::text::Spans;
 use mil::verify::{Fault, Site};

@@ -1,7 +1,8 @@
 //! Rules of operations that move elements.
 
 use super::context::{Scope, Site};
-use super::rule::{Check, Confidence, Refusal, Rule, Severity};
+use super::rule::{Check, Refusal, Rule, Severity};
+use crate::confidence::Confidence;
 use crate::chip::{CallPath, Chip, Family};
 use mil::resolve::{Norm, PadMode};
 use mil::{Kind, Op};

@@ -1,7 +1,8 @@
 //! Rules of matrix products, softmax and attention.
 
 use super::context::{Scope, Site};
-use super::rule::{Check, Confidence, Refusal, Rule, Severity};
+use super::rule::{Check, Refusal, Rule, Severity};
+use crate::confidence::Confidence;
 use crate::chip::Family;
 use mil::Kind;
 

@@ -1,8 +1,9 @@
 //! Rules of ports, and those that devices enforce when a request is made or a program is loaded.
 
-use super::Place;
 use super::context::{Found, Scope};
-use super::rule::{Check, Confidence, Refusal, Rule, Severity};
+use super::rule::{Check, Refusal, Rule, Severity};
+use crate::confidence::Confidence;
+use super::violation::Place;
 
 /// Input buffers of one trigger of the firmware (GUIDE:29-firmware.md).
 const MAX_INPUTS: usize = 16;

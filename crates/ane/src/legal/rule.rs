@@ -1,6 +1,7 @@
 //! The form of a rule.
 
 use super::context::{Found, Scope, Site};
+use crate::confidence::Confidence;
 use mil::ValueId;
 use std::fmt;
 
@@ -13,17 +14,6 @@ pub enum Severity {
     Silent,
     /// It depends on the data or on which source is right: reported only.
     Warning,
-}
-
-/// How sure the fact is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Confidence {
-    /// By construction, or seen by several sources without contradiction.
-    High,
-    /// One measured source, or several with a contradiction that evidence settles.
-    Medium,
-    /// Sources contradict each other, or it is an inference.
-    Low,
 }
 
 /// How the machine words a refusal.
@@ -86,7 +76,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether a program is checked against it by [`super::violations`]; the other rules are for its
+    /// Whether a program is checked against it by [`violations`](super::violations); the other rules are for its
     /// text, its weight files and requests.
     pub fn is_static(&self) -> bool {
         !matches!(self.check, Check::Text | Check::Weights | Check::Request)

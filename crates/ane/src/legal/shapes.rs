@@ -1,9 +1,10 @@
 //! Rules of shapes: rank, extents, size.
 
-use super::Place;
 use super::context::{Found, Scope};
 use super::language::is_data;
-use super::rule::{Check, Confidence, Refusal, Rule, Severity};
+use super::rule::{Check, Refusal, Rule, Severity};
+use crate::confidence::Confidence;
+use super::violation::Place;
 use crate::chip::{MAX_CHANNELS, MAX_DEPTH, MAX_PROGRAM_BYTES, MAX_RANK};
 use mil::{Function, ValueId};
 

@@ -1,7 +1,8 @@
 //! Rules of element types, at the ports and inside.
 
 use super::context::{Found, Scope, Site};
-use super::rule::{Check, Confidence, Refusal, Rule, Severity};
+use super::rule::{Check, Refusal, Rule, Severity};
+use crate::confidence::Confidence;
 use crate::chip::CallPath;
 use mil::{Arg, DType, Kind, Op, Operation};
 

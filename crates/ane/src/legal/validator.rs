@@ -6,7 +6,7 @@
 //! two or more bottoms (MIL names its arguments), about layouts and kernel memory (codegen's own
 //! choices), and about engines older than M1.
 
-use super::{Place, Violation};
+use super::violation::{Place, Violation};
 use crate::chip::{Family, Profile};
 use mil::{Arg, Function, Op, Operation, Program};
 

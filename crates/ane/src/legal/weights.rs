@@ -1,7 +1,8 @@
 //! Rules of weight files. They need the files, so they are not among those of [`super::violations`].
 
-use super::rule::{Check, Confidence, Refusal, Rule, Severity};
-use super::{Place, Violation};
+use super::rule::{Check, Refusal, Rule, Severity};
+use crate::confidence::Confidence;
+use super::violation::{Place, Violation};
 use crate::chip::{CallPath, Family, Profile};
 use mil::blob::Oddity;
 use mil::verify::Site;

@@ -321,8 +321,8 @@ pub(super) fn surfaces(of: &mut Session<'_>) -> Answer {
         let outputs = [(x + y).named("y"), (x - y).named("z")];
         let formula = Program::new(b.finish(&outputs)?);
         let seen = request(of, &formula, &ty, sizes)?;
-        let allowed = of.profile.check_allocations("input", &sizes[..2]).is_ok()
-            && of.profile.check_allocations("output", &sizes[2..]).is_ok();
+        let allowed = of.profile.check_allocations(&sizes[..2]).is_ok()
+            && of.profile.check_allocations(&sizes[2..]).is_ok();
         let said = match legal::check(&formula, &of.profile) {
             Err(_) => "does not compile",
             Ok(_) if allowed => "runs",

@@ -1,6 +1,6 @@
 //! Rewrites of elementwise operations, reductions and norms.
 
-use super::{At, OpFix, exact, input, reshaped, rounding};
+use super::form::{At, OpFix, exact, input, reshaped, rounding};
 use crate::legal::context::{Scope, Site};
 use mil::resolve::{Binary, Unary};
 use mil::{Arg, Kind, Literal, Op, Rewrite, Tensor, TensorType};

@@ -1,6 +1,6 @@
 //! Rewrites of operations that move elements.
 
-use super::{At, OpFix, exact, input};
+use super::form::{At, OpFix, exact, input};
 use crate::legal::context::{Scope, Site};
 use mil::resolve::PadMode;
 use mil::{Arg, Kind, Literal, Op, Rewrite, Tensor, TensorType};

@@ -2,11 +2,11 @@
 //!
 //! These change what a caller has to bind, not what is computed: names and order of the ports stay.
 
+use super::form::{Applied, Fixed, GivenUp, found, no_worse};
 use super::layout::padded;
-use super::{Applied, Fixed, GivenUp, found, no_worse};
 use crate::chip::Profile;
 use crate::legal::requests::WIDTH_STEP as STEP;
-use crate::legal::{Place, Violation};
+use crate::legal::violation::{Place, Violation};
 use mil::resolve::{Kind, resolve};
 use mil::{
     Arg, Builder, DType, Data, Function, Literal, Operation, Payload, Rewrite, Tensor, TensorType,

@@ -1,7 +1,9 @@
 //! Rewrites of convolutions, matrix products, softmax and attention.
 
+use super::form::{
+    At, OpFix, UNIT, convolution, exact, input, part, reordered, reshaped,
+};
 use super::layout::padded;
-use super::{At, OpFix, UNIT, convolution, exact, input, part, reordered, reshaped};
 use crate::chip::MAX_CONV_CHANNELS;
 use mil::resolve::ConvGeometry;
 use mil::{Arg, Kind, Op, Rewrite, Tensor};

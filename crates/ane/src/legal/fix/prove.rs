@@ -5,10 +5,10 @@
 //! ([`Pairs`]); nothing needs to be run for that. Where operations differ, the part between the values
 //! known to be the same and the next one that has one name and shape in both is cut out of both
 //! functions and run on the same random numbers: in f64 by the reference interpreter while that is
-//! cheap, in f32 by the emulator's plans where it is not. What agrees counts as the same from then on.
+//! cheap, in f32 by crate `cpu` where it is not. What agrees counts as the same from then on.
 
-use super::Applied;
 use super::alike::Pairs;
+use super::form::{Applied, Fixed};
 use cpu::{Elements, HostProgram, OutputMut};
 use mil::blob;
 use mil::interp::{Array, InterpError, evaluate};
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Multiplications that the interpreter, which is slow on purpose, is asked for in one proof.
 const REFERENCE_WORK: u64 = 8_000_000;
 
-/// The same of one part that the emulator cannot run in its place, as for integers.
+/// The same of one part that the CPU's plans cannot run in its place, as for integers.
 const MOST_REFERENCE_WORK: u64 = 200_000_000;
 
 /// Multiplications of one proof above which nothing is run.
@@ -29,6 +29,26 @@ pub(super) const MAX_WORK: u64 = 40_000_000_000;
 /// What f32 may add to the difference of two results, relative to the largest one or 1: their sums are
 /// taken in another order. Terms left out, or of the wrong place, make a difference of another size.
 const SINGLE: f64 = 1e-4;
+
+impl Fixed {
+    /// Shows that the rewritten program computes what `original` does ([`prove()`]).
+    ///
+    /// # Errors
+    /// As [`prove()`].
+    pub fn prove(
+        &self,
+        original: &Program,
+        weights: &Weights,
+        seed: u64,
+    ) -> Result<Proof, NotProven> {
+        match prove(original, &self.program, &self.applied, weights, seed) {
+            Err(NotProven::Interp { .. }) => {
+                prove(&self.completed, &self.program, &self.applied, weights, seed)
+            }
+            proof => proof,
+        }
+    }
+}
 
 /// Two programs were compared and agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

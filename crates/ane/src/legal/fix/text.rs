@@ -1,8 +1,10 @@
 //! Rewrites of the program as a text: names, arguments left out, headers, literals in place.
 
-use super::{Applied, At, Fixed, OpFix, exact, known};
+use super::form::{Applied, At, Fixed, OpFix, exact, known};
 use crate::chip::Profile;
-use crate::legal::{Place, violations};
+use crate::legal::check::violations;
+use crate::legal::defaults::default_of;
+use crate::legal::violation::Place;
 use mil::{Arg, DType, Function, Literal, Op, Program, Rewrite, Tensor, ValueId, resolve};
 use std::collections::HashSet;
 
@@ -52,19 +54,6 @@ fn named<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>>
         }
     }
     Some(w.builder().op(at.site.op.op, args))
-}
-
-/// Values that the language gives to arguments left out, which this compiler wants to see: those
-/// of coremltools' definitions of the operations.
-pub(in crate::legal) fn default_of(op: Op, key: &str, dtype: DType) -> Option<Literal> {
-    Some(match (op, key) {
-        (Op::Gelu, "mode") => Literal::string("EXACT"),
-        (Op::Concat, "interleave") => Literal::bool(false),
-        (Op::Rsqrt, "epsilon") => Literal::float(dtype, 1e-12),
-        (Op::Log, "epsilon") => Literal::float(dtype, 1e-45),
-        (Op::Inverse, "epsilon") => Literal::float(dtype, 1e-4),
-        _ => return None,
-    })
 }
 
 /// Mends what keeps functions from being read at all: names given twice, arguments left out, types

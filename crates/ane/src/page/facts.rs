@@ -1,6 +1,6 @@
 //! The page of documentation that is written from the table of facts.
 
-use super::{Confidence, FACTS, Fact, facts};
+use crate::facts::{FACTS, Fact, fact, facts};
 use std::fmt::Write;
 
 /// Abbreviations of the evidence that the page of rules does not explain.
@@ -81,7 +81,7 @@ fn row(fact: &Fact, text: &mut String) {
         fact.id,
         fact.statement,
         fact.basis,
-        fact.confidence_name(),
+        fact.confidence,
         fact.scope(),
         fact.evidence
     );
@@ -106,7 +106,7 @@ fn row(fact: &Fact, text: &mut String) {
 }
 
 /// Links from another page to the facts that a rule stands for.
-pub(crate) fn links_of_rule(rule: &str) -> String {
+pub(super) fn links_of_rule(rule: &str) -> String {
     let of = facts().filter(|fact| fact.rules.contains(&rule));
     let links = of.map(|fact| format!("[{}](ane-facts.md#{})", fact.id, anchor(fact.id)));
     links.collect::<Vec<_>>().join(", ")
@@ -114,7 +114,7 @@ pub(crate) fn links_of_rule(rule: &str) -> String {
 
 /// The anchor of a fact's own heading.
 fn anchor(id: &str) -> String {
-    let force = super::fact(id).is_none_or(|fact| fact.default);
+    let force = fact(id).is_none_or(|fact| fact.default);
     heading_anchor(&if force { id.to_owned() } else { format!("{id} (not in force)") })
 }
 
@@ -127,26 +127,4 @@ fn heading_anchor(heading: &str) -> String {
         .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
         .collect::<String>();
     kept.replace(' ', "-")
-}
-
-impl Fact {
-    /// `high`, `medium` or `low`.
-    pub fn confidence_name(&self) -> &'static str {
-        match self.confidence {
-            Confidence::High => "high",
-            Confidence::Medium => "medium",
-            Confidence::Low => "low",
-        }
-    }
-
-    /// Chips, system and path in words, for instance `M1, M2; macos15; in-memory`.
-    pub fn scope(&self) -> String {
-        let mut scope = match self.chips {
-            super::Chips::All => "all chips".to_owned(),
-            chips => chips.to_string(),
-        };
-        self.os.iter().for_each(|os| scope.push_str(&format!("; {os}")));
-        self.path.iter().for_each(|path| scope.push_str(&format!("; {path}")));
-        scope
-    }
 }

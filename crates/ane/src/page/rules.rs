@@ -1,6 +1,8 @@
 //! The page of documentation that is written from the table of rules.
 
-use super::{Confidence, RULES, Refusal, Rule, Severity, WITHDRAWN};
+use super::facts::links_of_rule;
+use crate::legal::fix::has_fix;
+use crate::legal::{RULES, Refusal, Rule, Severity, WITHDRAWN};
 
 /// Abbreviations of the evidence, and what they stand for.
 const SOURCES: [(&str, &str); 25] = [
@@ -64,11 +66,7 @@ fn section(rule: &Rule, text: &mut String) {
         Severity::Silent => "silently wrong",
         Severity::Warning => "warning",
     };
-    let confidence = match rule.confidence {
-        Confidence::High => "high",
-        Confidence::Medium => "medium",
-        Confidence::Low => "low",
-    };
+    let confidence = rule.confidence;
     let refusal = match rule.refusal {
         Some(Refusal::InvalidMilProgram) => ", reported as InvalidMILProgram",
         Some(Refusal::CompilationFailure) => ", reported as CompilationFailure",
@@ -83,8 +81,8 @@ fn section(rule: &Rule, text: &mut String) {
     if !rule.conflict.is_empty() {
         text.push_str(&format!("\nConflict: {}\n", rule.conflict));
     }
-    text.push_str(&format!("\nFacts: {}\n", crate::facts::links_of_rule(rule.id)));
-    if super::fix::has_fix(rule) {
+    text.push_str(&format!("\nFacts: {}\n", links_of_rule(rule.id)));
+    if has_fix(rule) {
         text.push_str("\n`mil check --fix` rewrites it where that is safe.\n");
     }
 }
