@@ -1,7 +1,7 @@
 //! Budgets of a process: how many programs it may compile, and hold loaded at once.
 
-use crate::chip::{CallPath, Limits, MAX_PROGRAM_BYTES, Profile};
 use crate::error::AneError;
+use chip::{CallPath, Limits, MAX_PROGRAM_BYTES, Profile};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Counts compiles and loaded programs against the limits of a profile. Clones count together.

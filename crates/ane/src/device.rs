@@ -1,10 +1,10 @@
 //! How a machine is driven: a [`Device`] compiles programs into [`Executable`]s, which run on
 //! surfaces.
 
-use crate::chip::Profile;
-use crate::cost::Estimate;
 use crate::error::AneError;
 use crate::surface::Surface;
+use chip::Profile;
+use chip::cost::Estimate;
 use mil::{Program, TensorType, Weights};
 use std::fmt::Debug;
 
@@ -111,7 +111,7 @@ macro_rules! as_inside {
         }
     };
     ($inside:ident) => {
-        fn profile(&self) -> Option<$crate::chip::Profile> {
+        fn profile(&self) -> Option<chip::Profile> {
             self.$inside.profile()
         }
 

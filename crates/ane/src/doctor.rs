@@ -6,10 +6,10 @@
 //! chip, by any path, in any arithmetic.
 
 use crate::bench::{Bench, constant, convolution, product, program, small, weight_file};
-use crate::cost::{CONSTANTS, estimate};
 use crate::device::{Device, Executable};
 use crate::error::AneError;
 use crate::retry::Backoff;
+use chip::cost::{CONSTANTS, estimate};
 use half::f16;
 use mil::{Builder, Program, TensorType, Weights};
 
@@ -69,7 +69,7 @@ pub struct Check {
     pub finding: String,
     /// What to do; empty where all is well.
     pub advice: String,
-    /// Facts that the question rests on ([`crate::facts::fact`]).
+    /// Facts that the question rests on ([`chip::facts::fact`]).
     pub facts: &'static [&'static str],
 }
 

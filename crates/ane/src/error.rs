@@ -5,8 +5,8 @@
 //! logs show them (docs/ane-facts.md B.3), so that a search for either finds both.
 
 use crate::array::ArrayError;
-use crate::chip::{AllocationFault, CallPath, Profile};
-use crate::legal::{self, Refusal, Severity, Violation};
+use chip::legal::{self, Refusal, Severity, Violation};
+use chip::{AllocationFault, CallPath, Profile};
 use cpu::CpuError;
 use mil::{OpError, Program, TensorType};
 use std::fmt;

@@ -1,10 +1,10 @@
 //! Faults on demand: a device that fails in the ways that published work reports, so that every
 //! path that handles a failure can be tested. The same faults and the same seed fail the same way.
 
-use crate::chip::{CallPath, UnknownName};
 use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
+use chip::{CallPath, UnknownName};
 use half::f16;
 use mil::{Program, Weights};
 use std::collections::BTreeMap;
@@ -306,7 +306,7 @@ impl Executable for FaultyExecutable {
         self.executable.outputs()
     }
 
-    fn forecast(&self) -> Option<&crate::cost::Estimate> {
+    fn forecast(&self) -> Option<&chip::cost::Estimate> {
         self.executable.forecast()
     }
 

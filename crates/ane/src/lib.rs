@@ -17,16 +17,12 @@ pub mod apple;
 pub mod array;
 mod bench;
 pub mod budget;
-pub mod chip;
-pub mod cost;
 pub mod device;
 pub mod doctor;
 pub mod emulator;
 pub mod error;
-pub mod facts;
 pub mod faults;
 mod host;
-pub mod legal;
 pub mod packed;
 pub mod power;
 pub mod probe;
@@ -35,9 +31,12 @@ pub mod submit;
 pub mod surface;
 pub mod trace;
 
+pub use ::chip;
 pub use budget::{Budget, LoadedProgram, Used};
-pub use chip::{CallPath, Chip, ChipLimits, ChipNumerics, Family, Limits, Os, Profile};
-pub use cost::{Estimate, estimate};
+pub use chip::{
+    Applied, CallPath, Chip, ChipLimits, ChipNumerics, Estimate, Fact, Family, Legal, Limits, Os,
+    Profile, Rule, Violation, cost, estimate, facts, legal,
+};
 pub use cpu::{CpuError, HostShape, Numerics, OutputMut, Sgemm};
 pub use device::{Call, Device, Executable, Port, Reloaded, RunReport};
 pub use emulator::Emulator;
@@ -46,10 +45,8 @@ pub use emulator::{
     Strictness, SurfaceObject,
 };
 pub use error::{AneError, NsError};
-pub use facts::Fact;
 pub use faults::{FaultError, Faults, Faulty};
 pub use host::{HostInput, HostProgram};
-pub use legal::{Applied, Legal, Rule, Violation};
 pub use packed::{Packed, pack};
 pub use power::PowerSample;
 pub use retry::{Backoff, Retrying};

@@ -132,7 +132,7 @@ impl Executable for PackedExecutable {
         &self.outputs.ports
     }
 
-    fn forecast(&self) -> Option<&crate::cost::Estimate> {
+    fn forecast(&self) -> Option<&chip::cost::Estimate> {
         self.executable.forecast()
     }
 

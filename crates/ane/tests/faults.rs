@@ -1,8 +1,8 @@
 //! Every fault on demand happens, with the words of the machine, and the same seed fails the same way.
 
 use ane::{
-    AneError, Backoff, Device, Emulator, Executable, FaultError, Faults, Faulty, Numerics, Retrying, RunReport,
-    Surface,
+    AneError, Backoff, Device, Emulator, Executable, FaultError, Faults, Faulty, Numerics,
+    Retrying, RunReport, Surface,
 };
 use mil::blob::BlobWriter;
 use mil::{DType, Data, Program, Weights};

@@ -4,9 +4,9 @@
 //! be to hang, to raise, or to crash.
 
 use super::{Espresso, InMemory, Libraries, Options};
-use crate::chip::UnknownName;
 use crate::device::Device;
 use crate::error::AneError;
+use chip::UnknownName;
 use mil::{Builder, Program, TensorType, Weights};
 use std::fmt;
 use std::str::FromStr;

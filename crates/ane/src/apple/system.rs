@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "sysctlbyname is a C function")]
 
 use super::dynamic::{Libraries, Library};
-use crate::chip::{CallPath, Chip, Os, Profile};
+use chip::{CallPath, Chip, Os, Profile};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
 

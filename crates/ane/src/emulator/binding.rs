@@ -1,9 +1,9 @@
 //! Surfaces bound to ports: in which order, and what a request must satisfy.
 
-use crate::chip::Profile;
 use crate::device::Port;
 use crate::error::AneError;
 use crate::surface::Surface;
+use chip::Profile;
 
 /// Ports in binding order, with the position of each in the function's own order.
 #[derive(Debug)]

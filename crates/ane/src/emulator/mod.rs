@@ -12,13 +12,13 @@ pub use raw::{DataLayout, Holding, RawSurface, SurfaceObject};
 pub use request::{BindingRules, LoadedModel, Procedure, Request, SizeRule, Strictness};
 
 use crate::budget::{Budget, LoadedProgram};
-use crate::chip::{CallPath, Chip, ChipNumerics, Profile};
-use crate::cost::{Estimate, estimate};
 use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::error::AneError;
-use crate::legal;
 use crate::surface::{ElementsMut, Precision, Surface, lock_all};
 use binding::{Binding, alphabetical, check_request};
+use chip::cost::{Estimate, estimate};
+use chip::legal;
+use chip::{CallPath, Chip, ChipNumerics, Profile};
 use cpu::{Arithmetic, Elements, Quirks};
 use mil::{Function, Program, TensorType, Weights};
 use std::time::Instant;

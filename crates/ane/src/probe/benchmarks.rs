@@ -2,11 +2,11 @@
 
 use super::{Outcome, Session, failure, ms, row};
 use crate::bench::{Bench, constant, convolution, product, program, small, weight_file};
-use crate::cost::{CONSTANTS, Silicon};
 use crate::device::{Call, Reloaded};
 use crate::error::AneError;
-use crate::legal;
 use crate::surface::Surface;
+use chip::cost::{CONSTANTS, Silicon};
+use chip::legal;
 use mil::{Arg, Op, Program, TensorType, Weights};
 use std::time::Instant;
 

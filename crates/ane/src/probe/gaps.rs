@@ -4,7 +4,7 @@
 use super::{Outcome, Session, failure, row};
 use crate::bench::{Bench, constant, convolution, program, weight_file};
 use crate::error::AneError;
-use crate::legal;
+use chip::legal;
 use half::f16;
 use mil::{Builder, Program, TensorType, Weights};
 

@@ -1,6 +1,6 @@
 //! Questions to a machine: small experiments that the facts rest on, and those that nobody has made.
 //!
-//! Each [`Probe`] asks one thing, runs in seconds, and says which facts ([`crate::facts`]) its answer
+//! Each [`Probe`] asks one thing, runs in seconds, and says which facts ([`chip::facts`]) its answer
 //! supports or contradicts. On the emulator the same probes run: what it computes must be as the
 //! facts say, its times are forecasts of the cost model, and a question that only an engine can
 //! answer is answered with what the emulator assumes.
@@ -9,11 +9,11 @@ mod benchmarks;
 mod gaps;
 
 use crate::bench::Bench;
-use crate::chip::Profile;
-use crate::cost::{estimate, published::rows};
 use crate::device::{Device, Executable};
 use crate::error::AneError;
-use crate::legal::Refusal;
+use chip::Profile;
+use chip::cost::{estimate, published::rows};
+use chip::legal::Refusal;
 use mil::{Program, Weights};
 
 /// What a probe says of the facts.
@@ -284,7 +284,7 @@ impl Session<'_> {
         if self.emulated { "ms on this CPU" } else { "ms" }
     }
 
-    /// Milliseconds that are published of this chip for `what` ([`crate::cost::published`]).
+    /// Milliseconds that are published of this chip for `what` ([`chip::cost::published`]).
     fn published(&self, what: &str) -> String {
         let chip = self.profile.chip.facts().name;
         let row = rows().into_iter().find(|row| row.chip == chip && row.what == what);
@@ -331,7 +331,7 @@ impl Session<'_> {
     /// Facts that begin with `prefix` and are about this machine.
     fn facts(&self, prefix: &str) -> Vec<&'static str> {
         let of = |f: &&crate::Fact| f.id.starts_with(prefix) && f.holds(&self.profile) && f.default;
-        crate::facts::facts().filter(of).map(|f| f.id).collect()
+        chip::facts::facts().filter(of).map(|f| f.id).collect()
     }
 }
 

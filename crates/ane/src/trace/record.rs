@@ -147,7 +147,7 @@ impl Executable for RecordedExecutable {
         self.executable.outputs()
     }
 
-    fn forecast(&self) -> Option<&crate::cost::Estimate> {
+    fn forecast(&self) -> Option<&chip::cost::Estimate> {
         self.executable.forecast()
     }
 

@@ -4,12 +4,12 @@ use super::compare::{Comparison, compare};
 use super::explain::{Evidence, Explanation, Traits, elements};
 use super::{ProgramTrace, RunTrace, Trace, TraceError};
 use crate::array::Array;
-use crate::chip::{Family, Profile};
 use crate::device::{Device, Executable, Port};
 use crate::emulator::{Emulator, Numerics};
 use crate::error::AneError;
-use crate::legal::{self, Severity};
 use crate::surface::Surface;
+use chip::legal::{self, Severity};
+use chip::{Family, Profile};
 use mil::{Function, Program};
 use serde::Serialize;
 

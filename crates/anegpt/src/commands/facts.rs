@@ -125,7 +125,7 @@ fn table(chosen: &[&Fact], width: Option<usize>) -> String {
         }
         let force = if fact.default { ' ' } else { '!' };
         let held = if fact.tests.is_empty() { ' ' } else { '*' };
-        let start = format!("{force}{held}{:ids$} {:6} ", fact.id, fact.confidence_name());
+        let start = format!("{force}{held}{:ids$} {:6} ", fact.id, fact.confidence);
         let room = width.map_or(usize::MAX, |width| width - start.chars().count());
         text.push_str(&format!("{start}{}\n", cut(fact.statement, room)));
     }
@@ -151,7 +151,7 @@ fn whole(fact: &Fact) -> String {
         ("", fact.statement.to_owned()),
         ("holds", fact.scope()),
         ("basis", basis(fact.basis)),
-        ("sure", fact.confidence_name().to_owned()),
+        ("sure", fact.confidence.to_string()),
         ("evidence", fact.evidence.to_owned()),
     ];
     let against = fact.alternatives.iter().map(|id| ("against", format!("{id}: {}", other(id))));
@@ -207,7 +207,7 @@ fn json(fact: &Fact) -> serde_json::Value {
         "path": fact.path.map(|path| path.to_string()),
         "evidence": fact.evidence,
         "basis": fact.basis.to_string(),
-        "confidence": fact.confidence_name(),
+        "confidence": fact.confidence.to_string(),
         "default": fact.default,
         "alternatives": fact.alternatives,
         "rules": fact.rules,
