@@ -1,7 +1,7 @@
 //! The machine: how it is driven ([`Device`], [`Executable`], [`Surface`]) and its bodies.
 //!
 //! A [`Device`] compiles a MIL program into an [`Executable`]; an executable runs on [`Surface`]s.
-//! The [`Emulator`] is a device for any CPU, on crate `cpu`; [`apple`] drives the engine of a Mac. [`legal::check`] says what a [`Profile`] (chip, system, call path)
+//! The [`Emulator`] is a device for any CPU, on crate `cpu`; crate `apple` drives the engine of a Mac. [`legal::check`] says what a [`Profile`] (chip, system, call path)
 //! accepts; [`Budget`] counts what a process may use up; [`facts`] is the table of everything known of
 //! the machine, with sources. Nothing here knows transformers, tokens or training.
 //!
@@ -12,10 +12,9 @@
 
 #![warn(missing_docs)]
 
-#[cfg(unix)]
-pub mod apple;
 pub mod array;
 mod bench;
+pub mod binding;
 pub mod budget;
 pub mod device;
 pub mod doctor;

@@ -9,7 +9,7 @@
 //! at the left edge passes through a path that scales by 16 (docs/ane-rules.md, ANE062).
 
 use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
-use crate::emulator::binding::{Binding, alphabetical, check_request};
+use crate::binding::{Binding, alphabetical, check_request};
 use crate::error::AneError;
 use crate::surface::Surface;
 use mil::{Builder, DType, Function, OpError, Program, Rewrite, TensorType, ValueId, Weights};

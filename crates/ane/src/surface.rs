@@ -166,13 +166,14 @@ unsafe impl Sync for Locked {}
 
 /// A surface locked for reading. Fields are dropped in order: the machine's lock first.
 #[derive(Debug)]
-pub(crate) struct ReadGuard<'s> {
+pub struct ReadGuard<'s> {
     locked: Option<Locked>,
     storage: RwLockReadGuard<'s, Storage>,
 }
 
 impl ReadGuard<'_> {
-    pub(crate) fn elements(&self) -> Elements<'_> {
+    /// The elements, in the precision in which they are held.
+    pub fn elements(&self) -> Elements<'_> {
         match (&self.locked, &*self.storage) {
             (Some(locked), _) => locked.elements(),
             (None, Storage::F16(v)) => Elements::F16(v),
@@ -210,13 +211,13 @@ enum Held<'s> {
 
 /// Surfaces of a request in flight: inputs may be read by others, outputs may not be touched.
 #[derive(Debug)]
-pub(crate) struct InFlight<'s> {
+pub struct InFlight<'s> {
     _held: Vec<Held<'s>>,
 }
 
 /// Keeps the CPU off the surfaces of a request. They are taken in the order of their addresses and
 /// each once, so that any number of threads with requests that cross each other make progress.
-pub(crate) fn hold<'s>(inputs: &[&'s Surface], outputs: &[&'s Surface]) -> InFlight<'s> {
+pub fn hold<'s>(inputs: &[&'s Surface], outputs: &[&'s Surface]) -> InFlight<'s> {
     let writing = outputs.iter().map(|s| (Arc::as_ptr(&s.storage), *s, true));
     let reading = inputs.iter().map(|s| (Arc::as_ptr(&s.storage), *s, false));
     let mut wanted: Vec<_> = writing.chain(reading).collect();
@@ -279,19 +280,21 @@ pub(crate) fn lock_all<'s>(
 
 /// A surface recognised later without being kept alive.
 #[derive(Clone, Debug)]
-pub(crate) struct SurfaceKey(Weak<RwLock<Storage>>);
+pub struct SurfaceKey(Weak<RwLock<Storage>>);
 
 impl SurfaceKey {
-    pub(crate) fn is(&self, surface: &Surface) -> bool {
+    /// True if it is the key of `surface`.
+    pub fn is(&self, surface: &Surface) -> bool {
         Weak::as_ptr(&self.0) == Arc::as_ptr(&surface.storage)
     }
 
-    pub(crate) fn same(&self, other: &SurfaceKey) -> bool {
+    /// True if both are keys of one surface.
+    pub fn same(&self, other: &SurfaceKey) -> bool {
         Weak::ptr_eq(&self.0, &other.0)
     }
 
     /// Whether anybody still has a handle of the surface.
-    pub(crate) fn is_alive(&self) -> bool {
+    pub fn is_alive(&self) -> bool {
         self.0.strong_count() > 0
     }
 }
@@ -352,19 +355,25 @@ impl Surface {
         Arc::ptr_eq(&self.storage, &other.storage)
     }
 
-    pub(crate) fn key(&self) -> SurfaceKey {
+    /// Returns what recognises the surface later.
+    pub fn key(&self) -> SurfaceKey {
         SurfaceKey(Arc::downgrade(&self.storage))
     }
 
     /// The machine's memory that this surface is made of, if it is of type `M`.
-    pub(crate) fn memory<M: ForeignMemory>(&self) -> Option<Arc<M>> {
+    pub fn memory<M: ForeignMemory>(&self) -> Option<Arc<M>> {
         let storage = self.storage.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let Storage::Foreign { memory, .. } = &*storage else { return None };
         let memory: Arc<dyn Any + Send + Sync> = Arc::clone(memory) as _;
         memory.downcast().ok()
     }
 
-    pub(crate) fn lock(&self) -> Result<ReadGuard<'_>, AneError> {
+    /// Locks the contents for reading. To lock several surfaces that others may write to, mind the
+    /// order: two threads that lock two surfaces in opposite orders may wait for each other.
+    ///
+    /// # Errors
+    /// When the machine does not let the CPU at its memory.
+    pub fn lock(&self) -> Result<ReadGuard<'_>, AneError> {
         let storage = self.storage.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         Ok(ReadGuard { locked: Locked::new(&storage, Access::Read)?, storage })
     }

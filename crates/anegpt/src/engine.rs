@@ -4,11 +4,13 @@ use crate::machine::DeviceChoice;
 use crate::usage;
 #[cfg(unix)]
 use ane::Packed;
-use ane::{AneError, Device, Sgemm};
+use ane::{AneError, Device};
 use anyhow::{Context, Result, anyhow};
+use apple::{Choice, Findings, Route};
 use clap::ValueEnum;
+use cpu::Sgemm;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -19,9 +21,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 #[cfg(unix)]
-use ane::apple::{
-    Accelerate, Cache, CompileElsewhere, Libraries, Lost, Options, PowerMeter, compile_job,
-    probe::{self, Route},
+use apple::{
+    Accelerate, Cache, CompileElsewhere, Libraries, Lost, Options, Packing, PowerMeter, compile_job,
+    probe,
 };
 
 /// Seconds that a compile may take unless told otherwise; so in `--help`.
@@ -199,15 +201,6 @@ pub(crate) fn absent() -> Option<String> {
     (!there).then(|| format!("no Neural Engine on this machine ({os}, {arch}{why})"))
 }
 
-/// What a probe found, as its process writes it.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-pub(crate) struct Findings {
-    pub(crate) compile_seconds: f64,
-    pub(crate) run_seconds: f64,
-    /// Whether it takes the packed calling convention.
-    pub(crate) packed: bool,
-}
-
 #[cfg(unix)]
 fn libraries() -> Libraries {
     args().runtime.as_ref().map_or_else(Libraries::system, Libraries::stand_in)
@@ -215,20 +208,25 @@ fn libraries() -> Libraries {
 
 /// Opens the device of a route, in this process; `packed` or the flag gives its programs one input.
 #[cfg(unix)]
-pub(crate) fn open(route: &str, packed: bool) -> Result<Box<dyn Device>> {
+pub(crate) fn open(route: Route, packed: bool) -> Result<Box<dyn Device>> {
+    let device = open_plain(route)?;
+    Ok(if packed || args().packed { Box::new(Packed::new(device)) } else { device })
+}
+
+/// Opens the device of a route, in this process.
+#[cfg(unix)]
+fn open_plain(route: Route) -> Result<Box<dyn Device>> {
     if let Some(reason) = absent() {
         return Err(usage(format!(
             "{reason}; use --device emulator, which runs the same programs"
         )));
     }
-    let route: Route = route.parse()?;
     let options = options(route);
     if let (Some(cache), true) = (&options.cache, args().compile_cache.is_some()) {
         // Without one that nobody asked for, programs are compiled all the same.
         check_writable(&cache.directory)?;
     }
-    let device = probe::open(&libraries(), route, options)?;
-    Ok(if packed || args().packed { Box::new(Packed::new(device)) } else { device })
+    Ok(probe::open(&libraries(), route, options)?)
 }
 
 /// Refuses a cache in which nothing can be kept.
@@ -326,38 +324,33 @@ pub(crate) fn compile_here(_route: &str, _directory: &Path) -> Result<()> {
 
 /// Opens the device of a route: never here.
 #[cfg(not(unix))]
-pub(crate) fn open(_route: &str, _packed: bool) -> Result<Box<dyn Device>> {
+pub(crate) fn open(_route: Route, _packed: bool) -> Result<Box<dyn Device>> {
     Err(usage("no Neural Engine on this machine; use --device emulator"))
 }
 
-/// Routes to the engine, by name.
-pub(crate) const ROUTES: [&str; 2] = ["in-memory", "espresso"];
-
 /// Runs the known-answer program, which has two inputs, by a route and in this process; where
 /// several inputs fail, packed.
+#[cfg(unix)]
 pub(crate) fn probe_here(route: &str) -> Result<Findings> {
-    match sing(route, args().packed) {
-        // What the system says to a request whose inputs it does not take.
-        Err(error) if may_pack() && error.to_string().contains("0x1d") => sing(route, true),
-        result => result,
-    }
+    let packing = match (args().packed, may_pack()) {
+        (true, _) => Packing::Always,
+        (false, true) => Packing::IfNeeded,
+        (false, false) => Packing::Never,
+    };
+    // Packed by the examination, where that is asked for.
+    let device = open_plain(route.parse()?)?;
+    Ok(probe::examine(device, packing)?.1)
+}
+
+/// Runs the known-answer program: never here.
+#[cfg(not(unix))]
+pub(crate) fn probe_here(_route: &str) -> Result<Findings> {
+    Err(usage("no Neural Engine on this machine"))
 }
 
 /// True if neither `--packed` nor `--no-packed` was given.
 fn may_pack() -> bool {
     !args().packed && !args().no_packed
-}
-
-fn sing(route: &str, packed: bool) -> Result<Findings> {
-    let device = open(route, packed)?;
-    #[cfg(unix)]
-    {
-        let found = probe::canary(device.as_ref())?;
-        let (compile_seconds, run_seconds) = (found.compile_seconds, found.run_seconds);
-        Ok(Findings { compile_seconds, run_seconds, packed })
-    }
-    #[cfg(not(unix))]
-    unreachable!("{device:?}")
 }
 
 /// Accelerate's products.
@@ -383,8 +376,8 @@ pub(crate) fn power_meter() -> Result<PowerMeter> {
 }
 
 /// Runs the known-answer program by a route, in a process of its own.
-pub(crate) fn probe(route: &str) -> Result<Findings> {
-    answer(&ask_ourselves(&["devices", "--probe", route])?)
+pub(crate) fn probe(route: Route) -> Result<Findings> {
+    answer(&ask_ourselves(&["devices", "--probe", &route.to_string()])?)
 }
 
 /// What a process of ours found: its last line, as the frameworks may have written others before.
@@ -486,24 +479,14 @@ fn wait_for(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitSt
 }
 
 /// What a probe of every route found.
-pub(crate) type Found = [(&'static str, Result<Findings>); 2];
+pub(crate) type Found = [(Route, Result<Findings>); 2];
 
 /// Probes every route.
 pub(crate) fn probe_all() -> Found {
-    ROUTES.map(|route| (route, probe(route)))
+    Route::ALL.map(|route| (route, probe(route)))
 }
 
-/// A route that works.
-#[derive(Clone, Debug)]
-pub(crate) struct Choice {
-    pub(crate) route: &'static str,
-    /// Whether its programs are packed.
-    pub(crate) packed: bool,
-    /// Why it is taken.
-    pub(crate) reason: String,
-}
-
-/// The route whose requests take the least time.
+/// Chooses a route among those that work ([`apple::choose`]).
 ///
 /// # Errors
 /// What each route failed with, when none works.
@@ -511,21 +494,14 @@ pub(crate) fn choose(found: &Found) -> Result<Choice> {
     if let Some(reason) = absent() {
         return Err(anyhow!(reason));
     }
-    let working = found.iter().filter_map(|(route, r)| Some((*route, r.as_ref().ok()?)));
-    match working.min_by(|a, b| a.1.run_seconds.total_cmp(&b.1.run_seconds)) {
-        Some((route, &Findings { packed, run_seconds, .. })) => {
-            let why = if packed { ", packed: several inputs fail here" } else { "" };
-            let reason = format!("its known-answer request took {:.3} ms{why}", run_seconds * 1e3);
-            Ok(Choice { route, packed, reason })
-        }
-        None => {
-            let failed = |(route, r): &(&str, Result<Findings>)| {
-                r.as_ref().err().map(|error| format!("{route}: {error:#}"))
-            };
-            let each: Vec<String> = found.iter().filter_map(failed).collect();
-            Err(anyhow!("the Neural Engine does not work here ({})", each.join("; ")))
-        }
-    }
+    let working = found.iter().filter_map(|(route, r)| Some((*route, *r.as_ref().ok()?)));
+    apple::choose(&working.collect::<Vec<_>>()).ok_or_else(|| {
+        let failed = |(route, r): &(Route, Result<Findings>)| {
+            r.as_ref().err().map(|error| format!("{route}: {error:#}"))
+        };
+        let each: Vec<String> = found.iter().filter_map(failed).collect();
+        anyhow!("the Neural Engine does not work here ({})", each.join("; "))
+    })
 }
 
 /// The in-memory route because it was asked for: packed if a request with several inputs fails. What
@@ -534,16 +510,18 @@ pub(crate) fn choose(found: &Found) -> Result<Choice> {
 /// # Errors
 /// When the known-answer program crashes its process or hangs, as it would this one.
 pub(crate) fn in_memory() -> Result<Choice> {
-    let asked = |packed, reason: &str| Choice { route: "in-memory", packed, reason: reason.into() };
-    match may_pack().then(|| probe("in-memory")) {
+    let asked = |packed, reason: &str| {
+        Ok(Choice { route: Route::InMemory, packed, reason: reason.into() })
+    };
+    match may_pack().then(|| probe(Route::InMemory)) {
         Some(Ok(Findings { packed: true, .. })) => {
-            Ok(asked(true, "asked for; packed: several inputs fail here"))
+            asked(true, "asked for; packed: several inputs fail here")
         }
         Some(Err(error)) if error.is::<Died>() => Err(usage(format!(
             "the Neural Engine does not work here by in-memory models: {error}; use --device espresso \
              or emulator, or --no-packed, which tries nothing before and may crash or hang as well"
         ))),
-        _ => Ok(asked(false, "asked for")),
+        _ => asked(false, "asked for"),
     }
 }
 

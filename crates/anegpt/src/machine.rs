@@ -7,6 +7,7 @@ use ane::{
     Retrying,
 };
 use anyhow::Result;
+use apple::{Choice, Route};
 use clap::ValueEnum;
 
 /// What the user asks to compute on.
@@ -174,7 +175,7 @@ pub(crate) fn open_any(
         let device: Box<dyn Device> = Box::new(Emulator::engine(profile, numerics));
         Ok(Machine { device, numerics, reason: reason.to_owned(), kind: Kind::Emulator })
     };
-    let real = |engine::Choice { route, packed, reason }| {
+    let real = |Choice { route, packed, reason }| {
         let device = engine::open(route, packed)?;
         if numerics.is_some() {
             return Err(usage(
@@ -208,8 +209,8 @@ pub(crate) fn open_any(
             Ok(Machine { device, numerics, reason: "asked for".to_owned(), kind: Kind::Cpu })
         }
         DeviceChoice::InMemory => real(engine::in_memory()?),
-        DeviceChoice::Espresso => real(engine::Choice {
-            route: "espresso",
+        DeviceChoice::Espresso => real(Choice {
+            route: Route::Espresso,
             packed: false,
             reason: "asked for".to_owned(),
         }),

@@ -4,7 +4,7 @@
 
 use crate::engine;
 use ane::PowerSample;
-use ane::power::{POWERMETRICS, from_powermetrics};
+use apple::{POWERMETRICS, from_powermetrics};
 use anyhow::{Context, Result, anyhow};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use train::Event;
 
 #[cfg(unix)]
-use ane::apple::PowerMeter;
+use apple::PowerMeter;
 
 const IO_REPORT: &str = "IOReport";
 const TOOL: &str = "powermetrics";

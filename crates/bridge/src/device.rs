@@ -2,9 +2,8 @@
 
 use crate::error::{BridgeError, claim_process};
 use crate::kernel::{Job, Kernel};
-use ane::apple::probe::{self, Route};
-use ane::apple::{Libraries, Options};
-use ane::{AneError, Device, Emulator, Executable, Numerics, Packed, Profile};
+use ane::{AneError, Device, Emulator, Executable, Numerics, Profile};
+use apple::{Findings, Libraries, Options, Packing, Route, probe};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -90,7 +89,7 @@ fn engine(route: Route) -> Result<Box<dyn Device>, BridgeError> {
 
 /// What opening a way to the engine and running the known-answer program came to.
 enum Heard {
-    Works(Box<dyn Device>),
+    Works(Box<dyn Device>, Findings),
     /// There is no such way.
     Absent(String),
     /// It is there, and does not work.
@@ -99,8 +98,9 @@ enum Heard {
     Hangs(String),
 }
 
-/// The first way to the engine that opens and gives the right answers to the known-answer program
-/// ([`probe::canary`]; packed, where requests with several inputs fail), else the emulator.
+/// Of the ways to the engine that open and give the right answers to the known-answer program
+/// ([`probe::examine`]; packed, where requests with several inputs fail), the one that is chosen by
+/// [`apple::choose`], else the emulator.
 ///
 /// Each way is tried in this process, since a library cannot start itself again, and on a thread of
 /// its own, which has `limit` to answer and is left behind with all it holds when it does not; then
@@ -108,10 +108,10 @@ enum Heard {
 /// that raises or crashes cannot be caught here: the program `anegpt devices` tries it in a process
 /// of its own.
 pub fn choose(libraries: &Libraries, options: &Options, limit: Duration) -> Chosen {
-    let (mut faults, mut absent) = (vec![], vec![]);
+    let (mut working, mut faults, mut absent) = (vec![], vec![], vec![]);
     for route in Route::ALL {
         match hear(libraries, options, route, limit) {
-            Heard::Works(device) => return Chosen::as_asked(device),
+            Heard::Works(device, found) => working.push((route, found, device)),
             Heard::Absent(reason) => absent.push(format!("{route}: {reason}")),
             Heard::Fails(reason) => faults.push(format!("{route}: {reason}")),
             Heard::Hangs(reason) => {
@@ -119,6 +119,12 @@ pub fn choose(libraries: &Libraries, options: &Options, limit: Duration) -> Chos
                 break;
             }
         }
+    }
+    let found: Vec<(Route, Findings)> = working.iter().map(|w| (w.0, w.1)).collect();
+    if let Some(choice) = apple::choose(&found)
+        && let Some((.., device)) = working.into_iter().find(|(route, ..)| *route == choice.route)
+    {
+        return Chosen::as_asked(device);
     }
     // Where there can be no engine, its absence is nothing to warn of.
     if cfg!(all(target_os = "macos", target_arch = "aarch64")) {
@@ -164,18 +170,11 @@ fn try_route(libraries: &Libraries, options: &Options, route: Route) -> Heard {
         Ok(device) => device,
         Err(error) => return Heard::Absent(error.to_string()),
     };
-    match probe::canary(device.as_ref()) {
-        Ok(_) => return Heard::Works(device),
-        // What the system says to a request whose inputs it does not take.
-        Err(error) if error.to_string().contains("0x1d") => {}
+    match probe::examine(device, Packing::IfNeeded) {
+        Ok((device, found)) => Heard::Works(device, found),
         Err(error @ (AneError::Timeout | AneError::CompileTimeout { .. })) => {
-            return Heard::Hangs(error.to_string());
+            Heard::Hangs(error.to_string())
         }
-        Err(error) => return Heard::Fails(error.to_string()),
-    }
-    let packed: Box<dyn Device> = Box::new(Packed::new(device));
-    match probe::canary(packed.as_ref()) {
-        Ok(_) => Heard::Works(packed),
         Err(error) => Heard::Fails(error.to_string()),
     }
 }

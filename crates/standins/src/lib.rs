@@ -1,4 +1,4 @@
-//! Stand-ins for the frameworks of macOS that `ane::apple` calls, so that the very code that talks
+//! Stand-ins for the frameworks of macOS that `apple` calls, so that the very code that talks
 //! to a Mac's Neural Engine runs, and is checked, elsewhere.
 //!
 //! One dynamic library has the functions of the Objective-C runtime, CoreFoundation, IOSurface, e5rt,

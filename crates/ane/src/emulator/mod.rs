@@ -3,7 +3,6 @@
 //! An [`Emulator`] is a [`Device`] with the engine's conventions: surfaces, binding order, refusals.
 //! Crate `cpu` computes; a chip's quirks are told to it.
 
-pub(crate) mod binding;
 mod raw;
 mod request;
 
@@ -15,7 +14,7 @@ use crate::budget::{Budget, LoadedProgram};
 use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::error::AneError;
 use crate::surface::{ElementsMut, Precision, Surface, lock_all};
-use binding::{Binding, alphabetical, check_request};
+use crate::binding::{Binding, alphabetical, check_request};
 use chip::cost::{Estimate, estimate};
 use chip::legal;
 use chip::{CallPath, Chip, ChipNumerics, Profile};

@@ -9,6 +9,7 @@ use ane::cost::model::ChipConstants;
 use ane::cost::{CONSTANTS, Silicon};
 use ane::{CallPath, Chip, Os, Profile};
 use anyhow::Result;
+use apple::{Choice, Findings, Route};
 use cpu::simd::Level;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -80,14 +81,14 @@ fn people() -> Result<()> {
     for (route, result) in &found {
         match result {
             Ok(found) => label(
-                route,
+                &route.to_string(),
                 &format!(
                     "available: the known-answer program compiles in {:.1} ms and runs in {:.3} ms",
                     found.compile_seconds * 1e3,
                     found.run_seconds * 1e3
                 ),
             ),
-            Err(reason) => label(route, &format!("unavailable: {reason:#}")),
+            Err(reason) => label(&route.to_string(), &format!("unavailable: {reason:#}")),
         }
     }
     for (name, description) in emulated()? {
@@ -104,7 +105,7 @@ fn people() -> Result<()> {
         }
     }
     match engine::choose(&found) {
-        Ok(engine::Choice { route, reason, .. }) => line(&format!("auto takes {route}: {reason}")),
+        Ok(Choice { route, reason, .. }) => line(&format!("auto takes {route}: {reason}")),
         Err(reason) => line(&format!("auto takes the emulator: {reason:#}")),
     }
     println!();
@@ -237,20 +238,20 @@ fn profiles() {
 /// The same for programs. Fields are added, never renamed.
 fn json() -> Result<()> {
     let found = engine::probe_all();
-    let route = |(name, result): &(&str, Result<engine::Findings>)| match result {
+    let route = |(route, result): &(Route, Result<Findings>)| match result {
         Ok(found) => json!({
-            "name": name, "available": true, "compile_seconds": found.compile_seconds,
+            "name": route.to_string(), "available": true, "compile_seconds": found.compile_seconds,
             "run_seconds": found.run_seconds, "packed": found.packed,
         }),
         Err(reason) => json!({
-            "name": name, "available": false, "reason": format!("{reason:#}"),
+            "name": route.to_string(), "available": false, "reason": format!("{reason:#}"),
         }),
     };
     let routes = found.iter().map(route);
     let ours = emulated()?
         .map(|(name, text)| json!({ "name": name, "available": true, "description": text }));
     let auto = match engine::choose(&found) {
-        Ok(engine::Choice { route, reason, .. }) => json!({ "device": route, "reason": reason }),
+        Ok(Choice { route, reason, .. }) => json!({ "device": route.to_string(), "reason": reason }),
         Err(reason) => json!({ "device": "emulator", "reason": format!("{reason:#}") }),
     };
     let power = power::once().map(|reading| match reading {

@@ -1,6 +1,6 @@
 //! How `auto` chooses, over the stand-ins of `crates/standins`.
 
-use ane::apple::{Libraries, Options};
+use apple::{Libraries, Options};
 use ane_bridge::{Chosen, choose};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::PathBuf;
@@ -85,9 +85,9 @@ fn auto_takes_the_engine_only_where_it_works() {
         assert!(description.contains(part), "{description}");
         assert!(!description.contains("numerics"), "{description}");
     };
-    engine(chosen(&[], LONG), "in-memory models");
+    engine(chosen(&["e5 execute"], LONG), "in-memory models");
     engine(chosen(&["evaluate 0x2"], LONG), "Espresso");
-    engine(chosen(&["several inputs fail"], LONG), "in-memory models");
+    engine(chosen(&["several inputs fail", "e5 execute"], LONG), "in-memory models");
     let fails = chosen(&["evaluate 0x1d", "e5 execute"], LONG);
     emulator(fails, &["in-memory: ", "espresso: ", "0x1d"]);
     let wrong = chosen(&["wrong answer"], LONG);
@@ -96,5 +96,9 @@ fn auto_takes_the_engine_only_where_it_works() {
     for hangs in ["hang", "hold requests"] {
         emulator(chosen(&[hangs], SHORT), &["in-memory: ", "did not end within 0.5 s"]);
     }
-    engine(chosen(&[], LONG), "in-memory models");
+    // Where both work, the faster one is taken.
+    let (description, warning) = chosen(&[], LONG);
+    assert!(["in-memory models", "Espresso"].iter().any(|way| description.contains(way)));
+    assert_eq!(warning, None);
+    engine(chosen(&["e5 execute"], LONG), "in-memory models");
 }

@@ -2,7 +2,7 @@
 //! that BLAS accepts, and only where they belong.
 
 use crate::bench::Bench;
-use ane::apple::{Accelerate, Libraries};
+use apple::{Accelerate, Libraries};
 use ane::{Device, Emulator, HostInput, HostProgram, Numerics, OutputMut};
 use cpu::blas::{HostShape, Sgemm, compare};
 use mil::{Builder, TensorType};

@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, quick};
 use crate::programs;
-use ane::apple::probe::{Route, open};
+use apple::{Route, probe::open};
 use ane::{AneError, Device, Queue, Surface};
 
 fn counting(device: &dyn Device) -> (Queue, impl Fn() -> Surface) {

@@ -1,6 +1,6 @@
 //! The stand-ins as tests use them: one test at a time, faults by name, nothing left behind.
 
-use ane::apple::{Libraries, Options};
+use apple::{Libraries, Options};
 use ane::{AneError, Device, Emulator, Executable, Numerics, Port, Surface};
 use mil::{Program, Weights};
 use std::ffi::{CString, c_char, c_int, c_void};

@@ -2,8 +2,8 @@
 
 use crate::bench::{Bench, expected, quick, run, try_surfaces};
 use crate::programs;
-use ane::apple::probe::{Route, open};
-use ane::apple::{
+use apple::{Route, probe::open};
+use apple::{
     Cache, CompileElsewhere, Espresso, InMemory, Libraries, Lost, Options, compile_job,
 };
 use ane::{Backoff, Device};

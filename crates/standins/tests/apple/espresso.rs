@@ -3,7 +3,7 @@
 use crate::bench::{Bench, expected, library, quick, run, surfaces};
 use crate::programs;
 use ane::Device;
-use ane::apple::{Espresso, Libraries};
+use apple::{Espresso, Libraries};
 
 #[test]
 fn programs_give_the_emulators_bits() {

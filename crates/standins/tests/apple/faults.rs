@@ -3,8 +3,8 @@
 
 use crate::bench::{Bench, expected, quick, run};
 use crate::programs;
-use ane::apple::probe::{Route, open};
-use ane::apple::{Libraries, Options};
+use apple::{Route, probe::open};
+use apple::{Libraries, Options};
 use mil::{DType, TensorType};
 use std::time::{Duration, Instant};
 

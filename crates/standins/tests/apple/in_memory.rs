@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, expected, quick, run, run_loaded, surfaces, values};
 use crate::programs;
-use ane::apple::{InMemory, Libraries, Options, probe};
+use apple::{InMemory, Libraries, Options, Route, probe};
 use ane::{AneError, Call, Device, Emulator, Numerics, Profile};
 
 #[test]
@@ -246,7 +246,7 @@ fn a_system_that_has_none_says_so() {
 #[test]
 fn the_canary_sings() {
     let bench = Bench::new();
-    for route in probe::Route::ALL {
+    for route in Route::ALL {
         let device = probe::open(&bench.libraries(), route, quick()).unwrap();
         let findings = probe::canary(device.as_ref()).unwrap();
         assert!(findings.run_seconds > 0.0 && findings.compile_seconds > 0.0);

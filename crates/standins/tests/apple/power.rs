@@ -2,7 +2,7 @@
 
 use crate::bench::Bench;
 use ane::PowerSample;
-use ane::apple::{Libraries, PowerMeter};
+use apple::{Libraries, PowerMeter};
 
 /// Joules by part between two readings.
 fn joules(sample: &PowerSample) -> [Option<f64>; 4] {

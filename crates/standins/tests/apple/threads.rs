@@ -3,7 +3,7 @@
 use crate::bench::{Bench, quick};
 use crate::programs;
 use ane::Device;
-use ane::apple::probe::{Route, open};
+use apple::{Route, probe::open};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 

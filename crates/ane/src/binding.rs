@@ -7,14 +7,15 @@ use chip::Profile;
 
 /// Ports in binding order, with the position of each in the function's own order.
 #[derive(Debug)]
-pub(crate) struct Binding {
-    pub(crate) ports: Vec<Port>,
+pub struct Binding {
+    /// In binding order.
+    pub ports: Vec<Port>,
     /// For each position in the function's order, the position in binding order.
-    pub(crate) place: Vec<usize>,
+    pub place: Vec<usize>,
 }
 
 /// Binds ports given in the function's own order.
-pub(crate) fn alphabetical(ports: Vec<Port>) -> Binding {
+pub fn alphabetical(ports: Vec<Port>) -> Binding {
     let mut order: Vec<usize> = (0..ports.len()).collect();
     order.sort_by(|&a, &b| ports[a].name.cmp(&ports[b].name));
     let mut place = vec![0; ports.len()];
@@ -27,7 +28,7 @@ pub(crate) fn alphabetical(ports: Vec<Port>) -> Binding {
 ///
 /// # Errors
 /// The first breach, with the machine's words.
-pub(crate) fn check_request(
+pub fn check_request(
     profile: Option<&Profile>,
     (inputs, given): (&Binding, &[&Surface]),
     (outputs, written): (&Binding, &[&Surface]),
@@ -40,7 +41,7 @@ pub(crate) fn check_request(
 ///
 /// # Errors
 /// The first breach, with the machine's words.
-pub(crate) fn check_surfaces(
+pub fn check_surfaces(
     profile: Option<&Profile>,
     (inputs, given): (&Binding, &[&Surface]),
     (outputs, written): (&Binding, &[&Surface]),
@@ -71,7 +72,7 @@ pub(crate) fn check_surfaces(
 ///
 /// # Errors
 /// [`AneError::SurfaceShared`].
-pub(crate) fn check_sharing(
+pub fn check_sharing(
     ports: &[Port],
     given: &[&Surface],
     (outputs, written): (&Binding, &[&Surface]),

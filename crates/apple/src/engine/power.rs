@@ -10,8 +10,9 @@
 
 use super::core_foundation::{CfRef, CoreFoundation, Owned};
 use super::dynamic::{Libraries, Library, functions, unavailable};
-use crate::error::AneError;
-use crate::power::{PowerSample, Tally};
+use ane::AneError;
+use crate::readings::Tally;
+use ane::PowerSample;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::time::Instant;

@@ -16,8 +16,9 @@
 
 use super::files::Sources;
 use super::system;
-use super::{Libraries, probe::Route};
-use crate::error::AneError;
+use super::dynamic::Libraries;
+use crate::route::Route;
+use ane::AneError;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder, File};

@@ -5,7 +5,7 @@
 
 use super::dynamic::text;
 use super::objc::{Id, Object, Runtime, Sel, send};
-use crate::error::AneError;
+use ane::AneError;
 use std::ffi::c_char;
 use std::ptr::null_mut;
 use std::sync::Arc;

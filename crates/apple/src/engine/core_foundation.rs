@@ -4,7 +4,7 @@
 #![allow(unsafe_code, reason = "CoreFoundation is a C library")]
 
 use super::dynamic::{Libraries, Library, functions};
-use crate::error::AneError;
+use ane::AneError;
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{NonNull, null_mut};
 

@@ -1,7 +1,7 @@
 //! The directory in which the system looks for a program's text and weights (docs/ane-facts.md A.4).
 
 use super::cache::unique;
-use crate::error::AneError;
+use ane::AneError;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

@@ -1,49 +1,10 @@
-//! The Neural Engine of a Mac, by the two private ways in that need no entitlement.
-//!
-//! [`InMemory`] sends Objective-C messages to `_ANEInMemoryModel` and its relatives (docs/ane-facts.md
-//! A.4; the seed); [`Espresso`] calls the C interface `e5rt_…` of the Espresso framework
-//! (docs/ane-facts.md C.2, G.1). Both are [`Device`](crate::Device)s whose surfaces live in memory that
-//! the engine reads and writes.
-//!
-//! Nothing is linked: every library is opened, and every function, class and method looked up and
-//! compared with what is expected, when a device is opened ([`Libraries`]). So this compiles and
-//! starts everywhere, says by name what a system lacks, and can be pointed at stand-ins that check
-//! each call; that is how it is tested, since **no part of it has run on a Mac yet**.
-//!
-//! An Objective-C exception cannot be caught from Rust, so no message is sent to a private class
-//! whose method and signature were not verified (Foundation's own are public and stable), and none
-//! with an argument that the facts do not show to work.
-//! What remains (an exception, a crash, a hang inside the system) is for a [`probe`] in a
-//! process of its own.
+//! How a device on a Mac goes about its work, and who compiles for it.
 
-mod accelerate;
-mod cache;
-mod compile;
-mod core_foundation;
-mod dynamic;
-mod elsewhere;
-mod espresso;
-mod files;
-mod foundation;
-mod in_memory;
-mod iosurface;
-mod objc;
-mod power;
-pub mod probe;
-mod report;
-mod statistics;
-mod system;
-
-pub use accelerate::Accelerate;
-pub use cache::Cache;
-pub use dynamic::Libraries;
-pub use elsewhere::{CompileElsewhere, Lost, compile_job};
-pub use espresso::Espresso;
-pub use in_memory::InMemory;
-pub use power::PowerMeter;
-
-use crate::retry::Backoff;
-use std::path::PathBuf;
+use super::cache::Cache;
+use crate::route::Route;
+use ane::Backoff;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +50,7 @@ pub struct Options {
 
 impl Options {
     /// The same without a second try at compiling, for programs that may well be refused.
-    fn once(&self) -> Options {
+    pub(super) fn once(&self) -> Options {
         Options { compile_pauses: vec![], ..self.clone() }
     }
 }
@@ -115,4 +76,26 @@ impl Default for Options {
             bundles: std::env::temp_dir(),
         }
     }
+}
+
+/// Has another process compile.
+pub trait CompileElsewhere: fmt::Debug + Send + Sync {
+    /// Has another process run [`compile_job`](super::compile_job) for `route` on `directory`, with the same libraries,
+    /// and kills it when it takes longer than `limit`.
+    ///
+    /// # Errors
+    /// How the process was lost. That the compiler found fault with the program is no error here: the
+    /// directory says so.
+    fn run(&self, route: Route, directory: &Path, limit: Duration) -> Result<(), Lost>;
+}
+
+/// How a process was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It did not start, for this reason; programs are compiled in this process then.
+    NotStarted(String),
+    /// It did not end in time, and was killed.
+    Hung,
+    /// It ended without a result: how, and its last words.
+    Crashed(String),
 }

@@ -5,8 +5,8 @@
 use super::dynamic::{Libraries, Library, functions};
 use super::foundation::Foundation;
 use super::objc::{Id, Object, Pool};
-use crate::error::AneError;
-use crate::surface::{Access, ForeignMemory};
+use ane::AneError;
+use ane::surface::{Access, ForeignMemory};
 use std::ffi::{CStr, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;

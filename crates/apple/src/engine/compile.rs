@@ -8,8 +8,8 @@
 //! service, and takes the next from it when the last has ended (as decompiled). So unloading may hang
 //! behind a compile that was abandoned, and is abandoned as well.
 
-use super::Options;
-use crate::error::AneError;
+use super::options::Options;
+use ane::AneError;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;

@@ -3,48 +3,16 @@
 //! Run it in a process of its own: what the private frameworks do when they are not as expected may
 //! be to hang, to raise, or to crash.
 
-use super::{Espresso, InMemory, Libraries, Options};
-use crate::device::Device;
-use crate::error::AneError;
-use chip::UnknownName;
+use super::dynamic::Libraries;
+use super::espresso::Espresso;
+use super::in_memory::InMemory;
+use super::options::Options;
+use crate::auto::{Findings, Packing};
+use crate::route::Route;
+use ane::Device;
+use ane::{AneError, Packed};
 use mil::{Builder, Program, TensorType, Weights};
-use std::fmt;
-use std::str::FromStr;
 use std::time::Instant;
-
-/// A way to the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Route {
-    /// In-memory models.
-    InMemory,
-    /// The e5rt interface of Espresso.
-    Espresso,
-}
-
-impl Route {
-    /// Both, the one with more published training runs first.
-    pub const ALL: [Route; 2] = [Route::InMemory, Route::Espresso];
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Route::InMemory => "in-memory",
-            Route::Espresso => "espresso",
-        })
-    }
-}
-
-impl FromStr for Route {
-    type Err = UnknownName;
-
-    fn from_str(text: &str) -> Result<Self, UnknownName> {
-        Route::ALL.into_iter().find(|route| route.to_string() == text).ok_or_else(|| {
-            let known = Route::ALL.map(|route| route.to_string()).join(", ");
-            UnknownName { what: "route", got: text.to_owned(), known }
-        })
-    }
-}
 
 /// Opens the device of a route.
 ///
@@ -59,15 +27,6 @@ pub fn open(
         Route::InMemory => Box::new(InMemory::open(libraries, options)?),
         Route::Espresso => Box::new(Espresso::open(libraries, options)?),
     })
-}
-
-/// What a probe found.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Findings {
-    /// Seconds to compile and load the program.
-    pub compile_seconds: f64,
-    /// Median seconds of a run.
-    pub run_seconds: f64,
 }
 
 /// Rows and columns of the matrices multiplied: their surfaces have 49152 bytes with fp16, which is
@@ -126,13 +85,34 @@ pub fn canary(device: &dyn Device) -> Result<Findings, AneError> {
         seconds.push(executable.run(&[&w, &x], &[&y])?.seconds);
     }
     seconds.sort_by(f64::total_cmp);
-    Ok(Findings { compile_seconds, run_seconds: seconds[RUNS / 2] })
+    Ok(Findings { compile_seconds, run_seconds: seconds[RUNS / 2], packed: false })
+}
+
+/// Runs the known-answer program, which has two inputs, on `device`, packed as `packing` says; returns
+/// the device to use.
+///
+/// # Errors
+/// As [`canary`].
+pub fn examine(
+    device: Box<dyn Device>,
+    packing: Packing,
+) -> Result<(Box<dyn Device>, Findings), AneError> {
+    if packing != Packing::Always {
+        match canary(device.as_ref()) {
+            // What the system says to a request whose inputs it does not take.
+            Err(error) if packing == Packing::IfNeeded && error.to_string().contains("0x1d") => {}
+            result => return result.map(|found| (device, found)),
+        }
+    }
+    let packed: Box<dyn Device> = Box::new(Packed::new(device));
+    let found = canary(packed.as_ref())?;
+    Ok((packed, Findings { packed: true, ..found }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Emulator, Numerics, Profile};
+    use ane::{Emulator, Numerics, Profile};
 
     #[test]
     fn the_emulator_passes_by_both_routes() {

@@ -4,7 +4,7 @@ use super::super::iosurface::IoSurface;
 use super::super::objc::{Bool, Id, Kind, Object, Pool, Runtime, Sel, send};
 use super::super::report::reported;
 use super::{Engine, refused};
-use crate::error::AneError;
+use ane::AneError;
 use std::ffi::CStr;
 use std::sync::Arc;
 use std::time::Instant;

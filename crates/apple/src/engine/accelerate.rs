@@ -12,7 +12,7 @@
 #![allow(unsafe_code, reason = "cblas_sgemm is a C function")]
 
 use super::dynamic::{Libraries, Library, functions, unavailable};
-use crate::error::AneError;
+use ane::AneError;
 use cpu::blas::{Sgemm, Stored};
 use std::ffi::c_int;
 

@@ -2,7 +2,7 @@
 //! or C++ exception, which Rust cannot catch) dies alone.
 //!
 //! This crate starts no processes. Whoever can gives [`Options::elsewhere`] something that has
-//! another process run [`compile_job`] on a directory. What passes between the two are files in that
+//! another process run [`compile_job`](super::compile_job) on a directory. What passes between the two are files in that
 //! directory: the program's text and weights there, what the compiler made (Espresso) or how the
 //! system calls it (in memory), and the outcome back. The result is taken through the cache
 //! ([`super::cache`], where it says what contradicts what): if the system does not let one process
@@ -12,91 +12,27 @@
 use super::cache::{BUNDLES, Key, Staging, Store};
 use super::compile::turn;
 use super::files::Sources;
-use super::probe::Route;
+use super::options::{CompileElsewhere, Lost, Options};
 use super::report::reported;
-use super::{Espresso, InMemory, Libraries, Options};
-use crate::error::AneError;
+use ane::AneError;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::fs;
-use std::path::Path;
-use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Duration;
-
-/// Has another process compile.
-pub trait CompileElsewhere: fmt::Debug + Send + Sync {
-    /// Has another process run [`compile_job`] for `route` on `directory`, with the same libraries,
-    /// and kills it when it takes longer than `limit`.
-    ///
-    /// # Errors
-    /// How the process was lost. That the compiler found fault with the program is no error here: the
-    /// directory says so.
-    fn run(&self, route: Route, directory: &Path, limit: Duration) -> Result<(), Lost>;
-}
-
-/// How a process was lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lost {
-    /// It did not start, for this reason; programs are compiled in this process then.
-    NotStarted(String),
-    /// It did not end in time, and was killed.
-    Hung,
-    /// It ended without a result: how, and its last words.
-    Crashed(String),
-}
 
 /// Text and weights of the program.
-const SOURCES: &str = "program";
+pub(super) const SOURCES: &str = "program";
 /// What became of it.
-const OUTCOME: &str = "outcome.json";
+pub(super) const OUTCOME: &str = "outcome.json";
 
 /// What became of a compile.
 #[derive(Debug, Default, Deserialize, Serialize)]
-struct Outcome {
+pub(super) struct Outcome {
     /// How the system calls the program (in memory).
-    identifier: Option<String>,
+    pub(super) identifier: Option<String>,
     /// What the system reported.
-    report: Option<String>,
+    pub(super) report: Option<String>,
     /// Why it did not come to that.
-    error: Option<String>,
-}
-
-/// The part of [`CompileElsewhere::run`] that belongs into the other process: compiles the program
-/// in `directory` by `route`, and leaves there what came of it.
-///
-/// # Errors
-/// [`AneError::File`] when the outcome cannot be written.
-pub fn compile_job(
-    libraries: &Libraries,
-    route: Route,
-    options: Options,
-    directory: &Path,
-) -> Result<(), AneError> {
-    let options = Options { cache: None, elsewhere: None, ..options };
-    let program = directory.join(SOURCES);
-    let made = match route {
-        Route::InMemory => InMemory::open(libraries, options).and_then(|device| {
-            device.compile_for_another(&Arc::new(Sources::read(&program)?)).map(Some)
-        }),
-        Route::Espresso => Espresso::open(libraries, options).and_then(|device| {
-            device.compile_for_another(&program, &directory.join(BUNDLES)).map(|()| None)
-        }),
-    };
-    let outcome = match made {
-        Ok(identifier) => Outcome { identifier, ..Outcome::default() },
-        Err(AneError::Reported { report, .. }) => {
-            Outcome { report: Some(report), ..Outcome::default() }
-        }
-        Err(error) => Outcome { error: Some(error.to_string()), ..Outcome::default() },
-    };
-    let path = directory.join(OUTCOME);
-    let written = serde_json::to_vec(&outcome).map_err(std::io::Error::from);
-    written.and_then(|text| fs::write(&path, text)).map_err(|error| AneError::File {
-        what: "write",
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })
+    pub(super) error: Option<String>,
 }
 
 /// A program that another process is to compile.

@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code, reason = "dlopen and dlsym")]
 
-use crate::budget::Used;
-use crate::error::AneError;
+use ane::Used;
+use ane::AneError;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -165,8 +165,8 @@ macro_rules! functions {
 
         impl $table {
             pub(super) fn load(
-                library: &$crate::apple::dynamic::Library,
-            ) -> Result<Self, $crate::error::AneError> {
+                library: &$crate::engine::dynamic::Library,
+            ) -> Result<Self, ane::AneError> {
                 let missing: Vec<&str> = [$($name),*]
                     .into_iter()
                     .filter(|name| library.find(name).is_none())

@@ -10,7 +10,7 @@
 
 #![allow(unsafe_code, reason = "e5rt is a C interface")]
 
-use super::Options;
+use super::options::Options;
 use super::cache::{self, BUNDLES, Entry, Key, Store};
 use super::compile::{compile, within};
 use super::dynamic::{Libraries, Library, functions, text};
@@ -18,14 +18,14 @@ use super::elsewhere::Order;
 use super::files::{ModelDirectory, PROGRAM, Sources};
 use super::in_memory::{LEAST_WIDTH, admit, ports};
 use super::objc::{Pool, Runtime};
-use super::probe::Route;
+use crate::route::Route;
 use super::report::reported;
 use super::system::{self, Mac};
-use crate::budget::{Budget, LoadedProgram};
-use crate::device::{Device, Executable, Port, RunReport};
-use crate::emulator::binding::{Binding, check_sharing, check_surfaces};
-use crate::error::AneError;
-use crate::surface::{Access, ForeignMemory, Surface, SurfaceKey, hold};
+use ane::{Budget, LoadedProgram};
+use ane::{Device, Executable, Port, RunReport};
+use ane::binding::{Binding, check_sharing, check_surfaces};
+use ane::AneError;
+use ane::surface::{Access, ForeignMemory, Surface, SurfaceKey, hold};
 use chip::{CallPath, Profile};
 use mil::{Function, Program, TensorType, Weights};
 use std::ffi::{CString, c_char, c_void};

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "the Objective-C runtime is a C library")]
 
 use super::dynamic::{Libraries, Library, functions, text};
-use crate::error::AneError;
+use ane::AneError;
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ macro_rules! send {
         let function = std::mem::transmute::<
             unsafe extern "C-unwind" fn(),
             unsafe extern "C-unwind" fn(
-                $crate::apple::objc::Id, $crate::apple::objc::Sel $(, $ty)*
+                $crate::engine::objc::Id, $crate::engine::objc::Sel $(, $ty)*
             ) -> $ret,
         >($runtime.functions.send);
         function($to, $selector $(, $value)*)

@@ -1,6 +1,6 @@
 //! What the system reports, and what to do about it (docs/ane-facts.md B.3).
 
-use crate::error::AneError;
+use ane::AneError;
 
 /// What is known of a report: words that occur in it, what they mean, whether trying again helps.
 struct Known {
@@ -101,7 +101,7 @@ pub(super) fn reported(action: &'static str, report: String) -> AneError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CallPath;
+    use chip::CallPath;
 
     #[test]
     fn our_own_words_for_the_machine_are_recognised() {
