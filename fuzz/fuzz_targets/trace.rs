@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use ane::Trace;
+use lab::Trace;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(trace) = Trace::from_bytes(bytes) else { return };

@@ -4,7 +4,7 @@
 //! words of its own for it, they follow on a line that starts with `macOS reports:`, as published
 //! logs show them (docs/ane-facts.md B.3), so that a search for either finds both.
 
-use crate::array::ArrayError;
+use crate::bytes::NoBytes;
 use chip::legal::{self, Refusal, Severity, Violation};
 use chip::{AllocationFault, CallPath, Profile};
 use cpu::CpuError;
@@ -20,7 +20,7 @@ pub enum AneError {
     #[error(transparent)]
     Cpu(#[from] CpuError),
     #[error(transparent)]
-    Array(#[from] ArrayError),
+    NoBytes(#[from] NoBytes),
     #[error("the program has no function; nothing could be compiled")]
     NoFunction,
     #[error(
@@ -256,7 +256,7 @@ impl AneError {
             | SurfaceShared { .. }
             | InFlight { .. }
             | SilentlyWrong { .. }
-            | Array(_)
+            | NoBytes(_)
             | SurfaceDtype { .. }
             | SurfaceOfAnother { .. }
             | NoEngine { .. }
@@ -267,8 +267,8 @@ impl AneError {
             | CompileElsewhere { .. }
             | File { .. }
             | Reported { .. }
-            | WrongAnswer { .. }
             | Sick { .. }
+            | WrongAnswer { .. }
             | SurfaceLength { .. } => None,
         }
     }

@@ -1,34 +1,53 @@
-//! The machine: how it is driven ([`Device`], [`Executable`], [`Surface`]) and its bodies.
+//! The contract between programs and a Neural Engine, and an engine that runs anywhere.
 //!
-//! A [`Device`] compiles a MIL program into an [`Executable`]; an executable runs on [`Surface`]s.
-//! The [`Emulator`] is a device for any CPU, on crate `cpu`; crate `apple` drives the engine of a Mac. [`legal::check`] says what a [`Profile`] (chip, system, call path)
-//! accepts; [`Budget`] counts what a process may use up; [`facts`] is the table of everything known of
-//! the machine, with sources. Nothing here knows transformers, tokens or training.
+//! A [`Device`] compiles a MIL program into an [`Executable`]; an executable runs on [`Surface`]s,
+//! which are bound to its ports in alphabetical order. The [`Emulator`] is a device for any CPU: it
+//! keeps the rules of a machine ([`Profile`]), counts what a process may use up ([`Budget`]), refuses
+//! in the machine's own words ([`AneError`]) and computes with crate `cpu`. Crate `apple` has the
+//! devices of a Mac.
 //!
-//! [`Request`] binds bytes by position, as the machine does; [`Faulty`] fails on demand and
-//! [`Retrying`] is patient; [`Recorder`] notes what a device computes in a [`Trace`] that others can
-//! replay. [`doctor`] asks a device questions whose answers are known, [`probe`] those that facts rest
-//! on.
+//! ```
+//! use ane::{Device, Emulator, Numerics, Profile};
+//! use mil::{Builder, Program, TensorType, Weights};
+//!
+//! let b = Builder::new("main");
+//! let x = b.input("x", TensorType::fp16([1, 8, 1, 32]));
+//! let program = Program::new(b.finish(&[(x * 2.0).named("y")])?);
+//!
+//! let engine = Emulator::engine(Profile::default(), Numerics::Fast);
+//! let mut double = engine.compile(&program, &Weights::new())?;
+//! let bytes = engine.least_allocation();
+//! let x = engine.surface(&double.inputs()[0].ty, bytes)?;
+//! let y = engine.surface(&double.outputs()[0].ty, bytes)?;
+//! x.write(&[1.5; 256])?;
+//! double.run(&[&x], &[&y])?;
+//! let mut doubled = [0.0; 256];
+//! y.read(&mut doubled)?;
+//! assert_eq!(doubled, [3.0; 256]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Devices around a device: [`Packed`] gives programs one input and one output, [`Retrying`] compiles
+//! again after a pause, [`Faulty`] fails on demand. A [`Queue`] runs requests while their sender does
+//! something else; a [`Request`] binds bytes by position, as the machine does.
+//!
+//! Nothing here knows Objective-C, models, tokens or training.
 
 #![warn(missing_docs)]
 
-pub mod array;
-mod bench;
 pub mod binding;
 pub mod budget;
+pub mod bytes;
 pub mod device;
-pub mod doctor;
 pub mod emulator;
 pub mod error;
 pub mod faults;
 mod host;
 pub mod packed;
 pub mod power;
-pub mod probe;
 pub mod retry;
 pub mod submit;
 pub mod surface;
-pub mod trace;
 
 pub use ::chip;
 pub use budget::{Budget, LoadedProgram, Used};
@@ -51,4 +70,3 @@ pub use power::PowerSample;
 pub use retry::{Backoff, Retrying};
 pub use submit::{Pending, Queue};
 pub use surface::{Access, ForeignMemory, Lent, Precision, Surface};
-pub use trace::{MachineInfo, Recorder, Trace};

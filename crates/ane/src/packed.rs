@@ -8,8 +8,8 @@
 //! Tensors lie below each other as rows of one width, not side by side: a slice that does not start
 //! at the left edge passes through a path that scales by 16 (docs/ane-rules.md, ANE062).
 
-use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::binding::{Binding, alphabetical, check_request};
+use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
 use mil::{Builder, DType, Function, OpError, Program, Rewrite, TensorType, ValueId, Weights};

@@ -123,15 +123,16 @@ impl Drop for Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::program;
     use crate::{Device, Emulator, Numerics, Profile};
-    use mil::{TensorType, Weights};
+    use mil::{Builder, Program, TensorType, Weights};
     use std::sync::{Arc, Mutex};
 
     #[test]
     fn requests_run_in_order_and_outlive_queue_and_surfaces() {
         let device = Emulator::engine(Profile::default(), Numerics::Fast);
-        let program = program(&[("a", &[1, 32, 1, 32])], |_, x| x[0] + 1.0).unwrap();
+        let b = Builder::new("main");
+        let a = b.input("a", TensorType::fp16([1, 32, 1, 32]));
+        let program = Program::new(b.finish(&[(a + 1.0).named("y")]).unwrap());
         let queue = Queue::new(device.compile(&program, &Weights::new()).unwrap()).unwrap();
         assert_eq!((queue.inputs()[0].name.as_str(), queue.outputs().len()), ("a", 1));
         let ty = TensorType::fp16([1, 32, 1, 32]);

@@ -1,7 +1,7 @@
 //! Arrays in files: `.npy`, `.npz`, and directories of `.npy`.
 
-use ane::array::{Array, npy, npz};
 use anyhow::{Context, Result};
+use lab::array::{Array, npy, npz};
 use std::path::Path;
 
 fn bytes(path: &Path) -> Result<Vec<u8>> {

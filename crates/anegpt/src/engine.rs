@@ -9,8 +9,8 @@ use anyhow::{Context, Result, anyhow};
 use apple::{Choice, Findings, Route};
 use clap::ValueEnum;
 use cpu::Sgemm;
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 #[cfg(unix)]
 use apple::{
-    Accelerate, Cache, CompileElsewhere, Libraries, Lost, Options, Packing, PowerMeter, compile_job,
-    probe,
+    Accelerate, Cache, CompileElsewhere, Libraries, Lost, Options, Packing, PowerMeter,
+    compile_job, probe,
 };
 
 /// Seconds that a compile may take unless told otherwise; so in `--help`.
@@ -510,9 +510,8 @@ pub(crate) fn choose(found: &Found) -> Result<Choice> {
 /// # Errors
 /// When the known-answer program crashes its process or hangs, as it would this one.
 pub(crate) fn in_memory() -> Result<Choice> {
-    let asked = |packed, reason: &str| {
-        Ok(Choice { route: Route::InMemory, packed, reason: reason.into() })
-    };
+    let asked =
+        |packed, reason: &str| Ok(Choice { route: Route::InMemory, packed, reason: reason.into() });
     match may_pack().then(|| probe(Route::InMemory)) {
         Some(Ok(Findings { packed: true, .. })) => {
             asked(true, "asked for; packed: several inputs fail here")

@@ -1,14 +1,12 @@
 //! Which device a command computes on, and why.
 
 use crate::{engine, usage};
-use ane::trace::Recording;
-use ane::{
-    Backoff, Chip, Device, Emulator, Faults, Faulty, MachineInfo, Numerics, Os, Profile, Recorder,
-    Retrying,
-};
+use ane::{Backoff, Chip, Device, Emulator, Faults, Faulty, Numerics, Os, Profile, Retrying};
 use anyhow::Result;
 use apple::{Choice, Route};
 use clap::ValueEnum;
+use lab::trace::Recording;
+use lab::{MachineInfo, Recorder};
 
 /// What the user asks to compute on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -209,11 +207,9 @@ pub(crate) fn open_any(
             Ok(Machine { device, numerics, reason: "asked for".to_owned(), kind: Kind::Cpu })
         }
         DeviceChoice::InMemory => real(engine::in_memory()?),
-        DeviceChoice::Espresso => real(Choice {
-            route: Route::Espresso,
-            packed: false,
-            reason: "asked for".to_owned(),
-        }),
+        DeviceChoice::Espresso => {
+            real(Choice { route: Route::Espresso, packed: false, reason: "asked for".to_owned() })
+        }
         DeviceChoice::Ane => match engine::best() {
             Ok(choice) => real(choice),
             Err(reason) => Err(usage(format!(

@@ -4,8 +4,8 @@
 
 use crate::engine;
 use ane::PowerSample;
-use apple::{POWERMETRICS, from_powermetrics};
 use anyhow::{Context, Result, anyhow};
+use apple::{POWERMETRICS, from_powermetrics};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};

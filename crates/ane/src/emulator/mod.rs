@@ -10,11 +10,11 @@ pub use cpu::{CpuError, HostProgram, Numerics, OutputMut, Sgemm, blas, gemm, pea
 pub use raw::{DataLayout, Holding, RawSurface, SurfaceObject};
 pub use request::{BindingRules, LoadedModel, Procedure, Request, SizeRule, Strictness};
 
+use crate::binding::{Binding, alphabetical, check_request};
 use crate::budget::{Budget, LoadedProgram};
 use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
 use crate::error::AneError;
 use crate::surface::{ElementsMut, Precision, Surface, lock_all};
-use crate::binding::{Binding, alphabetical, check_request};
 use chip::cost::{Estimate, estimate};
 use chip::legal;
 use chip::{CallPath, Chip, ChipNumerics, Profile};

@@ -1,6 +1,6 @@
 //! Surfaces as the machine knows them: bytes without type or shape.
 
-use crate::array::{decode, encode};
+use crate::bytes::{decode, encode};
 use crate::error::AneError;
 use mil::TensorType;
 use std::sync::{Arc, Mutex, MutexGuard};

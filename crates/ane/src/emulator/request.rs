@@ -9,8 +9,8 @@
 
 use super::raw::{DataLayout, Holding, RawSurface, SurfaceObject, matches};
 use super::{Compiled, Emulator, Numerics};
-use crate::array::{decode, encode};
 use crate::budget::LoadedProgram;
+use crate::bytes::{decode, encode};
 use crate::device::{Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;

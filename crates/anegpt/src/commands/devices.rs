@@ -251,7 +251,9 @@ fn json() -> Result<()> {
     let ours = emulated()?
         .map(|(name, text)| json!({ "name": name, "available": true, "description": text }));
     let auto = match engine::choose(&found) {
-        Ok(Choice { route, reason, .. }) => json!({ "device": route.to_string(), "reason": reason }),
+        Ok(Choice { route, reason, .. }) => {
+            json!({ "device": route.to_string(), "reason": reason })
+        }
         Err(reason) => json!({ "device": "emulator", "reason": format!("{reason:#}") }),
     };
     let power = power::once().map(|reading| match reading {

@@ -3,10 +3,10 @@
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use crate::{term, usage};
-use ane::Trace;
-use ane::probe::{Outcome, PROBES, Probe, Verdict};
-use ane::trace::Recording;
 use anyhow::{Context, Result, bail};
+use lab::Trace;
+use lab::probe::{Outcome, PROBES, Probe, Verdict};
+use lab::trace::Recording;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;

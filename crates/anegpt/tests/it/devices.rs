@@ -99,7 +99,7 @@ fn devices_and_probes_are_listed_for_programs() {
     );
     let probes = json(&["probe", "list", "--json"]);
     let named = probes["probes"].as_array().unwrap();
-    assert_eq!(named.len(), ane::probe::PROBES.len());
+    assert_eq!(named.len(), lab::probe::PROBES.len());
     assert!(named.iter().any(|p| p["name"] == "dispatch" && p["open"] == false));
 }
 

@@ -264,7 +264,7 @@ fn a_recorded_run_replays_and_a_doctored_one_is_found_out() {
     }
     // The same trace with one element of `s` changed, by way of the library's own format.
     let mut trace =
-        ane::Trace::from_bytes(&std::fs::read(bench.path("fast.anetrace")).unwrap()).unwrap();
+        lab::Trace::from_bytes(&std::fs::read(bench.path("fast.anetrace")).unwrap()).unwrap();
     trace.programs[0].runs[0].outputs[1].values[3] = 7.0;
     bench.write("doctored.anetrace", trace.to_bytes().unwrap());
     let output = bench.run(&["mil", "replay", "doctored.anetrace"]);

@@ -14,9 +14,9 @@
 //! ([`Store::is_trusted`]). A bundle outlives the system's service, but two of the day before did not
 //! open any more (`D-bundles-age`), so that refusing what is old says nothing of other processes.
 
+use super::dynamic::Libraries;
 use super::files::Sources;
 use super::system;
-use super::dynamic::Libraries;
 use crate::route::Route;
 use ane::AneError;
 use serde::{Deserialize, Serialize};

@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code, reason = "dlopen and dlsym")]
 
-use ane::Used;
 use ane::AneError;
+use ane::Used;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

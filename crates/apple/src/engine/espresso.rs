@@ -10,7 +10,6 @@
 
 #![allow(unsafe_code, reason = "e5rt is a C interface")]
 
-use super::options::Options;
 use super::cache::{self, BUNDLES, Entry, Key, Store};
 use super::compile::{compile, within};
 use super::dynamic::{Libraries, Library, functions, text};
@@ -18,14 +17,15 @@ use super::elsewhere::Order;
 use super::files::{ModelDirectory, PROGRAM, Sources};
 use super::in_memory::{LEAST_WIDTH, admit, ports};
 use super::objc::{Pool, Runtime};
-use crate::route::Route;
+use super::options::Options;
 use super::report::reported;
 use super::system::{self, Mac};
+use crate::route::Route;
+use ane::AneError;
+use ane::binding::{Binding, check_sharing, check_surfaces};
+use ane::surface::{Access, ForeignMemory, Surface, SurfaceKey, hold};
 use ane::{Budget, LoadedProgram};
 use ane::{Device, Executable, Port, RunReport};
-use ane::binding::{Binding, check_sharing, check_surfaces};
-use ane::AneError;
-use ane::surface::{Access, ForeignMemory, Surface, SurfaceKey, hold};
 use chip::{CallPath, Profile};
 use mil::{Function, Program, TensorType, Weights};
 use std::ffi::{CString, c_char, c_void};

@@ -5,7 +5,6 @@
 
 mod client;
 
-use super::options::Options;
 use super::cache::{Entry, Key, Store};
 use super::compile::{UNLOAD_LIMIT, Unfinished, compile, turn, unload, within};
 use super::dynamic::{Libraries, Library, functions};
@@ -14,15 +13,16 @@ use super::files::{ModelDirectory, Sources};
 use super::foundation::Foundation;
 use super::iosurface::{IoSurface, IoSurfaces};
 use super::objc::{Bool, Id, Kind, Object, Pool, Runtime, Sel, send};
-use crate::route::Route;
+use super::options::Options;
 use super::report::reported;
 use super::statistics::Statistics;
 use super::system::{self, Mac};
+use crate::route::Route;
+use ane::AneError;
+use ane::binding::{Binding, alphabetical, check_request};
+use ane::surface::{Surface, SurfaceKey, hold};
 use ane::{Budget, LoadedProgram};
 use ane::{Call, Device, Executable, Port, Reloaded, RunReport};
-use ane::binding::{Binding, alphabetical, check_request};
-use ane::AneError;
-use ane::surface::{Surface, SurfaceKey, hold};
 use chip::legal;
 use chip::{CallPath, Profile};
 use client::{Chain, Client, DIRECT, verify};

@@ -10,8 +10,8 @@
 
 use super::core_foundation::{CfRef, CoreFoundation, Owned};
 use super::dynamic::{Libraries, Library, functions, unavailable};
-use ane::AneError;
 use crate::readings::Tally;
+use ane::AneError;
 use ane::PowerSample;
 use std::ffi::c_void;
 use std::ptr::null_mut;

@@ -1,7 +1,7 @@
 //! How `auto` chooses, over the stand-ins of `crates/standins`.
 
-use apple::{Libraries, Options};
 use ane_bridge::{Chosen, choose};
+use apple::{Libraries, Options};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

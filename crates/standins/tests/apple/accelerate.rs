@@ -2,8 +2,8 @@
 //! that BLAS accepts, and only where they belong.
 
 use crate::bench::Bench;
-use apple::{Accelerate, Libraries};
 use ane::{Device, Emulator, HostInput, HostProgram, Numerics, OutputMut};
+use apple::{Accelerate, Libraries};
 use cpu::blas::{HostShape, Sgemm, compare};
 use mil::{Builder, TensorType};
 use std::ffi::{c_int, c_void};

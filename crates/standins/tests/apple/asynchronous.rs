@@ -2,8 +2,8 @@
 
 use crate::bench::{Bench, quick};
 use crate::programs;
-use apple::{Route, probe::open};
 use ane::{AneError, Device, Queue, Surface};
+use apple::{Route, probe::open};
 
 fn counting(device: &dyn Device) -> (Queue, impl Fn() -> Surface) {
     let (program, weights) = programs::counter();

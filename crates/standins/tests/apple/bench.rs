@@ -1,7 +1,7 @@
 //! The stand-ins as tests use them: one test at a time, faults by name, nothing left behind.
 
-use apple::{Libraries, Options};
 use ane::{AneError, Device, Emulator, Executable, Numerics, Port, Surface};
+use apple::{Libraries, Options};
 use mil::{Program, Weights};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::PathBuf;

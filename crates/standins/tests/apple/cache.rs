@@ -2,11 +2,9 @@
 
 use crate::bench::{Bench, expected, quick, run, try_surfaces};
 use crate::programs;
-use apple::{Route, probe::open};
-use apple::{
-    Cache, CompileElsewhere, Espresso, InMemory, Libraries, Lost, Options, compile_job,
-};
 use ane::{Backoff, Device};
+use apple::{Cache, CompileElsewhere, Espresso, InMemory, Libraries, Lost, Options, compile_job};
+use apple::{Route, probe::open};
 use mil::{Program, Weights};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,8 +3,8 @@
 
 use crate::bench::{Bench, expected, quick, run};
 use crate::programs;
-use apple::{Route, probe::open};
 use apple::{Libraries, Options};
+use apple::{Route, probe::open};
 use mil::{DType, TensorType};
 use std::time::{Duration, Instant};
 

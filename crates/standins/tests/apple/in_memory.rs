@@ -2,8 +2,8 @@
 
 use crate::bench::{Bench, expected, quick, run, run_loaded, surfaces, values};
 use crate::programs;
-use apple::{InMemory, Libraries, Options, Route, probe};
 use ane::{AneError, Call, Device, Emulator, Numerics, Profile};
+use apple::{InMemory, Libraries, Options, Route, probe};
 
 #[test]
 fn programs_give_the_emulators_bits() {

@@ -4,10 +4,10 @@ use super::read_program;
 use super::replay::{distance, histogram};
 use crate::progress::counted;
 use crate::{arrays, usage};
-use ane::array::Array;
-use ane::trace::{Comparison, compare};
 use anyhow::{Result, bail};
 use half::f16;
+use lab::array::Array;
+use lab::trace::{Comparison, compare};
 use mil::{DType, TensorType};
 use std::path::{Path, PathBuf};
 

@@ -3,9 +3,10 @@
 use crate::machine::{NumericsChoice, numerics};
 use crate::progress::counted;
 use crate::usage;
-use ane::trace::{HISTOGRAM, OutputReplay, Replay, replay};
-use ane::{Numerics, Trace};
 use anyhow::{Context, Result, bail};
+use cpu::Numerics;
+use lab::Trace;
+use lab::trace::{HISTOGRAM, OutputReplay, Replay, replay};
 use std::path::PathBuf;
 
 /// Replay a recorded trace on the emulator and explain the differences

@@ -2,8 +2,8 @@
 
 use super::args::Args;
 use crate::machine::Machine;
-use ane::doctor::Canary;
 use anyhow::Result;
+use lab::doctor::Canary;
 use train::Intervals;
 
 /// Steps between questions to an engine, where nothing else is asked for: a few dispatches every

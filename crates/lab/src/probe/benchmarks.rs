@@ -1,10 +1,10 @@
 //! The benchmarks and probes that published work rests on.
 
-use super::{Outcome, Session, failure, ms, row};
+use super::session::{Outcome, Session, failure, ms, row};
 use crate::bench::{Bench, constant, convolution, product, program, small, weight_file};
-use crate::device::{Call, Reloaded};
-use crate::error::AneError;
-use crate::surface::Surface;
+use ane::AneError;
+use ane::Surface;
+use ane::{Call, Reloaded};
 use chip::cost::{CONSTANTS, Silicon};
 use chip::legal;
 use mil::{Arg, Op, Program, TensorType, Weights};

@@ -1,8 +1,8 @@
 //! One program on a device with surfaces for its ports: what canaries and probes are made of.
 
-use crate::device::{Call, Device, Executable, Port, RunReport};
-use crate::error::AneError;
-use crate::surface::Surface;
+use ane::AneError;
+use ane::Surface;
+use ane::{Call, Device, Executable, Port, RunReport};
 use mil::{Arg, Builder, DType, Data, Literal, Op, Program, Tensor, TensorType, Weights, blob};
 
 /// Seconds that suffice for the median of one program.

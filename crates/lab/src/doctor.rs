@@ -6,9 +6,9 @@
 //! chip, by any path, in any arithmetic.
 
 use crate::bench::{Bench, constant, convolution, product, program, small, weight_file};
-use crate::device::{Device, Executable};
-use crate::error::AneError;
-use crate::retry::Backoff;
+use ane::AneError;
+use ane::Backoff;
+use ane::{Device, Executable};
 use chip::cost::{CONSTANTS, estimate};
 use half::f16;
 use mil::{Builder, Program, TensorType, Weights};

@@ -1,9 +1,9 @@
 //! The open questions, which no published work answers. An emulator can only repeat what it assumes;
 //! traces of these probes from an engine decide them.
 
-use super::{Outcome, Session, failure, row};
+use super::session::{Outcome, Session, failure, row};
 use crate::bench::{Bench, constant, convolution, program, weight_file};
-use crate::error::AneError;
+use ane::AneError;
 use chip::legal;
 use half::f16;
 use mil::{Builder, Program, TensorType, Weights};

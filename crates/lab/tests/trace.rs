@@ -1,8 +1,9 @@
 //! Traces: recorded, written, read, damaged, replayed, explained.
 
-use ane::trace::{self, ProgramTrace, Replay, RunTrace, TraceError};
-use ane::{Call, Device, Emulator, MachineInfo, Numerics, Recorder, Trace};
+use ane::{Call, Device, Emulator, Numerics};
 use half::f16;
+use lab::trace::{self, ProgramTrace, Replay, RunTrace, TraceError};
+use lab::{MachineInfo, Recorder, Trace};
 use mil::{TensorType, Weights};
 
 const PRODUCT: &str = r#"program(1.3)
@@ -344,8 +345,8 @@ fn truncated_and_damaged_files_are_refused() {
 /// The file with its manifest changed and all checksums right.
 fn with_manifest(trace: &Trace, change: impl Fn(String) -> String) -> Result<Trace, TraceError> {
     let bytes = trace.to_bytes().unwrap();
-    let archive = ane::array::zip::Archive::parse(&bytes).unwrap();
-    let mut writer = ane::array::zip::Writer::new();
+    let archive = lab::array::zip::Archive::parse(&bytes).unwrap();
+    let mut writer = lab::array::zip::Writer::new();
     for name in archive.names() {
         let contents = archive.read(name).unwrap();
         match name {

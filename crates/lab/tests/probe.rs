@@ -1,9 +1,9 @@
 //! Every probe runs on the emulator, repeats the facts, and claims no more than it can know.
 
-use ane::probe::{Outcome, PROBES, Probe, Verdict};
 use ane::{
     AneError, Device, Emulator, Executable, Numerics, Port, Profile, Reloaded, RunReport, Surface,
 };
+use lab::probe::{Outcome, PROBES, Probe, Verdict};
 use mil::{Program, TensorType, Weights};
 
 fn emulator(profile: &str) -> Emulator {
@@ -15,7 +15,7 @@ fn sound(probe: &Probe, outcome: &Outcome) {
     assert!(!outcome.says.is_empty() && probe.question.ends_with('?'));
     assert!(outcome.rows.iter().all(|row| row.len() == outcome.columns.len()), "{outcome:?}");
     for id in outcome.supports.iter().chain(&outcome.contradicts) {
-        assert!(ane::facts::fact(id).is_some(), "{}: there is no fact {id}", probe.name);
+        assert!(chip::facts::fact(id).is_some(), "{}: there is no fact {id}", probe.name);
     }
 }
 

@@ -1,43 +1,19 @@
-//! Tensors outside the machine: as packed little-endian bytes, and as NumPy writes them
-//! ([`npy`], [`npz`]). Everything here reads and writes bytes; files are the caller's business.
-
-pub mod npy;
-pub mod npz;
-pub mod zip;
+//! Elements as packed little-endian bytes.
 
 use half::f16;
-use mil::{DType, TensorType};
+use mil::DType;
 
-/// Why bytes are no array or no archive of arrays.
+/// An element type that takes less than a byte, 64 bits, or text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages say what the fields are")]
-pub enum ArrayError {
-    #[error("not a NumPy file of numbers: {0}")]
-    Npy(String),
-    #[error("not a zip archive that can be read: {0}")]
-    Zip(String),
-    #[error("the archive's entry `{name}`: {reason}")]
-    Entry { name: String, reason: String },
-    #[error("elements of type {0} have no place in a file of arrays")]
-    DType(DType),
-}
-
-/// A tensor in memory: its type and its elements in row-major order, as f32 (which holds every
-/// fp16 and every integer of at most 24 bits exactly).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Array {
-    /// Element type and shape.
-    pub ty: TensorType,
-    /// Elements, as many as the shape has.
-    pub values: Vec<f32>,
-}
+#[error("elements of type {0} have no form as bytes")]
+pub struct NoBytes(pub DType);
 
 /// Appends `values` as packed little-endian elements of `dtype`. Floats round to nearest even,
 /// integers are truncated and clamped to their range.
 ///
 /// # Errors
-/// [`ArrayError::DType`] for element types that take less than a byte, 64 bits, or text.
-pub fn encode(dtype: DType, values: &[f32], to: &mut Vec<u8>) -> Result<(), ArrayError> {
+/// [`NoBytes`] for element types that take less than a byte, 64 bits, or text.
+pub fn encode(dtype: DType, values: &[f32], to: &mut Vec<u8>) -> Result<(), NoBytes> {
     macro_rules! each {
         ($convert:expr) => {
             values.iter().for_each(|&v| to.extend($convert(v).to_le_bytes()))
@@ -53,7 +29,7 @@ pub fn encode(dtype: DType, values: &[f32], to: &mut Vec<u8>) -> Result<(), Arra
         DType::UInt16 => each!(|v: f32| v as u16),
         DType::Int32 => each!(|v: f32| v as i32),
         DType::UInt32 => each!(|v: f32| v as u32),
-        other => return Err(ArrayError::DType(other)),
+        other => return Err(NoBytes(other)),
     }
     Ok(())
 }
@@ -62,7 +38,7 @@ pub fn encode(dtype: DType, values: &[f32], to: &mut Vec<u8>) -> Result<(), Arra
 ///
 /// # Errors
 /// As [`encode`].
-pub fn decode(dtype: DType, bytes: &[u8]) -> Result<Vec<f32>, ArrayError> {
+pub fn decode(dtype: DType, bytes: &[u8]) -> Result<Vec<f32>, NoBytes> {
     macro_rules! each {
         ($ty:ty, $convert:expr) => {
             (bytes.as_chunks::<{ std::mem::size_of::<$ty>() }>().0.iter())
@@ -80,6 +56,6 @@ pub fn decode(dtype: DType, bytes: &[u8]) -> Result<Vec<f32>, ArrayError> {
         DType::UInt16 => each!(u16, f32::from),
         DType::Int32 => each!(i32, |v| v as f32),
         DType::UInt32 => each!(u32, |v| v as f32),
-        other => return Err(ArrayError::DType(other)),
+        other => return Err(NoBytes(other)),
     })
 }

@@ -2,14 +2,15 @@
 
 use super::compare::{Comparison, compare};
 use super::explain::{Evidence, Explanation, Traits, elements};
-use super::{ProgramTrace, RunTrace, Trace, TraceError};
+use super::form::{ProgramTrace, RunTrace, Trace, TraceError};
 use crate::array::Array;
-use crate::device::{Device, Executable, Port};
-use crate::emulator::{Emulator, Numerics};
-use crate::error::AneError;
-use crate::surface::Surface;
+use ane::AneError;
+use ane::Emulator;
+use ane::Surface;
+use ane::{Device, Executable, Port};
 use chip::legal::{self, Severity};
 use chip::{Family, Profile};
+use cpu::Numerics;
 use mil::{Function, Program};
 use serde::Serialize;
 

@@ -1,7 +1,8 @@
 //! NumPy's `.npy` files of numbers, versions 1 to 3 (numpy.lib.format). The crates that read them
 //! bring a parser of Python literals that needs a C compiler; a header has three known entries.
 
-use super::{Array, ArrayError, decode, encode};
+use super::{Array, ArrayError};
+use ane::bytes::{decode, encode};
 use mil::{DType, TensorType};
 
 const MAGIC: &[u8] = b"\x93NUMPY";

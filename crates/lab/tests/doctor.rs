@@ -1,10 +1,10 @@
 //! The doctor finds every fault that can be found, and none where there is none.
 
-use ane::doctor::{Canary, Options, Report, Verdict, examine};
 use ane::{
     AneError, Backoff, Device, Emulator, Executable, Faults, Faulty, Numerics, Port, Precision,
     Profile, RunReport, Surface,
 };
+use lab::doctor::{Canary, Options, Report, Verdict, examine};
 use mil::{Program, TensorType, Weights};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ fn ask(device: &dyn Device, options: &Options) -> Report {
         assert!(!check.finding.is_empty() && check.question.ends_with('?'), "{check:?}");
         let ill = matches!(check.verdict, Verdict::Bad | Verdict::Suspicious);
         assert_eq!(ill, !check.advice.is_empty(), "who is ill gets advice: {check:?}");
-        let known = |id: &&str| ane::facts::fact(id).is_some();
+        let known = |id: &&str| chip::facts::fact(id).is_some();
         assert!(check.facts.iter().all(known), "{:?}", check.facts);
     }
     report

@@ -1,26 +1,15 @@
-//! Traces: what a machine computed, in a file that anyone can check (`docs/trace-format.md`).
-//!
-//! A [`Recorder`] wraps a device and notes programs, weights, inputs, outputs and times; a [`Trace`]
-//! is written as one file, a zip archive of a manifest, MIL text and NumPy arrays; [`replay()`] runs
-//! it on the emulator, compares by units in the last place, and names the facts that explain the
-//! differences.
-
-mod compare;
-mod explain;
-mod format;
-mod record;
-mod replay;
-
-pub use compare::{Comparison, Difference, HISTOGRAM, compare, ulps};
-pub use explain::Explanation;
-pub use format::{FORMAT, VERSION};
-pub use record::{Recorder, Recording};
-pub use replay::{OutputReplay, ProgramReplay, Replay, replay};
+//! What a trace holds.
 
 use crate::array::{Array, ArrayError};
-use crate::device::Port;
+use ane::Port;
 use mil::Weights;
 use serde::{Deserialize, Serialize};
+
+/// What the manifest's `format` says.
+pub const FORMAT: &str = "anetrace";
+
+/// Newest version of the format.
+pub const VERSION: u32 = 1;
 
 /// Where a trace was recorded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

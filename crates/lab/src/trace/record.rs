@@ -1,12 +1,11 @@
 //! Recording what a device does.
 
-use super::{MachineInfo, ProgramTrace, RunTrace, Trace};
+use super::form::{MachineInfo, ProgramTrace, RunTrace, Trace};
 use crate::array::Array;
-use crate::device::{Call, Device, Executable, Port, Reloaded, RunReport};
-use crate::error::AneError;
-use crate::surface::Surface;
+use ane::{AneError, Call, Device, Executable, Port, Reloaded, RunReport, Surface};
+use chip::Profile;
 use half::f16;
-use mil::{DType, Program, Weights};
+use mil::{DType, Program, TensorType, Weights};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -106,7 +105,21 @@ impl Device for Recorder {
         self.device.describe()
     }
 
-    crate::device::as_inside!(device);
+    fn profile(&self) -> Option<Profile> {
+        self.device.profile()
+    }
+
+    fn least_allocation(&self) -> usize {
+        self.device.least_allocation()
+    }
+
+    fn least_width(&self) -> usize {
+        self.device.least_width()
+    }
+
+    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
+        self.device.surface(ty, allocation)
+    }
 
     fn compile(
         &self,

@@ -1,17 +1,11 @@
 //! The file: a zip archive of `manifest.json`, MIL text, weight files and `.npy` arrays.
 
-use super::{MachineInfo, ProgramTrace, RunTrace, Trace, TraceError};
+use super::form::{FORMAT, MachineInfo, ProgramTrace, RunTrace, Trace, TraceError, VERSION};
 use crate::array::{Array, npy, zip};
-use crate::device::Port;
+use ane::Port;
 use mil::{DType, TensorType};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// What the manifest's `format` says.
-pub const FORMAT: &str = "anetrace";
-
-/// Newest version of the format.
-pub const VERSION: u32 = 1;
 
 const MANIFEST: &str = "manifest.json";
 

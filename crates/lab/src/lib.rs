@@ -1,0 +1,43 @@
+//! Measuring devices: known answers, open questions, and traces that anyone can check.
+//!
+//! [`doctor`] asks a [`Device`](ane::Device) questions whose answers are known; [`probe`] asks those
+//! that the facts of crate `chip` rest on, and those that nobody has answered yet. A [`Recorder`] is a
+//! device around a device that notes what it computes in a [`Trace`], which [`trace::replay()`] runs
+//! again on the emulator to name the facts that explain every difference. [`array`] reads and writes
+//! the arrays of a trace as NumPy does.
+//!
+//! ```
+//! use ane::{Device, Emulator, Numerics, Profile};
+//! use lab::{MachineInfo, Recorder, Trace, trace::replay};
+//! use mil::{Builder, Program, TensorType, Weights};
+//!
+//! let b = Builder::new("main");
+//! let x = b.input("x", TensorType::fp16([1, 8, 1, 32]));
+//! let program = Program::new(b.finish(&[x.tanh()])?);
+//!
+//! let engine = Emulator::engine(Profile::default(), Numerics::Fast);
+//! let recorder = Recorder::new(Box::new(engine), MachineInfo::default(), 1);
+//! let mut executable = recorder.compile(&program, &Weights::new())?;
+//! let bytes = recorder.least_allocation();
+//! let x = recorder.surface(&executable.inputs()[0].ty, bytes)?;
+//! let y = recorder.surface(&executable.outputs()[0].ty, bytes)?;
+//! x.write(&[0.5; 256])?;
+//! executable.run(&[&x], &[&y])?;
+//!
+//! let file = recorder.recording().trace().to_bytes()?;
+//! let replayed = replay(&Trace::from_bytes(&file)?, Numerics::Fast)?;
+//! assert_eq!(replayed.programs.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Nothing here knows training, and files are the caller's business.
+
+#![warn(missing_docs)]
+
+pub mod array;
+mod bench;
+pub mod doctor;
+pub mod probe;
+pub mod trace;
+
+pub use trace::{MachineInfo, Recorder, Trace};
