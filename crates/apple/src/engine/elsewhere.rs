@@ -9,7 +9,7 @@
 //! use what another compiled, the program is compiled again here, and the other process has shown
 //! that it can be.
 
-use super::cache::{BUNDLES, Key, Staging, Store};
+use super::cache::{Key, Staging, Store};
 use super::compile::turn;
 use super::files::Sources;
 use super::options::{CompileElsewhere, Lost, Options};

@@ -259,7 +259,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .tests(&["crates/ane/tests/probe.rs::every_probe_gives_the_expected_verdict_for_m1_and_m4", "crates/standins/tests/apple/in_memory.rs::requests_sent_in_other_ways_give_the_emulators_bits"]),
+    .tests(&["crates/lab/tests/probe.rs::every_probe_gives_the_expected_verdict_for_m1_and_m4", "crates/standins/tests/apple/in_memory.rs::requests_sent_in_other_ways_give_the_emulators_bits"]),
     Fact::new(
         "D-real-time-path",
         "D",
@@ -270,7 +270,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .in_memory()
     .against(&["D-real-time-entitled"])
-    .tests(&["crates/ane/tests/probe.rs::every_probe_gives_the_expected_verdict_for_m1_and_m4", "crates/standins/tests/apple/in_memory.rs::requests_sent_in_other_ways_give_the_emulators_bits"]),
+    .tests(&["crates/lab/tests/probe.rs::every_probe_gives_the_expected_verdict_for_m1_and_m4", "crates/standins/tests/apple/in_memory.rs::requests_sent_in_other_ways_give_the_emulators_bits"]),
     Fact::new(
         "D-real-time-entitled",
         "D",

@@ -56,7 +56,7 @@ pub(super) const FACTS: &[Fact] = &[
     )
     .in_memory()
     .against(&["G1-chaining-works"])
-    .tests(&["crates/ane/src/error_tests.rs::requests", "crates/ane/tests/probe.rs::every_probe_gives_the_expected_verdict_for_m1_and_m4", "crates/standins/tests/apple/in_memory.rs::requests_sent_in_other_ways_give_the_emulators_bits"]),
+    .tests(&["crates/ane/src/error_tests.rs::requests", "crates/lab/tests/probe.rs::every_probe_gives_the_expected_verdict_for_m1_and_m4", "crates/standins/tests/apple/in_memory.rs::requests_sent_in_other_ways_give_the_emulators_bits"]),
     Fact::new(
         "G1-chaining-works",
         "G.1",
