@@ -9,7 +9,9 @@ use chip::legal::{self, Refusal, Severity, Violation};
 use chip::{AllocationFault, CallPath, Profile};
 use cpu::CpuError;
 use mil::{OpError, Program, TensorType};
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 /// An error of a device.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -153,45 +155,56 @@ pub enum AneError {
     #[error("{what} cannot be used here: {reason}")]
     Unavailable { what: &'static str, reason: String },
     #[error(
-        "{place} has no {what} `{name}`: this version of the system is not one that the device \
-         knows; use another device, and report the system's version"
-    )]
-    Missing { what: &'static str, name: String, place: String },
-    #[error(
-        "the method `{method}` has the signature {found} here, expected {expected}: it is not \
-         called, since arguments would be misread; use another device, and report the system's \
-         version"
-    )]
-    Signature { method: String, found: String, expected: String },
-    #[error(
         "compiling or loading did not end within {seconds} s: the system's service hangs; wait a \
          minute and start the process anew"
     )]
     CompileTimeout { seconds: u64 },
-    #[error(
-        "`{program}` could not be compiled in a process of its own, tried {tries} times: {reason}; \
-         its MIL is kept in {kept} (please send it); wait a minute and try again, or compile in this \
-         process, which may then hang or crash"
-    )]
-    CompileElsewhere { program: String, reason: String, tries: u32, kept: String },
-    #[error("cannot {what} {path}: {reason}")]
-    File { what: &'static str, path: String, reason: String },
     /// An error that the machine itself reported, kept word for word.
     #[error("{action} failed: {hint}\nmacOS reports: {report}")]
     Reported { action: &'static str, hint: &'static str, report: String, transient: bool },
-    #[error(
-        "the device gave a wrong answer to a question whose answer is known: {how}; `anegpt doctor` \
-         says more"
-    )]
-    Sick { how: String },
-    #[error(
-        "the known-answer program gave {got} where {expected} is right: what runs here is not the \
-         engine as it is known; do not train on it"
-    )]
-    WrongAnswer { expected: f32, got: f32 },
+    /// An error that only one kind of device, or who asks it, has.
+    #[error(transparent)]
+    Own(OwnError),
+}
+
+/// An error of another crate, with its words. Two are equal if they say the same.
+#[derive(Clone)]
+pub struct OwnError(Arc<dyn Error + Send + Sync>);
+
+impl fmt::Debug for OwnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for OwnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for OwnError {}
+
+impl PartialEq for OwnError {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
 }
 
 impl AneError {
+    /// Carries an error of another crate.
+    pub fn own(error: impl Error + Send + Sync + 'static) -> Self {
+        AneError::Own(OwnError(Arc::new(error)))
+    }
+
+    /// Returns the error of another crate that this one carries, if it is of type `E`.
+    pub fn as_own<E: Error + 'static>(&self) -> Option<&E> {
+        match self {
+            AneError::Own(OwnError(error)) => error.downcast_ref(),
+            _ => None,
+        }
+    }
+
     /// The refusal of a program that breaks `violations` on `path`: `InvalidMILProgram` if any of
     /// them is caught when the program is validated, else what the first one gives.
     pub fn refused(path: CallPath, violations: Vec<Violation>) -> Self {
@@ -261,14 +274,9 @@ impl AneError {
             | SurfaceOfAnother { .. }
             | NoEngine { .. }
             | Unavailable { .. }
-            | Missing { .. }
-            | Signature { .. }
             | CompileTimeout { .. }
-            | CompileElsewhere { .. }
-            | File { .. }
             | Reported { .. }
-            | Sick { .. }
-            | WrongAnswer { .. }
+            | Own(_)
             | SurfaceLength { .. } => None,
         }
     }

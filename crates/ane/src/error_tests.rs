@@ -215,3 +215,18 @@ fn many_places_that_break_a_rule_are_counted() {
     assert_eq!(text.matches("ANE012 expected width").count(), 3, "{text}");
     assert!(text.contains("\nand 3 more places that break ANE012"), "{text}");
 }
+
+#[test]
+fn errors_of_other_crates_are_carried_with_their_words() {
+    #[derive(Debug, PartialEq, thiserror::Error)]
+    #[error("the {0} is broken")]
+    struct Broken(&'static str);
+    let error = AneError::own(Broken("clock"));
+    assert_eq!(error.to_string(), "the clock is broken");
+    assert_eq!(error.as_own::<Broken>(), Some(&Broken("clock")));
+    assert!(error.as_own::<fmt::Error>().is_none());
+    assert!(AneError::Timeout.as_own::<Broken>().is_none());
+    assert_eq!(error, AneError::own(Broken("clock")));
+    assert_ne!(error, AneError::own(Broken("door")));
+    assert!(error.ns_error().is_none() && !error.is_retryable());
+}

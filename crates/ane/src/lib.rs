@@ -62,7 +62,7 @@ pub use emulator::{
     BindingRules, DataLayout, Holding, LoadedModel, Procedure, RawSurface, Request, SizeRule,
     Strictness, SurfaceObject,
 };
-pub use error::{AneError, NsError};
+pub use error::{AneError, NsError, OwnError};
 pub use faults::{FaultError, Faults, Faulty};
 pub use host::{HostInput, HostProgram};
 pub use packed::{Packed, pack};

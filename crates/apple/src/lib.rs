@@ -39,6 +39,7 @@
 mod auto;
 #[cfg(unix)]
 mod engine;
+mod error;
 mod readings;
 mod route;
 
@@ -48,5 +49,6 @@ pub use engine::{
     Accelerate, Cache, CompileElsewhere, Espresso, InMemory, Libraries, Lost, Options, PowerMeter,
     compile_job, probe,
 };
+pub use error::AppleError;
 pub use readings::{POWERMETRICS, Tally, from_powermetrics};
 pub use route::Route;

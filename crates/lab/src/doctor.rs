@@ -543,6 +543,18 @@ const WAKING: usize = 3;
 /// Times in a row that must be long before a run is told that its engine slowed down.
 const SLOW_IN_A_ROW: usize = 3;
 
+/// A wrong answer to a question whose answer is known. [`Canary::ask`] carries it in an [`AneError`]
+/// ([`AneError::as_own`]).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the device gave a wrong answer to a question whose answer is known: {how}; `anegpt doctor` says \
+     more"
+)]
+pub struct Sick {
+    /// In which way it is wrong.
+    pub how: String,
+}
+
 /// The known-answer program, compiled once, to be asked between the steps of a training run.
 #[derive(Debug)]
 pub struct Canary {
@@ -571,7 +583,7 @@ impl Canary {
     /// worth a warning: answers that take several times as long as they did.
     ///
     /// # Errors
-    /// Those of the device; [`AneError::Sick`] when the answer is wrong.
+    /// Those of the device; [`Sick`] when the answer is wrong.
     pub fn ask(&mut self) -> Result<Option<String>, AneError> {
         for _ in 0..WAKING {
             self.question()?;
@@ -597,7 +609,7 @@ impl Canary {
         let seconds = self.bench.run()?;
         let got = self.bench.read()?;
         match wrong(&got, &product(&a, &b, SIDE, SIDE)) {
-            Some(how) => Err(AneError::Sick { how }),
+            Some(how) => Err(AneError::own(Sick { how })),
             None => Ok(seconds),
         }
     }

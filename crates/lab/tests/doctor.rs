@@ -4,7 +4,7 @@ use ane::{
     AneError, Backoff, Device, Emulator, Executable, Faults, Faulty, Numerics, Port, Precision,
     Profile, RunReport, Surface,
 };
-use lab::doctor::{Canary, Options, Report, Verdict, examine};
+use lab::doctor::{Canary, Options, Report, Sick, Verdict, examine};
 use mil::{Program, TensorType, Weights};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -252,10 +252,7 @@ fn the_canary_of_a_run_sings_until_the_device_is_sick() {
         let mut canary = Canary::new(&device(fault)).unwrap();
         assert!(canary.ask().is_ok() && canary.ask().is_ok());
         let error = canary.ask().unwrap_err();
-        assert!(
-            matches!(error, AneError::Sick { .. }) && error.to_string().contains(words),
-            "{error}"
-        );
+        assert!(error.as_own::<Sick>().is_some() && error.to_string().contains(words), "{error}");
     }
     let mut stale = Canary::new(&Twisted(emulator("m4"), Twist::StaleInputs)).unwrap();
     assert!(stale.ask().is_err(), "every question is another one");

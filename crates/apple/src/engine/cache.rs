@@ -17,6 +17,7 @@
 use super::dynamic::Libraries;
 use super::files::Sources;
 use super::system;
+use crate::error::AppleError;
 use crate::route::Route;
 use ane::AneError;
 use serde::{Deserialize, Serialize};
@@ -425,7 +426,8 @@ impl Store {
 }
 
 fn failed(what: &'static str, path: &Path, error: io::Error) -> AneError {
-    AneError::File { what, path: path.display().to_string(), reason: error.to_string() }
+    let (path, reason) = (path.display().to_string(), error.to_string());
+    AppleError::File { what, path, reason }.into()
 }
 
 /// Whether a name is one of an entry, or of what is kept of one that could not be compiled.

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "dlopen and dlsym")]
 
+use crate::error::AppleError;
 use ane::AneError;
 use ane::Used;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -127,18 +128,21 @@ impl Library {
     }
 
     pub(super) fn missing(&self, what: &'static str, name: &str) -> AneError {
-        AneError::Missing { what, name: name.to_owned(), place: self.path.display().to_string() }
+        let place = self.path.display().to_string();
+        AppleError::Missing { what, name: name.to_owned(), place }.into()
     }
 }
 
 /// Says of a library or a function of it that is missing what cannot be used without.
 pub(super) fn unavailable(what: &'static str) -> impl Fn(AneError) -> AneError {
-    move |error| match error {
-        AneError::NoEngine { reason } => AneError::Unavailable { what, reason },
-        AneError::Missing { what: kind, name, place } => {
+    move |error| match (error.as_own(), &error) {
+        (_, AneError::NoEngine { reason }) => {
+            AneError::Unavailable { what, reason: reason.clone() }
+        }
+        (Some(AppleError::Missing { what: kind, name, place }), _) => {
             AneError::Unavailable { what, reason: format!("{place} has no {kind} `{name}`") }
         }
-        other => other,
+        _ => error,
     }
 }
 

@@ -14,6 +14,7 @@ use super::compile::turn;
 use super::files::Sources;
 use super::options::{CompileElsewhere, Lost, Options};
 use super::report::reported;
+use crate::error::AppleError;
 use ane::AneError;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -62,7 +63,7 @@ impl Order<'_> {
     /// nothing is wrong with the program: no process could be had, or nothing be kept.
     ///
     /// # Errors
-    /// What the system says of the program; [`AneError::CompileElsewhere`] when every process was lost.
+    /// What the system says of the program; [`AppleError::CompileElsewhere`] when every process was lost.
     pub(super) fn compile(&self) -> Result<bool, AneError> {
         // The compiler's service fails under load, whoever asks.
         let _turn = turn();
@@ -91,7 +92,9 @@ impl Order<'_> {
                         let kept = self.store.keep_failed(staging, self.key).join(SOURCES);
                         let (program, kept) = (self.name.to_owned(), kept.display().to_string());
                         let tries = tried;
-                        return Err(AneError::CompileElsewhere { program, reason, tries, kept });
+                        return Err(
+                            AppleError::CompileElsewhere { program, reason, tries, kept }.into()
+                        );
                     }
                 },
             };

@@ -407,7 +407,7 @@ impl Espresso {
     /// Opens the library and looks up everything that will be called.
     ///
     /// # Errors
-    /// [`AneError::NoEngine`] when it cannot be opened, [`AneError::Missing`] with the names of all
+    /// [`AneError::NoEngine`] when it cannot be opened, [`AppleError::Missing`](crate::AppleError::Missing) with the names of all
     /// functions that it lacks.
     pub fn open(libraries: &Libraries, options: Options) -> Result<Self, AneError> {
         let engine = Engine::open(libraries)?;

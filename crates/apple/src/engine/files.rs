@@ -1,6 +1,7 @@
 //! The directory in which the system looks for a program's text and weights (docs/ane-facts.md A.4).
 
 use super::cache::unique;
+use crate::error::AppleError;
 use ane::AneError;
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,17 +41,16 @@ impl Sources {
     pub(super) fn write(&self, path: &Path) -> Result<(), AneError> {
         let write = |name: &str, bytes: &[u8]| -> Result<(), AneError> {
             let file = path.join(name);
-            let failed = |what, error: std::io::Error| AneError::File {
-                what,
-                path: file.display().to_string(),
-                reason: error.to_string(),
+            let failed = |what, error: std::io::Error| {
+                let (path, reason) = (file.display().to_string(), error.to_string());
+                AneError::from(AppleError::File { what, path, reason })
             };
             if let Some(parent) = file.parent() {
                 fs::create_dir_all(parent).map_err(|e| failed("make the directory of", e))?;
             }
             replace(&file, bytes).map_err(|e| failed("write", e))
         };
-        fs::create_dir_all(path.join("weights")).map_err(|e| AneError::File {
+        fs::create_dir_all(path.join("weights")).map_err(|e| AppleError::File {
             what: "make the directory",
             path: path.display().to_string(),
             reason: e.to_string(),
@@ -66,7 +66,7 @@ impl Sources {
     pub(super) fn read(path: &Path) -> Result<Self, AneError> {
         let failed = |file: &Path| {
             let path = file.display().to_string();
-            move |e: std::io::Error| AneError::File { what: "read", path, reason: e.to_string() }
+            move |e: std::io::Error| AppleError::File { what: "read", path, reason: e.to_string() }
         };
         let text_file = path.join(PROGRAM);
         let text = fs::read_to_string(&text_file).map_err(failed(&text_file))?;
@@ -142,11 +142,12 @@ fn inside(name: &str) -> Result<&str, AneError> {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     match !inner.is_empty() && inner.split('/').all(plain) {
         true => Ok(inner),
-        false => Err(AneError::File {
+        false => Err(AppleError::File {
             what: "place the weight file",
             path: name.to_owned(),
             reason: format!("its name must be `{PREFIX}` and a path below that"),
-        }),
+        }
+        .into()),
     }
 }
 

@@ -447,8 +447,8 @@ impl InMemory {
     /// Opens the libraries and verifies everything that will be called.
     ///
     /// # Errors
-    /// [`AneError::NoEngine`] when a library cannot be opened, [`AneError::Missing`] and
-    /// [`AneError::Signature`] when it is not the one that is known.
+    /// [`AneError::NoEngine`] when a library cannot be opened, [`AppleError::Missing`](crate::AppleError::Missing) and
+    /// [`AppleError::Signature`](crate::AppleError::Signature) when it is not the one that is known.
     pub fn open(libraries: &Libraries, options: Options) -> Result<Self, AneError> {
         let engine = Engine::open(libraries, &options)?;
         let mac = system::mac(libraries, CallPath::InMemory);

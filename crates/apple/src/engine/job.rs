@@ -7,6 +7,7 @@ use super::espresso::Espresso;
 use super::files::Sources;
 use super::in_memory::InMemory;
 use super::options::Options;
+use crate::error::AppleError;
 use crate::route::Route;
 use ane::AneError;
 use std::fs;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 /// in `directory` by `route`, and leaves there what came of it.
 ///
 /// # Errors
-/// [`AneError::File`] when the outcome cannot be written.
+/// [`AppleError::File`] when the outcome cannot be written.
 pub fn compile_job(
     libraries: &Libraries,
     route: Route,
@@ -43,9 +44,8 @@ pub fn compile_job(
     };
     let path = directory.join(OUTCOME);
     let written = serde_json::to_vec(&outcome).map_err(std::io::Error::from);
-    written.and_then(|text| fs::write(&path, text)).map_err(|error| AneError::File {
-        what: "write",
-        path: path.display().to_string(),
-        reason: error.to_string(),
+    written.and_then(|text| fs::write(&path, text)).map_err(|error| {
+        let (path, reason) = (path.display().to_string(), error.to_string());
+        AppleError::File { what: "write", path, reason }.into()
     })
 }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "the Objective-C runtime is a C library")]
 
 use super::dynamic::{Libraries, Library, functions, text};
+use crate::error::AppleError;
 use ane::AneError;
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::NonNull;
@@ -118,7 +119,10 @@ impl Runtime {
         };
         match classes(&found) == classes(expected) {
             true => Ok(()),
-            false => Err(AneError::Signature { method: shown, found, expected: expected.into() }),
+            false => {
+                let expected = expected.into();
+                Err(AppleError::Signature { method: shown, found, expected }.into())
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use super::espresso::Espresso;
 use super::in_memory::InMemory;
 use super::options::Options;
 use crate::auto::{Findings, Packing};
+use crate::error::AppleError;
 use crate::route::Route;
 use ane::Device;
 use ane::{AneError, Packed};
@@ -51,7 +52,7 @@ fn program() -> Result<Program, AneError> {
 /// it.
 ///
 /// # Errors
-/// Those of the device; [`AneError::WrongAnswer`] when an element is not what it must be, as when
+/// Those of the device; [`AppleError::WrongAnswer`] when an element is not what it must be, as when
 /// ports are bound in another order, or weights are not live.
 pub fn canary(device: &dyn Device) -> Result<Findings, AneError> {
     let start = Instant::now();
@@ -76,7 +77,7 @@ pub fn canary(device: &dyn Device) -> Result<Findings, AneError> {
         for (got, value) in output.iter().zip(&input) {
             let (got, expected) = (*got, scale * value);
             if got != expected {
-                return Err(AneError::WrongAnswer { expected, got });
+                return Err(AppleError::WrongAnswer { expected, got }.into());
             }
         }
     }
