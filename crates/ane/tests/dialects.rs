@@ -2,7 +2,8 @@
 //! own: they are read, hold against the rules of the profile in their first line, are formatted to
 //! one canonical text, and compute what the reference interpreter computes.
 
-use ane::{Device, Emulator, Numerics, Profile, legal};
+use ane::{Device, Emulator, Numerics, Profile};
+use chip::legal;
 use mil::interp::{Array, evaluate};
 use mil::{DType, Payload, Program, TensorType, Weights};
 use std::path::PathBuf;

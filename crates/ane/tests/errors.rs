@@ -7,8 +7,9 @@
 
 use ane::{
     AneError, BindingRules, Device, Emulator, Faults, Faulty, Numerics, RawSurface, Request,
-    SurfaceObject, legal,
+    SurfaceObject,
 };
+use chip::legal;
 use mil::{Program, Weights};
 
 const COMPILER: &str = "Error Domain=com.apple.appleneuralengine.compiler Code=1 \

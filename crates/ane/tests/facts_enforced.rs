@@ -1,8 +1,8 @@
 //! What is known of the machine, held against the rules and the emulator: tests named by rows of
 //! `docs/ane-facts.md`.
 
-use ane::legal::{self, Confidence, Refusal, Severity, check_allowing, rules};
 use ane::{AneError, Budget, Chip, Device, Emulator, Executable, Numerics, Profile, Surface};
+use chip::legal::{self, Confidence, Refusal, Severity, check_allowing, rules};
 use half::f16;
 use mil::blob::BlobWriter;
 use mil::{Arg, Builder, DType, Data, Literal, Op, Program, Tensor, TensorType, Weights};

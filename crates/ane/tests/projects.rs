@@ -1,6 +1,7 @@
 //! Programs in the forms that other projects write, judged as their authors report.
 
-use ane::{Device, Emulator, Numerics, Profile, legal};
+use ane::{Device, Emulator, Numerics, Profile};
+use chip::legal;
 use mil::blob::BlobWriter;
 use mil::text::parse_with_spans;
 use mil::{DType, Data, Program, Weights};

@@ -3,7 +3,7 @@
 
 use crate::error::BridgeError;
 use ane::Profile;
-use ane::legal::{Place, Severity, Violation};
+use chip::legal::{Place, Severity, Violation};
 use mil::{Diagnostic, Program};
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// `legal`, `faults` of the language and `rules` that are broken.
 pub(crate) fn check(text: &str, profile: &Profile) -> Value {
     let (faults, broken) = match mil::check_text(text) {
-        Ok(program) => (vec![], ane::legal::violations(&program, profile)),
+        Ok(program) => (vec![], chip::legal::violations(&program, profile)),
         Err(faults) => (faults, vec![]),
     };
     let refused = broken.iter().any(|v| v.rule.severity != Severity::Warning);

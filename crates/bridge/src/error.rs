@@ -1,7 +1,7 @@
 //! What can go wrong at the boundary, and the text of it that each thread can ask for.
 
 use ane::AneError;
-use ane::chip::UnknownName;
+use chip::UnknownName;
 use mil::DType;
 use std::any::Any;
 use std::cell::RefCell;

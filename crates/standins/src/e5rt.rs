@@ -6,7 +6,8 @@ use crate::control::{
 use crate::engine::{Run, emulator, words};
 use crate::foundation::string as object;
 use crate::runtime::autorelease;
-use ane::{AneError, CallPath, Device};
+use ane::{AneError, Device};
+use chip::CallPath;
 use mil::{Program, Weights};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
@@ -355,7 +356,7 @@ pub unsafe extern "C" fn e5rt_e5_compiler_compile(
     let Some(program) = program.filter(|_| !fault("refuse program")) else {
         return fail("MIL parse error: InvalidMILProgram", 11);
     };
-    if let Err(violations) = ane::legal::check(&program, &profile()) {
+    if let Err(violations) = chip::legal::check(&program, &profile()) {
         return failed(&AneError::refused(CallPath::E5rt, violations));
     }
     let (program, weights) = (Arc::new(program), Arc::new(weights_beside(&path)));

@@ -10,8 +10,8 @@ use crate::runtime::{
 };
 use ane::{
     AneError, Chip, Device, Emulator, Executable, Numerics, Os, Port, Precision, Profile, Surface,
-    legal,
 };
+use chip::legal;
 use half::f16;
 use mil::{DType, Program, Weights};
 use std::collections::BTreeMap;

@@ -3,9 +3,9 @@
 use crate::progress::counted;
 use crate::term;
 use ane::Chip;
-use ane::facts::{Basis, Confidence, Fact, fact, facts};
-use ane::legal;
 use anyhow::{Result, bail};
+use chip::facts::{Basis, Confidence, Fact, fact, facts};
+use chip::legal;
 use std::io::{IsTerminal, Write};
 
 /// List known facts about the engine, with sources and tests
@@ -146,7 +146,7 @@ fn cut(text: &str, room: usize) -> String {
 
 fn whole(fact: &Fact) -> String {
     let title = |id: &str| legal::rule(id).map_or("", |rule| rule.title);
-    let other = |id: &str| ane::facts::fact(id).map_or("", |other| other.statement);
+    let other = |id: &str| chip::facts::fact(id).map_or("", |other| other.statement);
     let single = [
         ("", fact.statement.to_owned()),
         ("holds", fact.scope()),

@@ -3,8 +3,9 @@
 use crate::progress::counted;
 use crate::settings::{self, ConfigFile, Weights};
 use crate::{term, usage};
-use ane::{Chip, Os, Profile, estimate, legal};
+use ane::{Chip, Os, Profile};
 use anyhow::{Context, Result};
+use chip::{estimate, legal};
 use gpt::block::Dims;
 use gpt::forecast::{StepEstimate, forecast};
 use gpt::kernels::LayerKernels;

@@ -8,7 +8,7 @@ fn facts_are_listed_filtered_and_shown() {
     let bench = Bench::new();
     let all = bench.ok(&["devices", "facts"]);
     // In a pipe nothing is cut.
-    for fact in ane::facts::facts() {
+    for fact in chip::facts::facts() {
         assert!(all.lines().any(|line| line.contains(fact.id) && line.ends_with(fact.statement)));
     }
     assert!(
@@ -43,7 +43,7 @@ fn facts_are_listed_filtered_and_shown() {
 }
 
 fn ane_facts() -> usize {
-    ane::facts::facts().count()
+    chip::facts::facts().count()
 }
 
 #[test]

@@ -168,7 +168,8 @@ fn outputs(f: &Function) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ane::{Profile, estimate};
+    use ane::Profile;
+    use chip::estimate;
 
     fn config(n_kv_head: usize) -> RunConfig {
         RunConfig {

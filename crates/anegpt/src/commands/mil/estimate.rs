@@ -2,8 +2,9 @@
 
 use super::read_program;
 use crate::term;
-use ane::{Chip, Estimate, Os, Profile, estimate};
+use ane::{Chip, Os, Profile};
 use anyhow::Result;
+use chip::{Estimate, estimate};
 use std::path::PathBuf;
 
 /// Characters of a full bar.
