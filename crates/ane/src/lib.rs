@@ -49,13 +49,9 @@ pub mod retry;
 pub mod submit;
 pub mod surface;
 
-pub use ::chip;
 pub use budget::{Budget, LoadedProgram, Used};
-pub use chip::{
-    Applied, CallPath, Chip, ChipLimits, ChipNumerics, Estimate, Fact, Family, Legal, Limits, Os,
-    Profile, Rule, Violation, cost, estimate, facts, legal,
-};
-pub use cpu::{CpuError, HostShape, Numerics, OutputMut, Sgemm};
+pub use chip::{CallPath, Chip, Os, Profile, cost, estimate};
+pub use cpu::{HostShape, Numerics, OutputMut, Sgemm};
 pub use device::{Call, Device, Executable, Port, Reloaded, RunReport};
 pub use emulator::Emulator;
 pub use emulator::{

@@ -6,7 +6,7 @@
 mod raw;
 mod request;
 
-pub use cpu::{CpuError, HostProgram, Numerics, OutputMut, Sgemm, blas, gemm, peak, simd};
+pub use cpu::{blas, peak, simd};
 pub use raw::{DataLayout, Holding, RawSurface, SurfaceObject};
 pub use request::{BindingRules, LoadedModel, Procedure, Request, SizeRule, Strictness};
 
@@ -18,7 +18,7 @@ use crate::surface::{ElementsMut, Precision, Surface, lock_all};
 use chip::cost::{Estimate, estimate};
 use chip::legal;
 use chip::{CallPath, Chip, ChipNumerics, Profile};
-use cpu::{Arithmetic, Elements, Quirks};
+use cpu::{Arithmetic, Elements, HostProgram, Numerics, OutputMut, Quirks};
 use mil::{Function, Program, TensorType, Weights};
 use std::time::Instant;
 

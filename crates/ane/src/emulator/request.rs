@@ -8,13 +8,14 @@
 //! there.
 
 use super::raw::{DataLayout, Holding, RawSurface, SurfaceObject, matches};
-use super::{Compiled, Emulator, Numerics};
+use super::{Compiled, Emulator};
 use crate::budget::LoadedProgram;
 use crate::bytes::{decode, encode};
 use crate::device::{Executable, Port, RunReport};
 use crate::error::AneError;
 use crate::surface::Surface;
 use chip::{AllocationFault, Profile};
+use cpu::Numerics;
 use mil::{Program, Weights};
 use std::collections::VecDeque;
 use std::ops::Range;
