@@ -15,7 +15,7 @@
 //! let x = b.input("x", TensorType::fp16([1, 64, 1, 20_000]));
 //! let program = Program::new(b.finish(&[x.tanh()])?);
 //! let found = legal::check(&program, &profile).unwrap_err();
-//! assert_eq!(found[0].rule.id, "ANE012");
+//! assert!(found.iter().any(|violation| violation.rule.id == "ANE012"));
 //!
 //! let m4 = Profile::default();
 //! assert!(legal::check(&program, &m4).is_ok());
