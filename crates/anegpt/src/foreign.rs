@@ -17,6 +17,7 @@ enum Kind {
     Archive,
     Json,
     Tokenizer,
+    Text,
     WebPage,
     LfsPointer,
 }
@@ -41,6 +42,7 @@ impl Kind {
             () if text.starts_with(b"{") => Kind::Json,
             // The first piece of SentencePiece's and llama2.c's tokenizers.
             () if holds_early(head, b"<unk>") => Kind::Tokenizer,
+            () if data::is_text(head) => Kind::Text,
             () => return None,
         })
     }
@@ -89,6 +91,10 @@ pub(crate) fn refuse_model(path: &Path) -> Result<()> {
         ),
         Kind::Tokenizer => bail!(
             "{file} is a tokenizer, not a model: give it to --tokenizer, beside the model that it belongs to"
+        ),
+        Kind::Text => bail!(
+            "{file} is a text, not a model: train one on it with anegpt train --data {file}, and give the \
+             directory that --out names"
         ),
         Kind::WebPage | Kind::LfsPointer => Ok(()),
     }
@@ -161,6 +167,7 @@ mod tests {
             (b"{\n  \"model_type\": \"llama\"\n}", Some(Kind::Json)),
             (b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02", Some(Kind::Tokenizer)),
             (b"\x07\0\0\0\0\0\0\0\x05\0\0\0<unk>", Some(Kind::Tokenizer)),
+            ("Once upon a time, in einem fernen Königreich".as_bytes(), Some(Kind::Text)),
             // A llama2.c header: dim 288, hidden 768, 6 layers …
             (&[32u8, 1, 0, 0, 0, 3, 0, 0, 6, 0, 0, 0, 6, 0, 0, 0], None),
             (b"", None),

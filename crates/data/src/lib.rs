@@ -19,3 +19,4 @@ pub mod text;
 pub mod tokens;
 
 pub use error::{Error, Result};
+pub use sniff::is_text;

@@ -47,7 +47,7 @@ pub(crate) fn wide_encoding(head: &[u8]) -> Option<&'static str> {
 }
 
 /// True if the bytes read as text: UTF-8, cut off anywhere, without control characters.
-pub(crate) fn is_text(head: &[u8]) -> bool {
+pub fn is_text(head: &[u8]) -> bool {
     let valid = match std::str::from_utf8(head) {
         Ok(text) => text,
         Err(e) if e.error_len().is_none() => {

@@ -21,7 +21,7 @@
 //! version 1 for 16-bit or 7 for 32-bit ids, the number of ids) before the ids.
 //!
 //! A file that begins with the magic is a shard, one that begins with llm.c's is that, and any other is
-//! taken as flat, unless it is plainly text or holds 32-bit ids.
+//! taken as flat, unless it is plainly text, a model of llama2.c, or holds 32-bit ids.
 
 use crate::error::{Error, Result};
 use crate::map::Map;
@@ -31,6 +31,7 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+mod llama2c;
 mod llmc;
 
 const MAGIC: [u8; 8] = *b"anetok\r\n";
@@ -241,6 +242,7 @@ impl Layout {
             if let Some(layout) = llmc::layout(bytes)? {
                 return Ok(layout);
             }
+            llama2c::refuse_model(bytes)?;
             check_flat(&bytes[..bytes.len().min(sniff::HEAD)])?;
             if !bytes.len().is_multiple_of(2) {
                 return Err(format!(

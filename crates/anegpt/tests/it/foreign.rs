@@ -33,12 +33,13 @@ fn a_file_that_is_no_model_is_named() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("hf")).unwrap();
     let zip = [&b"PK\x03\x04"[..], &[0; 26], b"archive/data.pklFB"].concat();
-    let cases: [(&str, &[u8], &str); 9] = [
+    let cases: [(&str, &[u8], &str); 10] = [
         ("hf/model.safetensors", &safetensors(), "give the directory that it lies in (hf)"),
         ("model.safetensors", &safetensors(), "give the directory that it lies in (.)"),
         ("model.gguf", b"GGUF\x03\0\0\0", "is a GGUF file"),
         ("model.pt", &zip, "save the model as safetensors"),
         ("old.bin", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j", "is a PyTorch file"),
+        ("story.txt", b"Once upon a time", "is a text, not a model: train one on it"),
         ("page.bin", b"<!DOCTYPE html>\n<html><head>", "is a web page"),
         ("pointer.bin", POINTER.as_bytes(), "git lfs pull"),
         ("config.json", CONFIG.as_bytes(), "is a JSON file: give the directory"),

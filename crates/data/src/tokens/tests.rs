@@ -47,6 +47,26 @@ fn shard_header_is_as_documented() {
     assert_eq!(bytes[64..], 99_999u32.to_le_bytes());
 }
 
+/// A model is known by its size; any other beginning that reads as a header may be ids.
+#[test]
+fn models_of_llama2c_are_not_ids() {
+    let model = |vocab: i32, floats: usize| {
+        let header = [8, 12, 2, 4, 2, vocab, 16].map(i32::to_le_bytes).concat();
+        [header, vec![0x3d; 4 * floats]].concat()
+    };
+    // Two layers of norms, queries and outputs, keys and values, feed-forward; the last norm; tables.
+    let body = 2 * (2 * 8 + 2 * 8 * 8 + 2 * 4 * 8 + 3 * 8 * 12) + 8 + 16 * 2;
+    for (vocab, embeddings) in [(10, 1), (-10, 2)] {
+        let text = message(&model(vocab, embeddings * 10 * 8 + body));
+        assert!(text.contains("a model of llama2.c (width 8, 2 layers, 4 heads)"), "{text}");
+        assert!(text.contains("--model of anegpt generate"), "{text}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ids.bin");
+    std::fs::write(&path, model(10, 10 * 8 + body + 1)).unwrap();
+    assert_eq!(TokenFile::open(&path).unwrap().format(), Format::FlatU16);
+}
+
 #[test]
 fn bad_files_are_explained() {
     assert!(message(b"").contains("empty"));
