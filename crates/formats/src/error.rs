@@ -1,14 +1,16 @@
-//! Why weights could not be read.
+//! Why weights could not be read or written.
 
-use gpt::{ConfigError, Layout};
+use gpt::Layout;
 use std::path::{Path, PathBuf};
 
-/// Why weights could not be read.
+/// Why weights could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum WeightsError {
     #[error("cannot read {path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {path}: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a llama2.c checkpoint: {reason}")]
     Llama2c { path: PathBuf, reason: String },
     #[error("{path} is not a safetensors file: {reason}")]
@@ -17,8 +19,8 @@ pub enum WeightsError {
     Index { path: PathBuf, reason: String },
     #[error("{path}: tensor `{name}` {reason}")]
     Tensor { path: PathBuf, name: String, reason: String },
-    #[error("{path}: {source}")]
-    Config { path: PathBuf, source: ConfigError },
+    #[error("{format} cannot say this model: {reason}")]
+    Inexpressible { format: &'static str, reason: String },
 }
 
 /// Refuses the first element that is not a finite number.

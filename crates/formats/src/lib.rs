@@ -30,5 +30,6 @@
 mod error;
 pub mod hugging_face;
 pub mod llama2c;
+mod rotary;
 
 pub use error::WeightsError;

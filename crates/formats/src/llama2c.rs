@@ -1,14 +1,19 @@
-//! llama2.c checkpoints, version 0.
+//! llama2.c checkpoints, version 0: seven i32 (dim, hidden, layers, heads, kv heads, vocabulary,
+//! sequence; a negative vocabulary means a classifier of its own), then f32 tensors in the order of
+//! `run.c`, each with all its layers, and rotary pairs (2i, 2i+1).
 
 use crate::error::{WeightsError, check_finite};
-use gpt::{GptConfig, Layout, Role};
+use crate::rotary;
+use gpt::{GptConfig, Layout, Param};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-/// Reads a llama2.c version 0 checkpoint: seven i32 (dim, hidden, layers, heads, kv heads,
-/// vocabulary, sequence; a negative vocabulary means a classifier of its own) and f32 tensors in
-/// the order of `run.c`, whose rotary pairs (2i, 2i+1) are moved to (i, i + E/2).
+/// Base of the rotary frequencies and epsilon of the norms, which `run.c` has as constants.
+const ROPE_THETA: f64 = 1e4;
+const NORM_EPS: f64 = 1e-5;
+
+/// Reads a llama2.c version 0 checkpoint, whose rotary pairs (2i, 2i+1) are moved to (i, i + E/2).
 ///
 /// # Errors
 /// When the file cannot be read, its header is no model, its size is not what the header says, or
@@ -28,11 +33,10 @@ pub fn read(path: &Path) -> Result<(GptConfig, Vec<f32>), WeightsError> {
         reader.read_exact(&mut bytes).map_err(io)?;
         *word = i32::from_le_bytes(bytes);
     }
-    let config = config(&header).map_err(&fault)?;
+    let config = shape(&header).map_err(&fault)?;
     config.validate().map_err(|e| fault(format!("its header gives no model: {e}")))?;
     let layout = Layout::new(&config);
-    let tables = (config.seq_len * config.head_dim) as u64;
-    let expected = 28 + 4 * (layout.count() as u64 + tables);
+    let expected = 28 + 4 * (layout.count() as u64 + tables(&config));
     if length != expected {
         return Err(fault(format!(
             "its header ({config}) asks for {expected} bytes but it has {length}: truncated, or \
@@ -40,30 +44,53 @@ pub fn read(path: &Path) -> Result<(GptConfig, Vec<f32>), WeightsError> {
         )));
     }
     let mut values = vec![0.0f32; layout.count()];
-    for (role, layers) in order(&config) {
-        for layer in layers {
-            let param = layout.find(role, layer).expect("the order lists what the layout has");
-            read_f32(&mut reader, &mut values[param.range()]).map_err(io)?;
+    for part in order(&layout, &config) {
+        match part {
+            Part::Param(param) => read_f32(&mut reader, &mut values[param.range()]),
+            Part::Tables => {
+                let skipped = &mut reader.by_ref().take(4 * tables(&config));
+                std::io::copy(skipped, &mut std::io::sink()).map(drop)
+            }
         }
-        if role == Role::FinalNorm {
-            // The tables of rotary cosines and sines that older programs read.
-            let skipped = 4 * tables;
-            std::io::copy(&mut reader.by_ref().take(skipped), &mut std::io::sink()).map_err(io)?;
-        }
+        .map_err(io)?;
     }
     check_finite(path, &layout, &values)?;
-    for param in layout.params() {
-        let heads = match param.role {
-            Role::Query => config.n_head,
-            Role::Key => config.n_kv_head,
-            _ => continue,
-        };
-        interleaved_to_halves(&mut values[param.range()], heads, config.head_dim, config.n_embd);
+    for param in layout.params().iter().filter(|param| is_turned(param)) {
+        rotary::to_halves(&mut values[param.range()], config.head_dim, config.n_embd);
     }
     Ok((config, values))
 }
 
-fn config(header: &[i32; 7]) -> Result<GptConfig, String> {
+/// Writes a llama2.c version 0 checkpoint, which [`read`] reads back to the same bits.
+///
+/// # Errors
+/// When `run.c` would compute another model (its constants, norms of queries and keys, a width of
+/// heads of their own), a weight is not a finite number, or the file cannot be written.
+pub fn write(path: &Path, config: &GptConfig, values: &[f32]) -> Result<(), WeightsError> {
+    let header = header(config)
+        .map_err(|reason| WeightsError::Inexpressible { format: "llama2.c", reason })?;
+    let layout = Layout::new(config);
+    check_finite(path, &layout, values)?;
+    let write = || -> std::io::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        header.iter().try_for_each(|word| file.write_all(&word.to_le_bytes()))?;
+        for part in order(&layout, config) {
+            match part {
+                Part::Param(param) if is_turned(param) => {
+                    let mut rows = values[param.range()].to_vec();
+                    rotary::to_neighbours(&mut rows, config.head_dim, config.n_embd);
+                    write_f32(&mut file, rows)?;
+                }
+                Part::Param(param) => write_f32(&mut file, values[param.range()].iter().copied())?,
+                Part::Tables => write_tables(&mut file, config)?,
+            }
+        }
+        file.flush()
+    };
+    write().map_err(|source| WeightsError::Write { path: path.to_owned(), source })
+}
+
+fn shape(header: &[i32; 7]) -> Result<GptConfig, String> {
     let [dim, hidden, layers, heads, kv_heads, vocab, seq] = *header;
     let positive = |name: &str, value: i32| match usize::try_from(value) {
         Ok(value) if value > 0 => Ok(value),
@@ -82,34 +109,110 @@ fn config(header: &[i32; 7]) -> Result<GptConfig, String> {
         hidden: positive("hidden_dim", hidden)?,
         vocab_size: positive("vocab_size", vocab.checked_abs().unwrap_or(0))?,
         seq_len: positive("seq_len", seq)?,
-        rope_theta: Some(1e4),
-        norm_eps: 1e-5,
+        rope_theta: Some(ROPE_THETA),
+        norm_eps: NORM_EPS,
         tied: vocab > 0,
         qk_norm: false,
     })
 }
 
-/// Tensors in the order of the file: each role, with the layers it has.
-fn order(config: &GptConfig) -> Vec<(Role, Vec<Option<usize>>)> {
-    let layers: Vec<_> = (0..config.n_layer).map(Some).collect();
-    let mut order = vec![(Role::Embedding, vec![None])];
-    let per_layer = [
-        Role::AttentionNorm,
-        Role::Query,
-        Role::Key,
-        Role::Value,
-        Role::Output,
-        Role::FeedForwardNorm,
-        Role::Gate,
-        Role::Down,
-        Role::Up,
-    ];
-    order.extend(per_layer.map(|role| (role, layers.clone())));
-    order.push((Role::FinalNorm, vec![None]));
+/// Returns the header of `config`, or why it has none.
+fn header(config: &GptConfig) -> Result<[i32; 7], String> {
+    if config.qk_norm {
+        return Err("`qk_norm` is true, but its queries and keys have no norms".to_owned());
+    }
+    if config.q_dim() != config.n_embd {
+        return Err(format!(
+            "`head_dim` is {}, but its {} heads divide the width of {} among them",
+            config.head_dim, config.n_head, config.n_embd
+        ));
+    }
+    if config.rope_theta != Some(ROPE_THETA) {
+        let theta = config.rope_theta.map_or("absent".to_owned(), |theta| theta.to_string());
+        return Err(format!("`rope_theta` is {theta}, but its base is always {ROPE_THETA}"));
+    }
+    if config.norm_eps != NORM_EPS {
+        return Err(format!("`norm_eps` is {}, but it always adds {NORM_EPS}", config.norm_eps));
+    }
+    let word = |n: usize| i32::try_from(n).map_err(|_| format!("{n} does not fit its header"));
+    let vocab = word(config.vocab_size)?;
+    Ok([
+        word(config.n_embd)?,
+        word(config.hidden)?,
+        word(config.n_layer)?,
+        word(config.n_head)?,
+        word(config.n_kv_head)?,
+        if config.tied { vocab } else { -vocab },
+        word(config.seq_len)?,
+    ])
+}
+
+/// What follows the header.
+enum Part<'l> {
+    /// A parameter.
+    Param(&'l Param),
+    /// The tables of rotary cosines and sines that older programs read.
+    Tables,
+}
+
+/// Parameters of each layer in the order of the file.
+const PER_LAYER: [&str; 9] = [
+    "input_layernorm",
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "post_attention_layernorm",
+    "mlp.gate_proj",
+    "mlp.down_proj",
+    "mlp.up_proj",
+];
+
+/// The parts in the order of the file.
+fn order<'l>(layout: &'l Layout, config: &GptConfig) -> Vec<Part<'l>> {
+    let find = |name: String| {
+        let mut params = layout.params().iter();
+        let param = params.find(|param| param.name.strip_suffix(".weight") == Some(&name));
+        Part::Param(param.unwrap_or_else(|| panic!("a Llama has a parameter {name}")))
+    };
+    let mut order = vec![find("model.embed_tokens".to_owned())];
+    for name in PER_LAYER {
+        order.extend((0..config.n_layer).map(|n| find(format!("model.layers.{n}.{name}"))));
+    }
+    order.push(find("model.norm".to_owned()));
+    order.push(Part::Tables);
     if !config.tied {
-        order.push((Role::Classifier, vec![None]));
+        order.push(find("lm_head".to_owned()));
     }
     order
+}
+
+/// True if the rows of the parameter are rotary pairs.
+fn is_turned(param: &Param) -> bool {
+    ["q_proj.weight", "k_proj.weight"].iter().any(|end| param.name.ends_with(end))
+}
+
+/// Number of elements of the tables.
+fn tables(config: &GptConfig) -> u64 {
+    (config.seq_len * config.head_dim) as u64
+}
+
+/// Writes cosines [sequence, E/2], then sines, of position / base^(2i/E).
+fn write_tables(file: &mut impl Write, config: &GptConfig) -> std::io::Result<()> {
+    let half = config.head_dim / 2;
+    for of in [f64::cos, f64::sin] {
+        for position in 0..config.seq_len {
+            let angle = |i: usize| {
+                position as f64 / ROPE_THETA.powf((2 * i) as f64 / config.head_dim as f64)
+            };
+            write_f32(file, (0..half).map(|i| of(angle(i)) as f32))?;
+        }
+    }
+    Ok(())
+}
+
+fn write_f32(file: &mut impl Write, values: impl IntoIterator<Item = f32>) -> std::io::Result<()> {
+    values.into_iter().try_for_each(|v| file.write_all(&v.to_le_bytes()))
 }
 
 fn read_f32(reader: &mut impl Read, to: &mut [f32]) -> std::io::Result<()> {
@@ -124,29 +227,9 @@ fn read_f32(reader: &mut impl Read, to: &mut [f32]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Rows of each head: 2i → i and 2i+1 → i + E/2, for a matrix [heads·E, columns].
-fn interleaved_to_halves(w: &mut [f32], heads: usize, width: usize, columns: usize) {
-    for head in w.chunks_exact_mut(width * columns).take(heads) {
-        let old = head.to_vec();
-        for row in 0..width {
-            let to = row / 2 + if row % 2 == 1 { width / 2 } else { 0 };
-            head[to * columns..(to + 1) * columns]
-                .copy_from_slice(&old[row * columns..(row + 1) * columns]);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rotary_pairs_are_moved() {
-        let mut w: Vec<f32> = (0..16).map(|i| i as f32).collect();
-        interleaved_to_halves(&mut w, 2, 4, 2);
-        let rows: Vec<f32> = w.chunks(2).map(|r| r[0] / 2.0).collect();
-        assert_eq!(rows, [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
-    }
 
     #[test]
     fn faulty_checkpoints_are_refused() {
@@ -166,5 +249,70 @@ mod tests {
         check(&[8, 16, 1, 2, 2, i32::MIN, 4], 100, "vocab_size = 0");
         check(&[1 << 30, 16, 1, 2, 2, 10, 4], 100, "larger than any model");
         assert!(read(&dir.path().join("none")).unwrap_err().to_string().contains("cannot read"));
+    }
+
+    fn small() -> GptConfig {
+        GptConfig {
+            n_layer: 2,
+            n_head: 4,
+            n_kv_head: 2,
+            n_embd: 24,
+            head_dim: 6,
+            hidden: 20,
+            vocab_size: 11,
+            seq_len: 8,
+            rope_theta: Some(1e4),
+            norm_eps: 1e-5,
+            tied: true,
+            qk_norm: false,
+        }
+    }
+
+    /// Fewer key heads than heads; with and without a classifier of its own.
+    #[test]
+    fn what_is_written_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.bin");
+        for tied in [true, false] {
+            let config = GptConfig { tied, ..small() };
+            let values = gpt::initialise(&config, 3);
+            write(&path, &config, &values).unwrap();
+            assert_eq!(read(&path).unwrap(), (config, values));
+        }
+    }
+
+    #[test]
+    fn tables_are_cosines_then_sines() {
+        let mut bytes = vec![];
+        write_tables(&mut bytes, &small()).unwrap();
+        let table: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        assert_eq!(table.len() as u64, tables(&small()));
+        assert_eq!(table[..6], [1.0, 1.0, 1.0, 1f32.cos(), table[4], table[5]]);
+        assert_eq!(table[24..28], [0.0, 0.0, 0.0, 1f32.sin()]);
+        // Position 7, the second pair of three: 7 / 10000^(1/3).
+        assert!((table[24 + 7 * 3 + 1] - (7.0 / 1e4f32.cbrt()).sin()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_the_format_cannot_say_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.bin");
+        let check = |change: fn(&mut GptConfig), name: &str| {
+            let mut config = small();
+            change(&mut config);
+            let values = gpt::initialise(&config, 3);
+            let error = write(&path, &config, &values).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("llama2.c cannot say"), "{error}");
+            assert!(!path.exists(), "nothing is begun");
+        };
+        check(|c| c.qk_norm = true, "`qk_norm` is true");
+        check(|c| c.head_dim = 8, "`head_dim` is 8");
+        check(|c| c.rope_theta = Some(1e6), "`rope_theta` is 1000000");
+        check(|c| c.rope_theta = None, "`rope_theta` is absent");
+        check(|c| c.norm_eps = 1e-6, "`norm_eps` is 0.000001");
+        let mut values = gpt::initialise(&small(), 3);
+        values[5] = f32::NAN;
+        let error = write(&path, &small(), &values).unwrap_err().to_string();
+        assert!(error.contains("element 5 is NaN"), "{error}");
     }
 }
