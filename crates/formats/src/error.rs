@@ -13,7 +13,7 @@ pub enum WeightsError {
     Write { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a llama2.c checkpoint: {reason}")]
     Llama2c { path: PathBuf, reason: String },
-    #[error("{path} is not a safetensors file: {reason}")]
+    #[error("{path} {reason}")]
     Safetensors { path: PathBuf, reason: String },
     #[error("{path} is not an index of safetensors files: {reason}")]
     Index { path: PathBuf, reason: String },

@@ -2,7 +2,8 @@
 //!
 //! A *shape* is a [`gpt::GptConfig`], however another program spells it. *Weights* are one arena of
 //! f32 in the order of its [`gpt::Layout`], whatever order, names, types and rotary pairs the file has:
-//! [`llama2c`] reads both from one file, [`hugging_face`] from the files of a directory.
+//! [`llama2c`] has both in one file, [`hugging_face`] in the files of a
+//! directory. [`tensor_file`] is the container of safetensors, which checkpoints use too.
 //! What a file asks for is computed or refused by name, never ignored.
 //!
 //! Nothing here knows training, devices, terminals or requests.
@@ -31,5 +32,6 @@ mod error;
 pub mod hugging_face;
 pub mod llama2c;
 mod rotary;
+pub mod tensor_file;
 
 pub use error::WeightsError;

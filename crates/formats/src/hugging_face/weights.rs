@@ -1,10 +1,9 @@
 //! The weights of a Hugging Face directory: one safetensors file, or an index of several.
 
 use crate::error::{WeightsError, check_finite};
+use crate::tensor_file::{TensorFile, TensorFileError};
 use gpt::{GptConfig, Layout, Param};
-use half::{bf16, f16};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
@@ -15,12 +14,12 @@ use std::path::{Component, Path};
 /// something that is not a finite number.
 pub fn read_safetensors(path: &Path, config: &GptConfig) -> Result<Vec<f32>, WeightsError> {
     let layout = Layout::new(config);
-    let bytes = read_file(path)?;
-    let views = Views::new(path, &bytes, layout.params())?;
-    check_all_are_read(path, views.file.names(), &layout, config)?;
+    let mut file = open(path)?;
+    check_params(path, &file, layout.params())?;
+    check_all_are_read(path, file.names().iter().map(String::as_str), &layout, config)?;
     // The file has every tensor, and so the model's size, before memory of that size is taken.
     let mut values = vec![0.0; layout.count()];
-    views.decode(&mut values);
+    read_params(path, &mut file, layout.params(), &mut values)?;
     check_finite(path, &layout, &values)?;
     Ok(values)
 }
@@ -38,8 +37,9 @@ struct Index {
 /// [`read_safetensors`].
 pub fn read_sharded(index: &Path, config: &GptConfig) -> Result<Vec<f32>, WeightsError> {
     let fault = |reason: String| WeightsError::Index { path: index.to_owned(), reason };
-    let map: Index =
-        serde_json::from_slice(&read_file(index)?).map_err(|e| fault(e.to_string()))?;
+    let text = std::fs::read(index)
+        .map_err(|source| WeightsError::Io { path: index.to_owned(), source })?;
+    let map: Index = serde_json::from_slice(&text).map_err(|e| fault(e.to_string()))?;
     let layout = Layout::new(config);
     check_all_are_read(index, map.weight_map.keys().map(String::as_str), &layout, config)?;
     let mut shards: BTreeMap<&str, Vec<Param>> = BTreeMap::new();
@@ -63,14 +63,12 @@ pub fn read_sharded(index: &Path, config: &GptConfig) -> Result<Vec<f32>, Weight
     let mut values = vec![0.0; layout.count()];
     for (shard, params) in shards {
         let path = index.with_file_name(shard);
-        Views::new(&path, &read_file(&path)?, &params)?.decode(&mut values);
+        let mut file = open(&path)?;
+        check_params(&path, &file, &params)?;
+        read_params(&path, &mut file, &params, &mut values)?;
     }
     check_finite(index, &layout, &values)?;
     Ok(values)
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, WeightsError> {
-    std::fs::read(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
 }
 
 /// Refuses weights that belong to the model and have no place in `config`, such as biases or norms of
@@ -102,62 +100,54 @@ fn check_all_are_read<'n>(
     }
 }
 
-/// Tensors of a safetensors file that are as the model needs them.
-struct Views<'b> {
-    file: SafeTensors<'b>,
-    found: Vec<(Param, TensorView<'b>)>,
+/// Opens a safetensors file.
+fn open(path: &Path) -> Result<TensorFile, WeightsError> {
+    TensorFile::open(path).map_err(|error| match error {
+        TensorFileError::Io(source) => WeightsError::Io { path: path.to_owned(), source },
+        TensorFileError::Malformed(reason) => {
+            WeightsError::Safetensors { path: path.to_owned(), reason }
+        }
+    })
 }
 
-impl<'b> Views<'b> {
-    fn new(path: &Path, bytes: &'b [u8], params: &[Param]) -> Result<Self, WeightsError> {
-        let file = SafeTensors::deserialize(bytes).map_err(|e| WeightsError::Safetensors {
+/// Refuses a file that lacks one of the parameters, or has it in another shape or type.
+fn check_params(path: &Path, file: &TensorFile, params: &[Param]) -> Result<(), WeightsError> {
+    for param in params {
+        let fault = |reason: String| WeightsError::Tensor {
             path: path.to_owned(),
-            reason: e.to_string(),
-        })?;
-        let mut found = vec![];
-        for param in params {
-            let fault = |reason: String| WeightsError::Tensor {
-                path: path.to_owned(),
-                name: param.name.clone(),
-                reason,
-            };
-            let view = file.tensor(&param.name).map_err(|_| fault("is missing".to_owned()))?;
-            if view.shape() != param.shape {
-                return Err(fault(format!(
-                    "has shape {:?}, the model needs {:?}",
-                    view.shape(),
-                    param.shape
-                )));
-            }
-            if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                let reason = format!("has type {:?}; F32, F16 and BF16 are read", view.dtype());
-                return Err(fault(reason));
-            }
-            found.push((param.clone(), view));
+            name: param.name.clone(),
+            reason,
+        };
+        let (dtype, shape) =
+            file.info(&param.name).ok_or_else(|| fault("is missing".to_owned()))?;
+        if shape != param.shape {
+            return Err(fault(format!("has shape {shape:?}, the model needs {:?}", param.shape)));
         }
-        Ok(Views { file, found })
-    }
-
-    /// Writes the tensors to their places in the arena.
-    fn decode(&self, values: &mut [f32]) {
-        for (param, view) in &self.found {
-            let (data, to) = (view.data(), &mut values[param.range()]);
-            match view.dtype() {
-                Dtype::F16 => decode(data, to, |b| f16::from_le_bytes(b).to_f32()),
-                Dtype::BF16 => decode(data, to, |b| bf16::from_le_bytes(b).to_f32()),
-                _ => decode(data, to, f32::from_le_bytes),
-            }
+        if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(fault(format!("has type {dtype:?}; F32, F16 and BF16 are read")));
         }
     }
+    Ok(())
 }
 
-fn decode<const N: usize>(bytes: &[u8], to: &mut [f32], f: impl Fn([u8; N]) -> f32) {
-    to.iter_mut().zip(bytes.as_chunks().0).for_each(|(v, b)| *v = f(*b));
+/// Reads the parameters to their places in the arena.
+fn read_params(
+    path: &Path,
+    file: &mut TensorFile,
+    params: &[Param],
+    values: &mut [f32],
+) -> Result<(), WeightsError> {
+    params.iter().try_for_each(|param| {
+        let read = file.read(&param.name, &mut values[param.range()]);
+        read.map_err(|source| WeightsError::Io { path: path.to_owned(), source })
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::{bf16, f16};
+    use safetensors::tensor::TensorView;
 
     /// Two files hold what one file held, in both short formats; the tensors' values are exact in them.
     #[test]
