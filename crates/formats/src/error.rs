@@ -13,6 +13,8 @@ pub enum WeightsError {
     Write { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a llama2.c checkpoint: {reason}")]
     Llama2c { path: PathBuf, reason: String },
+    #[error("{path} is not a GGUF file that can be read: {reason}")]
+    Gguf { path: PathBuf, reason: String },
     #[error("{path} {reason}")]
     Safetensors { path: PathBuf, reason: String },
     #[error("{path} is not an index of safetensors files: {reason}")]

@@ -2,7 +2,7 @@
 //!
 //! A *shape* is a [`gpt::GptConfig`], however another program spells it. *Weights* are one arena of
 //! f32 in the order of its [`gpt::Layout`], whatever order, names, types and rotary pairs the file has:
-//! [`llama2c`] has both in one file, [`hugging_face`] in the files of a
+//! [`llama2c`] and [`gguf`] have both in one file, [`hugging_face`] in the files of a
 //! directory. [`tensor_file`] is the container of safetensors, which checkpoints use too.
 //! What a file asks for is computed or refused by name, never ignored.
 //!
@@ -29,6 +29,7 @@
 #![warn(missing_docs)]
 
 mod error;
+pub mod gguf;
 pub mod hugging_face;
 pub mod llama2c;
 mod rotary;
