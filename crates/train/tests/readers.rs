@@ -168,8 +168,14 @@ fn weights_and_checkpoints(scratch: &Path) -> Vec<Case> {
         "hidden_size": 4, "num_attention_heads": 1, "num_hidden_layers": 1, "intermediate_size": 8,
         "vocab_size": 8, "max_position_embeddings": 4, "rms_norm_eps": 1e-5, "rope_theta": 1e4,
     });
+    let gguf = scratch.join("model.gguf");
+    let vocabulary = Tokenizer::train_bpe(["ab ab"], 257, &mut |_| {}).unwrap();
+    let shape = GptConfig { vocab_size: 257, ..small() };
+    let (weights, precision) = (gpt::initialise(&shape, 1), formats::gguf::Precision::F16);
+    formats::gguf::write(&gguf, &shape, &weights, Some(&vocabulary), precision).unwrap();
     vec![
         ("bin", llama2c, |path| drop(formats::llama2c::read(path))),
+        ("gguf", std::fs::read(gguf).unwrap(), |path| drop(formats::gguf::read(path))),
         ("safetensors", file("model.safetensors"), |path| {
             drop(formats::hugging_face::read_safetensors(path, &small()));
         }),

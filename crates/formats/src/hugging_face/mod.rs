@@ -7,7 +7,7 @@ mod tests;
 mod weights;
 
 pub use read::{Described, read_config, read_generation_ends};
-pub use weights::{read_safetensors, read_sharded};
+pub use weights::{read_safetensors, read_sharded, write_safetensors};
 
 use gpt::GptConfig;
 use serde_json::{Value, json};

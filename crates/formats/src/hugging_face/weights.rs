@@ -1,10 +1,12 @@
 //! The weights of a Hugging Face directory: one safetensors file, or an index of several.
 
 use crate::error::{WeightsError, check_finite};
-use crate::tensor_file::{TensorFile, TensorFileError};
+use crate::tensor_file::{self, TensorFile, TensorFileError};
 use gpt::{GptConfig, Layout, Param};
 use safetensors::Dtype;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Component, Path};
 
 /// Reads the parameters of `config` from a safetensors file (F32, F16 or BF16).
@@ -98,6 +100,33 @@ fn check_all_are_read<'n>(
             reason: "has no place in the model that config.json describes".to_owned(),
         }),
     }
+}
+
+/// Writes the parameters of `config` as one safetensors file of F32 tensors, in the order of their
+/// names, which [`read_safetensors`] reads back to the same bits.
+///
+/// # Errors
+/// When an element is not a finite number or the file cannot be written.
+pub fn write_safetensors(
+    path: &Path,
+    config: &GptConfig,
+    values: &[f32],
+) -> Result<(), WeightsError> {
+    let layout = Layout::new(config);
+    check_finite(path, &layout, values)?;
+    let mut params: Vec<&Param> = layout.params().iter().collect();
+    params.sort_by(|a, b| a.name.cmp(&b.name));
+    let infos = params.iter().map(|param| (&param.name[..], &param.shape[..], param.count()));
+    let write = || -> std::io::Result<()> {
+        let header = tensor_file::header(infos).map_err(std::io::Error::other)?;
+        let mut file = BufWriter::new(File::create(path)?);
+        file.write_all(&header)?;
+        for param in &params {
+            file.write_all(bytemuck::cast_slice(&values[param.range()]))?;
+        }
+        file.flush()
+    };
+    write().map_err(|source| WeightsError::Write { path: path.to_owned(), source })
 }
 
 /// Opens a safetensors file.
@@ -213,6 +242,26 @@ mod tests {
             drop(map.insert(name.to_owned(), "model-00001-of-00002.safetensors".to_owned()));
         };
         refused(&more, "q_proj.bias` has no place in the model");
+    }
+
+    /// The library of the format reads it too.
+    #[test]
+    fn what_is_written_is_read_back() {
+        let tiny = GptConfig::preset("tiny").unwrap();
+        let config = GptConfig { n_layer: 1, qk_norm: true, tied: false, ..tiny };
+        let values = gpt::initialise(&config, 4);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        write_safetensors(&path, &config, &values).unwrap();
+        assert_eq!(read_safetensors(&path, &config).unwrap(), values);
+        let bytes = std::fs::read(&path).unwrap();
+        let theirs = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let head = theirs.tensor("lm_head.weight").unwrap();
+        assert_eq!((head.dtype(), head.shape()), (Dtype::F32, &[2048, 128][..]));
+        let mut values = values;
+        values[9] = f32::NAN;
+        let error = write_safetensors(&path, &config, &values).unwrap_err().to_string();
+        assert!(error.contains("element 9 is NaN"), "{error}");
     }
 
     /// A model with norms of queries and keys, read as one without.
