@@ -11,6 +11,7 @@ mod output;
 
 mod allocator;
 mod arrays;
+mod canary;
 mod commands;
 mod corpus;
 mod engine;

@@ -9,7 +9,7 @@ use apple::{POWERMETRICS, from_powermetrics};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
-use train::Event;
+use train::{Event, Hook, TrainError};
 
 #[cfg(unix)]
 use apple::PowerMeter;
@@ -179,6 +179,7 @@ pub(crate) struct RunPower {
     last: (Instant, u64),
     step: u64,
     tokens: u64,
+    tokens_per_step: u64,
 }
 
 /// Joules and seconds by part.
@@ -209,22 +210,17 @@ impl Totals {
 
 impl RunPower {
     /// Begins to read, where that is possible.
-    pub(crate) fn open() -> Self {
-        RunPower::with(Meter::open())
+    pub(crate) fn open(tokens_per_step: usize) -> Self {
+        RunPower::with(Meter::open(), tokens_per_step)
     }
 
-    fn with(meter: Option<Meter>) -> Self {
-        RunPower { meter, last: (Instant::now(), 0), step: 0, tokens: 0 }
-    }
-
-    /// Notes a step of `tokens` tokens, and reads if it is time.
-    pub(crate) fn after_step(&mut self, step: u64, tokens: usize) -> Option<Event> {
-        (self.step, self.tokens) = (step, self.tokens + tokens as u64);
-        if self.last.0.elapsed() < INTERVAL { None } else { self.read() }
+    fn with(meter: Option<Meter>, tokens_per_step: usize) -> Self {
+        let (last, tokens_per_step) = ((Instant::now(), 0), tokens_per_step as u64);
+        RunPower { meter, last, step: 0, tokens: 0, tokens_per_step }
     }
 
     /// A reading since the last one, if there is any.
-    pub(crate) fn read(&mut self) -> Option<Event> {
+    fn read(&mut self) -> Option<Event> {
         let meter = self.meter.as_mut()?;
         let sample = meter.read()?;
         let watts = sample.watts()?;
@@ -238,6 +234,19 @@ impl RunPower {
             sample,
             joules_per_token: (tokens > 0).then(|| joules / tokens as f64),
         })
+    }
+}
+
+impl Hook for RunPower {
+    /// Reads if it is time.
+    fn after_step(&mut self, step: u64, _may_save: bool) -> Result<Option<Event>, TrainError> {
+        (self.step, self.tokens) = (step, self.tokens + self.tokens_per_step);
+        let early = self.last.0.elapsed() < INTERVAL;
+        Ok(if early { None } else { self.read() })
+    }
+
+    fn at_end(&mut self) -> Option<Event> {
+        self.read()
     }
 }
 
@@ -296,8 +305,8 @@ mod tests {
 
     #[test]
     fn without_a_meter_there_is_nothing_to_say() {
-        let mut power = RunPower::with(None);
-        assert!(power.after_step(1, 100).is_none() && power.read().is_none());
+        let mut power = RunPower::with(None, 100);
+        assert!(power.after_step(1, false).unwrap().is_none() && power.at_end().is_none());
         let tool = Meter::Tool(Background::new(script(LIST, 0)));
         let mut power = RunPower { meter: Some(tool), ..power };
         let start = Instant::now();

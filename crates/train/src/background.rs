@@ -1,25 +1,15 @@
 //! Checkpoints written while training goes on.
 //!
-//! Between two updates nothing changes weights and moments, so a thread may write them, without a
+//! Between two updates nothing changes weights and the optimizer's state, so a thread may write them, without a
 //! copy, while forward and backward passes run; the next update waits for it.
 
 use crate::checkpoint::{self, CheckpointError, Contents, Tensors};
+use crate::trainer::Arenas;
 use gpt::Layout;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
-
-/// What the optimizer changes: the arena of weights and those of its moments.
-#[derive(Debug)]
-pub(crate) struct Arenas {
-    /// f32 masters.
-    pub(crate) params: Vec<f32>,
-    /// Means of gradients.
-    pub(crate) m: Vec<f32>,
-    /// Means of squared gradients.
-    pub(crate) v: Vec<f32>,
-}
 
 /// Everything that a checkpoint holds.
 #[derive(Debug)]
@@ -49,14 +39,12 @@ impl Snapshot {
     pub(crate) fn write(self) -> Result<Written, CheckpointError> {
         let start = Instant::now();
         let Snapshot { step, best, layout, arenas, texts, state, directory, keep } = self;
-        let mut moments = tensors(&layout, &arenas.m, ".m");
-        moments.extend(tensors(&layout, &arenas.v, ".v"));
         let contents = Contents {
             step,
             best,
             tensors: vec![
-                ("model.safetensors", tensors(&layout, &arenas.params, "")),
-                ("optimizer.safetensors", moments),
+                ("model.safetensors", params(&layout, &arenas.params)),
+                ("optimizer.safetensors", arenas.state.tensors()),
             ],
             texts,
             state,
@@ -67,10 +55,9 @@ impl Snapshot {
     }
 }
 
-fn tensors<'a>(layout: &Layout, arena: &'a [f32], suffix: &str) -> Tensors<'a> {
-    (layout.params().iter())
-        .map(|p| (format!("{}{suffix}", p.name), p.shape.clone(), &arena[p.range()]))
-        .collect()
+fn params<'a>(layout: &Layout, arena: &'a [f32]) -> Tensors<'a> {
+    let named = |p: &gpt::Param| (p.name.clone(), p.shape.clone(), &arena[p.range()]);
+    layout.params().iter().map(named).collect()
 }
 
 /// At most one checkpoint in the making. Dropping it waits for that one.

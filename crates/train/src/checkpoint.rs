@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! OUT/step-00000120/model.safetensors      parameters, Hugging Face names
-//!                   optimizer.safetensors  moments: NAME.m and NAME.v
+//!                   optimizer.safetensors  state of the optimizer: AdamW's NAME.m and NAME.v
 //!                   config.json            shape of the model
 //!                   tokenizer.json         its tokenizer
 //!                   state.json             everything else, and the checksum of every file above
@@ -66,6 +66,9 @@ pub type Tensors<'a> = Vec<(String, Vec<usize>, &'a [f32])>;
 
 /// What a checkpoint holds. Names of files are plain: no directories.
 #[derive(Debug)]
+/// Tensors to be read from one file, by name: shape and place of the elements.
+pub type TensorsMut<'a> = Vec<(String, Vec<usize>, &'a mut [f32])>;
+
 pub struct Contents<'a> {
     /// Updates so far; names the directory.
     pub step: u64,

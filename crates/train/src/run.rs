@@ -1,59 +1,208 @@
-//! A run: steps, and between them validation, samples and checkpoints, told as events.
+//! A run: steps, and between them validation, samples, checkpoints and hooks, told as events.
+//!
+//! A [`Run`] has a [`Trainer`], an [`Objective`] and a writer of checkpoints. [`Run::to_end`] decides
+//! when each of them is asked; nothing else depends on a clock or on what is told.
 
-use crate::background::{Snapshot, Written};
+use crate::background::{Snapshot, Writer, Written};
+use crate::checkpoint::Checkpoint;
+use crate::config::{Intervals, RunConfig};
+use crate::error::TrainError;
 use crate::event::{Best, Event, Spent};
+use crate::hook::Hook;
+use crate::objective::{Objective, Pretrain, ResumeError};
+use crate::ranks::Solo;
+use crate::sample::{Sampler, Samples};
+use crate::scale::LossScale;
 use crate::stop::{Reason, Stop};
-use crate::trainer::{Pretrain, Saved, StepReport, TrainError};
-use ane::Device;
-use gpt::Decoder;
-use infer::{Finish, Generator, Request, Sampling};
+use crate::trainer::{Counts, StepReport, Trainer};
+use ane::{Device, Numerics};
+use data::loader::Loader;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
-use tokenizer::Tokenizer;
 
-/// How often something happens; 0 never.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intervals {
-    /// Steps between measurements of the validation loss (it is also measured before the first step
-    /// and at the end).
-    pub eval: u64,
-    /// Batches of one measurement; with 0 nothing is ever measured.
-    pub eval_batches: usize,
-    /// Steps between samples.
-    pub sample: u64,
-    /// Tokens of a sample.
-    pub sample_tokens: usize,
-    /// Steps between checkpoints (one is always written at the end).
-    pub checkpoint: u64,
-    /// Checkpoints kept, besides the best.
-    pub keep: usize,
+/// Where a run stands, besides weights and the optimizer's state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Progress {
+    step: u64,
+    updates: u64,
+    tokens: u64,
+    scale: LossScale,
+    /// The objective's place in its data; called as it was when there was one objective.
+    #[serde(rename = "loader")]
+    place: serde_json::Value,
+    val_loss: Option<f64>,
+    /// Runs from before it was kept have none.
+    #[serde(default)]
+    best: Option<Best>,
 }
 
-/// Where a run writes.
+/// What `state.json` holds for this module.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    run: RunConfig,
+    progress: Progress,
+    /// The caller's own notes, such as where the data came from.
+    extra: serde_json::Value,
+}
+
+/// Returns the settings and the caller's notes of a checkpoint.
+///
+/// # Errors
+/// When the checkpoint is of something else.
+pub fn saved(checkpoint: &Checkpoint) -> Result<(RunConfig, serde_json::Value), TrainError> {
+    let saved = read_saved(checkpoint)?;
+    Ok((saved.run, saved.extra))
+}
+
+fn read_saved(checkpoint: &Checkpoint) -> Result<Saved, TrainError> {
+    serde_json::from_value(checkpoint.state().clone()).map_err(|e| not_a_run(checkpoint, &e))
+}
+
+fn not_a_run(checkpoint: &Checkpoint, error: &serde_json::Error) -> TrainError {
+    TrainError::State { path: checkpoint.path().to_owned(), reason: error.to_string() }
+}
+
+/// A trainer with its objective, its best checkpoint so far and the writer of the next one.
 #[derive(Debug)]
-pub struct RunOutput<'a> {
-    /// Directory of checkpoints.
-    pub directory: PathBuf,
-    /// Checkpoints kept, besides the best.
-    pub keep: usize,
-    /// The text files of every checkpoint (see [`formats::hugging_face::files`]).
-    pub texts: Vec<(&'static str, String)>,
-    /// What samples begin with.
-    pub prompt: &'a str,
-    /// Notes of the caller, kept in `state.json`.
-    pub extra: serde_json::Value,
-    /// Seconds from the start of the program to the run, compiling the model included.
-    pub setup_s: f64,
+pub struct Run<O = Pretrain> {
+    config: RunConfig,
+    trainer: Trainer,
+    objective: O,
+    /// Validation loss, when it was last measured.
+    val_loss: Option<f64>,
+    best: Option<Best>,
+    writer: Writer,
 }
 
-type Listener<'l> = dyn FnMut(Event) -> Result<(), TrainError> + 'l;
+impl Run {
+    /// Pretraining, in one process, from `params` (see [`gpt::initialise`]) and the beginning of
+    /// `loader`.
+    ///
+    /// # Errors
+    /// When the model cannot be compiled for the device.
+    pub fn pretrain(
+        config: RunConfig,
+        params: Vec<f32>,
+        loader: Loader,
+        device: &dyn Device,
+        numerics: Numerics,
+    ) -> Result<Self, TrainError> {
+        let optimizer = Box::new(config.optimizer);
+        let trainer = Trainer::new(&config, params, optimizer, device, numerics, Box::new(Solo))?;
+        let objective = Pretrain::new(loader, &config);
+        Ok(Run::new(config, trainer, objective))
+    }
+}
 
-impl Pretrain {
-    /// Runs to the last step, or until `stop` is requested, telling `listen` what happens. What
-    /// `listen` fails with ends the run at once, before anything else is written.
+impl<O: Objective> Run<O> {
+    /// A run that has done no step.
+    pub fn new(config: RunConfig, trainer: Trainer, objective: O) -> Self {
+        let writer = Writer::default();
+        Run { config, trainer, objective, val_loss: None, best: None, writer }
+    }
+
+    /// Takes weights, optimizer state and place from a checkpoint of a run of the same shape.
+    ///
+    /// # Errors
+    /// When the checkpoint is of another model or of other data.
+    pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+        let Progress { step, updates, tokens, scale, place, val_loss, best } =
+            read_saved(checkpoint)?.progress;
+        self.writer.wait()?;
+        self.trainer.resume(checkpoint, Counts { step, updates, tokens }, scale)?;
+        self.objective.resume(&place).map_err(|error| match error {
+            ResumeError::Place(error) => not_a_run(checkpoint, &error),
+            ResumeError::Data(error) => error.into(),
+        })?;
+        (self.val_loss, self.best) = (val_loss, best);
+        Ok(())
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// The trainer.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// As [`Run::trainer`], to choose what computes.
+    pub fn trainer_mut(&mut self) -> &mut Trainer {
+        &mut self.trainer
+    }
+
+    /// The objective.
+    pub fn objective(&self) -> &O {
+        &self.objective
+    }
+
+    /// Steps done.
+    pub fn step_count(&self) -> u64 {
+        self.trainer.counts().step
+    }
+
+    /// The master weights.
+    pub fn params(&self) -> &[f32] {
+        self.trainer.params()
+    }
+
+    /// Validation loss, when it was last measured.
+    pub fn val_loss(&self) -> Option<f64> {
+        self.val_loss
+    }
+
+    /// The checkpoint with the lowest validation loss.
+    pub fn best(&self) -> Option<Best> {
+        self.best
+    }
+
+    /// Forgets what was measured on another validation part.
+    pub fn forget_validation(&mut self) {
+        (self.val_loss, self.best) = (None, None);
+    }
+
+    /// Forward and backward over the micro-batches of a step, then one update.
+    ///
+    /// # Errors
+    /// When the device fails, a token is not of the vocabulary, or the run has diverged.
+    pub fn step(&mut self) -> Result<StepReport, TrainError> {
+        Ok(self.step_after_writing()?.0)
+    }
+
+    /// As [`Run::step`]; also the seconds in it that were spent waiting for a checkpoint, which is
+    /// written while forward and backward passes run and must not see the update.
+    fn step_after_writing(&mut self) -> Result<(StepReport, f64), TrainError> {
+        self.objective.accumulate(&mut self.trainer)?;
+        let waiting = Instant::now();
+        self.writer.wait()?;
+        let waited = waiting.elapsed().as_secs_f64();
+        Ok((self.trainer.apply()?, waited))
+    }
+
+    /// Mean loss over (at most) `batches` batches of the validation part, always the same ones.
+    ///
+    /// # Errors
+    /// When the device fails or a token is not of the vocabulary.
+    pub fn evaluate(&mut self, batches: usize) -> Result<f64, TrainError> {
+        let loss = self.evaluate_until(batches, &Stop::default())?;
+        Ok(loss.expect("nobody asked to stop"))
+    }
+
+    /// As [`Run::evaluate`]; `None` if the run is to end before it is done.
+    fn evaluate_until(&mut self, batches: usize, stop: &Stop) -> Result<Option<f64>, TrainError> {
+        let loss = self.objective.validate(&mut self.trainer, batches, stop)?;
+        self.val_loss = loss.or(self.val_loss);
+        Ok(loss)
+    }
+
+    /// Runs to the last step, or until a stop is requested, telling `listen` what happens. What
+    /// `listen` or a hook fails with ends the run at once, before anything else is written.
     ///
     /// The validation loss is measured before the first step (unless the checkpoint knows it), as
     /// often as asked for, and at the end. Checkpoints are written while the next step runs, and one
@@ -67,113 +216,81 @@ impl Pretrain {
     ///
     /// # Errors
     /// As the parts.
-    pub fn run(
+    pub fn to_end(
         &mut self,
-        device: &dyn Device,
-        tokenizer: &Tokenizer,
-        intervals: Intervals,
-        out: &RunOutput<'_>,
-        stop: &Stop,
+        session: &mut Session<'_, '_>,
         listen: &mut Listener<'_>,
     ) -> Result<(), TrainError> {
-        let spent = Spent { compile_s: self.model.compile_seconds, ..Spent::default() };
-        let begun = self.progress.step;
-        let mut run = Run {
-            trainer: self,
-            intervals,
-            out,
-            stop,
+        let compile_s = self.trainer.model().compile_seconds;
+        let begun = self.step_count();
+        let stop = session.stop;
+        let mut course = Course {
+            run: self,
+            session,
             listen,
             sampler: None,
-            spent,
+            spent: Spent { compile_s, ..Spent::default() },
             started: Instant::now(),
             begun,
             first_val_loss: None,
             newest: None,
             writing: None,
         };
-        run.begin(device, tokenizer)?;
-        while run.trainer.progress.step < run.total() && !stop.requested() {
-            run.step()?;
-            if run.trainer.progress.step < run.total() {
-                run.between_steps()?;
+        course.begin()?;
+        while course.run.step_count() < course.total() && !stop.requested() {
+            course.step()?;
+            if course.run.step_count() < course.total() {
+                course.between_steps()?;
             }
         }
         match stop.reason() {
-            None => run.finish(),
-            Some(reason) => run.end_early(reason),
+            None => course.finish(),
+            Some(reason) => course.end_early(reason),
         }
     }
 
-    /// A generator for samples, compiled once.
-    fn generator<'t>(
-        &self,
-        tokenizer: &'t Tokenizer,
-        device: &'t dyn Device,
-    ) -> Result<Generator<'t>, TrainError> {
-        let decoder = Decoder::new(
-            &self.config.model,
-            self.arenas.params.clone(),
-            device.least_width(),
-            device,
-            self.numerics,
-        )?;
-        Ok(Generator::new(decoder, tokenizer)?)
-    }
-
-    /// A text begun with `prompt`, drawn at temperature 0.8 with a seed that depends on the step; `None`
-    /// if the run is to end before it is whole.
-    fn sample(
-        &self,
-        generator: &mut Generator<'_>,
-        prompt: &str,
-        max_tokens: usize,
-        stop: &Stop,
-    ) -> Result<Option<String>, TrainError> {
-        generator.decoder().replace_weights(&self.arenas.params)?;
-        let (mut text, seed) = (prompt.to_owned(), self.config.seed ^ self.progress.step);
-        let request = Request { max_tokens, sampling: Sampling::default(), seed, slide: true };
-        let drawn = generator.generate_while(prompt, request, |piece| {
-            text.push_str(piece);
-            !stop.requested()
-        })?;
-        Ok(Some(text).filter(|_| drawn.finish != Finish::Stopped))
-    }
-
-    fn snapshot(&self, out: &RunOutput<'_>) -> Snapshot {
-        let saved = Saved {
-            run: self.config.clone(),
-            progress: self.progress.clone(),
-            extra: out.extra.clone(),
+    fn snapshot(&self, keep: usize, output: &RunOutput) -> Snapshot {
+        let Counts { step, updates, tokens } = self.trainer.counts();
+        let progress = Progress {
+            step,
+            updates,
+            tokens,
+            scale: self.trainer.scale(),
+            place: self.objective.place(),
+            val_loss: self.val_loss,
+            best: self.best,
         };
+        let (run, extra) = (self.config.clone(), output.extra.clone());
+        let saved = Saved { run, progress, extra };
         Snapshot {
-            step: self.progress.step,
-            best: self.progress.best.map(|best| best.step),
-            layout: self.model.layout().clone(),
-            arenas: Arc::clone(&self.arenas),
-            texts: out.texts.clone(),
+            step,
+            best: self.best.map(|best| best.step),
+            layout: self.trainer.model().layout().clone(),
+            arenas: self.trainer.share(),
+            texts: output.texts.clone(),
             state: serde_json::to_value(saved).expect("plain data"),
-            directory: out.directory.clone(),
-            keep: out.keep,
+            directory: output.directory.clone(),
+            keep,
         }
     }
 
     /// True if a state measured at `val_loss` would be the best of all checkpoints.
     fn improves(&self, val_loss: f64, batches: usize) -> bool {
-        let comparable = self.progress.best.filter(|best| best.batches == batches);
+        let comparable = self.best.filter(|best| best.batches == batches);
         val_loss.is_finite() && comparable.is_none_or(|best| val_loss < best.val_loss)
     }
 
     fn step_event(&mut self, report: StepReport, seconds: f64) -> Event {
-        let parts = self.model.timings.take().parts();
-        let mut parts: BTreeMap<String, f64> =
-            parts.into_iter().map(|(name, s)| (name.to_owned(), s * 1e3)).collect();
-        parts.insert("optimizer".to_owned(), std::mem::take(&mut self.optimizer_seconds) * 1e3);
+        let (model, optimizer) = self.trainer.take_timings();
+        let parts = model.parts().into_iter().chain([("optimizer", optimizer)]);
+        let parts: BTreeMap<String, f64> =
+            parts.map(|(name, s)| (name.to_owned(), s * 1e3)).collect();
+        let Counts { step, tokens, .. } = self.trainer.counts();
         Event::Step {
-            step: self.progress.step,
+            step,
             loss: report.loss,
             lr: report.lr,
-            tokens: self.progress.tokens,
+            tokens,
             ms: seconds * 1e3,
             grad_norm: report.grad_norm,
             loss_scale: report.loss_scale,
@@ -182,6 +299,36 @@ impl Pretrain {
         }
     }
 }
+
+/// Where a run writes.
+#[derive(Debug)]
+pub struct RunOutput {
+    /// Directory of checkpoints.
+    pub directory: PathBuf,
+    /// The text files of every checkpoint (see [`formats::hugging_face::files`]).
+    pub texts: Vec<(&'static str, String)>,
+    /// Notes of the caller, kept in `state.json`.
+    pub extra: serde_json::Value,
+    /// Seconds from the start of the program to the run, compiling the model included.
+    pub setup_s: f64,
+}
+
+/// What surrounds the steps of a run, from a fresh start or a checkpoint to the end.
+pub struct Session<'s, 'h> {
+    /// What happens between steps, and how often.
+    pub intervals: Intervals,
+    /// Where the run writes.
+    pub output: RunOutput,
+    /// How samples are drawn.
+    pub samples: Samples<'s>,
+    /// Asks the run to end early.
+    pub stop: &'s Stop,
+    /// What looks on, in the order in which it is called.
+    pub hooks: Vec<&'h mut (dyn Hook + 'h)>,
+}
+
+/// Told every event; its error ends the run.
+pub type Listener<'l> = dyn FnMut(Event) -> Result<(), TrainError> + 'l;
 
 /// True at every `every`-th step; never for 0.
 fn due(every: u64, step: u64) -> bool {
@@ -204,15 +351,13 @@ fn timed<T>(account: &mut f64, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// One session: from a fresh start or a checkpoint to the end.
-struct Run<'r, 't> {
-    trainer: &'r mut Pretrain,
-    intervals: Intervals,
-    out: &'r RunOutput<'r>,
-    stop: &'r Stop,
-    listen: &'r mut Listener<'r>,
+/// The course of one session.
+struct Course<'c, 's, 'h, O> {
+    run: &'c mut Run<O>,
+    session: &'c mut Session<'s, 'h>,
+    listen: &'c mut Listener<'c>,
     /// Absent where no samples are taken.
-    sampler: Option<Generator<'t>>,
+    sampler: Option<Sampler<'s>>,
     spent: Spent,
     started: Instant,
     /// Steps done before.
@@ -224,9 +369,9 @@ struct Run<'r, 't> {
     writing: Option<u64>,
 }
 
-impl<'t> Run<'_, 't> {
+impl<O: Objective> Course<'_, '_, '_, O> {
     fn total(&self) -> u64 {
-        self.trainer.config.schedule.total
+        self.run.config.schedule.total
     }
 
     fn tell(&mut self, event: Event) -> Result<(), TrainError> {
@@ -234,20 +379,20 @@ impl<'t> Run<'_, 't> {
     }
 
     /// What comes before the first step.
-    fn begin(
-        &mut self,
-        device: &'t dyn Device,
-        tokenizer: &'t Tokenizer,
-    ) -> Result<(), TrainError> {
-        if self.intervals.sample > 0 && self.trainer.progress.step < self.total() {
-            let trainer = &self.trainer;
-            let compile = || trainer.generator(tokenizer, device);
-            match timed(&mut self.spent.compile_s, compile) {
+    fn begin(&mut self) -> Result<(), TrainError> {
+        for i in 0..self.session.hooks.len() {
+            if let Some(event) = self.session.hooks[i].before_steps()? {
+                self.tell(event)?;
+            }
+        }
+        if self.session.intervals.sample > 0 && self.run.step_count() < self.total() {
+            let (trainer, samples) = (&self.run.trainer, self.session.samples);
+            match timed(&mut self.spent.compile_s, || Sampler::new(trainer, samples)) {
                 Ok(sampler) => self.sampler = Some(sampler),
                 Err(error) => self.no_sample(&error)?,
             }
         }
-        if self.trainer.progress.val_loss.is_none() {
+        if self.run.val_loss.is_none() {
             self.first_val_loss = self.validate()?;
         }
         Ok(())
@@ -255,40 +400,54 @@ impl<'t> Run<'_, 't> {
 
     fn step(&mut self) -> Result<(), TrainError> {
         // What evaluation and samples took is not part of a step.
-        self.trainer.model.timings.take();
+        self.run.trainer.take_timings();
         let start = Instant::now();
-        let report = self.trainer.step()?;
-        let waited = self.trainer.waited_seconds;
+        let (report, waited) = self.run.step_after_writing()?;
         let seconds = start.elapsed().as_secs_f64() - waited;
         self.spent.steps_s += seconds;
         self.spent.checkpoints_s += waited;
-        let event = self.trainer.step_event(report, seconds);
+        let event = self.run.step_event(report, seconds);
         self.tell(event)?;
-        let written = self.trainer.writer.finished()?;
+        self.ask_hooks()?;
+        let written = self.run.writer.finished()?;
         self.tell_written(written)
     }
 
+    /// Lets the hooks see the step that was just done.
+    fn ask_hooks(&mut self) -> Result<(), TrainError> {
+        let (step, Intervals { eval, checkpoint, .. }) =
+            (self.run.step_count(), self.session.intervals);
+        let last = step == self.total() || self.session.stop.requested();
+        let may_save = last || due(checkpoint, step) || due(eval, step);
+        for i in 0..self.session.hooks.len() {
+            if let Some(event) = self.session.hooks[i].after_step(step, may_save)? {
+                self.tell(event)?;
+            }
+        }
+        Ok(())
+    }
+
     fn between_steps(&mut self) -> Result<(), TrainError> {
-        let (step, total) = (self.trainer.progress.step, self.total());
-        let Intervals { eval, eval_batches, .. } = self.intervals;
-        let mut save = due(self.intervals.checkpoint, step);
+        let (step, total) = (self.run.step_count(), self.total());
+        let Intervals { eval, eval_batches, checkpoint, sample, keep, .. } = self.session.intervals;
+        let mut save = due(checkpoint, step);
         let mut improved = None;
         if due(eval, step)
             && let Some(val_loss) = self.validate()?
-            && self.trainer.improves(val_loss, eval_batches)
+            && self.run.improves(val_loss, eval_batches)
         {
             improved = Some(Best { step, val_loss, batches: eval_batches });
             save |= may_keep_best(eval, step, total);
         }
-        if due(self.intervals.sample, step) {
+        if due(sample, step) {
             self.sample()?;
         }
-        if save && self.trainer.overflows == 0 {
-            self.trainer.progress.best = improved.or(self.trainer.progress.best);
-            let (trainer, out) = (&mut *self.trainer, self.out);
+        if save && self.run.trainer.overflows() == 0 {
+            self.run.best = improved.or(self.run.best);
+            let (run, output) = (&mut *self.run, &self.session.output);
             timed(&mut self.spent.checkpoints_s, || {
-                let snapshot = trainer.snapshot(out);
-                trainer.writer.start(snapshot)
+                let snapshot = run.snapshot(keep, output);
+                run.writer.start(snapshot)
             })?;
             self.writing = Some(step);
         }
@@ -297,7 +456,7 @@ impl<'t> Run<'_, 't> {
 
     /// The last validation, sample and checkpoint.
     fn finish(&mut self) -> Result<(), TrainError> {
-        let (step, batches) = (self.trainer.progress.step, self.intervals.eval_batches);
+        let (step, batches) = (self.run.step_count(), self.session.intervals.eval_batches);
         let mut val_loss = self.validate()?;
         if val_loss.is_some_and(|loss| !loss.is_finite()) {
             // A device that failed once is not a run that has diverged.
@@ -307,31 +466,31 @@ impl<'t> Run<'_, 't> {
             if !val_loss.is_finite() {
                 return Err(TrainError::NotFinite { step, val_loss });
             }
-            if self.trainer.improves(val_loss, batches) {
-                self.trainer.progress.best = Some(Best { step, val_loss, batches });
+            if self.run.improves(val_loss, batches) {
+                self.run.best = Some(Best { step, val_loss, batches });
             }
         }
         self.sample()?;
         self.save()?;
         // Asked to stop by now, the run is done all the same, if all of this was.
         let unmeasured = batches > 0 && val_loss.is_none();
-        let reason = self.stop.reason().filter(|_| unmeasured).unwrap_or_default();
+        let reason = self.session.stop.reason().filter(|_| unmeasured).unwrap_or_default();
         self.done(reason)
     }
 
     /// Saves what was learned, and nothing else.
     fn end_early(&mut self, reason: Reason) -> Result<(), TrainError> {
-        let Pretrain { progress, overflows, .. } = &self.trainer;
-        let doubtful = *overflows > 0 || progress.val_loss.is_some_and(|loss| !loss.is_finite());
-        if doubtful && self.intervals.eval_batches > 0 {
+        let not_finite = self.run.val_loss.is_some_and(|loss| !loss.is_finite());
+        let doubtful = self.run.trainer.overflows() > 0 || not_finite;
+        let batches = self.session.intervals.eval_batches;
+        if doubtful && batches > 0 {
             // The only measurement that is not skipped: a state that diverged must not push out a good one.
-            let (step, batches) = (progress.step, self.intervals.eval_batches);
-            let val_loss = self.trainer.evaluate(batches)?;
+            let val_loss = self.run.evaluate(batches)?;
             if !val_loss.is_finite() {
-                return Err(TrainError::NotFinite { step, val_loss });
+                return Err(TrainError::NotFinite { step: self.run.step_count(), val_loss });
             }
         }
-        if self.trainer.progress.step > self.begun {
+        if self.run.step_count() > self.begun {
             self.save()?;
         }
         self.done(reason)
@@ -339,36 +498,35 @@ impl<'t> Run<'_, 't> {
 
     /// Measures and tells the validation loss; `None` if nothing is to be measured or the run is to end.
     fn validate(&mut self) -> Result<Option<f64>, TrainError> {
-        let (step, batches) = (self.trainer.progress.step, self.intervals.eval_batches);
+        let (step, batches) = (self.run.step_count(), self.session.intervals.eval_batches);
         if batches == 0 {
             return Ok(None);
         }
-        let (trainer, stop) = (&mut *self.trainer, self.stop);
+        let (run, stop) = (&mut *self.run, self.session.stop);
         let start = Instant::now();
-        let measured =
-            timed(&mut self.spent.validation_s, || trainer.evaluate_until(batches, stop))?;
+        let measured = timed(&mut self.spent.validation_s, || run.evaluate_until(batches, stop))?;
         if let Some(val_loss) = measured {
             self.tell(Event::Eval { step, val_loss, ms: 1e3 * start.elapsed().as_secs_f64() })?;
         }
         Ok(measured)
     }
 
-    /// Draws and tells a sample. A failure is told as well, and ends nothing.
+    /// Draws and tells a sample, with a seed that depends on the step. A failure is told as well, and
+    /// ends nothing.
     fn sample(&mut self) -> Result<(), TrainError> {
-        let Some(generator) = self.sampler.as_mut().filter(|_| !self.stop.requested()) else {
+        let stop = self.session.stop;
+        let Some(sampler) = self.sampler.as_mut().filter(|_| !stop.requested()) else {
             return Ok(());
         };
-        let (trainer, prompt, stop) = (&*self.trainer, self.out.prompt, self.stop);
-        let (most, start) = (self.intervals.sample_tokens, Instant::now());
-        let drawn =
-            timed(&mut self.spent.samples_s, || trainer.sample(generator, prompt, most, stop));
-        match drawn {
+        let (step, most) = (self.run.step_count(), self.session.intervals.sample_tokens);
+        let (trainer, seed, start) =
+            (&self.run.trainer, self.run.config.seed ^ step, Instant::now());
+        match timed(&mut self.spent.samples_s, || sampler.draw(trainer, most, seed, stop)) {
             Ok(None) => Ok(()),
-            Ok(Some(text)) => self.tell(Event::Sample {
-                step: self.trainer.progress.step,
-                text,
-                ms: 1e3 * start.elapsed().as_secs_f64(),
-            }),
+            Ok(Some(text)) => {
+                let ms = 1e3 * start.elapsed().as_secs_f64();
+                self.tell(Event::Sample { step, text, ms })
+            }
             Err(error) => self.no_sample(&error),
         }
     }
@@ -379,13 +537,14 @@ impl<'t> Run<'_, 't> {
 
     /// Writes the state as it is, unless that is done or under way.
     fn save(&mut self) -> Result<(), TrainError> {
-        let step = self.trainer.progress.step;
-        let (trainer, out, begun) = (&mut *self.trainer, self.out, self.writing == Some(step));
+        let begun = self.writing == Some(self.run.step_count());
+        let (run, keep, output) =
+            (&mut *self.run, self.session.intervals.keep, &self.session.output);
         let written = timed(&mut self.spent.checkpoints_s, || {
-            trainer.writer.wait()?;
-            let mut written = trainer.writer.finished()?;
+            run.writer.wait()?;
+            let mut written = run.writer.finished()?;
             if !begun {
-                written.push(trainer.snapshot(out).write()?);
+                written.push(run.snapshot(keep, output).write()?);
             }
             Ok::<_, TrainError>(written)
         })?;
@@ -401,10 +560,35 @@ impl<'t> Run<'_, 't> {
     }
 
     fn done(&mut self, reason: Reason) -> Result<(), TrainError> {
-        let run = &self.trainer.config;
-        let (progress, spent) = (&self.trainer.progress, &mut self.spent);
-        spent.setup_s = (self.out.setup_s - self.trainer.model.compile_seconds).max(0.0);
-        spent.total_s = self.out.setup_s + self.started.elapsed().as_secs_f64();
+        for i in 0..self.session.hooks.len() {
+            if let Some(event) = self.session.hooks[i].at_end() {
+                self.tell(event)?;
+            }
+        }
+        self.account();
+        let (step, spent) = (self.run.step_count(), self.spent);
+        let steps = (step - self.begun) as f64;
+        let tokens = steps * self.run.config.tokens_per_step() as f64;
+        let event = Event::Done {
+            steps: step,
+            val_loss: self.run.val_loss,
+            ms_per_step: 1e3 * spent.steps_s / steps.max(1.0),
+            tokens_per_s: if spent.steps_s > 0.0 { tokens / spent.steps_s } else { 0.0 },
+            reason,
+            checkpoint: self.newest.clone(),
+            best: self.run.best,
+            first_val_loss: self.first_val_loss,
+            spent,
+            peak_memory_mib: None,
+        };
+        self.tell(event)
+    }
+
+    /// Completes the times of the session.
+    fn account(&mut self) {
+        let (setup_s, spent) = (self.session.output.setup_s, &mut self.spent);
+        spent.setup_s = (setup_s - self.run.trainer.model().compile_seconds).max(0.0);
+        spent.total_s = setup_s + self.started.elapsed().as_secs_f64();
         let known = spent.setup_s
             + spent.compile_s
             + spent.steps_s
@@ -412,21 +596,6 @@ impl<'t> Run<'_, 't> {
             + spent.samples_s
             + spent.checkpoints_s;
         spent.other_s = spent.total_s - known;
-        let steps = (progress.step - self.begun) as f64;
-        let tokens = steps * (run.accum * run.batch * run.seq) as f64;
-        let event = Event::Done {
-            steps: progress.step,
-            val_loss: progress.val_loss,
-            ms_per_step: 1e3 * spent.steps_s / steps.max(1.0),
-            tokens_per_s: if spent.steps_s > 0.0 { tokens / spent.steps_s } else { 0.0 },
-            reason,
-            checkpoint: self.newest.clone(),
-            best: progress.best,
-            first_val_loss: self.first_val_loss,
-            spent: *spent,
-            peak_memory_mib: None,
-        };
-        self.tell(event)
     }
 }
 

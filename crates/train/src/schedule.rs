@@ -1,8 +1,10 @@
-//! The learning rate over the run.
+//! The learning rate over the run, and by kind of parameter.
 
+use gpt::{Param, Role};
 use serde::{Deserialize, Serialize};
+use std::f64::consts::PI;
 
-/// Linear warm-up, then a cosine down to a share of the peak.
+/// A linear warm-up to the peak, then what [`Decay`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
@@ -14,29 +16,132 @@ pub struct Schedule {
     pub warmup: u64,
     /// Steps of the whole run.
     pub total: u64,
+    /// How the rate falls after the warm-up. Runs from before there was a choice have a cosine.
+    #[serde(default)]
+    pub decay: Decay,
+    /// Factors of the rate by kind of parameter.
+    #[serde(default)]
+    pub multipliers: Multipliers,
+}
+
+/// How the rate goes from the peak to the floor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// Half a cosine from the end of the warm-up to the last step (Loshchilov and Hutter 2017).
+    #[default]
+    Cosine,
+    /// Not at all: the floor plays no part.
+    Constant,
+    /// The peak, then a straight line over the last `share` of the run (nanochat's warm-down). It
+    /// would reach the floor one step after the last.
+    Linear {
+        /// Share of the run's steps on the line, 0 to 1.
+        share: f64,
+    },
+}
+
+/// Factors of the learning rate by [`Group`]; 1 unless set.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Multipliers {
+    /// Of the token embedding, which may be the classifier too.
+    pub embedding: f64,
+    /// Of a classifier that is not the embedding.
+    pub classifier: f64,
+    /// Of the matrices of the layers.
+    pub matrix: f64,
+    /// Of vectors: gains and biases.
+    pub vector: f64,
+}
+
+/// Parameters that share a learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The token embedding, which may be the classifier too.
+    Embedding,
+    /// A classifier that is not the embedding.
+    Classifier,
+    /// The matrices of the layers.
+    Matrix,
+    /// Vectors: gains and biases.
+    Vector,
+}
+
+impl Group {
+    /// The group of a parameter.
+    pub fn of(param: &Param) -> Group {
+        match param.role {
+            Role::Embedding => Group::Embedding,
+            Role::Classifier => Group::Classifier,
+            _ if param.shape.len() > 1 => Group::Matrix,
+            _ => Group::Vector,
+        }
+    }
+}
+
+impl Default for Multipliers {
+    /// One rate for all parameters.
+    fn default() -> Self {
+        Multipliers { embedding: 1.0, classifier: 1.0, matrix: 1.0, vector: 1.0 }
+    }
+}
+
+impl Multipliers {
+    /// The factor of a group.
+    pub fn of(&self, group: Group) -> f64 {
+        match group {
+            Group::Embedding => self.embedding,
+            Group::Classifier => self.classifier,
+            Group::Matrix => self.matrix,
+            Group::Vector => self.vector,
+        }
+    }
 }
 
 impl Schedule {
-    /// Rate of `step` (from 0): peak·(step+1)/warmup during warm-up, then
-    /// peak·(floor + (1−floor)·(1+cos πp)/2) with p going from 0 to 1 at the last step.
+    /// Warm-up and a cosine, one rate for all parameters.
+    pub fn cosine(peak: f64, floor: f64, warmup: u64, total: u64) -> Schedule {
+        let (decay, multipliers) = (Decay::Cosine, Multipliers::default());
+        Schedule { peak, floor, warmup, total, decay, multipliers }
+    }
+
+    /// Rate of `step` (from 0): peak·(step+1)/warmup during warm-up, then peak·(floor +
+    /// (1−floor)·h). With a cosine, h is (1+cos πp)/2 as p goes from 0 to 1 at the last step; on a
+    /// line, h goes from 1 to 0 one step after the last.
     pub fn rate(&self, step: u64) -> f64 {
         if step < self.warmup {
             return self.peak * (step + 1) as f64 / self.warmup as f64;
         }
-        let span = self.total.saturating_sub(self.warmup + 1).max(1);
-        let p = ((step - self.warmup) as f64 / span as f64).min(1.0);
-        let cosine = (1.0 + (std::f64::consts::PI * p).cos()) / 2.0;
-        self.peak * (self.floor + (1.0 - self.floor) * cosine)
+        let height = match self.decay {
+            Decay::Cosine => {
+                let span = self.total.saturating_sub(self.warmup + 1).max(1);
+                let p = ((step - self.warmup) as f64 / span as f64).min(1.0);
+                (1.0 + (PI * p).cos()) / 2.0
+            }
+            Decay::Constant => return self.peak,
+            Decay::Linear { share } => {
+                let span = (share * self.total as f64).round().max(1.0);
+                (self.total.saturating_sub(step) as f64 / span).min(1.0)
+            }
+        };
+        self.peak * (self.floor + (1.0 - self.floor) * height)
+    }
+
+    /// Rate of a parameter at `step` (from 0).
+    pub fn rate_of(&self, param: &Param, step: u64) -> f64 {
+        self.rate(step) * self.multipliers.of(Group::of(param))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gpt::{GptConfig, Layout};
 
     #[test]
     fn corners() {
-        let s = Schedule { peak: 1.0, floor: 0.1, warmup: 4, total: 105 };
+        let s = Schedule::cosine(1.0, 0.1, 4, 105);
         assert_eq!(s.rate(0), 0.25);
         assert_eq!(s.rate(3), 1.0);
         assert_eq!(s.rate(4), 1.0);
@@ -45,5 +150,57 @@ mod tests {
         assert!((s.rate(1000) - 0.1).abs() < 1e-12);
         assert_eq!(Schedule { warmup: 0, ..s }.rate(0), 1.0);
         assert_eq!(Schedule { warmup: 9, total: 5, ..s }.rate(8), 1.0);
+    }
+
+    #[test]
+    fn a_constant_rate_has_a_warm_up_too() {
+        let s = Schedule { decay: Decay::Constant, ..Schedule::cosine(2.0, 0.1, 4, 20) };
+        assert_eq!([0, 1, 3, 4, 19, 100].map(|step| s.rate(step)), [0.5, 1.0, 2.0, 2.0, 2.0, 2.0]);
+    }
+
+    /// nanochat: 1 up to step N − W of N, then p + (1 − p)·0.05 with p = (N − step)/W.
+    #[test]
+    fn a_warm_down_is_a_line() {
+        let decay = Decay::Linear { share: 0.65 };
+        let s = Schedule { decay, ..Schedule::cosine(3.0, 0.05, 10, 100) };
+        assert_eq!(s.rate(9), 3.0);
+        assert_eq!([10, 34, 35].map(|step| s.rate(step)), [3.0; 3]);
+        for step in 36..100 {
+            let p = (100 - step) as f64 / 65.0;
+            let want = 3.0 * (p + (1.0 - p) * 0.05);
+            assert!((s.rate(step) - want).abs() < 1e-12, "{step}");
+        }
+        assert!((s.rate(100) - 0.15).abs() < 1e-12 && (s.rate(500) - 0.15).abs() < 1e-12);
+        // A line of no length is a constant rate up to the end.
+        let none = Schedule { decay: Decay::Linear { share: 0.0 }, ..s };
+        assert_eq!(none.rate(99), 3.0);
+    }
+
+    #[test]
+    fn multipliers_follow_the_kind_of_parameter() {
+        let multipliers = Multipliers { embedding: 2.0, classifier: 3.0, matrix: 5.0, vector: 7.0 };
+        let s = Schedule { multipliers, ..Schedule::cosine(1.0, 0.1, 0, 10) };
+        let config = GptConfig { tied: false, ..GptConfig::preset("tiny").unwrap() };
+        for param in Layout::new(&config).params() {
+            let name = &param.name;
+            let want = match name {
+                name if name.contains("embed") => 2.0,
+                name if name.contains("lm_head") => 3.0,
+                name if name.contains("norm") => 7.0,
+                _ => 5.0,
+            };
+            assert_eq!(s.rate_of(param, 0), want, "{name}");
+        }
+    }
+
+    /// What a checkpoint says that was written before there was a choice.
+    #[test]
+    fn a_schedule_without_a_decay_is_a_cosine() {
+        let old = r#"{"peak": 0.004, "floor": 0.1, "warmup": 40, "total": 800}"#;
+        let read: Schedule = serde_json::from_str(old).unwrap();
+        assert_eq!(read, Schedule::cosine(4e-3, 0.1, 40, 800));
+        let line = Schedule { decay: Decay::Linear { share: 0.5 }, ..read };
+        let text = serde_json::to_string(&line).unwrap();
+        assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), line);
     }
 }

@@ -1,103 +1,24 @@
-//! The trainer: weights, gradients, moments and the place in the data; one step and one measurement.
-//! [`crate::run`] decides when to do which.
+//! The trainer: owner of the model, its weights and gradients, the optimizer's state, the loss scale
+//! and the counts of a run. It knows no source of data.
+//!
+//! [`Trainer::accumulate`] adds the gradients of a micro-batch; [`Trainer::apply`] sums them over the
+//! ranks, clips them, has the optimizer make one update and brings the new weights to the device, or
+//! skips the update where a gradient overflowed.
 
-use crate::background::{Arenas, Writer};
-use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::event::Best;
-use crate::optim::{AdamW, global_norm};
+use crate::checkpoint::{Checkpoint, CheckpointError, TensorsMut};
+use crate::config::RunConfig;
+use crate::error::TrainError;
+use crate::optim::{Optimizer, State, Update, global_norm};
+use crate::ranks::Ranks;
 use crate::scale::LossScale;
 use crate::schedule::Schedule;
-use crate::stop::Stop;
 use ane::{Device, Numerics, Sgemm};
-use data::loader::{Batch, Cursor, Loader};
-use gpt::{GptConfig, Layout, MicroBatch, Model, ModelError};
-use infer::InferError;
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use gpt::{Layout, MicroBatch, Model, ModelError, Timings};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Everything that decides what a run computes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunConfig {
-    /// Shape of the model.
-    pub model: GptConfig,
-    /// The optimizer.
-    pub optimizer: AdamW,
-    /// Learning rate and number of steps.
-    pub schedule: Schedule,
-    /// Sequences of a micro-batch.
-    pub batch: usize,
-    /// Micro-batches of a step.
-    pub accum: usize,
-    /// Tokens of a sequence.
-    pub seq: usize,
-    /// Largest global norm of the gradients; larger ones are scaled down. 0 switches it off.
-    pub clip: f64,
-    /// Seed of the initial weights and of the order of the data.
-    pub seed: u64,
-}
-
-/// Where a run stands, besides weights and moments.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Progress {
-    /// Steps done, left-out ones included.
-    pub(crate) step: u64,
-    /// Updates done: the optimizer's count.
-    updates: u64,
-    pub(crate) tokens: u64,
-    scale: LossScale,
-    loader: Cursor,
-    pub(crate) val_loss: Option<f64>,
-    /// The checkpoint with the lowest validation loss; runs from before it was kept have none.
-    #[serde(default)]
-    pub(crate) best: Option<Best>,
-}
-
-/// What `state.json` holds for this module.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Saved {
-    pub(crate) run: RunConfig,
-    pub(crate) progress: Progress,
-    /// The caller's own notes, such as where the data came from.
-    pub(crate) extra: serde_json::Value,
-}
-
-/// Why a run ended early.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages say what the fields are")]
-pub enum TrainError {
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    #[error(transparent)]
-    Device(#[from] ane::AneError),
-    #[error(transparent)]
-    Data(#[from] data::Error),
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    #[error(transparent)]
-    Sample(#[from] InferError),
-    #[error("{path}: the state is not one of a training run: {reason}")]
-    State { path: PathBuf, reason: String },
-    #[error(
-        "the gradients of {0} steps in a row were not finite: the run has diverged; resume from an \
-         earlier checkpoint with a lower --lr"
-    )]
-    Diverged(u32),
-    #[error(
-        "the validation loss after step {step} is {val_loss}: the run has diverged and this state is \
-         not kept; resume from an earlier checkpoint with a lower --lr"
-    )]
-    NotFinite { step: u64, val_loss: f64 },
-    #[error("a sequence of {seq} tokens is longer than the model reads ({limit})")]
-    Sequence { seq: usize, limit: usize },
-}
-
-/// Steps in a row that may be left out before the run counts as diverged: enough for the loss
-/// scale to fall from its largest value to 1.
+/// Skipped steps in a row after which the run counts as diverged: enough for the loss scale to fall
+/// from its largest value to 1.
 const PATIENCE: u32 = 30;
 
 /// What one step did.
@@ -105,104 +26,215 @@ const PATIENCE: u32 = 30;
 pub struct StepReport {
     /// Mean loss in nats per token.
     pub loss: f64,
-    /// Learning rate.
+    /// Learning rate, before the multipliers of groups.
     pub lr: f64,
     /// Global norm of the gradients before clipping.
     pub grad_norm: f64,
     /// Loss scale used.
     pub loss_scale: f32,
-    /// Whether the update was left out.
+    /// True if the update was skipped because a gradient overflowed.
     pub skipped: bool,
 }
 
-/// A run: owner of weights, gradients, moments and the place in the data.
-#[derive(Debug)]
-pub struct Pretrain {
-    pub(crate) config: RunConfig,
-    pub(crate) model: Model,
-    /// Shared with the writer between updates.
-    pub(crate) arenas: Arc<Arenas>,
-    grads: Vec<f32>,
-    pub(crate) writer: Writer,
-    loader: Loader,
-    pub(crate) progress: Progress,
-    pub(crate) overflows: u32,
-    pub(crate) numerics: Numerics,
-    pub(crate) optimizer_seconds: f64,
-    /// Time in steps that was spent waiting for a checkpoint.
-    pub(crate) waited_seconds: f64,
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Steps done, skipped ones included.
+    pub step: u64,
+    /// Updates done: the optimizer's count.
+    pub updates: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
 }
 
-impl Pretrain {
-    /// A run from `params` (see [`gpt::initialise`]) at the beginning of `loader`.
+/// What an update changes, and a checkpoint stores.
+#[derive(Debug)]
+pub(crate) struct Arenas {
+    /// f32 masters.
+    pub(crate) params: Vec<f32>,
+    /// What the optimizer remembers.
+    pub(crate) state: State,
+}
+
+/// Micro-batches since the last update.
+#[derive(Clone, Copy, Debug, Default)]
+struct Accumulated {
+    micro_batches: usize,
+    /// Sum of their mean losses.
+    loss: f64,
+    tokens: usize,
+}
+
+/// A model in training.
+#[derive(Debug)]
+pub struct Trainer {
+    model: Model,
+    /// Shared with the writer of checkpoints between updates.
+    arenas: Arc<Arenas>,
+    grads: Vec<f32>,
+    optimizer: Box<dyn Optimizer>,
+    schedule: Schedule,
+    clip: f64,
+    scale: LossScale,
+    counts: Counts,
+    ranks: Box<dyn Ranks>,
+    accumulated: Accumulated,
+    /// Skipped steps in a row.
+    overflows: u32,
+    numerics: Numerics,
+    optimizer_seconds: f64,
+}
+
+impl Trainer {
+    /// A trainer of a fresh model: `params` (see [`gpt::initialise`]) are those of rank 0 on all
+    /// `ranks`.
     ///
     /// # Errors
-    /// When the model cannot be compiled for the device.
+    /// When the model cannot be compiled for the device, or ranks do not answer.
     pub fn new(
-        config: RunConfig,
-        params: Vec<f32>,
-        loader: Loader,
+        config: &RunConfig,
+        mut params: Vec<f32>,
+        optimizer: Box<dyn Optimizer>,
         device: &dyn Device,
         numerics: Numerics,
+        ranks: Box<dyn Ranks>,
     ) -> Result<Self, TrainError> {
         if config.seq > config.model.seq_len {
             return Err(TrainError::Sequence { seq: config.seq, limit: config.model.seq_len });
         }
         let mut model = Model::new(&config.model, config.batch, config.seq, device, numerics)?;
+        ranks.broadcast(&mut params)?;
         model.write_weights(&params)?;
-        let n = model.layout().count();
+        let state = State::new(&*optimizer, model.layout());
         let scale = match numerics {
             Numerics::F32 => LossScale::none(),
             Numerics::Fast | Numerics::Exact => LossScale::dynamic(),
         };
-        let progress = Progress {
-            step: 0,
-            updates: 0,
-            tokens: 0,
-            scale,
-            loader: loader.cursor().clone(),
-            val_loss: None,
-            best: None,
-        };
-        Ok(Pretrain {
-            config,
+        Ok(Trainer {
+            grads: vec![0.0; model.layout().count()],
             model,
-            arenas: Arc::new(Arenas { params, m: vec![0.0; n], v: vec![0.0; n] }),
-            grads: vec![0.0; n],
-            writer: Writer::default(),
-            loader,
-            progress,
+            arenas: Arc::new(Arenas { params, state }),
+            optimizer,
+            schedule: config.schedule,
+            clip: config.clip,
+            scale,
+            counts: Counts::default(),
+            ranks,
+            accumulated: Accumulated::default(),
             overflows: 0,
             numerics,
             optimizer_seconds: 0.0,
-            waited_seconds: 0.0,
         })
     }
 
-    /// The settings and the caller's notes of a checkpoint.
+    /// Adds the gradients of one micro-batch (`inputs` and `targets` are [B, S]), the loss of each
+    /// token counting `weight` in the step's objective. For the mean over a step, `weight` is 1 over
+    /// its tokens, those of all micro-batches and ranks.
     ///
     /// # Errors
-    /// When the checkpoint is of something else.
-    pub fn saved(checkpoint: &Checkpoint) -> Result<(RunConfig, serde_json::Value), TrainError> {
-        let saved = read_saved(checkpoint)?;
-        Ok((saved.run, saved.extra))
+    /// When the device fails, or a token is not of the vocabulary.
+    pub fn accumulate(
+        &mut self,
+        inputs: &[u32],
+        targets: &[u32],
+        weight: f32,
+    ) -> Result<(), TrainError> {
+        let micro_batch = match self.accumulated.micro_batches {
+            0 => MicroBatch::First,
+            _ => MicroBatch::Later,
+        };
+        let weight = self.scale.get() * weight;
+        let Trainer { model, arenas, grads, .. } = self;
+        let loss =
+            model.loss_and_grads(&arenas.params, inputs, targets, weight, micro_batch, grads)?;
+        let sums = &mut self.accumulated;
+        sums.micro_batches += 1;
+        sums.loss += loss;
+        sums.tokens += inputs.len();
+        Ok(())
     }
 
-    /// Takes weights, moments and place from a checkpoint of a run of the same shape.
+    /// One update with the accumulated gradients, skipped if they are not finite.
     ///
     /// # Errors
-    /// When the checkpoint is of another model or of other data.
-    pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
-        let saved = read_saved(checkpoint)?;
-        let layout = Layout::new(&self.config.model);
-        self.writer.wait()?;
-        let arenas = exclusive(&mut self.arenas);
-        read_arena(checkpoint, "model.safetensors", "", &layout, &mut arenas.params)?;
-        read_arena(checkpoint, "optimizer.safetensors", ".m", &layout, &mut arenas.m)?;
-        read_arena(checkpoint, "optimizer.safetensors", ".v", &layout, &mut arenas.v)?;
-        self.loader.resume(&saved.progress.loader)?;
-        self.progress = saved.progress;
+    /// When the run has diverged, or ranks do not answer.
+    ///
+    /// # Panics
+    /// If nothing was accumulated, or what [`Trainer::share`] gave is still held.
+    pub fn apply(&mut self) -> Result<StepReport, TrainError> {
+        let Accumulated { micro_batches, loss, tokens } = std::mem::take(&mut self.accumulated);
+        assert!(micro_batches > 0, "gradients were accumulated");
+        let ranks = self.ranks.size();
+        let loss = self.ranks.sum(loss / micro_batches as f64)? / ranks as f64;
+        let start = Instant::now();
+        self.ranks.sum_in_order(&mut self.grads)?;
+        let scale = self.scale.get();
+        let grad_norm = global_norm(&self.grads) / f64::from(scale);
+        let skipped = !grad_norm.is_finite();
+        let lr = self.schedule.rate(self.counts.step);
+        if !skipped {
+            self.update((self.shrink(grad_norm) / f64::from(scale)) as f32);
+        }
+        self.scale.record(!skipped);
+        self.counts.step += 1;
+        self.counts.tokens += (tokens * ranks) as u64;
+        self.optimizer_seconds += start.elapsed().as_secs_f64();
+        if skipped {
+            self.overflows += 1;
+        } else {
+            self.overflows = 0;
+            self.model.write_weights(&self.arenas.params)?;
+        }
+        match self.overflows >= PATIENCE {
+            true => Err(TrainError::Diverged(self.overflows)),
+            false => Ok(StepReport { loss, lr, grad_norm, loss_scale: scale, skipped }),
+        }
+    }
+
+    /// Factor that clipping asks for.
+    fn shrink(&self, grad_norm: f64) -> f64 {
+        if self.clip > 0.0 && grad_norm > self.clip { self.clip / grad_norm } else { 1.0 }
+    }
+
+    /// Has the optimizer update every parameter, with gradients times `scale`.
+    fn update(&mut self, scale: f32) {
+        self.counts.updates += 1;
+        let Trainer { model, arenas, grads, optimizer, schedule, counts, .. } = self;
+        let Arenas { params, state } = exclusive(arenas);
+        for (index, param) in model.layout().params().iter().enumerate() {
+            let (t, range) = (counts.updates, param.range());
+            let update = Update { t, lr: schedule.rate_of(param, counts.step) as f32, scale };
+            let (w, g) = (&mut params[range.clone()], &grads[range]);
+            optimizer.step(&update, param, w, g, &mut state.of(index));
+        }
+    }
+
+    /// Mean loss in nats per token of one batch ([B, S] as in training), without gradients.
+    ///
+    /// # Errors
+    /// When the device fails or a token is not of the vocabulary.
+    pub fn loss(&mut self, inputs: &[u32], targets: &[u32]) -> Result<f64, ModelError> {
+        self.model.loss(&self.arenas.params, inputs, targets)
+    }
+
+    /// Takes weights, optimizer state, loss scale and counts of a checkpoint.
+    ///
+    /// # Errors
+    /// When the checkpoint is of another model or optimizer, or damaged.
+    ///
+    /// # Panics
+    /// If what [`Trainer::share`] gave is still held.
+    pub fn resume(
+        &mut self,
+        checkpoint: &Checkpoint,
+        counts: Counts,
+        scale: LossScale,
+    ) -> Result<(), TrainError> {
+        let Arenas { params, state } = exclusive(&mut self.arenas);
+        read_params(checkpoint, self.model.layout(), params)?;
+        checkpoint.read_tensors("optimizer.safetensors", state.tensors_mut())?;
         self.model.write_weights(&self.arenas.params)?;
+        (self.counts, self.scale) = (counts, scale);
         Ok(())
     }
 
@@ -210,16 +242,6 @@ impl Pretrain {
     /// runs give the same bytes only with the same choice.
     pub fn multiply_with(&mut self, library: Option<&Arc<dyn Sgemm>>) {
         self.model.multiply_with(library);
-    }
-
-    /// Steps done.
-    pub fn step_count(&self) -> u64 {
-        self.progress.step
-    }
-
-    /// The settings.
-    pub fn config(&self) -> &RunConfig {
-        &self.config
     }
 
     /// The compiled model.
@@ -232,149 +254,63 @@ impl Pretrain {
         &self.arenas.params
     }
 
-    /// The data.
-    pub fn loader(&self) -> &Loader {
-        &self.loader
+    /// What the optimizer remembers.
+    pub fn state(&self) -> &State {
+        &self.arenas.state
     }
 
-    /// Validation loss, when it was last measured.
-    pub fn val_loss(&self) -> Option<f64> {
-        self.progress.val_loss
+    /// How far the run has come.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
-    /// The checkpoint with the lowest validation loss.
-    pub fn best(&self) -> Option<Best> {
-        self.progress.best
+    /// The loss scale.
+    pub fn scale(&self) -> LossScale {
+        self.scale
     }
 
-    /// Forward and backward over `accum` micro-batches, then one update.
-    ///
-    /// # Errors
-    /// When the device fails, a token is not of the vocabulary, or the run has diverged.
-    pub fn step(&mut self) -> Result<StepReport, TrainError> {
-        let RunConfig { batch, accum, seq, clip, .. } = self.config;
-        let scale = self.progress.scale.get();
-        let weight = scale / (accum * batch * seq) as f32;
-        let mut loss = 0.0;
-        for i in 0..accum {
-            let Batch { inputs, targets, .. } = self.loader.next_batch(batch);
-            let micro_batch = if i == 0 { MicroBatch::First } else { MicroBatch::Later };
-            loss += self.model.loss_and_grads(
-                &self.arenas.params,
-                &inputs,
-                &targets,
-                weight,
-                micro_batch,
-                &mut self.grads,
-            )?;
-        }
-        let start = Instant::now();
-        self.waited_seconds = 0.0;
-        let grad_norm = global_norm(&self.grads) / f64::from(scale);
-        let skipped = !grad_norm.is_finite();
-        let lr = self.config.schedule.rate(self.progress.step);
-        if skipped {
-            self.overflows += 1;
-        } else {
-            let shrink = if clip > 0.0 && grad_norm > clip { clip / grad_norm } else { 1.0 };
-            self.progress.updates += 1;
-            let waiting = Instant::now();
-            self.writer.wait()?;
-            self.waited_seconds = waiting.elapsed().as_secs_f64();
-            self.update(lr as f32, (shrink / f64::from(scale)) as f32);
-            self.overflows = 0;
-        }
-        self.progress.scale.record(!skipped);
-        self.progress.step += 1;
-        self.progress.tokens += (accum * batch * seq) as u64;
-        self.progress.loader = self.loader.cursor().clone();
-        self.optimizer_seconds += start.elapsed().as_secs_f64() - self.waited_seconds;
-        if !skipped {
-            self.model.write_weights(&self.arenas.params)?;
-        }
-        if self.overflows >= PATIENCE {
-            return Err(TrainError::Diverged(self.overflows));
-        }
-        Ok(StepReport { loss: loss / accum as f64, lr, grad_norm, loss_scale: scale, skipped })
+    /// Arithmetic of the device.
+    pub fn numerics(&self) -> Numerics {
+        self.numerics
     }
 
-    fn update(&mut self, lr: f32, scale: f32) {
-        let Pretrain { model, arenas, grads, config, progress, .. } = self;
-        let Arenas { params, m, v } = exclusive(arenas);
-        for param in model.layout().params() {
-            let r = param.range();
-            config.optimizer.update(
-                progress.updates,
-                lr,
-                scale,
-                param.decays(),
-                &mut params[r.clone()],
-                &grads[r.clone()],
-                &mut m[r.clone()],
-                &mut v[r],
-            );
-        }
+    /// The processes that train together.
+    pub fn ranks(&self) -> &dyn Ranks {
+        &*self.ranks
     }
 
-    /// Mean loss over (at most) `batches` batches of the validation part, always the same ones.
-    ///
-    /// # Errors
-    /// When the device fails or a token is not of the vocabulary.
-    pub fn evaluate(&mut self, batches: usize) -> Result<f64, TrainError> {
-        let loss = self.evaluate_until(batches, &Stop::default())?;
-        Ok(loss.expect("nobody asked to stop"))
+    /// Skipped steps since the last update.
+    pub fn overflows(&self) -> u32 {
+        self.overflows
     }
 
-    /// As [`Pretrain::evaluate`]; `None` if the run is to end before it is done.
-    pub(crate) fn evaluate_until(
-        &mut self,
-        batches: usize,
-        stop: &Stop,
-    ) -> Result<Option<f64>, TrainError> {
-        let set = self.loader.validation_batches(self.config.batch, batches.max(1));
-        let mut total = 0.0;
-        for Batch { inputs, targets, .. } in &set {
-            if stop.requested() {
-                return Ok(None);
-            }
-            total += self.model.loss(&self.arenas.params, inputs, targets)?;
-        }
-        let loss = total / set.len() as f64;
-        self.progress.val_loss = Some(loss);
-        Ok(Some(loss))
+    /// Weights and optimizer state, to be read by another thread until the next update.
+    pub(crate) fn share(&self) -> Arc<Arenas> {
+        Arc::clone(&self.arenas)
     }
 
-    /// Forgets what was measured on another validation part.
-    pub fn forget_validation(&mut self) {
-        (self.progress.val_loss, self.progress.best) = (None, None);
+    /// Seconds by part since the last call: the model's, and those of [`Trainer::apply`].
+    pub(crate) fn take_timings(&mut self) -> (Timings, f64) {
+        (self.model.timings.take(), std::mem::take(&mut self.optimizer_seconds))
     }
 }
 
-/// The arenas, which nothing else holds once the writer has ended.
+/// The arenas, which nothing else holds between the end of the writer and its next beginning.
 fn exclusive(arenas: &mut Arc<Arenas>) -> &mut Arenas {
     Arc::get_mut(arenas).expect("the writer has ended")
 }
 
-fn read_saved(checkpoint: &Checkpoint) -> Result<Saved, TrainError> {
-    serde_json::from_value(checkpoint.state().clone()).map_err(|e| TrainError::State {
-        path: checkpoint.path().to_owned(),
-        reason: e.to_string(),
-    })
-}
-
-fn read_arena(
+fn read_params(
     checkpoint: &Checkpoint,
-    file: &str,
-    suffix: &str,
     layout: &Layout,
-    arena: &mut [f32],
+    params: &mut [f32],
 ) -> Result<(), CheckpointError> {
-    let mut rest = arena;
-    let mut wanted = vec![];
+    let mut rest = params;
+    let mut wanted: TensorsMut<'_> = vec![];
     for p in layout.params() {
         let (part, tail) = rest.split_at_mut(p.count());
-        wanted.push((format!("{}{suffix}", p.name), p.shape.clone(), part));
+        wanted.push((p.name.clone(), p.shape.clone(), part));
         rest = tail;
     }
-    checkpoint.read_tensors(file, wanted)
+    checkpoint.read_tensors("model.safetensors", wanted)
 }

@@ -1,36 +1,22 @@
 //! What a run does between steps: when it measures, samples, saves and stops.
 
+mod common;
+
 use ane::{Emulator, Numerics, Profile};
-use data::loader::{Loader, LoaderConfig};
-use gpt::{GptConfig, Layout, initialise};
+use common::{Around, NOTHING, SEQ, finish, loader, model, to_end};
+use gpt::{Layout, initialise};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tokenizer::Tokenizer;
 use train::checkpoint::{Contents, newest, write};
 use train::{
-    AdamW, Best, Event, Intervals, Pretrain, Reason, RunConfig, RunOutput, Schedule, Stop,
+    AdamW, Best, Event, Hook, Intervals, Reason, Run, RunConfig, Schedule, Stop, TrainError,
 };
-
-const SEQ: usize = 8;
 
 fn settings(steps: u64, peak: f64) -> RunConfig {
     RunConfig {
-        model: GptConfig {
-            n_layer: 1,
-            n_head: 2,
-            n_kv_head: 1,
-            n_embd: 16,
-            head_dim: 8,
-            hidden: 24,
-            vocab_size: 40,
-            seq_len: SEQ,
-            rope_theta: Some(1e4),
-            norm_eps: 1e-5,
-            tied: true,
-            qk_norm: false,
-        },
+        model: model(1, true),
         optimizer: AdamW::default(),
-        schedule: Schedule { peak, floor: 1.0, warmup: 0, total: steps },
+        schedule: Schedule::cosine(peak, 1.0, 0, steps),
         batch: 2,
         accum: 1,
         seq: SEQ,
@@ -39,14 +25,9 @@ fn settings(steps: u64, peak: f64) -> RunConfig {
     }
 }
 
-const NOTHING: Intervals =
-    Intervals { eval: 0, eval_batches: 2, sample: 0, sample_tokens: 8, checkpoint: 0, keep: 1 };
-
-fn trainer(config: &RunConfig) -> Pretrain {
-    let tokens: Vec<u32> = (0..1200u32).map(|i| (i * i / 7 + i / 3) % 40).collect();
-    let loader = Loader::new(tokens.into(), LoaderConfig::new(SEQ, 5)).unwrap();
+fn trainer(config: &RunConfig) -> Run {
     let params = initialise(&config.model, 3);
-    Pretrain::new(config.clone(), params, loader, &device(), Numerics::F32).unwrap()
+    Run::pretrain(config.clone(), params, loader(), &device(), Numerics::F32).unwrap()
 }
 
 fn device() -> Emulator {
@@ -55,36 +36,25 @@ fn device() -> Emulator {
 
 /// Runs to the end, or until `stop_at` is done; samples begin with `prompt`.
 fn run_with(
-    trainer: &mut Pretrain,
+    trainer: &mut Run,
     intervals: Intervals,
     out: &Path,
     prompt: &str,
     stop_at: Option<u64>,
 ) -> Vec<Event> {
-    let tokenizer = Tokenizer::train_char(["abc"]).unwrap();
-    let output = RunOutput {
-        directory: out.to_owned(),
-        keep: intervals.keep,
-        texts: formats::hugging_face::files(&trainer.config().model, &tokenizer).unwrap(),
-        prompt,
-        extra: serde_json::Value::Null,
-        setup_s: 2.0,
-    };
-    let (stop, mut events) = (Stop::default(), vec![]);
-    let mut listen = |event: Event| {
-        if matches!(&event, Event::Step { step, .. } if Some(*step) == stop_at) {
+    let stop = Stop::default();
+    let around = Around { intervals, prompt, stop: &stop, hooks: vec![] };
+    let listen = |event: &Event| {
+        if matches!(event, Event::Step { step, .. } if Some(*step) == stop_at) {
             assert!(stop.request(Reason::Interrupted));
             assert!(!stop.request(Reason::Terminated), "the first request stands");
         }
-        events.push(event);
-        Ok(())
     };
-    trainer.run(&device(), &tokenizer, intervals, &output, &stop, &mut listen).unwrap();
-    events
+    to_end(trainer, &device(), out, around, listen).unwrap()
 }
 
-fn run(trainer: &mut Pretrain, intervals: Intervals, out: &Path) -> Vec<Event> {
-    run_with(trainer, intervals, out, "a", None)
+fn run(trainer: &mut Run, intervals: Intervals, out: &Path) -> Vec<Event> {
+    finish(trainer, &device(), out, intervals)
 }
 
 /// Step and kind of what happened, besides steps.
@@ -270,27 +240,15 @@ fn a_stop_saves_and_does_nothing_else() {
 fn a_stop_cuts_a_sample_short() {
     let out = tempfile::tempdir().unwrap();
     let intervals = Intervals { sample: 2, sample_tokens: 1_000_000, ..NOTHING };
-    let tokenizer = Tokenizer::train_char(["abc"]).unwrap();
-    let output = RunOutput {
-        directory: out.path().to_owned(),
-        keep: 1,
-        texts: vec![],
-        prompt: "a",
-        extra: serde_json::Value::Null,
-        setup_s: 0.0,
-    };
-    let (stop, mut events, start) = (Stop::default(), vec![], Instant::now());
-    std::thread::scope(|scope| {
+    let (stop, start) = (Stop::default(), Instant::now());
+    let events = std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(300));
             stop.request(Reason::Hangup);
         });
-        let mut listen = |event: Event| {
-            events.push(event);
-            Ok(())
-        };
+        let around = Around { intervals, prompt: "a", stop: &stop, hooks: vec![] };
         let mut trainer = trainer(&settings(4, 1e-3));
-        trainer.run(&device(), &tokenizer, intervals, &output, &stop, &mut listen).unwrap();
+        to_end(&mut trainer, &device(), out.path(), around, |_| {}).unwrap()
     });
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     let story = story(&events);
@@ -381,4 +339,76 @@ fn a_resumed_run_counts_its_own_steps() {
     };
     assert_eq!((*ms_per_step, *tokens_per_s), (0.0, 0.0));
     assert!(story(&events).iter().all(|what| what.1 != "sample"), "{events:?}");
+}
+
+/// Notes what it is asked; complains at one step.
+#[derive(Default)]
+struct Looker {
+    asked: Vec<(u64, bool)>,
+    begun: bool,
+    fails_at: Option<u64>,
+}
+
+impl Hook for Looker {
+    fn before_steps(&mut self) -> Result<Option<Event>, TrainError> {
+        self.begun = true;
+        Ok(Some(Event::Warning { message: "begin".to_owned() }))
+    }
+
+    fn after_step(&mut self, step: u64, may_save: bool) -> Result<Option<Event>, TrainError> {
+        self.asked.push((step, may_save));
+        match self.fails_at == Some(step) {
+            true => Err(TrainError::Sequence { seq: 0, limit: 0 }),
+            false => Ok((step == 2).then(|| Event::Warning { message: "two".to_owned() })),
+        }
+    }
+
+    fn at_end(&mut self) -> Option<Event> {
+        Some(Event::Warning { message: "end".to_owned() })
+    }
+}
+
+fn with_hook(hook: &mut Looker, intervals: Intervals, stop: &Stop) -> Result<Vec<Event>, String> {
+    let out = tempfile::tempdir().unwrap();
+    let around = Around { intervals, prompt: "a", stop, hooks: vec![hook] };
+    let listen = |event: &Event| {
+        if matches!(event, Event::Step { step: 7, .. }) {
+            stop.request(Reason::Interrupted);
+        }
+    };
+    let mut trainer = trainer(&settings(8, 1e-3));
+    let events = to_end(&mut trainer, &device(), out.path(), around, listen);
+    let saved = newest(out.path()).map_or(0, |found| found.0.step());
+    events.map_err(|error| format!("{error}; saved {saved}"))
+}
+
+#[test]
+fn hooks_look_on_before_between_and_after_steps() {
+    let intervals = Intervals { eval: 3, checkpoint: 5, ..NOTHING };
+    let (mut hook, stop) = (Looker::default(), Stop::default());
+    let events = with_hook(&mut hook, intervals, &stop).unwrap();
+    // Measured at 3 and 6, saved at 5, asked to stop at 7.
+    let may_save = [false, false, true, false, true, true, true];
+    let asked: Vec<_> = (1..).zip(may_save).collect();
+    assert!(hook.begun);
+    assert_eq!(hook.asked, asked);
+    let told = events.iter().map(|event| match event {
+        Event::Warning { message } => message.as_str(),
+        Event::Step { step: 2, .. } => "step 2",
+        Event::Done { .. } => "done",
+        _ => "",
+    });
+    let told: Vec<&str> = told.filter(|what| !what.is_empty()).collect();
+    assert_eq!(told, ["begin", "step 2", "two", "end", "done"]);
+    assert!(matches!(events[0], Event::Warning { .. }), "before anything is measured");
+}
+
+#[test]
+fn a_hook_that_fails_ends_the_run_and_nothing_is_saved() {
+    let intervals = Intervals { checkpoint: 2, ..NOTHING };
+    let mut hook = Looker { fails_at: Some(4), ..Looker::default() };
+    let error = with_hook(&mut hook, intervals, &Stop::default()).unwrap_err();
+    // The checkpoint of step 2 stays, that of step 4 is not begun.
+    assert!(error.ends_with("; saved 2"), "{error}");
+    assert_eq!(hook.asked.last(), Some(&(4, true)));
 }

@@ -2,35 +2,23 @@
 //! with gradients of one pass over all micro-batches at once. Every field of every step event is
 //! compared.
 
+mod common;
+
 use ane::faults::{Faults, Faulty};
 use ane::{Device, Emulator, Numerics, Profile};
+use common::{Around, NOTHING, SEQ, finish, loader, to_end};
 use data::loader::{Batch, Loader, LoaderConfig};
 use gpt::{GptConfig, Layout, MicroBatch, Model, Role, initialise};
-use tokenizer::Tokenizer;
 use train::evaluate::{Windows, token_losses};
 use train::{
-    AdamW, Checkpoint, Event, Intervals, Pretrain, RunConfig, RunOutput, Schedule, StepReport,
-    Stop, TrainError,
+    AdamW, Checkpoint, Event, Intervals, Run, RunConfig, Schedule, StepReport, Stop, TrainError,
+    run::saved,
 };
 
-const SEQ: usize = 8;
 const STEPS: u64 = 9;
 
 fn model() -> GptConfig {
-    GptConfig {
-        n_layer: 2,
-        n_head: 2,
-        n_kv_head: 1,
-        n_embd: 16,
-        head_dim: 8,
-        hidden: 24,
-        vocab_size: 40,
-        seq_len: SEQ,
-        rope_theta: Some(1e4),
-        norm_eps: 1e-5,
-        tied: false,
-        qk_norm: false,
-    }
+    common::model(2, false)
 }
 
 /// ε is of the size of the gradients, so that updates depend on their scale.
@@ -38,7 +26,7 @@ fn settings(batch: usize, accum: usize, clip: f64) -> RunConfig {
     RunConfig {
         model: model(),
         optimizer: AdamW { beta1: 0.8, beta2: 0.9, epsilon: 1e-2, weight_decay: 0.2 },
-        schedule: Schedule { peak: 0.05, floor: 0.1, warmup: 3, total: STEPS },
+        schedule: Schedule::cosine(0.05, 0.1, 3, STEPS),
         batch,
         accum,
         seq: SEQ,
@@ -58,11 +46,6 @@ fn weights() -> Vec<f32> {
         }
     }
     values
-}
-
-fn loader() -> Loader {
-    let tokens: Vec<u32> = (0..1200u32).map(|i| (i * i / 7 + i / 3) % 40).collect();
-    Loader::new(tokens.into(), LoaderConfig::new(SEQ, 5)).unwrap()
 }
 
 /// The rate of `step` (from 0) in words: up in equal parts to 0.05 over three steps, then half a
@@ -185,26 +168,10 @@ fn run(
     numerics: Numerics,
 ) -> (Vec<Event>, Vec<f32>) {
     let directory = tempfile::tempdir().unwrap();
-    let tokenizer = Tokenizer::train_char(["abc"]).unwrap();
-    let intervals =
-        Intervals { eval: 2, eval_batches: 2, sample: 0, sample_tokens: 0, checkpoint: 0, keep: 1 };
-    let out = RunOutput {
-        directory: directory.path().to_owned(),
-        keep: 1,
-        texts: formats::hugging_face::files(&config.model, &tokenizer).unwrap(),
-        prompt: "a",
-        extra: serde_json::Value::Null,
-        setup_s: 0.0,
-    };
+    let intervals = Intervals { eval: 2, ..NOTHING };
     let mut trainer =
-        Pretrain::new(config.clone(), params.to_vec(), loader(), device, numerics).unwrap();
-    let mut events = vec![];
-    let mut listen = |event| {
-        events.push(event);
-        Ok(())
-    };
-    let stop = Stop::default();
-    trainer.run(device, &tokenizer, intervals, &out, &stop, &mut listen).unwrap();
+        Run::pretrain(config.clone(), params.to_vec(), loader(), device, numerics).unwrap();
+    let events = finish(&mut trainer, device, directory.path(), intervals);
     let measured = |event: &Event| match event {
         Event::Eval { val_loss, .. } => Some(*val_loss),
         _ => None,
@@ -336,7 +303,7 @@ fn a_spoilt_gradient_skips_the_update_and_is_not_counted() {
         let device = spoiling(run);
         let mut twin = Twin::new(&config, &params, Numerics::F32);
         let mut trainer =
-            Pretrain::new(config.clone(), params.clone(), loader(), &*device, Numerics::F32)
+            Run::pretrain(config.clone(), params.clone(), loader(), &*device, Numerics::F32)
                 .unwrap();
         for step in 0..STEPS {
             let before = trainer.params().to_vec();
@@ -397,7 +364,7 @@ fn evaluation_and_validation_agree() {
     let loader =
         Loader::with_validation(train.into(), validation.clone().into(), settings).unwrap();
     let device = Emulator::cpu(Numerics::F32);
-    let mut trainer = Pretrain::new(config, weights(), loader, &device, Numerics::F32).unwrap();
+    let mut trainer = Run::pretrain(config, weights(), loader, &device, Numerics::F32).unwrap();
     let reported = trainer.evaluate(1000).unwrap();
     // 203 tokens are 25 whole windows: 8 batches of 3.
     let windows = Windows { seq: SEQ, stride: SEQ };
@@ -432,39 +399,30 @@ fn every_checkpoint_goes_on_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let device = Emulator::engine(Profile::default(), Numerics::Fast);
     let config = settings(2, 2, 0.5);
-    let tokenizer = Tokenizer::train_char(["abc"]).unwrap();
-    let intervals =
-        Intervals { eval: 0, eval_batches: 1, sample: 0, sample_tokens: 0, checkpoint: 2, keep: 9 };
-    let out = RunOutput {
-        directory: directory.path().to_owned(),
-        keep: 9,
-        texts: vec![("tokenizer.json", tokenizer.to_json().unwrap())],
-        prompt: "a",
-        extra: serde_json::json!({ "note": 7 }),
-        setup_s: 0.0,
-    };
+    let intervals = Intervals { checkpoint: 2, eval_batches: 1, keep: 9, ..NOTHING };
     let trainer =
-        || Pretrain::new(config.clone(), weights(), loader(), &device, Numerics::Fast).unwrap();
+        || Run::pretrain(config.clone(), weights(), loader(), &device, Numerics::Fast).unwrap();
     let (mut whole, mut written, mut reports) = (trainer(), vec![], vec![]);
-    let mut listen = |event| {
-        match event {
-            Event::Checkpoint { step, path, ms, .. } => {
-                assert!(ms > 0.0);
-                written.push((step, path));
-            }
-            Event::Step { loss, grad_norm, .. } => reports.push((loss, grad_norm)),
-            _ => {}
+    let listen = |event: &Event| match event {
+        Event::Checkpoint { step, path, ms, .. } => {
+            assert!(*ms > 0.0);
+            written.push((*step, path.clone()));
         }
-        Ok(())
+        Event::Step { loss, grad_norm, .. } => reports.push((*loss, *grad_norm)),
+        _ => {}
     };
-    whole.run(&device, &tokenizer, intervals, &out, &Stop::default(), &mut listen).unwrap();
+    let stop = Stop::default();
+    let around = Around { intervals, prompt: "a", stop: &stop, hooks: vec![] };
+    to_end(&mut whole, &device, directory.path(), around, listen).unwrap();
+    let out = common::output(&config.model, directory.path());
+    let text = &out.texts.iter().find(|text| text.0 == "tokenizer.json").unwrap().1;
     let steps: Vec<u64> = written.iter().map(|w| w.0).collect();
     assert_eq!(steps, [2, 4, 6, 8, STEPS]);
     for (step, path) in written {
         let checkpoint = Checkpoint::open(&path).unwrap();
         assert_eq!(checkpoint.step(), step);
-        assert_eq!(checkpoint.read_text("tokenizer.json").unwrap(), out.texts[0].1);
-        let saved = Pretrain::saved(&checkpoint).unwrap();
+        assert_eq!(checkpoint.read_text("tokenizer.json").unwrap(), *text);
+        let saved = saved(&checkpoint).unwrap();
         assert_eq!(saved, (config.clone(), out.extra.clone()));
         let mut later = trainer();
         later.resume(&checkpoint).unwrap();
@@ -484,7 +442,7 @@ fn thirty_steps_without_a_finite_gradient_are_a_diverged_run() {
     // A row of the classifier.
     *params.last_mut().unwrap() = f32::NAN;
     let config = settings(2, 1, 0.5);
-    let mut trainer = Pretrain::new(config, params, loader(), &device, Numerics::Fast).unwrap();
+    let mut trainer = Run::pretrain(config, params, loader(), &device, Numerics::Fast).unwrap();
     for step in 0..29 {
         let report = trainer.step().unwrap();
         assert!(report.skipped, "step {step}");

@@ -1,11 +1,15 @@
 //! From flags, files and checkpoints to everything that a run needs.
 
 mod args;
+mod directory;
 mod numbers;
 mod prompt;
+mod ready;
 
 pub(crate) use args::RunArgs;
-pub(crate) use numbers::{fits_in_memory, intervals, run_config};
+pub(crate) use directory::Place;
+pub(crate) use numbers::{fits_in_memory, run_config};
+pub(crate) use ready::Ready;
 
 use crate::corpus::{self, Corpus};
 use crate::host_gemm::{self, HostGemm, HostGemmChoice};
@@ -18,31 +22,31 @@ use data::loader::{Loader, LoaderConfig, Split};
 use gpt::{GptConfig, Layout};
 use numbers::{Cadence, with_changes};
 use prompt::Wanted;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
-use train::{Checkpoint, Pretrain, RunConfig, checkpoint};
+use train::{Checkpoint, RunConfig, checkpoint};
 
 /// What a checkpoint notes so that `--resume` needs nothing else.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Notes {
     /// An absolute path, so that the run goes on from any directory; or `synthetic`.
-    pub(crate) data: String,
+    data: String,
     /// The same for the validation part, if it does not come from `data`.
     #[serde(default)]
-    pub(crate) val_data: Option<String>,
-    pub(crate) numerics: String,
-    pub(crate) prompt: String,
+    val_data: Option<String>,
+    numerics: String,
+    prompt: String,
     /// What was asked for, so that a resumed run computes as it did.
-    pub(crate) device: String,
-    pub(crate) chip: Option<String>,
+    device: String,
+    chip: Option<String>,
     /// What computed the host's products; runs from before there was a choice had our own.
     #[serde(default = "ours")]
-    pub(crate) host_gemm: String,
+    host_gemm: String,
     #[serde(default)]
-    pub(crate) cadence: Cadence,
+    cadence: Cadence,
 }
 
-pub(crate) fn ours() -> String {
+fn ours() -> String {
     host_gemm::OURS.to_owned()
 }
 
@@ -58,32 +62,37 @@ impl Notes {
 
 /// Everything a run needs.
 pub(crate) struct Setup {
-    pub(crate) config: RunConfig,
-    pub(crate) lr_reason: String,
-    pub(crate) params: Vec<f32>,
-    pub(crate) texts: Texts,
-    pub(crate) machine: Machine,
-    pub(crate) host_gemm: HostGemm,
+    config: RunConfig,
+    lr_reason: String,
+    params: Vec<f32>,
+    texts: Texts,
+    machine: Machine,
+    host_gemm: HostGemm,
     /// What computed the host's products of the resumed run.
-    pub(crate) host_gemm_before: Option<String>,
+    host_gemm_before: Option<String>,
     /// What was asked for.
-    pub(crate) device: DeviceChoice,
-    pub(crate) chip: Option<ane::Chip>,
-    pub(crate) prompt: Wanted,
-    pub(crate) cadence: Cadence,
-    pub(crate) resumed: Option<Checkpoint>,
+    device: DeviceChoice,
+    chip: Option<ane::Chip>,
+    prompt: Wanted,
+    cadence: Cadence,
+    /// Steps of warm-up that were asked for.
+    warmup: Option<u64>,
+    /// Where existing weights come from.
+    init: Option<PathBuf>,
+    /// The checkpoint to go on from.
+    resumed: Option<Checkpoint>,
     /// True if a resumed run is judged by another text than before.
-    pub(crate) judged_anew: bool,
+    judged_anew: bool,
 }
 
 /// Where tokens come from, and the tokens.
-pub(crate) struct Texts {
-    pub(crate) data: String,
-    pub(crate) val_data: Option<String>,
-    pub(crate) tokenizer: Tokenizer,
-    pub(crate) loader: Loader,
+struct Texts {
+    data: String,
+    val_data: Option<String>,
+    tokenizer: Tokenizer,
+    loader: Loader,
     /// One line for people.
-    pub(crate) description: String,
+    description: String,
 }
 
 /// The texts of a run before they are cut into sequences.
@@ -124,8 +133,6 @@ impl Sources {
 
     fn cut(self, seq: usize, seed: u64) -> Result<Texts> {
         let Corpus { source, tokenizer, mut description, .. } = self.corpus;
-        let config =
-            LoaderConfig { document_start: tokenizer.bos(), ..LoaderConfig::new(seq, seed) };
         let loader = match self.validation {
             Some(validation) => {
                 description = format!("{description}; to validate: {}", validation.description);
@@ -140,7 +147,7 @@ impl Sources {
 
 impl Texts {
     /// How often a run sees the training part.
-    pub(crate) fn epochs(&self, run: &RunConfig) -> f64 {
+    fn epochs(&self, run: &RunConfig) -> f64 {
         let seen = run.schedule.total as f64 * (run.batch * run.accum * run.seq) as f64;
         seen / self.loader.tokens(Split::Train) as f64
     }
@@ -155,7 +162,7 @@ fn absolute(data: String) -> String {
 }
 
 /// Settings given by flags.
-pub(crate) fn flags(args: &RunArgs) -> TrainSection {
+fn flags(args: &RunArgs) -> TrainSection {
     TrainSection {
         steps: args.steps,
         lr: args.lr,
@@ -171,7 +178,15 @@ pub(crate) fn flags(args: &RunArgs) -> TrainSection {
     }
 }
 
-pub(crate) fn fresh(args: &RunArgs) -> Result<Setup> {
+/// Reads what `args` name: a checkpoint to go on from, or the beginning of a run.
+pub(crate) fn open(args: &RunArgs) -> Result<Setup> {
+    match &args.resume {
+        Some(directory) => resumed(args, directory),
+        None => fresh(args),
+    }
+}
+
+fn fresh(args: &RunArgs) -> Result<Setup> {
     let file = match &args.config {
         Some(path) => settings::read(path)?,
         None => ConfigFile::default(),
@@ -254,13 +269,15 @@ pub(crate) fn fresh(args: &RunArgs) -> Result<Setup> {
     })
 }
 
-pub(crate) fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
+fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
     let (found, faults) = checkpoint::newest(directory)?;
     faults.iter().for_each(|fault| term::warn(&format!("skipped a damaged checkpoint: {fault}")));
     warn_of_later(&found);
-    let (config, notes) = Pretrain::saved(&found)?;
+    let (config, notes) = train::run::saved(&found)?;
     let notes: Notes = serde_json::from_value(notes)
         .with_context(|| format!("{} was not written by `train`", found.path().display()))?;
+        warmup: asked.warmup,
+        init: args.init.clone(),
     for (flag, given) in [
         ("--batch", args.batch.is_some()),
         ("--accum", args.accum.is_some()),
@@ -321,12 +338,14 @@ pub(crate) fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
 }
 
 /// Warns when resuming from before later checkpoints.
-pub(crate) fn warn_of_later(found: &Checkpoint) {
+fn warn_of_later(found: &Checkpoint) {
     let Some(run) = found.path().parent() else { return };
     if let Ok((later, _)) = checkpoint::newest(run)
         && later.step() > found.step()
     {
         term::warn(&format!(
+        warmup: args.warmup,
+        init: None,
             "{} also holds a later checkpoint, step {}: --resume {0} and --model {0} use that one until \
              this run has passed it. Use --out DIR to keep the two runs apart",
             run.display(),

@@ -104,7 +104,7 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
             weight_decay: train.weight_decay.unwrap_or(defaults.weight_decay),
             ..defaults
         },
-        schedule: Schedule {
+        schedule: Schedule::cosine(
             peak,
             floor,
             warmup: train.warmup.unwrap_or(steps / 20).min(steps),

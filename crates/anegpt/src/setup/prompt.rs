@@ -32,13 +32,13 @@ impl Wanted {
     /// # Errors
     /// When what was asked for cannot be used.
     pub(crate) fn choose(
-        self,
+        &self,
         tokenizer: &Tokenizer,
         loader: &Loader,
         limit: usize,
     ) -> Result<Option<String>> {
         match fault(&self.text, tokenizer, limit) {
-            None => return Ok(Some(self.text)),
+            None => return Ok(Some(self.text.clone())),
             Some(fault) if self.asked => {
                 return Err(usage(format!(
                     "--prompt {:?} cannot be used: {fault}; give another one, or --sample-every 0 for \

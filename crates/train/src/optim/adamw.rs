@@ -1,6 +1,7 @@
 //! AdamW on f32 master weights.
 
-use super::CHUNK;
+use super::{CHUNK, Optimizer, Update};
+use gpt::Param;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,25 @@ impl AdamW {
                     *w = shrink * *w - rate * *m / (v.sqrt() * root + eps);
                 }
             });
+    }
+}
+
+/// State: `m`, the mean of gradients, and `v`, that of their squares, of every element.
+impl Optimizer for AdamW {
+    fn state_of(&self, param: &Param) -> Vec<(&'static str, Vec<usize>)> {
+        ["m", "v"].map(|name| (name, param.shape.clone())).into()
+    }
+
+    fn step(
+        &self,
+        update: &Update,
+        param: &Param,
+        w: &mut [f32],
+        g: &[f32],
+        state: &mut [&mut [f32]],
+    ) {
+        let [m, v] = state else { unreachable!("every parameter has two tensors") };
+        self.update(update.t, update.lr, update.scale, param.decays(), w, g, m, v);
     }
 }
 

@@ -1,13 +1,50 @@
 //! Optimizers, and the norm of the gradients.
+//!
+//! An [`Optimizer`] says which tensors of state a parameter has, and updates one parameter at a time.
+//! [`State`] holds those tensors in arenas by name; a checkpoint stores the one called `m` of the
+//! parameter `X` as `X.m`. A new optimizer is a file beside [`AdamW`]'s and an implementation of the
+//! trait: nothing else needs to know its arenas.
 
 mod adamw;
+mod state;
 
 pub use adamw::AdamW;
+pub use state::State;
 
+use gpt::Param;
 use rayon::prelude::*;
+use std::fmt::Debug;
 
 /// Elements of one task; the grid is fixed, so results do not depend on the number of threads.
 const CHUNK: usize = 1 << 15;
+
+/// What all parameters of one update have in common.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// Number of the update, from 1; skipped steps do not count.
+    pub t: u64,
+    /// Learning rate of the parameter's group.
+    pub lr: f32,
+    /// Factor that turns the gradients as they are stored (scaled, not clipped) into those to use.
+    pub scale: f32,
+}
+
+/// A rule that turns gradients into new weights.
+pub trait Optimizer: Debug + Send + Sync {
+    /// Returns names and extents of the tensors of state that `param` has. They begin as zeros.
+    fn state_of(&self, param: &Param) -> Vec<(&'static str, Vec<usize>)>;
+
+    /// Updates the elements `w` of `param` with their gradients `g`. `state` holds the tensors of
+    /// [`Optimizer::state_of`], in its order.
+    fn step(
+        &self,
+        update: &Update,
+        param: &Param,
+        w: &mut [f32],
+        g: &[f32],
+        state: &mut [&mut [f32]],
+    );
+}
 
 /// √Σg², summed in f64 over a fixed grid; not finite when any element is not.
 pub fn global_norm(g: &[f32]) -> f64 {

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 use tokenizer::Tokenizer;
-use train::{Event, Intervals, Pretrain, Reason, RunConfig, RunOutput, Stop, TrainError};
+use train::{
+    Event, Intervals, Reason, Run, RunConfig, RunOutput, Samples, Session, Stop, TrainError,
+};
 
 /// What some steps took.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +31,7 @@ pub(super) struct StepTimes {
 /// A run on random tokens.
 #[derive(Debug)]
 pub(super) struct Trained {
-    pretrain: Pretrain,
+    run: Run,
     host_gemm: HostGemm,
 }
 
@@ -41,20 +43,20 @@ impl Trained {
         let source = TokenSource::from(tokens);
         let loader = Loader::new(source, LoaderConfig::new(config.seq, config.seed))?;
         let device = machine.device.as_ref();
-        let mut pretrain = Pretrain::new(config.clone(), params, loader, device, machine.numerics)?;
+        let mut run = Run::pretrain(config.clone(), params, loader, device, machine.numerics)?;
         let shapes = host_gemm::shapes(config, machine.numerics);
         let host_gemm = HostGemm::choose(HostGemmChoice::Auto, &shapes)?;
-        pretrain.multiply_with(host_gemm.library.as_ref());
-        Ok(Trained { pretrain, host_gemm })
+        run.trainer_mut().multiply_with(host_gemm.library.as_ref());
+        Ok(Trained { run, host_gemm })
     }
 
     /// One step.
     pub(super) fn step(&mut self) -> Result<(), TrainError> {
-        self.pretrain.step().map(drop)
+        self.run.step().map(drop)
     }
 
     pub(super) fn into_params(self) -> Vec<f32> {
-        self.pretrain.params().to_vec()
+        self.run.params().to_vec()
     }
 
     /// Trains until enough steps are measured; the checkpoint at the end goes to `directory`.
@@ -65,7 +67,7 @@ impl Trained {
         directory: &Path,
     ) -> Result<StepTimes> {
         let mut times = StepTimes {
-            compile_ms: 1e3 * self.pretrain.model().compile_seconds,
+            compile_ms: 1e3 * self.run.trainer().model().compile_seconds,
             host_gemm: self.host_gemm.name(),
             ..StepTimes::default()
         };
@@ -78,14 +80,19 @@ impl Trained {
         let tokenizer = Tokenizer::train_char(["a"])?;
         let output = RunOutput {
             directory: directory.to_owned(),
-            keep: 1,
-            texts: formats::hugging_face::files(&self.pretrain.config().model, &tokenizer)?,
-            prompt: "",
+            texts: formats::hugging_face::files(&self.run.config().model, &tokenizer)?,
             extra: serde_json::Value::Null,
             setup_s: 0.0,
         };
         let device = machine.device.as_ref();
-        self.pretrain.run(device, &tokenizer, ONLY_STEPS, &output, &stop, &mut |event| {
+        let mut session = Session {
+            intervals: ONLY_STEPS,
+            output,
+            samples: Samples { device, tokenizer: &tokenizer, prompt: "" },
+            stop: &stop,
+            hooks: vec![],
+        };
+        self.run.to_end(&mut session, &mut |event| {
             match event {
                 Event::Step { skipped: true, .. } => times.skipped += 1,
                 Event::Step { .. } if warmup > 0 => warmup -= 1,

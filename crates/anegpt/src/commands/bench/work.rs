@@ -175,7 +175,7 @@ mod tests {
         RunConfig {
             model: GptConfig { n_kv_head, ..GptConfig::preset("tiny").unwrap() },
             optimizer: train::AdamW::default(),
-            schedule: train::Schedule { peak: 1.0, floor: 1.0, warmup: 0, total: 1 },
+            schedule: train::Schedule::cosine(1.0, 1.0, 0, 1),
             batch: 2,
             accum: 3,
             seq: 48,

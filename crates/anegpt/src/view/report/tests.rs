@@ -11,7 +11,7 @@ fn events(best: u64) -> Vec<Event> {
     let run = RunConfig {
         model: gpt::GptConfig::preset("tiny").unwrap(),
         optimizer: AdamW::default(),
-        schedule: Schedule { peak: 1e-3, floor: 0.1, warmup: 0, total: 4 },
+        schedule: Schedule::cosine(1e-3, 0.1, 0, 4),
         batch: 4,
         accum: 1,
         seq: 250,

@@ -1,13 +1,58 @@
 //! Where a run writes.
 
-use crate::setup::RunArgs;
+use super::RunArgs;
 use crate::usage;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use train::{Lock, checkpoint};
 
+/// The place of a run, locked from the first look at it.
+pub(crate) struct Place {
+    /// The directory, where it is known before the run begins.
+    named: Option<(Lock, PathBuf)>,
+    /// A directory that was created to be locked, which is removed again if no run begins in it.
+    created: Option<PathBuf>,
+}
+
+impl Place {
+    /// Locks the directory that `args` ask for, if they do, and tidies it up.
+    ///
+    /// # Errors
+    /// When it cannot be written to, or holds a run that is not to go on.
+    pub(crate) fn claim(args: &RunArgs) -> Result<Place> {
+        let Some(out) = output_directory(args)? else {
+            return Ok(Place { named: None, created: None });
+        };
+        let created = Some(out.clone()).filter(|out| !out.exists());
+        let place = Place { named: Some((Lock::acquire(&out)?, out.clone())), created };
+        checkpoint::remove_unfinished(&out)?;
+        Ok(place)
+    }
+
+    /// The directory, for a run that begins now, and the right to write to it.
+    ///
+    /// # Errors
+    /// When none can be created.
+    pub(crate) fn take(mut self) -> Result<(Lock, PathBuf)> {
+        self.created = None;
+        match self.named.take() {
+            Some(named) => Ok(named),
+            None => next_free_directory(),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(out) = &self.created {
+            // What cannot be removed does no harm.
+            let _ = Lock::remove(out);
+        }
+    }
+}
+
 /// The directory to write to, where it is known: that of the resumed run or the one asked for.
-pub(super) fn output_directory(args: &RunArgs) -> Result<Option<PathBuf>> {
+fn output_directory(args: &RunArgs) -> Result<Option<PathBuf>> {
     if let (Some(directory), None) = (&args.resume, &args.out) {
         return match directory.join("state.json").exists() {
             true => run_of(directory).map(Some),
@@ -28,7 +73,7 @@ pub(super) fn output_directory(args: &RunArgs) -> Result<Option<PathBuf>> {
 }
 
 /// The directory of the run that a checkpoint belongs to.
-pub(super) fn run_of(checkpoint: &Path) -> Result<PathBuf> {
+fn run_of(checkpoint: &Path) -> Result<PathBuf> {
     let parent = match checkpoint.file_name() {
         Some(_) => checkpoint.parent().map(Path::to_owned),
         // `.` and `..` do not tell by their names where they are.
@@ -41,22 +86,10 @@ pub(super) fn run_of(checkpoint: &Path) -> Result<PathBuf> {
     Ok(parent.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from(".")))
 }
 
-/// A directory that was created to be locked, which is removed again if no run begins in it.
-pub(super) struct Unused(pub(super) Option<PathBuf>);
-
-impl Drop for Unused {
-    fn drop(&mut self) {
-        if let Some(out) = &self.0 {
-            // What cannot be removed does no harm.
-            let _ = Lock::remove(out);
-        }
-    }
-}
-
 /// Creates and locks the first out/run-N that does not exist: last thing before the first step, so
 /// that requests that cannot be met leave nothing behind, and never that of another run that
 /// begins at the same time.
-pub(super) fn next_free_directory() -> Result<(Lock, PathBuf)> {
+fn next_free_directory() -> Result<(Lock, PathBuf)> {
     std::fs::create_dir_all("out").context("cannot create the directory out")?;
     for n in 1u64.. {
         let path = PathBuf::from(format!("out/run-{n}"));

@@ -1,0 +1,221 @@
+//! A run that is ready for its first step, and what its first event tells.
+
+use super::numbers::intervals;
+use super::{Notes, Setup};
+use crate::machine::Machine;
+use ane::AneError;
+use anyhow::Result;
+use clap::ValueEnum;
+use data::loader::Split;
+use gpt::ModelError;
+use std::path::Path;
+use tokenizer::Tokenizer;
+use train::{Event, Forecast, Intervals, Run, RunConfig, Settings, TrainError};
+
+/// Times that a text is seen before a warning is due.
+const OFTEN: f64 = 4.0;
+/// Times that a small text is seen in the advice.
+const ADVISED: f64 = 3.0;
+
+/// A run before its first step.
+pub(crate) struct Ready {
+    pub(crate) run: Run,
+    pub(crate) machine: Machine,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) intervals: Intervals,
+    /// What samples begin with; absent where none are taken.
+    pub(crate) prompt: Option<String>,
+    /// For `state.json`.
+    pub(crate) notes: Notes,
+    /// What a person should know before the first step.
+    pub(crate) warnings: Vec<String>,
+    start: Event,
+}
+
+impl Ready {
+    /// The first event, of a run that writes to `out`.
+    pub(crate) fn start_event(&self, out: &Path) -> Event {
+        let mut event = self.start.clone();
+        if let Event::Start { settings, .. } = &mut event {
+            settings.out = out.to_owned();
+        }
+        event
+    }
+}
+
+impl Setup {
+    /// Compiles the model, and brings a resumed run to where it stood. `faults` are those to inject.
+    ///
+    /// # Errors
+    /// When the device does not take the model, or the checkpoint is of another run.
+    pub(crate) fn ready(mut self, faults: Option<&str>) -> Result<Ready> {
+        self.machine = self.machine.for_training(faults, self.config.seed)?;
+        let mut intervals = intervals(&self.cadence, &self.config);
+        let prompt = match intervals.sample {
+            0 => None,
+            _ => self.prompt.choose(&self.texts.tokenizer, &self.texts.loader, self.limit())?,
+        };
+        if prompt.is_none() {
+            intervals.sample = 0;
+        }
+        let vocab_size = self.config.model.vocab_size as u32;
+        let unigram_entropy = self.texts.loader.unigram_entropy(vocab_size)?;
+        let run = self.compile()?;
+        // A loss over another number of batches would not compare with the best so far, and push it out.
+        if let Some(best) = run.best() {
+            intervals.eval_batches = best.batches;
+        }
+        let settings = self.settings(intervals, prompt.as_deref())?;
+        let start = self.start(&run, unigram_entropy, settings);
+        Ok(Ready {
+            warnings: self.warnings(),
+            notes: self.notes(prompt.as_deref()),
+            run,
+            machine: self.machine,
+            tokenizer: self.texts.tokenizer,
+            intervals,
+            prompt,
+            start,
+        })
+    }
+
+    /// Tokens that the model reads.
+    fn limit(&self) -> usize {
+        self.config.model.seq_len
+    }
+
+    fn compile(&mut self) -> Result<Run> {
+        let (machine, config) = (&self.machine, self.config.clone());
+        let extent = format!("--seq {} and --batch {}", config.seq, config.batch);
+        let (params, loader) = (std::mem::take(&mut self.params), self.texts.loader.clone());
+        let device = machine.device.as_ref();
+        let mut run = Run::pretrain(config, params, loader, device, machine.numerics)
+            .map_err(|error| refused(error, &extent))?;
+        run.trainer_mut().multiply_with(self.host_gemm.library.as_ref());
+        if let Some(found) = &self.resumed {
+            run.resume(found)?;
+            if self.judged_anew {
+                run.forget_validation();
+            }
+        }
+        Ok(run)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let before = self.host_gemm_before.as_ref();
+        let other_products = before.and_then(|before| self.host_gemm.differs(before));
+        let epochs = self.texts.epochs(&self.config);
+        let shortened = shortened(self.warmup, self.config.schedule.total);
+        [other_products, shortened, too_often(&self.config, epochs)].into_iter().flatten().collect()
+    }
+
+    /// What a checkpoint notes.
+    fn notes(&self, prompt: Option<&str>) -> Notes {
+        let device = self.device.to_possible_value().expect("all are named");
+        Notes {
+            data: self.texts.data.clone(),
+            val_data: self.texts.val_data.clone(),
+            numerics: format!("{:?}", self.machine.numerics),
+            prompt: prompt.unwrap_or_default().to_owned(),
+            device: device.get_name().to_owned(),
+            chip: self.chip.map(|chip| chip.to_string()),
+            host_gemm: self.host_gemm.name(),
+            cadence: self.cadence,
+        }
+    }
+
+    fn settings(&self, intervals: Intervals, prompt: Option<&str>) -> Result<Settings> {
+        Ok(Settings {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            data: self.texts.data.clone(),
+            val_data: self.texts.val_data.clone(),
+            tokenizer: self.texts.tokenizer.describe(),
+            numerics: format!("{:?}", self.machine.numerics).to_lowercase(),
+            prompt: prompt.map(str::to_owned),
+            init: self.init.clone(),
+            resumed: self.resumed.as_ref().map(|found| found.path().to_owned()),
+            epochs: self.texts.epochs(&self.config),
+            lr_reason: self.lr_reason.clone(),
+            backend: self.machine.kind.id().to_owned(),
+            text: self.texts.description.clone(),
+            forecast: forecast(&self.machine, &self.config)?,
+            run: Some(self.config.clone()),
+            intervals: Some(intervals),
+            ..Settings::default()
+        })
+    }
+
+    fn start(&self, run: &Run, unigram_entropy: f64, settings: Settings) -> Event {
+        let (config, model, loader) = (&self.config, run.trainer().model(), &self.texts.loader);
+        Event::Start {
+            device: self.machine.device.describe(),
+            reason: self.machine.reason.clone(),
+            model: config.model.to_string(),
+            params: model.layout().count(),
+            tokens_per_step: config.tokens_per_step(),
+            train_tokens: loader.tokens(Split::Train) as usize,
+            val_tokens: loader.tokens(Split::Validation) as usize,
+            unigram_entropy,
+            step: run.step_count(),
+            steps: config.schedule.total,
+            programs: model.programs(),
+            compile_s: model.compile_seconds,
+            host_gemm: self.host_gemm.name(),
+            host_gemm_reason: self.host_gemm.reason.clone(),
+            settings: Box::new(settings),
+        }
+    }
+}
+
+/// A warning where a longer warm-up was asked for than there are steps.
+fn shortened(warmup: Option<u64>, steps: u64) -> Option<String> {
+    let asked = warmup.filter(|&asked| asked > steps)?;
+    Some(format!(
+        "--warmup {asked} is longer than the run: the learning rate rises to its peak over all of its \
+         {steps} steps"
+    ))
+}
+
+/// A warning where the text is seen more often than a model learns from.
+fn too_often(run: &RunConfig, epochs: f64) -> Option<String> {
+    let steps = run.schedule.total;
+    let fewer = ((steps as f64 * ADVISED / epochs) as u64).max(1);
+    (epochs > OFTEN).then(|| {
+        format!(
+            "the text is small: all of it will be seen {epochs:.1} times in {steps} steps, and a model \
+             may learn it by heart instead of learning from it. More text helps, or --steps {fewer}; \
+             the checkpoint with the lowest validation loss is kept as `best`"
+        )
+    })
+}
+
+/// Names what was typed where a device refuses the programs that follow from it.
+fn refused(error: TrainError, extent: &str) -> anyhow::Error {
+    let of_device = matches!(
+        error,
+        TrainError::Device(AneError::Refused { .. })
+            | TrainError::Model(ModelError::Device(AneError::Refused { .. }))
+    );
+    let error = anyhow::Error::new(error);
+    match of_device {
+        true => error.context(format!(
+            "the device does not take this model with {extent}; smaller ones may fit, and \
+             --device cpu has no such limits"
+        )),
+        false => error,
+    }
+}
+
+/// What the cost model says of a step, where it knows the chip.
+fn forecast(machine: &Machine, run: &RunConfig) -> Result<Option<Forecast>> {
+    let Some(on) = machine.device.profile() else { return Ok(None) };
+    let step = gpt::forecast::forecast(&run.model, run.batch, run.seq, run.accum, &on)?;
+    let ms = |seconds: f64| 1e3 * seconds;
+    Ok(Some(Forecast {
+        chip: on.chip.to_string(),
+        ms: ms(step.seconds),
+        low_ms: ms(step.low),
+        high_ms: ms(step.high),
+        parts: step.parts().map(|(name, seconds)| (name.to_owned(), ms(seconds))).into(),
+    }))
+}

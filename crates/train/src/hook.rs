@@ -1,0 +1,27 @@
+//! What looks on at a run: a check of the device, a meter.
+
+use crate::error::TrainError;
+use crate::event::Event;
+
+/// Something to be done between steps that is no part of the training. What it returns is told
+/// as the run's events are.
+pub trait Hook {
+    /// Called before the first step, and before anything is measured or sampled.
+    ///
+    /// # Errors
+    /// Which end the run.
+    fn before_steps(&mut self) -> Result<Option<Event>, TrainError> {
+        Ok(None)
+    }
+
+    /// Called after each step. `may_save` is true if a checkpoint of this state may be written.
+    ///
+    /// # Errors
+    /// Which end the run, before anything else is written.
+    fn after_step(&mut self, step: u64, may_save: bool) -> Result<Option<Event>, TrainError>;
+
+    /// Called before the last event.
+    fn at_end(&mut self) -> Option<Event> {
+        None
+    }
+}

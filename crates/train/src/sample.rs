@@ -1,0 +1,59 @@
+//! Texts drawn from a model in training.
+
+use crate::error::TrainError;
+use crate::stop::Stop;
+use crate::trainer::Trainer;
+use ane::Device;
+use gpt::Decoder;
+use infer::{Finish, Generator, Request, Sampling};
+use tokenizer::Tokenizer;
+
+/// Where samples are computed, and what they begin with.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples<'s> {
+    /// The device.
+    pub device: &'s dyn Device,
+    /// The tokenizer.
+    pub tokenizer: &'s Tokenizer,
+    /// What samples begin with.
+    pub prompt: &'s str,
+}
+
+/// A generator, compiled once.
+pub(crate) struct Sampler<'s> {
+    generator: Generator<'s>,
+    prompt: &'s str,
+}
+
+impl<'s> Sampler<'s> {
+    pub(crate) fn new(trainer: &Trainer, samples: Samples<'s>) -> Result<Self, TrainError> {
+        let Samples { device, tokenizer, prompt } = samples;
+        let decoder = Decoder::new(
+            trainer.model().config(),
+            trainer.params().to_vec(),
+            device.least_width(),
+            device,
+            trainer.numerics(),
+        )?;
+        Ok(Sampler { generator: Generator::new(decoder, tokenizer)?, prompt })
+    }
+
+    /// A text begun with the prompt, drawn at temperature 0.8; `None` if the run is to end before it
+    /// is whole.
+    pub(crate) fn draw(
+        &mut self,
+        trainer: &Trainer,
+        max_tokens: usize,
+        seed: u64,
+        stop: &Stop,
+    ) -> Result<Option<String>, TrainError> {
+        self.generator.decoder().replace_weights(trainer.params())?;
+        let mut text = self.prompt.to_owned();
+        let request = Request { max_tokens, sampling: Sampling::default(), seed, slide: true };
+        let drawn = self.generator.generate_while(self.prompt, request, |piece| {
+            text.push_str(piece);
+            !stop.requested()
+        })?;
+        Ok(Some(text).filter(|_| drawn.finish != Finish::Stopped))
+    }
+}

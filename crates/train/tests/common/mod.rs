@@ -1,0 +1,101 @@
+//! A small model, its data, and a run of it: what the tests of runs begin with.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use ane::Device;
+use data::loader::{Loader, LoaderConfig};
+use gpt::GptConfig;
+use std::path::Path;
+use tokenizer::Tokenizer;
+use train::{Event, Hook, Intervals, Run, RunOutput, Samples, Session, Stop, TrainError};
+
+/// Tokens of a sequence.
+pub(crate) const SEQ: usize = 8;
+
+/// Nothing but steps and the measurements at both ends.
+pub(crate) const NOTHING: Intervals =
+    Intervals { eval: 0, eval_batches: 2, sample: 0, sample_tokens: 8, checkpoint: 0, keep: 1 };
+
+/// A model of 16 channels and 40 tokens.
+pub(crate) fn model(n_layer: usize, tied: bool) -> GptConfig {
+    GptConfig {
+        n_layer,
+        n_head: 2,
+        n_kv_head: 1,
+        n_embd: 16,
+        head_dim: 8,
+        hidden: 24,
+        vocab_size: 40,
+        seq_len: SEQ,
+        rope_theta: Some(1e4),
+        norm_eps: 1e-5,
+        tied,
+        qk_norm: false,
+    }
+}
+
+/// 1200 tokens.
+pub(crate) fn loader() -> Loader {
+    let tokens: Vec<u32> = (0..1200u32).map(|i| (i * i / 7 + i / 3) % 40).collect();
+    Loader::new(tokens.into(), LoaderConfig::new(SEQ, 5)).unwrap()
+}
+
+/// A tokenizer of three letters.
+pub(crate) fn letters() -> Tokenizer {
+    Tokenizer::train_char(["abc"]).unwrap()
+}
+
+/// What a run writes under `directory`.
+pub(crate) fn output(model: &GptConfig, directory: &Path) -> RunOutput {
+    RunOutput {
+        directory: directory.to_owned(),
+        texts: formats::hugging_face::files(model, &letters()).unwrap(),
+        extra: serde_json::json!({ "note": 7 }),
+        setup_s: 2.0,
+    }
+}
+
+/// What surrounds a run, besides its settings.
+pub(crate) struct Around<'a> {
+    /// What happens between steps.
+    pub(crate) intervals: Intervals,
+    /// What samples begin with.
+    pub(crate) prompt: &'a str,
+    /// Asks it to end.
+    pub(crate) stop: &'a Stop,
+    /// What looks on.
+    pub(crate) hooks: Vec<&'a mut dyn Hook>,
+}
+
+/// Runs to the end; `listen` sees every event, all of which are returned.
+pub(crate) fn to_end(
+    run: &mut Run,
+    device: &dyn Device,
+    directory: &Path,
+    around: Around<'_>,
+    mut listen: impl FnMut(&Event),
+) -> Result<Vec<Event>, TrainError> {
+    let Around { intervals, prompt, stop, hooks } = around;
+    let (tokenizer, output) = (letters(), output(&run.config().model, directory));
+    let samples = Samples { device, tokenizer: &tokenizer, prompt };
+    let mut events = vec![];
+    let mut session = Session { intervals, output, samples, stop, hooks };
+    run.to_end(&mut session, &mut |event| {
+        listen(&event);
+        events.push(event);
+        Ok(())
+    })?;
+    Ok(events)
+}
+
+/// As [`to_end`], with nothing to ask for but `intervals`.
+pub(crate) fn finish(
+    run: &mut Run,
+    device: &dyn Device,
+    directory: &Path,
+    intervals: Intervals,
+) -> Vec<Event> {
+    let stop = Stop::default();
+    let around = Around { intervals, prompt: "a", stop: &stop, hooks: vec![] };
+    to_end(run, device, directory, around, |_| {}).unwrap()
+}
