@@ -1,11 +1,10 @@
 //! What happens in a run, as one stream of events that the log, the progress bar and every other
 //! reader share. Fields may be added, never renamed.
 
-use crate::run::Intervals;
+use crate::config::{Intervals, RunConfig};
 use crate::stop::Reason;
-use crate::trainer::RunConfig;
 use ane::PowerSample;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -53,7 +52,8 @@ pub enum Event {
     Step {
         /// Updates so far.
         step: u64,
-        /// Mean loss of the batch, in nats per token.
+        /// Mean loss of the batch, in nats per token; null if it is not finite.
+        #[serde(deserialize_with = "or_nan")]
         loss: f64,
         /// Learning rate.
         lr: f64,
@@ -61,7 +61,8 @@ pub enum Event {
         tokens: u64,
         /// Wall time of the step, without waiting for a checkpoint to be written.
         ms: f64,
-        /// Global norm of the gradients before clipping.
+        /// Global norm of the gradients before clipping; null if it is not finite.
+        #[serde(deserialize_with = "or_nan")]
         grad_norm: f64,
         /// Loss scale used.
         loss_scale: f32,
@@ -75,6 +76,7 @@ pub enum Event {
         /// Updates so far.
         step: u64,
         /// Mean loss in nats per token; null if it is not finite.
+        #[serde(deserialize_with = "or_nan")]
         val_loss: f64,
         /// Wall time of the measurement.
         #[serde(default)]
@@ -149,6 +151,11 @@ pub enum Event {
         #[serde(default)]
         peak_memory_mib: Option<f64>,
     },
+}
+
+/// JSON has no number for what is not finite: null is read as NaN.
+fn or_nan<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or(f64::NAN))
 }
 
 /// Settings of a run and where it reads and writes. A start event holds these fields beside its own.
@@ -237,4 +244,34 @@ pub struct Spent {
     pub other_s: f64,
     /// From the start of the program to the end of the run.
     pub total_s: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skipped_step_is_read_back() {
+        let step = Event::Step {
+            step: 3,
+            loss: f64::NAN,
+            lr: 1e-3,
+            tokens: 96,
+            ms: 1.5,
+            grad_norm: f64::INFINITY,
+            loss_scale: 4096.0,
+            skipped: true,
+            parts: BTreeMap::new(),
+        };
+        let text = serde_json::to_string(&step).unwrap();
+        let read: Event = serde_json::from_str(&text).unwrap();
+        let Event::Step { step: 3, loss, grad_norm, skipped: true, .. } = read else {
+            panic!("{read:?}");
+        };
+        assert!(loss.is_nan() && grad_norm.is_nan());
+        let eval = r#"{"event": "eval", "step": 3, "val_loss": null}"#;
+        let read: Event = serde_json::from_str(eval).unwrap();
+        assert!(matches!(read, Event::Eval { val_loss, .. } if val_loss.is_nan()));
+        assert!(serde_json::from_str::<Event>(r#"{"event": "eval", "step": 3}"#).is_err());
+    }
 }

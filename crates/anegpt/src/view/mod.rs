@@ -2,6 +2,7 @@
 
 mod curve;
 mod human;
+mod json;
 mod report;
 
 pub(crate) use report::resume;
@@ -12,7 +13,6 @@ use human::Human;
 use indicatif::ProgressBar;
 use std::io::Write;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 use train::Event;
 
 /// Flags that say how a run is shown.
@@ -40,20 +40,6 @@ enum LogFormat {
     Json,
 }
 
-/// An event as it is written.
-#[derive(serde::Serialize)]
-struct Timed<'e> {
-    #[serde(flatten)]
-    event: &'e Event,
-    /// Seconds since 1970 (UTC), to the millisecond.
-    time: f64,
-}
-
-fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as f64 / 1e3
-}
-
 /// The readers of a run's events.
 pub(crate) struct View {
     log: std::fs::File,
@@ -63,12 +49,7 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(args: &ViewArgs, out: &Path) -> Result<Self> {
-        let path = out.join("log.jsonl");
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let log = json::open_log(out)?;
         let human = (args.log_format == LogFormat::Human).then(|| Human::new(args.verbose));
         Ok(View { log, human })
     }
@@ -78,7 +59,7 @@ impl View {
     /// # Errors
     /// When it cannot be written, as when nobody reads any more.
     pub(crate) fn show(&mut self, event: &Event) -> Result<()> {
-        let json = serde_json::to_string(&Timed { event, time: now() })?;
+        let json = json::line(event)?;
         writeln!(self.log, "{json}").context("cannot write log.jsonl")?;
         match &mut self.human {
             Some(human) => human.show(event)?,

@@ -2,10 +2,13 @@
 
 use super::curve;
 use super::human::described;
+use super::json;
 use crate::power::Totals;
 use crate::progress;
 use crate::term;
+use anyhow::Result;
 use std::collections::BTreeMap;
+use std::io::BufRead;
 use std::path::Path;
 use train::{Best, Event, Reason, RunConfig, Settings, Spent};
 use unicode_width::UnicodeWidthStr;
@@ -37,19 +40,38 @@ struct Ending {
     steps: u64,
     val_loss: Option<f64>,
     best: Option<Best>,
+    /// Before the first step, where that was measured.
+    first_val_loss: Option<f64>,
     spent: Spent,
     peak_memory_mib: Option<f64>,
     reason: Reason,
+}
+
+/// The report that a run printed at its end, from its log: the events of its directory or of standard
+/// output, one JSON object a line. `None` unless its last session has done all steps.
+///
+/// # Errors
+/// When the log cannot be read.
+#[cfg_attr(not(test), expect(dead_code, reason = "no command reads a log yet"))]
+pub(crate) fn of_log(log: impl BufRead, width: usize, unicode: bool) -> Result<Option<String>> {
+    let mut report = Report::default();
+    json::read(log, |event| report.note(event))?;
+    Ok(report.text(width, unicode))
 }
 
 impl Report {
     /// Takes note of an event.
     pub(super) fn note(&mut self, event: &Event) {
         match event {
+            // A log tells all sessions of a run; the report is that of the last one.
             Event::Start { tokens_per_step, unigram_entropy, steps, settings, .. } => {
-                self.settings = (**settings).clone();
-                (self.tokens_per_step, self.unigram) = (*tokens_per_step, *unigram_entropy);
-                self.planned = *steps;
+                *self = Report {
+                    settings: (**settings).clone(),
+                    tokens_per_step: *tokens_per_step,
+                    unigram: *unigram_entropy,
+                    planned: *steps,
+                    ..Report::default()
+                };
             }
             Event::Step { step, loss, ms, parts, .. } => {
                 self.training.push((*step, *loss));
@@ -63,11 +85,21 @@ impl Report {
                 self.power.add(sample);
                 self.power_source.clone_from(source);
             }
-            Event::Done { steps, val_loss, best, spent, peak_memory_mib, reason, .. } => {
+            Event::Done {
+                steps,
+                val_loss,
+                best,
+                first_val_loss,
+                spent,
+                peak_memory_mib,
+                reason,
+                ..
+            } => {
                 self.ending = Some(Ending {
                     steps: *steps,
                     val_loss: *val_loss,
                     best: *best,
+                    first_val_loss: *first_val_loss,
                     spent: *spent,
                     peak_memory_mib: *peak_memory_mib,
                     reason: *reason,
@@ -175,6 +207,11 @@ impl Report {
         lines.row("Validation loss:", &format!("{last} nats per token after the last step"));
         if let Some(best) = ending.best {
             lines.row("  best", &format!("{:.4} after step {}", best.val_loss, best.step));
+            if let Some(first) = ending.first_val_loss.filter(|&first| first < best.val_loss) {
+                let better =
+                    "before the first step: no checkpoint is better than what the run began with";
+                lines.row("  at the start", &format!("{first:.4} {better}"));
+            }
         }
         lines.row("  unigram model", &format!("{:.4}, for comparison", self.unigram));
     }

@@ -175,6 +175,65 @@ fn a_log_gives_the_same_report() {
     assert_eq!(text(&again, 80), text(&events, 80));
 }
 
+/// The text of a log as it is written, the time of each line included.
+fn log(events: &[Event]) -> String {
+    events.iter().map(|event| json::line(event).unwrap() + "\n").collect()
+}
+
+/// The log of a run of 30 steps, one of them skipped (`--inject-faults inf-at:100`), and what the program
+/// printed at its end, on 80 columns without Unicode.
+#[test]
+fn the_log_of_a_real_run_gives_its_report_again() {
+    let printed = include_str!("tests/report.txt");
+    let log = include_str!("tests/log.jsonl");
+    assert!(log.contains(r#""skipped":true"#) && log.contains(r#""grad_norm":null"#));
+    assert_eq!(of_log(log.as_bytes(), 80, false).unwrap().unwrap(), printed);
+}
+
+/// A run that was killed in the middle of a line, and the session that went on.
+#[test]
+fn a_log_of_two_sessions_gives_the_report_of_the_last() {
+    let all = events(2);
+    let mut torn = log(&all[..4]);
+    torn.truncate(torn.len() - 9);
+    let torn = torn + "\n" + &log(&all);
+    assert_eq!(of_log(torn.as_bytes(), 80, false).unwrap(), text(&all, 80));
+    let unfinished = log(&all[..6]);
+    assert_eq!(of_log(unfinished.as_bytes(), 80, false).unwrap(), None);
+    let strange = log(&all[..2]) + r#"{"event":"party"}"#;
+    let error = of_log(strange.as_bytes(), 80, false).unwrap_err().to_string();
+    assert_eq!(error, "line 3 of the log is no event");
+}
+
+#[test]
+fn losses_that_are_no_numbers_survive_a_log() {
+    let mut all = events(2);
+    let Event::Step { loss, grad_norm, skipped, .. } = &mut all[2] else { panic!("{:?}", all[2]) };
+    (*loss, *grad_norm, *skipped) = (f64::NAN, f64::INFINITY, true);
+    let Event::Eval { val_loss, .. } = &mut all[3] else { panic!("{:?}", all[3]) };
+    *val_loss = f64::NAN;
+    assert_eq!(of_log(log(&all).as_bytes(), 80, false).unwrap(), text(&all, 80));
+}
+
+#[test]
+fn a_start_that_no_checkpoint_beats_is_told() {
+    let mut all = events(2);
+    assert!(!text(&all, 80).unwrap().contains("at the start"));
+    let first = |events: &mut [Event], loss| {
+        let Some(Event::Done { first_val_loss, .. }) = events.last_mut() else { panic!() };
+        *first_val_loss = Some(loss);
+    };
+    first(&mut all, 4.2501);
+    assert!(!text(&all, 80).unwrap().contains("at the start"));
+    first(&mut all, 4.2499);
+    let expected = "\
+  best           4.2500 after step 2
+  at the start   4.2499 before the first step: no checkpoint is better than what
+                 the run began with
+";
+    assert!(text(&all, 80).unwrap().contains(expected));
+}
+
 #[test]
 fn every_width_holds() {
     for width in [60, 80, 100] {
