@@ -46,13 +46,15 @@ const NO_SEAL: &str = "000000000000000000000000000000000000000000000000000000000
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum CheckpointError {
-    #[error("cannot write {path}: {source}; earlier checkpoints are untouched")]
+    #[error("cannot write {path}: {source}")]
     Write { path: PathBuf, source: io::Error },
     #[error(
-        "{path} is not written: element {index} of `{tensor}` is {value}, the run has diverged; \
-         earlier checkpoints are untouched: resume from one with a lower --lr"
+        "{path} is not written: element {index} of `{tensor}` is {value}, the run has diverged; use a \
+         lower --lr, from an earlier checkpoint or from the start"
     )]
     NotFinite { path: PathBuf, tensor: String, index: usize, value: f32 },
+    #[error("{0}; earlier checkpoints are untouched")]
+    Later(#[source] Box<CheckpointError>),
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("{path}: {reason}")]
@@ -64,11 +66,11 @@ pub enum CheckpointError {
 /// Tensors of one file, by name: shape and elements.
 pub type Tensors<'a> = Vec<(String, Vec<usize>, &'a [f32])>;
 
-/// What a checkpoint holds. Names of files are plain: no directories.
-#[derive(Debug)]
 /// Tensors to be read from one file, by name: shape and place of the elements.
 pub type TensorsMut<'a> = Vec<(String, Vec<usize>, &'a mut [f32])>;
 
+/// What a checkpoint holds. Names of files are plain: no directories.
+#[derive(Debug)]
 pub struct Contents<'a> {
     /// Updates so far; names the directory.
     pub step: u64,
@@ -193,7 +195,21 @@ fn name_of(step: u64) -> String {
     format!("{FINISHED}{step:08}")
 }
 
+/// As [`write`]; an error says whether there were checkpoints before.
 fn write_on(
+    disk: &mut impl Disk,
+    out: &Path,
+    contents: &Contents<'_>,
+    keep: usize,
+) -> Result<PathBuf, CheckpointError> {
+    let earlier = exists(out);
+    write_beside(disk, out, contents, keep).map_err(|error| match earlier {
+        true => CheckpointError::Later(Box::new(error)),
+        false => error,
+    })
+}
+
+fn write_beside(
     disk: &mut impl Disk,
     out: &Path,
     contents: &Contents<'_>,

@@ -175,6 +175,16 @@ fn a_kill_while_a_step_is_written_again_loses_nothing() {
 }
 
 #[test]
+fn a_first_checkpoint_that_fails_does_not_speak_of_earlier_ones() {
+    let out = tempfile::tempdir().unwrap();
+    let mut disk = Stopping::with_room(0);
+    let values = [1.0; 40];
+    let error = write_on(&mut disk, out.path(), &contents(1, &values), 2).unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("cannot write ") && !text.contains("earlier"), "{text}");
+}
+
+#[test]
 fn a_full_disk_is_told_and_loses_nothing() {
     let values: Vec<f32> = (0..40).map(|i| i as f32).collect();
     let mut names = BTreeSet::new();
@@ -186,7 +196,8 @@ fn a_full_disk_is_told_and_loses_nothing() {
             assert!(room > 500, "{room} bytes cannot be enough");
             break;
         };
-        let CheckpointError::Write { path, source } = &error else { panic!("{error}") };
+        let CheckpointError::Later(cause) = &error else { panic!("{error}") };
+        let CheckpointError::Write { path, source } = &**cause else { panic!("{error}") };
         assert_eq!(source.kind(), io::ErrorKind::StorageFull);
         names.insert(path.file_name().unwrap().to_string_lossy().into_owned());
         assert!(error.to_string().contains("earlier checkpoints are untouched"));
