@@ -36,6 +36,27 @@ pub(crate) enum NumericsChoice {
     Exact,
 }
 
+/// Where a model that exists reads or generates text.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct TextDevice {
+    /// Where to compute; auto: the Neural Engine if it works, else the CPU
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Device")]
+    device: DeviceChoice,
+    /// Chip to emulate (list: anegpt devices) [default: m4]
+    #[arg(long, help_heading = "Device")]
+    chip: Option<Chip>,
+    /// Arithmetic of the emulator [default: fast; on the CPU, f32]
+    #[arg(long, value_enum, help_heading = "Device")]
+    numerics: Option<NumericsChoice>,
+}
+
+impl TextDevice {
+    /// Opens it.
+    pub(crate) fn open(self) -> Result<Machine> {
+        open_for_text(self.device, self.chip, self.numerics)
+    }
+}
+
 /// A device, its arithmetic, and why it was taken.
 #[derive(Debug)]
 pub(crate) struct Machine {

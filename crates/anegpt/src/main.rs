@@ -22,6 +22,7 @@ mod help;
 mod host_gemm;
 mod machine;
 mod memory;
+mod number;
 mod power;
 mod progress;
 #[cfg(test)]
@@ -32,7 +33,7 @@ mod stop;
 mod term;
 mod view;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use engine::EngineArgs;
 use std::io::Write;
 
@@ -142,12 +143,18 @@ fn usage(message: impl Into<String>) -> anyhow::Error {
 }
 
 fn main() {
-    let cli = Cli::parse();
+    let cli = arguments();
     term::configure(cli.color);
     let code = outcome(cli);
     // A closed pipe is no failure here either.
     let _ = std::io::stdout().flush();
     stop::at_once(code);
+}
+
+/// Reads the command line; ends the program where it is wrong or asks for help.
+fn arguments() -> Cli {
+    let matches = number::may_be_negative(Cli::command()).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// Runs a command; the exit code.

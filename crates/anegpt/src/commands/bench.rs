@@ -15,7 +15,7 @@ mod work;
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, NumericsChoice};
 use crate::settings::{self, ConfigFile, TrainSection, Weights};
-use crate::{progress, setup, stop, usage};
+use crate::{number, progress, setup, stop, usage};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -62,15 +62,19 @@ pub(crate) struct Args {
     numerics: Option<NumericsChoice>,
     /// Sequence length in tokens [default: 256]
     #[arg(long, value_name = "N", help_heading = "Step")]
+    #[arg(value_parser = number::whole(1usize))]
     seq: Option<usize>,
     /// Sequences per micro-batch [default: by model size; 4 for tiny]
     #[arg(long, value_name = "N", help_heading = "Step")]
+    #[arg(value_parser = number::whole(1usize))]
     batch: Option<usize>,
     /// Gradient accumulation: micro-batches per step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Step")]
+    #[arg(value_parser = number::whole(1usize))]
     accum: Option<usize>,
     /// Steps to measure, after 3 of warm-up [default: as many as fit in 5 s, up to 30]
     #[arg(long, value_name = "N", help_heading = "Step")]
+    #[arg(value_parser = number::whole(1u64))]
     steps: Option<u64>,
     /// Measure only these parts, separated by commas, besides the peaks
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART", help_heading = "Output")]

@@ -1,6 +1,6 @@
 //! `anegpt data`.
 
-use crate::{files, progress};
+use crate::{files, number, progress};
 use anyhow::{Context, Result};
 use data::download::{Stage, TinyStories};
 use data::synth::{SEPARATOR, Stories};
@@ -17,12 +17,15 @@ pub(crate) enum Command {
     Synth {
         /// Number of stories
         #[arg(long, value_name = "N", default_value_t = 10)]
+        #[arg(value_parser = number::whole(0u64))]
         count: u64,
         /// Random seed: each seed has its own endless stories
         #[arg(long, value_name = "N", default_value_t = 42)]
+        #[arg(value_parser = number::whole(0u64))]
         seed: u64,
         /// Index of the first story
         #[arg(long, value_name = "N", default_value_t = 0)]
+        #[arg(value_parser = number::whole(0u64))]
         from: u64,
         /// File to write [default: standard output]
         #[arg(long, value_name = "FILE")]

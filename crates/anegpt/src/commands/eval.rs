@@ -1,9 +1,8 @@
 //! `anegpt eval`.
 
 use crate::engine::EngineArgs;
-use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
-use crate::{corpus, files, progress, usage};
-use ane::Chip;
+use crate::machine::{Machine, TextDevice};
+use crate::{corpus, files, number, progress, usage};
 use anyhow::Result;
 use gpt::Model;
 use std::path::PathBuf;
@@ -49,32 +48,29 @@ pub(crate) struct Args {
     data: String,
     /// Tokens of a window [default: the model's length, at most 1024]
     #[arg(long, value_name = "N", help_heading = "Data")]
+    #[arg(value_parser = number::whole(0usize))]
     seq: Option<usize>,
     /// Tokens from one window to the next [default: --seq]
     #[arg(long, value_name = "N", help_heading = "Data")]
+    #[arg(value_parser = number::whole(0usize))]
     stride: Option<usize>,
     /// Windows computed at once, for speed [default: 2048 tokens]
     #[arg(long, value_name = "N", help_heading = "Data")]
-    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(value_parser = number::whole(1usize))]
     batch: Option<usize>,
     /// Read only the first N tokens
     #[arg(long, value_name = "N", help_heading = "Data")]
+    #[arg(value_parser = number::whole(0usize))]
     max_tokens: Option<usize>,
     /// Seed of synthetic data
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Data")]
+    #[arg(value_parser = number::whole(0u64))]
     seed: u64,
     /// Print one JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
-    /// Where to compute; auto: the Neural Engine if it works, else the CPU
-    #[arg(long, value_enum, default_value = "auto", help_heading = "Device")]
-    device: DeviceChoice,
-    /// Chip to emulate (list: anegpt devices) [default: m4]
-    #[arg(long, help_heading = "Device")]
-    chip: Option<Chip>,
-    /// Arithmetic of the emulator [default: fast; on the CPU, f32]
-    #[arg(long, value_enum, help_heading = "Device")]
-    numerics: Option<NumericsChoice>,
+    #[command(flatten)]
+    device: TextDevice,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }
@@ -103,7 +99,7 @@ impl Sums {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let machine = machine::open_for_text(args.device, args.chip, args.numerics)?;
+    let machine = args.device.open()?;
     let model = files::read_model(&args.model)?;
     let tokenizer = files::read_tokenizer(args.tokenizer.as_deref(), model.tokenizer.as_deref())?;
     let (have, vocabulary) = (tokenizer.vocab_size(), model.config.vocab_size);

@@ -1,12 +1,11 @@
 //! `anegpt generate`.
 
 use crate::engine::EngineArgs;
-use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
-use crate::{files, term, usage};
-use ane::Chip;
+use crate::machine::{Machine, TextDevice};
+use crate::{files, number, term, usage};
 use anyhow::Result;
 use gpt::Decoder;
-use infer::{Finish, Generated, Generator, Request, Sampling};
+use infer::{Finish, Generated, Generator, Request, Sampling, SamplingError};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -46,18 +45,21 @@ pub(crate) struct Args {
     prompt: Option<String>,
     /// Maximum number of new tokens
     #[arg(short = 'n', long, value_name = "N", default_value_t = 256, help_heading = "Sampling")]
+    #[arg(value_parser = number::whole(0usize))]
     max_tokens: usize,
     /// Sampling temperature; 0 = greedy
     #[arg(long, value_name = "T", default_value_t = 0.8, help_heading = "Sampling")]
     temperature: f32,
     /// Sample from the K most likely tokens; 0 = all
     #[arg(long, value_name = "K", default_value_t = 0, help_heading = "Sampling")]
+    #[arg(value_parser = number::whole(0usize))]
     top_k: usize,
     /// Nucleus sampling: from the most likely tokens of total probability P
     #[arg(long, value_name = "P", default_value_t = 0.95, help_heading = "Sampling")]
     top_p: f32,
     /// Random seed: the same seed gives the same text
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Sampling")]
+    #[arg(value_parser = number::whole(0u64))]
     seed: u64,
     /// Stop when the context is full
     #[arg(long, help_heading = "Sampling")]
@@ -65,28 +67,21 @@ pub(crate) struct Args {
     /// Print one JSON object: text, tokens, speeds, why it ended
     #[arg(long, help_heading = "Output")]
     json: bool,
-    /// Where to compute; auto: the Neural Engine if it works, else the CPU
-    #[arg(long, value_enum, default_value = "auto", help_heading = "Device")]
-    device: DeviceChoice,
-    /// Chip to emulate (list: anegpt devices) [default: m4]
-    #[arg(long, help_heading = "Device")]
-    chip: Option<Chip>,
-    /// Arithmetic of the emulator [default: fast; on the CPU, f32]
-    #[arg(long, value_enum, help_heading = "Device")]
-    numerics: Option<NumericsChoice>,
+    #[command(flatten)]
+    device: TextDevice,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
-    sampling.validate().map_err(|e| usage(e.to_string()))?;
+    sampling.validate().map_err(|fault| usage(refused(&fault)))?;
     let prompt = args.prompt.or(args.text).unwrap_or_default();
     let path = args
         .model
         .or(args.path)
         .ok_or_else(|| usage("no model given: anegpt generate MODEL [PROMPT], or --model MODEL"))?;
-    let machine = machine::open_for_text(args.device, args.chip, args.numerics)?;
+    let machine = args.device.open()?;
     let model = files::read_model(&path)?;
     let tokenizer = files::read_tokenizer(args.tokenizer.as_deref(), model.tokenizer.as_deref())?;
     let device = machine.device.as_ref();
@@ -109,6 +104,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
         false => eprintln!("{summary}"),
     }
     Ok(())
+}
+
+/// Names the flag that was wrong, and what it may be.
+fn refused(fault: &SamplingError) -> String {
+    match fault {
+        SamplingError::Temperature(t) => {
+            format!("--temperature {t} must be a number of at least 0 (0 = greedy)")
+        }
+        SamplingError::TopP(p) => format!("--top-p {p} must be above 0 and at most 1"),
+    }
 }
 
 /// The text as it comes.

@@ -2,7 +2,7 @@
 
 use crate::progress::counted;
 use crate::settings::{self, ConfigFile, Weights};
-use crate::{term, usage};
+use crate::{number, term, usage};
 use ane::{Chip, Os, Profile};
 use anyhow::{Context, Result};
 use chip::{estimate, legal};
@@ -37,12 +37,15 @@ pub(crate) struct Args {
     os: Os,
     /// Sequences per micro-batch [default: by model size; 4 for tiny]
     #[arg(long, value_name = "N", help_heading = "Step")]
+    #[arg(value_parser = number::whole(1usize))]
     batch: Option<usize>,
     /// Gradient accumulation: micro-batches per step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Step")]
+    #[arg(value_parser = number::whole(1usize))]
     accum: Option<usize>,
     /// Sequence length in tokens [default: 256]
     #[arg(long, value_name = "N", help_heading = "Step")]
+    #[arg(value_parser = number::whole(1usize))]
     seq: Option<usize>,
     /// Write each program to DIR, as NAME.mil
     #[arg(long, value_name = "DIR", help_heading = "Output")]

@@ -1,6 +1,6 @@
 //! `anegpt tokenizer`.
 
-use crate::{corpus, files, progress, usage};
+use crate::{corpus, files, number, progress, usage};
 use anyhow::{Context, Result};
 use data::synth::SEPARATOR;
 use data::text::TextSource;
@@ -23,6 +23,7 @@ Examples:
         data: PathBuf,
         /// Vocabulary size
         #[arg(long, value_name = "N", default_value_t = 4096)]
+        #[arg(value_parser = number::whole(1usize))]
         vocab_size: usize,
         /// One token per character instead of byte pairs
         #[arg(long)]

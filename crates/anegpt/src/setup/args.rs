@@ -2,6 +2,7 @@
 
 use crate::host_gemm::HostGemmChoice;
 use crate::machine::{DeviceChoice, NumericsChoice};
+use crate::number;
 use std::path::PathBuf;
 
 /// Flags of every command that trains.
@@ -41,6 +42,7 @@ pub(crate) struct RunArgs {
     pub(crate) numerics: Option<NumericsChoice>,
     /// Training steps, counted from the start of the run [default: 800]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    #[arg(value_parser = number::whole(1u64))]
     pub(crate) steps: Option<u64>,
     /// Peak learning rate [default: 4e-3; by width, a tenth of that with --init]
     #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
@@ -50,15 +52,19 @@ pub(crate) struct RunArgs {
     pub(crate) min_lr: Option<f64>,
     /// Warm-up steps [default: a twentieth of the run, a tenth with --init]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    #[arg(value_parser = number::whole(0u64))]
     pub(crate) warmup: Option<u64>,
     /// Sequences per micro-batch [default: 4]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    #[arg(value_parser = number::whole(1usize))]
     pub(crate) batch: Option<usize>,
     /// Gradient accumulation: micro-batches per step [default: 1]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    #[arg(value_parser = number::whole(1usize))]
     pub(crate) accum: Option<usize>,
     /// Sequence length in tokens [default: 256]
     #[arg(long, value_name = "N", help_heading = "Data")]
+    #[arg(value_parser = number::whole(1usize))]
     pub(crate) seq: Option<usize>,
     /// Gradient clipping: maximum global norm; 0 = off [default: 1]
     #[arg(long, value_name = "NORM", help_heading = "Optimizer")]
@@ -68,21 +74,26 @@ pub(crate) struct RunArgs {
     pub(crate) weight_decay: Option<f32>,
     /// Random seed of weights, data order and samples [default: 42]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    #[arg(value_parser = number::whole(0u64))]
     pub(crate) seed: Option<u64>,
     /// Output directory [default: the next free out/run-N]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub(crate) out: Option<PathBuf>,
     /// Steps between checkpoints, besides the best; 0 = only at the end [default: a quarter of the run]
     #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(value_parser = number::whole(0u64))]
     pub(crate) checkpoint_every: Option<u64>,
     /// Number of checkpoints to keep, besides the best [default: 3]
     #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(value_parser = number::whole(0usize))]
     pub(crate) keep: Option<usize>,
     /// Steps between validations; 0 = only at the end [default: a tenth of the run]
     #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(value_parser = number::whole(0u64))]
     pub(crate) eval_every: Option<u64>,
     /// Steps between samples; 0 = none [default: a fifth of the run]
     #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(value_parser = number::whole(0u64))]
     pub(crate) sample_every: Option<u64>,
     /// Prompt of the samples [default: "Once upon a time", or the beginning of the
     /// validation data where the tokenizer cannot encode that]

@@ -24,7 +24,10 @@ pub(super) fn with_changes(mut config: RunConfig, args: &RunArgs) -> Result<RunC
 pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
     let RunConfig { schedule, optimizer, clip, .. } = config;
     if !(schedule.peak.is_finite() && schedule.peak > 0.0) {
-        return Err(usage(format!("--lr {} is not a learning rate", schedule.peak)));
+        return Err(usage(format!(
+            "--lr {} is not a learning rate, which is above 0",
+            schedule.peak
+        )));
     }
     if !(0.0..=1.0).contains(&schedule.floor) {
         return Err(usage(format!(
@@ -34,7 +37,9 @@ pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
         )));
     }
     if !(clip.is_finite() && *clip >= 0.0) {
-        return Err(usage(format!("--clip {clip} is not a norm (0 for no limit)")));
+        return Err(usage(format!(
+            "--clip {clip} is not a norm, which is at least 0 (0 for no limit)"
+        )));
     }
     let decay = optimizer.weight_decay;
     if !(decay.is_finite() && decay >= 0.0) {
@@ -107,9 +112,9 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
         schedule: Schedule::cosine(
             peak,
             floor,
-            warmup: train.warmup.unwrap_or(steps / 20).min(steps),
-            total: steps,
-        },
+            train.warmup.unwrap_or(steps / 20).min(steps),
+            steps,
+        ),
         batch: positive("--batch", train.batch.unwrap_or(1))?,
         accum: positive("--accum", train.accum.unwrap_or(1))?,
         seq: positive("--seq", train.seq.unwrap_or(256).min(model.seq_len))?,

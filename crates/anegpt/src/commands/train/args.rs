@@ -1,6 +1,7 @@
 //! The flags of `anegpt train`.
 
 use crate::engine::EngineArgs;
+use crate::number;
 use crate::setup::RunArgs;
 use crate::view::ViewArgs;
 use clap::ValueEnum;
@@ -37,6 +38,7 @@ pub(crate) struct Args {
     /// The check also runs before the first step and before each checkpoint. A wrong
     /// answer ends the run.
     #[arg(long, value_name = "N", help_heading = "Advanced")]
+    #[arg(value_parser = number::whole(0u64))]
     pub(super) doctor_every: Option<u64>,
     /// How the model is split into programs
     #[arg(long, value_enum, default_value = "baseline", help_heading = "Advanced")]
