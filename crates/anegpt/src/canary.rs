@@ -1,8 +1,8 @@
 //! The doctor's questions during a run.
 
 use crate::machine::Machine;
-use lab::doctor::Canary;
 use anyhow::Result;
+use lab::doctor::Canary;
 use train::{Event, Hook, TrainError};
 
 /// Steps between questions to an engine, where nothing else is asked for: a few dispatches every

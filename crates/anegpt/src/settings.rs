@@ -124,7 +124,7 @@ pub(crate) enum Weights {
 /// 200 steps, 29 epochs, at 3e-4, 1e-4 and 3e-5 at 1.957, 1.723 and 1.675.)
 pub(crate) fn suited(model: &GptConfig, asked: &TrainSection, weights: Weights) -> Suited {
     let width = model.n_embd;
-    let seq = asked.seq.unwrap_or(SEQUENCE.min(model.seq_len));
+    let seq = sequence(model, asked);
     let row = SUITED.iter().find(|row| row.0 >= width).unwrap_or(&SUITED[SUITED.len() - 1]);
     let &(_, fresh_steps, batch, _) = row;
     let batch = asked.batch.unwrap_or(batch);
@@ -158,6 +158,11 @@ pub(crate) fn suited(model: &GptConfig, asked: &TrainSection, weights: Weights) 
     };
     let lr_reason = if asked.lr.is_some() { "as asked for".to_owned() } else { why };
     Suited { settings: asked.or(settings), lr_reason }
+}
+
+/// Tokens of a sequence.
+pub(crate) fn sequence(model: &GptConfig, asked: &TrainSection) -> usize {
+    asked.seq.unwrap_or(SEQUENCE.min(model.seq_len))
 }
 
 /// The peak rate of a fresh run at a width; see [`suited`].

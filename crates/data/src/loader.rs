@@ -164,7 +164,7 @@ impl Loader {
     /// [`Error::TooShort`] when not even one sequence fits into each part, [`Error::Setting`] for
     /// a setting out of range.
     pub fn new(source: TokenSource, config: LoaderConfig) -> Result<Loader> {
-        let train = cut(&source, &config)?;
+        let train = training_range(&source, &config)?;
         let all = source.len();
         let validation = Region { source: source.clone(), range: train.end..all };
         Loader::start(Region { source, range: train }, validation, &config)
@@ -399,8 +399,11 @@ fn too_short(source: &TokenSource, seq: usize, needed: u64) -> Error {
     Error::TooShort { place: source.place(0), tokens: source.len() as u64, seq, needed }
 }
 
-/// The training range of `source`; validation is the rest.
-fn cut(source: &TokenSource, config: &LoaderConfig) -> Result<Range<usize>> {
+/// The part of `source` that [`Loader::new`] trains on; validation is the rest.
+///
+/// # Errors
+/// As [`Loader::new`].
+pub fn training_range(source: &TokenSource, config: &LoaderConfig) -> Result<Range<usize>> {
     check_seq(config)?;
     let fraction = config.validation_fraction;
     if !(fraction > 0.0 && fraction <= 0.5) {

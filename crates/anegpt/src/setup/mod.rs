@@ -18,7 +18,7 @@ use crate::settings::{self, ConfigFile, Suited, TrainSection, Weights};
 use crate::{files, term, usage};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use data::loader::{Loader, LoaderConfig, Split};
+use data::loader::{Loader, LoaderConfig, Split, training_range};
 use gpt::{GptConfig, Layout};
 use numbers::{Cadence, with_changes};
 use prompt::Wanted;
@@ -125,13 +125,22 @@ impl Sources {
         Ok(Sources { data, val_data, corpus, validation })
     }
 
-    /// Tokens that are trained on, about: the loader cuts at a document.
-    fn train_tokens(&self) -> u64 {
-        let all = self.corpus.source.len() as u64;
-        if self.validation.is_some() { all } else { all - all / 10 }
+    fn loader_config(&self, seq: usize, seed: u64) -> LoaderConfig {
+        let document_start = self.corpus.tokenizer.bos();
+        LoaderConfig { document_start, ..LoaderConfig::new(seq, seed) }
+    }
+
+    /// Tokens that sequences of `seq` tokens are trained on.
+    fn train_tokens(&self, seq: usize, seed: u64) -> Result<u64> {
+        let source = &self.corpus.source;
+        Ok(match self.validation {
+            Some(_) => source.len() as u64,
+            None => training_range(source, &self.loader_config(seq, seed))?.len() as u64,
+        })
     }
 
     fn cut(self, seq: usize, seed: u64) -> Result<Texts> {
+        let config = self.loader_config(seq, seed);
         let Corpus { source, tokenizer, mut description, .. } = self.corpus;
         let loader = match self.validation {
             Some(validation) => {
@@ -240,7 +249,10 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         )));
     }
     let weights = match params {
-        Some(_) => Weights::Existing { train_tokens: sources.train_tokens() },
+        Some(_) => {
+            let train_tokens = sources.train_tokens(settings::sequence(&model, &asked), seed)?;
+            Weights::Existing { train_tokens }
+        }
         None => Weights::Fresh,
     };
     let Suited { settings, lr_reason } = settings::suited(&model, &asked, weights);
@@ -264,6 +276,8 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         chip,
         prompt: Wanted::new(args.prompt.as_deref(), None),
         cadence: Cadence::of(args, Cadence::default()),
+        warmup: asked.warmup,
+        init: args.init.clone(),
         resumed: None,
         judged_anew: false,
     })
@@ -276,8 +290,6 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
     let (config, notes) = train::run::saved(&found)?;
     let notes: Notes = serde_json::from_value(notes)
         .with_context(|| format!("{} was not written by `train`", found.path().display()))?;
-        warmup: asked.warmup,
-        init: args.init.clone(),
     for (flag, given) in [
         ("--batch", args.batch.is_some()),
         ("--accum", args.accum.is_some()),
@@ -332,6 +344,8 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
         chip,
         prompt: Wanted::new(args.prompt.as_deref(), Some(&notes.prompt)),
         cadence: Cadence::of(args, notes.cadence),
+        warmup: args.warmup,
+        init: None,
         resumed: Some(found),
         judged_anew,
     })
@@ -344,12 +358,32 @@ fn warn_of_later(found: &Checkpoint) {
         && later.step() > found.step()
     {
         term::warn(&format!(
-        warmup: args.warmup,
-        init: None,
             "{} also holds a later checkpoint, step {}: --resume {0} and --model {0} use that one until \
              this run has passed it. Use --out DIR to keep the two runs apart",
             run.display(),
             later.step()
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a text of at most about 2000 tokens, half is kept for validation, not a tenth.
+    #[test]
+    fn training_tokens_are_those_of_the_loader() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("text.txt");
+        for length in [600, 1500, 2000, 3000, 12_000] {
+            std::fs::write(&path, "abcdefg\n".repeat(length / 8)).unwrap();
+            let data = path.display().to_string();
+            let sources = Sources::read(data, None, Some("char"), None, 1).unwrap();
+            let (all, expected) =
+                (sources.corpus.source.len() as u64, sources.train_tokens(256, 1).unwrap());
+            let loader = sources.cut(256, 1).unwrap().loader;
+            assert_eq!(expected, loader.tokens(Split::Train), "{length}");
+            assert_eq!(expected < all * 3 / 5, length < 2100, "{expected} of {all}");
+        }
     }
 }

@@ -61,7 +61,7 @@ fn fault(text: &str, tokenizer: &Tokenizer, limit: usize) -> Option<String> {
             Ok(tokens) => tokens.len(),
             Err(error) => return Some(error.to_string()),
         },
-    } + usize::from(tokenizer.bos().is_some());
+    } + usize::from(tokenizer.prompt_bos().is_some());
     match tokens {
         0 => Some("it is empty, and the tokenizer has no token that begins a text".to_owned()),
         n if n >= limit => Some(format!("it has {n} tokens and the model reads {limit}")),
@@ -82,4 +82,30 @@ fn beginning(tokenizer: &Tokenizer, loader: &Loader) -> Option<String> {
     // Whole words, where there are any.
     let words = taken.rfind(char::is_whitespace).map_or(taken.as_str(), |end| &taken[..end]);
     Some(words.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vocabulary that has a token to begin texts and does not ask for it before a prompt.
+    #[test]
+    fn only_what_generation_puts_before_a_prompt_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let learned = Tokenizer::train_char(["abc"]).unwrap();
+        let mut file: serde_json::Value =
+            serde_json::from_str(&learned.to_json().unwrap()).unwrap();
+        file["post_processor"] = serde_json::Value::Null;
+        file["added_tokens"] = serde_json::json!([{
+            "id": 3, "content": "<|bos|>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        }]);
+        let path = directory.path().join("tokenizer.json");
+        std::fs::write(&path, file.to_string()).unwrap();
+        let silent = Tokenizer::load(&path).unwrap();
+        assert!(silent.bos().is_some() && silent.prompt_bos().is_none());
+        assert_eq!(fault("abc", &silent, 4), None);
+        assert!(fault("abc", &silent, 3).is_some());
+        assert!(fault("", &silent, 4).is_some(), "nothing begins a text");
+    }
 }

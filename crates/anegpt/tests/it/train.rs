@@ -354,3 +354,26 @@ fn shakespeare_by_characters_begins_to_learn() {
     let done = events(&out).into_iter().find(|e| e["event"] == "done").unwrap();
     assert!(done["val_loss"].as_f64().unwrap() < 3.0, "{done}");
 }
+
+/// A warm-up that does not fit is shortened, and that is told, whether the run is new or goes on.
+#[test]
+fn a_warm_up_longer_than_the_run_is_told() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let warned = |args: &[&str]| {
+        let told = events(&bench.ok(args));
+        let messages: Vec<String> = (told.iter().filter(|event| event["event"] == "warning"))
+            .map(|event| event["message"].as_str().unwrap().to_owned())
+            .filter(|message| message.contains("--warmup"))
+            .collect();
+        messages.concat()
+    };
+    let json = ["--log-format", "json"];
+    let new = with(&base, &["--steps", "2", "--warmup", "50", "--out", "run"]);
+    let told = warned(&[&new[..], &json].concat());
+    assert!(told.starts_with("--warmup 50 is longer than the run") && told.contains("2 steps"));
+    let resume = ["train", "--resume", "run", "--steps", "4", "--sample-every", "0"];
+    assert_eq!(warned(&[&resume[..], &json].concat()), "");
+    let later = ["train", "--resume", "run", "--steps", "6", "--sample-every", "0"];
+    assert!(warned(&[&later[..], &["--warmup", "7"], &json].concat()).contains("6 steps"));
+}
