@@ -16,7 +16,7 @@ fi
 all=(
   crates/gpt/src/{head,loss,model,block,params}.rs
   crates/train/src/{trainer,run,schedule,scale,background,checkpoint}.rs
-  crates/train/src/{objective,optim,checkpoint}/*.rs
+  crates/train/src/{objective,optim,run,checkpoint}/*.rs
   crates/mil/src/{resolve,grad,passes}.rs
   crates/mil/src/{resolve,grad}/*.rs
   crates/infer/src/*.rs
