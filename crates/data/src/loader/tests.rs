@@ -199,6 +199,21 @@ fn the_cut_moves_only_so_far() {
     assert_eq!(cut(10_000, &[9_001]), 9_000, "never forward");
     assert_eq!(cut(36, &[16]), 18, "a training part of 16 tokens has no window");
     assert_eq!(cut(36, &[17]), 17);
+    // A tenth of 101 is more than there is to spare: the training part has one window of 101 tokens.
+    let mut ids = vec![5; 202];
+    ids[100] = 1;
+    let config = LoaderConfig { document_start: Some(1), ..LoaderConfig::new(100, 0) };
+    let loader = Loader::new(TokenSource::from(ids), config).unwrap();
+    assert_eq!(loader.range(Split::Train), 0..101);
+}
+
+/// Parts of more tokens than are read at once.
+#[test]
+fn every_token_of_a_part_is_counted() {
+    let ids: Vec<u32> = (0..50_000).map(|i| u32::from(i >= 45_000)).collect();
+    let loader = Loader::new(TokenSource::from(ids), LoaderConfig::new(16, 0)).unwrap();
+    assert_eq!(loader.counts(Split::Train, 2).unwrap(), [45_000, 0]);
+    assert_eq!(loader.counts(Split::Validation, 2).unwrap(), [0, 5_000]);
 }
 
 /// Of 62 windows (999 / 16) the first of every 62 / 20; of 3 windows each in turn.
@@ -225,7 +240,9 @@ fn limits_are_where_they_are_said_to_be() {
         Loader::with_validation(positions(train), positions(validation), LoaderConfig::new(16, 0))
     };
     assert!(two(17, 17).is_ok());
-    assert!(two(16, 17).is_err() && two(17, 16).is_err());
+    for short in [two(16, 17), two(17, 16)] {
+        assert!(matches!(short, Err(Error::TooShort { tokens: 16, needed: 17, .. })));
+    }
     assert!(Loader::new(positions(33), LoaderConfig::new(16, 0)).is_err());
     let seq = |seq| Loader::new(positions(100), LoaderConfig::new(seq, 0)).unwrap_err();
     assert!(matches!(seq(1 << 24), Error::TooShort { needed: 33_554_434, .. }));
@@ -411,6 +428,15 @@ fn files_and_memory_are_the_same_stream() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn ids_in_memory_are_checked() {
+    let source = TokenSource::from(vec![0, 8, 9, 10]);
+    source.check_ids(11).unwrap();
+    let error = source.check_ids(10).unwrap_err();
+    assert!(matches!(error, Error::TokenId { position: 3, id: 10, .. }), "{error}");
+    assert!(!source.is_empty() && TokenSource::from(Vec::<u32>::new()).is_empty());
 }
 
 /// By hand: training 0 0 0 1 (smoothed 4/6, 2/6), validation 0 1.
