@@ -160,7 +160,7 @@ impl Trainer {
     /// When the run has diverged, or ranks do not answer.
     ///
     /// # Panics
-    /// If nothing was accumulated, or what [`Trainer::share`] gave is still held.
+    /// If nothing was accumulated, or a checkpoint is still being written.
     pub fn apply(&mut self) -> Result<StepReport, TrainError> {
         let Accumulated { micro_batches, loss, tokens } = std::mem::take(&mut self.accumulated);
         assert!(micro_batches > 0, "gradients were accumulated");
@@ -223,7 +223,7 @@ impl Trainer {
     /// When the checkpoint is of another model or optimizer, or damaged.
     ///
     /// # Panics
-    /// If what [`Trainer::share`] gave is still held.
+    /// If a checkpoint is still being written.
     pub fn resume(
         &mut self,
         checkpoint: &Checkpoint,
