@@ -54,6 +54,19 @@ fn resampling() -> Vec<Case> {
             "upsample_bilinear(x = x, scale_factor_width = int32(2))",
             &[0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0],
         ),
+        // Over three elements: points at 0, ½, 1, 1½ and 2, and at ¼, ¾, 1¼ and 1¾.
+        case(
+            "resize_bilinear(x = x, target_size_height = int32(1), target_size_width = int32(5), \
+             sampling_mode = string(\"STRICT_ALIGN_CORNERS\"))",
+            tensor(&[1, 1, 3], &[0.0, 1.0, 4.0]),
+            tensor(&[1, 1, 5], &[0.0, 0.5, 1.0, 2.5, 4.0]),
+        ),
+        case(
+            "resize_bilinear(x = x, target_size_height = int32(1), target_size_width = int32(4), \
+             sampling_mode = string(\"OFFSET_CORNERS\"))",
+            tensor(&[1, 1, 3], &[0.0, 1.0, 4.0]),
+            tensor(&[1, 1, 4], &[0.25, 0.75, 1.75, 3.25]),
+        ),
         // Both axes: corners and the middles between them.
         case(
             "resize_bilinear(x = x, target_size_height = int32(3), target_size_width = int32(3), \
