@@ -25,6 +25,7 @@ pub mod text;
 pub mod types;
 pub mod verify;
 pub mod weights;
+pub mod work;
 
 pub use blob::Weights;
 pub use builder::{Builder, Tensor};
@@ -38,3 +39,4 @@ pub use rewrite::Rewrite;
 pub use text::{TextError, check_text, parse};
 pub use types::{DType, Data, Literal, Payload, TensorType};
 pub use verify::verify;
+pub use work::{Product, Work, work};
