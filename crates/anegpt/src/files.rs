@@ -3,7 +3,7 @@
 use crate::{foreign, usage};
 use anyhow::{Context, Result, bail};
 use formats::{hugging_face, llama2c};
-use gpt::GptConfig;
+use gpt::Parameters;
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
 use train::checkpoint;
@@ -11,8 +11,7 @@ use train::checkpoint;
 /// A model: its shape, its weights, and where its tokenizer would be.
 #[derive(Debug)]
 pub(crate) struct ModelFile {
-    pub(crate) config: GptConfig,
-    pub(crate) params: Vec<f32>,
+    pub(crate) parameters: Parameters,
     /// Tokens that end a text, besides those of the tokenizer.
     pub(crate) ends: Vec<u32>,
     /// `tokenizer.json` beside the weights, if there is one.
@@ -28,7 +27,8 @@ pub(crate) fn read_model(path: &Path) -> Result<ModelFile> {
     if !path.is_dir() {
         foreign::refuse_model(path)?;
         let (config, params) = llama2c::read(path)?;
-        return Ok(ModelFile { config, params, ends: vec![], tokenizer: None });
+        let parameters = Parameters::new(&config, params);
+        return Ok(ModelFile { parameters, ends: vec![], tokenizer: None });
     }
     let directory = match checkpoint::newest(path) {
         Ok((found, faults)) => {
@@ -76,7 +76,8 @@ fn read_directory(directory: &Path) -> Result<ModelFile> {
         }
     };
     let tokenizer = Some(directory.join("tokenizer.json")).filter(|path| path.exists());
-    Ok(ModelFile { config: described.config, params, ends, tokenizer })
+    let parameters = Parameters::new(&described.config, params);
+    Ok(ModelFile { parameters, ends, tokenizer })
 }
 
 /// Reads a file of text; faults name it.

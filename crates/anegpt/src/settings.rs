@@ -2,7 +2,7 @@
 
 use crate::usage;
 use anyhow::{Context, Result};
-use gpt::GptConfig;
+use gpt::{Family, FeedForward, GptConfig, Norm};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -32,6 +32,12 @@ pub(crate) struct ModelSection {
     norm_eps: Option<f64>,
     tied: Option<bool>,
     qk_norm: Option<bool>,
+    family: Option<Family>,
+    norm: Option<Norm>,
+    feed_forward: Option<FeedForward>,
+    bias: Option<bool>,
+    learned_positions: Option<bool>,
+    windows: Option<Vec<usize>>,
 }
 
 /// Settings of the run, as far as they are given.
@@ -200,8 +206,10 @@ pub(crate) fn model(
     let n_head = section.n_head.unwrap_or(base.n_head);
     let own_width = section.n_embd.is_some() || section.n_head.is_some();
     let derived_head = if own_width { n_embd / n_head.max(1) } else { base.head_dim };
+    let network = section.feed_forward.unwrap_or(base.feed_forward);
     let derived_hidden = match section.n_embd {
-        // Two thirds of 4·width, as Llama, in whole 32s.
+        // Four times the width; two thirds of that in whole 32s where there are three matrices, as Llama.
+        Some(width) if network == FeedForward::Gelu => 4 * width,
         Some(width) => (8 * width / 3).next_multiple_of(32),
         None => base.hidden,
     };
@@ -216,14 +224,32 @@ pub(crate) fn model(
         seq_len: section.seq_len.unwrap_or(base.seq_len.max(seq.unwrap_or(0))),
         rope_theta: match section.rope_theta {
             Some(theta) => Some(theta).filter(|&theta| theta != 0.0),
+            None if section.learned_positions == Some(true) => None,
             None => base.rope_theta,
         },
         norm_eps: section.norm_eps.unwrap_or(base.norm_eps),
         tied: section.tied.unwrap_or(base.tied),
         qk_norm: section.qk_norm.unwrap_or(base.qk_norm),
+        ..mixture(&base, section)
     };
     config.validate().map_err(|e| usage(e.to_string()))?;
     Ok(config)
+}
+
+/// What the blocks are made of. Learned positions take the place of rotary embedding and the other way
+/// round.
+fn mixture(base: &GptConfig, section: &ModelSection) -> GptConfig {
+    GptConfig {
+        family: section.family.unwrap_or(base.family),
+        norm: section.norm.unwrap_or(base.norm),
+        feed_forward: section.feed_forward.unwrap_or(base.feed_forward),
+        bias: section.bias.unwrap_or(base.bias),
+        learned_positions: section
+            .learned_positions
+            .unwrap_or(base.learned_positions && section.rope_theta.is_none()),
+        windows: section.windows.clone().unwrap_or_else(|| base.windows.clone()),
+        ..base.clone()
+    }
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod error;
 pub mod gguf;
 pub mod hugging_face;
 pub mod llama2c;
+mod parts;
 mod rotary;
 pub mod tensor_file;
 

@@ -3,6 +3,7 @@
 //! `run.c`, each with all its layers, and rotary pairs (2i, 2i+1).
 
 use crate::error::{WeightsError, check_finite};
+use crate::parts::require_llama;
 use crate::rotary;
 use gpt::{GptConfig, Layout, Param};
 use std::fs::File;
@@ -112,12 +113,13 @@ fn shape(header: &[i32; 7]) -> Result<GptConfig, String> {
         rope_theta: Some(ROPE_THETA),
         norm_eps: NORM_EPS,
         tied: vocab > 0,
-        qk_norm: false,
+        ..GptConfig::default()
     })
 }
 
 /// Returns the header of `config`, or why it has none.
 fn header(config: &GptConfig) -> Result<[i32; 7], String> {
+    require_llama(config)?;
     if config.qk_norm {
         return Err("`qk_norm` is true, but its queries and keys have no norms".to_owned());
     }
@@ -264,7 +266,7 @@ mod tests {
             rope_theta: Some(1e4),
             norm_eps: 1e-5,
             tied: true,
-            qk_norm: false,
+            ..GptConfig::default()
         }
     }
 

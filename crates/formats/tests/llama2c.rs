@@ -3,7 +3,7 @@
 
 use ane::{Emulator, Numerics};
 use formats::llama2c;
-use gpt::{Decoder, GptConfig};
+use gpt::{Decoder, GptConfig, Parameters};
 
 const DIM: usize = 24;
 const HIDDEN: usize = 20;
@@ -188,11 +188,12 @@ fn a_file_with_fewer_key_heads_computes_what_run_c_computes() {
             rope_theta: Some(1e4),
             norm_eps: 1e-5,
             tied,
-            qk_norm: false,
+            ..GptConfig::default()
         };
         assert_eq!(config, shape);
         let device = Emulator::cpu(Numerics::F32);
-        let mut decoder = Decoder::new(&config, params, 1, &device, Numerics::F32).unwrap();
+        let parameters = Parameters::new(&config, params);
+        let mut decoder = Decoder::new(&parameters, 1, &device, Numerics::F32).unwrap();
         let tokens = [3, 1, 4, 1, 5, 9, 2, 6];
         for (position, want) in weights.logits(&tokens).iter().enumerate() {
             let got = decoder.feed(&[tokens[position] as u32]).unwrap();

@@ -1,223 +1,273 @@
-//! The forward formulas of a layer, written once.
+//! The two blocks of a layer and the last norm, written forward once, with the parameters they take.
 //!
 //! Legend: B sequences of S tokens, T = B·S; D width of the residual stream, Q width of all query
-//! heads, K width of all key heads, E width of a head, F width of the feed-forward layer.
+//! heads, K width of all key heads, E width of a head, F width of the feed-forward network.
 //! Activations are channel-first, [1, C, 1, T]; weights are [1, 1, out, in].
+//!
+//! The names that values get here are those that plans cut at ([`crate::plan`]): x, xnorm, q0, k0 (before
+//! norm and rotation), q, k, v, probs, attn, o_out; x2, x2norm, h1, h3, gate, ffn_out; xf.
 
-use crate::config::GptConfig;
-use mil::{Builder, DType, Tensor, TensorType};
+use crate::config::{FeedForward, GptConfig, Norm};
+use crate::ops::{self, Dims};
+use crate::params::{Declared, Group, Init};
+use mil::{Builder, Tensor, TensorType};
+use std::collections::BTreeMap;
 
-/// Added to scores that may not be attended to: e^−30000 is 0 in every precision, and unlike
-/// −65504 the sum with any score stays inside binary16.
-pub const MASKED: f32 = -30_000.0;
-
-/// Extents of the programs of one model.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dims<'c> {
-    /// The model.
-    pub config: &'c GptConfig,
-    /// Sequences side by side.
-    pub batch: usize,
-    /// Tokens of a sequence.
-    pub seq: usize,
-    /// Element type of activations and weights: fp16 for the engine, fp32 in reference precision.
-    pub dtype: DType,
+/// Which part of a model a parameter belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Block {
+    /// From tokens to the stream.
+    Embedding,
+    /// Attention with its norm.
+    Attention,
+    /// The feed-forward network with its norm.
+    FeedForward,
+    /// From the stream to logits.
+    Head,
 }
 
-impl Dims<'_> {
-    /// Tokens of a micro-batch, T.
-    pub fn tokens(&self) -> usize {
-        self.batch * self.seq
-    }
-
-    /// Type of an activation with `channels` channels.
-    pub fn activation(&self, channels: usize) -> TensorType {
-        TensorType::new(self.dtype, [1, channels, 1, self.tokens()])
-    }
-
-    /// Type of a projection.
-    pub fn weight(&self, out: usize, input: usize) -> TensorType {
-        TensorType::new(self.dtype, [1, 1, out, input])
-    }
-
-    /// Type of a gain per channel.
-    pub fn gain(&self, channels: usize) -> TensorType {
-        TensorType::new(self.dtype, [1, channels, 1, 1])
-    }
-
-    /// Type of the tables of cosines and sines.
-    pub fn rope(&self) -> TensorType {
-        TensorType::new(self.dtype, [1, 1, self.config.head_dim / 2, self.tokens()])
-    }
-}
-
-/// x / √(mean x² + ε) · gain over the channels [1, C, 1, T].
-///
-/// Squares are taken of x·2^−k with 4^k ≈ √C: their sum then neither overflows binary16 until the
-/// root mean square reaches 65504^½/C^¼ (49 at C = 768, where the plain sum fails at 9.2), nor loses
-/// small values.
-pub fn rms_norm<'b>(x: Tensor<'b>, gain: Tensor<'b>, eps: f64) -> Tensor<'b> {
-    let channels = x.shape()[1] as f64;
-    normalised(x, 1, channels, eps) * gain
-}
-
-/// x divided by its root mean square along `axis` of `extent` elements.
-fn normalised<'b>(x: Tensor<'b>, axis: usize, extent: f64, eps: f64) -> Tensor<'b> {
-    let scale = 2f64.powi(-(extent.log2() / 4.0).round() as i32);
-    let scaled = x * scale;
-    let sum = (scaled * scaled).reduce_sum(&[axis]);
-    x * (sum * (1.0 / (extent * scale * scale)) + eps).pow(-0.5)
-}
-
-/// W·x for W [1, 1, O, C] and x [1, C, 1, T], as [1, O, 1, T].
-pub fn project<'b>(weight: Tensor<'b>, x: Tensor<'b>) -> Tensor<'b> {
-    let (x_shape, out) = (x.shape(), weight.shape()[2]);
-    let (channels, tokens) = (x_shape[1], x_shape[3]);
-    let y = weight.matmul(x.reshape(&[1, 1, channels, tokens]), false, false);
-    y.reshape(&[1, out, 1, tokens])
-}
-
-/// Rotary embedding of `heads` heads in x [1, heads·E, 1, T]: channel i of a head turns with
-/// channel i + E/2 (the layout of Hugging Face checkpoints).
-pub fn rotate<'b>(x: Tensor<'b>, heads: usize, cos: Tensor<'b>, sin: Tensor<'b>) -> Tensor<'b> {
-    let shape = x.shape();
-    let (half, tokens) = (shape[1] / heads / 2, shape[3]);
-    let pairs = x.reshape(&[heads, 2, half, tokens]);
-    let [a, b] = pairs.split(1, 2)[..] else { unreachable!("two parts were asked for") };
-    let turned = x.builder().concat(1, &[a * cos - b * sin, b * cos + a * sin]);
-    turned.reshape(&shape)
-}
-
-/// The norm of each head of x [1, heads·E, 1, T] with a shared gain [1, E, 1, 1] (Qwen3).
-pub fn head_norm<'b>(x: Tensor<'b>, heads: usize, gain: Tensor<'b>, eps: f64) -> Tensor<'b> {
-    let shape = x.shape();
-    let (width, tokens) = (shape[1] / heads, shape[3]);
-    let split = x.reshape(&[heads, width, 1, tokens]);
-    (normalised(split, 1, width as f64, eps) * gain).reshape(&shape)
-}
-
-/// softmax(q·kᵀ/√E + mask)·v for q [1, Q, 1, B·L] and k, v [1, K, 1, B·M]; mask [1, 1, L, M].
-/// The probabilities [B, heads, L, M] are named `probs`.
-///
-/// Grouped queries need no copies of keys and values: the G query heads that share a key head are
-/// stacked along the rows of one product.
-pub fn attend<'b>(
-    config: &GptConfig,
-    batch: usize,
-    q: Tensor<'b>,
-    k: Tensor<'b>,
-    v: Tensor<'b>,
-    mask: Tensor<'b>,
-) -> Tensor<'b> {
-    let (heads, groups, width) = (config.n_head, config.n_kv_head, config.head_dim);
-    let share = heads / groups;
-    let (l, m) = (q.shape()[3] / batch, k.shape()[3] / batch);
-    let q = if share == 1 {
-        q.reshape(&[heads, width, batch, l]).transpose(&[2, 0, 3, 1])
-    } else {
-        let split = q.reshape(&[groups, share, width, batch, l]);
-        split.transpose(&[3, 0, 1, 4, 2]).reshape(&[batch, groups, share * l, width])
-    };
-    let k = k.reshape(&[groups, width, batch, m]).transpose(&[2, 0, 1, 3]);
-    let v = v.reshape(&[groups, width, batch, m]).transpose(&[2, 0, 3, 1]);
-    let scores = (q * (1.0 / (width as f64).sqrt())).matmul(k, false, false);
-    let scores = scores.reshape(&[batch, heads, l, m]);
-    let probs = (scores + mask).softmax(-1).named("probs");
-    let mixed = probs.reshape(&[batch, groups, share * l, m]).matmul(v, false, false);
-    let mixed = if share == 1 {
-        mixed.transpose(&[1, 3, 0, 2])
-    } else {
-        mixed.reshape(&[batch, groups, share, l, width]).transpose(&[1, 2, 4, 0, 3])
-    };
-    mixed.reshape(&[1, heads * width, 1, batch * l])
-}
-
-/// Parameters of the attention block, in the order in which programs take them.
+/// A block being written: its builder, its extents, and its inputs by name.
 #[derive(Debug)]
-pub struct AttentionWeights<'b> {
-    gain: Tensor<'b>,
-    query: Tensor<'b>,
-    key: Tensor<'b>,
-    value: Tensor<'b>,
-    head_gains: Option<(Tensor<'b>, Tensor<'b>)>,
-    rope: Option<(Tensor<'b>, Tensor<'b>)>,
+pub struct Scope<'b, 'd> {
+    /// Extents.
+    pub dims: &'d Dims<'d>,
+    builder: &'b Builder,
+    inputs: BTreeMap<String, Tensor<'b>>,
 }
 
-impl<'b> AttentionWeights<'b> {
-    /// Declares the parameters of everything up to the rotated queries and keys.
-    pub fn declare(b: &'b Builder, dims: &Dims<'_>) -> Self {
-        let c = dims.config;
-        AttentionWeights {
-            gain: b.input("rms1", dims.gain(c.n_embd)),
-            query: b.input("wq", dims.weight(c.q_dim(), c.n_embd)),
-            key: b.input("wk", dims.weight(c.kv_dim(), c.n_embd)),
-            value: b.input("wv", dims.weight(c.kv_dim(), c.n_embd)),
-            head_gains: c.qk_norm.then(|| {
-                let gain = |name| b.input(name, dims.gain(c.head_dim));
-                (gain("q_gain"), gain("k_gain"))
-            }),
-            rope: c
-                .rope_theta
-                .map(|_| (b.input("rope_cos", dims.rope()), b.input("rope_sin", dims.rope()))),
+impl<'b, 'd> Scope<'b, 'd> {
+    /// Declares the stream `stream`, the parameters of `block`, and what else it reads.
+    pub fn new(
+        builder: &'b Builder,
+        dims: &'d Dims<'d>,
+        block: Block,
+        stream: &str,
+        others: &[(&str, TensorType)],
+    ) -> Self {
+        let mut inputs = BTreeMap::new();
+        let mut declare = |name: &str, ty| inputs.insert(name.to_owned(), builder.input(name, ty));
+        declare(stream, dims.activation(dims.config.n_embd));
+        let parameters = dims.config.family.parameters(dims.config);
+        let first_layer = |p: &&Declared| p.block == block && p.layer.is_none_or(|l| l == 0);
+        for p in parameters.iter().filter(first_layer) {
+            declare(p.port, dims.parameter(&p.shape));
         }
+        for (name, ty) in others {
+            declare(name, ty.clone());
+        }
+        Scope { dims, builder, inputs }
     }
 
-    /// Queries [1, Q, 1, T], keys and values [1, K, 1, T] of x [1, D, 1, T], named q, k, v. The
-    /// normalised input is named `xnorm`, the projections before norm and rotation q0 and k0.
-    pub fn qkv(&self, config: &GptConfig, x: Tensor<'b>) -> [Tensor<'b>; 3] {
-        let xnorm = rms_norm(x, self.gain, config.norm_eps).named("xnorm");
-        let (q0, k0) = (project(self.query, xnorm), project(self.key, xnorm));
-        let v = project(self.value, xnorm).named("v");
-        let (mut q, mut k) = (q0, k0);
-        if let Some((q_gain, k_gain)) = self.head_gains {
-            q = head_norm(q, config.n_head, q_gain, config.norm_eps);
-            k = head_norm(k, config.n_kv_head, k_gain, config.norm_eps);
+    /// The model.
+    pub fn config(&self) -> &'d GptConfig {
+        self.dims.config
+    }
+
+    /// An input, where the model has it.
+    pub fn find(&self, name: &str) -> Option<Tensor<'b>> {
+        self.inputs.get(name).copied()
+    }
+
+    /// An input.
+    ///
+    /// # Panics
+    /// If the block does not have it.
+    pub fn input(&self, name: &str) -> Tensor<'b> {
+        self.find(name).unwrap_or_else(|| panic!("the block has an input `{name}`"))
+    }
+
+    /// W·x + b, or W·x where the model has no such bias.
+    pub fn project(&self, weight: &str, bias: &str, x: Tensor<'b>) -> Tensor<'b> {
+        let y = ops::project(self.input(weight), x);
+        self.find(bias).map_or(y, |bias| y + bias)
+    }
+
+    /// The norm of the block, RMSNorm or LayerNorm.
+    pub fn norm(&self, block: Block, x: Tensor<'b>) -> Tensor<'b> {
+        let c = self.config();
+        let [gain, bias] = norm_ports(c.norm, block).map(|port| self.find(port));
+        let gain = gain.expect("a norm has a gain");
+        match bias {
+            None => ops::rms_norm(x, gain, c.norm_eps),
+            Some(bias) => ops::layer_norm(x, gain, bias, c.norm_eps),
         }
-        if let Some((cos, sin)) = self.rope {
-            q = rotate(q, config.n_head, cos, sin);
-            k = rotate(k, config.n_kv_head, cos, sin);
-        }
-        if q.id() != q0.id() {
-            q0.named("q0");
-            k0.named("k0");
-        }
-        [q.named("q"), k.named("k"), v]
     }
 }
 
-/// W2·(silu(W1·n)·(W3·n)) with n = rms_norm(x), for x [1, D, 1, T]. Intermediate values are named
-/// as the seed names them: x2norm, h1, h3, gate, ffn_out.
-pub fn feed_forward<'b>(b: &'b Builder, dims: &Dims<'_>) -> Tensor<'b> {
+/// Ports of gain and bias of a block's norm; RMSNorm has no bias.
+fn norm_ports(norm: Norm, block: Block) -> [&'static str; 2] {
+    match (norm, block) {
+        (Norm::Rms, Block::Attention) => ["rms1", ""],
+        (Norm::Rms, Block::FeedForward) => ["rms2", ""],
+        (Norm::Rms, _) => ["rms", ""],
+        (Norm::Layer, Block::Attention) => ["ln1", "ln1_bias"],
+        (Norm::Layer, Block::FeedForward) => ["ln2", "ln2_bias"],
+        (Norm::Layer, _) => ["ln", "ln_bias"],
+    }
+}
+
+/// What a block of attention reads besides its own tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Nothing: queries of B sequences attend to the keys of their own.
+    Sequence,
+    /// Keys and values of `capacity` earlier tokens, the inputs kcache and vcache [1, K, 1, capacity].
+    Cache {
+        /// Tokens.
+        capacity: usize,
+    },
+}
+
+/// What attention computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'b> {
+    /// What is added to the stream.
+    pub out: Tensor<'b>,
+    /// Keys of the block's own tokens, [1, K, 1, T].
+    pub keys: Tensor<'b>,
+    /// Their values, [1, K, 1, T].
+    pub values: Tensor<'b>,
+}
+
+/// Wo·attend(q, k, v) with q, k, v projections of norm(x).
+pub fn attention<'b>(s: &Scope<'b, '_>, x: Tensor<'b>, memory: Memory) -> Attention<'b> {
+    let (c, batch) = (s.config(), s.dims.batch);
+    let [q, k, v] = queries_keys_values(s, x);
+    let [keys, values] = match memory {
+        Memory::Sequence => [k, v],
+        Memory::Cache { .. } => [("kcache", k), ("vcache", v)]
+            .map(|(cache, new)| s.builder.concat(3, &[s.input(cache), new])),
+    };
+    let attn = ops::attend(c, batch, q, keys, values, s.input("mask")).named("attn");
+    Attention { out: s.project("wo", "bo", attn).named("o_out"), keys: k, values: v }
+}
+
+/// Queries [1, Q, 1, T], keys and values [1, K, 1, T] of x.
+fn queries_keys_values<'b>(s: &Scope<'b, '_>, x: Tensor<'b>) -> [Tensor<'b>; 3] {
+    let c = s.config();
+    let xnorm = s.norm(Block::Attention, x).named("xnorm");
+    let (q0, k0) = (s.project("wq", "bq", xnorm), s.project("wk", "bk", xnorm));
+    let v = s.project("wv", "bv", xnorm).named("v");
+    let (mut q, mut k) = (q0, k0);
+    if c.qk_norm {
+        q = ops::head_norm(q, c.n_head, s.input("q_gain"), c.norm_eps);
+        k = ops::head_norm(k, c.n_kv_head, s.input("k_gain"), c.norm_eps);
+    }
+    if let (Some(cos), Some(sin)) = (s.find("rope_cos"), s.find("rope_sin")) {
+        q = ops::rotate(q, c.n_head, cos, sin);
+        k = ops::rotate(k, c.n_kv_head, cos, sin);
+    }
+    if q.id() != q0.id() {
+        q0.named("q0");
+        k0.named("k0");
+    }
+    [q.named("q"), k.named("k"), v]
+}
+
+/// W2·(silu(W1·n)·(W3·n)) or W2·gelu(W1·n), with n = norm(x).
+pub fn feed_forward<'b>(s: &Scope<'b, '_>, x: Tensor<'b>) -> Tensor<'b> {
+    let n = s.norm(Block::FeedForward, x).named("x2norm");
+    let h1 = s.project("w1", "b1", n).named("h1");
+    let gate = match s.config().feed_forward {
+        FeedForward::SwiGlu => {
+            let h3 = s.project("w3", "b3", n).named("h3");
+            h1 * h1.sigmoid() * h3
+        }
+        FeedForward::Gelu => ops::gelu_tanh(h1),
+    };
+    s.project("w2", "b2", gate.named("gate")).named("ffn_out")
+}
+
+/// The stream as the classifier takes it.
+pub fn last_norm<'b>(s: &Scope<'b, '_>, x: Tensor<'b>) -> Tensor<'b> {
+    s.norm(Block::Head, x).named("xf")
+}
+
+/// Inputs of the attention block that are not parameters.
+fn attention_tables(dims: &Dims<'_>, memory: Memory) -> Vec<(&'static str, TensorType)> {
     let c = dims.config;
-    let x = b.input("x2", dims.activation(c.n_embd));
-    let gain = b.input("rms2", dims.gain(c.n_embd));
-    let w1 = b.input("w1", dims.weight(c.hidden, c.n_embd));
-    let w3 = b.input("w3", dims.weight(c.hidden, c.n_embd));
-    let w2 = b.input("w2", dims.weight(c.n_embd, c.hidden));
-    let n = rms_norm(x, gain, c.norm_eps).named("x2norm");
-    let (h1, h3) = (project(w1, n).named("h1"), project(w3, n).named("h3"));
-    let gate = (h1 * h1.sigmoid() * h3).named("gate");
-    project(w2, gate).named("ffn_out")
-}
-
-/// cos and sin of the rotary angles for tokens at `positions`, each [E/2, T]: angle of channel i at
-/// position p is p·θ^(−2i/E) (Su et al. 2021).
-pub fn rope_tables(config: &GptConfig, positions: &[usize]) -> (Vec<f32>, Vec<f32>) {
-    let theta = config.rope_theta.unwrap_or(1e4);
-    let half = config.head_dim / 2;
-    let mut tables = (Vec::new(), Vec::new());
-    for i in 0..half {
-        let frequency = theta.powf(-(2.0 * i as f64) / config.head_dim as f64);
-        for &position in positions {
-            let angle = position as f64 * frequency;
-            tables.0.push(angle.cos() as f32);
-            tables.1.push(angle.sin() as f32);
-        }
+    let mut tables = vec![];
+    if c.rope_theta.is_some() {
+        tables.extend([("rope_cos", dims.rope()), ("rope_sin", dims.rope())]);
     }
+    let earlier = match memory {
+        Memory::Sequence => 0,
+        Memory::Cache { capacity } => {
+            let cache = TensorType::new(dims.dtype, [1, c.kv_dim(), 1, capacity]);
+            tables.extend([("kcache", cache.clone()), ("vcache", cache)]);
+            capacity
+        }
+    };
+    let mask = TensorType::new(dims.dtype, [1, 1, dims.seq, earlier + dims.seq]);
+    tables.push(("mask", mask));
     tables
 }
 
-/// The causal mask [S, S]: 0 on and below the diagonal, [`MASKED`] above.
-pub fn causal_mask(seq: usize) -> Vec<f32> {
-    (0..seq * seq).map(|i| if i % seq <= i / seq { 0.0 } else { MASKED }).collect()
+/// Writes the attention block of the model's family, whose stream is x.
+pub fn attention_block<'b>(builder: &'b Builder, dims: &Dims<'_>, memory: Memory) -> Attention<'b> {
+    let tables = attention_tables(dims, memory);
+    let scope = Scope::new(builder, dims, Block::Attention, "x", &tables);
+    dims.config.family.attention(&scope, scope.input("x"), memory)
+}
+
+/// Writes the feed-forward block of the model's family, whose stream is x2.
+pub fn feed_forward_block<'b>(builder: &'b Builder, dims: &Dims<'_>) -> Tensor<'b> {
+    let scope = Scope::new(builder, dims, Block::FeedForward, "x2", &[]);
+    dims.config.family.feed_forward(&scope, scope.input("x2"))
+}
+
+/// The parameters of these blocks, in the order of the arena.
+pub fn parameters(c: &GptConfig) -> Vec<Declared> {
+    let (d, v) = (c.n_embd, c.vocab_size);
+    let mut all = vec![Declared::table("embedding", Block::Embedding, [v, d])];
+    if c.learned_positions {
+        all.push(Declared::table("positions", Block::Embedding, [c.seq_len, d]));
+    }
+    for layer in 0..c.n_layer {
+        all.extend(layer_parameters(c).into_iter().map(|p| Declared { layer: Some(layer), ..p }));
+    }
+    all.extend(norm_parameters(c, Block::Head).into_iter().flatten());
+    if !c.tied {
+        let table = Declared::table("classifier", Block::Head, [v, d]);
+        all.push(Declared { group: Group::Classifier, ..table });
+    }
+    all
+}
+
+fn layer_parameters(c: &GptConfig) -> Vec<Declared> {
+    use Block::{Attention, FeedForward as Network};
+    let (d, q, k, f) = (c.n_embd, c.q_dim(), c.kv_dim(), c.hidden);
+    // Projections that write to the stream begin smaller, so that its size does not grow with the layers
+    // (GPT-2).
+    let residual = 1.0 / (2.0 * c.n_layer as f32).sqrt();
+    let project = |block, [weight, bias]: [&'static str; 2], shape, share| {
+        let bias = Declared::vector(bias, block, shape, Init::Constant(0.0));
+        [Some(Declared::matrix(weight, block, shape, share)), c.bias.then_some(bias)]
+    };
+    let gain = |port| Declared::vector(port, Attention, [c.head_dim, 1], Init::Constant(1.0));
+    let gains = [c.qk_norm.then(|| gain("q_gain")), c.qk_norm.then(|| gain("k_gain"))];
+    let up = project(Network, ["w3", "b3"], [f, d], 1.0);
+    let up = if c.feed_forward == FeedForward::SwiGlu { up } else { [None, None] };
+    [
+        norm_parameters(c, Attention),
+        project(Attention, ["wq", "bq"], [q, d], 1.0),
+        project(Attention, ["wk", "bk"], [k, d], 1.0),
+        project(Attention, ["wv", "bv"], [k, d], 1.0),
+        gains,
+        project(Attention, ["wo", "bo"], [d, q], residual),
+        norm_parameters(c, Network),
+        project(Network, ["w1", "b1"], [f, d], 1.0),
+        up,
+        project(Network, ["w2", "b2"], [d, f], residual),
+    ]
+    .into_iter()
+    .flatten()
+    .flatten()
+    .collect()
+}
+
+fn norm_parameters(c: &GptConfig, block: Block) -> [Option<Declared>; 2] {
+    let [gain, bias] = norm_ports(c.norm, block);
+    let vector = |port, value| Declared::vector(port, block, [c.n_embd, 1], Init::Constant(value));
+    [Some(vector(gain, 1.0)), (!bias.is_empty()).then(|| vector(bias, 0.0))]
 }

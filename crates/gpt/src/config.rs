@@ -1,13 +1,17 @@
 //! The shape of a model, its presets and its limits.
 
+use crate::family::Family;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Shape of a Llama-style GPT: RMSNorm before each block, grouped-query attention, rotary position
-/// embedding, SwiGLU.
+/// Shape of a model: a family, its extents, and what its blocks are made of. Every block is
+/// x + f(norm(x)); f is causal attention in one half of a layer and a feed-forward network in the other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GptConfig {
+    /// Whose names, initial values and defaults it has.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub family: Family,
     /// Number of layers.
     pub n_layer: usize,
     /// Query heads.
@@ -18,7 +22,7 @@ pub struct GptConfig {
     pub n_embd: usize,
     /// Width of one head; even where `rope_theta` is set.
     pub head_dim: usize,
-    /// Width of the feed-forward layer.
+    /// Width of the feed-forward network.
     pub hidden: usize,
     /// Number of tokens.
     pub vocab_size: usize,
@@ -27,13 +31,55 @@ pub struct GptConfig {
     /// Base of the rotary frequencies; none switches rotary embedding off (as the seed does).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_theta: Option<f64>,
-    /// Added to the mean square in RMSNorm.
+    /// True if a learned vector per position is added to the embedding.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub learned_positions: bool,
+    /// How the input of a block is normalised.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub norm: Norm,
+    /// Added to the mean square (or the variance) in the norms.
     pub norm_eps: f64,
-    /// Whether the classifier is the embedding.
+    /// The feed-forward network.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub feed_forward: FeedForward,
+    /// True if every projection of a block adds a bias.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bias: bool,
+    /// True if the classifier is the embedding.
     pub tied: bool,
-    /// Whether queries and keys are normalised per head (Qwen3).
+    /// True if queries and keys are normalised per head (Qwen3).
     #[serde(default)]
     pub qk_norm: bool,
+    /// Sliding windows: layer i attends to the nearest `windows[i % len]` tokens, itself included; 0 is
+    /// all of them, as is an empty list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<usize>,
+}
+
+/// How the input of a block is normalised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// RMSNorm: by the root mean square, with a gain (Zhang and Sennrich 2019).
+    #[default]
+    Rms,
+    /// LayerNorm: by mean and standard deviation, with a gain and a bias (Ba et al. 2016).
+    Layer,
+}
+
+/// The feed-forward network of a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeedForward {
+    /// W2·(silu(W1·x)·(W3·x)) (Shazeer 2020).
+    #[default]
+    SwiGlu,
+    /// W2·gelu(W1·x) with the tanh form of GELU.
+    Gelu,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A shape that cannot be a model.
@@ -59,23 +105,17 @@ pub enum ConfigError {
     },
 }
 
-/// Name, n_layer, n_head, n_kv_head, n_embd, head_dim, hidden, vocab_size, seq_len.
-type Row = (&'static str, usize, usize, usize, usize, usize, usize, usize, usize);
-
-/// The stories models are those of llama2.c; Qwen3 is the published 0.6B model's shape.
-const PRESETS: &[Row] = &[
-    ("tiny", 4, 4, 4, 128, 32, 352, 2048, 256),
-    ("stories260k", 5, 8, 4, 64, 8, 172, 512, 512),
-    ("stories15m", 6, 6, 6, 288, 48, 768, 32000, 256),
-    ("stories42m", 8, 8, 8, 512, 64, 1376, 32000, 1024),
-    ("stories110m", 12, 12, 12, 768, 64, 2048, 32000, 1024),
-    ("qwen3-0.6b", 28, 16, 8, 1024, 128, 3072, 151_936, 1024),
-];
+/// The smallest preset, to be changed.
+impl Default for GptConfig {
+    fn default() -> Self {
+        Self::preset("tiny").expect("the first preset")
+    }
+}
 
 impl GptConfig {
-    /// Names of the presets.
+    /// Names of the presets of all families.
     pub fn presets() -> impl Iterator<Item = &'static str> {
-        PRESETS.iter().map(|row| row.0)
+        Family::all().flat_map(|family| family.presets()).map(|(name, _)| name)
     }
 
     /// The preset called `name`.
@@ -83,25 +123,10 @@ impl GptConfig {
     /// # Errors
     /// When there is none.
     pub fn preset(name: &str) -> Result<Self, ConfigError> {
-        let Some(row) = PRESETS.iter().find(|row| row.0 == name) else {
+        let mut presets = Family::all().flat_map(|family| family.presets());
+        presets.find(|(known, _)| *known == name).map(|(_, config)| config).ok_or_else(|| {
             let known: Vec<_> = Self::presets().collect();
-            return Err(ConfigError::Preset { name: name.to_owned(), known: known.join(", ") });
-        };
-        let &(_, n_layer, n_head, n_kv_head, n_embd, head_dim, hidden, vocab_size, seq_len) = row;
-        let qwen = name.starts_with("qwen3");
-        Ok(GptConfig {
-            n_layer,
-            n_head,
-            n_kv_head,
-            n_embd,
-            head_dim,
-            hidden,
-            vocab_size,
-            seq_len,
-            rope_theta: Some(if qwen { 1e6 } else { 1e4 }),
-            norm_eps: if qwen { 1e-6 } else { 1e-5 },
-            tied: true,
-            qk_norm: qwen,
+            ConfigError::Preset { name: name.to_owned(), known: known.join(", ") }
         })
     }
 
@@ -142,6 +167,14 @@ impl GptConfig {
             let (field, rule) = ("rope_theta", "it must be a number above 1");
             return Err(ConfigError::Field { field, value: theta.to_string(), rule });
         }
+        if self.rope_theta.is_some() && self.learned_positions {
+            let (field, rule) =
+                ("learned_positions", "a model has either these or rotary embedding (rope_theta)");
+            return Err(ConfigError::Field { field, value: "true".to_owned(), rule });
+        }
+        if self.windows.len() > self.n_layer {
+            return field("windows", self.windows.len(), "it must not list more than the layers");
+        }
         if !(self.norm_eps.is_finite() && self.norm_eps > 0.0 && self.norm_eps < 1.0) {
             let (field, rule) = ("norm_eps", "it must be between 0 and 1");
             return Err(ConfigError::Field { field, value: self.norm_eps.to_string(), rule });
@@ -159,14 +192,10 @@ impl GptConfig {
         self.n_kv_head * self.head_dim
     }
 
-    /// Floating-point operations of one forward and backward pass over `batch` sequences of `seq`
-    /// tokens: 6 per weight and token (2 forward, 4 backward), and 12 per score (attention's two
-    /// products forward, four backward, full square as the engine computes it).
-    pub fn step_flops(&self, batch: usize, seq: usize) -> f64 {
-        let layer = self.n_embd * (2 * self.q_dim() + 2 * self.kv_dim() + 3 * self.hidden);
-        let weights = (self.n_layer * layer + self.vocab_size * self.n_embd) as f64;
-        let scores = (self.n_layer * self.q_dim()) as f64 * (seq * seq) as f64;
-        batch as f64 * (6.0 * weights * seq as f64 + 12.0 * scores)
+    /// The tokens that `layer` attends to, if not all.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        let window = self.windows.get(layer % self.windows.len().max(1)).copied();
+        window.filter(|&window| window > 0)
     }
 }
 
@@ -186,7 +215,21 @@ impl fmt::Display for GptConfig {
             self.hidden,
             self.vocab_size,
             self.seq_len
-        )
+        )?;
+        // What a model of its family does not have.
+        let usual = self.family.presets().into_iter().next().map(|(_, config)| config);
+        let usual = usual.as_ref();
+        if usual.is_none_or(|usual| usual.norm != self.norm) {
+            write!(f, ", {} norm", if self.norm == Norm::Rms { "RMS" } else { "layer" })?;
+        }
+        if usual.is_none_or(|usual| usual.feed_forward != self.feed_forward) {
+            let name = if self.feed_forward == FeedForward::Gelu { "GELU" } else { "SwiGLU" };
+            write!(f, ", {name}")?;
+        }
+        if !self.windows.is_empty() {
+            write!(f, ", windows {:?}", self.windows)?;
+        }
+        Ok(())
     }
 }
 
@@ -225,5 +268,7 @@ mod tests {
         check(|c| c.vocab_size = usize::MAX, "larger than any model");
         check(|c| c.norm_eps = f64::NAN, "norm_eps");
         check(|c| c.rope_theta = Some(0.0), "rope_theta");
+        check(|c| c.learned_positions = true, "either these or rotary");
+        check(|c| c.windows = vec![8; 5], "`windows` is 5");
     }
 }

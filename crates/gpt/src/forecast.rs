@@ -5,16 +5,20 @@
 //! [`published_steps`] describes other trainers, whose steps are published, in the same terms and
 //! holds the model against them. Nothing here was confirmed on hardware.
 
-use crate::block::Dims;
+use crate::block::Memory;
 use crate::config::GptConfig;
-use crate::kernels::{KernelError, LayerKernels};
+use crate::ops::Dims;
+use crate::params::Layout;
+use crate::plan::{
+    BASELINE, Part, Pass, Place, Plan, PlanError, Programs, Schedule, Sink, Source, Step,
+};
 use ane::cost::host::HostWork;
 use ane::cost::{CONSTANTS, Silicon, estimate, estimate::error_bar, fit::is_tabled};
 use ane::{Chip, Profile};
 use mil::DType;
 
 /// Forecast of one step. Not confirmed on hardware.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepEstimate {
     /// Seconds of the whole step.
     pub seconds: f64,
@@ -39,6 +43,17 @@ pub struct StepEstimate {
 }
 
 impl StepEstimate {
+    fn of(&mut self, part: Part) -> &mut f64 {
+        match part {
+            Part::EngineForward => &mut self.engine_forward,
+            Part::EngineBackward => &mut self.engine_backward,
+            Part::Io => &mut self.io,
+            Part::Head => &mut self.head,
+            Part::WeightGradients => &mut self.weight_gradients,
+            Part::Elementwise => &mut self.elementwise,
+        }
+    }
+
     /// Names (those of [`crate::Timings::parts`] where both have them) and seconds.
     pub fn parts(&self) -> [(&'static str, f64); 7] {
         [
@@ -69,7 +84,120 @@ const SILU_BYTES: f64 = 120.0;
 /// steps of [`published_steps`] lie within a quarter.
 const STEP_BAR: f64 = 0.25;
 
-/// Sizes of a model and a micro-batch, as floating numbers.
+/// Forecast of a step of `accum` micro-batches of `batch` sequences of `seq` tokens by `plan` on `profile`:
+/// the sum over the plan's own steps, one after the other.
+///
+/// # Errors
+/// When the programs of the model cannot be derived.
+pub fn forecast(
+    plan: &Plan,
+    config: &GptConfig,
+    batch: usize,
+    seq: usize,
+    accum: usize,
+    profile: &Profile,
+) -> Result<StepEstimate, PlanError> {
+    let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
+    let pricing = Pricing::new(plan, &dims, profile)?;
+    let name = profile.chip.facts().name;
+    let mut parts = StepEstimate::default();
+    let Schedule { forward, backward, .. } = &pricing.schedule;
+    for step in forward.iter().chain(backward) {
+        *parts.of(pricing.schedule.part(step)) += accum as f64 * pricing.seconds(step);
+    }
+    parts.io += pricing.weights().seconds(pricing.silicon);
+    parts.optimizer = pricing.adam().seconds(pricing.silicon);
+    let seconds = parts.parts().iter().map(|(_, t)| t).sum::<f64>();
+    let (low, high) = error_bar(is_tabled(name));
+    Ok(StepEstimate {
+        seconds,
+        low: seconds * low.min(1.0 - STEP_BAR),
+        high: seconds * high.max(1.0 + STEP_BAR),
+        ..parts
+    })
+}
+
+/// What prices the steps of a schedule.
+struct Pricing<'d> {
+    dims: &'d Dims<'d>,
+    silicon: &'static Silicon,
+    schedule: Schedule,
+    /// Seconds of each program on the engine, floating-point operations of each on the host.
+    programs: Vec<f64>,
+}
+
+impl<'d> Pricing<'d> {
+    fn new(plan: &Plan, dims: &'d Dims<'d>, profile: &Profile) -> Result<Self, PlanError> {
+        let schedule = Schedule::new(plan, dims, Memory::Sequence)?;
+        let programs = (schedule.programs.iter())
+            .map(|kernel| match kernel.place {
+                Place::Engine => Ok(estimate(&kernel.function, profile).engine_seconds()),
+                Place::Host => Ok(mil::work(&kernel.function)?.flops()),
+            })
+            .collect::<Result<_, PlanError>>()?;
+        Ok(Pricing { dims, silicon: Silicon::of(profile.chip), schedule, programs })
+    }
+
+    /// Elements of the residual stream.
+    fn stream(&self) -> f64 {
+        (self.dims.config.n_embd * self.dims.tokens()) as f64
+    }
+
+    /// A few passes over the stream, as a norm, a lookup or its gradient takes.
+    fn pass(&self) -> HostWork {
+        HostWork { pass_bytes: NORM_BYTES * self.stream(), ..HostWork::default() }
+    }
+
+    /// Between an array in f32 and a surface in f16.
+    fn copy(elements: f64) -> HostWork {
+        HostWork { copied_bytes: 6.0 * elements, locks: 1.0, ..HostWork::default() }
+    }
+
+    /// `products` products with the classifier, and the last norm.
+    fn head(&self, products: f64) -> HostWork {
+        let flops = 2.0 * self.dims.config.vocab_size as f64 * self.stream();
+        HostWork { gemm_flops: products * flops, ..self.pass() }
+    }
+
+    fn seconds(&self, step: &Step) -> f64 {
+        let work = match step {
+            Step::Run { program, .. } => return self.programs[*program],
+            Step::Gather { .. } | Step::Scatter { .. } => self.pass(),
+            Step::Load { .. } | Step::Add { .. } => Self::copy(self.stream()),
+            Step::Append { value, .. } | Step::Accumulate { value, .. } => {
+                Self::copy(self.schedule.values[*value].ty.count() as f64)
+            }
+            Step::Head { .. } => self.head(1.0).plus(self.loss()),
+            Step::HeadBackward { .. } => self.head(2.0),
+            Step::Host { outputs, .. } if outputs.contains(&Sink::Cotangent) => self.pass(),
+            Step::Host { program, inputs, .. } => {
+                let read = inputs.iter().filter(|input| matches!(input, Source::Value(_))).count();
+                let gemm_flops = self.programs[*program];
+                HostWork { gemm_flops, locks: read as f64, ..HostWork::default() }
+            }
+        };
+        work.seconds(self.silicon)
+    }
+
+    fn loss(&self) -> HostWork {
+        let logits = (self.dims.config.vocab_size * self.dims.tokens()) as f64;
+        HostWork { pass_bytes: LOSS_BYTES * logits, ..HostWork::default() }
+    }
+
+    /// The weights of all layers go to the device once per step.
+    fn weights(&self) -> HostWork {
+        let parameters = &self.schedule.parameters;
+        let elements = parameters.iter().map(|(_, range)| range.len() as f64).sum();
+        Self::copy(elements)
+    }
+
+    fn adam(&self) -> HostWork {
+        let params = Layout::new(self.dims.config).count() as f64;
+        HostWork { pass_bytes: ADAM_BYTES * params, ..HostWork::default() }
+    }
+}
+
+/// Sizes of a published trainer's model and micro-batch, as floating numbers.
 struct Sizes {
     layers: f64,
     width: f64,
@@ -124,61 +252,14 @@ impl Sizes {
     }
 }
 
-/// Seconds of one layer's forward and backward kernels on the engine, host copies excluded.
-fn engine(dims: &Dims<'_>, profile: &Profile) -> Result<[f64; 2], KernelError> {
-    let kernels = LayerKernels::new(dims)?;
-    let seconds = kernels.engine().map(|f| estimate(f, profile).engine_seconds());
-    Ok([seconds[..2].iter().sum(), seconds[2..].iter().sum()])
-}
-
-/// Forecast of a step of `accum` micro-batches of `batch` sequences of `seq` tokens on `profile`.
-///
-/// # Errors
-/// When the programs of the model cannot be derived.
-pub fn forecast(
-    config: &GptConfig,
-    batch: usize,
-    seq: usize,
-    accum: usize,
-    profile: &Profile,
-) -> Result<StepEstimate, KernelError> {
-    let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
-    let s = Sizes::new(config, dims.tokens());
-    let name = profile.chip.facts().name;
-    let silicon = Silicon::of(profile.chip);
-    let [forward, backward] = engine(&dims, profile)?;
-    // Per layer six tensors of the residual stream's size go between f32 arrays and f16 surfaces.
-    let copies = HostWork {
-        copied_bytes: s.layers * 6.0 * 6.0 * s.stream(),
-        locks: s.layers * 6.0,
-        ..HostWork::default()
+/// Seconds of one layer's forward and backward programs on the engine, host copies excluded.
+fn engine(dims: &Dims<'_>, profile: &Profile) -> Result<[f64; 2], PlanError> {
+    let programs = Programs::new(&BASELINE, dims, Memory::Sequence)?;
+    let seconds = |pass| {
+        let engine = programs.of(Place::Engine).filter(|kernel| kernel.pass == pass);
+        engine.map(|kernel| estimate(&kernel.function, profile).engine_seconds()).sum()
     };
-    // Per weight gradient two surfaces are read; once per step all weights are written.
-    let reads = HostWork { locks: s.layers * 14.0, ..HostWork::default() };
-    let weights = HostWork { copied_bytes: 6.0 * s.params, ..HostWork::default() };
-    let n = accum as f64;
-    let of = |work: HostWork| work.seconds(silicon);
-    let head = s.classifier().times(3.0).plus(s.loss()).plus(s.norms(2.0));
-    let parts = StepEstimate {
-        seconds: 0.0,
-        low: 0.0,
-        high: 0.0,
-        engine_forward: n * s.layers * forward,
-        engine_backward: n * s.layers * backward,
-        io: n * of(copies) + of(weights),
-        head: n * of(head),
-        weight_gradients: n * of(s.weight_gradients().plus(reads)),
-        elementwise: n * of(s.norms(2.0 * s.layers + 2.0)),
-        optimizer: of(s.adam()),
-    };
-    let seconds = parts.parts().iter().map(|(_, t)| t).sum::<f64>();
-    let (low, high) = error_bar(is_tabled(name));
-    Ok(StepEstimate {
-        seconds,
-        low: seconds * low.min(1.0 - STEP_BAR),
-        high: seconds * high.max(1.0 + STEP_BAR),
-        ..parts
-    })
+    Ok([seconds(Pass::Forward), seconds(Pass::Backward)])
 }
 
 /// How a published trainer is built (the seed, MAD).
@@ -257,7 +338,7 @@ const STEPS: &[StepRow] = {
 ///
 /// # Errors
 /// As [`forecast`].
-pub fn published_steps() -> Result<Vec<PublishedStep>, KernelError> {
+pub fn published_steps() -> Result<Vec<PublishedStep>, PlanError> {
     STEPS
         .iter()
         .map(|&(trainer, chip, model, range, source)| {
@@ -275,7 +356,7 @@ const COMPACT_VOCABULARY: usize = 9_200;
 ///
 /// Weight gradients run on a second thread from the end of the forward pass; the step waits for
 /// them, so that the backward pass takes the longer of the two.
-fn trainer_seconds(trainer: Trainer, chip: Chip, model: &str) -> Result<f64, KernelError> {
+fn trainer_seconds(trainer: Trainer, chip: Chip, model: &str) -> Result<f64, PlanError> {
     const SEQ: usize = 256;
     let mut config = GptConfig::preset(model).expect("the rows name presets");
     (config.rope_theta, config.qk_norm) = (None, false);
@@ -382,7 +463,7 @@ fn reason(step: &PublishedStep) -> &'static str {
 ///
 /// # Errors
 /// As [`forecast`].
-pub fn markdown() -> Result<String, KernelError> {
+pub fn markdown() -> Result<String, PlanError> {
     let steps = published_steps()?;
     let mut text = String::from(
         "# Forecasts of training steps\n\n\

@@ -5,14 +5,19 @@
 //! Tiles, and the parts of several tiles whose sums are kept apart, depend on the extents only:
 //! results do not depend on the number of threads.
 
-use crate::block::Dims;
-use crate::kernels::HeadFunctions;
+use crate::block::{Block, Scope};
 use crate::loss::{Normaliser, TileStatistics};
-use crate::model::{MicroBatch, ModelError, replace};
+use crate::model::{MicroBatch, ModelError, TokenWeights};
+use crate::ops::{Dims, project};
+use crate::params::Layout;
+use crate::plan::{Cuts, PlanError, Sink, inputs};
+use crate::run::{HeadBackward, sinks};
 use ane::emulator::simd;
 use ane::{AneError, HostInput, HostProgram, HostShape, OutputMut, Sgemm};
+use mil::{Builder, DType, Function};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Elements of a tile of logits that are aimed at: 1 MiB of f32.
@@ -57,6 +62,64 @@ pub(crate) fn products(vocab: usize, tokens: usize, width: usize) -> [HostShape;
         at_once,
     };
     [shape(tokens, width, false), shape(width, tokens, true)]
+}
+
+/// Programs of the head, in f32: last norm and classifier.
+#[derive(Clone, Debug)]
+pub(crate) struct HeadFunctions {
+    /// (x, parameters of the norm) → xf.
+    norm: Function,
+    /// (wcls, xf) → logits [1, R, 1, T].
+    classifier: Function,
+    /// (d_logits, wcls) → d_xf.
+    backward: Function,
+    /// (d_logits, xf) → gradient of the classifier.
+    classifier_gradient: Function,
+    /// (x, parameters of the norm, d_xf) → d_x and the gradients of these parameters.
+    norm_bwd: Function,
+    /// (x, parameters of the norm, wcls) → logits.
+    pub(crate) forward: Function,
+    /// Parameters of the norm.
+    norm_ports: Vec<String>,
+}
+
+impl HeadFunctions {
+    /// The head of `dims` for `rows` R of the vocabulary.
+    ///
+    /// # Errors
+    /// As [`crate::plan::Programs::new`].
+    pub(crate) fn new(dims: &Dims<'_>, rows: usize) -> Result<Self, PlanError> {
+        let c = dims.config;
+        let dims = Dims { dtype: DType::Fp32, ..*dims };
+        let b = Builder::new("head");
+        let wcls = ("wcls", dims.parameter(&[rows, c.n_embd]));
+        let scope = Scope::new(&b, &dims, Block::Head, "x", &[wcls]);
+        let xf = c.family.last_norm(&scope, scope.input("x")).named("xf");
+        let logits = project(scope.input("wcls"), xf).named("logits");
+        let forward = b.finish(&[logits])?;
+        let all = inputs(&forward);
+        let mut head = Cuts::joint(&forward)?;
+        let norm = head.cut("norm", &all, &["xf"])?;
+        let norm_ports = inputs(&norm)[1..].to_vec();
+        let mut given = all.clone();
+        given.push("d_xf".to_owned());
+        let gradients = norm_ports.iter().map(|port| format!("d_{port}"));
+        let gives: Vec<String> = std::iter::once("d_x".to_owned()).chain(gradients).collect();
+        Ok(HeadFunctions {
+            forward: head.cut("head", &all, &["logits"])?,
+            norm,
+            classifier: head.cut("classifier", &["wcls", "xf"], &["logits"])?,
+            backward: head.cut("headBwd", &["d_logits", "wcls"], &["d_xf"])?,
+            classifier_gradient: head.cut("wcls_grad", &["d_logits", "xf"], &["d_wcls"])?,
+            norm_bwd: head.cut("normBwd", &given, &gives)?,
+            norm_ports,
+        })
+    }
+
+    /// Where the parameters of the norm are in the arena.
+    pub(crate) fn norm_parameters(&self, layout: &Layout) -> Vec<Range<usize>> {
+        self.norm_ports.iter().map(|port| layout.range(port)).collect()
+    }
 }
 
 /// Programs for tiles of one height.
@@ -120,6 +183,11 @@ pub(crate) struct Head {
     tokens: usize,
     norm: HostProgram,
     norm_bwd: HostProgram,
+    /// Inputs of `norm_bwd` between the stream and the cotangent of `xf`.
+    norm_bwd_parameters: Vec<Range<usize>>,
+    /// Parameters of the norm, in the order of the programs.
+    norm_parameters: Vec<Range<usize>>,
+    classifier: Range<usize>,
     parts: Vec<Part>,
     /// Normalised residual and its cotangent, [D, T].
     xf: Vec<f32>,
@@ -144,12 +212,18 @@ impl Head {
             .collect::<Result<_, _>>()?;
         // The norms are the same whatever the height.
         let (_, norms) = functions.first_key_value().expect("a vocabulary has tokens");
+        let layout = Layout::new(dims.config);
+        let read = inputs(&norms.norm_bwd);
+        let norm_bwd_parameters = read[1..read.len() - 1].iter().map(|port| layout.range(port));
         Ok(Head {
             grid,
             width,
             tokens,
             norm: HostProgram::new(&norms.norm)?,
             norm_bwd: HostProgram::new(&norms.norm_bwd)?,
+            norm_bwd_parameters: norm_bwd_parameters.collect(),
+            norm_parameters: norms.norm_parameters(&layout),
+            classifier: layout.classifier(),
             parts,
             xf: vec![0.0; width * tokens],
             d_xf: vec![0.0; width * tokens],
@@ -168,16 +242,18 @@ impl Head {
         }
     }
 
-    /// Mean loss in nats for the residual stream `x` [D, T].
+    /// Losses in nats of the tokens for the residual stream `x` [D, T] and the parameters `values`.
     pub(crate) fn forward(
         &mut self,
         x: &[f32],
-        gain: &[f32],
-        classifier: &[f32],
+        values: &[f32],
         targets: &[u32],
-    ) -> Result<f64, AneError> {
+    ) -> Result<(), AneError> {
         let Head { grid, width, tokens, norm, parts, xf, logits, normaliser, .. } = self;
-        norm.run(&[HostInput::F32(x), HostInput::F32(gain)], &mut [replace(xf)])?;
+        let parameters = self.norm_parameters.iter().map(|range| &values[range.clone()]);
+        let inputs: Vec<_> = std::iter::once(x).chain(parameters).map(HostInput::F32).collect();
+        norm.run(&inputs, &mut [replace(xf)])?;
+        let classifier = &values[self.classifier.clone()];
         let (tile, part) = (grid.rows, grid.rows * grid.tiles);
         (parts.par_iter_mut())
             .zip(logits.par_chunks_mut(part * *tokens))
@@ -194,7 +270,8 @@ impl Head {
                 }
                 Ok::<(), AneError>(())
             })?;
-        Ok(normaliser.combine(parts.iter().flat_map(|part| &part.statistics)))
+        normaliser.combine(parts.iter().flat_map(|part| &part.statistics));
+        Ok(())
     }
 
     /// Loss in nats of each token, as [`Head::forward`] last computed it.
@@ -202,13 +279,42 @@ impl Head {
         self.normaliser.losses()
     }
 
-    /// After [`Head::forward`] on the same weights and targets: the gradient of the classifier [V, D]
-    /// and, kept for [`Head::norm_backward`], the cotangent of `xf`.
-    pub(crate) fn classifier_backward(
+    /// After [`Head::forward`] on the same parameters and targets: the gradients of the head's parameters
+    /// and the cotangent of the stream, where the loss of each token counts its weight.
+    pub(crate) fn backward(
+        &mut self,
+        call: HeadBackward<'_>,
+        targets: &[u32],
+        weights: TokenWeights<'_>,
+        micro_batch: MicroBatch,
+    ) -> Result<(), AneError> {
+        let HeadBackward { stream, values, cotangent, grads } = call;
+        let (classifier, gradient) = (self.classifier.clone(), self.classifier.clone());
+        self.classifier_backward(
+            &values[classifier],
+            targets,
+            weights,
+            micro_batch,
+            &mut grads[gradient],
+        )?;
+        cotangent.fill(0.0);
+        let parameters = self.norm_bwd_parameters.iter().map(|range| &values[range.clone()]);
+        let inputs: Vec<_> = std::iter::once(stream)
+            .chain(parameters)
+            .chain(std::iter::once(&self.d_xf[..]))
+            .map(HostInput::F32)
+            .collect();
+        let gradients = self.norm_parameters.iter().cloned().map(Sink::Gradient);
+        let outputs: Vec<_> = std::iter::once(Sink::Cotangent).chain(gradients).collect();
+        self.norm_bwd.run(&inputs, &mut sinks(&outputs, micro_batch, cotangent, grads))
+    }
+
+    /// The gradient of the classifier [V, D] and, in `d_xf`, the cotangent of `xf`.
+    fn classifier_backward(
         &mut self,
         classifier: &[f32],
         targets: &[u32],
-        weight: f32,
+        token_weights: TokenWeights<'_>,
         micro_batch: MicroBatch,
         gradient: &mut [f32],
     ) -> Result<(), AneError> {
@@ -226,7 +332,7 @@ impl Head {
                     tiles.zip(gradient.chunks_mut(tile * *width)).enumerate()
                 {
                     let first = index * part + i * tile;
-                    statistics[i].cotangents(logits, first, targets, normaliser, weight);
+                    statistics[i].cotangents(logits, first, targets, normaliser, token_weights);
                     let programs = for_rows(programs, logits.len() / *tokens);
                     programs.classifier_gradient.run(
                         &[HostInput::F32(logits), HostInput::F32(xf)],
@@ -242,20 +348,10 @@ impl Head {
         parts.iter().for_each(|part| simd::add(d_xf, &part.d_xf));
         Ok(())
     }
+}
 
-    /// The cotangent of the residual stream `x` [D, T], and that of the norm's gain.
-    pub(crate) fn norm_backward(
-        &mut self,
-        x: &[f32],
-        gain: &[f32],
-        d_x: &mut [f32],
-        d_gain: OutputMut<'_>,
-    ) -> Result<(), AneError> {
-        self.norm_bwd.run(
-            &[HostInput::F32(x), HostInput::F32(gain), HostInput::F32(&self.d_xf)],
-            &mut [replace(d_x), d_gain],
-        )
-    }
+fn replace(data: &mut [f32]) -> OutputMut<'_> {
+    OutputMut::F32 { data, accumulate: false }
 }
 
 #[cfg(test)]

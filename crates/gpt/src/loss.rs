@@ -2,6 +2,7 @@
 //!
 //! Logits are [V, T], one column per token; a tile is some rows of them.
 
+use crate::model::TokenWeights;
 use ane::emulator::simd;
 
 /// Of each token, over one tile: the largest logit, the sum of e^(logit − largest), and the logit of
@@ -30,20 +31,20 @@ impl TileStatistics {
     }
 
     /// Replaces what [`TileStatistics::take`] left by weight·(softmax − onehot), the cotangents of the
-    /// logits when each token's loss counts `weight`.
+    /// logits when each token's loss counts its weight.
     pub(crate) fn cotangents(
         &self,
         exponentials: &mut [f32],
         first: usize,
         targets: &[u32],
         of: &Normaliser,
-        weight: f32,
+        weights: TokenWeights<'_>,
     ) {
-        let scale: Vec<f32> = (self.max.iter().zip(&of.max).zip(&of.sum))
-            .map(|((&m, &max), sum)| (f64::from(weight) * shift(m, max) / sum) as f32)
+        let scale: Vec<f32> = (self.max.iter().zip(&of.max).zip(&of.sum).enumerate())
+            .map(|(t, ((&m, &max), sum))| (f64::from(weights.of(t)) * shift(m, max) / sum) as f32)
             .collect();
         simd::column_scale(exponentials, &scale);
-        each_target(exponentials, first, targets, |_, value| *value -= weight);
+        each_target(exponentials, first, targets, |t, value| *value -= weights.of(t));
     }
 }
 
@@ -86,12 +87,8 @@ impl Normaliser {
         &self.losses
     }
 
-    /// Takes the tiles together, in their order. Returns the mean of −ln softmax(logits) at the target
-    /// over the tokens, in nats.
-    pub(crate) fn combine<'a>(
-        &mut self,
-        tiles: impl Iterator<Item = &'a TileStatistics> + Clone,
-    ) -> f64 {
+    /// Takes the tiles together, in their order.
+    pub(crate) fn combine<'a>(&mut self, tiles: impl Iterator<Item = &'a TileStatistics> + Clone) {
         self.max.fill(f32::NEG_INFINITY);
         tiles.clone().for_each(|tile| simd::max(&mut self.max, &tile.max));
         self.sum.fill(0.0);
@@ -109,7 +106,6 @@ impl Normaliser {
         {
             *loss = sum.ln() + f64::from(max) - f64::from(target);
         }
-        self.losses.iter().sum::<f64>() / target.len() as f64
     }
 }
 
@@ -119,7 +115,8 @@ mod tests {
 
     #[test]
     fn agrees_with_f64() {
-        let (vocab, tokens, weight) = (37, 5, 3.0f32);
+        let (vocab, tokens) = (37, 5);
+        let weights = [3.0f32, 0.0, -1.5, 1.0, 3.0];
         let logits: Vec<f32> =
             (0..vocab * tokens).map(|i| ((i * 7919) % 113) as f32 / 11.0 - 5.0).collect();
         let targets = [0u32, 36, 5, 5, 17];
@@ -131,12 +128,14 @@ mod tests {
             };
             parts(&mut got, &mut |i, tile| tiles[i].take(tile, i * rows, &targets));
             let mut normaliser = Normaliser::new(tokens);
-            let loss = normaliser.combine(tiles.iter());
+            normaliser.combine(tiles.iter());
+            let loss = normaliser.losses().iter().sum::<f64>() / tokens as f64;
             parts(&mut got, &mut |i, tile| {
-                tiles[i].cotangents(tile, i * rows, &targets, &normaliser, weight);
+                let each = TokenWeights::Each(&weights);
+                tiles[i].cotangents(tile, i * rows, &targets, &normaliser, each);
             });
             let mut expected = 0.0;
-            for (t, &target) in targets.iter().enumerate() {
+            for ((t, &target), weight) in targets.iter().enumerate().zip(weights) {
                 let column: Vec<f64> =
                     (0..vocab).map(|v| f64::from(logits[v * tokens + t])).collect();
                 let sum: f64 = column.iter().map(|l| l.exp()).sum();

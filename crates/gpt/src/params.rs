@@ -1,55 +1,116 @@
 //! The parameters of a model: one arena of f32, with a name and a shape for every part.
 
+use crate::block::Block;
 use crate::config::GptConfig;
 use crate::normal::Normals;
 use rayon::prelude::*;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-/// Which tensor of the model a parameter is.
+/// What a parameter is to an optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Token embedding [V, D].
+pub enum Group {
+    /// Rows that are looked up: one per token or position.
     Embedding,
-    /// Gain of the attention block's norm `[D]`.
-    AttentionNorm,
-    /// Query projection [Q, D].
-    Query,
-    /// Key projection [K, D].
-    Key,
-    /// Value projection [K, D].
-    Value,
-    /// Gain of the queries' norm `[E]` (Qwen3).
-    QueryNorm,
-    /// Gain of the keys' norm `[E]` (Qwen3).
-    KeyNorm,
-    /// Output projection [D, Q].
-    Output,
-    /// Gain of the feed-forward block's norm `[D]`.
-    FeedForwardNorm,
-    /// Gate projection [F, D] (w1 of llama2.c).
-    Gate,
-    /// Up projection [F, D] (w3 of llama2.c).
-    Up,
-    /// Down projection [D, F] (w2 of llama2.c).
-    Down,
-    /// Gain of the last norm `[D]`.
-    FinalNorm,
-    /// Classifier [V, D], where it is not the embedding.
+    /// A projection within a layer.
+    Matrix,
+    /// A gain or a bias.
+    Vector,
+    /// The classifier, where it is not the embedding.
     Classifier,
 }
 
-/// One parameter: where it is in the arena and what it is called.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Param {
-    /// Name in a Hugging Face Llama checkpoint.
-    pub name: String,
-    /// Which tensor.
-    pub role: Role,
+/// How a parameter begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// With this value everywhere.
+    Constant(f32),
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f32),
+}
+
+/// Standard deviation of initial weights (GPT-2).
+const DEVIATION: f32 = 0.02;
+
+/// A parameter as a family declares it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Declared {
+    /// Its name in programs.
+    pub port: &'static str,
+    /// The part of the model that it belongs to.
+    pub block: Block,
     /// Layer, for those that belong to one.
     pub layer: Option<usize>,
-    /// Extents, row-major.
+    /// Extents, row-major: [out, in] or `[n]`.
+    pub shape: Vec<usize>,
+    /// How it begins.
+    pub init: Init,
+    /// What it is to an optimizer.
+    pub group: Group,
+}
+
+impl Declared {
+    /// A matrix [out, in] whose initial values have `share` times the usual deviation.
+    pub fn matrix(port: &'static str, block: Block, shape: [usize; 2], share: f32) -> Self {
+        let init = Init::Normal(DEVIATION * share);
+        Declared { port, block, layer: None, shape: shape.to_vec(), init, group: Group::Matrix }
+    }
+
+    /// Rows that are looked up, [rows, D].
+    pub fn table(port: &'static str, block: Block, shape: [usize; 2]) -> Self {
+        Declared { group: Group::Embedding, ..Self::matrix(port, block, shape, 1.0) }
+    }
+
+    /// One number for each of the `out` channels of [out, in].
+    pub fn vector(port: &'static str, block: Block, [out, _]: [usize; 2], init: Init) -> Self {
+        let shape = vec![out];
+        Declared { port, block, layer: None, shape, init, group: Group::Vector }
+    }
+}
+
+/// Where a parameter lies in a checkpoint of its family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// Name of the tensor; parameters of one name lie in it one after the other, along the outputs.
+    pub name: String,
+    /// True if the tensor is [in, out].
+    pub transposed: bool,
+}
+
+impl Tensor {
+    /// The tensor of `port` in a table of names, to which `prefix` is added.
+    ///
+    /// # Panics
+    /// If the table does not have the port.
+    pub fn named(names: &[(&str, &str)], port: &str, prefix: Option<String>) -> Self {
+        let found = names.iter().find(|(known, _)| *known == port);
+        let (_, name) = found.unwrap_or_else(|| panic!("the family has a name for `{port}`"));
+        Tensor { name: prefix.unwrap_or_default() + name, transposed: false }
+    }
+}
+
+/// One parameter: where it is in the arena and what it is called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Param {
+    /// Name, unique in the model: that of its tensor where it has one of its own.
+    pub name: String,
+    /// Its name in programs.
+    pub port: &'static str,
+    /// The part of the model that it belongs to.
+    pub block: Block,
+    /// Layer, for those that belong to one.
+    pub layer: Option<usize>,
+    /// Extents, row-major: [out, in] or `[n]`.
     pub shape: Vec<usize>,
     /// First element in the arena.
     pub offset: usize,
+    /// How it begins.
+    pub init: Init,
+    /// What it is to an optimizer.
+    pub group: Group,
 }
 
 impl Param {
@@ -59,66 +120,83 @@ impl Param {
     }
 
     /// Elements in the arena.
-    pub fn range(&self) -> std::ops::Range<usize> {
+    pub fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.count()
     }
 
-    /// Whether weight decay applies: to matrices, not to gains.
+    /// True if weight decay applies: to matrices, not to gains and biases.
     pub fn decays(&self) -> bool {
-        self.shape.len() > 1
+        self.group != Group::Vector
     }
+}
+
+/// A tensor of a checkpoint: one parameter, or several one after the other along the outputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// Its name.
+    pub name: String,
+    /// Its extents in the checkpoint.
+    pub shape: Vec<usize>,
+    /// True if it is [in, out].
+    pub transposed: bool,
+    /// The parameters in it, by their index in [`Layout::params`].
+    pub parts: Vec<usize>,
 }
 
 /// Names, shapes and places of all parameters of a configuration. Values, gradients and optimizer
 /// moments all have this layout.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
     params: Vec<Param>,
+    tensors: Vec<Stored>,
     count: usize,
 }
 
 impl Layout {
     /// The layout of `config`.
     pub fn new(config: &GptConfig) -> Self {
-        let mut layout = Layout { params: vec![], count: 0 };
-        let (d, v, f) = (config.n_embd, config.vocab_size, config.hidden);
-        let (q, k) = (config.q_dim(), config.kv_dim());
-        layout.push("model.embed_tokens", Role::Embedding, None, &[v, d]);
-        for layer in 0..config.n_layer {
-            let mut push = |name: &str, role, shape: &[usize]| {
-                layout.push(&format!("model.layers.{layer}.{name}"), role, Some(layer), shape);
-            };
-            push("input_layernorm", Role::AttentionNorm, &[d]);
-            push("self_attn.q_proj", Role::Query, &[q, d]);
-            push("self_attn.k_proj", Role::Key, &[k, d]);
-            push("self_attn.v_proj", Role::Value, &[k, d]);
-            if config.qk_norm {
-                push("self_attn.q_norm", Role::QueryNorm, &[config.head_dim]);
-                push("self_attn.k_norm", Role::KeyNorm, &[config.head_dim]);
-            }
-            push("self_attn.o_proj", Role::Output, &[d, q]);
-            push("post_attention_layernorm", Role::FeedForwardNorm, &[d]);
-            push("mlp.gate_proj", Role::Gate, &[f, d]);
-            push("mlp.up_proj", Role::Up, &[f, d]);
-            push("mlp.down_proj", Role::Down, &[d, f]);
+        let mut layout = Layout { params: vec![], tensors: vec![], count: 0 };
+        let mut known = HashMap::new();
+        for declared in config.family.parameters(config) {
+            let tensor = config.family.tensor(declared.port, declared.layer);
+            layout.push(declared, tensor, &mut known);
         }
-        layout.push("model.norm", Role::FinalNorm, None, &[d]);
-        if !config.tied {
-            layout.push("lm_head", Role::Classifier, None, &[v, d]);
-        }
+        layout.name_parts();
         layout
     }
 
-    fn push(&mut self, name: &str, role: Role, layer: Option<usize>, shape: &[usize]) {
-        let param = Param {
-            name: format!("{name}.weight"),
-            role,
-            layer,
-            shape: shape.to_vec(),
-            offset: self.count,
-        };
+    fn push(&mut self, declared: Declared, tensor: Tensor, known: &mut HashMap<String, usize>) {
+        let Declared { port, block, layer, shape, init, group } = declared;
+        let index = *known.entry(tensor.name.clone()).or_insert(self.tensors.len());
+        if index == self.tensors.len() {
+            let Tensor { name, transposed } = tensor.clone();
+            self.tensors.push(Stored { name, shape: vec![], transposed, parts: vec![] });
+        }
+        let stored = &mut self.tensors[index];
+        let out = if stored.transposed { shape.len() - 1 } else { 0 };
+        if stored.parts.is_empty() {
+            stored.shape = shape.clone();
+            if stored.transposed {
+                stored.shape.reverse();
+            }
+        } else {
+            stored.shape[out] += shape[0];
+        }
+        stored.parts.push(self.params.len());
+        let (name, offset) = (tensor.name, self.count);
+        let param = Param { name, port, block, layer, shape, offset, init, group };
         self.count += param.count();
         self.params.push(param);
+    }
+
+    /// Parameters that share a tensor are told apart by their ports.
+    fn name_parts(&mut self) {
+        for stored in self.tensors.iter().filter(|stored| stored.parts.len() > 1) {
+            for &part in &stored.parts {
+                let param = &mut self.params[part];
+                param.name = format!("{}[{}]", param.name, param.port);
+            }
+        }
     }
 
     /// All parameters in order.
@@ -126,33 +204,182 @@ impl Layout {
         &self.params
     }
 
+    /// The tensors of a checkpoint, in the order of their first parameters.
+    pub fn tensors(&self) -> &[Stored] {
+        &self.tensors
+    }
+
     /// Number of elements of all parameters.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The parameter with `role` (of `layer`, where it belongs to one).
-    pub fn find(&self, role: Role, layer: Option<usize>) -> Option<&Param> {
-        self.params.iter().find(|p| p.role == role && p.layer == layer)
+    /// The parameter of port `port` (of `layer`, where it belongs to one).
+    pub fn find(&self, port: &str, layer: Option<usize>) -> Option<&Param> {
+        self.params.iter().find(|p| p.port == port && p.layer == layer)
     }
 
-    /// The classifier: its own parameter, or the embedding.
-    pub fn classifier(&self) -> &Param {
-        self.find(Role::Classifier, None)
-            .or_else(|| self.find(Role::Embedding, None))
-            .expect("every model has an embedding")
+    /// Elements of the parameter of port `port`, which belongs to no layer.
+    ///
+    /// # Panics
+    /// If the model does not have it.
+    pub fn range(&self, port: &str) -> Range<usize> {
+        let found = self.find(port, None);
+        found.unwrap_or_else(|| panic!("the model has a parameter `{port}`")).range()
+    }
+
+    /// The token embedding [V, D].
+    pub fn embedding(&self) -> Range<usize> {
+        self.range("embedding")
+    }
+
+    /// The classifier [V, D]: its own parameter, or the embedding.
+    pub fn classifier(&self) -> Range<usize> {
+        self.find("classifier", None).map_or_else(|| self.embedding(), Param::range)
+    }
+
+    /// Where a tensor of a checkpoint lies in an arena, if it lies there as it is.
+    pub fn place(&self, tensor: &Stored) -> Option<Range<usize>> {
+        match tensor.parts[..] {
+            [only] if !tensor.transposed => Some(self.params[only].range()),
+            _ => None,
+        }
+    }
+
+    /// The elements of a tensor as a checkpoint has them, from an arena of this layout. Borrowed where
+    /// they lie there as they are.
+    pub fn stored<'a>(&self, tensor: &Stored, arena: &'a [f32]) -> Cow<'a, [f32]> {
+        if let Some(place) = self.place(tensor) {
+            return Cow::Borrowed(&arena[place]);
+        }
+        let parts = tensor.parts.iter().flat_map(|&part| &arena[self.params[part].range()]);
+        let rows: Vec<f32> = parts.copied().collect();
+        Cow::Owned(if tensor.transposed { transposed(&rows, tensor.shape[0]) } else { rows })
+    }
+
+    /// Has `read` fill every tensor of a checkpoint, and brings them into an arena of this layout. Those
+    /// that lie in it as they are, are filled in place.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn fill<E>(
+        &self,
+        arena: &mut [f32],
+        read: impl FnOnce(Vec<(&Stored, &mut [f32])>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let whole = |tensor: &Stored| self.place(tensor).is_some();
+        let mut packed: Vec<Vec<f32>> = (self.tensors.iter())
+            .map(|tensor| match whole(tensor) {
+                true => vec![],
+                false => vec![0.0; tensor.shape.iter().product()],
+            })
+            .collect();
+        let (mut rest, mut places) = (&mut *arena, vec![]);
+        for param in &self.params {
+            let (place, tail) = rest.split_at_mut(param.count());
+            places.push(Some(place));
+            rest = tail;
+        }
+        let wanted = (self.tensors.iter()).zip(&mut packed).map(|(tensor, packed)| {
+            let place = if whole(tensor) { places[tensor.parts[0]].take() } else { None };
+            (tensor, place.unwrap_or(&mut packed[..]))
+        });
+        read(wanted.collect())?;
+        for (tensor, packed) in self.tensors.iter().zip(&packed).filter(|(t, _)| !whole(t)) {
+            self.restore(tensor, packed, arena);
+        }
+        Ok(())
+    }
+
+    /// Brings the elements of a tensor of a checkpoint into an arena of this layout.
+    ///
+    /// # Panics
+    /// If there are not as many as the tensor's shape says.
+    pub fn restore(&self, tensor: &Stored, from: &[f32], arena: &mut [f32]) {
+        let turned = tensor.transposed.then(|| transposed(from, from.len() / tensor.shape[0]));
+        let mut rest = turned.as_deref().unwrap_or(from);
+        for &part in &tensor.parts {
+            let range = self.params[part].range();
+            let (own, others) = rest.split_at(range.len());
+            arena[range].copy_from_slice(own);
+            rest = others;
+        }
+    }
+}
+
+/// A matrix of rows of `columns` elements, transposed.
+fn transposed(rows: &[f32], columns: usize) -> Vec<f32> {
+    let height = rows.len() / columns;
+    (0..rows.len()).map(|i| rows[i % height * columns + i / height]).collect()
+}
+
+/// The master weights of a model. Clones are the same weights: what trains and what samples share them.
+#[derive(Clone, Debug)]
+pub struct Parameters(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    config: GptConfig,
+    layout: Layout,
+    values: RwLock<Vec<f32>>,
+    version: AtomicU64,
+}
+
+impl Parameters {
+    /// Takes `values`, which have the layout of `config`.
+    ///
+    /// # Panics
+    /// If there are more or fewer than the layout has.
+    pub fn new(config: &GptConfig, values: Vec<f32>) -> Self {
+        let layout = Layout::new(config);
+        assert_eq!(values.len(), layout.count(), "parameters of {config}");
+        let (config, values) = (config.clone(), RwLock::new(values));
+        Parameters(Arc::new(Shared { config, layout, values, version: AtomicU64::new(0) }))
+    }
+
+    /// The model they are of.
+    pub fn config(&self) -> &GptConfig {
+        &self.0.config
+    }
+
+    /// Names and places.
+    pub fn layout(&self) -> &Layout {
+        &self.0.layout
+    }
+
+    /// The values. An update waits until nobody reads.
+    pub fn read(&self) -> RwLockReadGuard<'_, Vec<f32>> {
+        self.0.values.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The values alone: without a copy, where these weights are nobody else's.
+    pub fn into_values(self) -> Vec<f32> {
+        match Arc::try_unwrap(self.0) {
+            Ok(shared) => shared.values.into_inner().unwrap_or_else(PoisonError::into_inner),
+            Err(shared) => Parameters(shared).read().clone(),
+        }
+    }
+
+    /// Changes the values. Every model of these weights takes them up before it next computes.
+    pub fn update<R>(&self, change: impl FnOnce(&mut [f32]) -> R) -> R {
+        let mut values = self.0.values.write().unwrap_or_else(PoisonError::into_inner);
+        self.0.version.fetch_add(1, Ordering::Release);
+        change(&mut values)
+    }
+
+    /// A number that each update changes.
+    pub fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
     }
 }
 
 /// Numbers of one task of [`initialise`]; even, since they are drawn in pairs.
 const CHUNK: usize = 1 << 16;
 
-/// Draws the initial values: normal with standard deviation 0.02, the projections that write to
-/// the residual stream scaled by 1/√(2·n_layer) (GPT-2), gains 1.
+/// Draws the initial values, each parameter as its family says ([`Init`]).
 pub fn initialise(config: &GptConfig, seed: u64) -> Vec<f32> {
     let layout = Layout::new(config);
     let mut values = vec![0.0; layout.count()];
-    let residual = 1.0 / (2.0 * config.n_layer as f32).sqrt();
     // Each parameter has a stream of its own, and streams can be entered anywhere: all cores draw.
     let mut rest = &mut values[..];
     let mut parts = vec![];
@@ -162,12 +389,10 @@ pub fn initialise(config: &GptConfig, seed: u64) -> Vec<f32> {
         rest = tail;
     }
     parts.into_par_iter().enumerate().for_each(|(i, (param, part))| {
-        if !param.decays() {
-            part.fill(1.0);
-            return;
-        }
-        let writes_residual = matches!(param.role, Role::Output | Role::Down);
-        let deviation = 0.02 * if writes_residual { residual } else { 1.0 };
+        let deviation = match param.init {
+            Init::Constant(value) => return part.fill(value),
+            Init::Normal(deviation) => deviation,
+        };
         let normals = Normals::new(seed, i as u64);
         part.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, part)| {
             normals.fill((chunk * CHUNK / 2) as u64, part);
@@ -221,7 +446,7 @@ mod tests {
                 assert!(part.iter().all(|&v| v == 1.0));
                 continue;
             }
-            let residual = matches!(param.role, Role::Output | Role::Down);
+            let residual = ["wo", "w2"].contains(&param.port);
             let deviation = if residual { 0.02 / 8f64.sqrt() } else { 0.02 };
             // Five standard errors of a mean and of a standard deviation.
             assert!(mean.abs() < 5.0 * deviation / n.sqrt(), "{}: {mean}", param.name);

@@ -1,10 +1,10 @@
 //! Forecasts of training steps against published ones (docs/ane-facts.md F.4).
 
 use ane::{Chip, Os, Profile};
-use gpt::GptConfig;
-use gpt::block::Dims;
+use gpt::block::Memory;
 use gpt::forecast::{Trainer, forecast, markdown, published_steps};
-use gpt::kernels::LayerKernels;
+use gpt::plan::{BASELINE, Programs};
+use gpt::{Dims, GptConfig};
 use mil::DType;
 
 /// The rows of the seed and of maderix dynamic within 25 %. One is not, and is listed with
@@ -27,7 +27,8 @@ fn a_step_costs_more_with_more_to_do() {
     let config = GptConfig::preset("stories15m").unwrap();
     for chip in Chip::ALL {
         let profile = Profile { chip, ..Profile::default() };
-        let of = |batch, seq, accum| forecast(&config, batch, seq, accum, &profile).unwrap();
+        let of =
+            |batch, seq, accum| forecast(&BASELINE, &config, batch, seq, accum, &profile).unwrap();
         let one = of(1, 128, 1);
         assert!(one.low < one.seconds && one.seconds < one.high, "{chip}");
         let sum: f64 = one.parts().iter().map(|(_, t)| t).sum();
@@ -45,11 +46,11 @@ fn a_step_costs_more_with_more_to_do() {
 fn kernels_have_forecasts_on_every_chip() {
     let config = GptConfig { n_kv_head: 2, ..GptConfig::preset("tiny").unwrap() };
     let dims = Dims { config: &config, batch: 1, seq: 64, dtype: DType::Fp16 };
-    let kernels = LayerKernels::new(&dims).unwrap();
+    let programs = Programs::new(&BASELINE, &dims, Memory::Sequence).unwrap();
     for chip in Chip::ALL {
         for os in Os::ALL {
             let profile = Profile { chip, os, ..Profile::default() };
-            for function in kernels.engine() {
+            for function in programs.engine() {
                 let e = ane::estimate(function, &profile);
                 assert!(e.seconds.is_finite() && e.seconds > 0.0, "{chip} {}", function.name);
                 assert!(!e.operations.is_empty());

@@ -2,9 +2,9 @@
 //! `ANEGPT_UPDATE_GOLDEN=1` writes the files anew; the difference is then to be read.
 
 use ane::{Device, Emulator, Numerics, Profile};
-use gpt::GptConfig;
-use gpt::block::Dims;
-use gpt::kernels::LayerKernels;
+use gpt::block::Memory;
+use gpt::plan::{BASELINE, Programs};
+use gpt::{Dims, GptConfig};
 use mil::{DType, Program, Weights};
 use std::path::Path;
 
@@ -12,9 +12,9 @@ use std::path::Path;
 fn kernels_have_the_pinned_text() {
     let config = GptConfig { n_kv_head: 2, ..GptConfig::preset("tiny").unwrap() };
     let dims = Dims { config: &config, batch: 1, seq: 64, dtype: DType::Fp16 };
-    let kernels = LayerKernels::new(&dims).unwrap();
+    let programs = Programs::new(&BASELINE, &dims, Memory::Sequence).unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for function in kernels.engine() {
+    for function in programs.engine() {
         let program = Program::new(function.clone());
         assert_eq!(mil::verify(&program), []);
         let text = mil::text::print(&program);

@@ -2,18 +2,18 @@
 //! finite: the engine never emits a NaN (∞ − ∞ is 0), and the loss scale is steered by nothing else.
 
 use ane::{Emulator, Numerics, Profile};
-use gpt::{GptConfig, MicroBatch, Model, initialise};
+use gpt::{GptConfig, MicroBatch, Model, Parameters, TokenWeights, initialise};
 
 fn gradients(c: &GptConfig, params: &[f32], numerics: Numerics, scale: f32) -> Vec<f32> {
     const SEQ: usize = 24;
     let device = Emulator::engine(Profile::default(), numerics);
-    let mut model = Model::new(c, 2, SEQ, &device, numerics).unwrap();
-    model.write_weights(params).unwrap();
+    let parameters = Parameters::new(c, params.to_vec());
+    let mut model = Model::new(&parameters, 2, SEQ, &device, numerics).unwrap();
     let inputs: Vec<u32> = (0..2 * SEQ).map(|i| (i * 31 % c.vocab_size) as u32).collect();
     let targets: Vec<u32> = inputs.iter().map(|t| (t * 7 + 1) % c.vocab_size as u32).collect();
     let mut grads = vec![0.0; params.len()];
-    let weight = scale / (2 * SEQ) as f32;
-    model.loss_and_grads(params, &inputs, &targets, weight, MicroBatch::First, &mut grads).unwrap();
+    let weight = TokenWeights::Even(scale / (2 * SEQ) as f32);
+    model.loss_and_grads(&inputs, &targets, weight, MicroBatch::First, &mut grads).unwrap();
     grads
 }
 

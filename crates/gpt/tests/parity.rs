@@ -9,7 +9,7 @@
 
 use ane::emulator::blas::{Sgemm, Stored};
 use ane::{Emulator, Numerics, Profile};
-use gpt::{GptConfig, Layout, MicroBatch, Model, Role, initialise};
+use gpt::{GptConfig, Layout, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,8 +73,8 @@ impl<'a> Reference<'a> {
         Reference { c, key_head: consecutive, g: vec![0.0; layout.count()], layout, w }
     }
 
-    fn range(&self, role: Role, layer: Option<usize>) -> std::ops::Range<usize> {
-        self.layout.find(role, layer).unwrap().range()
+    fn range(&self, port: &str, layer: Option<usize>) -> std::ops::Range<usize> {
+        self.layout.find(port, layer).unwrap().range()
     }
 
     fn rotate(&self, x: &mut [f64], heads: usize, position: usize, sign: f64) {
@@ -106,8 +106,8 @@ impl<'a> Reference<'a> {
         let (d, e, eps) = (c.n_embd, c.head_dim, c.norm_eps);
         let scale = 1.0 / (e as f64).sqrt();
         let s = inputs.len();
-        let emb = self.range(Role::Embedding, None);
-        let cls = self.layout.classifier().range();
+        let emb = self.range("embedding", None);
+        let cls = self.layout.classifier();
         let mut x: Vec<Vec<f64>> =
             (inputs.iter()).map(|&t| self.w[emb.start + t as usize * d..][..d].to_vec()).collect();
         struct Saved {
@@ -129,10 +129,10 @@ impl<'a> Reference<'a> {
         let mut saved: Vec<Saved> = vec![];
         for l in 0..c.n_layer {
             let w = |role| self.w[self.range(role, Some(l))].to_vec();
-            let n: Vec<_> = x.iter().map(|x| norm(x, &w(Role::AttentionNorm), eps)).collect();
-            let q0: Vec<_> = n.iter().map(|n| mat_t(&w(Role::Query), n, c.q_dim())).collect();
-            let k0: Vec<_> = n.iter().map(|n| mat_t(&w(Role::Key), n, c.kv_dim())).collect();
-            let v: Vec<_> = n.iter().map(|n| mat_t(&w(Role::Value), n, c.kv_dim())).collect();
+            let n: Vec<_> = x.iter().map(|x| norm(x, &w("rms1"), eps)).collect();
+            let q0: Vec<_> = n.iter().map(|n| mat_t(&w("wq"), n, c.q_dim())).collect();
+            let k0: Vec<_> = n.iter().map(|n| mat_t(&w("wk"), n, c.kv_dim())).collect();
+            let v: Vec<_> = n.iter().map(|n| mat_t(&w("wv"), n, c.kv_dim())).collect();
             let finish = |raw: &Vec<Vec<f64>>, heads: usize, role| -> Vec<Vec<f64>> {
                 let mut out = raw.clone();
                 for (t, row) in out.iter_mut().enumerate() {
@@ -144,8 +144,8 @@ impl<'a> Reference<'a> {
                 }
                 out
             };
-            let q = finish(&q0, c.n_head, Role::QueryNorm);
-            let k = finish(&k0, c.n_kv_head, Role::KeyNorm);
+            let q = finish(&q0, c.n_head, "q_gain");
+            let k = finish(&k0, c.n_kv_head, "k_gain");
             let mut p = vec![vec![vec![0.0; s]; s]; c.n_head];
             let mut o = vec![vec![0.0; c.q_dim()]; s];
             for h in 0..c.n_head {
@@ -166,13 +166,11 @@ impl<'a> Reference<'a> {
                 }
             }
             let x2: Vec<Vec<f64>> = (0..s)
-                .map(|t| {
-                    x[t].iter().zip(mat_t(&w(Role::Output), &o[t], d)).map(|(a, b)| a + b).collect()
-                })
+                .map(|t| x[t].iter().zip(mat_t(&w("wo"), &o[t], d)).map(|(a, b)| a + b).collect())
                 .collect();
-            let n2: Vec<_> = x2.iter().map(|x| norm(x, &w(Role::FeedForwardNorm), eps)).collect();
-            let h1: Vec<_> = n2.iter().map(|n| mat_t(&w(Role::Gate), n, c.hidden)).collect();
-            let h3: Vec<_> = n2.iter().map(|n| mat_t(&w(Role::Up), n, c.hidden)).collect();
+            let n2: Vec<_> = x2.iter().map(|x| norm(x, &w("rms2"), eps)).collect();
+            let h1: Vec<_> = n2.iter().map(|n| mat_t(&w("w1"), n, c.hidden)).collect();
+            let h3: Vec<_> = n2.iter().map(|n| mat_t(&w("w3"), n, c.hidden)).collect();
             let gate: Vec<Vec<f64>> = (0..s)
                 .map(|t| {
                     (0..c.hidden).map(|i| h1[t][i] / (1.0 + (-h1[t][i]).exp()) * h3[t][i]).collect()
@@ -180,11 +178,7 @@ impl<'a> Reference<'a> {
                 .collect();
             let next = (0..s)
                 .map(|t| {
-                    x2[t]
-                        .iter()
-                        .zip(mat_t(&w(Role::Down), &gate[t], d))
-                        .map(|(a, b)| a + b)
-                        .collect()
+                    x2[t].iter().zip(mat_t(&w("w2"), &gate[t], d)).map(|(a, b)| a + b).collect()
                 })
                 .collect();
             saved.push(Saved {
@@ -204,7 +198,7 @@ impl<'a> Reference<'a> {
                 gate,
             });
         }
-        let gf = self.range(Role::FinalNorm, None);
+        let gf = self.range("rms", None);
         let (wf, wc) = (self.w[gf.clone()].to_vec(), self.w[cls.clone()].to_vec());
         let mut loss = 0.0;
         let mut dx: Vec<Vec<f64>> = vec![];
@@ -224,19 +218,9 @@ impl<'a> Reference<'a> {
         }
         for (l, z) in saved.iter().enumerate().rev() {
             let ranges = |role| self.layout.find(role, Some(l)).unwrap().range();
-            let (r1, rq, rk, rv, ro) = (
-                ranges(Role::AttentionNorm),
-                ranges(Role::Query),
-                ranges(Role::Key),
-                ranges(Role::Value),
-                ranges(Role::Output),
-            );
-            let (r2, rg, ru, rd) = (
-                ranges(Role::FeedForwardNorm),
-                ranges(Role::Gate),
-                ranges(Role::Up),
-                ranges(Role::Down),
-            );
+            let (r1, rq, rk, rv, ro) =
+                (ranges("rms1"), ranges("wq"), ranges("wk"), ranges("wv"), ranges("wo"));
+            let (r2, rg, ru, rd) = (ranges("rms2"), ranges("w1"), ranges("w3"), ranges("w2"));
             for t in 0..s {
                 let dgate = mat_back(
                     &self.w[rd.clone()].to_vec(),
@@ -295,8 +279,8 @@ impl<'a> Reference<'a> {
             }
             for t in 0..s {
                 for (row, heads, raw, role) in [
-                    (&mut dq[t], c.n_head, &z.q0[t], Role::QueryNorm),
-                    (&mut dk[t], c.n_kv_head, &z.k0[t], Role::KeyNorm),
+                    (&mut dq[t], c.n_head, &z.q0[t], "q_gain"),
+                    (&mut dk[t], c.n_kv_head, &z.k0[t], "k_gain"),
                 ] {
                     self.rotate(row, heads, t, -1.0);
                     if c.qk_norm {
@@ -363,7 +347,7 @@ fn variants() -> Vec<(&'static str, GptConfig, usize, usize)> {
         rope_theta: Some(1e4),
         norm_eps: 1e-5,
         tied: true,
-        qk_norm: false,
+        ..GptConfig::default()
     };
     vec![
         ("plain", base.clone(), 2, 16),
@@ -405,9 +389,9 @@ fn errors(
     let params = weights(c);
     let n = batch * seq;
     let device = Emulator::engine(Profile::default(), numerics);
-    let mut model = Model::new(c, batch, seq, &device, numerics).unwrap();
+    let parameters = Parameters::new(c, params.clone());
+    let mut model = Model::new(&parameters, batch, seq, &device, numerics).unwrap();
     model.multiply_with(library.as_ref());
-    model.write_weights(&params).unwrap();
     // What the first micro-batch finds must not matter.
     let mut grads = vec![f32::NAN; model.layout().count()];
     let mut reference = Reference::new(c, &params);
@@ -415,10 +399,9 @@ fn errors(
     let mut last = (0.0, [vec![], vec![]]);
     for (index, micro_batch) in [MicroBatch::First, MicroBatch::Later].into_iter().enumerate() {
         let [inputs, targets] = batch_of(index, n, c.vocab_size);
-        let weight = scale / n as f32;
-        let loss = (model)
-            .loss_and_grads(&params, &inputs, &targets, weight, micro_batch, &mut grads)
-            .unwrap();
+        let weight = TokenWeights::Even(scale / n as f32);
+        let losses = model.loss_and_grads(&inputs, &targets, weight, micro_batch, &mut grads);
+        let loss = mean(losses.unwrap());
         let expected = reference.step(&inputs, &targets, seq);
         worst = worst.max((loss - expected).abs() / expected);
         for p in model.layout().params() {
@@ -433,11 +416,7 @@ fn errors(
         last = (loss, [inputs, targets]);
     }
     let (loss, [inputs, targets]) = last;
-    assert_eq!(
-        loss,
-        model.loss(&params, &inputs, &targets).unwrap(),
-        "evaluation is the same forward pass"
-    );
+    assert_eq!(loss, model.loss(&inputs, &targets).unwrap(), "evaluation is the same forward pass");
     (worst, tensors.into_iter().collect())
 }
 
@@ -551,19 +530,13 @@ fn fast_agrees_within_binary16() {
 fn tokens_outside_the_vocabulary_are_refused() {
     let (_, c, batch, seq) = variants().remove(0);
     let device = Emulator::engine(Profile::default(), Numerics::F32);
-    let mut model = Model::new(&c, batch, seq, &device, Numerics::F32).unwrap();
-    let params = weights(&c);
+    let parameters = Parameters::new(&c, weights(&c));
+    let mut model = Model::new(&parameters, batch, seq, &device, Numerics::F32).unwrap();
     let mut tokens = vec![0; batch * seq];
     tokens[3] = 50;
-    let error = model.loss(&params, &tokens, &vec![0; batch * seq]).unwrap_err().to_string();
+    let error = model.loss(&tokens, &vec![0; batch * seq]).unwrap_err().to_string();
     assert_eq!(error, "token 50 at position 3 is not below the vocabulary of 50");
-    assert!(
-        model
-            .loss(&params, &tokens[1..], &tokens)
-            .unwrap_err()
-            .to_string()
-            .contains("has 32 tokens")
-    );
+    assert!(model.loss(&tokens[1..], &tokens).unwrap_err().to_string().contains("has 32 tokens"));
 }
 
 /// Logits of the cached decoder, in chunks of any size, are those of the full forward pass: both
@@ -571,15 +544,14 @@ fn tokens_outside_the_vocabulary_are_refused() {
 #[test]
 fn decoding_agrees_with_the_full_pass() {
     for (name, c, _, seq) in variants() {
-        let params = weights(&c);
+        let parameters = Parameters::new(&c, weights(&c));
         let device = Emulator::engine(Profile::default(), Numerics::F32);
-        let mut model = Model::new(&c, 1, seq, &device, Numerics::F32).unwrap();
-        model.write_weights(&params).unwrap();
+        let mut model = Model::new(&parameters, 1, seq, &device, Numerics::F32).unwrap();
         let tokens: Vec<u32> = (0..=seq).map(|i| (i * 37 % c.vocab_size) as u32).collect();
-        let full = model.loss(&params, &tokens[..seq], &tokens[1..]).unwrap();
+        let full = model.loss(&tokens[..seq], &tokens[1..]).unwrap();
         for chunk in [1, 4] {
             let mut decoder =
-                gpt::Decoder::new(&c, params.clone(), chunk, &device, Numerics::F32).unwrap();
+                gpt::Decoder::new(&parameters, chunk, &device, Numerics::F32).unwrap();
             let mut total = 0.0;
             for t in 0..seq {
                 let logits = decoder.feed(&tokens[t..=t]).unwrap();
@@ -600,7 +572,7 @@ fn decoding_agrees_with_the_full_pass() {
                 at_once.iter().zip(&one_by_one).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(gap < 1e-4, "{name}, chunk {chunk}: {gap}");
         }
-        assert!(model.loss(&params, &tokens[..seq], &tokens[1..]).is_ok());
+        assert!(model.loss(&tokens[..seq], &tokens[1..]).is_ok());
     }
 }
 
@@ -609,13 +581,12 @@ fn decoding_agrees_with_the_full_pass() {
 fn a_cache_that_grows_keeps_what_it_holds() {
     let (_, c, _, _) = variants().remove(0);
     let (seq, c) = (600, GptConfig { seq_len: 1 << 20, ..c });
-    let params = weights(&c);
+    let parameters = Parameters::new(&c, weights(&c));
     let device = Emulator::cpu(Numerics::F32);
-    let mut model = Model::new(&c, 1, seq, &device, Numerics::F32).unwrap();
-    model.write_weights(&params).unwrap();
+    let mut model = Model::new(&parameters, 1, seq, &device, Numerics::F32).unwrap();
     let tokens: Vec<u32> = (0..=seq).map(|i| (i * 37 % c.vocab_size) as u32).collect();
-    let full = model.loss(&params, &tokens[..seq], &tokens[1..]).unwrap();
-    let mut decoder = gpt::Decoder::new(&c, params, 1, &device, Numerics::F32).unwrap();
+    let full = model.loss(&tokens[..seq], &tokens[1..]).unwrap();
+    let mut decoder = gpt::Decoder::new(&parameters, 1, &device, Numerics::F32).unwrap();
     assert_eq!(decoder.room(), 1 << 20);
     let mut one_by_one = || -> Vec<Vec<f32>> {
         decoder.reset();
@@ -705,7 +676,7 @@ fn large_activations_do_not_overflow_the_norm() {
     let (_, c, batch, seq) = variants().remove(0);
     let mut params = weights(&c);
     let layout = Layout::new(&c);
-    let embedding = layout.find(Role::Embedding, None).unwrap().range();
+    let embedding = layout.find("embedding", None).unwrap().range();
     params[embedding].iter_mut().for_each(|v| *v *= 300.0);
     let tokens: Vec<u32> = (0..batch * seq).map(|i| (i * 31 % c.vocab_size) as u32).collect();
     let loss = |numerics| {
@@ -714,9 +685,9 @@ fn large_activations_do_not_overflow_the_norm() {
         let untied = GptConfig { tied: false, ..c.clone() };
         let mut all = params.clone();
         all.extend(weights(&c)[..c.vocab_size * c.n_embd].iter());
-        let mut model = Model::new(&untied, batch, seq, &device, numerics).unwrap();
-        model.write_weights(&all).unwrap();
-        model.loss(&all, &tokens, &tokens).unwrap()
+        let parameters = Parameters::new(&untied, all.clone());
+        let mut model = Model::new(&parameters, batch, seq, &device, numerics).unwrap();
+        model.loss(&tokens, &tokens).unwrap()
     };
     let (exact, half) = (loss(Numerics::F32), loss(Numerics::Fast));
     assert!((exact - half).abs() < 1e-2 * exact, "{exact} {half}");

@@ -2,7 +2,7 @@
 //! that reads the last token alone.
 
 use ane::{Emulator, Numerics};
-use gpt::{Decoder, GptConfig, Layout, Role};
+use gpt::{Decoder, GptConfig, Layout, Parameters};
 use infer::{Finish, Generator, InferError, Request, Sampling, SamplingError};
 use std::sync::LazyLock;
 use tokenizer::Tokenizer;
@@ -44,22 +44,23 @@ fn model(vocab: usize, next: &[(u32, u32)], length: usize) -> Decoder<'static> {
         rope_theta: Some(1e4),
         norm_eps: 1e-5,
         tied: false,
-        qk_norm: false,
+        ..GptConfig::default()
     };
     let layout = Layout::new(&config);
     let mut params = vec![0.0; layout.count()];
     for param in layout.params() {
         let part = &mut params[param.range()];
-        match param.role {
-            Role::Embedding => (0..vocab).for_each(|i| part[i * vocab + i] = 1.0),
-            Role::Classifier => next
+        match param.port {
+            "embedding" => (0..vocab).for_each(|i| part[i * vocab + i] = 1.0),
+            "classifier" => next
                 .iter()
                 .for_each(|&(from, to)| part[(to as usize) * vocab + from as usize] = 9.0),
             _ if !param.decays() => part.fill(1.0),
             _ => {}
         }
     }
-    Decoder::new(&config, params, 4, &*DEVICE, Numerics::F32).unwrap()
+    let parameters = Parameters::new(&config, params);
+    Decoder::new(&parameters, 4, &*DEVICE, Numerics::F32).unwrap()
 }
 
 static DEVICE: LazyLock<Emulator> = LazyLock::new(|| Emulator::cpu(Numerics::F32));
@@ -198,9 +199,8 @@ fn nothing_to_start_from_is_explained() {
 #[test]
 fn weights_that_give_no_numbers_are_explained() {
     let tokenizer = tokenizer();
-    let mut decoder = model(VOCAB, &[], 16);
-    let broken = vec![f32::NAN; Layout::new(decoder.config()).count()];
-    decoder.replace_weights(&broken).unwrap();
+    let decoder = model(VOCAB, &[], 16);
+    decoder.parameters().update(|values| values.fill(f32::NAN));
     let mut generator = Generator::new(decoder, &tokenizer).unwrap();
     let error = generator.generate("a", request(1, GREEDY), |_| ()).unwrap_err();
     assert!(matches!(error, InferError::NotFinite { tokens: 3 }), "{error}");

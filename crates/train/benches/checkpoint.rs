@@ -91,7 +91,10 @@ fn write_checkpoint(
     step: u64,
 ) -> Result<PathBuf, checkpoint::CheckpointError> {
     let tensors = |suffixes: &[&str]| -> Tensors<'_> {
-        names(count, suffixes).into_iter().map(|name| (name, SHAPE.to_vec(), arena)).collect()
+        names(count, suffixes)
+            .into_iter()
+            .map(|name| (name, SHAPE.to_vec(), arena.into()))
+            .collect()
     };
     let contents = Contents {
         step,

@@ -5,7 +5,8 @@
 
 use crate::checkpoint::{self, CheckpointError, Contents, Tensors};
 use crate::trainer::Arenas;
-use gpt::Layout;
+use gpt::Parameters;
+use gpt::params::Stored;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,7 +18,7 @@ pub(crate) struct Snapshot {
     pub(crate) step: u64,
     /// Step of the checkpoint with the lowest validation loss, perhaps this one.
     pub(crate) best: Option<u64>,
-    pub(crate) layout: Layout,
+    pub(crate) parameters: Parameters,
     pub(crate) arenas: Arc<Arenas>,
     pub(crate) texts: Vec<(&'static str, String)>,
     pub(crate) state: serde_json::Value,
@@ -38,12 +39,13 @@ pub(crate) struct Written {
 impl Snapshot {
     pub(crate) fn write(self) -> Result<Written, CheckpointError> {
         let start = Instant::now();
-        let Snapshot { step, best, layout, arenas, texts, state, directory, keep } = self;
+        let Snapshot { step, best, parameters, arenas, texts, state, directory, keep } = self;
+        let values = parameters.read();
         let contents = Contents {
             step,
             best,
             tensors: vec![
-                ("model.safetensors", params(&layout, &arenas.params)),
+                ("model.safetensors", weights(&parameters, &values)),
                 ("optimizer.safetensors", arenas.state.tensors()),
             ],
             texts,
@@ -55,9 +57,10 @@ impl Snapshot {
     }
 }
 
-fn params<'a>(layout: &Layout, arena: &'a [f32]) -> Tensors<'a> {
-    let named = |p: &gpt::Param| (p.name.clone(), p.shape.clone(), &arena[p.range()]);
-    layout.params().iter().map(named).collect()
+fn weights<'a>(parameters: &Parameters, values: &'a [f32]) -> Tensors<'a> {
+    let layout = parameters.layout();
+    let named = |t: &Stored| (t.name.clone(), t.shape.clone(), layout.stored(t, values));
+    layout.tensors().iter().map(named).collect()
 }
 
 /// At most one checkpoint in the making. Dropping it waits for that one.

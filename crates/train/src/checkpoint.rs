@@ -24,6 +24,7 @@ mod tests;
 use disk::{Disk, System};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -64,7 +65,10 @@ pub enum CheckpointError {
 }
 
 /// Tensors of one file, by name: shape and elements.
-pub type Tensors<'a> = Vec<(String, Vec<usize>, &'a [f32])>;
+pub type Tensors<'a> = Vec<Named<'a>>;
+
+/// A tensor: name, shape and elements.
+pub type Named<'a> = (String, Vec<usize>, Cow<'a, [f32]>);
 
 /// Tensors to be read from one file, by name: shape and place of the elements.
 pub type TensorsMut<'a> = Vec<(String, Vec<usize>, &'a mut [f32])>;

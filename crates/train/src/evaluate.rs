@@ -32,7 +32,6 @@ impl Windows {
 /// If the stride is 0 or longer than the windows, or they are not those of the model.
 pub fn token_losses(
     model: &mut Model,
-    params: &[f32],
     tokens: &[u32],
     windows: Windows,
     mut each: impl FnMut(usize, f64),
@@ -55,7 +54,7 @@ pub fn token_losses(
             inputs[row * seq..][..count].copy_from_slice(&tokens[start..start + count]);
             wanted[row * seq..][..count].copy_from_slice(&tokens[start + 1..=start + count]);
         }
-        let losses = model.token_losses(params, &inputs, &wanted)?;
+        let losses = model.token_losses(&inputs, &wanted)?;
         for (row, &start) in group.iter().enumerate() {
             let end = targets.min(start + seq);
             for place in done..end {

@@ -19,6 +19,7 @@ use ane::{Device, Numerics};
 use data::loader::Loader;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::RwLockReadGuard;
 use std::time::Instant;
 
 /// Where a run stands, besides weights and the optimizer's state.
@@ -146,8 +147,8 @@ impl<O: Objective> Run<O> {
         self.trainer.counts().step
     }
 
-    /// The master weights.
-    pub fn params(&self) -> &[f32] {
+    /// The master weights. An update waits until the guard is dropped.
+    pub fn params(&self) -> RwLockReadGuard<'_, Vec<f32>> {
         self.trainer.params()
     }
 
@@ -216,7 +217,7 @@ impl<O: Objective> Run<O> {
         Snapshot {
             step,
             best: self.best.map(|best| best.step),
-            layout: self.trainer.model().layout().clone(),
+            parameters: self.trainer.model().parameters().clone(),
             arenas: self.trainer.share(),
             texts: output.texts.clone(),
             state: serde_json::to_value(saved).expect("plain data"),

@@ -28,13 +28,8 @@ pub(crate) struct Sampler<'s> {
 impl<'s> Sampler<'s> {
     pub(crate) fn new(trainer: &Trainer, samples: Samples<'s>) -> Result<Self, TrainError> {
         let Samples { device, tokenizer, prompt } = samples;
-        let decoder = Decoder::new(
-            trainer.model().config(),
-            trainer.params().to_vec(),
-            device.least_width(),
-            device,
-            trainer.numerics(),
-        )?;
+        let (parameters, numerics) = (trainer.model().parameters(), trainer.numerics());
+        let decoder = Decoder::new(parameters, device.least_width(), device, numerics)?;
         Ok(Sampler { generator: Generator::new(decoder, tokenizer)?, prompt })
     }
 
@@ -42,12 +37,10 @@ impl<'s> Sampler<'s> {
     /// is whole.
     pub(crate) fn draw(
         &mut self,
-        trainer: &Trainer,
         max_tokens: usize,
         seed: u64,
         stop: &Stop,
     ) -> Result<Option<String>, TrainError> {
-        self.generator.decoder().replace_weights(trainer.params())?;
         let mut text = self.prompt.to_owned();
         let request = Request { max_tokens, sampling: Sampling::default(), seed, slide: true };
         let drawn = self.generator.generate_while(self.prompt, request, |piece| {

@@ -1,6 +1,6 @@
 //! The learning rate over the run, and by kind of parameter.
 
-use gpt::{Param, Role};
+use gpt::{Group, Param};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
@@ -55,31 +55,6 @@ pub struct Multipliers {
     pub vector: f64,
 }
 
-/// Parameters that share a learning rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// The token embedding, which may be the classifier too.
-    Embedding,
-    /// A classifier that is not the embedding.
-    Classifier,
-    /// The matrices of the layers.
-    Matrix,
-    /// Vectors: gains and biases.
-    Vector,
-}
-
-impl Group {
-    /// The group of a parameter.
-    pub fn of(param: &Param) -> Group {
-        match param.role {
-            Role::Embedding => Group::Embedding,
-            Role::Classifier => Group::Classifier,
-            _ if param.shape.len() > 1 => Group::Matrix,
-            _ => Group::Vector,
-        }
-    }
-}
-
 impl Default for Multipliers {
     /// One rate for all parameters.
     fn default() -> Self {
@@ -130,7 +105,7 @@ impl Schedule {
 
     /// Rate of a parameter at `step` (from 0).
     pub fn rate_of(&self, param: &Param, step: u64) -> f64 {
-        self.rate(step) * self.multipliers.of(Group::of(param))
+        self.rate(step) * self.multipliers.of(param.group)
     }
 }
 

@@ -5,7 +5,7 @@
 //! ranks, clips them, has the optimizer make one update and brings the new weights to the device, or
 //! skips the update where a gradient overflowed.
 
-use crate::checkpoint::{Checkpoint, CheckpointError, TensorsMut};
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::RunConfig;
 use crate::error::TrainError;
 use crate::optim::{Optimizer, State, Update, global_norm};
@@ -13,8 +13,9 @@ use crate::ranks::Ranks;
 use crate::scale::LossScale;
 use crate::schedule::Schedule;
 use ane::{Device, Numerics, Sgemm};
-use gpt::{Layout, MicroBatch, Model, ModelError, Timings};
-use std::sync::Arc;
+use gpt::params::Stored;
+use gpt::{Layout, MicroBatch, Model, ModelError, Parameters, Timings, TokenWeights, mean};
+use std::sync::{Arc, RwLockReadGuard};
 use std::time::Instant;
 
 /// Skipped steps in a row after which the run counts as diverged: enough for the loss scale to fall
@@ -50,8 +51,6 @@ pub struct Counts {
 /// What an update changes, and a checkpoint stores.
 #[derive(Debug)]
 pub(crate) struct Arenas {
-    /// f32 masters.
-    pub(crate) params: Vec<f32>,
     /// What the optimizer remembers.
     pub(crate) state: State,
 }
@@ -93,7 +92,7 @@ impl Trainer {
     /// When the model cannot be compiled for the device, or ranks do not answer.
     pub fn new(
         config: &RunConfig,
-        mut params: Vec<f32>,
+        params: Vec<f32>,
         optimizer: Box<dyn Optimizer>,
         device: &dyn Device,
         numerics: Numerics,
@@ -102,9 +101,10 @@ impl Trainer {
         if config.seq > config.model.seq_len {
             return Err(TrainError::Sequence { seq: config.seq, limit: config.model.seq_len });
         }
-        let mut model = Model::new(&config.model, config.batch, config.seq, device, numerics)?;
-        ranks.broadcast(&mut params)?;
-        model.write_weights(&params)?;
+        let parameters = Parameters::new(&config.model, params);
+        parameters.update(|values| ranks.broadcast(values))?;
+        let mut model = Model::new(&parameters, config.batch, config.seq, device, numerics)?;
+        model.take_parameters()?;
         let state = State::new(&*optimizer, model.layout());
         let scale = match numerics {
             Numerics::F32 => LossScale::none(),
@@ -113,7 +113,7 @@ impl Trainer {
         Ok(Trainer {
             grads: vec![0.0; model.layout().count()],
             model,
-            arenas: Arc::new(Arenas { params, state }),
+            arenas: Arc::new(Arenas { state }),
             optimizer,
             schedule: config.schedule,
             clip: config.clip,
@@ -128,8 +128,8 @@ impl Trainer {
     }
 
     /// Adds the gradients of one micro-batch (`inputs` and `targets` are [B, S]), the loss of each
-    /// token counting `weight` in the step's objective. For the mean over a step, `weight` is 1 over
-    /// its tokens, those of all micro-batches and ranks.
+    /// token counting its weight in the step's objective. For the mean over a step, the weight is even, 1
+    /// over its tokens, those of all micro-batches and ranks.
     ///
     /// # Errors
     /// When the device fails, or a token is not of the vocabulary.
@@ -137,16 +137,23 @@ impl Trainer {
         &mut self,
         inputs: &[u32],
         targets: &[u32],
-        weight: f32,
+        weights: TokenWeights<'_>,
     ) -> Result<(), TrainError> {
         let micro_batch = match self.accumulated.micro_batches {
             0 => MicroBatch::First,
             _ => MicroBatch::Later,
         };
-        let weight = self.scale.get() * weight;
-        let Trainer { model, arenas, grads, .. } = self;
-        let loss =
-            model.loss_and_grads(&arenas.params, inputs, targets, weight, micro_batch, grads)?;
+        let scale = self.scale.get();
+        let scaled: Vec<f32>;
+        let weights = match weights {
+            TokenWeights::Even(weight) => TokenWeights::Even(scale * weight),
+            TokenWeights::Each(weights) => {
+                scaled = weights.iter().map(|weight| scale * weight).collect();
+                TokenWeights::Each(&scaled)
+            }
+        };
+        let Trainer { model, grads, .. } = self;
+        let loss = mean(model.loss_and_grads(inputs, targets, weights, micro_batch, grads)?);
         let sums = &mut self.accumulated;
         sums.micro_batches += 1;
         sums.loss += loss;
@@ -183,7 +190,7 @@ impl Trainer {
             self.overflows += 1;
         } else {
             self.overflows = 0;
-            self.model.write_weights(&self.arenas.params)?;
+            self.model.take_parameters()?;
         }
         match self.overflows >= PATIENCE {
             true => Err(TrainError::Diverged(self.overflows)),
@@ -200,13 +207,15 @@ impl Trainer {
     fn update(&mut self, scale: f32) {
         self.counts.updates += 1;
         let Trainer { model, arenas, grads, optimizer, schedule, counts, .. } = self;
-        let Arenas { params, state } = exclusive(arenas);
-        for (index, param) in model.layout().params().iter().enumerate() {
-            let (t, range) = (counts.updates, param.range());
-            let update = Update { t, lr: schedule.rate_of(param, counts.step) as f32, scale };
-            let (w, g) = (&mut params[range.clone()], &grads[range]);
-            optimizer.step(&update, param, w, g, &mut state.of(index));
-        }
+        let Arenas { state } = exclusive(arenas);
+        model.parameters().update(|values| {
+            for (index, param) in model.layout().params().iter().enumerate() {
+                let (t, range) = (counts.updates, param.range());
+                let update = Update { t, lr: schedule.rate_of(param, counts.step) as f32, scale };
+                let (w, g) = (&mut values[range.clone()], &grads[range]);
+                optimizer.step(&update, param, w, g, &mut state.of(index));
+            }
+        });
     }
 
     /// Mean loss in nats per token of one batch ([B, S] as in training), without gradients.
@@ -214,7 +223,7 @@ impl Trainer {
     /// # Errors
     /// When the device fails or a token is not of the vocabulary.
     pub fn loss(&mut self, inputs: &[u32], targets: &[u32]) -> Result<f64, ModelError> {
-        self.model.loss(&self.arenas.params, inputs, targets)
+        self.model.loss(inputs, targets)
     }
 
     /// Takes weights, optimizer state, loss scale and counts of a checkpoint.
@@ -230,10 +239,11 @@ impl Trainer {
         counts: Counts,
         scale: LossScale,
     ) -> Result<(), TrainError> {
-        let Arenas { params, state } = exclusive(&mut self.arenas);
-        read_params(checkpoint, self.model.layout(), params)?;
+        let Arenas { state } = exclusive(&mut self.arenas);
+        let parameters = self.model.parameters();
+        parameters.update(|values| read_weights(checkpoint, parameters.layout(), values))?;
         checkpoint.read_tensors("optimizer.safetensors", state.tensors_mut())?;
-        self.model.write_weights(&self.arenas.params)?;
+        self.model.take_parameters()?;
         (self.counts, self.scale) = (counts, scale);
         Ok(())
     }
@@ -249,9 +259,9 @@ impl Trainer {
         &self.model
     }
 
-    /// The master weights.
-    pub fn params(&self) -> &[f32] {
-        &self.arenas.params
+    /// The master weights. An update waits until the guard is dropped.
+    pub fn params(&self) -> RwLockReadGuard<'_, Vec<f32>> {
+        self.model.parameters().read()
     }
 
     /// What the optimizer remembers.
@@ -284,14 +294,14 @@ impl Trainer {
         self.overflows
     }
 
-    /// Weights and optimizer state, to be read by another thread until the next update.
+    /// The optimizer's state, to be read by another thread until the next update.
     pub(crate) fn share(&self) -> Arc<Arenas> {
         Arc::clone(&self.arenas)
     }
 
     /// Seconds by part since the last call: the model's, and those of [`Trainer::apply`].
     pub(crate) fn take_timings(&mut self) -> (Timings, f64) {
-        (self.model.timings.take(), std::mem::take(&mut self.optimizer_seconds))
+        (self.model.timings().take(), std::mem::take(&mut self.optimizer_seconds))
     }
 }
 
@@ -300,17 +310,13 @@ fn exclusive(arenas: &mut Arc<Arenas>) -> &mut Arenas {
     Arc::get_mut(arenas).expect("the writer has ended")
 }
 
-fn read_params(
+fn read_weights(
     checkpoint: &Checkpoint,
     layout: &Layout,
-    params: &mut [f32],
+    values: &mut [f32],
 ) -> Result<(), CheckpointError> {
-    let mut rest = params;
-    let mut wanted: TensorsMut<'_> = vec![];
-    for p in layout.params() {
-        let (part, tail) = rest.split_at_mut(p.count());
-        wanted.push((p.name.clone(), p.shape.clone(), part));
-        rest = tail;
-    }
-    checkpoint.read_tensors("model.safetensors", wanted)
+    layout.fill(values, |tensors| {
+        let named = |(tensor, to): (&Stored, _)| (tensor.name.clone(), tensor.shape.clone(), to);
+        checkpoint.read_tensors("model.safetensors", tensors.into_iter().map(named))
+    })
 }

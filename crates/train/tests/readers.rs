@@ -154,7 +154,7 @@ fn weights_and_checkpoints(scratch: &Path) -> Vec<Case> {
     let mut llama2c: Vec<u8> = header.iter().flat_map(|w| w.to_le_bytes()).collect();
     (0..layout.count() + 16).for_each(|i| llama2c.extend((i as f32).to_le_bytes()));
     let tensors =
-        layout.params().iter().map(|p| (p.name.clone(), p.shape.clone(), &values[p.range()]));
+        layout.params().iter().map(|p| (p.name.clone(), p.shape.clone(), values[p.range()].into()));
     let contents = train::checkpoint::Contents {
         step: 1,
         best: None,

@@ -189,8 +189,9 @@ fn an_older_checkpoint_goes_on() {
     let zeros = vec![0.0; first.params().len()];
     let layout = Layout::new(&config.model);
     let tensors = |values: &'static [f32], suffix: &str| {
-        let named =
-            |p: &gpt::Param| (format!("{}{suffix}", p.name), p.shape.clone(), &values[p.range()]);
+        let named = |p: &gpt::Param| {
+            (format!("{}{suffix}", p.name), p.shape.clone(), values[p.range()].into())
+        };
         layout.params().iter().map(named).collect::<Vec<_>>()
     };
     let (params, zeros) = (&*first.params().to_vec().leak(), &*zeros.leak());
@@ -232,7 +233,7 @@ fn a_stop_saves_and_does_nothing_else() {
     run(&mut rest, intervals, out.path());
     let mut whole = trainer(&config);
     run(&mut whole, intervals, tempfile::tempdir().unwrap().path());
-    assert_eq!(rest.params(), whole.params());
+    assert_eq!(*rest.params(), *whole.params());
 }
 
 /// A sample of a million tokens would take minutes.

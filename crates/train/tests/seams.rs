@@ -91,7 +91,7 @@ fn another_optimizer_is_saved_and_resumed_by_its_names() {
     let mut rest = new_run();
     rest.resume(&newest(&out.path().join("step-00000003")).unwrap().0).unwrap();
     finish(&mut rest, &device, elsewhere.path(), intervals);
-    assert_eq!(rest.params(), whole.params());
+    assert_eq!(*rest.params(), *whole.params());
     assert_eq!(rest.trainer().state().arena("buf"), whole.trainer().state().arena("buf"));
     // AdamW finds none of its own there.
     let params = initialise(&config.model, 3);

@@ -211,7 +211,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let load = host::Load::begin();
     let mut meter = peaks::Meter::new(&effort);
-    let mut found = Measured::default();
+    let steps = work::steps(&config, machine.numerics)?;
+    let flops: f64 = steps.iter().map(|step| step.work.flops()).sum();
+    let gflop_per_step = config.accum as f64 * flops / 1e9;
+    let mut found = Measured { gflop_per_step, ..Measured::default() };
     stage("multiply-adds and memory");
     meter.measure();
     let params = if wanted(Part::Step) || wanted(Part::Scaling) {
@@ -264,6 +267,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// What was measured, before it is held against the ceilings.
 #[derive(Default)]
 struct Measured {
+    /// In the products of a step.
+    gflop_per_step: f64,
     step: Option<(step::StepTimes, BTreeMap<&'static str, work::Work>)>,
     /// Most memory held while training, the model included.
     step_memory_mib: Option<f64>,

@@ -102,11 +102,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let machine = args.device.open()?;
     let model = files::read_model(&args.model)?;
     let tokenizer = files::read_tokenizer(args.tokenizer.as_deref(), model.tokenizer.as_deref())?;
-    let (have, vocabulary) = (tokenizer.vocab_size(), model.config.vocab_size);
+    let (have, vocabulary) = (tokenizer.vocab_size(), model.parameters.config().vocab_size);
     if have > vocabulary {
         return Err(infer::InferError::Vocabulary { tokenizer: have, model: vocabulary }.into());
     }
-    let limit = model.config.seq_len;
+    let limit = model.parameters.config().seq_len;
     let seq = args.seq.unwrap_or(limit.min(LONGEST_DEFAULT));
     if !(1..=limit).contains(&seq) {
         return Err(usage(format!("--seq {seq}: the model reads 1 to {limit} tokens")));
@@ -123,12 +123,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let rows = (tokens.len() - 1).div_ceil(windows.stride);
     let batch = args.batch.unwrap_or(TOKENS_AT_ONCE / seq).clamp(1, rows);
     let device = machine.device.as_ref();
-    let mut compiled = Model::new(&model.config, batch, seq, device, machine.numerics)?;
-    compiled.write_weights(&model.params)?;
+    let mut compiled = Model::new(&model.parameters, batch, seq, device, machine.numerics)?;
     let start = Instant::now();
     let bar = progress::steps("evaluating", tokens.len() as u64 - 1);
     let mut sums = Sums { bytes, ..Sums::default() };
-    token_losses(&mut compiled, &model.params, &tokens, windows, |place, loss| {
+    token_losses(&mut compiled, &tokens, windows, |place, loss| {
         sums.tokens += 1;
         sums.nats += loss;
         if !corpus.tokenizer.decode_bytes(tokens[place]).is_empty() {

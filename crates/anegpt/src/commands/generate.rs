@@ -85,14 +85,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let model = files::read_model(&path)?;
     let tokenizer = files::read_tokenizer(args.tokenizer.as_deref(), model.tokenizer.as_deref())?;
     let device = machine.device.as_ref();
-    let decoder =
-        Decoder::new(&model.config, model.params, device.least_width(), device, machine.numerics)?;
+    let decoder = Decoder::new(&model.parameters, device.least_width(), device, machine.numerics)?;
     let mut generator = Generator::new(decoder, &tokenizer)?.ending_at(&model.ends);
     let (max_tokens, seed, slide) = (args.max_tokens, args.seed, !args.no_slide);
     let request = Request { max_tokens, sampling, seed, slide };
     let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };
     let generated = generator.generate(&prompt, request, |piece| out.write(piece))?;
-    let context = model.config.seq_len;
+    let context = model.parameters.config().seq_len;
     match args.json {
         true => println!("{}", json(&prompt, &out.text, &generated, seed, &machine)),
         false => out.finish()?,

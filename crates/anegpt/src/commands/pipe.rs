@@ -155,7 +155,7 @@ impl<'m> Server<'m> {
     fn new(model: ModelFile, tokenizer: &'m Tokenizer, machine: &'m Machine) -> Result<Self> {
         let device = machine.device.as_ref();
         let (width, numerics) = (device.least_width(), machine.numerics);
-        let decoder = Decoder::new(&model.config, model.params, width, device, numerics)?;
+        let decoder = Decoder::new(&model.parameters, width, device, numerics)?;
         let generator = Generator::new(decoder, tokenizer)?.ending_at(&model.ends);
         Ok(Server { tokenizer, machine, generator, scorer: None })
     }
@@ -259,9 +259,9 @@ impl<'m> Server<'m> {
         if self.scorer.is_none() {
             let device = self.machine.device.as_ref();
             let decoder = self.generator.decoder();
-            let (config, params) = (decoder.config().clone(), decoder.params().to_vec());
-            let width = CHUNK.min(config.seq_len).max(device.least_width());
-            let made = Decoder::new(&config, params, width, device, self.machine.numerics)?;
+            let parameters = decoder.parameters();
+            let width = CHUNK.min(parameters.config().seq_len).max(device.least_width());
+            let made = Decoder::new(parameters, width, device, self.machine.numerics)?;
             self.scorer = Some(made);
         }
         Ok(self.scorer.as_mut().expect("it was just made"))

@@ -6,10 +6,10 @@ use crate::{number, term, usage};
 use ane::{Chip, Os, Profile};
 use anyhow::{Context, Result};
 use chip::{estimate, legal};
-use gpt::block::Dims;
+use gpt::block::Memory;
 use gpt::forecast::{StepEstimate, forecast};
-use gpt::kernels::LayerKernels;
-use gpt::{GptConfig, Layout};
+use gpt::plan::{BASELINE, Programs};
+use gpt::{Dims, GptConfig, Layout};
 use mil::{DType, Function, Program};
 use std::path::PathBuf;
 
@@ -72,18 +72,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let profile = Profile { chip: args.chip, os: args.os, ..Profile::default() };
     let dims = Dims { config: &config, batch, seq, dtype: DType::Fp16 };
-    let kernels = LayerKernels::new(&dims)?;
-    let step = forecast(&config, batch, seq, accum, &profile)?;
+    let plan = &BASELINE;
+    let programs = Programs::new(plan, &dims, Memory::Sequence)?;
+    let step = forecast(plan, &config, batch, seq, accum, &profile)?;
     if let Some(directory) = &args.write {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
-        for f in kernels.engine() {
+        for f in programs.engine() {
             let path = directory.join(format!("{}.mil", f.name));
             std::fs::write(&path, Program::new(f.clone()).to_string())
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
-    let rows: Vec<Row> = kernels.engine().into_iter().map(|f| Row::new(f, &profile)).collect();
+    let rows: Vec<Row> = programs.engine().map(|f| Row::new(f, &profile)).collect();
     if args.json {
         let settings = serde_json::json!({
             "preset": args.config.is_none().then_some(preset), "config": args.config,

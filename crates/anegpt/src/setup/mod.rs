@@ -231,14 +231,15 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
     let have = sources.corpus.tokenizer.vocab_size();
     let (model, params) = match init {
         Some(found) => {
-            let need = found.config.vocab_size;
+            let config = found.parameters.config().clone();
+            let need = config.vocab_size;
             if have > need {
                 return Err(usage(format!(
                     "the tokenizer has {have} tokens but the model {need}: give the tokenizer that \
                      the weights were trained with"
                 )));
             }
-            (found.config, Some(found.params))
+            (config, Some(found.parameters.into_values()))
         }
         None => (settings::model(base, &file.model, have, asked.seq)?, None),
     };

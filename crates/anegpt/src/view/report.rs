@@ -7,6 +7,9 @@ use crate::power::Totals;
 use crate::progress;
 use crate::term;
 use anyhow::Result;
+use gpt::Dims;
+use gpt::plan::{BASELINE, Part, flops_by_part};
+use mil::DType;
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
@@ -156,11 +159,12 @@ impl Report {
         let engine_ms = self.part("engine_fwd") + self.part("engine_bwd");
         if let Some(run) = &self.settings.run {
             let accum = run.accum as f64;
-            let engine = accum * engine_flops(run) / (engine_ms / self.steps()).max(1e-6) / 1e9;
+            let flops = flops(run);
+            let engine = flops[0] * accum / (engine_ms / self.steps()).max(1e-6) / 1e9;
             let computing = computing(&self.settings.backend);
             lines.row("Engine TFLOPS:", &format!("{engine:.3} sustained by {computing}"));
-            let flops = accum * run.model.step_flops(run.batch, run.seq) / ms / 1e9;
-            lines.row("Total TFLOPS:", &format!("{flops:.3} (engine and CPU together)"));
+            let all = accum * flops[1] / ms / 1e9;
+            lines.row("Total TFLOPS:", &format!("{all:.3} (engine and CPU together)"));
         }
         if let Some(f) = &self.settings.forecast {
             let engine = ["engine_fwd", "engine_bwd"].map(|name| f.parts.get(name));
@@ -274,14 +278,12 @@ fn computing(backend: &str) -> &'static str {
     }
 }
 
-/// Floating-point operations of one micro-batch that the engine does: forward and input gradients
-/// of the layers' projections (4 per weight and token) and attention's products.
-fn engine_flops(config: &RunConfig) -> f64 {
-    let c = &config.model;
-    let layer = c.n_embd * (2 * c.q_dim() + 2 * c.kv_dim() + 3 * c.hidden);
-    let tokens = (config.batch * config.seq) as f64;
-    let scores = 12.0 * (c.q_dim() * config.seq) as f64;
-    c.n_layer as f64 * tokens * (4.0 * layer as f64 + scores)
+/// Floating-point operations of a micro-batch: those of the engine, and all.
+fn flops(run: &RunConfig) -> [f64; 2] {
+    let dims = Dims { config: &run.model, batch: run.batch, seq: run.seq, dtype: DType::Fp16 };
+    let parts = flops_by_part(&BASELINE, &dims).unwrap_or_default();
+    let engine = [Part::EngineForward, Part::EngineBackward].map(|part| parts.get(&part));
+    [engine.into_iter().flatten().sum(), parts.values().sum()]
 }
 
 /// Joules with three digits and a unit.

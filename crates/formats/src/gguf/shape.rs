@@ -2,6 +2,7 @@
 
 use super::container::{Container, Value};
 use super::{Precision, entry};
+use crate::parts::require_llama;
 use gpt::GptConfig;
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ pub(super) fn metadata(
     config: &GptConfig,
     precision: Precision,
 ) -> Result<Vec<(String, Value)>, String> {
+    require_llama(config)?;
     let Some(theta) = config.rope_theta else {
         return Err("`rope_theta` is absent, but both of its architectures rotate".to_owned());
     };
@@ -123,6 +125,7 @@ pub(super) fn read(file: &Container) -> Result<GptConfig, String> {
             .ok_or_else(|| keys.missing("attention.layer_norm_rms_epsilon"))?,
         tied: !file.tensors.contains_key("output.weight"),
         qk_norm: kind == "qwen3",
+        ..GptConfig::default()
     };
     config.validate().map_err(|e| e.to_string())?;
     Ok(config)

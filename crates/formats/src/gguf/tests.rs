@@ -16,7 +16,7 @@ fn llama() -> GptConfig {
         rope_theta: Some(5e5),
         norm_eps: 1e-5,
         tied: true,
-        qk_norm: false,
+        ..GptConfig::default()
     }
 }
 

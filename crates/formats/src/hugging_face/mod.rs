@@ -1,6 +1,7 @@
 //! The files by which Hugging Face's libraries know a model and when to stop, both ways.
 
 mod fields;
+mod gpt2;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -9,9 +10,13 @@ mod weights;
 pub use read::{Described, read_config, read_generation_ends};
 pub use weights::{read_safetensors, read_sharded, write_safetensors};
 
+use crate::parts;
 use gpt::GptConfig;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
+
+/// `model_type` of models that no class of Hugging Face computes; the entry of this name is the shape.
+const OWN_TYPE: &str = "anegpt";
 
 /// The text files of a checkpoint: shape, tokenizer, and the ids that begin and end a text, which
 /// other programs need in order to stop where `anegpt generate` stops.
@@ -45,7 +50,15 @@ fn model_config(c: &GptConfig, tokenizer: &Tokenizer) -> Value {
     json
 }
 
+/// The entries of the shape. What no class of Hugging Face computes has a type of our own, which only
+/// this program reads.
 fn shape(c: &GptConfig) -> Value {
+    if parts::is_gpt2(c) {
+        return gpt2::write(c);
+    }
+    if parts::require_llama(c).is_err() {
+        return json!({ "model_type": OWN_TYPE, OWN_TYPE: c, "torch_dtype": "float32" });
+    }
     let (kind, class) = match c.qk_norm {
         true => ("qwen3", "Qwen3ForCausalLM"),
         false => ("llama", "LlamaForCausalLM"),

@@ -2,7 +2,7 @@
 //!
 //! An entry that is absent has the default of its family in Hugging Face's transformers.
 
-use super::fields;
+use super::{OWN_TYPE, fields, gpt2};
 use gpt::GptConfig;
 use serde_json::{Map, Value};
 
@@ -22,9 +22,12 @@ pub struct Described {
 enum Family {
     Llama,
     Qwen3,
+    Gpt2,
+    /// Ours.
+    Own,
 }
 
-/// Reads the `config.json` of a Llama or Qwen3 model. Every entry that changes the result is either
+/// Reads the `config.json` of a Llama, Qwen3 or GPT-2 model, or of one that only this program computes. Every entry that changes the result is either
 /// computed or refused by name. `"rope_theta": null` without a base elsewhere, which only this program
 /// writes, is a model without rotation.
 ///
@@ -35,16 +38,42 @@ pub fn read_config(text: &str) -> Result<Described, String> {
     let json = json.as_object().ok_or("it is not a JSON object")?;
     let family = family(json)?;
     fields::refuse_foreign(json)?;
+    let config = match family {
+        Family::Gpt2 => gpt2::read(json)?,
+        Family::Own => own(json)?,
+        Family::Llama | Family::Qwen3 => llama(json, family)?,
+    };
+    config.validate().map_err(|e| e.to_string())?;
+    let mut ends = ends(json)?;
+    if family == Family::Gpt2 && !json.contains_key("eos_token_id") {
+        ends.extend(Some(gpt2::END).filter(|&end| (end as usize) < config.vocab_size));
+    }
+    let mut unknown = fields::unknown(json);
+    unknown.retain(|name| match family {
+        Family::Gpt2 => !gpt2::KNOWN.contains(&name.as_str()),
+        Family::Own => name != OWN_TYPE,
+        Family::Llama | Family::Qwen3 => true,
+    });
+    Ok(Described { config, ends, unknown })
+}
+
+/// A shape that only this program computes.
+fn own(json: &Map<String, Value>) -> Result<GptConfig, String> {
+    let shape = json.get(OWN_TYPE).ok_or_else(|| format!("`{OWN_TYPE}` is missing"))?;
+    serde_json::from_value(shape.clone()).map_err(|e| format!("`{OWN_TYPE}`: {e}"))
+}
+
+fn llama(json: &Map<String, Value>, family: Family) -> Result<GptConfig, String> {
     let needed = |name| extent(json, name)?.ok_or_else(|| format!("`{name}` is missing"));
     let (n_embd, n_head) = (needed("hidden_size")?, needed("num_attention_heads")?);
     let (n_layer, seq_len) = (needed("num_hidden_layers")?, needed("max_position_embeddings")?);
     full_attention(json, family, n_layer, seq_len)?;
     let (head_dim, n_kv_head) = match family {
-        Family::Llama => (n_embd / n_head.max(1), n_head),
         Family::Qwen3 => (128, 32),
+        _ => (n_embd / n_head.max(1), n_head),
     };
     let kv_heads_absent = json.get("num_key_value_heads").is_none();
-    let config = GptConfig {
+    Ok(GptConfig {
         n_layer,
         n_head,
         n_kv_head: match extent(json, "num_key_value_heads")? {
@@ -61,9 +90,8 @@ pub fn read_config(text: &str) -> Result<Described, String> {
         norm_eps: float(json, "rms_norm_eps")?.unwrap_or(1e-6),
         tied: flag(json, "tie_word_embeddings")?.unwrap_or(false),
         qk_norm: family == Family::Qwen3,
-    };
-    config.validate().map_err(|e| e.to_string())?;
-    Ok(Described { config, ends: ends(json)?, unknown: fields::unknown(json) })
+        ..GptConfig::default()
+    })
 }
 
 /// Returns the tokens that end a text by a `generation_config.json`; none if it names none.
@@ -80,14 +108,18 @@ fn family(json: &Map<String, Value>) -> Result<Family, String> {
     let family = match kind.map(|kind| kind.as_str().ok_or(kind)) {
         None | Some(Ok("llama")) => Family::Llama,
         Some(Ok("qwen3")) => Family::Qwen3,
+        Some(Ok("gpt2")) => Family::Gpt2,
+        Some(Ok(OWN_TYPE)) => return Ok(Family::Own),
         Some(Ok(kind)) => {
-            return Err(format!("`model_type` is `{kind}`; llama and qwen3 are read"));
+            return Err(format!("`model_type` is `{kind}`; llama, qwen3 and gpt2 are read"));
         }
         Some(Err(other)) => return Err(format!("`model_type` is {other}, not a word")),
     };
     let class = match family {
         Family::Llama => "LlamaForCausalLM",
         Family::Qwen3 => "Qwen3ForCausalLM",
+        Family::Gpt2 => "GPT2LMHeadModel",
+        Family::Own => unreachable!("it names no class"),
     };
     match json.get("architectures").and_then(Value::as_array).and_then(|list| list.first()) {
         Some(other) if other.as_str() != Some(class) => {
@@ -131,7 +163,7 @@ fn full_attention(
     }
     let slides = match family {
         Family::Qwen3 => used == Some(true) && first < layers,
-        Family::Llama => used != Some(false),
+        _ => used != Some(false),
     };
     match window {
         Some(window) if hides && slides => refuse("sliding_window", &window.into()),
@@ -209,14 +241,14 @@ fn typed<'j, T>(
     }
 }
 
-fn extent(json: &Map<String, Value>, name: &str) -> Result<Option<usize>, String> {
+pub(super) fn extent(json: &Map<String, Value>, name: &str) -> Result<Option<usize>, String> {
     typed(json, name, "a whole number", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()))
 }
 
-fn float(json: &Map<String, Value>, name: &str) -> Result<Option<f64>, String> {
+pub(super) fn float(json: &Map<String, Value>, name: &str) -> Result<Option<f64>, String> {
     typed(json, name, "a number", Value::as_f64)
 }
 
-fn flag(json: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
+pub(super) fn flag(json: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
     typed(json, name, "true or false", Value::as_bool)
 }

@@ -71,7 +71,7 @@ fn the_rotary_base_is_found_where_it_stands() {
 fn what_is_not_computed_is_refused_by_name() {
     let linear = json!({"type": "linear", "factor": 2.0, "rope_theta": 5e5});
     for (name, value, words) in [
-        ("model_type", json!("gpt2"), "llama and qwen3 are read"),
+        ("model_type", json!("bert"), "llama, qwen3 and gpt2 are read"),
         ("model_type", json!(3), "not a word"),
         ("architectures", json!(["LlamaForSequenceClassification"]), "`LlamaForCausalLM` is read"),
         ("hidden_act", json!("gelu"), "only silu"),

@@ -2,7 +2,8 @@
 
 use crate::error::{WeightsError, check_finite};
 use crate::tensor_file::{self, TensorFile, TensorFileError};
-use gpt::{GptConfig, Layout, Param};
+use gpt::params::Stored;
+use gpt::{GptConfig, Layout};
 use safetensors::Dtype;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,11 +18,12 @@ use std::path::{Component, Path};
 pub fn read_safetensors(path: &Path, config: &GptConfig) -> Result<Vec<f32>, WeightsError> {
     let layout = Layout::new(config);
     let mut file = open(path)?;
-    check_params(path, &file, layout.params())?;
-    check_all_are_read(path, file.names().iter().map(String::as_str), &layout, config)?;
+    let names = Names::new(file.names(), config);
+    check_tensors(path, &file, &names, layout.tensors())?;
+    check_all_are_read(path, &names, &layout, config)?;
     // The file has every tensor, and so the model's size, before memory of that size is taken.
     let mut values = vec![0.0; layout.count()];
-    read_params(path, &mut file, layout.params(), &mut values)?;
+    read_tensors(path, &mut file, &names, &layout, layout.tensors(), &mut values)?;
     check_finite(path, &layout, &values)?;
     Ok(values)
 }
@@ -43,15 +45,17 @@ pub fn read_sharded(index: &Path, config: &GptConfig) -> Result<Vec<f32>, Weight
         .map_err(|source| WeightsError::Io { path: index.to_owned(), source })?;
     let map: Index = serde_json::from_slice(&text).map_err(|e| fault(e.to_string()))?;
     let layout = Layout::new(config);
-    check_all_are_read(index, map.weight_map.keys().map(String::as_str), &layout, config)?;
-    let mut shards: BTreeMap<&str, Vec<Param>> = BTreeMap::new();
-    for param in layout.params() {
-        let shard = map.weight_map.get(&param.name);
-        let shard = shard.ok_or_else(|| fault(format!("it names no file for `{}`", param.name)))?;
+    let names = Names::new(map.weight_map.keys().cloned().collect(), config);
+    check_all_are_read(index, &names, &layout, config)?;
+    let mut shards: BTreeMap<&str, Vec<Stored>> = BTreeMap::new();
+    for tensor in layout.tensors() {
+        let shard = names.find(&tensor.name).and_then(|name| map.weight_map.get(name));
+        let shard =
+            shard.ok_or_else(|| fault(format!("it names no file for `{}`", tensor.name)))?;
         if Path::new(shard).components().ne([Component::Normal(shard.as_ref())]) {
             return Err(fault(format!("`{shard}` is not the name of a file beside it")));
         }
-        shards.entry(shard).or_default().push(param.clone());
+        shards.entry(shard).or_default().push(tensor.clone());
     }
     // As in one file, memory is taken for what the files hold: no element has less than two bytes.
     let mut bytes = 0;
@@ -63,40 +67,71 @@ pub fn read_sharded(index: &Path, config: &GptConfig) -> Result<Vec<f32>, Weight
         return Err(fault(format!("its files have {bytes} bytes, too few for {config}")));
     }
     let mut values = vec![0.0; layout.count()];
-    for (shard, params) in shards {
+    for (shard, tensors) in shards {
         let path = index.with_file_name(shard);
         let mut file = open(&path)?;
-        check_params(&path, &file, &params)?;
-        read_params(&path, &mut file, &params, &mut values)?;
+        check_tensors(&path, &file, &names, &tensors)?;
+        read_tensors(&path, &mut file, &names, &layout, &tensors, &mut values)?;
     }
     check_finite(index, &layout, &values)?;
     Ok(values)
 }
 
+/// Names of the tensors of a checkpoint. GPT-2's are there with the prefix of the whole model or without.
+struct Names {
+    prefix: &'static str,
+    /// By the name without the prefix.
+    all: BTreeMap<String, String>,
+}
+
+impl Names {
+    fn new(names: Vec<String>, config: &GptConfig) -> Self {
+        let prefix = if config.family.name() == "gpt2" { "transformer." } else { "" };
+        let all = names.into_iter().map(|name| (bare(prefix, &name).to_owned(), name)).collect();
+        Names { prefix, all }
+    }
+
+    /// The checkpoint's name of the tensor that the family calls `name`.
+    fn find(&self, name: &str) -> Option<&str> {
+        self.all.get(bare(self.prefix, name)).map(String::as_str)
+    }
+}
+
+fn bare<'n>(prefix: &str, name: &'n str) -> &'n str {
+    name.strip_prefix(prefix).unwrap_or(name)
+}
+
 /// Refuses weights that belong to the model and have no place in `config`, such as biases or norms of
 /// queries under the name of a model without them: leaving them out would compute another model.
-/// Tables of rotations, a copy of tied embeddings, layers behind the last one and what is outside of
-/// the model may lie there.
-fn check_all_are_read<'n>(
+/// Tables of rotations, masks, a copy of tied embeddings, layers behind the last one and what is outside
+/// of the model may lie there.
+fn check_all_are_read(
     path: &Path,
-    names: impl IntoIterator<Item = &'n str>,
+    names: &Names,
     layout: &Layout,
     config: &GptConfig,
 ) -> Result<(), WeightsError> {
-    let read: BTreeSet<&str> = layout.params().iter().map(|param| param.name.as_str()).collect();
+    let own = layout.tensors().iter().map(|tensor| bare(names.prefix, &tensor.name));
+    let read: BTreeSet<&str> = own.collect();
+    let (layers, parts): (&str, &[&str]) = match names.prefix {
+        "" => ("model.layers.", &["model.", "lm_head."]),
+        _ => ("h.", &["h.", "wte.", "wpe.", "ln_f.", "lm_head."]),
+    };
+    const TABLES: [&str; 3] = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
     let harmless = |name: &str| {
-        let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
-        name.ends_with(".rotary_emb.inv_freq")
+        let layer = name.strip_prefix(layers).and_then(|rest| rest.split('.').next());
+        TABLES.iter().any(|end| name.ends_with(end))
             || (name == "lm_head.weight" && config.tied)
             || layer.and_then(|n| n.parse().ok()).is_some_and(|n: usize| n >= config.n_layer)
-            || !(name.starts_with("model.") || name.starts_with("lm_head."))
+            || !parts.iter().any(|part| name.starts_with(part))
     };
-    let mut names = names.into_iter().filter(|name| !read.contains(name) && !harmless(name));
-    match names.next() {
+    let mut left =
+        names.all.iter().filter(|(name, _)| !read.contains(&name[..]) && !harmless(name));
+    match left.next() {
         None => Ok(()),
-        Some(name) => Err(WeightsError::Tensor {
+        Some((_, name)) => Err(WeightsError::Tensor {
             path: path.to_owned(),
-            name: name.to_owned(),
+            name: name.clone(),
             reason: "has no place in the model that config.json describes".to_owned(),
         }),
     }
@@ -114,15 +149,15 @@ pub fn write_safetensors(
 ) -> Result<(), WeightsError> {
     let layout = Layout::new(config);
     check_finite(path, &layout, values)?;
-    let mut params: Vec<&Param> = layout.params().iter().collect();
-    params.sort_by(|a, b| a.name.cmp(&b.name));
-    let infos = params.iter().map(|param| (&param.name[..], &param.shape[..], param.count()));
+    let mut tensors: Vec<&Stored> = layout.tensors().iter().collect();
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let infos = tensors.iter().map(|t| (&t.name[..], &t.shape[..], t.shape.iter().product()));
     let write = || -> std::io::Result<()> {
         let header = tensor_file::header(infos).map_err(std::io::Error::other)?;
         let mut file = BufWriter::new(File::create(path)?);
         file.write_all(&header)?;
-        for param in &params {
-            file.write_all(bytemuck::cast_slice(&values[param.range()]))?;
+        for tensor in &tensors {
+            file.write_all(bytemuck::cast_slice(&layout.stored(tensor, values)))?;
         }
         file.flush()
     };
@@ -139,18 +174,23 @@ fn open(path: &Path) -> Result<TensorFile, WeightsError> {
     })
 }
 
-/// Refuses a file that lacks one of the parameters, or has it in another shape or type.
-fn check_params(path: &Path, file: &TensorFile, params: &[Param]) -> Result<(), WeightsError> {
-    for param in params {
+/// Refuses a file that lacks one of the tensors, or has it in another shape or type.
+fn check_tensors(
+    path: &Path,
+    file: &TensorFile,
+    names: &Names,
+    tensors: &[Stored],
+) -> Result<(), WeightsError> {
+    for tensor in tensors {
         let fault = |reason: String| WeightsError::Tensor {
             path: path.to_owned(),
-            name: param.name.clone(),
+            name: tensor.name.clone(),
             reason,
         };
-        let (dtype, shape) =
-            file.info(&param.name).ok_or_else(|| fault("is missing".to_owned()))?;
-        if shape != param.shape {
-            return Err(fault(format!("has shape {shape:?}, the model needs {:?}", param.shape)));
+        let found = names.find(&tensor.name).and_then(|name| file.info(name));
+        let (dtype, shape) = found.ok_or_else(|| fault("is missing".to_owned()))?;
+        if shape != tensor.shape {
+            return Err(fault(format!("has shape {shape:?}, the model needs {:?}", tensor.shape)));
         }
         if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(fault(format!("has type {dtype:?}; F32, F16 and BF16 are read")));
@@ -159,16 +199,27 @@ fn check_params(path: &Path, file: &TensorFile, params: &[Param]) -> Result<(), 
     Ok(())
 }
 
-/// Reads the parameters to their places in the arena.
-fn read_params(
+/// Reads tensors to their places in the arena.
+fn read_tensors(
     path: &Path,
     file: &mut TensorFile,
-    params: &[Param],
+    names: &Names,
+    layout: &Layout,
+    tensors: &[Stored],
     values: &mut [f32],
 ) -> Result<(), WeightsError> {
-    params.iter().try_for_each(|param| {
-        let read = file.read(&param.name, &mut values[param.range()]);
-        read.map_err(|source| WeightsError::Io { path: path.to_owned(), source })
+    let mut read = |name: &str, to: &mut [f32]| {
+        file.read(names.find(name).unwrap_or(name), to)
+            .map_err(|source| WeightsError::Io { path: path.to_owned(), source })
+    };
+    tensors.iter().try_for_each(|tensor| {
+        if let Some(place) = layout.place(tensor) {
+            return read(&tensor.name, &mut values[place]);
+        }
+        let mut packed = vec![0.0; tensor.shape.iter().product()];
+        read(&tensor.name, &mut packed)?;
+        layout.restore(tensor, &packed, values);
+        Ok(())
     })
 }
 

@@ -51,7 +51,7 @@ pub(super) fn write(
     let shapes = ordered.iter().map(|(name, shape, data)| (&name[..], &shape[..], data.len()));
     let header = header(shapes).map_err(|reason| fault(io::Error::other(reason)))?;
     let mut parts = vec![&header[..]];
-    parts.extend(ordered.iter().map(|(_, _, data)| bytemuck::cast_slice::<f32, u8>(data)));
+    parts.extend(ordered.iter().map(|(_, _, data)| bytemuck::cast_slice::<f32, u8>(&data[..])));
     write_parts(disk, path, &parts).map_err(fault)
 }
 

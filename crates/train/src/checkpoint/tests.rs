@@ -7,12 +7,12 @@ fn contents(step: u64, values: &[f32]) -> Contents<'_> {
         step,
         best: None,
         tensors: vec![
-            ("model.safetensors", vec![("w".into(), vec![values.len()], values)]),
+            ("model.safetensors", vec![("w".into(), vec![values.len()], values.into())]),
             (
                 "optimizer.safetensors",
                 vec![
-                    ("w.v".into(), vec![rest.len()], rest),
-                    ("w.m".into(), vec![half.len()], half),
+                    ("w.v".into(), vec![rest.len()], rest.into()),
+                    ("w.m".into(), vec![half.len()], half.into()),
                 ],
             ),
         ],
@@ -313,7 +313,7 @@ fn what_was_written_is_read_bit_for_bit() {
         let shapes = [vec![0, 3], vec![], vec![1, step as usize], vec![lengths[3]]];
         let names = ["z", "é \"quoted\"", "a.b", "a"];
         let tensors: Tensors<'_> = (names.iter().zip(&shapes).zip(&data))
-            .map(|((name, shape), data)| ((*name).to_owned(), shape.clone(), &data[..]))
+            .map(|((name, shape), data)| ((*name).to_owned(), shape.clone(), data.into()))
             .collect();
         let state = serde_json::json!({ "x": f64::from(bits()) / 3.0, "n": u64::MAX - step });
         let texts = vec![("tokenizer.json", format!("é{step}"))];
@@ -499,9 +499,12 @@ fn diverged_weights_never_push_out_good_ones() {
 fn contents_that_make_no_file_are_refused() {
     let out = tempfile::tempdir().unwrap();
     for (tensors, says) in [
-        (vec![("w".to_owned(), vec![2], &[1.0f32; 3][..])], "cannot write"),
+        (vec![("w".to_owned(), vec![2], vec![1.0f32; 3].into())], "cannot write"),
         (
-            vec![("w".to_owned(), vec![1], &[1.0][..]), ("w".to_owned(), vec![1], &[2.0])],
+            vec![
+                ("w".to_owned(), vec![1], vec![1.0].into()),
+                ("w".to_owned(), vec![1], vec![2.0].into()),
+            ],
             "two tensors",
         ),
     ] {

@@ -6,6 +6,7 @@ use crate::error::TrainError;
 use crate::stop::Stop;
 use crate::trainer::Trainer;
 use data::loader::{Batch, Cursor, Loader};
+use gpt::TokenWeights;
 
 /// Next-token prediction on the windows of a [`Loader`].
 #[derive(Debug)]
@@ -36,7 +37,8 @@ impl Objective for Pretrain {
             let Batch { inputs, targets, seq, .. } = self.loader.next_batch(self.batch * ranks);
             let own = rank * self.batch * seq..(rank + 1) * self.batch * seq;
             let weight = 1.0 / (self.accum * inputs.len()) as f32;
-            trainer.accumulate(&inputs[own.clone()], &targets[own], weight)?;
+            let (inputs, targets) = (&inputs[own.clone()], &targets[own]);
+            trainer.accumulate(inputs, targets, TokenWeights::Even(weight))?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What an optimizer remembers from one update to the next.
 
 use super::Optimizer;
-use crate::checkpoint::{Tensors, TensorsMut};
+use crate::checkpoint::{Named, Tensors, TensorsMut};
 use gpt::Layout;
 use std::ops::Range;
 
@@ -88,8 +88,9 @@ impl Arena {
         Some(&mut self.values[self.tensors[found].range.clone()])
     }
 
-    fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>, &[f32])> {
-        let named = |t: &Tensor| (t.name.clone(), t.shape.clone(), &self.values[t.range.clone()]);
+    fn tensors(&self) -> impl Iterator<Item = Named<'_>> {
+        let values = &self.values;
+        let named = |t: &Tensor| (t.name.clone(), t.shape.clone(), values[t.range.clone()].into());
         self.tensors.iter().map(named)
     }
 

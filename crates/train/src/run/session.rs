@@ -282,9 +282,8 @@ impl<O: Objective> Course<'_, '_, '_, O> {
             return Ok(());
         };
         let (step, most) = (self.run.step_count(), self.session.intervals.sample_tokens);
-        let (trainer, seed, start) =
-            (&self.run.trainer, self.run.config.seed ^ step, Instant::now());
-        match timed(&mut self.spent.samples_s, || sampler.draw(trainer, most, seed, stop)) {
+        let (seed, start) = (self.run.config.seed ^ step, Instant::now());
+        match timed(&mut self.spent.samples_s, || sampler.draw(most, seed, stop)) {
             Ok(None) => Ok(()),
             Ok(Some(text)) => {
                 let ms = 1e3 * start.elapsed().as_secs_f64();

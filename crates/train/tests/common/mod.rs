@@ -30,7 +30,7 @@ pub(crate) fn model(n_layer: usize, tied: bool) -> GptConfig {
         rope_theta: Some(1e4),
         norm_eps: 1e-5,
         tied,
-        qk_norm: false,
+        ..GptConfig::default()
     }
 }
 

@@ -1,13 +1,15 @@
 //! The matrix products of a step by themselves: what the step would take if nothing else were in it.
 
 use super::spread::Spread;
-use super::work::{self, Product, precision};
+use super::work::{self, Product};
 use super::{Effort, random_tokens};
 use crate::machine::Machine;
 use ane::{
     AneError, Device, Emulator, HostInput, HostProgram, Numerics, OutputMut, RunReport, Surface,
 };
 use anyhow::Result;
+use gpt::plan::Part;
+use gpt::precision;
 use mil::{Builder, DType, Function, Program, TensorType, Weights};
 use serde::Serialize;
 use std::time::Instant;
@@ -17,7 +19,8 @@ use train::RunConfig;
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct MeasuredProduct {
     pub(super) part: &'static str,
-    pub(super) what: &'static str,
+    /// The program that it is first in.
+    pub(super) what: String,
     pub(super) m: usize,
     pub(super) n: usize,
     pub(super) k: usize,
@@ -50,17 +53,22 @@ pub(super) fn measure(
     effort: &Effort,
 ) -> Result<Vec<MeasuredProduct>> {
     let mut found = vec![];
-    for product in work::products(&config.model, config.batch, config.seq) {
-        if product.part.starts_with("engine") && !machine.emulated() {
+    for product in work::products(&work::steps(config, machine.numerics)?) {
+        if on_engine(product.part) && !machine.emulated() {
             continue;
         }
         let ms = times(runner(&product, machine.numerics)?, effort)?;
-        let Product { part, what, m, n, k, together, .. } = product;
+        let mil::Product { m, n, k, together, .. } = product.shape;
         let count = product.count * config.accum;
-        let gflop = product.flops() * 1e-9;
+        let gflop = product.shape.flops() * 1e-9;
+        let (part, what) = (product.part.name(), product.program);
         found.push(MeasuredProduct { part, what, m, n, k, together, count, gflop, ms });
     }
     Ok(found)
+}
+
+fn on_engine(part: Part) -> bool {
+    [Part::EngineForward, Part::EngineBackward].contains(&part)
 }
 
 type Run = Box<dyn FnMut() -> Result<(), AneError>>;
@@ -86,10 +94,10 @@ fn times(mut run: Run, effort: &Effort) -> Result<Spread> {
 
 /// The product as a program on operands of its own.
 fn runner(product: &Product, numerics: Numerics) -> Result<Run> {
-    let &Product { part, m, n, together, .. } = product;
-    if part.starts_with("engine") {
+    let mil::Product { m, n, together, transposed, .. } = product.shape;
+    if on_engine(product.part) {
         let device = Emulator::cpu(numerics);
-        let program = Program::new(function(product, precision(numerics))?);
+        let program = Program::new(function(&product.shape, precision(numerics))?);
         let mut executable = device.compile(&program, &Weights::new())?;
         let surface = |port: &ane::Port| filled(&device, &port.ty);
         let inputs: Vec<Surface> =
@@ -100,11 +108,12 @@ fn runner(product: &Product, numerics: Numerics) -> Result<Run> {
             executable.run(&inputs, &[&output]).map(|RunReport { .. }| ())
         }));
     }
-    let f = function(product, DType::Fp32)?;
+    let f = function(&product.shape, DType::Fp32)?;
     let mut program = HostProgram::new(&f)?;
     let mut data = vec![0.0f32; together * m * n];
-    let accumulate = product.transposed[1];
-    let stored = if part == "dw" { precision(numerics) } else { DType::Fp32 };
+    let accumulate = transposed[1];
+    let stored =
+        if product.part == Part::WeightGradients { precision(numerics) } else { DType::Fp32 };
     let device = Emulator::cpu(if stored == DType::Fp32 { Numerics::F32 } else { numerics });
     let inputs: Vec<Surface> = (f.inputs())
         .map(|id| filled(&device, &TensorType::new(stored, f.ty(id).shape.clone())))
@@ -115,8 +124,8 @@ fn runner(product: &Product, numerics: Numerics) -> Result<Run> {
     }))
 }
 
-fn function(product: &Product, dtype: DType) -> Result<Function> {
-    let &Product { m, n, k, together, transposed: [left, right], .. } = product;
+fn function(product: &mil::Product, dtype: DType) -> Result<Function> {
+    let &mil::Product { m, n, k, together, transposed: [left, right], .. } = product;
     let ty = |rows: usize, columns: usize, transposed: bool| {
         let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
         TensorType::new(dtype, [1, together, rows, columns])

@@ -151,8 +151,7 @@ impl Report {
                 device: machine.device.describe(),
                 device_reason: machine.reason.clone(),
                 numerics: format!("{:?}", machine.numerics).to_lowercase(),
-                gflop_per_step: config.accum as f64 * model.step_flops(config.batch, config.seq)
-                    / 1e9,
+                gflop_per_step: found.gflop_per_step,
             },
             peak,
             step: None,

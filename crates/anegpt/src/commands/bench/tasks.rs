@@ -5,7 +5,7 @@ use super::{Effort, host, random_tokens};
 use crate::machine::{self, DeviceChoice, Kind, Machine};
 use anyhow::{Context, Result};
 use data::synth::Stories;
-use gpt::{Decoder, GptConfig, Layout};
+use gpt::{Decoder, GptConfig, Layout, Parameters};
 use infer::{Sampler, Sampling};
 use serde::Serialize;
 use std::fs::File;
@@ -60,7 +60,8 @@ fn generate(
     let chunk = device.least_width();
     let prompt_tokens = effort.tokens.min(config.seq_len / 2).max(1);
     let new_tokens = effort.tokens.min(config.seq_len - prompt_tokens).max(1);
-    let mut decoder = Decoder::new(config, params.to_vec(), chunk, device, machine.numerics)?;
+    let parameters = Parameters::new(config, params.to_vec());
+    let mut decoder = Decoder::new(&parameters, chunk, device, machine.numerics)?;
     let prompt = random_tokens(prompt_tokens, config.vocab_size);
     let (mut prompt_ms, mut token_ms) = (vec![], vec![]);
     let started = Instant::now();
@@ -203,7 +204,7 @@ fn write_checkpoint(
 ) -> Result<std::path::PathBuf> {
     let tensors = |suffix: &str| -> Tensors<'_> {
         (layout.params().iter())
-            .map(|p| (format!("{}{suffix}", p.name), p.shape.clone(), &params[p.range()]))
+            .map(|p| (format!("{}{suffix}", p.name), p.shape.clone(), params[p.range()].into()))
             .collect()
     };
     let mut moments = tensors(".m");

@@ -3,88 +3,40 @@
 
 use ane::Numerics;
 use anyhow::Result;
-use gpt::block::Dims;
-use gpt::kernels::LayerKernels;
-use gpt::{GptConfig, Layout};
-use mil::{DType, Function};
+use gpt::block::Memory;
+use gpt::plan::{BASELINE, Part, Schedule, StepWork};
+use gpt::{Dims, Layout, precision};
 use std::collections::BTreeMap;
 use train::RunConfig;
 
 /// A matrix product [m, k] · [k, n] of a step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Product {
     /// Part of the step that it belongs to.
-    pub(super) part: &'static str,
-    /// What it computes.
-    pub(super) what: &'static str,
-    pub(super) m: usize,
-    pub(super) n: usize,
-    pub(super) k: usize,
-    /// Whether the left and the right operand are stored transposed.
-    pub(super) transposed: [bool; 2],
-    /// Products of this shape that run together: heads of attention.
-    pub(super) together: usize,
+    pub(super) part: Part,
+    /// Program that it is first in.
+    pub(super) program: String,
+    pub(super) shape: mil::Product,
     /// How often in one micro-batch.
     pub(super) count: usize,
 }
 
-impl Product {
-    /// Floating-point operations of one of its runs.
-    pub(super) fn flops(&self) -> f64 {
-        2.0 * self.m as f64 * self.n as f64 * self.k as f64 * self.together as f64
+/// All products of one micro-batch, those of one part and shape together.
+pub(super) fn products(steps: &[StepWork]) -> Vec<Product> {
+    let mut products: Vec<Product> = vec![];
+    for step in steps {
+        for &shape in &step.work.products {
+            let same = |p: &&mut Product| (p.part, p.shape) == (step.part, shape);
+            match products.iter_mut().find(same) {
+                Some(product) => product.count += 1,
+                None => {
+                    let (part, program) = (step.part, step.program.clone());
+                    products.push(Product { part, program, shape, count: 1 });
+                }
+            }
+        }
     }
-}
-
-/// All products of one micro-batch of `batch` sequences of `seq` tokens.
-pub(super) fn products(c: &GptConfig, batch: usize, seq: usize) -> Vec<Product> {
-    let (d, q, kv, f, t) = (c.n_embd, c.q_dim(), c.kv_dim(), c.hidden, batch * seq);
-    let (e, heads) = (c.head_dim, batch * c.n_head);
-    const PLAIN: [bool; 2] = [false, false];
-    const LEFT: [bool; 2] = [true, false];
-    const RIGHT: [bool; 2] = [false, true];
-    let one = |part, what, [m, n, k]: [usize; 3], transposed, per_layer: usize| Product {
-        part,
-        what,
-        m,
-        n,
-        k,
-        transposed,
-        together: 1,
-        count: per_layer * c.n_layer,
-    };
-    let scores = |part, what, [m, n, k]: [usize; 3], transposed, per_layer: usize| Product {
-        together: heads,
-        ..one(part, what, [m, n, k], transposed, per_layer)
-    };
-    let head = |what, [m, n, k]: [usize; 3], transposed| Product {
-        count: 1,
-        ..one("head", what, [m, n, k], transposed, 1)
-    };
-    vec![
-        one("engine_fwd", "queries", [q, t, d], PLAIN, 1),
-        one("engine_fwd", "keys, values", [kv, t, d], PLAIN, 2),
-        scores("engine_fwd", "scores", [seq, seq, e], LEFT, 1),
-        scores("engine_fwd", "attention", [e, seq, seq], RIGHT, 1),
-        one("engine_fwd", "output", [d, t, q], PLAIN, 1),
-        one("engine_fwd", "gate, up", [f, t, d], PLAIN, 2),
-        one("engine_fwd", "down", [d, t, f], PLAIN, 1),
-        one("engine_bwd", "d gate", [f, t, d], LEFT, 1),
-        one("engine_bwd", "d ffn input", [d, t, f], LEFT, 2),
-        one("engine_bwd", "d attention", [q, t, d], LEFT, 1),
-        scores("engine_bwd", "scores, d probs", [seq, seq, e], LEFT, 2),
-        scores("engine_bwd", "d values, d keys", [e, seq, seq], PLAIN, 2),
-        scores("engine_bwd", "d queries", [e, seq, seq], RIGHT, 1),
-        one("engine_bwd", "d input by queries", [d, t, q], LEFT, 1),
-        one("engine_bwd", "d input by k and v", [d, t, kv], LEFT, 2),
-        one("dw", "query weights", [q, d, t], RIGHT, 1),
-        one("dw", "key, value weights", [kv, d, t], RIGHT, 2),
-        one("dw", "output weights", [d, q, t], RIGHT, 1),
-        one("dw", "gate, up weights", [f, d, t], RIGHT, 2),
-        one("dw", "down weights", [d, f, t], RIGHT, 1),
-        head("logits", [c.vocab_size, t, d], PLAIN),
-        head("d head input", [d, t, c.vocab_size], LEFT),
-        head("classifier weights", [c.vocab_size, d, t], RIGHT),
-    ]
+    products
 }
 
 /// What a part of a step has to do.
@@ -101,68 +53,34 @@ const OPTIMIZER_FLOPS: f64 = 2.0 + 1.0 + 3.0 + 4.0 + 7.0;
 /// writes all but the gradient.
 const OPTIMIZER_BYTES: f64 = 4.0 + 4.0 * 4.0 + 3.0 * 4.0;
 
-/// Precision of programs on a device of these numerics.
-pub(super) fn precision(numerics: Numerics) -> DType {
-    if numerics == Numerics::F32 { DType::Fp32 } else { DType::Fp16 }
+/// The steps of one micro-batch that have products.
+pub(super) fn steps(config: &RunConfig, numerics: Numerics) -> Result<Vec<StepWork>> {
+    let (batch, seq, dtype) = (config.batch, config.seq, precision(numerics));
+    let dims = Dims { config: &config.model, batch, seq, dtype };
+    Ok(Schedule::new(&BASELINE, &dims, Memory::Sequence)?.work()?)
 }
 
-/// What each part of a step has to do, for the parts of which that is known.
+/// What each part of a step has to do, for the parts of which that is known. What stays within a part,
+/// such as the logits, is not counted.
 pub(super) fn of_step(
     config: &RunConfig,
     numerics: Numerics,
 ) -> Result<BTreeMap<&'static str, Work>> {
-    let model = &config.model;
-    let dtype = precision(numerics);
-    let dims = Dims { config: model, batch: config.batch, seq: config.seq, dtype };
     let accum = config.accum as f64;
-    let mut work: BTreeMap<&str, Work> = (bytes(&dims, accum)?.into_iter())
-        .map(|(part, bytes)| (part, Work { flops: 0.0, bytes }))
-        .collect();
-    for product in products(model, config.batch, config.seq) {
-        let part = work.get_mut(product.part).expect("parts with products have bytes");
-        part.flops += accum * product.count as f64 * product.flops();
+    // The first micro-batch writes gradients, the others add to them.
+    let added = 2.0 * accum - 1.0;
+    let mut work: BTreeMap<&str, Work> = BTreeMap::new();
+    for step in steps(config, numerics)? {
+        let gradients = step.part == Part::WeightGradients || step.program == "headBwd";
+        let written = if gradients { added } else { accum };
+        let part = work.entry(step.part.name()).or_default();
+        part.flops += accum * step.work.flops();
+        part.bytes += accum * step.work.bytes_in as f64 + written * step.work.bytes_out as f64;
     }
-    let params = Layout::new(model).count() as f64;
+    let params = Layout::new(&config.model).count() as f64;
     let optimizer = Work { flops: OPTIMIZER_FLOPS * params, bytes: OPTIMIZER_BYTES * params };
     work.insert("optimizer", optimizer);
     Ok(work)
-}
-
-/// Bytes that enter and leave the parts with products, in a step of `accum` micro-batches. What stays
-/// within a part, such as the logits, is not counted.
-fn bytes(dims: &Dims<'_>, accum: f64) -> Result<BTreeMap<&'static str, f64>> {
-    let kernels = LayerKernels::new(dims)?;
-    let c = dims.config;
-    let layers = c.n_layer as f64;
-    let ports = |functions: &[&Function]| -> f64 {
-        functions.iter().map(|f| (inputs(f) + outputs(f)) as f64).sum()
-    };
-    let [fwd_attn, fwd_ffn, backward @ ..] = kernels.engine();
-    // Operands of weight gradients have the device's precision. The first micro-batch writes
-    // gradients, the others add to them.
-    let narrow = dims.dtype.bytes(1) as f64 / DType::Fp32.bytes(1) as f64;
-    let added = 2.0 * accum - 1.0;
-    let gradients = kernels.weight_gradients.iter().map(|w| {
-        let f = &w.function;
-        accum * narrow * inputs(f) as f64 + added * outputs(f) as f64
-    });
-    // The stream and its cotangent; the classifier and its gradient.
-    let (stream, classifier) = (c.n_embd * dims.tokens(), c.vocab_size * c.n_embd);
-    let head = 4.0 * (2.0 * accum * stream as f64 + (accum + added) * classifier as f64);
-    Ok(BTreeMap::from([
-        ("engine_fwd", accum * layers * ports(&[fwd_attn, fwd_ffn])),
-        ("engine_bwd", accum * layers * ports(&backward)),
-        ("dw", layers * gradients.sum::<f64>()),
-        ("head", head),
-    ]))
-}
-
-fn inputs(f: &Function) -> usize {
-    f.inputs().map(|id| f.ty(id).bytes()).sum()
-}
-
-fn outputs(f: &Function) -> usize {
-    f.outputs.iter().map(|&id| f.ty(id).bytes()).sum()
 }
 
 #[cfg(test)]
@@ -170,6 +88,9 @@ mod tests {
     use super::*;
     use ane::Profile;
     use chip::estimate;
+    use gpt::GptConfig;
+    use gpt::plan::{Pass, Place, Programs};
+    use mil::Function;
 
     fn config(n_kv_head: usize) -> RunConfig {
         RunConfig {
@@ -191,20 +112,19 @@ mod tests {
             let config = config(n_kv_head);
             let work = of_step(&config, Numerics::Fast).unwrap();
             let dims = Dims { config: &config.model, batch: 2, seq: 48, dtype: mil::DType::Fp16 };
-            let kernels = LayerKernels::new(&dims).unwrap();
-            let count = |functions: &[&Function], times: usize| -> f64 {
-                let one = |f: &&Function| -> f64 {
+            let programs = Programs::new(&BASELINE, &dims, Memory::Sequence).unwrap();
+            let count = |place: Place, pass: Pass| -> f64 {
+                let one = |f: &Function| -> f64 {
                     estimate(f, &Profile::default()).operations.iter().map(|o| o.flops).sum()
                 };
-                (3 * times) as f64 * functions.iter().map(one).sum::<f64>()
+                let chosen = programs.of(place).filter(|kernel| kernel.pass == pass);
+                let layer: f64 = chosen.map(|kernel| one(&kernel.function)).sum();
+                (3 * config.model.n_layer) as f64 * layer
             };
-            let layers = config.model.n_layer;
-            let [fwd_attn, fwd_ffn, backward @ ..] = kernels.engine();
-            let dw: Vec<&Function> = kernels.weight_gradients.iter().map(|w| &w.function).collect();
             for (part, expected) in [
-                ("engine_fwd", count(&[fwd_attn, fwd_ffn], layers)),
-                ("engine_bwd", count(&backward, layers)),
-                ("dw", count(&dw, layers)),
+                ("engine_fwd", count(Place::Engine, Pass::Forward)),
+                ("engine_bwd", count(Place::Engine, Pass::Backward)),
+                ("dw", count(Place::Host, Pass::Backward)),
             ] {
                 assert_eq!(work[part].flops, expected, "{part}, {n_kv_head} key heads");
             }
@@ -220,7 +140,12 @@ mod tests {
         let counted: f64 = parts.iter().map(|part| work[part].flops).sum();
         let c = &config.model;
         let scores = 2.0 * (c.n_layer * c.q_dim() * 48 * 48 * 2) as f64;
-        assert_eq!(counted, 3.0 * (c.step_flops(2, 48) + scores));
+        // 6 per weight and token (2 forward, 4 backward), and 12 per score: attention's two products
+        // forward, four backward, the full square as the engine computes it.
+        let layer = c.n_embd * (2 * c.q_dim() + 2 * c.kv_dim() + 3 * c.hidden);
+        let weights = (c.n_layer * layer + c.vocab_size * c.n_embd) as f64;
+        let formula = 6.0 * weights * 96.0 + 6.0 * scores;
+        assert_eq!(counted, 3.0 * (formula + scores));
     }
 
     #[test]

@@ -1,0 +1,108 @@
+//! Families: whose model a configuration is.
+//!
+//! A family is one file and one row of [`FAMILIES`]. It says what its parameters are called in its own
+//! checkpoints, which presets there are, and, where they are not the common ones, what the parameters and
+//! the formulas of its blocks are.
+
+mod llama;
+
+use crate::block::{self, Attention, Memory, Scope};
+use crate::config::GptConfig;
+use crate::params::{Declared, Tensor};
+use mil::Tensor as Value;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// All families; the first is the default.
+static FAMILIES: &[&dyn Architecture] = &[&llama::Llama];
+
+/// What a family says of its models.
+pub trait Architecture: Sync {
+    /// Its name in configurations.
+    fn name(&self) -> &'static str;
+
+    /// Names and shapes of its presets; the first is typical of the family.
+    fn presets(&self) -> Vec<(&'static str, GptConfig)>;
+
+    /// Where the parameter of port `port` (of `layer`, where it belongs to one) lies in a checkpoint.
+    fn tensor(&self, port: &str, layer: Option<usize>) -> Tensor;
+
+    /// The parameters, in the order of the arena.
+    fn parameters(&self, config: &GptConfig) -> Vec<Declared> {
+        block::parameters(config)
+    }
+
+    /// Attention with its norm: what it adds to the stream `x` [1, D, 1, T].
+    fn attention<'b>(&self, scope: &Scope<'b, '_>, x: Value<'b>, memory: Memory) -> Attention<'b> {
+        block::attention(scope, x, memory)
+    }
+
+    /// The feed-forward network with its norm: what it adds to the stream `x` [1, D, 1, T].
+    fn feed_forward<'b>(&self, scope: &Scope<'b, '_>, x: Value<'b>) -> Value<'b> {
+        block::feed_forward(scope, x)
+    }
+
+    /// The stream `x` [1, D, 1, T] as the classifier takes it.
+    fn last_norm<'b>(&self, scope: &Scope<'b, '_>, x: Value<'b>) -> Value<'b> {
+        block::last_norm(scope, x)
+    }
+}
+
+/// A family by its name.
+#[derive(Clone, Copy)]
+pub struct Family(&'static dyn Architecture);
+
+impl Family {
+    /// All families.
+    pub fn all() -> impl Iterator<Item = Family> {
+        FAMILIES.iter().map(|&family| Family(family))
+    }
+
+    /// The family called `name`.
+    pub fn named(name: &str) -> Option<Family> {
+        Family::all().find(|family| family.name() == name)
+    }
+}
+
+impl std::ops::Deref for Family {
+    type Target = dyn Architecture;
+
+    fn deref(&self) -> &Self::Target {
+        self.0
+    }
+}
+
+impl Default for Family {
+    fn default() -> Self {
+        Family(FAMILIES[0])
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Family {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Family {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Family::named(&name).ok_or_else(|| {
+            let known: Vec<_> = Family::all().map(|family| family.name()).collect();
+            let known = known.join(", ");
+            serde::de::Error::custom(format!("there is no family `{name}`; use one of {known}"))
+        })
+    }
+}

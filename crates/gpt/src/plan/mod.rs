@@ -1,0 +1,241 @@
+//! Plans: how a model is cut into programs, and which of them run where.
+//!
+//! A plan is a table of [`Cut`]s. Each block of a layer is written forward once ([`crate::block`]) and
+//! differentiated by [`mil::grad()`]; a cut is the part of this joint function between the values it is
+//! given and those it gives. A value that one cut gives and a later one takes travels between them: a
+//! value of the forward pass is then saved (a *tap*), all others are computed again. Gradients of
+//! parameters that no cut gives are computed on the host from the values that travel.
+//!
+//! [`Programs`] are the functions of a plan for some extents, [`Schedule`] lists the steps by which they
+//! make a training step or a decoding one. What executes, prices or draws a plan reads the schedule.
+
+mod baseline;
+mod cuts;
+mod decode;
+mod schedule;
+mod work;
+
+pub(crate) use cuts::Cuts;
+pub use schedule::{Flow, Index, Schedule, Sink, Source, Step, Value};
+pub use work::{Part, StepWork, flops_by_part};
+
+use crate::block::{self, Block, Memory};
+use crate::ops::Dims;
+use mil::{Builder, Function, GradError, OpError, passes};
+use std::collections::BTreeSet;
+
+pub use baseline::BASELINE;
+pub use decode::DECODE;
+
+/// A plan.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plan {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Its cuts, in the order in which a step runs them.
+    pub cuts: &'static [Cut],
+}
+
+/// A program of a plan, for one block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cut {
+    /// Name of the program.
+    pub name: &'static str,
+    /// The block that it is a part of.
+    pub block: Block,
+    /// When it runs.
+    pub pass: Pass,
+    /// What runs it.
+    pub place: Place,
+    /// What it may be given, in order, separated by spaces: names of the block's values, `d_NAME` for
+    /// cotangents, `A|B` for A where the block has it, else B. What the block does not have or the
+    /// program does not need is left out.
+    pub given: &'static str,
+    /// What it gives. A forward program gives the block's output first; the others are left out where
+    /// nothing of the backward pass needs them.
+    pub gives: &'static str,
+}
+
+/// A half of a training step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// From tokens to the loss.
+    Forward,
+    /// From the loss to gradients.
+    Backward,
+}
+
+/// What runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The device, in its precision.
+    Engine,
+    /// The CPU, in f32.
+    Host,
+}
+
+/// Why the programs of a model could not be derived.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The block's formulas do not fit together.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// The block cannot be differentiated.
+    #[error(transparent)]
+    Grad(#[from] GradError),
+    /// A program needs a value it is not given.
+    #[error(transparent)]
+    Slice(#[from] passes::UnboundInput),
+}
+
+/// A program for some extents.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The block that it is a part of.
+    pub block: Block,
+    /// When it runs.
+    pub pass: Pass,
+    /// What runs it.
+    pub place: Place,
+    /// The function; in f32 on the host.
+    pub function: Function,
+}
+
+/// All programs of a layer; layers share them.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The cuts of the plan, and on the host the gradients that no cut gives.
+    pub kernels: Vec<Kernel>,
+}
+
+impl Programs {
+    /// Derives the programs of `plan` for `dims`.
+    ///
+    /// # Errors
+    /// When the block's formulas do not fit together, which is a fault of this crate for any
+    /// configuration that [`crate::GptConfig::validate`] accepts.
+    pub fn new(plan: &Plan, dims: &Dims<'_>, memory: Memory) -> Result<Self, PlanError> {
+        let mut kernels = vec![];
+        for block in [Block::Attention, Block::FeedForward] {
+            kernels.extend(block_kernels(plan, dims, block, memory)?);
+        }
+        // The order of the table, then the gradients.
+        kernels.sort_by_key(|kernel| {
+            let row = plan.cuts.iter().position(|cut| cut.name == kernel.function.name);
+            row.unwrap_or(plan.cuts.len())
+        });
+        Ok(Programs { kernels })
+    }
+
+    /// The programs of the engine, in the order in which a step runs them.
+    pub fn engine(&self) -> impl Iterator<Item = &Function> {
+        self.of(Place::Engine).map(|kernel| &kernel.function)
+    }
+
+    /// The programs that run at `place`.
+    pub fn of(&self, place: Place) -> impl Iterator<Item = &Kernel> {
+        self.kernels.iter().filter(move |kernel| kernel.place == place)
+    }
+}
+
+/// Name of the stream that a block reads.
+pub(crate) fn stream_of(block: Block) -> &'static str {
+    if block == Block::Attention { "x" } else { "x2" }
+}
+
+/// The programs of one block: those of the table, and the remaining gradients.
+fn block_kernels(
+    plan: &Plan,
+    dims: &Dims<'_>,
+    block: Block,
+    memory: Memory,
+) -> Result<Vec<Kernel>, PlanError> {
+    let forward = written(dims, block, memory)?;
+    let rows = || plan.cuts.iter().filter(move |cut| cut.block == block);
+    let trains = rows().any(|cut| cut.pass == Pass::Backward);
+    let mut cuts = if trains { Cuts::joint(&forward)? } else { Cuts::forward(forward) };
+    let mut kernels = vec![];
+    for cut in rows().filter(|cut| cut.pass == Pass::Backward) {
+        let (given, gives) = (cuts.names(cut.given), cuts.names(cut.gives));
+        kernels.push(cut.kernel(cuts.cut(cut.name, &given, &gives)?));
+    }
+    if trains {
+        kernels.extend(gradients(&mut cuts, &kernels, rows(), dims)?);
+    }
+    let needed: BTreeSet<String> = kernels.iter().flat_map(|k| inputs(&k.function)).collect();
+    for cut in rows().filter(|cut| cut.pass == Pass::Forward) {
+        let (given, mut gives) = (cuts.names(cut.given), cuts.names(cut.gives));
+        let output = gives[0].clone();
+        gives.retain(|name| !trains || *name == output || needed.contains(name));
+        kernels.push(cut.kernel(cuts.cut(cut.name, &given, &gives)?));
+    }
+    Ok(kernels)
+}
+
+impl Cut {
+    fn kernel(&self, function: Function) -> Kernel {
+        let Cut { block, pass, place, .. } = *self;
+        let function = if place == Place::Host { passes::to_fp32(&function) } else { function };
+        Kernel { block, pass, place, function }
+    }
+}
+
+/// The block, forward.
+fn written(dims: &Dims<'_>, block: Block, memory: Memory) -> Result<Function, PlanError> {
+    if block == Block::Attention {
+        let b = Builder::new("attention");
+        let attention = block::attention_block(&b, dims, memory);
+        return Ok(b.finish(
+            &[attention.out, attention.keys, attention.values][..match memory {
+                Memory::Sequence => 1,
+                Memory::Cache { .. } => 3,
+            }],
+        )?);
+    }
+    let b = Builder::new("feed_forward");
+    let out = block::feed_forward_block(&b, dims);
+    Ok(b.finish(&[out])?)
+}
+
+/// One program on the host for each parameter of the block whose gradient none of `kernels` gives, from
+/// the values that `rows` exchange.
+fn gradients<'c>(
+    cuts: &mut Cuts,
+    kernels: &[Kernel],
+    rows: impl Iterator<Item = &'c Cut> + Clone,
+    dims: &Dims<'_>,
+) -> Result<Vec<Kernel>, PlanError> {
+    let block = kernels[0].block;
+    let given: BTreeSet<String> = kernels.iter().flat_map(|k| outputs(&k.function)).collect();
+    let mut travelling = vec![];
+    for cut in rows.filter(|cut| cut.place == Place::Engine) {
+        let names = cuts.names(cut.gives);
+        if cut.pass == Pass::Forward {
+            travelling.push(format!("d_{}", names[0]));
+        }
+        travelling.extend(names);
+    }
+    let parameters = dims.config.family.parameters(dims.config);
+    let of_block = |p: &&crate::params::Declared| p.block == block && p.layer == Some(0);
+    let mut gradients = vec![];
+    for parameter in parameters.iter().filter(of_block) {
+        let gradient = format!("d_{}", parameter.port);
+        if given.contains(&gradient) {
+            continue;
+        }
+        let name = format!("{}_grad", parameter.port);
+        let function = passes::to_fp32(&cuts.cut(&name, &travelling, &[gradient])?);
+        gradients.push(Kernel { block, pass: Pass::Backward, place: Place::Host, function });
+    }
+    Ok(gradients)
+}
+
+/// Names of the inputs of a function.
+pub(crate) fn inputs(f: &Function) -> Vec<String> {
+    f.inputs().map(|id| f.value(id).name.clone()).collect()
+}
+
+/// Names of the outputs of a function.
+pub(crate) fn outputs(f: &Function) -> Vec<String> {
+    f.outputs.iter().map(|&id| f.value(id).name.clone()).collect()
+}

@@ -1,0 +1,396 @@
+//! What executes a schedule on a device: the one interpreter of plans, for training and for decoding.
+
+use crate::model::{MicroBatch, ModelError, Timings};
+use crate::ops::{self, Dims};
+use crate::params::Parameters;
+use crate::plan::{Flow, Index, Part, Place, Schedule, Sink, Source, Step};
+use ane::{AneError, Device, Executable, HostInput, HostProgram, OutputMut, Sgemm, Surface};
+use mil::{Program, Weights};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Runs `f` and adds its wall time to `to`.
+pub(crate) fn timed<R>(to: &mut f64, f: impl FnOnce() -> R) -> R {
+    let start = Instant::now();
+    let result = f();
+    *to += start.elapsed().as_secs_f64();
+    result
+}
+
+/// A program of the engine with the surfaces of every layer bound to it.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    executable: Box<dyn Executable>,
+    /// Per layer: inputs and outputs in binding order, by their indices among the values.
+    requests: Vec<(Vec<usize>, Vec<usize>)>,
+}
+
+/// A program of either place.
+#[derive(Debug)]
+enum Compiled {
+    Engine(Bound),
+    Host(HostProgram),
+}
+
+/// Executables by the names of their programs, compiled before.
+pub(crate) type Spare = BTreeMap<String, Box<dyn Executable>>;
+
+/// What the host reads and writes in a step.
+pub(crate) struct Batch<'a> {
+    /// Tokens, one per column.
+    pub(crate) tokens: &'a [u32],
+    /// Position of the first token in its sequence.
+    pub(crate) start: usize,
+    /// Tokens of a sequence.
+    pub(crate) seq: usize,
+    /// Columns of the stream, T; no fewer than there are tokens.
+    pub(crate) columns: usize,
+}
+
+impl Batch<'_> {
+    /// The row of a table that each token looks up.
+    fn rows(&self, by: Index) -> impl Iterator<Item = usize> + '_ {
+        self.tokens.iter().enumerate().map(move |(t, &token)| match by {
+            Index::Token => token as usize,
+            Index::Position => self.start + t % self.seq,
+        })
+    }
+
+    /// x[d, t] = table[row of token t, d], or that much more; columns without a token are 0.
+    fn gather(&self, table: &[f32], by: Index, add: bool, x: &mut [f32]) {
+        let (n, width) = (self.columns, x.len() / self.columns);
+        if !add {
+            x.fill(0.0);
+        }
+        for (t, row) in self.rows(by).enumerate() {
+            let row = &table[row * width..][..width];
+            row.iter().enumerate().for_each(|(d, &v)| x[d * n + t] += v);
+        }
+    }
+
+    /// Gradient of the table: [row of token t, d] += dx[d, t], tokens in order.
+    fn scatter(&self, dx: &[f32], by: Index, gradient: &mut [f32]) {
+        let (n, width) = (self.columns, dx.len() / self.columns);
+        for (t, row) in self.rows(by).enumerate() {
+            let row = &mut gradient[row * width..][..width];
+            row.iter_mut().enumerate().for_each(|(d, g)| *g += dx[d * n + t]);
+        }
+    }
+}
+
+/// A schedule with its programs compiled and its surfaces allocated.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    schedule: Schedule,
+    programs: Vec<Compiled>,
+    surfaces: Vec<Surface>,
+    parameters: Parameters,
+    /// Version of the parameters that the device has.
+    version: Option<u64>,
+    /// [D, T] each.
+    streams: Vec<Vec<f32>>,
+    cotangent: Vec<f32>,
+    pub(crate) timings: Timings,
+}
+
+impl Runtime {
+    /// Compiles the programs of `schedule`, but for those in `spare`, and allocates its values.
+    ///
+    /// All surfaces have the size of the largest, which satisfies every published rule on sizes
+    /// (docs/ane-facts.md C.1).
+    ///
+    /// # Errors
+    /// When the device refuses a program or a surface.
+    pub(crate) fn new(
+        schedule: Schedule,
+        dims: &Dims<'_>,
+        parameters: &Parameters,
+        device: &dyn Device,
+        spare: &mut Spare,
+    ) -> Result<Self, ModelError> {
+        let mut programs = vec![];
+        for kernel in &schedule.programs {
+            let name = &kernel.function.name;
+            programs.push(match kernel.place {
+                Place::Host => Compiled::Host(HostProgram::new(&kernel.function)?),
+                Place::Engine => {
+                    let executable = match spare.remove(name) {
+                        Some(executable) => executable,
+                        None => device
+                            .compile(&Program::new(kernel.function.clone()), &Weights::new())?,
+                    };
+                    Compiled::Engine(bind(executable, &schedule, dims.config.n_layer))
+                }
+            });
+        }
+        let allocation = schedule.largest().max(device.least_allocation());
+        let surfaces = (schedule.values.iter())
+            .map(|value| device.surface(&value.ty, allocation))
+            .collect::<Result<_, _>>()?;
+        let stream = vec![0.0; dims.config.n_embd * dims.tokens()];
+        let flows = schedule.forward.iter().map(|step| match step {
+            Step::Add { to, .. } => to + 1,
+            _ => 1,
+        });
+        let streams = vec![stream.clone(); flows.max().unwrap_or(1)];
+        Ok(Runtime {
+            schedule,
+            programs,
+            surfaces,
+            parameters: parameters.clone(),
+            version: None,
+            streams,
+            cotangent: stream,
+            timings: Timings::default(),
+        })
+    }
+
+    /// The steps.
+    pub(crate) fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The surface of a value.
+    pub(crate) fn surface(&self, name: &str, layer: usize) -> &Surface {
+        &self.surfaces[self.schedule.value(name, layer)]
+    }
+
+    /// Gives the executables back, by the names of their programs.
+    pub(crate) fn into_executables(self) -> Spare {
+        let names = self.schedule.programs.into_iter().map(|kernel| kernel.function.name);
+        let engine = names.zip(self.programs).filter_map(|(name, program)| match program {
+            Compiled::Engine(bound) => Some((name, bound.executable)),
+            Compiled::Host(_) => None,
+        });
+        engine.collect()
+    }
+
+    /// Computes the host's products with `library` from now on.
+    pub(crate) fn multiply_with(&mut self, library: Option<&Arc<dyn Sgemm>>) {
+        for program in &mut self.programs {
+            if let Compiled::Host(program) = program {
+                program.multiply_with(library.cloned());
+            }
+        }
+    }
+
+    /// Writes the rotary tables for tokens at `positions`, and the mask of every window.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn write_tables(
+        &self,
+        positions: &[usize],
+        mask: impl Fn(Option<usize>) -> Vec<f32>,
+    ) -> Result<(), AneError> {
+        let config = self.parameters.config();
+        for value in self.schedule.values.iter().enumerate().filter(|(_, v)| v.name == "mask") {
+            let layer = value.1.layer.expect("a mask is of the first layer with its window");
+            self.surfaces[value.0].write(&mask(config.window(layer)))?;
+        }
+        if config.rope_theta.is_some() {
+            let (cos, sin) = ops::rope_tables(config, positions);
+            self.surface("rope_cos", 0).write(&cos)?;
+            self.surface("rope_sin", 0).write(&sin)?;
+        }
+        Ok(())
+    }
+
+    /// Brings the parameters to the device, in its precision, unless it has them.
+    pub(crate) fn take_parameters(&mut self) -> Result<(), AneError> {
+        let version = self.parameters.version();
+        if self.version == Some(version) {
+            return Ok(());
+        }
+        let Runtime { schedule, surfaces, parameters, timings, .. } = self;
+        let values = parameters.read();
+        timed(timings.of(Part::Io), || {
+            (schedule.parameters.par_iter())
+                .try_for_each(|(value, range)| surfaces[*value].write(&values[range.clone()]))
+        })?;
+        self.version = Some(version);
+        Ok(())
+    }
+
+    /// True if the parameters changed since the device took them.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.version != Some(self.parameters.version())
+    }
+
+    /// Runs the forward steps; what is not the same for training and decoding, `outside` does.
+    ///
+    /// # Errors
+    /// When the device fails, or `outside`.
+    pub(crate) fn forward(
+        &mut self,
+        batch: &Batch<'_>,
+        outside: &mut dyn FnMut(Outside<'_>) -> Result<(), AneError>,
+    ) -> Result<(), AneError> {
+        self.take_parameters()?;
+        let Runtime { schedule, programs, surfaces, parameters, streams, timings, .. } = self;
+        let values = parameters.read();
+        for step in &schedule.forward {
+            timed(timings.of(schedule.part(step)), || match step {
+                Step::Gather { table, by, add } => {
+                    batch.gather(&values[table.clone()], *by, *add, &mut streams[0]);
+                    Ok(())
+                }
+                Step::Load { from: Flow::Stream(from), to } => surfaces[*to].write(&streams[*from]),
+                Step::Run { program, layer } => programs[*program].request(*layer, surfaces),
+                Step::Append { value, cache } => {
+                    outside(Outside::Append { new: &surfaces[*value], cache: &surfaces[*cache] })
+                }
+                Step::Add { value, from, to } => {
+                    if from < to {
+                        let (before, after) = streams.split_at_mut(*to);
+                        after[0].copy_from_slice(&before[*from]);
+                    }
+                    surfaces[*value].add_to(&mut streams[*to])
+                }
+                Step::Head { stream } => {
+                    outside(Outside::Head { stream: &streams[*stream], values: &values })
+                }
+                other => unreachable!("{other:?} is a step of the backward pass"),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Runs the backward steps, after [`Runtime::forward`] on the same batch and parameters: gradients
+    /// go to `grads`, which has the layout of the parameters.
+    ///
+    /// # Errors
+    /// When the device fails, or `head`.
+    pub(crate) fn backward(
+        &mut self,
+        batch: &Batch<'_>,
+        micro_batch: MicroBatch,
+        grads: &mut [f32],
+        head: &mut dyn FnMut(HeadBackward<'_>) -> Result<(), AneError>,
+    ) -> Result<(), AneError> {
+        let Runtime { schedule, programs, surfaces, parameters, streams, .. } = self;
+        let (cotangent, timings) = (&mut self.cotangent, &mut self.timings);
+        let values = parameters.read();
+        for step in &schedule.backward {
+            timed(timings.of(schedule.part(step)), || match step {
+                Step::HeadBackward { stream } => {
+                    let (stream, values) = (&streams[*stream], &values);
+                    head(HeadBackward { stream, values, cotangent, grads })
+                }
+                Step::Load { from: Flow::Cotangent, to } => surfaces[*to].write(cotangent),
+                Step::Run { program, layer } => programs[*program].request(*layer, surfaces),
+                Step::Host { program, inputs, outputs } => {
+                    let inputs: Vec<HostInput<'_>> = (inputs.iter())
+                        .map(|source| match source {
+                            Source::Flow(Flow::Stream(n)) => HostInput::F32(&streams[*n]),
+                            Source::Flow(Flow::Cotangent) => unreachable!("it is an output"),
+                            Source::Parameter(range) => HostInput::F32(&values[range.clone()]),
+                            Source::Value(value) => HostInput::Surface(&surfaces[*value]),
+                        })
+                        .collect();
+                    let mut sinks = sinks(outputs, micro_batch, cotangent, grads);
+                    programs[*program].call(&inputs, &mut sinks)
+                }
+                Step::Accumulate { value, gradient } => {
+                    let gradient = &mut grads[gradient.clone()];
+                    if micro_batch == MicroBatch::First {
+                        gradient.fill(0.0);
+                    }
+                    surfaces[*value].add_to(gradient)
+                }
+                Step::Scatter { table, by, fresh } => {
+                    let gradient = &mut grads[table.clone()];
+                    if *fresh && micro_batch == MicroBatch::First {
+                        gradient.fill(0.0);
+                    }
+                    batch.scatter(cotangent, *by, gradient);
+                    Ok(())
+                }
+                other => unreachable!("{other:?} is a step of the forward pass"),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The outputs of a program of the host; gradients lie in `grads` in no particular order.
+pub(crate) fn sinks<'s>(
+    outputs: &[Sink],
+    micro_batch: MicroBatch,
+    cotangent: &'s mut [f32],
+    grads: &'s mut [f32],
+) -> Vec<OutputMut<'s>> {
+    let mut order: Vec<(usize, &Range<usize>)> = (outputs.iter().enumerate())
+        .filter_map(|(i, sink)| match sink {
+            Sink::Gradient(range) => Some((i, range)),
+            Sink::Cotangent => None,
+        })
+        .collect();
+    order.sort_by_key(|(_, range)| range.start);
+    let mut places: BTreeMap<usize, OutputMut<'s>> = BTreeMap::new();
+    let (mut rest, mut at) = (grads, 0);
+    for (i, range) in order {
+        let (part, tail) = rest[range.start - at..].split_at_mut(range.len());
+        places.insert(i, micro_batch.into_gradient(part));
+        (rest, at) = (tail, range.end);
+    }
+    if let Some(i) = outputs.iter().position(|sink| *sink == Sink::Cotangent) {
+        places.insert(i, OutputMut::F32 { data: cotangent, accumulate: true });
+    }
+    places.into_values().collect()
+}
+
+/// A forward step that the interpreter leaves to others.
+pub(crate) enum Outside<'a> {
+    /// The head of this stream [D, T], with these parameters.
+    Head { stream: &'a [f32], values: &'a [f32] },
+    /// New keys or values go into a cache.
+    Append { new: &'a Surface, cache: &'a Surface },
+}
+
+/// What the head's backward step reads and writes.
+pub(crate) struct HeadBackward<'a> {
+    /// [D, T]
+    pub(crate) stream: &'a [f32],
+    /// The parameters.
+    pub(crate) values: &'a [f32],
+    /// Of the stream, [D, T]: replaced.
+    pub(crate) cotangent: &'a mut [f32],
+    /// Of the parameters.
+    pub(crate) grads: &'a mut [f32],
+}
+
+impl Compiled {
+    /// Runs a program of the engine for a layer.
+    fn request(&mut self, layer: usize, surfaces: &[Surface]) -> Result<(), AneError> {
+        let Compiled::Engine(bound) = self else { unreachable!("the engine runs its programs") };
+        let (inputs, outputs) = &bound.requests[layer];
+        let inputs: Vec<&Surface> = inputs.iter().map(|&value| &surfaces[value]).collect();
+        let outputs: Vec<&Surface> = outputs.iter().map(|&value| &surfaces[value]).collect();
+        bound.executable.run(&inputs, &outputs).map(drop)
+    }
+
+    /// Runs a program of the host.
+    fn call(
+        &mut self,
+        inputs: &[HostInput<'_>],
+        outputs: &mut [OutputMut<'_>],
+    ) -> Result<(), AneError> {
+        let Compiled::Host(program) = self else { unreachable!("the host runs its programs") };
+        program.run(inputs, outputs)
+    }
+}
+
+/// Binds the values of every layer to the ports of a program.
+fn bind(executable: Box<dyn Executable>, schedule: &Schedule, layers: usize) -> Bound {
+    let bound = |ports: &[ane::Port], layer: usize| -> Vec<usize> {
+        ports.iter().map(|port| schedule.value(&port.name, layer)).collect()
+    };
+    let requests = (0..layers)
+        .map(|layer| (bound(executable.inputs(), layer), bound(executable.outputs(), layer)))
+        .collect();
+    Bound { executable, requests }
+}
