@@ -413,6 +413,8 @@ mod tests {
         let count = |name| Layout::new(&GptConfig::preset(name).unwrap()).count();
         assert_eq!(count("stories110m"), 109_529_856);
         assert_eq!(count("qwen3-0.6b") - 28 * 2 * 128, 596_042_752);
+        // GPT-2 124M, as its checkpoint's.
+        assert_eq!(count("gpt2"), 124_439_808);
     }
 
     /// Parts that different cores draw are one stream.

@@ -4,6 +4,7 @@
 //! checkpoints, which presets there are, and, where they are not the common ones, what the parameters and
 //! the formulas of its blocks are.
 
+mod gpt2;
 mod llama;
 
 use crate::block::{self, Attention, Memory, Scope};
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// All families; the first is the default.
-static FAMILIES: &[&dyn Architecture] = &[&llama::Llama];
+static FAMILIES: &[&dyn Architecture] = &[&llama::Llama, &gpt2::Gpt2];
 
 /// What a family says of its models.
 pub trait Architecture: Sync {

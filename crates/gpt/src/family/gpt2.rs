@@ -1,0 +1,100 @@
+//! GPT-2 (Radford et al. 2019): LayerNorm and biases everywhere, learned positions, GELU in its tanh
+//! form, a tied classifier. Its checkpoints hold projections transposed, [in, out], and those of queries,
+//! keys and values side by side in one tensor.
+
+use super::{Architecture, Family};
+use crate::config::{FeedForward, GptConfig, Norm};
+use crate::params::Tensor;
+
+pub(super) struct Gpt2;
+
+/// Name, n_layer, n_head, n_embd, vocab_size, seq_len; the sizes are those of the paper but for the
+/// first two, which are for small machines.
+const PRESETS: &[(&str, usize, usize, usize, usize, usize)] = &[
+    ("gpt2-tiny", 4, 4, 128, 2048, 256),
+    ("gpt2-mini", 6, 6, 384, 2048, 256),
+    ("gpt2", 12, 12, 768, 50_257, 1024),
+    ("gpt2-medium", 24, 16, 1024, 50_257, 1024),
+];
+
+fn preset(
+    &(name, n_layer, n_head, n_embd, vocab_size, seq_len): &(
+        &'static str,
+        usize,
+        usize,
+        usize,
+        usize,
+        usize,
+    ),
+) -> (&'static str, GptConfig) {
+    let config = GptConfig {
+        family: Family(&Gpt2),
+        n_layer,
+        n_head,
+        n_kv_head: n_head,
+        n_embd,
+        head_dim: n_embd / n_head,
+        hidden: 4 * n_embd,
+        vocab_size,
+        seq_len,
+        rope_theta: None,
+        learned_positions: true,
+        norm: Norm::Layer,
+        norm_eps: 1e-5,
+        feed_forward: FeedForward::Gelu,
+        bias: true,
+        tied: true,
+        qk_norm: false,
+        windows: vec![],
+    };
+    (name, config)
+}
+
+/// Names in `GPT2LMHeadModel`, and names of the same kind for what it does not have.
+const NAMES: &[(&str, &str)] = &[
+    ("embedding", "transformer.wte.weight"),
+    ("positions", "transformer.wpe.weight"),
+    ("rms1", "ln_1.weight"),
+    ("ln1", "ln_1.weight"),
+    ("ln1_bias", "ln_1.bias"),
+    ("wq", "attn.c_attn.weight"),
+    ("bq", "attn.c_attn.bias"),
+    ("wk", "attn.c_attn.weight"),
+    ("bk", "attn.c_attn.bias"),
+    ("wv", "attn.c_attn.weight"),
+    ("bv", "attn.c_attn.bias"),
+    ("q_gain", "attn.q_norm.weight"),
+    ("k_gain", "attn.k_norm.weight"),
+    ("wo", "attn.c_proj.weight"),
+    ("bo", "attn.c_proj.bias"),
+    ("rms2", "ln_2.weight"),
+    ("ln2", "ln_2.weight"),
+    ("ln2_bias", "ln_2.bias"),
+    ("w1", "mlp.c_fc.weight"),
+    ("b1", "mlp.c_fc.bias"),
+    ("w3", "mlp.c_up.weight"),
+    ("b3", "mlp.c_up.bias"),
+    ("w2", "mlp.c_proj.weight"),
+    ("b2", "mlp.c_proj.bias"),
+    ("rms", "transformer.ln_f.weight"),
+    ("ln", "transformer.ln_f.weight"),
+    ("ln_bias", "transformer.ln_f.bias"),
+    ("classifier", "lm_head.weight"),
+];
+
+impl Architecture for Gpt2 {
+    fn name(&self) -> &'static str {
+        "gpt2"
+    }
+
+    fn presets(&self) -> Vec<(&'static str, GptConfig)> {
+        PRESETS.iter().map(preset).collect()
+    }
+
+    fn tensor(&self, port: &str, layer: Option<usize>) -> Tensor {
+        let tensor =
+            Tensor::named(NAMES, port, layer.map(|layer| format!("transformer.h.{layer}.")));
+        // The projections of a layer are `Conv1D` modules.
+        Tensor { transposed: layer.is_some() && port.starts_with('w'), ..tensor }
+    }
+}
