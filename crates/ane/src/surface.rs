@@ -517,6 +517,9 @@ impl Surface {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+    const PRECISIONS: [Precision; 2] = [Precision::Half, Precision::Single];
 
     #[test]
     fn memory_is_seen_where_it_holds_the_tensors_own_type() {
@@ -571,5 +574,98 @@ mod tests {
         let ty = TensorType::new(DType::Int32, [3]);
         let error = Surface::foreign(&ty, 64, Arc::new(Short)).unwrap_err();
         assert_eq!(error, AneError::SurfaceDtype { ty });
+    }
+
+    /// What `surface` holds.
+    fn contents(surface: &Surface) -> Vec<f32> {
+        let mut values = vec![f32::NAN; surface.ty().count()];
+        surface.read(&mut values).unwrap();
+        values
+    }
+
+    #[test]
+    fn a_block_of_rows_goes_where_it_belongs() {
+        for precision in PRECISIONS {
+            let surface = Surface::new(&TensorType::fp16([4, 5]), 0, precision);
+            surface.write_block(6, 5, 3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+            let mut want = [0.0; 20];
+            want[6..9].copy_from_slice(&[1.0, 2.0, 3.0]);
+            want[11..14].copy_from_slice(&[4.0, 5.0, 6.0]);
+            assert_eq!(contents(&surface), want);
+            // The last that fits, and one further.
+            surface.write_block(12, 5, 3, &[7.0; 6]).unwrap();
+            want[12..15].fill(7.0);
+            want[17..20].fill(7.0);
+            assert_eq!(contents(&surface), want);
+            let error = surface.write_block(13, 5, 3, &[8.0; 6]).unwrap_err();
+            assert_eq!(error, AneError::SurfaceLength { count: 20, got: 21 });
+            assert_eq!(contents(&surface), want);
+        }
+    }
+
+    #[test]
+    fn contents_are_added_to_a_stream_of_their_length() {
+        for precision in PRECISIONS {
+            let surface = Surface::new(&TensorType::fp16([1300]), 0, precision);
+            let values: Vec<f32> = (0..1300).map(|i| i as f32).collect();
+            surface.write(&values).unwrap();
+            let mut stream = vec![0.5; 1300];
+            surface.add_to(&mut stream).unwrap();
+            assert!(stream.iter().zip(&values).all(|(sum, value)| *sum == value + 0.5));
+            let wrong = AneError::SurfaceLength { count: 1300, got: 1299 };
+            assert_eq!(surface.add_to(&mut stream[1..]), Err(wrong.clone()));
+            assert_eq!(surface.read(&mut stream[1..]), Err(wrong.clone()));
+            assert_eq!(surface.write(&values[1..]), Err(wrong));
+        }
+    }
+
+    #[test]
+    fn keys_recognise_a_surface_as_long_as_it_lives() {
+        let surface = || Surface::new(&TensorType::fp16([3]), 0, Precision::Half);
+        let (one, other) = (surface(), surface());
+        let key = one.key();
+        assert!(key.is(&one) && key.is(&one.clone()) && !key.is(&other));
+        assert!(key.same(&one.key()) && !key.same(&other.key()));
+        drop(other);
+        assert!(key.is_alive());
+        drop(one);
+        assert!(!key.is_alive());
+    }
+
+    /// Four numbers, and the locks on them.
+    #[derive(Debug, Default)]
+    struct Counted {
+        numbers: [AtomicU32; 4],
+        locks: AtomicUsize,
+    }
+
+    // SAFETY: the address is that of 16 bytes that live as long as `self`, may be changed through a
+    // shared reference, and are touched by these tests under a lock only.
+    unsafe impl ForeignMemory for Counted {
+        fn lock(&self, _: Access) -> Result<NonNull<u8>, AneError> {
+            self.locks.fetch_add(1, Ordering::Relaxed);
+            Ok(NonNull::from(&self.numbers).cast())
+        }
+
+        fn unlock(&self, _: Access) {
+            self.locks.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn foreign_memory_is_locked_while_it_is_touched() {
+        let memory = Arc::new(Counted::default());
+        let surface =
+            Surface::foreign(&TensorType::fp32([4]), 16, Arc::<Counted>::clone(&memory)).unwrap();
+        let locks = || memory.locks.load(Ordering::Relaxed);
+        surface.write(&[1.0, 2.0, 3.0, 4.0]).unwrap();
+        surface.bytes_mut(|bytes| bytes[4..8].fill(0)).unwrap().unwrap();
+        assert_eq!((contents(&surface), locks()), (vec![1.0, 0.0, 3.0, 4.0], 0));
+        let lent = surface.lend().unwrap().unwrap();
+        assert_eq!((lent.bytes(), locks()), (16, 1));
+        drop(lent);
+        assert_eq!(locks(), 0);
+        assert!(Arc::ptr_eq(&surface.memory::<Counted>().unwrap(), &memory));
+        assert!(surface.memory::<Short>().is_none());
     }
 }

@@ -512,3 +512,6 @@ fn each_index(shape: &[usize], mut f: impl FnMut(&[usize])) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -404,3 +404,121 @@ pub(crate) struct Plan {
     pub(crate) inputs: Vec<usize>,
     pub(crate) outputs: Vec<usize>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Places of the elements of `view`, read as `shape` with `strides`, in row-major order.
+    fn places(offset: usize, shape: &[usize], strides: &[isize]) -> Vec<isize> {
+        let mut found = vec![offset as isize];
+        for (&n, &stride) in shape.iter().zip(strides) {
+            let all = found.iter().flat_map(|&at| (0..n as isize).map(move |i| at + i * stride));
+            found = all.collect();
+        }
+        found
+    }
+
+    fn of(view: &View) -> Vec<isize> {
+        places(view.offset, &view.shape, &view.strides)
+    }
+
+    fn view(shape: &[usize], strides: &[isize]) -> View {
+        let buffer = Buffer::Slot(3);
+        View { buffer, offset: 7, shape: shape.to_vec(), strides: strides.to_vec() }
+    }
+
+    /// Every way to write 24 elements as up to three axes.
+    fn shapes() -> Vec<Vec<usize>> {
+        let mut all = vec![vec![24]];
+        for a in 1..=24 {
+            for b in (1..=24).filter(|b| 24 % (a * b) == 0) {
+                all.push(vec![a, b, 24 / (a * b)]);
+            }
+        }
+        all
+    }
+
+    /// Another shape of a view has its elements in their order, and is found if strides can say it.
+    #[test]
+    fn a_reshaped_view_has_the_same_elements() {
+        let contiguous = View::contiguous(Buffer::Slot(3), &[2, 3, 4]);
+        let transposed = view(&[4, 6], &[1, 4]);
+        let gaps = view(&[2, 3, 4], &[40, 10, 2]);
+        let half_gaps = view(&[2, 3, 4], &[50, 8, 2]);
+        let repeated = view(&[2, 12], &[0, 1]);
+        let backwards = view(&[4, 6], &[-6, -1]);
+        let with_ones = view(&[1, 2, 1, 12], &[99, 12, 77, 1]);
+        for v in [contiguous, transposed, gaps, half_gaps, repeated, backwards, with_ones] {
+            for shape in shapes() {
+                let found = v.reshape(&shape);
+                // Strides of each axis are the distance to its second element, if there are any.
+                let flat = of(&v);
+                let mut after: usize = 24;
+                let wanted: Vec<isize> = (shape.iter())
+                    .map(|&n| {
+                        after /= n;
+                        if n == 1 { 0 } else { flat[after] - flat[0] }
+                    })
+                    .collect();
+                let possible = places(7, &shape, &wanted)
+                    == flat.iter().map(|at| at - flat[0] + 7).collect::<Vec<_>>();
+                assert_eq!(found.is_some(), possible, "{v:?} as {shape:?}");
+                if let Some(found) = found {
+                    assert_eq!((found.buffer, found.offset), (v.buffer, v.offset));
+                    assert_eq!((&found.shape, of(&found)), (&shape, flat), "{v:?} as {shape:?}");
+                }
+            }
+        }
+        assert!(view(&[4, 6], &[6, 1]).reshape(&[4, 5]).is_none());
+        assert!(view(&[4, 6], &[6, 1]).reshape(&[4, 7]).is_none());
+    }
+
+    #[test]
+    fn a_view_is_contiguous_if_its_elements_follow_each_other() {
+        for (v, contiguous) in [
+            (view(&[2, 3], &[3, 1]), true),
+            (view(&[2, 1, 3], &[3, 99, 1]), true),
+            (view(&[2, 3], &[4, 1]), false),
+            (view(&[3, 2], &[1, 3]), false),
+            (view(&[2, 3], &[0, 1]), false),
+        ] {
+            assert_eq!(v.is_contiguous(), contiguous, "{v:?}");
+        }
+    }
+
+    /// Axes of extent 1 are repeated, missing ones in front too; and axes change places.
+    #[test]
+    fn views_are_repeated_and_permuted() {
+        let v = view(&[1, 3], &[9, 2]);
+        assert_eq!(v.broadcast(&[5, 4, 3]), [0, 0, 2]);
+        let p = v.permuted(&[4, 3], &[1, 0]);
+        assert_eq!((p.shape, p.strides, p.offset), (vec![3, 4], vec![2, 0], 7));
+    }
+
+    /// A nest walks its operands as they are written, in as few axes as they all allow.
+    #[test]
+    fn a_nest_has_as_few_axes_as_its_operands_allow() {
+        let shape = [2, 3, 4];
+        let whole = View::contiguous(Buffer::Slot(3), &shape);
+        let row = View::contiguous(Buffer::Slot(3), &[1, 1, 4]);
+        let column = view(&[2, 3, 1], &[3, 1, 1]);
+        for (views, extents) in [
+            (vec![whole.clone()], vec![24]),
+            (vec![whole.clone(), row.clone()], vec![6, 4]),
+            (vec![whole.clone(), column.clone()], vec![6, 4]),
+            (vec![row, column], vec![6, 4]),
+            (vec![view(&shape, &[1, 2, 6])], vec![2, 3, 4]),
+            (vec![view(&shape, &[30, 8, 2])], vec![2, 12]),
+        ] {
+            let nest = Nest::new(&shape, &views);
+            assert_eq!((&nest.shape, nest.count()), (&extents, 24), "{views:?}");
+            for (operand, view) in nest.operands.iter().zip(&views) {
+                let want = places(view.offset, &shape, &view.broadcast(&shape));
+                assert_eq!(places(operand.offset, &nest.shape, &operand.strides), want);
+            }
+        }
+        let one = Nest::new(&[1, 1], &[view(&[1, 1], &[5, 6])]);
+        assert_eq!((one.shape, &one.operands[0].strides[..]), (vec![1], &[0][..]));
+    }
+}

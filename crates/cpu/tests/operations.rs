@@ -234,6 +234,57 @@ fn reductions() {
         }
     }
     check(&[&[3, 5, 7]], |x| vec![x[0].softmax(0), x[0].softmax(1), x[0].softmax(2)]);
+    // Of values on both sides of zero.
+    for f in [Op::ReduceMax, Op::ReduceMin, Op::ReduceL1Norm, Op::ReduceL2Norm, Op::ReduceLogSumExp]
+    {
+        for axes in [&[0][..], &[1], &[0, 1]] {
+            check(&[&[9, 7]], |x| vec![(x[0] - 1.0).reduce(f, axes)]);
+        }
+    }
+}
+
+/// Enough of every kind of step for several threads, and rows longer than what is read at once.
+#[test]
+fn large_work_of_every_kind() {
+    check(&[&[600, 40], &[600, 30]], |x| {
+        let wide = x[0].builder().concat(1, &[x[1], x[0]]);
+        vec![wide, x[0].builder().concat(1, &[wide, x[1].transpose(&[1, 0]).reshape(&[600, 30])])]
+    });
+    check(&[&[300, 130]], |x| {
+        vec![x[0].softmax(1), x[0].reduce(Op::ReduceSum, &[0]), x[0].reduce(Op::ReduceMax, &[1])]
+    });
+    check(&[&[130, 300]], |x| vec![x[0].softmax(0), x[0].reduce(Op::ReduceMean, &[0])]);
+    let attrs = [("strides", Literal::ints(&[1, 1])), ("groups", Literal::int(2))];
+    check(&[&[1, 2, 130, 140], &[2, 1, 2, 1]], |x| vec![op(x, Op::Conv, &["x", "weight"], &attrs)]);
+    let every_second = [
+        ("begin", Literal::ints(&[0, 1])),
+        ("end", Literal::ints(&[3, 400])),
+        ("stride", Literal::ints(&[1, 2])),
+    ];
+    check(&[&[3, 400]], |x| {
+        let part = op(x, Op::SliceByIndex, &["x"], &every_second);
+        vec![part.tanh(), part.reduce(Op::ReduceSum, &[1]), part.reduce(Op::ReduceMax, &[0])]
+    });
+}
+
+/// Only an engine that has the path scales by 16, and only its own element type.
+#[test]
+fn slices_inside_the_width_keep_what_they_can() {
+    let gain = Quirks { width_slice_gain: true, ..Quirks::default() };
+    for (dtype, numerics, quirks, kept) in [
+        (DType::Fp16, Numerics::Fast, gain, false),
+        (DType::Fp16, Numerics::Exact, gain, false),
+        (DType::Fp16, Numerics::Fast, Quirks::default(), true),
+        (DType::Fp16, Numerics::F32, gain, true),
+        (DType::Fp32, Numerics::Fast, gain, true),
+    ] {
+        let b = Builder::new("main");
+        let x = b.input("x", TensorType::new(dtype, [2, 3]));
+        let f = b.finish(&[x.narrow(1, 1, 2), x.narrow(0, 1, 1)]).unwrap();
+        let found = run(&f, numerics, quirks, &[[1.0f32, 5000.0, -3.0, 5000.0, 2.0, -5000.0]]);
+        let of = |v: f32| if kept { v } else { f32::INFINITY.copysign(v) };
+        assert_eq!(found, [vec![of(5000.0), -3.0, 2.0, of(-5000.0)], vec![5000.0, 2.0, -5000.0]]);
+    }
 }
 
 #[test]
@@ -276,6 +327,8 @@ fn convolutions() {
         let back = [x[0], w[0], x[2], x[3]];
         check(&[&back, &w], |x| vec![op(x, Op::ConvTranspose, &["x", "weight"], &attrs)]);
     }
+    let keys = ["x", "weight", "bias"];
+    check(&[&[2, 2, 5, 4], &[3, 2, 2, 2], &[3]], |x| vec![op(x, Op::Conv, &keys, &[])]);
 }
 
 #[test]
