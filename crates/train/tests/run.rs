@@ -2,9 +2,11 @@
 
 mod common;
 
-use ane::{Emulator, Numerics, Profile};
+use ane::faults::{Faults, Faulty};
+use ane::{Device, Emulator, Numerics, Profile};
 use common::{Around, NOTHING, SEQ, finish, loader, model, to_end};
 use gpt::{Layout, initialise};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use train::checkpoint::{Contents, newest, write};
@@ -26,15 +28,37 @@ fn settings(steps: u64, peak: f64) -> RunConfig {
 }
 
 fn trainer(config: &RunConfig) -> Run {
+    trainer_on(config, &device())
+}
+
+fn trainer_on(config: &RunConfig, device: &dyn Device) -> Run {
     let params = initialise(&config.model, 3);
-    Run::pretrain(config.clone(), params, loader(), &device(), Numerics::F32).unwrap()
+    Run::pretrain(config.clone(), params, loader(), device, Numerics::F32).unwrap()
 }
 
 fn device() -> Emulator {
     Emulator::engine(Profile::default(), Numerics::F32)
 }
 
-/// Runs to the end, or until `stop_at` is done; samples begin with `prompt`.
+/// Runs to the end, or until the event that `last` is true for; samples begin with `prompt`.
+fn run_until(
+    trainer: &mut Run,
+    intervals: Intervals,
+    out: &Path,
+    prompt: &str,
+    last: &dyn Fn(&Event) -> bool,
+) -> Result<Vec<Event>, TrainError> {
+    let stop = Stop::default();
+    let around = Around { intervals, prompt, stop: &stop, hooks: vec![] };
+    let listen = |event: &Event| {
+        if last(event) {
+            assert!(stop.request(Reason::Interrupted));
+            assert!(!stop.request(Reason::Terminated), "the first request stands");
+        }
+    };
+    to_end(trainer, &device(), out, around, listen)
+}
+
 fn run_with(
     trainer: &mut Run,
     intervals: Intervals,
@@ -42,15 +66,8 @@ fn run_with(
     prompt: &str,
     stop_at: Option<u64>,
 ) -> Vec<Event> {
-    let stop = Stop::default();
-    let around = Around { intervals, prompt, stop: &stop, hooks: vec![] };
-    let listen = |event: &Event| {
-        if matches!(event, Event::Step { step, .. } if Some(*step) == stop_at) {
-            assert!(stop.request(Reason::Interrupted));
-            assert!(!stop.request(Reason::Terminated), "the first request stands");
-        }
-    };
-    to_end(trainer, &device(), out, around, listen).unwrap()
+    let last = |event: &Event| matches!(event, Event::Step { step, .. } if Some(*step) == stop_at);
+    run_until(trainer, intervals, out, prompt, &last).unwrap()
 }
 
 fn run(trainer: &mut Run, intervals: Intervals, out: &Path) -> Vec<Event> {
@@ -99,6 +116,7 @@ fn a_run_is_measured_before_its_first_step_and_at_its_end() {
     assert_eq!((*first_val_loss, *val_loss), (Some(before), Some(after)));
     assert_eq!(*reason, Reason::Finished);
     assert_eq!(*best, Some(Best { step: 5, val_loss: after, batches: 2 }));
+    assert_eq!(trainer.best(), *best);
     assert_eq!(checkpoint.as_deref(), Some(&*out.path().join("step-00000005")));
     // What is known is not measured again.
     let (found, _) = newest(out.path()).unwrap();
@@ -139,6 +157,22 @@ fn the_best_outlives_what_came_after_it() {
     let mut again = trainer(&settings(40, 1.0));
     again.resume(&name("best")).unwrap();
     assert_eq!(again.evaluate(2).unwrap(), val_loss);
+}
+
+/// At a rate of 0, every measurement is the same and every sample has a seed of its own.
+#[test]
+fn without_change_the_first_is_the_best_and_samples_differ() {
+    let out = tempfile::tempdir().unwrap();
+    let intervals = Intervals { eval: 2, sample: 1, sample_tokens: 64, keep: 9, ..NOTHING };
+    let events = run(&mut trainer(&settings(8, 0.0)), intervals, out.path());
+    let Some(Event::Done { best: Some(best), .. }) = events.last() else { panic!("{events:?}") };
+    assert_eq!(best.step, 2);
+    let text = |event: &Event| match event {
+        Event::Sample { text, .. } => Some(text.clone()),
+        _ => None,
+    };
+    let texts: BTreeSet<String> = events.iter().filter_map(text).collect();
+    assert_eq!(texts.len(), 8, "{texts:?}");
 }
 
 #[test]
@@ -234,6 +268,69 @@ fn a_stop_saves_and_does_nothing_else() {
     let mut whole = trainer(&config);
     run(&mut whole, intervals, tempfile::tempdir().unwrap().path());
     assert_eq!(*rest.params(), *whole.params());
+}
+
+/// A stop that comes after the last measurement changes nothing.
+#[test]
+fn a_run_that_is_done_is_not_interrupted() {
+    let is_last_eval = |event: &Event| matches!(event, Event::Eval { step: 3, .. });
+    let is_checkpoint = |event: &Event| matches!(event, Event::Checkpoint { .. });
+    for (eval_batches, last) in
+        [(2, &is_last_eval as &dyn Fn(&Event) -> bool), (2, &is_checkpoint), (0, &is_checkpoint)]
+    {
+        let out = tempfile::tempdir().unwrap();
+        let intervals = Intervals { eval_batches, ..NOTHING };
+        let mut trainer = trainer(&settings(3, 1e-3));
+        let events = run_until(&mut trainer, intervals, out.path(), "a", last).unwrap();
+        let Some(Event::Done { reason, .. }) = events.last() else { panic!("{events:?}") };
+        assert_eq!(*reason, Reason::Finished);
+        assert_eq!(newest(out.path()).unwrap().0.step(), 3);
+    }
+}
+
+#[test]
+fn a_stop_before_the_first_step_saves_nothing() {
+    let out = tempfile::tempdir().unwrap();
+    let is_eval = |event: &Event| matches!(event, Event::Eval { .. });
+    let mut trainer = trainer(&settings(3, 1e-3));
+    let events = run_until(&mut trainer, NOTHING, out.path(), "a", &is_eval).unwrap();
+    assert_eq!(story(&events), [(0, "eval"), (0, "done")]);
+    assert!(newest(out.path()).is_err());
+}
+
+/// The last request of step 2 spoils a gradient; a step makes six, a batch of the measurement before two.
+#[test]
+fn a_stop_after_a_spoilt_gradient_measures_first() {
+    for eval_batches in [2, 0] {
+        let requests = 12 + 2 * eval_batches as u64;
+        let faults = Faults::parse(&format!("inf-at:{requests}"), 1).unwrap();
+        let faulty = Faulty::new(Box::new(device()), faults);
+        let out = tempfile::tempdir().unwrap();
+        let mut trainer = trainer_on(&settings(4, 1e-2), &faulty);
+        let intervals = Intervals { eval_batches, ..NOTHING };
+        let events = run_with(&mut trainer, intervals, out.path(), "a", Some(2));
+        assert!(events.iter().any(|e| matches!(e, Event::Step { step: 2, skipped: true, .. })));
+        assert_eq!(*story(&events).first().unwrap() == (0, "eval"), eval_batches > 0);
+        let Some(Event::Done { val_loss, .. }) = events.last() else { panic!("{events:?}") };
+        let now = (eval_batches > 0).then(|| trainer.evaluate(eval_batches).unwrap());
+        assert_eq!(*val_loss, now);
+        assert_ne!(*val_loss, validation(&events).first().map(|v| v.1).or(Some(0.0)));
+        assert_eq!(newest(out.path()).unwrap().0.step(), 2);
+    }
+}
+
+/// A row of the classifier that is not a number.
+#[test]
+fn a_stop_of_a_diverged_run_saves_nothing() {
+    let out = tempfile::tempdir().unwrap();
+    let config = settings(9, 1e-3);
+    let mut params = initialise(&config.model, 3);
+    params[0] = f32::NAN;
+    let mut trainer = Run::pretrain(config, params, loader(), &device(), Numerics::F32).unwrap();
+    let last = |event: &Event| matches!(event, Event::Step { step: 2, .. });
+    let error = run_until(&mut trainer, NOTHING, out.path(), "a", &last).unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { step: 2, .. }), "{error}");
+    assert!(newest(out.path()).is_err());
 }
 
 /// A sample of a million tokens would take minutes.

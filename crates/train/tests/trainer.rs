@@ -4,11 +4,14 @@
 
 mod common;
 
+use ane::emulator::blas::{Sgemm, Stored};
 use ane::faults::{Faults, Faulty};
 use ane::{Device, Emulator, Numerics, Profile};
 use common::{Around, NOTHING, SEQ, finish, loader, to_end};
 use data::loader::{Batch, Loader, LoaderConfig};
 use gpt::{GptConfig, Layout, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use train::evaluate::{Windows, token_losses};
 use train::{
     AdamW, Checkpoint, Event, Intervals, Run, RunConfig, Schedule, StepReport, Stop, TrainError,
@@ -457,4 +460,57 @@ fn thirty_steps_without_a_finite_gradient_are_a_diverged_run() {
     }
     assert!(matches!(trainer.step(), Err(TrainError::Diverged(30))));
     assert_eq!(trainer.step_count(), 30);
+}
+
+/// Products by definition, counted.
+#[derive(Debug, Default)]
+struct Counted(AtomicUsize);
+
+impl Sgemm for Counted {
+    fn name(&self) -> &'static str {
+        "counted"
+    }
+
+    fn multiply(
+        &self,
+        [m, n, k]: [usize; 3],
+        a: Stored<'_>,
+        b: Stored<'_>,
+        (c, stride): (&mut [f32], usize),
+        accumulate: bool,
+    ) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let at = |x: &Stored<'_>, i: usize, j: usize| {
+            let (i, j) = if x.transposed { (j, i) } else { (i, j) };
+            x.elements[i * x.stride + j]
+        };
+        for i in 0..m {
+            for j in 0..n {
+                let sum: f32 = (0..k).map(|p| at(&a, i, p) * at(&b, p, j)).sum();
+                let to = &mut c[i * stride + j];
+                *to = if accumulate { *to + sum } else { sum };
+            }
+        }
+    }
+}
+
+#[test]
+fn a_library_multiplies_until_it_is_taken_away() {
+    let config = settings(2, 2, 0.5);
+    let device = Emulator::engine(Profile::default(), Numerics::F32);
+    let trainer =
+        || Run::pretrain(config.clone(), weights(), loader(), &device, Numerics::F32).unwrap();
+    let (mut own, mut other) = (trainer(), trainer());
+    let library = Arc::new(Counted::default());
+    let counted: Arc<dyn Sgemm> = library.clone();
+    other.trainer_mut().multiply_with(Some(&counted));
+    let (want, got) = (own.step().unwrap(), other.step().unwrap());
+    assert!(
+        close(got.loss, want.loss, REFERENCE) && close(got.grad_norm, want.grad_norm, REFERENCE)
+    );
+    let products = library.0.load(Ordering::Relaxed);
+    assert!(products > 0);
+    other.trainer_mut().multiply_with(None);
+    other.step().unwrap();
+    assert_eq!(library.0.load(Ordering::Relaxed), products);
 }

@@ -248,6 +248,21 @@ fn the_best_is_linked_and_outlives_newer_ones() {
 }
 
 #[test]
+fn a_link_that_is_right_is_left_alone() {
+    let out = tempfile::tempdir().unwrap();
+    let mut disk = Stopping::killed_after(usize::MAX);
+    for step in 1..=3 {
+        let contents = Contents { best: Some(1), ..contents(step, &[1.0]) };
+        write_on(&mut disk, out.path(), &contents, 3).unwrap();
+    }
+    let made = |name: &str| {
+        let link = out.path().join(format!("{UNFINISHED}{name}"));
+        disk.done.iter().filter(|(what, at)| *what == "symlink" && *at == link).count()
+    };
+    assert_eq!((made("latest"), made("best")), (3, 1));
+}
+
+#[test]
 fn what_is_not_a_link_of_ours_stays() {
     let out = tempfile::tempdir().unwrap();
     fs::create_dir(out.path().join("best")).unwrap();
@@ -256,6 +271,28 @@ fn what_is_not_a_link_of_ours_stays() {
     assert!(out.path().join("best").is_dir());
     assert_eq!(fs::read_to_string(out.path().join("latest")).unwrap(), "a note");
     assert_eq!(steps(out.path()), [1]);
+}
+
+#[test]
+fn there_is_something_to_resume_once_a_checkpoint_is_written() {
+    let out = tempfile::tempdir().unwrap();
+    assert!(!exists(out.path()) && !exists(&out.path().join("nowhere")));
+    write(out.path(), &contents(1, &[1.0]), 1).unwrap();
+    assert!(exists(out.path()));
+}
+
+#[test]
+fn a_directory_that_cannot_be_created_says_why() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = write(&file, &contents(1, &[1.0]), 1).unwrap_err().to_string();
+    assert!(error.contains("file is not a directory"), "{error}");
+    assert!(matches!(newest(&file), Err(CheckpointError::Read { .. })), "nor can it be read");
+    let new = root.path().join("new");
+    let mut disk = Stopping::killed_after(0);
+    let error = write_on(&mut disk, &new, &contents(1, &[1.0]), 1).unwrap_err().to_string();
+    assert!(error.contains("killed"), "{error}");
 }
 
 /// A power failure keeps only what was synced: each file before its directory, the directory before
@@ -287,6 +324,16 @@ fn everything_is_durable_before_something_depends_on_it() {
     }
     let removed = at("rename", &out.join(format!("{DISCARDED}{FINISHED}00000001")));
     assert!(removed > at("rename", &place(&out, 2)) + 1);
+}
+
+/// Linux syncs no device that is not a block device; other systems have other exceptions.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_synced_is_told_unless_it_is_a_directory() {
+    let null = Path::new("/dev/null");
+    assert!(System.sync(&File::open(null).unwrap(), null).is_err());
+    System.sync_dir(null).unwrap();
+    assert!(System.sync_dir(Path::new("/nowhere")).is_err());
 }
 
 #[test]
@@ -591,4 +638,16 @@ fn one_writer_at_a_time() {
     assert!(error.contains("another run") && error.contains("deep"), "{error}");
     drop(first);
     Lock::acquire(&out).unwrap();
+}
+
+#[test]
+fn a_directory_that_holds_only_the_lock_can_be_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("run");
+    let _lock = Lock::acquire(&out).unwrap();
+    Lock::remove(&out).unwrap();
+    assert!(!out.exists());
+    let _lock = Lock::acquire(&out).unwrap();
+    fs::write(out.join("note"), "").unwrap();
+    assert!(Lock::remove(&out).is_err() && out.join("note").exists());
 }
