@@ -14,7 +14,8 @@ if ! command -v cargo-mutants > /dev/null; then
 fi
 
 all=(
-  crates/gpt/src/{head,loss,model,block,params}.rs
+  crates/gpt/src/{head,loss,model,block,ops,run,params}.rs
+  crates/gpt/src/{family,plan}/*.rs
   crates/train/src/{trainer,run,schedule,scale,background,checkpoint}.rs
   crates/train/src/{objective,optim,run,checkpoint}/*.rs
   crates/mil/src/{resolve,grad,passes}.rs
