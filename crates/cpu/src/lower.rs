@@ -396,7 +396,7 @@ impl<'f> Lowering<'f> {
             Kind::Fill { value } => {
                 self.numbers(result, &[value]);
                 let view = self.views.get_mut(&result).expect("just written");
-                *view = View { strides: vec![0; shape.len()], shape, ..view.clone() };
+                view.strides.fill(0);
             }
             Kind::Range { start, step } => {
                 let values: Vec<f64> = (0..shape[0]).map(|i| start + step * i as f64).collect();

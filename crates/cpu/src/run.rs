@@ -708,7 +708,8 @@ fn exact_reduction(s: &Reduction, world: &mut World<'_, '_, '_>, count: usize) {
     });
 }
 
-/// As [`spread`], without its threshold on the number of results.
+/// As [`spread`], in two parts and without its threshold on the number of results, of which there is
+/// at least a `grain`.
 fn divide(
     count: usize,
     grain: usize,
@@ -716,7 +717,7 @@ fn divide(
     f: &(impl Fn(usize, usize, Sinks<'_>) + Sync),
 ) {
     let middle = (count / 2).next_multiple_of(grain);
-    if rayon::current_num_threads() == 1 || middle >= count {
+    if rayon::current_num_threads() == 1 {
         return f(0, count, sinks);
     }
     let mut tail: Sinks<'_> = Default::default();

@@ -137,6 +137,41 @@ fn elementwise() {
         check(&[&[77]], |x| vec![x[0].pow(y)]);
     }
     check(&[&[77]], |x| vec![x[0].log(0.5), x[0].rsqrt(0.5), x[0].inverse(0.5)]);
+    check(&[&[77]], |x| vec![x[0].cast(DType::Fp32).cast(DType::Fp16).tanh()]);
+    check(&[&[77]], |x| {
+        let float = |v| Literal::float(x[0].dtype(), v);
+        let attrs = [("alpha", float(1.5)), ("beta", float(0.25))];
+        vec![op(x, Op::LinearActivation, &["x"], &attrs)]
+    });
+}
+
+/// The engine's 1/√−0 is +∞.
+#[test]
+fn powers_are_those_of_the_engine() {
+    let b = Builder::new("main");
+    let x = b.input("x", TensorType::fp16([2]));
+    let f = b.finish(&[x.pow(-0.5)]).unwrap();
+    let found = run(&f, Numerics::Exact, Quirks::default(), &[[-0.0f32, 4.0]]);
+    assert_eq!(found, [[f32::INFINITY, 0.5]]);
+}
+
+/// Three times 0.1, which is 1638 · 2^-14 in fp16, lies between 1228 and 1229 · 2^-12.
+#[test]
+fn computed_constants_are_rounded() {
+    let text = "program(1.3) { func main<ios17>(tensor<fp32, [4]> x) {
+        tensor<fp16, [4]> r = range_1d(start = fp16(0), end = fp16(0.35), step = fp16(0.1));
+        tensor<fp32, [4]> w = cast(x = r, dtype = string(\"fp32\"));
+        tensor<fp32, [4]> y = add(x = x, y = w);
+        } -> (y); }";
+    let f = &mil::check_text(text).unwrap().functions[0];
+    for (numerics, last) in [
+        (Numerics::F32, 4914.0 / 16_384.0),
+        (Numerics::Fast, 1228.0 / 4096.0),
+        (Numerics::Exact, 1229.0 / 4096.0),
+    ] {
+        let found = run(f, numerics, Quirks::default(), &[[0.0f32; 4]]);
+        assert_eq!(found, [[0.0, 1638.0 / 16_384.0, 3276.0 / 16_384.0, last]], "{numerics:?}");
+    }
 }
 
 /// What `build` makes of values given as `dtype` and brought to fp16 on the device.
@@ -205,6 +240,10 @@ fn chains_with_many_results() {
         }
         all
     });
+    // In one chain, since each needs the one before alone.
+    check(&[&[40, 50]], |x| {
+        (0..12).scan(x[0], |y, _| Some(std::mem::replace(y, *y * 0.75))).skip(1).collect()
+    });
 }
 
 #[test]
@@ -212,6 +251,8 @@ fn large_work_on_both_cores() {
     check(&[&[300, 400]], |x| vec![x[0].sigmoid() * x[0], x[0].reduce_sum(&[0]), x[0].softmax(-1)]);
     check(&[&[300, 400]], |x| vec![(x[0] * 0.01).reduce_sum(&[1]), x[0].softmax(0)]);
     check(&[&[120, 200], &[200, 130]], |x| vec![(x[0] * 0.1).matmul(x[1] * 0.1, false, false)]);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(7).build().unwrap();
+    pool.install(|| check(&[&[300, 400]], |x| vec![x[0].sigmoid() * x[0], x[0].softmax(-1)]));
 }
 
 #[test]
@@ -233,6 +274,9 @@ fn reductions() {
             check(&[&[5, 3, 7]], |x| vec![x[0].transpose(&[1, 0, 2]).reduce(f, axes)]);
         }
     }
+    // Rows with gaps between them, and a row longer than what is read at once.
+    check(&[&[3, 5]], |x| vec![x[0].narrow(1, 0, 4).reduce(Op::ReduceSum, &[0, 1])]);
+    check(&[&[3, 1500]], |x| vec![x[0].reduce(Op::ReduceMax, &[1])]);
     check(&[&[3, 5, 7]], |x| vec![x[0].softmax(0), x[0].softmax(1), x[0].softmax(2)]);
     // Of values on both sides of zero.
     for f in [Op::ReduceMax, Op::ReduceMin, Op::ReduceL1Norm, Op::ReduceL2Norm, Op::ReduceLogSumExp]
@@ -250,6 +294,7 @@ fn large_work_of_every_kind() {
         let wide = x[0].builder().concat(1, &[x[1], x[0]]);
         vec![wide, x[0].builder().concat(1, &[wide, x[1].transpose(&[1, 0]).reshape(&[600, 30])])]
     });
+    check(&[&[40, 60], &[3, 60]], |x| vec![x[0].builder().concat(0, &[x[1], x[0]])]);
     check(&[&[300, 130]], |x| {
         vec![x[0].softmax(1), x[0].reduce(Op::ReduceSum, &[0]), x[0].reduce(Op::ReduceMax, &[1])]
     });
@@ -281,9 +326,12 @@ fn slices_inside_the_width_keep_what_they_can() {
         let b = Builder::new("main");
         let x = b.input("x", TensorType::new(dtype, [2, 3]));
         let f = b.finish(&[x.narrow(1, 1, 2), x.narrow(0, 1, 1)]).unwrap();
-        let found = run(&f, numerics, quirks, &[[1.0f32, 5000.0, -3.0, 5000.0, 2.0, -5000.0]]);
+        let found = run(&f, numerics, quirks, &[[1.0f32, 5000.0, -3.0, 5000.0, 4094.0, -5000.0]]);
         let of = |v: f32| if kept { v } else { f32::INFINITY.copysign(v) };
-        assert_eq!(found, [vec![of(5000.0), -3.0, 2.0, of(-5000.0)], vec![5000.0, 2.0, -5000.0]]);
+        assert_eq!(
+            found,
+            [vec![of(5000.0), -3.0, 4094.0, of(-5000.0)], vec![5000.0, 4094.0, -5000.0]]
+        );
     }
 }
 
@@ -297,6 +345,8 @@ fn products_and_layouts() {
             vec![x[0].matmul(x[1], tx, ty).transpose(&[1, 3, 0, 2]).reshape(&[27, 10]) + 1.0]
         });
     }
+    check(&[&[7, 5], &[7, 9]], |x| vec![x[0].matmul(x[1], true, false)]);
+    check(&[&[2, 1, 2, 3, 4], &[3, 1, 4, 2]], |x| vec![x[0].matmul(x[1], false, false)]);
     check(&[&[2, 3, 4, 5], &[2, 3, 4, 5]], |x| {
         let swapped = x[0].transpose(&[0, 2, 1, 3]).reshape(&[2, 4, 15]);
         vec![swapped.matmul(x[1].reshape(&[2, 15, 4]), false, false), swapped]
@@ -313,6 +363,7 @@ fn convolutions() {
     let i = Literal::ints;
     for (x, w, strides, pad, dilations, groups) in [
         ([1, 4, 1, 9], [5, 4, 1, 1], [1, 1], [0, 0, 0, 0], [1, 1], 1),
+        ([2, 4, 1, 9], [5, 4, 1, 1], [1, 1], [0, 0, 0, 0], [1, 1], 1),
         ([2, 4, 5, 6], [6, 2, 3, 2], [1, 2], [1, 1, 0, 2], [1, 1], 2),
         ([1, 2, 7, 7], [2, 2, 2, 3], [2, 1], [0, 1, 1, 1], [2, 1], 1),
     ] {
@@ -329,6 +380,31 @@ fn convolutions() {
     }
     let keys = ["x", "weight", "bias"];
     check(&[&[2, 2, 5, 4], &[3, 2, 2, 2], &[3]], |x| vec![op(x, Op::Conv, &keys, &[])]);
+    check(&[&[2, 2, 9], &[3, 2, 2]], |x| vec![op(x, Op::Conv, &["x", "weight"], &[])]);
+}
+
+/// 200 · 100 + 200 · 100 leaves the array's range; a bias is added outside of it, where 2049 is
+/// rounded to its even neighbour or away from zero, and where ∞ · 0 is 0.
+#[test]
+fn convolutions_are_rounded_as_the_engine_does() {
+    let first = |numerics, x: &[f32], w: &[f32], bias: &[f32]| {
+        let b = Builder::new("main");
+        let row = |values: &[f32]| TensorType::fp16([1, 1, 1, values.len()]);
+        let mut operands = vec![b.input("x", row(x)), b.input("w", row(w))];
+        let mut inputs = vec![x, w];
+        if !bias.is_empty() {
+            operands.push(b.input("b", TensorType::fp16([1])));
+            inputs.push(bias);
+        }
+        let y = op(&operands, Op::Conv, &["x", "weight", "bias"], &[]);
+        let f = b.finish(&[y]).unwrap();
+        run(&f, numerics, Quirks::default(), &inputs)[0][0]
+    };
+    for (numerics, rounded) in [(Numerics::Fast, 2048.0), (Numerics::Exact, 2050.0)] {
+        assert_eq!(first(numerics, &[200.0; 2], &[100.0; 2], &[]), f32::INFINITY, "{numerics:?}");
+        assert_eq!(first(numerics, &[2048.0], &[1.0], &[1.0]), rounded, "{numerics:?}");
+        assert_eq!(first(numerics, &[f32::INFINITY], &[0.0], &[]), 0.0, "{numerics:?}");
+    }
 }
 
 #[test]
@@ -340,6 +416,11 @@ fn movement() {
     check(&[&[7, 3]], |x| {
         let y = op(x, Op::SliceByIndex, &["x"], &backwards);
         vec![y, y.matmul(y, false, true), y.softmax(0)]
+    });
+    let both = [("begin", i(&[6, 2])), ("end", i(&[0, 0])), ("stride", i(&[-1, -1]))];
+    check(&[&[7, 3]], |x| {
+        let y = op(x, Op::SliceByIndex, &["x"], &both);
+        vec![y.matmul(y, false, true)]
     });
     check(&[&[2, 3], &[2, 5]], |x| {
         vec![x[0].builder().concat(1, &[x[1], x[0], x[1].narrow(1, 1, 2)])]
@@ -406,6 +487,8 @@ fn windows() {
         (&[2, 3, 9, 40], &[2, 3], &[2, 1], &[1, 0, 0, 2], false),
         (&[1, 1, 4, 3, 5], &[2, 1, 2], &[2, 1, 2], &[0, 0, 0, 0, 1, 1], true),
         (&[1, 2, 6, 6], &[6, 6], &[1, 1], &[0, 0, 0, 0], false),
+        (&[1, 2, 2], &[3], &[1], &[1, 1], false),
+        (&[1, 2, 7, 4], &[5, 5], &[1, 1], &[2, 2, 2, 2], false),
     ] {
         let attrs = [
             ("kernel_sizes", i(kernel)),
@@ -439,6 +522,24 @@ fn products_by_equation() {
         ("ab,cd->dabc", &[2, 3], &[1, 2]),
     ] {
         check(&[x, y], |v| vec![einsum(v[0], v[1], equation)]);
+    }
+}
+
+#[test]
+fn images_of_any_rank_are_resampled() {
+    let by = [("scale_factor_height", Literal::int(2)), ("scale_factor_width", Literal::int(3))];
+    check(&[&[2, 1, 3, 2, 4]], |x| vec![op(x, Op::UpsampleNearestNeighbor, &["x"], &by)]);
+}
+
+#[test]
+fn the_largest_are_found_along_every_axis() {
+    let attrs = |axis: i64| [("k", Literal::int(2)), ("axis", Literal::int(axis))];
+    for axis in 0..3 {
+        check(&[&[3, 4, 5]], |x| {
+            let mut args = vec![("x", Arg::Value(x[0].id()))];
+            args.extend(attrs(axis).map(|(key, literal)| attr(x[0], key, literal)));
+            x[0].builder().op(Op::TopK, args)
+        });
     }
 }
 
@@ -536,6 +637,18 @@ fn host_programs_accumulate() {
         program.run(&[Elements::F32(&x), Elements::F32(&y)], &mut out).unwrap();
     }
     assert_eq!((w, g), ([17.0; 15], [9.0; 3]));
+
+    // What is kept in fp16 is widened on the way.
+    let b = Builder::new("constant");
+    let values = [0.5, 2.0, -1.0].map(half::f16::from_f32).to_vec();
+    let kept = Literal::inline(TensorType::fp16([3]), mil::Data::Fp16(values));
+    let f = b.finish(&[b.constant(kept).cast(DType::Fp32)]).unwrap();
+    let mut program = HostProgram::new(&f).unwrap();
+    let mut sum = [1.0f32; 3];
+    for _ in 0..2 {
+        program.run(&[], &mut [OutputMut::F32 { data: &mut sum, accumulate: true }]).unwrap();
+    }
+    assert_eq!(sum, [2.0, 5.0, -1.0]);
 }
 
 /// One random step of a program over [2, 3, 4] tensors.

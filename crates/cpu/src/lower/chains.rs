@@ -128,7 +128,7 @@ impl Lowering<'_> {
         if let Kind::Binary(Binary::Pow) = kind
             && let Some(y) = self.scalar_constant(inputs[1])
         {
-            let dst = code.take(inputs[0], result, dies(inputs[0]) && inputs[0] != inputs[1]);
+            let dst = code.take(inputs[0], result, dies(inputs[0]));
             code.code.push(match rounding {
                 Rounding::HalfAway => Instruction::Table { dst, table: Table::power(y) },
                 _ => Instruction::Power { dst, y: y as f32, rounding },
@@ -163,7 +163,7 @@ impl Lowering<'_> {
 
 /// The order of axes, slowest first, in which all of `views` that have as many elements as `shape`
 /// lie in memory; the natural order where they disagree.
-fn common_order(shape: &[usize], views: &[View]) -> Vec<usize> {
+pub(super) fn common_order(shape: &[usize], views: &[View]) -> Vec<usize> {
     let natural: Vec<usize> = (0..shape.len()).collect();
     let mut orders = (views.iter().filter(|v| v.shape.as_slice() == shape)).map(|v| {
         let mut order = natural.clone();

@@ -65,13 +65,8 @@ impl Lowering<'_> {
             let natural = row_major(&self.resolved[only].results[0].shape);
             let mut strides = vec![0; shape.len()];
             perm.iter().enumerate().for_each(|(i, &axis)| strides[axis] = natural[i]);
-            let rank = shape.len();
-            let unit = |i: usize| strides[i] == 1 || shape[i] == 1;
-            let rows_apart =
-                strides[rank - 1] == 1 && strides[rank - 2] >= shape[rank - 1] as isize;
-            let columns_apart =
-                strides[rank - 2] == 1 && strides[rank - 1] >= shape[rank - 2] as isize;
-            if (unit(rank - 1) && rows_apart) || (unit(rank - 2) && columns_apart) {
+            // A product writes its rows or its columns contiguously.
+            if strides[shape.len() - 2..].contains(&1) {
                 let buffer = self.destination(self.f.ops[only].results[0]);
                 return View { buffer, offset: 0, shape, strides };
             }

@@ -10,6 +10,15 @@ fn plan(
     outputs: &str,
     arithmetic: Arithmetic,
 ) -> Plan {
+    lowered(parameters, statements, outputs, arithmetic).unwrap()
+}
+
+fn lowered(
+    parameters: &str,
+    statements: &[(&str, &str, &str)],
+    outputs: &str,
+    arithmetic: Arithmetic,
+) -> Result<Plan, CpuError> {
     let line = |(ty, name, operation): &(&str, &str, &str)| {
         format!("{ty} {name} = {operation}[name = string(\"{name}\")];\n")
     };
@@ -17,7 +26,7 @@ fn plan(
     let text =
         format!("program(1.3) {{ func main<ios18>({parameters}) {{\n{body}}} -> ({outputs}); }}");
     let program = mil::check_text(&text).unwrap_or_else(|faults| panic!("{}\n{text}", faults[0]));
-    lower(&program.functions[0], &Weights::new(), arithmetic).unwrap()
+    lower(&program.functions[0], &Weights::new(), arithmetic)
 }
 
 fn fast() -> Arithmetic {
@@ -112,7 +121,10 @@ fn outputs_are_written_in_place() {
 fn a_softmax_takes_its_operand_along() {
     let soft = "softmax(x = a, axis = int32(1))";
     let body = [(T, "a", "tanh(x = x)"), (T, "p", soft)];
-    assert_eq!(steps(&plan(X, &body, "p", fast())), ["softmax"]);
+    let alone = plan(X, &body, "p", fast());
+    assert_eq!(steps(&alone), ["softmax"]);
+    // Its attributes are not kept.
+    assert!(alone.constants.iter().all(|c| matches!(c, Constant::F32(v) if v.is_empty())));
     // Unless someone else reads it.
     assert_eq!(steps(&plan(X, &body, "p, a", fast())), ["elementwise", "softmax"]);
     let sum = format!("reduce_sum(x = a, {SUM}");
@@ -129,6 +141,13 @@ fn a_transposed_product_is_not_copied() {
     ];
     assert_eq!(steps(&plan(XY, &body, "t", fast())), ["product"]);
     assert_eq!(steps(&plan(XY, &body, "t, p", fast())), ["product", "elementwise"]);
+    // Unless neither rows nor columns would lie one after the other.
+    let inputs = "tensor<fp16, [2, 4, 6]> x, tensor<fp16, [2, 4, 6]> y";
+    let body = [
+        ("tensor<fp16, [2, 4, 4]>", "p", "matmul(x = x, y = y, transpose_y = bool(true))"),
+        ("tensor<fp16, [4, 4, 2]>", "t", "transpose(x = p, perm = tensor<int32, [3]>([1, 2, 0]))"),
+    ];
+    assert_eq!(steps(&plan(inputs, &body, "t", fast())), ["product", "elementwise"]);
 }
 
 /// Of a chain of softmaxes, only the one that is read and the one that is written are alive.
@@ -149,4 +168,98 @@ fn values_that_are_not_alive_together_share_memory() {
     let joined = "concat(values = (a, b, c, d, e), axis = int32(0), interleave = bool(false))";
     let all = [&body[..], &[("tensor<fp16, [20, 6]>", "j", joined)]].concat();
     assert_eq!(plan(X, &all, "j", fast()).slots.len(), 5);
+}
+
+/// Each takes the smallest room that is free and large enough.
+#[test]
+fn memory_is_shared_by_size() {
+    let soft = |x: &str, axis: usize| format!("softmax(x = {x}, axis = int32({axis}))");
+    let join = |x: &str, y: &str| {
+        format!("concat(values = ({x}, {y}), axis = int32(0), interleave = bool(false))")
+    };
+    let operations =
+        [soft("x", 0), soft("y", 0), join("p", "q"), soft("y", 1), soft("x", 1), join("r", "t")];
+    let [small, both] = ["tensor<fp16, [2, 6]>", "tensor<fp16, [6, 6]>"];
+    let results = [(T, "p"), (small, "q"), (both, "j"), (small, "r"), (T, "t"), (both, "k")];
+    let body: Vec<_> = (results.iter().zip(&operations))
+        .map(|(&(ty, name), operation)| (ty, name, &**operation))
+        .collect();
+    let plan = plan(&format!("{X}, {small} y"), &body, "j, k", fast());
+    let room = |elements: usize| Space { elements, half: true };
+    assert_eq!(plan.slots, [room(24), room(12)]);
+}
+
+/// Where all operands lie in memory in one order without gaps, results lie so too.
+#[test]
+fn results_lie_as_their_operands_do() {
+    let shape = [4, 1, 6];
+    let view = |strides: [isize; 3]| View {
+        buffer: Buffer::Input(0),
+        offset: 0,
+        shape: shape.to_vec(),
+        strides: strides.to_vec(),
+    };
+    let order = |views: &[[isize; 3]]| {
+        chains::common_order(&shape, &views.iter().map(|&v| view(v)).collect::<Vec<_>>())
+    };
+    // The place of an axis of extent 1 does not count.
+    assert_eq!(order(&[[1, 99, 4]]), [2, 1, 0]);
+    assert_eq!(order(&[[1, 99, 4], [1, 4, 4]]), [2, 1, 0]);
+    assert_eq!(order(&[[1, 99, 4], [6, 6, 1]]), [0, 1, 2]);
+    assert_eq!(order(&[[1, 99, 8]]), [0, 1, 2]);
+}
+
+/// A chain loads each operand once, and keeps it no longer than it is needed.
+#[test]
+fn registers_are_used_again() {
+    let chain_of = |plan: Plan| match &plan.steps[..] {
+        [Step::Elementwise(step)] => step.chain.clone(),
+        other => panic!("{other:?}"),
+    };
+    let inputs = format!("{XY}, {T} z");
+    let body =
+        [(T, "a", "tanh(x = x)"), (T, "b", "mul(x = a, y = y)"), (T, "c", "mul(x = b, y = z)")];
+    assert_eq!(chain_of(plan(&inputs, &body, "c", fast())).registers, 2);
+    let body =
+        [(T, "a", "tanh(x = x)"), (T, "b", "mul(x = a, y = x)"), (T, "c", "add(x = b, y = x)")];
+    assert_eq!(chain_of(plan(X, &body, "c", fast())).nest.operands.len(), 1);
+    let power = plan(X, &[(T, "a", "pow(x = x, y = fp16(2))")], "a", fast());
+    let is_power = |i: &Instruction| matches!(i, Instruction::Power { y: 2.0, .. });
+    assert!(chain_of(power).code.iter().any(is_power));
+}
+
+#[test]
+fn neighbouring_axes_are_reduced_as_one() {
+    let sum = "reduce_sum(x = x, axes = tensor<int32, [2]>([0, 1]), keep_dims = bool(true))";
+    let plan = plan(X, &[("tensor<fp16, [1, 1]>", "s", sum)], "s", fast());
+    let [Step::Reduction(step)] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
+    assert_eq!(step.reduced, [(24, 1)]);
+}
+
+#[test]
+fn what_is_repeated_is_not_copied() {
+    let tile = "tile(x = r, reps = tensor<int32, [2]>([1, 6]))";
+    let body = [(T, "t", tile), (T, "s", "add(x = x, y = t)")];
+    assert_eq!(steps(&plan(&format!("{X}, {R} r"), &body, "s", fast())), ["elementwise"]);
+    let product = "matmul(x = x, y = t, transpose_y = bool(true))";
+    let body = [(T, "t", tile), ("tensor<fp16, [4, 4]>", "p", product)];
+    assert_eq!(steps(&plan(&format!("{X}, {R} r"), &body, "p", fast())), ["product"]);
+}
+
+/// Windows inside the input are views of it; what padding makes of it has to fit.
+#[test]
+fn windows_are_views() {
+    let pool = |kernel: usize, pad: usize| {
+        format!(
+            "max_pool(x = x, kernel_sizes = tensor<int32, [2]>([{kernel}, {kernel}]),
+                strides = tensor<int32, [2]>([1, 1]), pad_type = string(\"custom\"),
+                pad = tensor<int32, [4]>([{pad}, {pad}, {pad}, {pad}]), ceil_mode = bool(false))"
+        )
+    };
+    let [x, y] = ["tensor<fp16, [1, 1, 2, 2]> x", "tensor<fp16, [1, 1, 1, 1]>"];
+    let inside = plan(x, &[(y, "y", &pool(2, 0))], "y", fast());
+    assert_eq!(steps(&inside), ["reduction"]);
+    let x = "tensor<fp16, [1, 8388608, 2, 2]> x";
+    let wide = [("tensor<fp16, [1, 8388608, 2, 2]>", "y", &*pool(3, 1))];
+    assert!(matches!(lowered(x, &wide, "y", fast()), Err(CpuError::TooLarge { .. })));
 }
