@@ -107,3 +107,22 @@ impl<'de> Deserialize<'de> for Family {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_name_their_family() {
+        let read = |text: &str| toml::from_str::<GptConfig>(text);
+        let gpt2 = GptConfig::preset("gpt2").unwrap();
+        let text = toml::to_string(&gpt2).unwrap();
+        assert!(text.contains("family = \"gpt2\""), "{text}");
+        assert_eq!(read(&text).unwrap(), gpt2);
+        assert_ne!(gpt2, GptConfig { family: Family::default(), ..gpt2.clone() });
+        let error = read(&text.replace("\"gpt2\"", "\"bert\"")).unwrap_err().to_string();
+        assert!(error.contains("no family `bert`; use one of llama, gpt2"), "{error}");
+        let names: Vec<_> = Family::all().map(|family| format!("{family:?}")).collect();
+        assert_eq!(names, ["llama", "gpt2"]);
+    }
+}
