@@ -1,0 +1,146 @@
+//! What plans say of their steps, against counts made by hand.
+
+use gpt::block::Memory;
+use gpt::plan::Part::{EngineBackward, EngineForward, Head, WeightGradients};
+use gpt::plan::{BASELINE, DECODE, Kernel, Part, Schedule, Step, flops_by_part};
+use gpt::{Dims, GptConfig};
+use mil::{DType, Product, Work};
+use std::collections::BTreeMap;
+
+/// D = 24, Q = 4·8, K = 2·8, F = 40, V = 50.
+fn small() -> GptConfig {
+    GptConfig {
+        n_layer: 2,
+        n_head: 4,
+        n_kv_head: 2,
+        n_embd: 24,
+        head_dim: 8,
+        hidden: 40,
+        vocab_size: 50,
+        seq_len: 16,
+        ..GptConfig::default()
+    }
+}
+
+const QUERIES_KEYS_VALUES: usize = 24 * (32 + 16 + 16);
+const OUT: usize = 24 * 32;
+const NETWORK: usize = 3 * 24 * 40;
+const WEIGHTS: usize = QUERIES_KEYS_VALUES + OUT + NETWORK;
+
+/// Three sequences of 8 tokens, T = 24.
+fn training(config: &GptConfig) -> Dims<'_> {
+    Dims { config, batch: 3, seq: 8, dtype: DType::Fp16 }
+}
+
+#[test]
+fn a_training_step_does_the_products_of_the_formulas() {
+    let config = small();
+    let dims = training(&config);
+    // One of attention's products: 8·8 scores of 8 terms, for 4 heads and 3 sequences.
+    let scores = 2 * 8 * 8 * 8 * 4 * 3;
+    let tokens = 2 * 24;
+    // Backward, attention computes the scores again, and takes two gradients of each of its products.
+    let by_hand = BTreeMap::from([
+        (EngineForward, 2 * (tokens * WEIGHTS + 2 * scores)),
+        (EngineBackward, 2 * (tokens * WEIGHTS + 5 * scores)),
+        (WeightGradients, 2 * tokens * WEIGHTS),
+        (Head, 3 * tokens * 50 * 24),
+    ]);
+    let by_hand: BTreeMap<Part, f64> = by_hand.into_iter().map(|(p, n)| (p, n as f64)).collect();
+    assert_eq!(flops_by_part(&BASELINE, &dims).unwrap(), by_hand);
+    let schedule = Schedule::new(&BASELINE, &dims, Memory::Sequence).unwrap();
+    assert_eq!(schedule.flops().unwrap(), by_hand.values().sum::<f64>());
+}
+
+#[test]
+fn a_decoding_step_does_the_products_of_the_formulas() {
+    let config = small();
+    let dims = Dims { config: &config, batch: 1, seq: 2, dtype: DType::Fp16 };
+    let schedule = Schedule::new(&DECODE, &dims, Memory::Cache { capacity: 14 }).unwrap();
+    // Two tokens that attend to 16, for 4 heads.
+    let scores = 2 * 2 * 16 * 8 * 4;
+    let by_hand = 2 * (2 * 2 * WEIGHTS + 2 * scores) + 2 * 2 * 50 * 24;
+    assert_eq!(schedule.flops().unwrap(), by_hand as f64);
+    assert!(schedule.backward.is_empty());
+}
+
+#[test]
+fn work_is_listed_in_the_order_of_the_steps() {
+    let config = GptConfig { n_layer: 1, ..small() };
+    let schedule = Schedule::new(&BASELINE, &training(&config), Memory::Sequence).unwrap();
+    let work = schedule.work().unwrap();
+    let steps: Vec<_> = work.iter().map(|step| (step.part, step.program.as_str())).collect();
+    let weights = |ports: &[&'static str]| ports.iter().map(|&p| (WeightGradients, p)).collect();
+    let expected = [
+        vec![(EngineForward, "fwdAttn"), (EngineForward, "fwdFFN"), (Head, "head")],
+        vec![(Head, "headBwd"), (EngineBackward, "ffnBwd")],
+        weights(&["w1_grad", "w3_grad", "w2_grad"]),
+        ["sdpaBwd1", "sdpaBwd2", "qkvBwd"].map(|program| (EngineBackward, program)).to_vec(),
+        weights(&["wq_grad", "wk_grad", "wv_grad", "wo_grad"]),
+    ];
+    assert_eq!(steps, expected.concat());
+    let one = |m, n, k, transposed| Product { m, n, k, transposed, together: 1 };
+    // The stream [24, 24] and the classifier [50, 24], in f32.
+    let bytes = 4 * (24 * 24 + 50 * 24);
+    let head = Work { products: vec![one(50, 24, 24, [false; 2])], bytes_in: bytes, bytes_out: 0 };
+    let products = vec![one(24, 24, 50, [true, false]), one(50, 24, 24, [false, true])];
+    let backward = Work { products, bytes_in: 0, bytes_out: bytes };
+    assert_eq!([&work[2].work, &work[3].work], [&head, &backward]);
+    // d_ffn_out, h1, h3 and three weights go in; d_h1, d_h3 and d_x2norm come out; in binary16.
+    let network = &work[4].work;
+    assert_eq!(network.bytes_in, 2 * (24 * (24 + 40 + 40) + NETWORK));
+    assert_eq!(network.bytes_out, 2 * 24 * (40 + 40 + 24));
+}
+
+#[test]
+fn every_step_counts_to_a_part() {
+    let config = GptConfig { n_layer: 1, ..small() };
+    let parts = |schedule: &Schedule, steps: &[Step]| -> String {
+        let names = steps.iter().map(|step| schedule.part(step).name());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let schedule = Schedule::new(&BASELINE, &training(&config), Memory::Sequence).unwrap();
+    let forward = "elementwise io engine_fwd io io engine_fwd io head";
+    assert_eq!(parts(&schedule, &schedule.forward), forward);
+    let network = "io engine_bwd dw dw dw elementwise";
+    let attention = "io engine_bwd engine_bwd engine_bwd dw dw dw dw elementwise";
+    let backward = format!("head {network} {attention} elementwise");
+    assert_eq!(parts(&schedule, &schedule.backward), backward);
+    // With norms of heads, the device gives two gradients itself.
+    let normed = GptConfig { qk_norm: true, ..config.clone() };
+    let schedule = Schedule::new(&BASELINE, &training(&normed), Memory::Sequence).unwrap();
+    let attention = "io engine_bwd engine_bwd engine_bwd dw dw dw dw io io elementwise";
+    let backward = format!("head {network} {attention} elementwise");
+    assert_eq!(parts(&schedule, &schedule.backward), backward);
+    // Decoding, new keys and values go into the cache.
+    let dims = Dims { config: &config, batch: 1, seq: 1, dtype: DType::Fp16 };
+    let schedule = Schedule::new(&DECODE, &dims, Memory::Cache { capacity: 15 }).unwrap();
+    let decoding = "elementwise io engine_fwd io io io io engine_fwd io head";
+    assert_eq!(parts(&schedule, &schedule.forward), decoding);
+}
+
+#[test]
+fn layers_keep_what_the_backward_pass_reads_and_share_the_rest() {
+    let config = GptConfig { n_layer: 3, windows: vec![4, 0], ..small() };
+    let schedule = Schedule::new(&BASELINE, &training(&config), Memory::Sequence).unwrap();
+    let layers = |name: &str| [0, 1, 2].map(|n| schedule.values[schedule.value(name, n)].layer);
+    for kept in ["wq", "w2", "q", "k", "attn", "x2norm", "h1", "gate"] {
+        assert_eq!(layers(kept), [Some(0), Some(1), Some(2)], "{kept}");
+    }
+    for shared in ["x", "x2", "o_out", "ffn_out", "probs", "d_q0", "d_xnorm", "rope_cos"] {
+        assert_eq!(layers(shared), [None; 3], "{shared}");
+    }
+    // The third layer's window is the first's.
+    assert_eq!(layers("mask"), [Some(0), Some(1), Some(0)]);
+    assert_eq!(schedule.find("q", 3), None);
+    assert_eq!(schedule.find("no such value", 0), None);
+    // Scores, 8 by 8 for 4 heads and 3 sequences, are less than the weights of the network, 40 by 24.
+    assert_eq!(schedule.largest(), 2 * 40 * 24);
+    assert_eq!(schedule.head, [50, 24, 24]);
+    // The table's rows in their order, then seven gradients of weights.
+    let indices = |place: Vec<(usize, &Kernel)>| place.into_iter().map(|(n, _)| n).collect();
+    let [engine, host]: [Vec<usize>; 2] =
+        [indices(schedule.engine().collect()), indices(schedule.host().collect())];
+    assert_eq!(engine, [0, 1, 2, 4, 5, 6]);
+    assert_eq!(host, [3, 7, 8, 9, 10, 11, 12, 13, 14]);
+}
