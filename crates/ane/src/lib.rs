@@ -2,9 +2,9 @@
 //!
 //! A [`Device`] compiles a MIL program into an [`Executable`]; an executable runs on [`Surface`]s,
 //! which are bound to its ports in alphabetical order. The [`Emulator`] is a device for any CPU: it
-//! keeps the rules of a machine ([`Profile`]), counts what a process may use up ([`Budget`]), refuses
-//! in the machine's own words ([`AneError`]) and computes with crate `cpu`. Crate `apple` has the
-//! devices of a Mac.
+//! enforces a machine's rules ([`Profile`]), tracks per-process limits ([`Budget`]), reports errors in
+//! the machine's own words ([`AneError`]) and computes with crate `cpu`. Crate `apple` drives the real
+//! engine of a Mac.
 //!
 //! ```
 //! use ane::{Device, Emulator, Numerics, Profile};
@@ -27,9 +27,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Devices around a device: [`Packed`] gives programs one input and one output, [`Retrying`] compiles
-//! again after a pause, [`Faulty`] fails on demand. A [`Queue`] runs requests while their sender does
-//! something else; a [`Request`] binds bytes by position, as the machine does.
+//! Three devices wrap another: [`Packed`] reduces programs to one input and one output, [`Retrying`]
+//! retries failed compiles after a pause, [`Faulty`] fails on demand. A [`Queue`] runs requests
+//! asynchronously; a [`Request`] binds byte buffers by position, as the machine does.
 //!
 //! Nothing here knows Objective-C, models, tokens or training.
 

@@ -1,8 +1,8 @@
 //! `anegpt`: train, evaluate and sample GPT models on the Apple Neural Engine, or on
 //! its emulator.
 //!
-//! Parses arguments, runs a command, and turns its result into an exit code: 0 done, 1 failed,
-//! 2 wrong usage, 128 + its number ended by a signal. Everything a person sees is written here; the other crates return facts.
+//! Parses arguments, runs a command, and maps its result to an exit code: 0 success, 1 failure, 2 wrong
+//! usage, 128 + N after signal N. Only this crate prints; the others return values and errors.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what talks to people")]
 

@@ -1,11 +1,11 @@
-//! The Neural Engine of a Mac, by the two private ways in that need no entitlement.
+//! The Neural Engine of a Mac, through two private interfaces that need no entitlement.
 //!
 //! [`InMemory`] sends Objective-C messages to `_ANEInMemoryModel` and its relatives (docs/ane-facts.md
 //! A.4; the seed); [`Espresso`] calls the C interface `e5rt_…` of the Espresso framework
 //! (docs/ane-facts.md C.2, G.1). Both are [`Device`](ane::Device)s whose surfaces live in memory that
-//! the engine reads and writes. [`probe`] opens them by [`Route`] and asks a program whose answer is
-//! known; [`choose`] is the policy of `auto`. [`Cache`] keeps compiled programs, [`Accelerate`] is the
-//! system's library of products, [`PowerMeter`] reads what the machine draws.
+//! the engine reads and writes. [`probe`] opens a device by [`Route`] and runs a known-answer program;
+//! [`choose`] is the policy of `auto`. [`Cache`] keeps compiled programs, [`Accelerate`] is the system's
+//! BLAS, [`PowerMeter`] reads the machine's power draw.
 //!
 //! ```
 //! use apple::{Findings, Route, choose};
@@ -15,22 +15,22 @@
 //! assert_eq!(choice.unwrap().route, Route::Espresso);
 //!
 //! # #[cfg(unix)] {
-//! // A library that is not there is an error, not a crash.
+//! // A missing library is an error, not a crash.
 //! use apple::{Libraries, Options, probe};
 //! let nowhere = Libraries::stand_in("/no/such/library");
 //! assert!(probe::open(&nowhere, Route::InMemory, Options::default()).is_err());
 //! # }
 //! ```
 //!
-//! Nothing is linked: every library is opened, and every function, class and method looked up and
-//! compared with what is expected, when a device is opened ([`Libraries`]). So this compiles and
-//! starts everywhere, says by name what a system lacks, and can be pointed at stand-ins that check
-//! each call; that is how it is tested, since **no part of it has run on a Mac yet**.
+//! Nothing is linked. Opening a device opens every library, looks up every function, class and method,
+//! and compares each with the expected signature ([`Libraries`]). So this crate compiles and starts
+//! everywhere, names anything that a system lacks, and can be pointed at stand-ins that check each
+//! call. That is how it is tested: **no part of it has run on a Mac yet**.
 //!
-//! An Objective-C exception cannot be caught from Rust, so no message is sent to a private class
-//! whose method and signature were not verified (Foundation's own are public and stable), and none
-//! with an argument that the facts do not show to work. What remains (an exception, a crash, a hang
-//! inside the system) is for a [`probe`] in a process of its own.
+//! Rust cannot catch an Objective-C exception. We therefore call a private method only if its signature
+//! was verified, and only with arguments that the facts show to work; Foundation's methods are public
+//! and stable. Exceptions, crashes and hangs inside the system remain possible: run a [`probe`] in a
+//! child process to survive them.
 //!
 //! Nothing here knows models.
 

@@ -1,9 +1,15 @@
-//! The machine for other languages: `libane_bridge`, a C interface over [`ane::Device`].
+//! A C interface over [`ane::Device`]: the library `libane_bridge`.
 //!
-//! A *device* compiles MIL text into a *kernel*; a kernel owns one surface per port, is evaluated,
-//! and is freed. [`abi`] is the list of functions, of which [`header`] prints the C header; behind
-//! it everything is safe Rust. Handles are numbers that are looked up, never followed, so that a
-//! stale one gives an error; panics stop at the boundary. Nothing here knows models or training.
+//! A *device* compiles MIL text into a *kernel*; a kernel owns one surface per port, is evaluated, and
+//! is freed. [`abi`] lists the functions; [`header`] prints their C header. Everything behind them is
+//! safe Rust. Handles are numbers that are looked up, never followed, so a stale handle is an error;
+//! panics stop at the boundary. Nothing here knows models or training.
+//!
+//! `examples/relu.c` is a complete program; README.md shows how to build it:
+//!
+//! ```c
+#![doc = include_str!("../examples/relu.c")]
+//! ```
 
 #![warn(missing_docs)]
 

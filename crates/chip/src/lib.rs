@@ -1,10 +1,10 @@
-//! Chips with a Neural Engine: what is known of them, what they accept, how long they take.
+//! Chips with a Neural Engine: facts, rules and time forecasts.
 //!
-//! A [`Profile`] is a machine: a [`Chip`], a system and a call path. [`legal::check`] holds a MIL
-//! program against its rules and turns it into [`Legal`] or into every [`Violation`] it finds;
-//! [`legal::fix()`] rewrites what is refused and proves that the result is the same; [`estimate`]
-//! forecasts the time of a function ([`cost`]). Rules and forecasts rest on [`facts`], one row for
-//! each thing known of the engine, with its sources and what contradicts it.
+//! A [`Profile`] is a machine: a [`Chip`], a system and a call path. [`legal::check`] checks a MIL
+//! program against the profile's rules; it returns [`Legal`] or every [`Violation`]. [`legal::fix()`]
+//! rewrites refused operations and proves that the results agree. [`estimate`] forecasts how long a
+//! function takes ([`cost`]). Rules and forecasts rest on [`facts`]: one row per fact about the engine,
+//! with its sources and the facts that contradict it.
 //!
 //! ```
 //! use chip::{Profile, estimate, legal};
@@ -23,8 +23,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`page`] writes the tables as documentation. Nothing here knows how a program is run: a proof runs
-//! the parts that a rewrite changed on crate `cpu`. Nothing was measured by this project.
+//! [`page`] writes the tables as documentation. Nothing here knows a device: proofs run the parts
+//! changed by a rewrite on crate `cpu`. This project measured nothing itself.
 
 #![warn(missing_docs)]
 

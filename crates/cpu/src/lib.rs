@@ -1,10 +1,9 @@
 //! MIL functions on any CPU.
 //!
 //! A [`HostProgram`] is a function compiled for the CPU: it is lowered once to a fused plan and then
-//! runs without allocating. It reads borrowed [`Elements`], f32 or binary16, and writes to
-//! [`OutputMut`]s, which it can also add to. [`Arithmetic`] says on which grid it rounds: in reference
-//! precision, on the Neural Engine's grid, or by the engine's own law, bit for bit where that is
-//! known ([`Numerics`]).
+//! runs without allocating. It reads borrowed [`Elements`], f32 or binary16, and overwrites or adds to
+//! [`OutputMut`]s. [`Arithmetic`] selects the rounding ([`Numerics`]): f32, fp16 at operation
+//! boundaries, or the engine's own, bit for bit where it is known.
 //!
 //! ```
 //! use cpu::{Elements, HostProgram, OutputMut};
@@ -26,12 +25,10 @@
 //!
 //! A function becomes a plan in four steps: chains of elementwise operations become one pass over
 //! tiles that fit the cache; reshapes, transposes and slices become strides; products go to one blocked
-//! kernel ([`gemm`](mod@gemm)) or to a library of the system ([`blas`]); temporaries that are never
-//! alive together share memory. [`simd`] holds the vector arithmetic, [`peak`] measures what the CPU
-//! could do at most.
+//! kernel ([`gemm`](mod@gemm)) or to the system's library ([`blas`]); temporaries with disjoint
+//! lifetimes share memory. [`simd`] holds the vector arithmetic; [`peak`] measures the CPU's peak rates.
 //!
-//! Nothing here knows a device, a chip or a file: what an engine does in its own way is given as
-//! [`Quirks`].
+//! Nothing here knows a device, a chip or a file: engine-specific behaviour is passed in as [`Quirks`].
 
 #![warn(missing_docs)]
 

@@ -1,10 +1,10 @@
-//! Models of other programs: their weights, their configurations, and the files that they read of ours.
+//! Reads and writes other projects' models: configurations and weights.
 //!
-//! A *shape* is a [`gpt::GptConfig`], however another program spells it. *Weights* are one arena of
-//! f32 in the order of its [`gpt::Layout`], whatever order, names, types and rotary pairs the file has:
-//! [`llama2c`] and [`gguf`] have both in one file, [`hugging_face`] in the files of a
-//! directory. [`tensor_file`] is the container of safetensors, which checkpoints use too.
-//! What a file asks for is computed or refused by name, never ignored.
+//! A configuration becomes a [`gpt::GptConfig`]. Weights become one f32 arena in the order of its
+//! [`gpt::Layout`], converted from the file's order, names, types and rotary pairs. [`llama2c`] and
+//! [`gguf`] keep both in one file, [`hugging_face`] in a directory. [`tensor_file`] is the safetensors
+//! container, which checkpoints use too. Every setting in a file is honoured or rejected by name, never
+//! ignored.
 //!
 //! Nothing here knows training, devices, terminals or requests.
 //!

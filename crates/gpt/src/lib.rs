@@ -1,12 +1,40 @@
-//! GPT models as MIL: what they are, how they are cut into programs, and what runs these.
+//! GPT models as MIL: architecture, plans, execution.
 //!
-//! A [`GptConfig`] is a shape, of a [`Family`]. A [`Layout`] names its parameters in one arena of f32,
-//! [`Parameters`] are their values, shared by all that compute with them. The formulas of a block are
-//! written once ([`block`], of [`ops`]); a [`plan`] cuts them, with the backward pass that is derived from
-//! them, into programs and lists the steps; a [`Model`] runs these for a batch and gives losses and
-//! gradients, a [`Decoder`] runs others token by token.
+//! A [`GptConfig`] is the shape of a model of some [`Family`]. A [`Layout`] places its parameters in one
+//! f32 arena; [`Parameters`] holds their values, shared by everything that computes with them. [`block`]
+//! states the formulas of a block once, in terms of [`ops`]. A [`plan`] splits the forward pass and the
+//! derived backward pass into programs and lists the steps that run them. A [`Model`] runs a batch and
+//! returns losses and gradients; a [`Decoder`] reads token by token, with a cache, and returns logits.
 //!
-//! Nothing here knows optimizers, text or files.
+//! ```
+//! use ane::{Emulator, Numerics, Profile};
+//! use gpt::{GptConfig, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
+//!
+//! let mut config = GptConfig::preset("tiny")?;
+//! (config.n_layer, config.vocab_size) = (1, 64);
+//! let parameters = Parameters::new(&config, initialise(&config, 42));
+//! let device = Emulator::engine(Profile::default(), Numerics::Fast);
+//! let (batch, seq) = (1, 16);
+//! let mut model = Model::new(&parameters, batch, seq, &device, Numerics::Fast)?;
+//! model.take_parameters()?;
+//!
+//! let tokens: Vec<u32> = (0..17).collect();
+//! let mut grads = vec![0.0; model.layout().count()];
+//! let weights = TokenWeights::Even(1.0 / 16.0);
+//! let losses =
+//!     model.loss_and_grads(&tokens[..16], &tokens[1..], weights, MicroBatch::First, &mut grads)?;
+//! assert!((mean(losses) - 64f64.ln()).abs() < 0.5);
+//!
+//! // A small step against the gradient lowers the loss.
+//! let before = model.loss(&tokens[..16], &tokens[1..])?;
+//! parameters.update(|values| values.iter_mut().zip(&grads).for_each(|(w, g)| *w -= 0.05 * g));
+//! model.take_parameters()?;
+//! assert!(model.loss(&tokens[..16], &tokens[1..])? < before);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Limits: batch and sequence length are fixed when a [`Model`] is built. Nothing here knows
+//! optimizers, text or files.
 
 #![warn(missing_docs)]
 

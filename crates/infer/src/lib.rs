@@ -1,5 +1,29 @@
-//! Text generation: a [`Generator`] feeds a prompt to a [`gpt::Decoder`] and draws token after
-//! token with a [`Sampler`]. Nothing here knows gradients.
+//! Text generation: a [`Generator`] feeds a prompt to a [`gpt::Decoder`] and draws one token after
+//! another with a [`Sampler`].
+//!
+//! ```
+//! use ane::{Device, Emulator, Numerics, Profile};
+//! use gpt::{Decoder, GptConfig, Parameters, initialise};
+//! use infer::{Finish, Generator, Request, Sampling};
+//! use tokenizer::Tokenizer;
+//!
+//! let tokenizer = Tokenizer::train_char(["a small model of a few letters"])?;
+//! let mut config = GptConfig::preset("tiny")?;
+//! (config.n_layer, config.vocab_size) = (1, tokenizer.vocab_size());
+//! let parameters = Parameters::new(&config, initialise(&config, 42));
+//! let device = Emulator::engine(Profile::default(), Numerics::Fast);
+//! let decoder = Decoder::new(&parameters, device.least_width(), &device, Numerics::Fast)?;
+//!
+//! let mut generator = Generator::new(decoder, &tokenizer)?;
+//! let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
+//! let request = Request { max_tokens: 5, sampling, seed: 1, slide: false };
+//! let mut text = String::new();
+//! let done = generator.generate("a few ", request, |piece| text.push_str(piece))?;
+//! assert!(done.finish == Finish::EndOfText || done.tokens.len() == 5);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Limits: one text at a time. Nothing here knows gradients or files.
 
 #![warn(missing_docs)]
 

@@ -1,10 +1,9 @@
-//! Measuring devices: known answers, open questions, and traces that anyone can check.
+//! Experiments on devices: known answers, open questions, and traces that anyone can check.
 //!
-//! [`doctor`] asks a [`Device`](ane::Device) questions whose answers are known; [`probe`] asks those
-//! that the facts of crate `chip` rest on, and those that nobody has answered yet. A [`Recorder`] is a
-//! device around a device that notes what it computes in a [`Trace`], which [`trace::replay()`] runs
-//! again on the emulator to name the facts that explain every difference. [`array`] reads and writes
-//! the arrays of a trace as NumPy does.
+//! [`doctor`] checks that a [`Device`](ane::Device) computes correctly; [`probe`] runs the experiments
+//! behind the facts of crate `chip`, and open questions. A [`Recorder`] wraps a device and records its
+//! programs, inputs and results in a [`Trace`]; [`trace::replay()`] repeats a trace on the emulator and
+//! names the facts that explain each difference. [`array`] reads and writes arrays in NumPy's format.
 //!
 //! ```
 //! use ane::{Device, Emulator, Numerics, Profile};
@@ -30,7 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Nothing here knows training, and files are the caller's business.
+//! Nothing here knows training. The caller reads and writes the files.
 
 #![warn(missing_docs)]
 

@@ -1,18 +1,27 @@
-//! Stand-ins for the frameworks of macOS that `apple` calls, so that the very code that talks
-//! to a Mac's Neural Engine runs, and is checked, elsewhere.
+//! Stand-ins for the macOS frameworks that `apple` calls, so that the code which drives a Mac's Neural
+//! Engine runs, and is checked, on other systems.
 //!
-//! One dynamic library has the functions of the Objective-C runtime, CoreFoundation, IOSurface, e5rt,
-//! IOReport and BLAS that are called, and the classes of Foundation and AppleNeuralEngine. They hold every argument, the order
-//! of calls and the ownership of every object against what published work says (docs/ane-facts.md A.4,
-//! C, D, G; the seed), execute through the emulator, and fail as documented when told to
-//! ([`control`]). What breaks a rule is written down as a violation; tests demand that there is
-//! none and that nothing is left alive.
+//! One dynamic library exports the functions that `apple` uses of the Objective-C runtime,
+//! CoreFoundation, IOSurface, e5rt, IOReport and BLAS, and the classes of Foundation and
+//! AppleNeuralEngine. They check every argument, the order of calls and the ownership of every object
+//! against published work (docs/ane-facts.md A.4, C, D, G; the seed), execute on the emulator, and fail
+//! as documented on request ([`control`]). A broken rule is recorded as a violation; tests require that
+//! there is none and that no object is leaked.
 //!
-//! They are stricter than the system where that costs nothing: memory of a surface that is not
-//! locked cannot be touched at all, and objects of surfaces do not keep them alive.
+//! A test opens the library instead of the frameworks, as `tests/apple/in_memory.rs` does:
 //!
-//! What they prove is that the calls agree with this idea of the private interfaces, not that the
-//! idea is right.
+//! ```text
+//! Libraries::stand_in("target/debug/libstandins.so")  →  apple::probe::open(…, Route::InMemory, …)
+//! ```
+//!
+//! Examples cannot run here: exported functions have the names of Apple's, and no test binary or
+//! documentation test of this crate may link them.
+//!
+//! They are stricter than the system where that costs nothing: the memory of an unlocked surface cannot
+//! be accessed at all, and surface objects do not keep their surfaces alive.
+//!
+//! They prove that the calls agree with this model of the private interfaces, not that the model is
+//! right.
 
 #![cfg(all(unix, not(target_vendor = "apple")))]
 #![allow(

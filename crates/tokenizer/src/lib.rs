@@ -2,9 +2,9 @@
 //!
 //! A [`Tokenizer`] is learned from text ([`Tokenizer::train_bpe`], [`Tokenizer::train_char`]) or read
 //! from a file of another project ([`Tokenizer::load`]): Hugging Face's `tokenizer.json`, llama2.c's
-//! `tokenizer.bin`, SentencePiece's `tokenizer.model`. Whatever it came from, [`Tokenizer::save`]
-//! writes a `tokenizer.json` that Hugging Face's library reads, and that reads back here with the same
-//! ids for every text.
+//! `tokenizer.bin`, SentencePiece's `tokenizer.model`. [`Tokenizer::save`] writes any of them as a
+//! `tokenizer.json` that Hugging Face's library reads; read back here, it encodes every text to the
+//! same ids.
 //!
 //! Nothing here knows models, batches or files of tokens.
 //!

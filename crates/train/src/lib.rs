@@ -1,29 +1,32 @@
-//! Training: from a batch to an update, and from the first step of a run to its report.
+//! Training: from a batch to an update, and from a run's first step to its report.
 //!
 //! A [`Trainer`] owns a model, its gradients, the optimizer's state and the loss scale. An
-//! [`Objective`] owns the data. A [`Run`] asks both in turn, tells what happens as [`Event`]s, and
-//! writes what must survive into a [`checkpoint`]. What runs between a batch and an update, in order:
+//! [`Objective`] owns the data. A [`Run`] calls both in turn, emits [`Event`]s, and saves the run's
+//! state in a [`checkpoint`]. One step, from batch to update:
 //!
-//! 1. [`Objective::accumulate`] takes the next micro-batch from its data, and says what the loss of
-//!    each token counts: [`objective::Pretrain`] reads windows, all tokens count the same.
-//! 2. [`Trainer::accumulate`] multiplies that by the [`LossScale`], so that binary16 holds the
-//!    gradients, and has [`gpt::Model::loss_and_grads`] run forward and backward. The first
-//!    micro-batch's gradients replace those of the step before, later ones are added.
-//! 3. After the last micro-batch the run waits for the checkpoint that was being written meanwhile:
-//!    it must not see the update.
-//! 4. [`Trainer::apply`] sums the gradients over the [`Ranks`], in their order, and takes their
-//!    [global norm](optim::global_norm). If it is not finite, a gradient overflowed: the loss scale is
-//!    halved and the update skipped.
-//! 5. Otherwise the gradients are clipped, the [`Schedule`] gives each parameter its rate, and the
-//!    [`Optimizer`] updates the f32 master weights and its own [`State`](optim::State).
-//! 6. The new weights are brought to the device, in its precision.
-//! 7. The run tells a [`Event::Step`] and lets its [`Hook`]s look; then, where they are due, come
-//!    validation, a sample and a checkpoint, which is written while the next step runs.
+//! 1. [`Objective::accumulate`] reads all micro-batches of the step and gives each token's loss a
+//!    weight: [`objective::Pretrain`] reads windows and weights all tokens equally.
+//! 2. For each micro-batch, [`Trainer::accumulate`] multiplies the weights by the [`LossScale`], so that
+//!    small gradients do not underflow in binary16, and calls [`gpt::Model::loss_and_grads`] for the
+//!    forward and backward passes. The first micro-batch overwrites the gradients of the step before;
+//!    later ones add to them.
+//! 3. After the last micro-batch the run waits until the previous checkpoint is written, so that it
+//!    keeps the old weights.
+//! 4. [`Trainer::apply`] sums the gradients over the [`Ranks`], in rank order, and takes their
+//!    [global norm](optim::global_norm). If the norm is not finite, a gradient overflowed: the update is
+//!    skipped and the loss scale halved. After 200 good steps in a row the scale doubles; 30 skipped
+//!    steps in a row end the run.
+//! 5. Otherwise the [`Schedule`] sets each parameter's learning rate, and the [`Optimizer`] updates the
+//!    f32 master weights and its own [`State`](optim::State). Clipping and the loss scale reach it as one
+//!    factor, [`Update::scale`](optim::Update::scale); the stored gradients are not changed.
+//! 6. [`gpt::Model::take_parameters`] copies the new weights to the device, in its precision.
+//! 7. The run emits [`Event::Step`] and calls its [`Hook`]s; then, where they are due, it validates,
+//!    draws a sample, and starts a checkpoint, which is written while the next step runs.
 //!
-//! An optimizer is a file in [`optim`], an objective one in [`objective`].
+//! A new optimizer is a file in [`optim`], a new objective one in [`objective`].
 //!
-//! Nothing here knows MIL, terminals or command lines. The clock fills timing fields only, so a run
-//! that is resumed at any step ends with the bytes of one that was never interrupted.
+//! Nothing here knows MIL, terminals or command lines. The clock fills timing fields only: a run
+//! resumed at any step ends with the same bytes as an uninterrupted one.
 
 #![warn(missing_docs)]
 
