@@ -121,10 +121,7 @@ fn outputs_are_written_in_place() {
 fn a_softmax_takes_its_operand_along() {
     let soft = "softmax(x = a, axis = int32(1))";
     let body = [(T, "a", "tanh(x = x)"), (T, "p", soft)];
-    let alone = plan(X, &body, "p", fast());
-    assert_eq!(steps(&alone), ["softmax"]);
-    // Its attributes are not kept.
-    assert!(alone.constants.iter().all(|c| matches!(c, Constant::F32(v) if v.is_empty())));
+    assert_eq!(steps(&plan(X, &body, "p", fast())), ["softmax"]);
     // Unless someone else reads it.
     assert_eq!(steps(&plan(X, &body, "p, a", fast())), ["elementwise", "softmax"]);
     let sum = format!("reduce_sum(x = a, {SUM}");
