@@ -16,7 +16,7 @@ fi
 all=(
   crates/gpt/src/{head,loss,model,block,ops,run,params}.rs
   crates/gpt/src/{family,plan}/*.rs
-  crates/train/src/{trainer,run,schedule,scale,background,checkpoint}.rs
+  crates/train/src/{trainer,run,schedule,scale,background,checkpoint,sample}.rs
   crates/train/src/{objective,optim,run,checkpoint}/*.rs
   crates/mil/src/{resolve,grad,passes}.rs
   crates/mil/src/{resolve,grad}/*.rs
@@ -30,7 +30,7 @@ all=(
 # The tests that guard the files of a crate.
 guards() {
   case $1 in
-    train) echo "--lib --test trainer --test run" ;;
+    train) echo "--lib --test trainer --test run --test seams" ;;
     ane) echo "--lib --test emulator --test requests" ;;
     *) echo "--tests" ;;
   esac
