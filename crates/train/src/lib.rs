@@ -23,6 +23,34 @@
 //! 7. The run emits [`Event::Step`] and calls its [`Hook`]s; then, where they are due, it validates,
 //!    draws a sample, and starts a checkpoint, which is written while the next step runs.
 //!
+//! ```
+//! use ane::{Emulator, Numerics, Profile};
+//! use gpt::{GptConfig, TokenWeights, initialise};
+//! use train::{AdamW, RunConfig, Schedule, Solo, Trainer};
+//!
+//! let mut model = GptConfig::preset("tiny")?;
+//! (model.n_layer, model.vocab_size) = (1, 64);
+//! let schedule = Schedule::cosine(1e-2, 1e-3, 0, 10);
+//! let params = initialise(&model, 42);
+//! let optimizer = AdamW::default();
+//! let config =
+//!     RunConfig { model, optimizer, schedule, batch: 1, accum: 1, seq: 16, clip: 1.0, seed: 42 };
+//! let device = Emulator::engine(Profile::default(), Numerics::Fast);
+//! let ranks = Box::new(Solo);
+//! let mut trainer =
+//!     Trainer::new(&config, params, Box::new(optimizer), &device, Numerics::Fast, ranks)?;
+//!
+//! let tokens: Vec<u32> = (0..17).collect();
+//! let mut step = || {
+//!     trainer.accumulate(&tokens[..16], &tokens[1..], TokenWeights::Even(1.0 / 16.0))?;
+//!     trainer.apply()
+//! };
+//! let first = step()?.loss;
+//! let last = (0..9).try_fold(first, |_, _| step().map(|report| report.loss))?;
+//! assert!(last < first);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! A new optimizer is a file in [`optim`], a new objective one in [`objective`].
 //!
 //! Nothing here knows MIL, terminals or command lines. The clock fills timing fields only: a run
