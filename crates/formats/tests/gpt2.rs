@@ -48,6 +48,10 @@ fn the_published_configuration_is_the_preset() {
     assert_eq!((read.ends, read.unknown), (vec![50256], vec![]));
     let bare = read_config(r#"{"model_type": "gpt2"}"#).unwrap();
     assert_eq!((bare.config, bare.ends), (GptConfig::preset("gpt2").unwrap(), vec![50256]));
+    let other = read_config(
+        r#"{"model_type": "gpt2", "hidden_size": 24, "position_embedding_type": "absolute"}"#,
+    );
+    assert_eq!(other.unwrap().config.n_embd, 24, "by the name that transformers takes for it");
     for (entry, says) in [
         ("\"activation_function\": \"gelu\"", "`activation_function` is \"gelu\""),
         ("\"activation_function\": \"relu\"", "`activation_function` is \"relu\""),
@@ -55,6 +59,7 @@ fn the_published_configuration_is_the_preset() {
         ("\"scale_attn_by_inverse_layer_idx\": true", "another scale of scores"),
         ("\"add_cross_attention\": true", "`add_cross_attention` is true"),
         ("\"n_head\": 7", "7 heads do not divide"),
+        ("\"n_embd\": 768, \"hidden_size\": 64", "they are the same extent"),
     ] {
         let error = read_config(&format!("{{\"model_type\": \"gpt2\", {entry}}}")).unwrap_err();
         assert!(error.contains(says), "{error}");
@@ -73,7 +78,7 @@ fn fused_tensors_hold_queries_keys_and_values_side_by_side() {
     let bytes = std::fs::read(&path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(file.names().len(), 4 + 2 * 12, "12 tensors per layer, as the published model");
-    let fused = file.tensor("transformer.h.1.attn.c_attn.weight").unwrap();
+    let fused = file.tensor("h.1.attn.c_attn.weight").unwrap();
     assert_eq!(fused.shape(), [6, 18]);
     let element = |i: usize| f32::from_le_bytes(fused.data()[4 * i..][..4].try_into().unwrap());
     for (n, port) in ["wq", "wk", "wv"].into_iter().enumerate() {
@@ -85,16 +90,16 @@ fn fused_tensors_hold_queries_keys_and_values_side_by_side() {
         }
     }
     let shape = |name: &str| file.tensor(name).unwrap().shape().to_vec();
-    assert_eq!(shape("transformer.h.0.attn.c_attn.bias"), [18]);
-    assert_eq!(shape("transformer.h.0.mlp.c_fc.weight"), [6, 10]);
-    assert_eq!(shape("transformer.h.0.mlp.c_proj.weight"), [10, 6]);
-    assert_eq!(shape("transformer.wpe.weight"), [5, 6]);
+    assert_eq!(shape("h.0.attn.c_attn.bias"), [18]);
+    assert_eq!(shape("h.0.mlp.c_fc.weight"), [6, 10]);
+    assert_eq!(shape("h.0.mlp.c_proj.weight"), [10, 6]);
+    assert_eq!(shape("wpe.weight"), [5, 6]);
     assert_eq!(read_safetensors(&path, &config).unwrap(), values);
 }
 
-/// As the published file: no prefix, and the masks of old versions.
+/// As `GPT2LMHeadModel` names them, with the masks of old versions.
 #[test]
-fn names_without_the_prefix_and_masks_are_read() {
+fn names_with_the_prefix_and_masks_are_read() {
     let config = small();
     let (layout, values) = (Layout::new(&config), initialise(&config, 6));
     let dir = tempfile::tempdir().unwrap();
@@ -102,10 +107,10 @@ fn names_without_the_prefix_and_masks_are_read() {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = (layout.tensors().iter())
         .map(|t| {
             let bytes = layout.stored(t, &values).iter().flat_map(|v| v.to_le_bytes()).collect();
-            (t.name.replacen("transformer.", "", 1), t.shape.clone(), bytes)
+            (format!("transformer.{}", t.name), t.shape.clone(), bytes)
         })
         .collect();
-    tensors.push(("h.0.attn.bias".to_owned(), vec![1, 1, 5, 5], vec![0; 100]));
+    tensors.push(("transformer.h.0.attn.bias".to_owned(), vec![1, 1, 5, 5], vec![0; 100]));
     let write = |tensors: &[(String, Vec<usize>, Vec<u8>)]| {
         let views = tensors.iter().map(|(name, shape, bytes)| {
             (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
@@ -114,9 +119,9 @@ fn names_without_the_prefix_and_masks_are_read() {
         read_safetensors(&path, &config).map_err(|e| e.to_string())
     };
     assert_eq!(write(&tensors).unwrap(), values);
-    tensors.push(("h.0.attn.q_norm.weight".to_owned(), vec![3], vec![0; 12]));
+    tensors.push(("transformer.h.0.attn.q_norm.weight".to_owned(), vec![3], vec![0; 12]));
     let error = write(&tensors).unwrap_err();
-    assert!(error.contains("`h.0.attn.q_norm.weight` has no place"), "{error}");
+    assert!(error.contains("`transformer.h.0.attn.q_norm.weight` has no place"), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
     /// Model size: tiny, stories260k, stories15m, stories42m, stories110m,
-    /// qwen3-0.6b [default: tiny]
+    /// qwen3-0.6b, gpt2-tiny, gpt2-mini, gpt2, gpt2-medium [default: tiny]
     #[arg(long, value_name = "NAME", conflicts_with_all = ["resume", "init"], help_heading = "Model")]
     pub(crate) preset: Option<String>,
     /// Configuration file (TOML): preset, and tables `[model]` and `[train]`

@@ -50,10 +50,11 @@ fn preset(
     (name, config)
 }
 
-/// Names in `GPT2LMHeadModel`, and names of the same kind for what it does not have.
+/// Names in the published checkpoints, without the prefix `transformer.` of `GPT2LMHeadModel`, and names of
+/// the same kind for what they do not have.
 const NAMES: &[(&str, &str)] = &[
-    ("embedding", "transformer.wte.weight"),
-    ("positions", "transformer.wpe.weight"),
+    ("embedding", "wte.weight"),
+    ("positions", "wpe.weight"),
     ("rms1", "ln_1.weight"),
     ("ln1", "ln_1.weight"),
     ("ln1_bias", "ln_1.bias"),
@@ -76,9 +77,9 @@ const NAMES: &[(&str, &str)] = &[
     ("b3", "mlp.c_up.bias"),
     ("w2", "mlp.c_proj.weight"),
     ("b2", "mlp.c_proj.bias"),
-    ("rms", "transformer.ln_f.weight"),
-    ("ln", "transformer.ln_f.weight"),
-    ("ln_bias", "transformer.ln_f.bias"),
+    ("rms", "ln_f.weight"),
+    ("ln", "ln_f.weight"),
+    ("ln_bias", "ln_f.bias"),
     ("classifier", "lm_head.weight"),
 ];
 
@@ -92,8 +93,7 @@ impl Architecture for Gpt2 {
     }
 
     fn tensor(&self, port: &str, layer: Option<usize>) -> Tensor {
-        let tensor =
-            Tensor::named(NAMES, port, layer.map(|layer| format!("transformer.h.{layer}.")));
+        let tensor = Tensor::named(NAMES, port, layer.map(|layer| format!("h.{layer}.")));
         // The projections of a layer are `Conv1D` modules.
         Tensor { transposed: layer.is_some() && port.starts_with('w'), ..tensor }
     }
