@@ -29,6 +29,10 @@ for _ in range(3000):
     print(" ".join(draw.choices(["aa", "bb", "cc"], k=draw.randint(3, 6))) + "!\n<|endoftext|>")
 PY
 printf '[model]\nn_layer = 2\nn_embd = 32\nn_head = 2\nhidden = 64\nseq_len = 128\n' > "$work/small.toml"
-"$anegpt" train --config "$work/small.toml" --data "$work/documents.txt" --tokenizer bpe:270 --steps 200 --batch 8 \
-  --seq 128 --lr 1e-2 --device cpu --sample-every 0 --log-format json --out "$work/run" > /dev/null
-HF_HUB_OFFLINE=1 "$python" scripts/peers.py "$anegpt" "$work/run/step-00000200"
+printf 'preset = "gpt2-tiny"\n[model]\nn_layer = 2\nn_embd = 32\nn_head = 2\nseq_len = 128\n' > "$work/gpt2.toml"
+for family in small gpt2; do
+  echo "== $family"
+  "$anegpt" train --config "$work/$family.toml" --data "$work/documents.txt" --tokenizer bpe:270 --steps 200 --batch 8 \
+    --seq 128 --lr 1e-2 --device cpu --sample-every 0 --log-format json --out "$work/$family" > /dev/null
+  HF_HUB_OFFLINE=1 "$python" scripts/peers.py "$anegpt" "$work/$family/step-00000200"
+done

@@ -470,7 +470,7 @@ pub fn markdown() -> Result<String, PlanError> {
          Written from `crates/gpt/src/forecast.rs`; do not edit. To write it anew: \
          `ANEGPT_BLESS=1 cargo test --release -p gpt --test forecast the_page_is_current`.\n\n\
          Published trainers, described by their programs and forecast with the cost model \
-         of [the engine](cost-model.md) and the rates of the host in `crates/ane/src/cost/host.rs`. \
+         of [the engine](cost-model.md) and the rates of the host in `crates/chip/src/cost/host.rs`. \
          Milliseconds per micro-batch of one sequence of 256 tokens. The host's rates come from parts of \
          steps on an M4, among them parts of the seed's, and its two scaling factors from the other chips \
          of this table: read it as a check that the parts add up, not as a test on unseen data. \

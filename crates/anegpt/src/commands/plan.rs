@@ -99,7 +99,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     label(
         "plan",
         &format!(
-            "baseline: {}, compiled once, run by {}",
+            "{}: {}, compiled once, run by {}",
+            plan.name,
             counted(rows.len(), "program"),
             match config.n_layer {
                 1 => "1 layer".to_owned(),
@@ -221,7 +222,7 @@ fn json(
         "anegpt": env!("CARGO_PKG_VERSION"),
         "settings": settings,
         "model": config.to_string(),
-        "plan": "baseline",
+        "plan": BASELINE.name,
         "profile": profile.to_string(),
         // Whose limits and speed these are, where they are not the chip's own.
         "nearest": profile.chip.nearest().map(|chip| chip.to_string()),
