@@ -2,7 +2,7 @@
 //!
 //! A [`Profile`] is a machine: a [`Chip`], a system and a call path. [`legal::check`] checks a MIL
 //! program against the profile's rules; it returns [`Legal`] or every [`Violation`]. [`legal::fix()`]
-//! rewrites refused operations and proves that the results agree. [`estimate`] forecasts how long a
+//! rewrites refused operations and proves that the results agree. [`estimate()`] forecasts how long a
 //! function takes ([`cost`]). Rules and forecasts rest on [`facts`]: one row per fact about the engine,
 //! with its sources and the facts that contradict it.
 //!
