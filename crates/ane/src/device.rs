@@ -84,7 +84,7 @@ pub trait Device: Send + Sync + Debug {
 
     /// Has the machine compile `text` as it is, a program with the ports of `like`, past every rule of
     /// ours, which its requests do not keep either: for questions to the machine alone
-    /// ([`crate::probe`]). `None` where no rules of ours stand before another's.
+    /// (crate `lab`). `None` where no rules of ours stand before another's.
     fn compile_unchecked(
         &self,
         _text: &str,
@@ -172,7 +172,7 @@ pub trait Executable: Send + Debug {
     /// Unloads the program, writes `weights` over its weight files, and loads it again without
     /// compiling; `None` where a loaded program has no such files. By the facts in force its
     /// constants stay what they were (G2-rewritten-files), so this is a question to the machine
-    /// ([`crate::probe`]) and no way to update weights.
+    /// (crate `lab`) and no way to update weights.
     ///
     /// # Errors
     /// When the machine refuses, or does not end in time: the program is lost then, and runs no more.

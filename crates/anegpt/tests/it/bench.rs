@@ -169,8 +169,8 @@ fn what_cannot_be_measured_is_a_usage_error() {
     let bench = Bench::new();
     for (args, words) in [
         (&["--preset", "huge"][..], "no preset"),
-        (&["--steps", "0"], "--steps must be at least 1"),
-        (&["--batch", "0"], "--batch must be at least 1"),
+        (&["--steps", "0"], "'--steps <N>': must be a whole number of at least 1"),
+        (&["--batch", "0"], "'--batch <N>': must be a whole number of at least 1"),
         (&["--only", "weather"], "weather"),
     ] {
         let output = bench.run(&[&["bench", "--quick"], args].concat());

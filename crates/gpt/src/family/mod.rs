@@ -1,6 +1,6 @@
 //! Families: whose model a configuration is.
 //!
-//! A family is one file and one row of [`FAMILIES`]. It says what its parameters are called in its own
+//! A family is one file and one row of the table `FAMILIES`. It says what its parameters are called in its own
 //! checkpoints, which presets there are, and, where they are not the common ones, what the parameters and
 //! the formulas of its blocks are.
 

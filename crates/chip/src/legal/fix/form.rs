@@ -28,7 +28,7 @@ pub struct Applied {
     pub bound: f64,
 }
 
-/// A program after [`fix`].
+/// A program after [`fix`](fn@super::fix).
 #[derive(Clone, Debug)]
 pub struct Fixed {
     /// The program.
