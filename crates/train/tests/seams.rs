@@ -4,7 +4,7 @@ mod common;
 
 use ane::{Emulator, Numerics, Profile};
 use common::{NOTHING, SEQ, finish, loader, model};
-use gpt::{Layout, Param, initialise};
+use gpt::{Layout, Param, TokenWeights, initialise};
 use std::sync::{Arc, Barrier, Mutex};
 use train::checkpoint::newest;
 use train::objective::Pretrain;
@@ -168,6 +168,27 @@ fn steps(config: &RunConfig, seed: u64, ranks: Box<dyn Ranks>) -> (Vec<StepRepor
         })
         .collect();
     (reports, trainer.params().to_vec(), trainer.counts().tokens)
+}
+
+/// One weight for all tokens, or the same one for each, beside a loss scale that is not 1.
+#[test]
+fn a_weight_for_each_token_is_scaled_as_an_even_one() {
+    let config = settings(1);
+    let tokens: Vec<u32> = (0..(config.batch * config.seq) as u32).map(|i| i * 7 % 40).collect();
+    let each = vec![1.0 / tokens.len() as f32; tokens.len()];
+    let step = |weights: TokenWeights<'_>| {
+        let device = Emulator::cpu(Numerics::Fast);
+        let (params, optimizer) = (initialise(&config.model, 3), Box::new(config.optimizer));
+        let (numerics, ranks) = (Numerics::Fast, Box::new(Solo));
+        let mut trainer =
+            Trainer::new(&config, params, optimizer, &device, numerics, ranks).unwrap();
+        assert!(trainer.scale().get() > 1.0);
+        trainer.accumulate(&tokens, &tokens, weights).unwrap();
+        (trainer.apply().unwrap(), trainer.params().to_vec())
+    };
+    let even = step(TokenWeights::Even(each[0]));
+    assert!(!even.0.skipped && even.0.grad_norm > 0.0);
+    assert_eq!(step(TokenWeights::Each(&each)), even);
 }
 
 /// Two ranks with a micro-batch each make the steps of one process with two.
