@@ -26,8 +26,19 @@ pub struct Stored<'a> {
     pub elements: &'a [f32],
     /// Elements from one row to the next: at least the length of a row.
     pub stride: usize,
-    /// Whether the operand is the transpose of what is stored.
+    /// True if the operand is the transpose of what is stored.
     pub transposed: bool,
+}
+
+impl Stored<'_> {
+    /// Returns the element in row `i` and column `j` of the operand.
+    ///
+    /// # Panics
+    /// If the slice does not hold it.
+    pub fn at(&self, i: usize, j: usize) -> f32 {
+        let (i, j) = if self.transposed { (j, i) } else { (i, j) };
+        self.elements[i * self.stride + j]
+    }
 }
 
 /// Single-precision products of dense matrices, as BLAS has them.
@@ -422,13 +433,9 @@ mod tests {
             accumulate: bool,
         ) {
             let call = self.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let at = |x: &Stored<'_>, i: usize, j: usize| {
-                let (i, j) = if x.transposed { (j, i) } else { (i, j) };
-                f64::from(x.elements[i * x.stride + j])
-            };
             for i in 0..m {
                 for j in 0..n {
-                    let sum: f64 = (0..k).map(|p| at(&a, i, p) * at(&b, p, j)).sum();
+                    let sum: f64 = (0..k).map(|p| f64::from(a.at(i, p)) * f64::from(b.at(p, j))).sum();
                     let to = &mut c[i * stride + j];
                     *to = if accumulate { *to + sum as f32 } else { sum as f32 };
                 }
@@ -472,6 +479,15 @@ mod tests {
         assert!(!found(1.05, 1.0).prefers_library());
         assert!(!found(0.5, 1.0).prefers_library());
         assert_eq!(found(2.3, 1.0).ratio(), 2.3);
+    }
+
+    #[test]
+    fn elements_are_those_of_the_operand() {
+        let elements = [0.0, 1.0, 2.0, -1.0, 3.0, 4.0, 5.0];
+        let stored = Stored { elements: &elements, stride: 4, transposed: false };
+        assert_eq!([stored.at(0, 0), stored.at(0, 2), stored.at(1, 1)], [0.0, 2.0, 4.0]);
+        let transpose = Stored { transposed: true, ..stored };
+        assert_eq!([transpose.at(0, 0), transpose.at(2, 0), transpose.at(1, 1)], [0.0, 2.0, 4.0]);
     }
 
     #[test]

@@ -479,13 +479,9 @@ impl Sgemm for Backwards {
         accumulate: bool,
     ) {
         self.0.fetch_add(1, Ordering::Relaxed);
-        let at = |x: &Stored<'_>, i: usize, j: usize| {
-            let (i, j) = if x.transposed { (j, i) } else { (i, j) };
-            x.elements[i * x.stride + j]
-        };
         for i in 0..m {
             for j in 0..n {
-                let sum: f32 = (0..k).rev().map(|p| at(&a, i, p) * at(&b, p, j)).sum();
+                let sum: f32 = (0..k).rev().map(|p| a.at(i, p) * b.at(p, j)).sum();
                 let to = &mut c[i * stride + j];
                 *to = if accumulate { *to + sum } else { sum };
             }
