@@ -498,20 +498,5 @@ impl<'f> Lowering<'f> {
     }
 }
 
-/// Calls `f` with every index of `shape`, last axis fastest.
-fn each_index(shape: &[usize], mut f: impl FnMut(&[usize])) {
-    let mut index = vec![0; shape.len()];
-    for _ in 0..shape.iter().product::<usize>() {
-        f(&index);
-        for axis in (0..shape.len()).rev() {
-            index[axis] += 1;
-            if index[axis] < shape[axis] {
-                break;
-            }
-            index[axis] = 0;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;

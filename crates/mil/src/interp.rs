@@ -75,7 +75,7 @@ impl Array {
 }
 
 /// Calls `f` with every index of `shape`, last axis fastest.
-fn each_index(shape: &[usize], mut f: impl FnMut(&[usize])) {
+pub fn each_index(shape: &[usize], mut f: impl FnMut(&[usize])) {
     let mut index = vec![0; shape.len()];
     for _ in 0..shape.iter().product::<usize>() {
         f(&index);

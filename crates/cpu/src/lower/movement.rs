@@ -1,8 +1,9 @@
 //! Lowering of operations that move elements: views where strides can say it, tables where not.
 
-use super::{Lowering, SLICE_LIMIT, each_index};
+use super::{Lowering, SLICE_LIMIT};
 use crate::arithmetic::Numerics;
 use crate::plan::*;
+use mil::interp::each_index;
 use mil::resolve::PadMode;
 use mil::{DType, ValueId};
 

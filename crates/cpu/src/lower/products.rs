@@ -1,8 +1,9 @@
 //! Lowering of products and convolutions.
 
-use super::{Lowering, each_index};
+use super::Lowering;
 use crate::gemm;
 use crate::plan::*;
+use mil::interp::each_index;
 use mil::{Kind, ValueId};
 
 impl Lowering<'_> {
