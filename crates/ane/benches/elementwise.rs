@@ -7,7 +7,8 @@
 //! words that a line must have, such as `softmax F32`.
 #![allow(clippy::print_stdout, reason = "a benchmark tells its results")]
 
-use ane::{Device, Emulator, Executable, Numerics, Surface};
+use ane::{Device, Emulator, Executable, Surface};
+use cpu::Numerics;
 use cpu::peak::Streams;
 use mil::{Builder, DType, Function, Program, TensorType, Weights};
 use std::time::{Duration, Instant};

@@ -3,7 +3,8 @@
 //! `cargo bench -p ane --bench numerics`. Rounds of all numerics alternate; medians are compared.
 #![allow(clippy::print_stdout, reason = "a benchmark tells its results")]
 
-use ane::{Device, Emulator, Numerics, Surface};
+use ane::{Device, Emulator, Surface};
+use cpu::Numerics;
 use mil::{Builder, DType, Program, TensorType, Weights};
 use std::time::Instant;
 

@@ -2,12 +2,14 @@
 //!
 //! A [`Device`] compiles a MIL program into an [`Executable`]; an executable runs on [`Surface`]s,
 //! which are bound to its ports in alphabetical order. The [`Emulator`] is a device for any CPU: it
-//! enforces a machine's rules ([`Profile`]), tracks per-process limits ([`Budget`]), reports errors in
+//! enforces a machine's rules ([`Profile`](chip::Profile)), tracks per-process limits ([`Budget`]), reports errors in
 //! the machine's own words ([`AneError`]) and computes with crate `cpu`. Crate `apple` drives the real
 //! engine of a Mac.
 //!
 //! ```
-//! use ane::{Device, Emulator, Numerics, Profile};
+//! use ane::{Device, Emulator};
+//! use chip::Profile;
+//! use cpu::Numerics;
 //! use mil::{Builder, Program, TensorType, Weights};
 //!
 //! let b = Builder::new("main");
@@ -42,7 +44,6 @@ pub mod device;
 pub mod emulator;
 pub mod error;
 pub mod faults;
-mod host;
 pub mod packed;
 pub mod power;
 pub mod retry;
@@ -50,8 +51,6 @@ pub mod submit;
 pub mod surface;
 
 pub use budget::{Budget, LoadedProgram, Used};
-pub use chip::{CallPath, Chip, Os, Profile, cost, estimate};
-pub use cpu::{HostShape, Numerics, OutputMut, Sgemm};
 pub use device::{Call, Device, Executable, Port, Reloaded, RunReport};
 pub use emulator::Emulator;
 pub use emulator::{
@@ -60,7 +59,6 @@ pub use emulator::{
 };
 pub use error::{AneError, NsError, OwnError};
 pub use faults::{FaultError, Faults, Faulty};
-pub use host::{HostInput, HostProgram};
 pub use packed::{Packed, pack};
 pub use power::PowerSample;
 pub use retry::{Backoff, Retrying};

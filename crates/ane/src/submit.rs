@@ -123,7 +123,9 @@ impl Drop for Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Device, Emulator, Numerics, Profile};
+    use crate::{Device, Emulator};
+    use chip::Profile;
+    use cpu::Numerics;
     use mil::{Builder, Program, TensorType, Weights};
     use std::sync::{Arc, Mutex};
 

@@ -2,8 +2,9 @@
 //! own: they are read, hold against the rules of the profile in their first line, are formatted to
 //! one canonical text, and compute what the reference interpreter computes.
 
-use ane::{Device, Emulator, Numerics, Profile};
-use chip::legal;
+use ane::{Device, Emulator};
+use chip::{Profile, legal};
+use cpu::Numerics;
 use mil::interp::{Array, evaluate};
 use mil::{DType, Payload, Program, TensorType, Weights};
 use std::path::PathBuf;

@@ -1,6 +1,8 @@
 //! The emulated engine: its rules, its chips, and requests on several threads.
 
-use ane::{Device, Emulator, Numerics, Profile, Surface};
+use ane::{Device, Emulator, Surface};
+use chip::Profile;
+use cpu::Numerics;
 use half::f16;
 use mil::{Builder, Program, TensorType, Weights};
 use std::time::Duration;

@@ -6,10 +6,10 @@
 //! here), directories of macOS 27, the kernel's own codes.
 
 use ane::{
-    AneError, BindingRules, Device, Emulator, Faults, Faulty, Numerics, RawSurface, Request,
-    SurfaceObject,
+    AneError, BindingRules, Device, Emulator, Faults, Faulty, RawSurface, Request, SurfaceObject,
 };
 use chip::legal;
+use cpu::Numerics;
 use mil::{Program, Weights};
 
 const COMPILER: &str = "Error Domain=com.apple.appleneuralengine.compiler Code=1 \
@@ -267,7 +267,7 @@ fn a_bank_of_constants_too_large_to_load() {
         ),
     );
     assert_eq!(reported(&compile("m4", &bank)), format!("{LOAD}(0x20004)\""));
-    let budget = ane::Budget::new(&ane::Profile::default());
+    let budget = ane::Budget::new(&chip::Profile::default());
     let refused = budget.load(3_750_000_000).unwrap_err();
     assert_eq!(reported(&refused), format!("{LOAD}(0x20004)\""));
 }

@@ -1,8 +1,10 @@
 //! What is known of the machine, held against the rules and the emulator: tests named by rows of
 //! `docs/ane-facts.md`.
 
-use ane::{AneError, Budget, Chip, Device, Emulator, Executable, Numerics, Profile, Surface};
+use ane::{AneError, Budget, Device, Emulator, Executable, Surface};
 use chip::legal::{self, Confidence, Refusal, Severity, check_allowing, rules};
+use chip::{Chip, Profile};
+use cpu::Numerics;
 use half::f16;
 use mil::blob::BlobWriter;
 use mil::{Arg, Builder, DType, Data, Literal, Op, Program, Tensor, TensorType, Weights};

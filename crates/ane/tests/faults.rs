@@ -1,9 +1,10 @@
 //! Every fault on demand happens, with the words of the machine, and the same seed fails the same way.
 
 use ane::{
-    AneError, Backoff, Device, Emulator, Executable, FaultError, Faults, Faulty, Numerics,
-    Retrying, RunReport, Surface,
+    AneError, Backoff, Device, Emulator, Executable, FaultError, Faults, Faulty, Retrying,
+    RunReport, Surface,
 };
+use cpu::Numerics;
 use mil::blob::BlobWriter;
 use mil::{DType, Data, Program, Weights};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,6 +1,8 @@
 //! The packed calling convention computes the same.
 
-use ane::{Device, Emulator, Numerics, Packed, Profile, Surface, pack};
+use ane::{Device, Emulator, Packed, Surface, pack};
+use chip::Profile;
+use cpu::Numerics;
 use mil::interp::{Array, evaluate};
 use mil::{Builder, Function, Program, Tensor, TensorType, Weights};
 use proptest::prelude::*;

@@ -1,7 +1,8 @@
 //! Programs in the forms that other projects write, judged as their authors report.
 
-use ane::{Device, Emulator, Numerics, Profile};
-use chip::legal;
+use ane::{Device, Emulator};
+use chip::{Profile, legal};
+use cpu::Numerics;
 use mil::blob::BlobWriter;
 use mil::text::parse_with_spans;
 use mil::{DType, Data, Program, Weights};

@@ -2,9 +2,11 @@
 //! strict mode and as on the machine.
 
 use ane::{
-    AneError, BindingRules, DataLayout, Emulator, Holding, LoadedModel, Numerics, Profile,
-    RawSurface, Request, SizeRule, Strictness, SurfaceObject,
+    AneError, BindingRules, DataLayout, Emulator, Holding, LoadedModel, RawSurface, Request,
+    SizeRule, Strictness, SurfaceObject,
 };
+use chip::Profile;
+use cpu::Numerics;
 use mil::{TensorType, Weights};
 use std::slice::from_ref;
 

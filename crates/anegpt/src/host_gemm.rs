@@ -2,9 +2,9 @@
 
 use crate::engine;
 use crate::usage;
-use ane::Numerics;
 use anyhow::Result;
 use clap::ValueEnum;
+use cpu::Numerics;
 use cpu::blas::{self, HostShape, Sgemm};
 use gpt::GptConfig;
 use std::sync::Arc;

@@ -1,10 +1,12 @@
 //! Which device a command computes on, and why.
 
 use crate::{engine, usage};
-use ane::{Backoff, Chip, Device, Emulator, Faults, Faulty, Numerics, Os, Profile, Retrying};
+use ane::{Backoff, Device, Emulator, Faults, Faulty, Retrying};
 use anyhow::Result;
 use apple::{Choice, Route};
+use chip::{Chip, Os, Profile};
 use clap::ValueEnum;
+use cpu::Numerics;
 use lab::trace::Recording;
 use lab::{MachineInfo, Recorder};
 

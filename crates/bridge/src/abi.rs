@@ -14,7 +14,7 @@ use crate::handles::Table;
 use crate::header::Declaration;
 use crate::kernel::{Kernel, Side};
 use crate::memory;
-use ane::Profile;
+use chip::Profile;
 use mil::Weights;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;

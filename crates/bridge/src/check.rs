@@ -2,7 +2,7 @@
 //! JSON.
 
 use crate::error::BridgeError;
-use ane::Profile;
+use chip::Profile;
 use chip::legal::{Place, Severity, Violation};
 use mil::{Diagnostic, Program};
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ pub(crate) fn program(text: &str) -> Result<Program, BridgeError> {
 /// `confirmed_on_hardware` and `functions`.
 pub(crate) fn estimate(text: &str, profile: &Profile) -> Result<Value, BridgeError> {
     let functions = program(text)?.functions;
-    let functions = functions.iter().map(|f| ane::estimate(f, profile).json(&f.name));
+    let functions = functions.iter().map(|f| chip::estimate(f, profile).json(&f.name));
     Ok(json!({
         "profile": profile.to_string(),
         "confirmed_on_hardware": false,

@@ -2,8 +2,10 @@
 
 use crate::error::{BridgeError, claim_process};
 use crate::kernel::{Job, Kernel};
-use ane::{AneError, Device, Emulator, Executable, Numerics, Profile};
+use ane::{AneError, Device, Emulator, Executable};
 use apple::{Findings, Libraries, Options, Packing, Route, probe};
+use chip::Profile;
+use cpu::Numerics;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -435,7 +435,8 @@ mod tests {
             let call = self.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             for i in 0..m {
                 for j in 0..n {
-                    let sum: f64 = (0..k).map(|p| f64::from(a.at(i, p)) * f64::from(b.at(p, j))).sum();
+                    let sum: f64 =
+                        (0..k).map(|p| f64::from(a.at(i, p)) * f64::from(b.at(p, j))).sum();
                     let to = &mut c[i * stride + j];
                     *to = if accumulate { *to + sum as f32 } else { sum as f32 };
                 }

@@ -1,7 +1,8 @@
 //! A llama2.c checkpoint of fewer key heads than query heads, against the formulas of `run.c` in
 //! f64: the order of the file's tensors, and rotary pairs (2i, 2i+1), which reading moves.
 
-use ane::{Emulator, Numerics};
+use ane::Emulator;
+use cpu::Numerics;
 use formats::llama2c;
 use gpt::{Decoder, GptConfig, Parameters};
 

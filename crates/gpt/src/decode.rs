@@ -8,7 +8,8 @@ use crate::ops::{Dims, MASKED, causal_mask};
 use crate::params::Parameters;
 use crate::plan::{DECODE, Schedule};
 use crate::run::{Batch, Outside, Runtime, Spare};
-use ane::{AneError, Device, HostInput, HostProgram, Numerics, OutputMut, Surface};
+use ane::{AneError, Device, Surface};
+use cpu::{Elements, HostProgram, Numerics, OutputMut};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -56,10 +57,9 @@ impl Head {
 
     fn run(&mut self, stream: &[f32], values: &[f32]) -> Result<(), AneError> {
         let parameters = self.parameters.iter().map(|range| &values[range.clone()]);
-        let inputs: Vec<_> =
-            std::iter::once(stream).chain(parameters).map(HostInput::F32).collect();
+        let inputs: Vec<_> = std::iter::once(stream).chain(parameters).map(Elements::F32).collect();
         let data = &mut self.logits[..];
-        self.program.run(&inputs, &mut [OutputMut::F32 { data, accumulate: false }])
+        Ok(self.program.run(&inputs, &mut [OutputMut::F32 { data, accumulate: false }])?)
     }
 }
 

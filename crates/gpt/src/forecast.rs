@@ -1,5 +1,5 @@
-//! How long a training step takes on a chip: kernels by [`ane::cost`], the host's share by
-//! [`ane::cost::host`].
+//! How long a training step takes on a chip: kernels by [`chip::cost`], the host's share by
+//! [`chip::cost::host`].
 //!
 //! [`forecast`] is for this project's own plan, in which engine and host take turns.
 //! [`published_steps`] describes other trainers, whose steps are published, in the same terms and
@@ -12,9 +12,9 @@ use crate::params::Layout;
 use crate::plan::{
     BASELINE, Part, Pass, Place, Plan, PlanError, Programs, Schedule, Sink, Source, Step,
 };
-use ane::cost::host::HostWork;
-use ane::cost::{CONSTANTS, Silicon, estimate, estimate::error_bar, fit::is_tabled};
-use ane::{Chip, Profile};
+use chip::cost::host::HostWork;
+use chip::cost::{CONSTANTS, Silicon, estimate, estimate::error_bar, fit::is_tabled};
+use chip::{Chip, Profile};
 use mil::DType;
 
 /// Forecast of one step. Not confirmed on hardware.
@@ -285,7 +285,7 @@ pub enum Trainer {
 pub struct PublishedStep {
     /// How it is built.
     pub trainer: Trainer,
-    /// Chip, as in [`ane::cost::SILICON`].
+    /// Chip, as in [`chip::cost::SILICON`].
     pub chip: Chip,
     /// `stories110m` or `qwen3-0.6b`.
     pub model: &'static str,
@@ -433,7 +433,7 @@ fn packing_seconds(trainer: Trainer, s: &Sizes, chip: Chip) -> [f64; 2] {
 
 /// The classifier as a convolution, and softmax over its channels.
 fn classifier_on_engine(s: &Sizes, chip: Chip) -> f64 {
-    use ane::cost::model::{Law, OpWork, Workload, work_ms};
+    use chip::cost::model::{Law, OpWork, Workload, work_ms};
     let (tokens, vocab) = (s.tokens as usize, s.vocab as usize);
     let ops = vec![
         OpWork::conv(tokens, s.width as usize, vocab, 1),

@@ -12,8 +12,8 @@ use crate::ops::{Dims, project};
 use crate::params::Layout;
 use crate::plan::{Cuts, PlanError, Sink, inputs};
 use crate::run::{HeadBackward, sinks};
-use ane::emulator::simd;
-use ane::{AneError, HostInput, HostProgram, HostShape, OutputMut, Sgemm};
+use ane::AneError;
+use cpu::{Elements, HostProgram, HostShape, OutputMut, Sgemm, simd};
 use mil::{Builder, DType, Function};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,7 +251,7 @@ impl Head {
     ) -> Result<(), AneError> {
         let Head { grid, width, tokens, norm, parts, xf, logits, normaliser, .. } = self;
         let parameters = self.norm_parameters.iter().map(|range| &values[range.clone()]);
-        let inputs: Vec<_> = std::iter::once(x).chain(parameters).map(HostInput::F32).collect();
+        let inputs: Vec<_> = std::iter::once(x).chain(parameters).map(Elements::F32).collect();
         norm.run(&inputs, &mut [replace(xf)])?;
         let classifier = &values[self.classifier.clone()];
         let (tile, part) = (grid.rows, grid.rows * grid.tiles);
@@ -264,7 +264,7 @@ impl Head {
                 let tiles = logits.chunks_mut(tile * *tokens).zip(weights.chunks(tile * *width));
                 for (i, ((logits, weights), statistics)) in tiles.zip(statistics).enumerate() {
                     let program = &mut for_rows(programs, logits.len() / *tokens).classifier;
-                    let inputs = [HostInput::F32(weights), HostInput::F32(xf)];
+                    let inputs = [Elements::F32(weights), Elements::F32(xf)];
                     program.run(&inputs, &mut [replace(logits)])?;
                     statistics.take(logits, index * part + i * tile, targets);
                 }
@@ -302,11 +302,11 @@ impl Head {
         let inputs: Vec<_> = std::iter::once(stream)
             .chain(parameters)
             .chain(std::iter::once(&self.d_xf[..]))
-            .map(HostInput::F32)
+            .map(Elements::F32)
             .collect();
         let gradients = self.norm_parameters.iter().cloned().map(Sink::Gradient);
         let outputs: Vec<_> = std::iter::once(Sink::Cotangent).chain(gradients).collect();
-        self.norm_bwd.run(&inputs, &mut sinks(&outputs, micro_batch, cotangent, grads))
+        Ok(self.norm_bwd.run(&inputs, &mut sinks(&outputs, micro_batch, cotangent, grads))?)
     }
 
     /// The gradient of the classifier [V, D] and, in `d_xf`, the cotangent of `xf`.
@@ -335,11 +335,11 @@ impl Head {
                     statistics[i].cotangents(logits, first, targets, normaliser, token_weights);
                     let programs = for_rows(programs, logits.len() / *tokens);
                     programs.classifier_gradient.run(
-                        &[HostInput::F32(logits), HostInput::F32(xf)],
+                        &[Elements::F32(logits), Elements::F32(xf)],
                         &mut [micro_batch.into_gradient(gradient)],
                     )?;
                     let into = OutputMut::F32 { data: d_xf, accumulate: i > 0 };
-                    let inputs = [HostInput::F32(logits), HostInput::F32(weights)];
+                    let inputs = [Elements::F32(logits), Elements::F32(weights)];
                     programs.backward.run(&inputs, &mut [into])?;
                 }
                 Ok::<(), AneError>(())

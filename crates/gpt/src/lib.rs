@@ -7,7 +7,9 @@
 //! returns losses and gradients; a [`Decoder`] reads token by token, with a cache, and returns logits.
 //!
 //! ```
-//! use ane::{Emulator, Numerics, Profile};
+//! use ane::Emulator;
+//! use chip::Profile;
+//! use cpu::Numerics;
 //! use gpt::{GptConfig, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
 //!
 //! let mut config = GptConfig::preset("tiny")?;

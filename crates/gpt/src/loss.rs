@@ -3,7 +3,7 @@
 //! Logits are [V, T], one column per token; a tile is some rows of them.
 
 use crate::model::TokenWeights;
-use ane::emulator::simd;
+use cpu::simd;
 
 /// Of each token, over one tile: the largest logit, the sum of e^(logit − largest), and the logit of
 /// the target, 0 where it is in another tile.

@@ -7,7 +7,8 @@ use crate::ops::{Dims, causal_mask};
 use crate::params::{Layout, Parameters};
 use crate::plan::{BASELINE, Part, PlanError, Schedule};
 use crate::run::{Batch, Outside, Runtime, Spare};
-use ane::{AneError, Device, HostShape, Numerics, OutputMut, Sgemm};
+use ane::{AneError, Device};
+use cpu::{CpuError, HostShape, Numerics, OutputMut, Sgemm};
 use mil::DType;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +25,9 @@ pub enum ModelError {
     /// The device refused.
     #[error(transparent)]
     Device(#[from] AneError),
+    /// A program of the host could not be compiled.
+    #[error(transparent)]
+    Host(#[from] CpuError),
     /// A token is not of the vocabulary.
     #[error("token {token} at position {position} is not below the vocabulary of {vocab_size}")]
     Token {
@@ -173,7 +177,7 @@ impl Model {
     }
 
     /// Has the host's products (classifier, weight gradients) computed by `library` from now on;
-    /// `None` for our own kernel. See [`ane::emulator::blas`] for what differs.
+    /// `None` for our own kernel. See [`cpu::blas`] for what differs.
     pub fn multiply_with(&mut self, library: Option<&Arc<dyn Sgemm>>) {
         self.head.multiply_with(library);
         self.runtime.multiply_with(library);

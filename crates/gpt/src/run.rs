@@ -4,7 +4,9 @@ use crate::model::{MicroBatch, ModelError, Timings};
 use crate::ops::{self, Dims};
 use crate::params::Parameters;
 use crate::plan::{Flow, Index, Part, Place, Schedule, Sink, Source, Step};
-use ane::{AneError, Device, Executable, HostInput, HostProgram, OutputMut, Sgemm, Surface};
+use ane::surface::ReadGuard;
+use ane::{AneError, Device, Executable, Surface};
+use cpu::{Elements, HostProgram, OutputMut, Sgemm};
 use mil::{Program, Weights};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -37,6 +39,22 @@ enum Compiled {
 
 /// Executables by the names of their programs, compiled before.
 pub(crate) type Spare = BTreeMap<String, Box<dyn Executable>>;
+
+/// An input of a program of the host.
+enum Input<'a> {
+    Host(&'a [f32]),
+    /// A surface, locked until the program has read it.
+    Surface(ReadGuard<'a>),
+}
+
+impl Input<'_> {
+    fn elements(&self) -> Elements<'_> {
+        match self {
+            Input::Host(elements) => Elements::F32(elements),
+            Input::Surface(guard) => guard.elements(),
+        }
+    }
+}
 
 /// What the host reads and writes in a step.
 pub(crate) struct Batch<'a> {
@@ -283,14 +301,16 @@ impl Runtime {
                 Step::Load { from: Flow::Cotangent, to } => surfaces[*to].write(cotangent),
                 Step::Run { program, layer } => programs[*program].request(*layer, surfaces),
                 Step::Host { program, inputs, outputs } => {
-                    let inputs: Vec<HostInput<'_>> = (inputs.iter())
-                        .map(|source| match source {
-                            Source::Flow(Flow::Stream(n)) => HostInput::F32(&streams[*n]),
-                            Source::Flow(Flow::Cotangent) => unreachable!("it is an output"),
-                            Source::Parameter(range) => HostInput::F32(&values[range.clone()]),
-                            Source::Value(value) => HostInput::Surface(&surfaces[*value]),
+                    let inputs: Vec<Input<'_>> = (inputs.iter())
+                        .map(|source| {
+                            Ok(match source {
+                                Source::Flow(Flow::Stream(n)) => Input::Host(&streams[*n]),
+                                Source::Flow(Flow::Cotangent) => unreachable!("it is an output"),
+                                Source::Parameter(range) => Input::Host(&values[range.clone()]),
+                                Source::Value(value) => Input::Surface(surfaces[*value].lock()?),
+                            })
                         })
-                        .collect();
+                        .collect::<Result<_, AneError>>()?;
                     let mut sinks = sinks(outputs, micro_batch, cotangent, grads);
                     programs[*program].call(&inputs, &mut sinks)
                 }
@@ -376,11 +396,12 @@ impl Compiled {
     /// Runs a program of the host.
     fn call(
         &mut self,
-        inputs: &[HostInput<'_>],
+        inputs: &[Input<'_>],
         outputs: &mut [OutputMut<'_>],
     ) -> Result<(), AneError> {
         let Compiled::Host(program) = self else { unreachable!("the host runs its programs") };
-        program.run(inputs, outputs)
+        let inputs: Vec<Elements<'_>> = inputs.iter().map(Input::elements).collect();
+        Ok(program.run(&inputs, outputs)?)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Models of every family and mixture against formulas written token by token in f64, without MIL:
 //! losses, gradients (by central differences), and decoding.
 
-use ane::{Emulator, Numerics, Profile};
+use ane::Emulator;
+use chip::Profile;
+use cpu::Numerics;
 use gpt::{
     Decoder, Family, FeedForward, GptConfig, Layout, MicroBatch, Model, Norm, Parameters,
     TokenWeights, initialise, mean,

@@ -1,6 +1,6 @@
 //! Forecasts of training steps against published ones (docs/ane-facts.md F.4).
 
-use ane::{Chip, Os, Profile};
+use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
 use gpt::forecast::{Trainer, forecast, markdown, published_steps};
 use gpt::plan::{BASELINE, Programs};
@@ -51,7 +51,7 @@ fn kernels_have_forecasts_on_every_chip() {
         for os in Os::ALL {
             let profile = Profile { chip, os, ..Profile::default() };
             for function in programs.engine() {
-                let e = ane::estimate(function, &profile);
+                let e = chip::estimate(function, &profile);
                 assert!(e.seconds.is_finite() && e.seconds > 0.0, "{chip} {}", function.name);
                 assert!(!e.operations.is_empty());
                 assert!(e.operations.iter().any(|o| o.op == "matmul" && o.flops > 0.0));

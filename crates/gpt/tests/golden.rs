@@ -1,7 +1,9 @@
 //! The text of every kernel of the plan `baseline`, pinned: what a Mac compiles is what runs here.
 //! `ANEGPT_UPDATE_GOLDEN=1` writes the files anew; the difference is then to be read.
 
-use ane::{Device, Emulator, Numerics, Profile};
+use ane::{Device, Emulator};
+use chip::Profile;
+use cpu::Numerics;
 use gpt::block::Memory;
 use gpt::plan::{BASELINE, Programs};
 use gpt::{Dims, GptConfig};

@@ -1,6 +1,7 @@
 //! Losses of single tokens from the decoder, against its own logits and against a training step's.
 
-use ane::{Emulator, Numerics};
+use ane::Emulator;
+use cpu::Numerics;
 use gpt::{Decoder, GptConfig, Model, Parameters, initialise};
 
 const TOKENS: usize = 21;

@@ -1,7 +1,9 @@
 //! An overflow of binary16 in a backward pass must reach the gradients as something that is not
 //! finite: the engine never emits a NaN (∞ − ∞ is 0), and the loss scale is steered by nothing else.
 
-use ane::{Emulator, Numerics, Profile};
+use ane::Emulator;
+use chip::Profile;
+use cpu::Numerics;
 use gpt::{GptConfig, MicroBatch, Model, Parameters, TokenWeights, initialise};
 
 fn gradients(c: &GptConfig, params: &[f32], numerics: Numerics, scale: f32) -> Vec<f32> {

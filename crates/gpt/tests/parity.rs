@@ -7,8 +7,10 @@
     reason = "the reference reads as the formulas do"
 )]
 
-use ane::emulator::blas::{Sgemm, Stored};
-use ane::{Emulator, Numerics, Profile};
+use ane::Emulator;
+use chip::Profile;
+use cpu::Numerics;
+use cpu::blas::{Sgemm, Stored};
 use gpt::{GptConfig, Layout, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

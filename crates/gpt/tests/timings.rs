@@ -1,6 +1,7 @@
 //! What a model says of the time its parts take.
 
-use ane::{Emulator, Numerics};
+use ane::Emulator;
+use cpu::Numerics;
 use gpt::{GptConfig, MicroBatch, Model, Parameters, TokenWeights, initialise};
 use std::time::Instant;
 

@@ -2,7 +2,9 @@
 //! another with a [`Sampler`].
 //!
 //! ```
-//! use ane::{Device, Emulator, Numerics, Profile};
+//! use ane::{Device, Emulator};
+//! use chip::Profile;
+//! use cpu::Numerics;
 //! use gpt::{Decoder, GptConfig, Parameters, initialise};
 //! use infer::{Finish, Generator, Request, Sampling};
 //! use tokenizer::Tokenizer;

@@ -1,7 +1,8 @@
 //! Generation with a model whose next token is a table: blocks that add nothing, and a classifier
 //! that reads the last token alone.
 
-use ane::{Emulator, Numerics};
+use ane::Emulator;
+use cpu::Numerics;
 use gpt::{Decoder, GptConfig, Layout, Parameters};
 use infer::{Finish, Generator, InferError, Request, Sampling, SamplingError};
 use std::sync::LazyLock;

@@ -6,7 +6,9 @@
 //! names the facts that explain each difference. [`mod@array`] reads and writes arrays in NumPy's format.
 //!
 //! ```
-//! use ane::{Device, Emulator, Numerics, Profile};
+//! use ane::{Device, Emulator};
+//! use chip::Profile;
+//! use cpu::Numerics;
 //! use lab::{MachineInfo, Recorder, Trace, trace::replay};
 //! use mil::{Builder, Program, TensorType, Weights};
 //!

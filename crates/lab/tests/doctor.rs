@@ -1,9 +1,11 @@
 //! The doctor finds every fault that can be found, and none where there is none.
 
 use ane::{
-    AneError, Backoff, Device, Emulator, Executable, Faults, Faulty, Numerics, Port, Precision,
-    Profile, RunReport, Surface,
+    AneError, Backoff, Device, Emulator, Executable, Faults, Faulty, Port, Precision, RunReport,
+    Surface,
 };
+use chip::Profile;
+use cpu::Numerics;
 use lab::doctor::{Canary, Options, Report, Sick, Verdict, examine};
 use mil::{Program, TensorType, Weights};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Every probe runs on the emulator, repeats the facts, and claims no more than it can know.
 
-use ane::{
-    AneError, Device, Emulator, Executable, Numerics, Port, Profile, Reloaded, RunReport, Surface,
-};
+use ane::{AneError, Device, Emulator, Executable, Port, Reloaded, RunReport, Surface};
+use chip::Profile;
+use cpu::Numerics;
 use lab::probe::{Outcome, PROBES, Probe, Verdict};
 use mil::{Program, TensorType, Weights};
 

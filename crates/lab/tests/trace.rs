@@ -1,6 +1,7 @@
 //! Traces: recorded, written, read, damaged, replayed, explained.
 
-use ane::{Call, Device, Emulator, Numerics};
+use ane::{Call, Device, Emulator};
+use cpu::Numerics;
 use half::f16;
 use lab::trace::{self, ProgramTrace, Replay, RunTrace, TraceError};
 use lab::{MachineInfo, Recorder, Trace};
@@ -92,7 +93,7 @@ fn what_is_recorded_is_read_back_and_replays_to_the_bit() {
 
 #[test]
 fn the_recorder_asks_the_device_what_it_is() {
-    let profile: ane::Profile = "m2-pro/macos26/e5rt".parse().unwrap();
+    let profile: chip::Profile = "m2-pro/macos26/e5rt".parse().unwrap();
     let engine = Emulator::engine(profile, Numerics::Fast);
     let faulty = ane::Faulty::new(Box::new(engine), ane::Faults::parse("", 1).unwrap());
     let machine = Recorder::new(Box::new(faulty), info(), 1).recording().trace().machine;
@@ -117,7 +118,7 @@ fn only_the_first_runs_are_kept() {
 
 #[test]
 fn requests_sent_in_other_ways_are_kept_with_the_way() {
-    let engine = Emulator::engine(ane::Profile::default(), Numerics::Exact);
+    let engine = Emulator::engine(chip::Profile::default(), Numerics::Exact);
     let recorder = Recorder::new(Box::new(engine), info(), 1);
     let program = mil::parse(PRODUCT_OF_ELEMENTS).unwrap();
     let mut exe = recorder.compile(&program, &Weights::new()).unwrap();

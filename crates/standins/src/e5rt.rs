@@ -426,8 +426,8 @@ pub unsafe extern "C" fn e5rt_program_library_create(out: Out, path: Text) -> St
     }
 }
 
-fn profile() -> ane::Profile {
-    ane::Profile { path: CallPath::E5rt, ..ane::Profile::default() }
+fn profile() -> chip::Profile {
+    chip::Profile { path: CallPath::E5rt, ..chip::Profile::default() }
 }
 
 #[unsafe(no_mangle)]

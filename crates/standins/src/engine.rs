@@ -8,10 +8,9 @@ use crate::iosurface;
 use crate::runtime::{
     Body, Bool, Id, Imp, Ref, Sel, Table, autorelease, body, factory, is_alive, make, temporary,
 };
-use ane::{
-    AneError, Chip, Device, Emulator, Executable, Numerics, Os, Port, Precision, Profile, Surface,
-};
-use chip::legal;
+use ane::{AneError, Device, Emulator, Executable, Port, Precision, Surface};
+use chip::{CallPath, Chip, Os, Profile, legal};
+use cpu::Numerics;
 use half::f16;
 use mil::{DType, Program, Weights};
 use std::collections::BTreeMap;
@@ -61,8 +60,8 @@ pub(crate) fn classes() -> Vec<Table> {
 }
 
 /// The machine behind a call path: what it has used up is forgotten by [`reset`].
-pub(crate) fn emulator(path: ane::CallPath) -> Arc<Emulator> {
-    static EMULATORS: Mutex<Vec<(ane::CallPath, Arc<Emulator>)>> = Mutex::new(Vec::new());
+pub(crate) fn emulator(path: CallPath) -> Arc<Emulator> {
+    static EMULATORS: Mutex<Vec<(CallPath, Arc<Emulator>)>> = Mutex::new(Vec::new());
     let mut all = EMULATORS.lock().unwrap_or_else(PoisonError::into_inner);
     if is_on("new machine") {
         fault("new machine");
@@ -76,7 +75,7 @@ pub(crate) fn emulator(path: ane::CallPath) -> Arc<Emulator> {
     emulator
 }
 
-fn fresh(path: ane::CallPath) -> Arc<Emulator> {
+fn fresh(path: CallPath) -> Arc<Emulator> {
     let profile = Profile { chip: Chip::M4, os: Os::MacOs15, path };
     Arc::new(Emulator::engine(profile, Numerics::Fast))
 }
@@ -409,7 +408,7 @@ unsafe extern "C" fn compile(id: Id, _: Sel, qos: u32, options: Id, error: *mut 
     let Some(program) = parsed.filter(|_| !fault("refuse program")) else {
         return fail(error, refused);
     };
-    let profile = Profile { chip: Chip::M4, os: Os::MacOs15, path: ane::CallPath::InMemory };
+    let profile = Profile { chip: Chip::M4, os: Os::MacOs15, path: CallPath::InMemory };
     if let Err(violations) = legal::check(&program, &profile) {
         return fail(error, &words(&AneError::refused(profile.path, violations)));
     }
@@ -477,7 +476,7 @@ unsafe extern "C" fn load(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id)
         }
     };
     // The emulator counts compiles, and a program of before is none.
-    let path = ane::CallPath::InMemory;
+    let path = CallPath::InMemory;
     let opened = matches!(*stage, Stage::New);
     let compiled = matches!(*stage, Stage::Compiled(_));
     let machine = if compiled { emulator(path) } else { fresh(path) };

@@ -6,7 +6,7 @@
 //! parameter); the norm reads the gradient (4 bytes). Above 100 % of the triad the data stay in a cache.
 #![allow(clippy::print_stdout, reason = "a benchmark tells its results")]
 
-use ane::emulator::peak::Streams;
+use cpu::peak::Streams;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 use train::AdamW;

@@ -24,7 +24,9 @@
 //!    draws a sample, and starts a checkpoint, which is written while the next step runs.
 //!
 //! ```
-//! use ane::{Emulator, Numerics, Profile};
+//! use ane::Emulator;
+//! use chip::Profile;
+//! use cpu::Numerics;
 //! use gpt::{GptConfig, TokenWeights, initialise};
 //! use train::{AdamW, RunConfig, Schedule, Solo, Trainer};
 //!

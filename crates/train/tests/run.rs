@@ -3,8 +3,10 @@
 mod common;
 
 use ane::faults::{Faults, Faulty};
-use ane::{Device, Emulator, Numerics, Profile};
+use ane::{Device, Emulator};
+use chip::Profile;
 use common::{Around, NOTHING, SEQ, finish, loader, model, to_end};
+use cpu::Numerics;
 use gpt::{Layout, initialise};
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -2,8 +2,10 @@
 
 mod common;
 
-use ane::{Emulator, Numerics, Profile};
+use ane::Emulator;
+use chip::Profile;
 use common::{NOTHING, SEQ, finish, loader, model};
+use cpu::Numerics;
 use gpt::{Layout, Param, TokenWeights, initialise};
 use std::sync::{Arc, Barrier, Mutex};
 use train::checkpoint::newest;

@@ -4,10 +4,12 @@
 
 mod common;
 
-use ane::emulator::blas::{Sgemm, Stored};
 use ane::faults::{Faults, Faulty};
-use ane::{Device, Emulator, Numerics, Profile};
+use ane::{Device, Emulator};
+use chip::Profile;
 use common::{Around, NOTHING, SEQ, finish, loader, to_end};
+use cpu::Numerics;
+use cpu::blas::{Sgemm, Stored};
 use data::loader::{Batch, Loader, LoaderConfig};
 use gpt::{GptConfig, Layout, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
 use std::sync::Arc;

@@ -6,7 +6,6 @@
 mod raw;
 mod request;
 
-pub use cpu::{blas, peak, simd};
 pub use raw::{DataLayout, Holding, RawSurface, SurfaceObject};
 pub use request::{BindingRules, LoadedModel, Procedure, Request, SizeRule, Strictness};
 

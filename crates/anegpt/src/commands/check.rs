@@ -4,12 +4,11 @@ use super::facts::wrapped;
 use super::mil::read_text;
 use super::mil::weights::{self, Files};
 use crate::progress::counted;
-use ane::{Chip, Profile};
 use anyhow::{Context, Result, anyhow, bail};
-use chip::Violation;
 use chip::facts::facts;
 use chip::legal::fix::{Applied, NotProven, Proof, has_fix};
 use chip::legal::{self, Confidence, Refusal, Severity};
+use chip::{Chip, Profile, Violation};
 use mil::diagnostic::Place;
 use mil::text::{Comments, Spans, parse_with_spans};
 use mil::verify::Site;
@@ -38,10 +37,10 @@ pub(crate) struct Args {
     chip: Option<Chip>,
     /// System whose rules apply: macos15 or macos26 [default: macos15]
     #[arg(long, requires = "chip")]
-    os: Option<ane::Os>,
+    os: Option<chip::Os>,
     /// Route whose rules apply: in-memory or e5rt [default: in-memory]
     #[arg(long, requires = "chip")]
-    path: Option<ane::CallPath>,
+    path: Option<chip::CallPath>,
     /// Rules to ignore, such as ANE070,ANE035
     #[arg(long, requires = "chip", value_delimiter = ',', value_name = "RULES")]
     allow: Vec<String>,
@@ -330,7 +329,7 @@ impl Checked<'_> {
     /// where its parser needs it.
     fn text_for(&self, program: &Program, profile: &Profile) -> String {
         let old = profile.chip.family() <= chip::Family::A14
-            && profile.path == ane::CallPath::InMemory
+            && profile.path == chip::CallPath::InMemory
             && program.version == (1, 0);
         let comments = Comments::of(&self.text, &self.program, &self.spans);
         let commented = comments.on(program);

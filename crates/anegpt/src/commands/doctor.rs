@@ -31,7 +31,7 @@ pub(crate) struct Args {
     device: DeviceChoice,
     /// Chip to emulate (list: anegpt devices) [default: m4]
     #[arg(long, help_heading = "Device")]
-    chip: Option<ane::Chip>,
+    chip: Option<chip::Chip>,
     /// Arithmetic of the emulator [default: fast]
     #[arg(long, value_enum, help_heading = "Device")]
     numerics: Option<NumericsChoice>,

@@ -2,10 +2,9 @@
 
 use crate::progress::counted;
 use crate::term;
-use ane::Chip;
 use anyhow::{Result, bail};
 use chip::facts::{Basis, Confidence, Fact, fact, facts};
-use chip::legal;
+use chip::{Chip, legal};
 use std::io::{IsTerminal, Write};
 
 /// List known facts about the engine, with sources and tests
@@ -26,10 +25,10 @@ pub(crate) struct Args {
     chip: Option<Chip>,
     /// Only facts about this system: macos15 or macos26
     #[arg(long)]
-    os: Option<ane::Os>,
+    os: Option<chip::Os>,
     /// Only facts about this route: in-memory or e5rt
     #[arg(long)]
-    path: Option<ane::CallPath>,
+    path: Option<chip::CallPath>,
     /// Only this section of the catalogue, such as E or E.1
     #[arg(long)]
     section: Option<String>,
@@ -194,7 +193,7 @@ pub(super) fn wrapped(label: &str, text: &str) -> String {
 }
 
 fn json(fact: &Fact) -> serde_json::Value {
-    let chips: Vec<String> = (ane::Chip::ALL.iter())
+    let chips: Vec<String> = (chip::Chip::ALL.iter())
         .filter(|&&chip| fact.chips.covers(chip))
         .map(ToString::to_string)
         .collect();

@@ -10,8 +10,8 @@
 use crate::engine::EngineArgs;
 use crate::files::{self, ModelFile};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
-use ane::Chip;
 use anyhow::{Context, Result, anyhow};
+use chip::Chip;
 use clap::ValueEnum;
 use gpt::{Decoder, Layout, ModelError};
 use infer::{Finish, Generator, InferError, Sampling};

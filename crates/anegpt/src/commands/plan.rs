@@ -3,9 +3,8 @@
 use crate::progress::counted;
 use crate::settings::{self, ConfigFile, Weights};
 use crate::{number, term, usage};
-use ane::{Chip, Os, Profile};
 use anyhow::{Context, Result};
-use chip::{estimate, legal};
+use chip::{Chip, Os, Profile, estimate, legal};
 use gpt::block::Memory;
 use gpt::forecast::{StepEstimate, forecast};
 use gpt::plan::{BASELINE, Programs};

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     device: DeviceChoice,
     /// Chip to emulate (list: anegpt devices) [default: m4]
     #[arg(long, help_heading = "Device")]
-    chip: Option<ane::Chip>,
+    chip: Option<chip::Chip>,
     /// Write a trace of each probe to DIR, to share and to replay (anegpt mil replay)
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     record: Option<PathBuf>,

@@ -36,7 +36,7 @@ pub(crate) struct RunArgs {
     pub(crate) device: Option<DeviceChoice>,
     /// Chip to emulate (list: anegpt devices) [default: m4, or the chip of the resumed run]
     #[arg(long, help_heading = "Device")]
-    pub(crate) chip: Option<ane::Chip>,
+    pub(crate) chip: Option<chip::Chip>,
     /// Arithmetic of the emulator [default: fast]
     #[arg(long, value_enum, help_heading = "Device")]
     pub(crate) numerics: Option<NumericsChoice>,

@@ -55,7 +55,7 @@ impl Notes {
         DeviceChoice::from_str(&self.device, true).ok()
     }
 
-    fn chip(&self) -> Option<ane::Chip> {
+    fn chip(&self) -> Option<chip::Chip> {
         self.chip.as_ref()?.parse().ok()
     }
 }
@@ -72,7 +72,7 @@ pub(crate) struct Setup {
     host_gemm_before: Option<String>,
     /// What was asked for.
     device: DeviceChoice,
-    chip: Option<ane::Chip>,
+    chip: Option<chip::Chip>,
     prompt: Wanted,
     cadence: Cadence,
     /// Steps of warm-up that were asked for.

@@ -213,6 +213,6 @@ fn sample(text: &str) -> String {
 
 /// A chip of an event, with a note if its figures are those of another one.
 pub(super) fn described(chip: &str) -> String {
-    let note = chip.parse::<ane::Chip>().ok().and_then(ane::Chip::note);
+    let note = chip.parse::<chip::Chip>().ok().and_then(chip::Chip::note);
     note.map_or_else(|| chip.to_owned(), |note| format!("{chip} ({note})"))
 }

@@ -62,7 +62,7 @@ fn findings_as_json() {
     assert_eq!(value["faults"][0]["message"], "gelu, argument `mode`: is missing");
     let finding = &value["findings"][0];
     assert_eq!((&finding["rule"], &finding["line"]), (&"ANE001".into(), &9.into()));
-    assert_eq!(finding["chips"].as_array().unwrap().len(), ane::Chip::ALL.len());
+    assert_eq!(finding["chips"].as_array().unwrap().len(), chip::Chip::ALL.len());
     assert!(finding["rewrite"].as_str().unwrap().contains("mode = string(\"EXACT\")"));
     assert_eq!(value["rules"][0][0], "ANE001");
 }

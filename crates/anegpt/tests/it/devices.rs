@@ -51,7 +51,7 @@ fn devices_show_chips_and_profiles() {
     let bench = Bench::new();
     let text = bench.ok(&["devices"]);
     assert!(text.contains("emulator") && text.contains("auto takes"));
-    for chip in ane::Chip::ALL {
+    for chip in chip::Chip::ALL {
         assert!(text.lines().any(|line| line.starts_with(&format!("{chip} "))), "{chip}");
     }
     assert!(text.contains("macos15/in-memory") && text.contains("49152"));
@@ -81,7 +81,7 @@ fn devices_and_probes_are_listed_for_programs() {
         (&true.into(), &"emulator".into())
     );
     let chips = all["chips"].as_array().unwrap();
-    assert_eq!(chips.len(), ane::Chip::ALL.len());
+    assert_eq!(chips.len(), chip::Chip::ALL.len());
     let chip = |name: &str| chips.iter().find(|chip| chip["name"] == name).unwrap();
     assert_eq!(
         (&chip("m2-max")["nearest"], &chip("m2-pro")["nearest"]),

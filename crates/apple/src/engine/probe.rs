@@ -113,7 +113,9 @@ pub fn examine(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ane::{Emulator, Numerics, Profile};
+    use ane::Emulator;
+    use chip::Profile;
+    use cpu::Numerics;
 
     #[test]
     fn the_emulator_passes_by_both_routes() {

@@ -2,9 +2,10 @@
 //! that BLAS accepts, and only where they belong.
 
 use crate::bench::Bench;
-use ane::{Device, Emulator, HostInput, HostProgram, Numerics, OutputMut};
+use ane::{Device, Emulator};
 use apple::{Accelerate, Libraries};
 use cpu::blas::{HostShape, Sgemm, compare};
+use cpu::{Elements, HostProgram, Numerics, OutputMut};
 use mil::{Builder, TensorType};
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
@@ -97,9 +98,10 @@ fn products(library: &Arc<dyn Sgemm>, counted: Option<&Bench>) {
             );
             sa.write(&a).unwrap();
             sb.write(&b).unwrap();
+            let (ga, gb) = (sa.lock().unwrap(), sb.lock().unwrap());
             let inputs = match half {
-                true => [HostInput::Surface(&sa), HostInput::Surface(&sb)],
-                false => [HostInput::F32(&a), HostInput::F32(&b)],
+                true => [ga.elements(), gb.elements()],
+                false => [Elements::F32(&a), Elements::F32(&b)],
             };
             let (mut a, mut b) = (a.clone(), b.clone());
             if half {
@@ -140,7 +142,7 @@ fn parts_of_matrices_and_batches_are_told_by_their_strides() {
     let (a, b) = (values(120, 3), values(180, 4));
     let mut c = vec![0.0; 108];
     let output = OutputMut::F32 { data: &mut c, accumulate: false };
-    program.run(&[HostInput::F32(&a), HostInput::F32(&b)], &mut [output]).unwrap();
+    program.run(&[Elements::F32(&a), Elements::F32(&b)], &mut [output]).unwrap();
     assert_eq!(bench.count("products"), 2);
     for batch in 0..2 {
         let a: Vec<f32> = (0..30).map(|i| a[batch * 60 + i / 5 * 10 + 1 + i % 5]).collect();

@@ -1,7 +1,8 @@
 //! The stand-ins as tests use them: one test at a time, faults by name, nothing left behind.
 
-use ane::{AneError, Device, Emulator, Executable, Numerics, Port, Surface};
+use ane::{AneError, Device, Emulator, Executable, Port, Surface};
 use apple::{Libraries, Options};
+use cpu::Numerics;
 use mil::{Program, Weights};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::PathBuf;

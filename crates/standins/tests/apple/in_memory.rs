@@ -2,8 +2,10 @@
 
 use crate::bench::{Bench, expected, quick, run, run_loaded, surfaces, values};
 use crate::programs;
-use ane::{AneError, Call, Device, Emulator, Numerics, Profile};
+use ane::{AneError, Call, Device, Emulator};
 use apple::{AppleError, InMemory, Libraries, Options, Route, probe};
+use chip::Profile;
+use cpu::Numerics;
 
 #[test]
 fn programs_give_the_emulators_bits() {

@@ -4,10 +4,9 @@ use super::spread::Spread;
 use super::work::{self, Product};
 use super::{Effort, random_tokens};
 use crate::machine::Machine;
-use ane::{
-    AneError, Device, Emulator, HostInput, HostProgram, Numerics, OutputMut, RunReport, Surface,
-};
+use ane::{AneError, Device, Emulator, RunReport, Surface};
 use anyhow::Result;
+use cpu::{Elements, HostProgram, Numerics, OutputMut};
 use gpt::plan::Part;
 use gpt::precision;
 use mil::{Builder, DType, Function, Program, TensorType, Weights};
@@ -119,8 +118,9 @@ fn runner(product: &Product, numerics: Numerics) -> Result<Run> {
         .map(|id| filled(&device, &TensorType::new(stored, f.ty(id).shape.clone())))
         .collect::<Result<_, _>>()?;
     Ok(Box::new(move || {
-        let inputs: Vec<HostInput<'_>> = inputs.iter().map(HostInput::Surface).collect();
-        program.run(&inputs, &mut [OutputMut::F32 { data: &mut data, accumulate }])
+        let guards = inputs.iter().map(Surface::lock).collect::<Result<Vec<_>, _>>()?;
+        let inputs: Vec<Elements<'_>> = guards.iter().map(|guard| guard.elements()).collect();
+        Ok(program.run(&inputs, &mut [OutputMut::F32 { data: &mut data, accumulate }])?)
     }))
 }
 

@@ -1,8 +1,8 @@
 //! What the parts of a step have to do: floating-point operations of their products, and bytes that
 //! must move if each input is read and each result written once.
 
-use ane::Numerics;
 use anyhow::Result;
+use cpu::Numerics;
 use gpt::block::Memory;
 use gpt::plan::{BASELINE, Part, Schedule, StepWork};
 use gpt::{Dims, Layout, precision};
@@ -86,8 +86,7 @@ pub(super) fn of_step(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ane::Profile;
-    use chip::estimate;
+    use chip::{Profile, estimate};
     use gpt::GptConfig;
     use gpt::plan::{Pass, Place, Programs};
     use mil::Function;

@@ -2,9 +2,8 @@
 
 use super::read_program;
 use crate::term;
-use ane::{Chip, Os, Profile};
 use anyhow::Result;
-use chip::{Estimate, estimate};
+use chip::{Chip, Estimate, Os, Profile, estimate};
 use std::path::PathBuf;
 
 /// Characters of a full bar.

@@ -44,10 +44,10 @@ pub(crate) struct Args {
     device: DeviceChoice,
     /// Chip to emulate (list: anegpt devices) [default: m4]
     #[arg(long, help_heading = "Device")]
-    chip: Option<ane::Chip>,
+    chip: Option<chip::Chip>,
     /// System to emulate: macos15 or macos26 [default: macos15]
     #[arg(long, help_heading = "Device")]
-    os: Option<ane::Os>,
+    os: Option<chip::Os>,
     /// Arithmetic of the emulator [default: fast; on the CPU, f32]
     #[arg(long, value_enum, help_heading = "Device")]
     numerics: Option<NumericsChoice>,
