@@ -35,6 +35,9 @@ pub struct Arithmetic {
     pub quirks: Quirks,
     /// True if results may be added to what an output holds.
     pub accumulates: bool,
+    /// True if sums take their terms in order, whatever the shape: those of a tensor with one column are
+    /// then the same bits as those of a column among many.
+    pub ordered: bool,
 }
 
 impl Arithmetic {
@@ -43,10 +46,14 @@ impl Arithmetic {
         numerics: Numerics::F32,
         quirks: Quirks { width_slice_gain: false, round_fault: false },
         accumulates: true,
+        ordered: false,
     };
+
+    /// Reference precision in which no column of a tensor depends on the number of columns.
+    pub const COLUMNWISE: Self = Arithmetic { ordered: true, ..Self::REFERENCE };
 
     /// An engine with these numerics and quirks; outputs are replaced.
     pub fn engine(numerics: Numerics, quirks: Quirks) -> Self {
-        Arithmetic { numerics, quirks, accumulates: false }
+        Arithmetic { numerics, quirks, accumulates: false, ordered: false }
     }
 }

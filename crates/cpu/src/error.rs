@@ -15,6 +15,13 @@ pub enum CpuError {
     TooLarge { name: String, ty: TensorType },
     #[error("the program has {expected} {what}s, got {got}: give one per {what}, in its order")]
     Count { what: &'static str, expected: usize, got: usize },
+    #[error(
+        "input `{name}` takes no packed matrix [{rows}, {columns}]: its extents differ, or it is not only \
+         the left operand of products"
+    )]
+    Matrix { name: String, rows: usize, columns: usize },
+    #[error("a program with packed matrices has at most {most} inputs, got {got}")]
+    Inputs { most: usize, got: usize },
     #[error("{what} `{name}` has {expected} elements, got {got}")]
     Length { what: &'static str, name: String, expected: usize, got: usize },
 }

@@ -242,7 +242,7 @@ unsafe impl Send for Job {}
 unsafe impl Sync for Job {}
 
 /// Products below this size run on the calling thread: waking another costs about as much.
-const PARALLEL_FLOPS: usize = 1_000_000;
+pub(crate) const PARALLEL_FLOPS: usize = 1_000_000;
 
 /// Computes a batch of products of equal shape on the threads of the current rayon pool:
 /// C = round(A·B), or C + round(A·B) where the output accumulates. Without `round`, f32 results
@@ -380,7 +380,7 @@ fn thread_count(flops: usize) -> usize {
 }
 
 /// Runs `work` on this thread and up to `threads - 1` others; returns when all have returned.
-fn fan_out(threads: usize, work: &(dyn Fn() + Sync)) {
+pub(crate) fn fan_out(threads: usize, work: &(dyn Fn() + Sync)) {
     if threads < 2 {
         work();
     } else {

@@ -34,6 +34,7 @@
 
 mod activation;
 mod arithmetic;
+pub mod attention;
 pub mod blas;
 mod constexpr;
 mod error;
@@ -41,6 +42,7 @@ mod exact;
 pub mod gemm;
 mod lower;
 mod mac;
+pub mod matrix;
 pub mod peak;
 mod plan;
 mod program;
@@ -51,5 +53,6 @@ pub use arithmetic::{Arithmetic, Numerics, Quirks};
 pub use blas::{HostShape, Sgemm};
 pub use error::CpuError;
 pub use gemm::Elements;
-pub use program::HostProgram;
+pub use matrix::{Matrix, WeightFormat};
+pub use program::{HostProgram, Input};
 pub use run::OutputMut;

@@ -68,7 +68,11 @@ impl<'f> Lowering<'f> {
         arithmetic: Arithmetic,
     ) -> Result<Self, CpuError> {
         let resolved: Vec<_> = f.ops.iter().map(|op| resolve(f, op)).collect::<Result<_, _>>()?;
-        if let Some(v) = f.values.iter().find(|v| v.ty.count() > LARGEST) {
+        // In reference precision inputs are only borrowed.
+        let borrows = arithmetic.numerics == Numerics::F32;
+        let borrowed = |i: usize| borrows && f.inputs().any(|id| id.index() == i);
+        let mut large = f.values.iter().enumerate().filter(|(_, v)| v.ty.count() > LARGEST);
+        if let Some((_, v)) = large.find(|&(i, _)| !borrowed(i)) {
             return Err(CpuError::TooLarge { name: v.name.clone(), ty: v.ty.clone() });
         }
         let mut uses = vec![vec![]; f.values.len()];
@@ -492,6 +496,7 @@ impl<'f> Lowering<'f> {
             f,
             kept: Nest::new(&kept.shape.clone(), &[kept]),
             reduced,
+            ordered: self.arithmetic.ordered,
             rounding: self.rounding(self.f.ty(result)),
             output,
         }));

@@ -234,6 +234,8 @@ pub(crate) struct Reduction {
     pub(crate) kept: Nest,
     /// Extents and strides of the reduced axes.
     pub(crate) reduced: Vec<(usize, isize)>,
+    /// Whether sums take their terms one after the other.
+    pub(crate) ordered: bool,
     pub(crate) rounding: Rounding,
     pub(crate) output: Buffer,
 }
@@ -340,6 +342,30 @@ pub(crate) enum Step {
     Convolution(Convolution),
     Resampling(Resampling),
     TopK(TopK),
+}
+
+impl Product {
+    /// Whether `input` is the left operand as it is, so that a packed matrix can take its place.
+    fn takes_matrix(&self, input: usize) -> bool {
+        let whole = |offset: &crate::gemm::Offsets| offset.a == 0;
+        let (left, right) = (Buffer::Input(input), self.b);
+        self.a == left
+            && right != left
+            && self.a_strides == (self.shape.k, 1)
+            && matches!(&self.batch[..], [only] if whole(only))
+            && self.rounding == Rounding::None
+    }
+}
+
+impl Plan {
+    /// Whether all that reads `input` are products of which it is the left operand, whole.
+    pub(crate) fn takes_matrix(&mut self, input: usize) -> bool {
+        let buffer = Buffer::Input(input);
+        self.steps.iter_mut().all(|step| match step {
+            Step::Product(product) if product.takes_matrix(input) => true,
+            other => other.inputs_mut().into_iter().all(|read| *read != buffer),
+        })
+    }
 }
 
 impl Step {

@@ -4,6 +4,7 @@ use crate::blas::{self, Sgemm};
 use crate::exact;
 use crate::gemm::{self, Elements, Operand};
 use crate::mac;
+use crate::matrix::{self, Matrix};
 use crate::plan::*;
 use crate::simd::{self, Round};
 use half::f16;
@@ -90,7 +91,12 @@ impl Machine {
     /// # Panics
     /// If the number or sizes of inputs and outputs are not those of the plan (the callers check
     /// them and report it as an error).
-    pub(crate) fn run(&mut self, inputs: &[Elements<'_>], outputs: &mut [OutputMut<'_>]) {
+    pub(crate) fn run(
+        &mut self,
+        inputs: &[Elements<'_>],
+        matrices: &[Option<&Matrix>],
+        outputs: &mut [OutputMut<'_>],
+    ) {
         assert_eq!(inputs.len(), self.plan.inputs.len(), "inputs");
         assert_eq!(outputs.len(), self.plan.outputs.len(), "outputs");
         for (output, &n) in outputs.iter().zip(&self.plan.outputs) {
@@ -98,7 +104,7 @@ impl Machine {
         }
         let Machine { plan, slots, library } = self;
         for step in &plan.steps {
-            let mut world = World { inputs, constants: &plan.constants, slots, outputs };
+            let mut world = World { inputs, matrices, constants: &plan.constants, slots, outputs };
             match step {
                 Step::Elementwise(s) => elementwise(s, &mut world),
                 Step::Reduction(s) => reduction(s, &mut world),
@@ -116,6 +122,8 @@ impl Machine {
 
 struct World<'w, 'i, 'o> {
     inputs: &'w [Elements<'i>],
+    /// Packed matrices in place of inputs.
+    matrices: &'w [Option<&'i Matrix>],
     constants: &'w [Constant],
     slots: &'w mut [Slot],
     outputs: &'w mut [OutputMut<'o>],
@@ -249,7 +257,7 @@ fn with_sinks(
             Taken::Output(OutputMut::F16(data)) => Sink::F16(&mut data[..count]),
         });
     }
-    let World { inputs, constants, slots, outputs } = world;
+    let World { inputs, constants, slots, outputs, .. } = world;
     f(Sources { inputs, constants, slots, outputs }, sinks);
     for (buffer, taken) in buffers.iter().zip(taken) {
         match (*buffer, taken) {
@@ -643,6 +651,19 @@ fn fold_run(f: Reduce, acc: f32, x: &[f32]) -> f32 {
     }
 }
 
+/// Takes a run of elements into one result as [`fold`] takes them into many: one after the other. The
+/// run may be spoilt.
+fn fold_ordered(f: Reduce, acc: f32, x: &mut [f32]) -> f32 {
+    match f {
+        Reduce::Sum | Reduce::Mean | Reduce::LogSum => x.iter().fold(acc, |acc, x| acc + x),
+        _ => x.iter_mut().fold(acc, |acc, x| {
+            let mut one = [acc];
+            fold(f, &mut one, std::slice::from_mut(x));
+            one[0]
+        }),
+    }
+}
+
 fn reduction(s: &Reduction, world: &mut World<'_, '_, '_>) {
     let count = s.kept.count();
     if s.rounding == Rounding::HalfAway {
@@ -843,6 +864,7 @@ fn reduce_one(s: &Reduction, sources: &Sources<'_>, index: usize, run: &mut [f32
     }
     let mut acc = initial(s.f);
     match (data.elements, stride) {
+        _ if s.ordered => pass(&mut |x| acc = fold_ordered(s.f, acc, x)),
         // The same parts in place.
         (Elements::F32(v), 1) => each_reduced(outer, |at| {
             let first = (base + at) as usize;
@@ -917,6 +939,13 @@ fn product(s: &Product, world: &mut World<'_, '_, '_>, library: Option<&dyn Sgem
     let shape = s.shape;
     let end = |o: &gemm::Offsets| o.c + (shape.m - 1) * shape.rs_c + (shape.n - 1) * shape.cs_c + 1;
     let count = s.batch.iter().map(end).max().unwrap_or(0);
+    let packed = match s.a {
+        Buffer::Input(input) => world.matrices.get(input).copied().flatten(),
+        _ => None,
+    };
+    if let Some(matrix) = packed {
+        return packed_product(s, matrix, count, world);
+    }
     with_sink(world, s.output, count, |sources, sink| {
         let operand =
             |buffer, (rs, cs): (usize, usize)| Operand { data: sources.get(buffer), rs, cs };
@@ -941,6 +970,19 @@ fn product(s: &Product, world: &mut World<'_, '_, '_>, library: Option<&dyn Sgem
             _ => None,
         };
         gemm::gemm(shape, a, b, &s.batch, output, round);
+    });
+}
+
+/// A product whose left operand is packed.
+fn packed_product(s: &Product, matrix: &Matrix, count: usize, world: &mut World<'_, '_, '_>) {
+    with_sink(world, s.output, count, |sources, sink| {
+        let (Elements::F32(x), Sink::F32 { data, accumulate }) = (sources.get(s.b), sink) else {
+            unreachable!("programs that take packed matrices compute in f32");
+        };
+        let (row, column) = s.b_strides;
+        let columns = matrix::Columns { data: &x[s.batch[0].b..], count: s.shape.n, row, column };
+        let (row, column, data) = (s.shape.rs_c, s.shape.cs_c, &mut data[s.batch[0].c..]);
+        matrix::multiply(matrix, columns, matrix::Target { data, row, column, accumulate });
     });
 }
 

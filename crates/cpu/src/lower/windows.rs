@@ -48,6 +48,7 @@ impl Lowering<'_> {
             f,
             kept: Nest::new(&shape, &[kept]),
             reduced,
+            ordered: self.arithmetic.ordered,
             rounding: self.rounding(self.f.ty(result)),
             output,
         }));
@@ -69,6 +70,7 @@ impl Lowering<'_> {
             f: Reduce::Sum,
             kept: Nest::new(&shape, &[kept]),
             reduced,
+            ordered: self.arithmetic.ordered,
             rounding: Rounding::None,
             output: sums,
         }));

@@ -1,0 +1,492 @@
+//! Weights packed for products with few columns, such as those of text generation.
+//!
+//! A product of a weight matrix with one column reads every weight once: memory decides its speed. A
+//! [`Matrix`] is therefore stored in the order in which it is read, as f32, as f16, or as int8 with a
+//! scale for every 32 weights of a row ([`WeightFormat`]). Rows come in panels of 32: element (row, k)
+//! of a panel lies at k·32 + row, so that one vector holds a weight of several rows, and one panel is
+//! one sequential stream.
+//!
+//! Each element of a result is one chain of fused multiply-adds over k, from the first to the last.
+//! It does not depend on the number of columns, the place of its column among them, or the number of
+//! threads: a token's results are the same bits alone and in any batch. Rounded weights are widened
+//! exactly (an int8 times a binary16 scale is an f32), so a product is that of the rounded weights.
+#![allow(unsafe_code, reason = "SIMD kernels, and threads that write disjoint parts")]
+
+use crate::gemm::{PARALLEL_FLOPS, fan_out};
+use crate::simd::{self, Level, SliceKernel, dispatch};
+use half::f16;
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+mod kernel;
+#[cfg(test)]
+mod tests;
+
+use kernel::Kernels;
+
+/// Rows of a panel.
+const PANEL: usize = 32;
+/// Weights of a row that share a scale.
+const GROUP: usize = 32;
+/// The fewest columns for which weights are widened once for all of them.
+const WIDE: usize = 16;
+/// Weights of a row that are widened at a time: with 32 rows, 64 KiB of f32.
+const BLOCK: usize = 512;
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WeightFormat {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half precision, rounded to nearest even.
+    F16,
+    /// Integers of 8 bits; 32 consecutive weights of a row share a binary16 scale (GGUF's Q8_0).
+    Int8,
+}
+
+impl WeightFormat {
+    /// All formats.
+    pub const ALL: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Int8];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightFormat::F32 => "f32",
+            WeightFormat::F16 => "f16",
+            WeightFormat::Int8 => "int8",
+        }
+    }
+}
+
+/// Storage aligned to cache lines.
+#[derive(Clone, Debug)]
+struct Lines(Vec<Line>);
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// An element for which all bytes are valid and which has no padding.
+trait Plain: Copy {}
+impl Plain for f32 {}
+impl Plain for f16 {}
+impl Plain for i8 {}
+
+impl Lines {
+    /// Room for `count` elements, all zero.
+    fn zeros<T: Plain>(count: usize) -> Self {
+        Lines(vec![Line([0; 64]); (count * size_of::<T>()).div_ceil(64)])
+    }
+
+    fn elements<T: Plain>(&self) -> &[T] {
+        let count = self.0.len() * 64 / size_of::<T>();
+        // SAFETY: the lines are initialised, aligned to 64 bytes, and any bytes are elements.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), count) }
+    }
+
+    fn elements_mut<T: Plain>(&mut self) -> &mut [T] {
+        let count = self.0.len() * 64 / size_of::<T>();
+        // SAFETY: as above; the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), count) }
+    }
+}
+
+/// The elements of a matrix, panel after panel.
+#[derive(Clone, Debug)]
+enum Panels {
+    F32(Lines),
+    F16(Lines),
+    /// The scale of (row, group) of a panel lies at group·32 + row.
+    Int8 {
+        codes: Lines,
+        scales: Lines,
+    },
+}
+
+/// A matrix of weights, packed; see the module.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    rows: usize,
+    columns: usize,
+    panels: Panels,
+}
+
+impl Matrix {
+    /// Packs `values`, `rows` rows of equal length.
+    ///
+    /// # Panics
+    /// If `values` are not whole rows.
+    pub fn new(format: WeightFormat, rows: usize, values: &[f32]) -> Self {
+        assert!(rows > 0 && values.len().is_multiple_of(rows), "whole rows are packed");
+        let columns = values.len() / rows;
+        let count = rows.div_ceil(PANEL) * PANEL * columns;
+        let panels = match format {
+            WeightFormat::F32 => {
+                let mut lines = Lines::zeros::<f32>(count);
+                interleave(values, columns, &mut lines.elements_mut()[..count], |w| w);
+                Panels::F32(lines)
+            }
+            WeightFormat::F16 => {
+                let mut lines = Lines::zeros::<f16>(count);
+                interleave(values, columns, &mut lines.elements_mut()[..count], f16::from_f32);
+                Panels::F16(lines)
+            }
+            WeightFormat::Int8 => quantised(values, columns, count),
+        };
+        Matrix { rows, columns, panels }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Length of a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// How the weights are stored.
+    pub fn format(&self) -> WeightFormat {
+        match self.panels {
+            Panels::F32(_) => WeightFormat::F32,
+            Panels::F16(_) => WeightFormat::F16,
+            Panels::Int8 { .. } => WeightFormat::Int8,
+        }
+    }
+
+    /// Bytes that a product reads.
+    pub fn bytes(&self) -> usize {
+        match &self.panels {
+            Panels::F32(lines) | Panels::F16(lines) => 64 * lines.0.len(),
+            Panels::Int8 { codes, scales } => 64 * (codes.0.len() + scales.0.len()),
+        }
+    }
+
+    /// The weight at (`row`, `column`), as products use it.
+    ///
+    /// # Panics
+    /// If the matrix does not have it.
+    pub fn get(&self, row: usize, column: usize) -> f32 {
+        assert!(row < self.rows && column < self.columns, "an element of the matrix");
+        let (panel, lane) = (row / PANEL, row % PANEL);
+        let at = (panel * self.columns + column) * PANEL + lane;
+        match &self.panels {
+            Panels::F32(lines) => lines.elements::<f32>()[at],
+            Panels::F16(lines) => lines.elements::<f16>()[at].to_f32(),
+            Panels::Int8 { codes, scales } => {
+                let group = panel * self.groups() + column / GROUP;
+                let scale = scales.elements::<f16>()[group * PANEL + lane].to_f32();
+                f32::from(codes.elements::<i8>()[at]) * scale
+            }
+        }
+    }
+
+    /// Scales of a row.
+    fn groups(&self) -> usize {
+        self.columns.div_ceil(GROUP)
+    }
+
+    fn panel_count(&self) -> usize {
+        self.rows.div_ceil(PANEL)
+    }
+}
+
+/// Writes rows of `columns` elements as panels; rows that are missing in the last one stay zero.
+fn interleave<T: Plain + Send>(
+    values: &[f32],
+    columns: usize,
+    to: &mut [T],
+    convert: impl Fn(f32) -> T + Sync,
+) {
+    let panel = (PANEL * columns).max(1);
+    to.par_chunks_mut(panel).zip(values.par_chunks(panel)).for_each(|(to, values)| {
+        for (lane, row) in values.chunks_exact(columns).enumerate() {
+            row.iter().zip(to[lane..].iter_mut().step_by(PANEL)).for_each(|(&w, to)| {
+                *to = convert(w);
+            });
+        }
+    });
+}
+
+/// Rounds groups of weights as GGUF's Q8_0 does: the largest magnitude becomes 127.
+fn quantised(values: &[f32], columns: usize, count: usize) -> Panels {
+    let (panel, groups) = ((PANEL * columns).max(1), columns.div_ceil(GROUP));
+    let scale_count = count / PANEL.max(1) / columns.max(1) * groups * PANEL;
+    let (mut codes, mut scales) = (Lines::zeros::<i8>(count), Lines::zeros::<f16>(scale_count));
+    (codes.elements_mut::<i8>()[..count].par_chunks_mut(panel))
+        .zip(scales.elements_mut::<f16>()[..scale_count].par_chunks_mut((groups * PANEL).max(1)))
+        .zip(values.par_chunks(panel))
+        .for_each(|((codes, scales), values)| {
+            for (lane, row) in values.chunks_exact(columns).enumerate() {
+                for (g, group) in row.chunks(GROUP).enumerate() {
+                    let (scale, inverse) = scale_of(group);
+                    scales[g * PANEL + lane] = scale;
+                    for (i, &w) in group.iter().enumerate() {
+                        codes[(g * GROUP + i) * PANEL + lane] = (w * inverse).round() as i8;
+                    }
+                }
+            }
+        });
+    Panels::Int8 { codes, scales }
+}
+
+/// The scale of a group, and what its weights are multiplied by to become integers.
+fn scale_of(group: &[f32]) -> (f16, f32) {
+    let largest = group.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
+    let scale = largest / 127.0;
+    (f16::from_f32(scale), if scale > 0.0 { 1.0 / scale } else { 0.0 })
+}
+
+/// The right operand: element (k, t) is at k·rows + t·columns of `data`.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns<'a> {
+    /// Where the elements are.
+    pub data: &'a [f32],
+    /// Number of columns, T.
+    pub count: usize,
+    /// Distance between rows.
+    pub row: usize,
+    /// Distance between columns.
+    pub column: usize,
+}
+
+/// Where a product goes: element (row, t) to row·rows + t·columns of `data`.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// Where the elements go.
+    pub data: &'a mut [f32],
+    /// Distance between rows.
+    pub row: usize,
+    /// Distance between columns.
+    pub column: usize,
+    /// Add to what is there instead of replacing it.
+    pub accumulate: bool,
+}
+
+/// Computes W·X on the threads of the current rayon pool.
+///
+/// # Panics
+/// If X or the target does not hold the elements that the extents and strides name, or elements of
+/// the target share a place.
+pub fn multiply(matrix: &Matrix, x: Columns<'_>, to: Target<'_>) {
+    multiply_at(Level::best(), matrix, x, to);
+}
+
+fn multiply_at(level: Level, matrix: &Matrix, x: Columns<'_>, to: Target<'_>) {
+    let (rows, columns, count) = (matrix.rows, matrix.columns, x.count);
+    if count == 0 {
+        return;
+    }
+    let last = |n: usize, stride: usize| n.saturating_sub(1).saturating_mul(stride);
+    let ends = [
+        (last(columns, x.row).saturating_add(last(count, x.column)), x.data.len()),
+        (last(rows, to.row).saturating_add(last(count, to.column)), to.data.len()),
+    ];
+    assert!(ends.iter().all(|(end, len)| end < len || columns == 0), "a product within its slices");
+    let apart = (count == 1 || to.column >= 1 && (to.row >= count * to.column || rows == 1))
+        || (to.row >= 1 && to.column >= rows * to.row);
+    assert!(apart && (rows == 1 || to.row > 0), "elements of a product have places of their own");
+    let job = Job {
+        matrix,
+        kernels: Kernels::new(level),
+        x,
+        to: Place { data: to.data.as_mut_ptr(), row: to.row, column: to.column },
+        accumulate: to.accumulate,
+    };
+    let flops = 2 * rows * columns * count;
+    let threads = if flops < PARALLEL_FLOPS { 1 } else { rayon::current_num_threads() };
+    let (units, next) = (matrix.panel_count(), AtomicUsize::new(0));
+    fan_out(threads.min(units), &|| {
+        SPACE.with_borrow_mut(|space| {
+            loop {
+                let panel = next.fetch_add(1, Ordering::Relaxed);
+                if panel >= units {
+                    break;
+                }
+                // SAFETY: this thread alone has the panel, whose results are its own; the extents
+                // were checked.
+                unsafe { job.panel(panel, space) };
+            }
+        });
+    });
+}
+
+thread_local! {
+    static SPACE: RefCell<Space> = RefCell::new(Space::default());
+}
+
+/// What a thread needs for one panel.
+#[derive(Default)]
+struct Space {
+    /// Sums, [T, 32].
+    sums: Vec<f32>,
+    /// Widened weights, [BLOCK, 32].
+    weights: Vec<f32>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    data: *mut f32,
+    row: usize,
+    column: usize,
+}
+
+/// A product.
+struct Job<'a> {
+    matrix: &'a Matrix,
+    kernels: Kernels,
+    x: Columns<'a>,
+    to: Place,
+    accumulate: bool,
+}
+
+// SAFETY: `to` points to storage borrowed for the whole product, of which each panel's results are
+// written by one thread.
+unsafe impl Sync for Job<'_> {}
+
+impl Job<'_> {
+    /// Computes the rows of a panel.
+    ///
+    /// # Safety
+    /// The extents were checked, and no other thread has the panel.
+    unsafe fn panel(&self, panel: usize, space: &mut Space) {
+        let (count, columns) = (self.x.count, self.matrix.columns);
+        space.sums.resize(space.sums.len().max(count * PANEL), 0.0);
+        let Space { sums, weights } = space;
+        // SAFETY: `sums` has room for the panel's results; the caller's promise.
+        unsafe {
+            if columns == 0 {
+                sums[..count * PANEL].fill(0.0);
+            } else if count >= WIDE {
+                for start in (0..columns).step_by(BLOCK) {
+                    let len = BLOCK.min(columns - start);
+                    let block = self.matrix.widened(panel, start, len, weights);
+                    self.columns(Source::F32(block), start, len, sums.as_mut_ptr());
+                }
+            } else {
+                self.columns(self.matrix.source(panel), 0, columns, sums.as_mut_ptr());
+            }
+            self.finish(panel, &sums[..count * PANEL]);
+        }
+    }
+
+    /// Adds the products of weights `start .. start + len` with all columns to `sums`.
+    ///
+    /// # Safety
+    /// `source` points to these weights; `sums` has room for all columns; the extents were checked.
+    unsafe fn columns(&self, source: Source, start: usize, len: usize, sums: *mut f32) {
+        let Columns { data, count, row, column } = self.x;
+        let mut t = 0;
+        while t < count {
+            let tokens = self.kernels.tokens(count - t);
+            let strides = [column, row];
+            // SAFETY: the columns exist, by the checks at the door.
+            unsafe {
+                let x = data.as_ptr().add(start * row + t * column);
+                self.kernels.run(tokens, source, len, x, strides, sums.add(t * PANEL), start == 0);
+            }
+            t += tokens;
+        }
+    }
+
+    /// Brings the sums of a panel to their places.
+    ///
+    /// # Safety
+    /// As for [`Job::panel`].
+    unsafe fn finish(&self, panel: usize, sums: &[f32]) {
+        let rows = PANEL.min(self.matrix.rows - panel * PANEL);
+        let Place { data, row, column } = self.to;
+        // SAFETY: the places exist, by the checks at the door, and are this panel's alone.
+        unsafe {
+            let first = data.add(panel * PANEL * row);
+            if row == 1 {
+                for (t, sums) in sums.chunks_exact(PANEL).enumerate() {
+                    let to = std::slice::from_raw_parts_mut(first.add(t * column), rows);
+                    match self.accumulate {
+                        true => simd::add(to, &sums[..rows]),
+                        false => to.copy_from_slice(&sums[..rows]),
+                    }
+                }
+                return;
+            }
+            for r in 0..rows {
+                for t in 0..self.x.count {
+                    let (to, sum) = (first.add(r * row + t * column), sums[t * PANEL + r]);
+                    *to = if self.accumulate { *to + sum } else { sum };
+                }
+            }
+        }
+    }
+}
+
+/// The weights of a panel, or of a part of one.
+#[derive(Clone, Copy)]
+enum Source {
+    F32(*const f32),
+    F16(*const f16),
+    /// Codes and scales, from the first weight of a group on.
+    Int8(*const i8, *const f16),
+}
+
+impl Matrix {
+    /// All weights of a panel.
+    fn source(&self, panel: usize) -> Source {
+        let at = panel * self.columns * PANEL;
+        match &self.panels {
+            Panels::F32(lines) => Source::F32(lines.elements::<f32>()[at..].as_ptr()),
+            Panels::F16(lines) => Source::F16(lines.elements::<f16>()[at..].as_ptr()),
+            Panels::Int8 { codes, scales } => {
+                let scales = &scales.elements::<f16>()[panel * self.groups() * PANEL..];
+                Source::Int8(codes.elements::<i8>()[at..].as_ptr(), scales.as_ptr())
+            }
+        }
+    }
+
+    /// Weights `start .. start + len` of each row of a panel, as f32: in place, or in `space`.
+    /// `start` begins a group.
+    fn widened(&self, panel: usize, start: usize, len: usize, space: &mut Vec<f32>) -> *const f32 {
+        let at = (panel * self.columns + start) * PANEL;
+        if let Panels::F32(lines) = &self.panels {
+            return lines.elements::<f32>()[at..at + len * PANEL].as_ptr();
+        }
+        space.resize(BLOCK * PANEL, 0.0);
+        let to = &mut space[..len * PANEL];
+        match &self.panels {
+            Panels::F32(_) => unreachable!("read in place"),
+            Panels::F16(lines) => simd::widen(&lines.elements()[at..at + len * PANEL], to),
+            Panels::Int8 { codes, scales } => {
+                let first = (panel * self.groups() + start / GROUP) * PANEL;
+                let scales = &scales.elements()[first..first + len.div_ceil(GROUP) * PANEL];
+                dispatch(Dequantise { codes: &codes.elements()[at..at + len * PANEL], scales, to });
+            }
+        }
+        to.as_ptr()
+    }
+}
+
+/// to ← codes·scales, groups of rows of a panel.
+struct Dequantise<'a> {
+    codes: &'a [i8],
+    scales: &'a [f16],
+    to: &'a mut [f32],
+}
+
+impl SliceKernel for Dequantise<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let groups = self.to.chunks_mut(GROUP * PANEL).zip(self.codes.chunks(GROUP * PANEL));
+        for ((to, codes), scales) in groups.zip(self.scales.as_chunks::<PANEL>().0) {
+            let scales = scales.map(|scale| simd::widen_bits(scale.to_bits()));
+            let rows = to.as_chunks_mut::<PANEL>().0.iter_mut().zip(codes.as_chunks::<PANEL>().0);
+            for (to, codes) in rows {
+                for i in 0..PANEL {
+                    to[i] = f32::from(codes[i]) * scales[i];
+                }
+            }
+        }
+    }
+}
