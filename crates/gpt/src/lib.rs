@@ -53,6 +53,7 @@ pub mod ops;
 pub mod params;
 pub mod plan;
 mod run;
+pub mod slots;
 
 pub use config::{ConfigError, FeedForward, GptConfig, Norm};
 pub use decode::Decoder;
@@ -62,3 +63,4 @@ pub use model::{
 };
 pub use ops::Dims;
 pub use params::{Group, Init, Layout, Param, Parameters, initialise};
+pub use slots::{Column, SlotDecoder, SlotOptions};

@@ -46,6 +46,30 @@ pub enum ModelError {
         /// What was given.
         got: usize,
     },
+    /// There is room for nothing.
+    #[error("{slots} slots of {context} tokens hold no text: there must be at least 1 of each")]
+    NoRoom {
+        /// Texts at once.
+        slots: usize,
+        /// Tokens of a text.
+        context: usize,
+    },
+    /// There is no such slot.
+    #[error("there is no slot {slot}: there are {slots}, numbered from 0")]
+    Slot {
+        /// Its number.
+        slot: usize,
+        /// How many there are.
+        slots: usize,
+    },
+    /// A text is as long as it may become.
+    #[error("the text in slot {slot} is full: it has {context} tokens")]
+    ContextFull {
+        /// The slot.
+        slot: usize,
+        /// Longest text.
+        context: usize,
+    },
 }
 
 /// Wall time of the parts of a step, in seconds, summed since the last [`Timings::take`].

@@ -3,10 +3,11 @@
 
 use ane::Emulator;
 use chip::Profile;
-use cpu::Numerics;
+use cpu::{Matrix, Numerics};
+use gpt::slots::WeightFormat;
 use gpt::{
-    Decoder, Family, FeedForward, GptConfig, Layout, MicroBatch, Model, Norm, Parameters,
-    TokenWeights, initialise, mean,
+    Column, Decoder, Family, FeedForward, GptConfig, Layout, MicroBatch, Model, Norm, Parameters,
+    SlotDecoder, SlotOptions, TokenWeights, initialise, mean,
 };
 
 /// The formulas, in f64.
@@ -308,6 +309,44 @@ fn decoding_gives_the_logits_of_the_formulas() {
                 let gap = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).abs());
                 let gap = gap.fold(0.0, f64::max);
                 assert!(gap < 1e-4, "{name}, chunk {chunk}, token {t}: {gap:e}");
+            }
+        }
+    }
+}
+
+/// Two texts in passes of several sizes, alone and together; f16 and int8 are held against the formulas
+/// over the rounded weights.
+#[test]
+fn slots_give_the_logits_of_the_formulas() {
+    for ((name, c), format) in
+        mixtures().into_iter().flat_map(|mixture| WeightFormat::ALL.map(|f| (mixture.clone(), f)))
+    {
+        let parameters = Parameters::new(&c, weights(&c));
+        let mut w: Vec<f64> = parameters.read().iter().map(|&v| f64::from(v)).collect();
+        for param in parameters.layout().params().iter().filter(|p| p.port != "positions") {
+            if let [rows, columns] = param.shape[..] {
+                let matrix = Matrix::new(format, rows, &parameters.read()[param.range()]);
+                let at = |i: usize| matrix.get(i / columns, i % columns);
+                w[param.range()].iter_mut().enumerate().for_each(|(i, w)| *w = f64::from(at(i)));
+            }
+        }
+        let reference = Reference { c: &c, layout: Layout::new(&c), w };
+        let texts = batch(&c).map(|tokens| tokens[..c.seq_len].to_vec());
+        let want = texts.clone().map(|tokens| reference.logits(&tokens));
+        let options = SlotOptions { slots: 2, context: 100, weights: format };
+        let mut decoder = SlotDecoder::new(&parameters, options).unwrap();
+        for ranges in [[0..3, 0..1], [3..4, 1..2], [4..4, 2..8], [4..9, 8..9], [9..12, 9..12]] {
+            let columns = |slot: usize| {
+                let tokens = texts[slot][ranges[slot].clone()].iter();
+                tokens.map(move |&token| Column { slot, token, logits: true })
+            };
+            let all: Vec<Column> = columns(0).chain(columns(1)).collect();
+            let got = decoder.forward(&all).unwrap();
+            let want = (0..2).flat_map(|slot| &want[slot][ranges[slot].clone()]);
+            for (i, (got, want)) in got.chunks(c.vocab_size).zip(want).enumerate() {
+                let gap = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).abs());
+                let gap = gap.fold(0.0, f64::max);
+                assert!(gap < 1e-4, "{name}, {format:?}, {ranges:?}, column {i}: {gap:e}");
             }
         }
     }

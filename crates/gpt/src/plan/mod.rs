@@ -13,6 +13,7 @@ mod baseline;
 mod cuts;
 mod decode;
 mod schedule;
+mod slots;
 mod work;
 
 pub(crate) use cuts::Cuts;
@@ -26,6 +27,7 @@ use std::collections::BTreeSet;
 
 pub use baseline::BASELINE;
 pub use decode::DECODE;
+pub use slots::SLOTS;
 
 /// A plan.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,0 +1,260 @@
+//! Generation of several texts at once on the CPU.
+//!
+//! A [`SlotDecoder`] has slots, each with a text of its own: its position, and a cache of the keys and
+//! values that its next tokens attend to. One forward pass takes columns, that is tokens, of any slots:
+//! the next token of eight texts, a part of one long prompt, or both. Weights are read once for all of
+//! them, rounded as asked for ([`WeightFormat`]); the caches are f32.
+//!
+//! A layer is the programs of the plan [`SLOTS`] with attention between them. Programs are compiled for
+//! 1, 2, 4, … columns when they are first needed. Each column's numbers are the same bits alone and in
+//! any company, in one pass or in several: sums take their terms in an order that depends on nothing
+//! else ([`cpu::matrix`], [`cpu::attention`], [`cpu::Arithmetic::COLUMNWISE`]).
+//!
+//! [`SLOTS`]: crate::plan::SLOTS
+
+mod programs;
+mod weights;
+
+pub use cpu::WeightFormat;
+
+use crate::config::GptConfig;
+use crate::model::{ModelError, check_vocabulary};
+use crate::params::Parameters;
+use cpu::attention::Cache;
+use programs::{Bucket, Head};
+use std::collections::BTreeMap;
+use weights::Weights;
+
+/// The most columns of a forward pass.
+pub const MOST_COLUMNS: usize = 256;
+/// The most columns whose logits are computed at a time.
+const HEAD_COLUMNS: usize = 32;
+
+/// The size of a [`SlotDecoder`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotOptions {
+    /// Texts at once.
+    pub slots: usize,
+    /// Longest text, in tokens; the model's own limit if that is less.
+    pub context: usize,
+    /// How matrices are stored.
+    pub weights: WeightFormat,
+}
+
+/// A token that a forward pass takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The text that it continues.
+    pub slot: usize,
+    /// The token.
+    pub token: u32,
+    /// True if the logits after it are wanted.
+    pub logits: bool,
+}
+
+/// A model that continues several texts at once; see the module. It computes with the parameters as they
+/// were when it was made, and does not hold on to them.
+#[derive(Debug)]
+pub struct SlotDecoder {
+    config: GptConfig,
+    context: usize,
+    weights: Weights,
+    slots: Vec<Slot>,
+    buckets: BTreeMap<usize, Bucket>,
+    heads: BTreeMap<usize, Head>,
+    /// [wanted, V]
+    logits: Vec<f32>,
+}
+
+/// A text.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    position: usize,
+    /// One per layer.
+    pub(crate) caches: Vec<Cache>,
+}
+
+/// Tokens that the cache of a layer keeps. Within one pass, a text's last column must not displace what its
+/// first one sees.
+fn tokens_kept(config: &GptConfig, layer: usize, context: usize) -> usize {
+    match config.window(layer) {
+        Some(window) => context.min(window + MOST_COLUMNS - 1),
+        None => context,
+    }
+}
+
+impl SlotDecoder {
+    /// Packs the weights and makes room for the texts.
+    ///
+    /// # Errors
+    /// When the configuration is no model, or the options leave room for nothing.
+    pub fn new(parameters: &Parameters, options: SlotOptions) -> Result<Self, ModelError> {
+        let config = parameters.config().clone();
+        config.validate()?;
+        let context = options.context.min(config.seq_len);
+        if options.slots == 0 || context == 0 {
+            return Err(ModelError::NoRoom { slots: options.slots, context });
+        }
+        let cache = |layer| {
+            Cache::new(config.n_kv_head, config.head_dim, tokens_kept(&config, layer, context))
+        };
+        let slot = || Slot { position: 0, caches: (0..config.n_layer).map(cache).collect() };
+        Ok(SlotDecoder {
+            context,
+            weights: Weights::new(parameters, options.weights),
+            slots: (0..options.slots).map(|_| slot()).collect(),
+            buckets: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            logits: vec![],
+            config,
+        })
+    }
+
+    /// Shape of the model.
+    pub fn config(&self) -> &GptConfig {
+        &self.config
+    }
+
+    /// Number of texts.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Longest text, in tokens.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Bytes of the packed weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// Bytes of the cache of one text.
+    pub fn slot_bytes(&self) -> usize {
+        Self::bytes_of_slot(&self.config, self.context)
+    }
+
+    /// Bytes of the cache of one text of up to `context` tokens.
+    pub fn bytes_of_slot(config: &GptConfig, context: usize) -> usize {
+        let context = context.min(config.seq_len);
+        let bytes = |layer| {
+            let tokens = tokens_kept(config, layer, context);
+            Cache::bytes_of(config.n_kv_head, config.head_dim, tokens)
+        };
+        (0..config.n_layer).map(bytes).sum()
+    }
+
+    /// Tokens of the text in `slot`.
+    pub fn position(&self, slot: usize) -> usize {
+        self.slots[slot].position
+    }
+
+    /// True if the text in `slot` can be cut to its first `tokens` tokens: the cache still has all that
+    /// the next one sees. Only sliding windows forget.
+    pub fn keeps(&self, slot: usize, tokens: usize) -> bool {
+        let Slot { position, caches } = &self.slots[slot];
+        let has = |layer: usize| {
+            let seen = self.first_seen(layer, tokens);
+            seen >= tokens || caches[layer].oldest() <= seen
+        };
+        tokens == *position || (tokens < *position && (0..caches.len()).all(has))
+    }
+
+    /// The first token that token `position` attends to.
+    fn first_seen(&self, layer: usize, position: usize) -> usize {
+        self.config.window(layer).map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    /// Cuts the text in `slot` to its first `tokens` tokens.
+    ///
+    /// # Panics
+    /// Unless it [keeps](SlotDecoder::keeps) them.
+    pub fn truncate(&mut self, slot: usize, tokens: usize) {
+        assert!(self.keeps(slot, tokens), "the tokens before are in the cache");
+        self.slots[slot].position = tokens;
+    }
+
+    /// Replaces the text in slot `to` by the first `tokens` tokens of that in `from`.
+    ///
+    /// # Panics
+    /// Unless `from` [keeps](SlotDecoder::keeps) them.
+    pub fn copy(&mut self, from: usize, to: usize, tokens: usize) {
+        assert!(self.keeps(from, tokens), "the tokens before are in the cache");
+        if from != to {
+            let [from, to] = self.slots.get_disjoint_mut([from, to]).expect("two slots");
+            for (to, from) in to.caches.iter_mut().zip(&from.caches) {
+                to.copy(from, tokens);
+            }
+        }
+        self.slots[to].position = tokens;
+    }
+
+    /// Takes `columns` into their slots, those of one slot in their order, and returns the logits [V]
+    /// after each column for which they are wanted, one after the other.
+    ///
+    /// # Errors
+    /// When there are no columns or more than [`MOST_COLUMNS`], a token is not of the vocabulary, there is
+    /// no such slot, or a text becomes longer than the context. Nothing is taken then.
+    pub fn forward(&mut self, columns: &[Column]) -> Result<&[f32], ModelError> {
+        let positions = self.admit(columns)?;
+        // Inside the pool, threads are at hand without waiting for one another.
+        rayon::scope(|_| self.compute(columns, &positions))?;
+        columns.iter().for_each(|column| self.slots[column.slot].position += 1);
+        let wanted = columns.iter().filter(|column| column.logits).count();
+        Ok(&self.logits[..wanted * self.config.vocab_size])
+    }
+
+    /// The position of each column.
+    fn admit(&self, columns: &[Column]) -> Result<Vec<usize>, ModelError> {
+        if columns.is_empty() || columns.len() > MOST_COLUMNS {
+            return Err(ModelError::BatchSize { expected: MOST_COLUMNS, got: columns.len() });
+        }
+        let tokens: Vec<u32> = columns.iter().map(|column| column.token).collect();
+        check_vocabulary(&tokens, self.config.vocab_size)?;
+        let mut next: BTreeMap<usize, usize> = BTreeMap::new();
+        let position = |&Column { slot, .. }: &Column| {
+            let slots = self.slots.len();
+            let text = self.slots.get(slot).ok_or(ModelError::Slot { slot, slots })?;
+            let next = next.entry(slot).or_insert(text.position);
+            *next += 1;
+            match *next > self.context {
+                true => Err(ModelError::ContextFull { slot, context: self.context }),
+                false => Ok(*next - 1),
+            }
+        };
+        columns.iter().map(position).collect()
+    }
+
+    fn compute(&mut self, columns: &[Column], positions: &[usize]) -> Result<(), ModelError> {
+        let size = columns.len().next_power_of_two();
+        if !self.buckets.contains_key(&size) {
+            self.buckets.insert(size, Bucket::new(&self.config, size, &self.weights)?);
+        }
+        let bucket = self.buckets.get_mut(&size).expect("just made");
+        bucket.begin(&self.config, &self.weights, columns, positions);
+        for layer in 0..self.config.n_layer {
+            bucket.layer(
+                &self.config,
+                &self.weights,
+                layer,
+                columns,
+                positions,
+                &mut self.slots,
+            )?;
+        }
+        let wanted: Vec<usize> = (0..columns.len()).filter(|&t| columns[t].logits).collect();
+        let vocab = self.config.vocab_size;
+        self.logits.resize(self.logits.len().max(wanted.len() * vocab), 0.0);
+        let parts = self.logits.chunks_mut(HEAD_COLUMNS * vocab);
+        for (wanted, logits) in wanted.chunks(HEAD_COLUMNS).zip(parts) {
+            let size = wanted.len().next_power_of_two();
+            if !self.heads.contains_key(&size) {
+                self.heads.insert(size, Head::new(&self.config, size, &self.weights)?);
+            }
+            let head = self.heads.get_mut(&size).expect("just made");
+            head.run(&self.weights, bucket, wanted, logits)?;
+        }
+        Ok(())
+    }
+}

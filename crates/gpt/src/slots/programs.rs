@@ -1,0 +1,305 @@
+//! The programs of slots for some number of columns, and what they read and write.
+
+use super::weights::Weights;
+use super::{Column, Slot};
+use crate::block::{Block, Memory, Scope};
+use crate::config::GptConfig;
+use crate::model::ModelError;
+use crate::ops::{self, Dims};
+use crate::plan::{Cuts, PlanError, Programs, SLOTS, inputs};
+use cpu::{Arithmetic, Elements, HostProgram, Input, OutputMut};
+use mil::{Builder, DType, Function, Weights as Files};
+use rayon::prelude::*;
+
+/// Multiply-adds of attention that are worth another thread.
+const PARALLEL: usize = 1 << 16;
+
+/// An input of a program.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// A parameter.
+    Weight(usize),
+    /// The stream [D, T].
+    Stream,
+    /// What attention gives [Q, T].
+    Attention,
+    /// Tables of the rotary angles [E/2, T].
+    Cos,
+    Sin,
+}
+
+/// A program with its inputs for every layer.
+#[derive(Debug)]
+struct Program {
+    program: HostProgram,
+    inputs: Vec<Vec<Source>>,
+}
+
+impl Program {
+    fn new(function: &Function, layers: usize, weights: &Weights) -> Result<Self, ModelError> {
+        let source = |name: &str, layer: usize| match name {
+            "x" | "x2" => Source::Stream,
+            "attn" => Source::Attention,
+            "rope_cos" => Source::Cos,
+            "rope_sin" => Source::Sin,
+            "wcls" => Source::Weight(weights.classifier()),
+            port => {
+                let found = weights.find(port, Some(layer)).or_else(|| weights.find(port, None));
+                Source::Weight(found.unwrap_or_else(|| panic!("the model has `{port}`")))
+            }
+        };
+        let names = inputs(function);
+        let of = |layer| names.iter().map(|name| source(name, layer)).collect();
+        Ok(Program {
+            program: HostProgram::compile(function, &Files::new(), Arithmetic::COLUMNWISE)?,
+            inputs: (0..layers).map(of).collect(),
+        })
+    }
+
+    fn run(
+        &mut self,
+        layer: usize,
+        weights: &Weights,
+        values: &Values,
+        outputs: &mut [OutputMut<'_>],
+    ) -> Result<(), ModelError> {
+        let inputs: Vec<Input<'_>> = (self.inputs[layer].iter())
+            .map(|source| match *source {
+                Source::Weight(index) => weights.input(index),
+                Source::Stream => elements(&values.stream),
+                Source::Attention => elements(&values.attention),
+                Source::Cos => elements(&values.rope.0),
+                Source::Sin => elements(&values.rope.1),
+            })
+            .collect();
+        Ok(self.program.run_packed(&inputs, outputs)?)
+    }
+}
+
+fn elements(values: &[f32]) -> Input<'_> {
+    Input::Elements(Elements::F32(values))
+}
+
+fn replace(data: &mut [f32]) -> OutputMut<'_> {
+    OutputMut::F32 { data, accumulate: false }
+}
+
+/// What programs read besides parameters.
+#[derive(Debug)]
+struct Values {
+    stream: Vec<f32>,
+    attention: Vec<f32>,
+    rope: (Vec<f32>, Vec<f32>),
+}
+
+/// The programs of a layer for T columns, with their values.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    columns: usize,
+    qkv: Program,
+    out: Program,
+    feed_forward: Program,
+    values: Values,
+    /// Queries [Q, T], keys and values [K, T].
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    new_values: Vec<f32>,
+    /// [T, Q] each: queries, and what attention makes of them.
+    asked: Vec<f32>,
+    mixed: Vec<f32>,
+    /// What a block adds to the stream, [D, T].
+    added: Vec<f32>,
+}
+
+impl Bucket {
+    pub(super) fn new(
+        config: &GptConfig,
+        columns: usize,
+        weights: &Weights,
+    ) -> Result<Self, ModelError> {
+        // Each column is a sequence of one token: attention, which is left out, is all that would tell.
+        let dims = Dims { config, batch: columns, seq: 1, dtype: DType::Fp32 };
+        let programs = Programs::new(&SLOTS, &dims, Memory::Sequence)?;
+        let program = |name: &str| {
+            let found = programs.kernels.iter().find(|kernel| kernel.function.name == name);
+            let function = &found.expect("a cut of the plan").function;
+            Program::new(function, config.n_layer, weights)
+        };
+        let room = |channels: usize| vec![0.0; channels * columns];
+        Ok(Bucket {
+            columns,
+            qkv: program("slotQkv")?,
+            out: program("slotOut")?,
+            feed_forward: program("slotFFN")?,
+            values: Values {
+                stream: room(config.n_embd),
+                attention: room(config.q_dim()),
+                rope: (vec![], vec![]),
+            },
+            queries: room(config.q_dim()),
+            keys: room(config.kv_dim()),
+            new_values: room(config.kv_dim()),
+            asked: room(config.q_dim()),
+            mixed: room(config.q_dim()),
+            added: room(config.n_embd),
+        })
+    }
+
+    /// The stream of these tokens before the first layer. Columns without a token are 0.
+    pub(super) fn begin(
+        &mut self,
+        config: &GptConfig,
+        weights: &Weights,
+        columns: &[Column],
+        positions: &[usize],
+    ) {
+        let stream = &mut self.values.stream;
+        stream.fill(0.0);
+        for (t, (column, &position)) in columns.iter().zip(positions).enumerate() {
+            weights.add_row("embedding", column.token as usize, stream, t, self.columns);
+            weights.add_row("positions", position, stream, t, self.columns);
+        }
+        if config.rope_theta.is_some() {
+            let mut all = positions.to_vec();
+            all.resize(self.columns, 0);
+            self.values.rope = ops::rope_tables(config, &all);
+        }
+    }
+
+    /// One layer: the stream before it becomes the stream after it.
+    pub(super) fn layer(
+        &mut self,
+        config: &GptConfig,
+        weights: &Weights,
+        layer: usize,
+        columns: &[Column],
+        positions: &[usize],
+        slots: &mut [Slot],
+    ) -> Result<(), ModelError> {
+        let Bucket { qkv, out, feed_forward, values, .. } = self;
+        let mut outputs =
+            [replace(&mut self.queries), replace(&mut self.keys), replace(&mut self.new_values)];
+        qkv.run(layer, weights, values, &mut outputs)?;
+        for (t, (column, &position)) in columns.iter().zip(positions).enumerate() {
+            let (keys, new) = (&self.keys[t..], &self.new_values[t..]);
+            slots[column.slot].caches[layer].put(position, keys, new, self.columns);
+        }
+        transpose(&self.queries, self.columns, &mut self.asked);
+        attend(config, layer, columns, positions, slots, &self.asked, &mut self.mixed);
+        transpose(&self.mixed, config.q_dim(), &mut values.attention);
+        out.run(layer, weights, values, &mut [replace(&mut self.added)])?;
+        cpu::simd::add(&mut values.stream, &self.added);
+        feed_forward.run(layer, weights, values, &mut [replace(&mut self.added)])?;
+        cpu::simd::add(&mut values.stream, &self.added);
+        Ok(())
+    }
+}
+
+/// Rows of `columns` elements, transposed.
+fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
+    let rows = from.len() / columns;
+    if rows == 1 || columns == 1 {
+        return to.copy_from_slice(from);
+    }
+    for (c, to) in to.chunks_exact_mut(rows).enumerate() {
+        to.iter_mut().zip(from[c..].iter().step_by(columns)).for_each(|(to, from)| *to = *from);
+    }
+}
+
+/// Attention of every column over the cache of its slot: queries and results [T, Q].
+fn attend(
+    config: &GptConfig,
+    layer: usize,
+    columns: &[Column],
+    positions: &[usize],
+    slots: &[Slot],
+    queries: &[f32],
+    results: &mut [f32],
+) {
+    let (heads, width) = (config.n_head, config.head_dim);
+    let (share, scale) = (heads / config.n_kv_head, 1.0 / (width as f64).sqrt());
+    let head = |scores: &mut Vec<f32>, (i, (query, to)): (usize, (&[f32], &mut [f32]))| {
+        let (t, head) = (i / heads, i % heads);
+        let end = positions[t] + 1;
+        let first = config.window(layer).map_or(0, |window| end.saturating_sub(window));
+        let cache = &slots[columns[t].slot].caches[layer];
+        cache.attend(head / share, query, scale as f32, first..end, scores, to);
+    };
+    let count = columns.len() * heads * width;
+    let (queries, results) = (&queries[..count], &mut results[..count]);
+    let work: usize = positions.iter().map(|position| (position + 1) * heads * width).sum();
+    if work < PARALLEL {
+        let mut scores = vec![];
+        let all = queries.chunks_exact(width).zip(results.chunks_exact_mut(width)).enumerate();
+        return all.for_each(|each| head(&mut scores, each));
+    }
+    queries
+        .par_chunks_exact(width)
+        .zip(results.par_chunks_exact_mut(width))
+        .enumerate()
+        .for_each_init(Vec::new, head);
+}
+
+/// The last norm and the classifier for some number of columns.
+#[derive(Debug)]
+pub(super) struct Head {
+    columns: usize,
+    program: Program,
+    values: Values,
+    /// [columns, V]
+    logits: Vec<f32>,
+}
+
+impl Head {
+    pub(super) fn new(
+        config: &GptConfig,
+        columns: usize,
+        weights: &Weights,
+    ) -> Result<Self, ModelError> {
+        let dims = Dims { config, batch: columns, seq: 1, dtype: DType::Fp32 };
+        let stream = vec![0.0; config.n_embd * columns];
+        Ok(Head {
+            columns,
+            program: Program::new(&head_function(&dims)?, 1, weights)?,
+            values: Values { stream, attention: vec![], rope: (vec![], vec![]) },
+            logits: vec![0.0; columns * config.vocab_size],
+        })
+    }
+
+    /// The logits after the columns `wanted` of `bucket`, [wanted, V].
+    pub(super) fn run(
+        &mut self,
+        weights: &Weights,
+        bucket: &Bucket,
+        wanted: &[usize],
+        logits: &mut [f32],
+    ) -> Result<(), ModelError> {
+        let stream = &mut self.values.stream;
+        for (to, from) in
+            stream.chunks_exact_mut(self.columns).zip(bucket.values.stream.chunks(bucket.columns))
+        {
+            to.iter_mut().zip(wanted).for_each(|(to, &t)| *to = from[t]);
+        }
+        if wanted.len() == self.columns {
+            let logits = &mut logits[..self.logits.len()];
+            return self.program.run(0, weights, &self.values, &mut [replace(logits)]);
+        }
+        self.program.run(0, weights, &self.values, &mut [replace(&mut self.logits)])?;
+        let count = wanted.len() * (self.logits.len() / self.columns);
+        logits[..count].copy_from_slice(&self.logits[..count]);
+        Ok(())
+    }
+}
+
+/// (x, parameters of the norm, wcls) → logits [T, V].
+fn head_function(dims: &Dims<'_>) -> Result<Function, PlanError> {
+    let (c, b) = (dims.config, Builder::new("head"));
+    let wcls = ("wcls", dims.parameter(&[c.vocab_size, c.n_embd]));
+    let scope = Scope::new(&b, dims, Block::Head, "x", &[wcls]);
+    let xf = c.family.last_norm(&scope, scope.input("x"));
+    let xf = xf.reshape(&[1, 1, c.n_embd, dims.tokens()]);
+    let logits = scope.input("wcls").matmul(xf, false, false).transpose(&[0, 1, 3, 2]);
+    let forward = b.finish(&[logits.named("logits")])?;
+    let given = inputs(&forward);
+    Cuts::forward(forward).cut("head", &given, &["logits"])
+}
