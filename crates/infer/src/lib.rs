@@ -1,40 +1,57 @@
-//! Text generation: a [`Generator`] feeds a prompt to a [`gpt::Decoder`] and draws one token after
-//! another with a [`Sampler`].
+//! Text generation: prompts in, pieces of text out.
+//!
+//! An [`Engine`] continues many texts at once on the CPU: every [`step`](Engine::step) is one forward pass
+//! over all of them ([`gpt::SlotDecoder`]). A [`Generator`] continues one text on any device
+//! ([`gpt::Decoder`]). Both draw tokens with a [`Sampler`] from a seed of the text's own.
 //!
 //! ```
-//! use ane::{Device, Emulator};
-//! use chip::Profile;
-//! use cpu::Numerics;
-//! use gpt::{Decoder, GptConfig, Parameters, initialise};
-//! use infer::{Finish, Generator, Request, Sampling};
+//! use gpt::{GptConfig, Parameters, initialise};
+//! use infer::{Engine, EngineOptions, Event, Job, prompt_tokens};
+//! use std::sync::Arc;
 //! use tokenizer::Tokenizer;
 //!
-//! let tokenizer = Tokenizer::train_char(["a small model of a few letters"])?;
+//! let tokenizer = Arc::new(Tokenizer::train_char(["a small model of a few letters"])?);
 //! let mut config = GptConfig::preset("tiny")?;
 //! (config.n_layer, config.vocab_size) = (1, tokenizer.vocab_size());
 //! let parameters = Parameters::new(&config, initialise(&config, 42));
-//! let device = Emulator::engine(Profile::default(), Numerics::Fast);
-//! let decoder = Decoder::new(&parameters, device.least_width(), &device, Numerics::Fast)?;
+//! let mut engine = Engine::new(&parameters, Arc::clone(&tokenizer), EngineOptions::default())?;
 //!
-//! let mut generator = Generator::new(decoder, &tokenizer)?;
-//! let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-//! let request = Request { max_tokens: 5, sampling, seed: 1, slide: false };
-//! let mut text = String::new();
-//! let done = generator.generate("a few ", request, |piece| text.push_str(piece))?;
-//! assert!(done.finish == Finish::EndOfText || done.tokens.len() == 5);
+//! let mut texts = ["a few ", "a small "].map(str::to_owned);
+//! for (text, seed) in texts.iter().zip(1..) {
+//!     let prompt = prompt_tokens(&tokenizer, text)?;
+//!     engine.submit(Job { prompt, max_tokens: 5, seed, ..Job::default() })?;
+//! }
+//! while engine.active() > 0 {
+//!     for (job, event) in engine.step()? {
+//!         match event {
+//!             Event::Token { text, .. } => texts[job.0 as usize] += &text,
+//!             Event::Finished { text, usage, .. } => {
+//!                 texts[job.0 as usize] += &text;
+//!                 assert_eq!(usage.completion, 5);
+//!             }
+//!             Event::Prompt { .. } | Event::Failed(_) => unreachable!(),
+//!         }
+//!     }
+//! }
+//! assert_eq!(texts[1].chars().count(), "a small ".len() + 5);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Limits: one text at a time. Nothing here knows gradients or files.
+//! Nothing here knows gradients or files.
 
 #![warn(missing_docs)]
 
+mod engine;
+mod generator;
 mod sample;
 
+pub use engine::{
+    Engine, EngineOptions, Event, Job, JobId, Stats, TokenLogprob, Usage, WeightFormat,
+};
+pub use generator::{Generated, Generator, Request};
 pub use sample::{Sampler, Sampling, SamplingError};
 
-use gpt::{Decoder, ModelError};
-use std::time::Instant;
+use gpt::ModelError;
 use tokenizer::Tokenizer;
 
 /// Why nothing could be generated.
@@ -68,6 +85,28 @@ pub enum InferError {
         /// Length of the model.
         limit: usize,
     },
+    /// A token is not of the vocabulary.
+    #[error("token {token} is not below the vocabulary of {vocab_size}")]
+    Token {
+        /// The token.
+        token: u32,
+        /// Tokens of the model.
+        vocab_size: usize,
+    },
+    /// A bias is no number.
+    #[error("the logit bias {bias} of token {token} is not a finite number")]
+    Bias {
+        /// The token.
+        token: u32,
+        /// What was to be added to its logit.
+        bias: f32,
+    },
+    /// Too many jobs wait.
+    #[error("{waiting} jobs are waiting already: try again later")]
+    QueueFull {
+        /// How many.
+        waiting: usize,
+    },
     /// There is nothing to start from.
     #[error("the prompt is empty and the tokenizer has no token that begins a text")]
     Empty,
@@ -82,19 +121,6 @@ pub enum InferError {
     },
 }
 
-/// How a text is continued.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Request {
-    /// Longest continuation, in tokens.
-    pub max_tokens: usize,
-    /// How tokens are drawn.
-    pub sampling: Sampling,
-    /// Seed of the drawing.
-    pub seed: u64,
-    /// When the model can read no more, go on from the newest half of what it has read; else stop.
-    pub slide: bool,
-}
-
 /// Why a continuation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
@@ -106,159 +132,34 @@ pub enum Finish {
     ContextFull,
     /// Whoever takes the text wanted no more of it.
     Stopped,
+    /// A stop string came up; the text ends before it.
+    StopString,
 }
 
-/// A continuation and what it took.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Generated {
-    /// Tokens of the prompt, with the one that begins a text.
-    pub prompt: usize,
-    /// Tokens drawn.
-    pub tokens: Vec<u32>,
-    /// Why there are no more.
-    pub finish: Finish,
-    /// How often the window slid.
-    pub slides: usize,
-    /// Seconds for reading the prompt.
-    pub prompt_seconds: f64,
-    /// Seconds from there to the last token.
-    pub seconds: f64,
+/// The tokens that a text continuing `prompt` begins with: the one that begins a text, where the tokenizer
+/// asks for it, and those of the prompt.
+///
+/// # Errors
+/// When the prompt cannot be encoded, or there is nothing to start from.
+pub fn prompt_tokens(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>, InferError> {
+    let mut tokens: Vec<u32> = tokenizer.prompt_bos().into_iter().collect();
+    if !prompt.is_empty() {
+        tokens.extend(tokenizer.encode(prompt)?);
+    }
+    if tokens.is_empty() {
+        tokens.extend(tokenizer.bos());
+    }
+    if tokens.is_empty() { Err(InferError::Empty) } else { Ok(tokens) }
 }
 
-/// Generates text with one model.
-#[derive(Debug)]
-pub struct Generator<'t> {
-    decoder: Decoder<'t>,
-    tokenizer: &'t Tokenizer,
-    /// Tokens that end a text.
-    ends: Vec<u32>,
+/// The tokens that begin or end a text: none of them continues one.
+pub fn text_ends(tokenizer: &Tokenizer) -> Vec<u32> {
+    tokenizer.bos().into_iter().chain(tokenizer.eos()).collect()
 }
 
-impl<'t> Generator<'t> {
-    /// A generator; the tokenizer may have fewer tokens than the model (padded vocabularies).
-    ///
-    /// # Errors
-    /// When the tokenizer has tokens that the model does not know.
-    pub fn new(decoder: Decoder<'t>, tokenizer: &'t Tokenizer) -> Result<Self, InferError> {
-        let (have, model) = (tokenizer.vocab_size(), decoder.config().vocab_size);
-        if have > model {
-            return Err(InferError::Vocabulary { tokenizer: have, model });
-        }
-        let ends = tokenizer.bos().into_iter().chain(tokenizer.eos()).collect();
-        Ok(Generator { decoder, tokenizer, ends })
-    }
-
-    /// Ends texts at these tokens too.
-    #[must_use]
-    pub fn ending_at(mut self, ends: &[u32]) -> Self {
-        self.ends.extend(ends);
-        self
-    }
-
-    /// The model, for other weights.
-    pub fn decoder(&mut self) -> &mut Decoder<'t> {
-        &mut self.decoder
-    }
-
-    /// The tokens that a text continuing `prompt` begins with.
-    fn encode(&self, prompt: &str) -> Result<Vec<u32>, InferError> {
-        let mut tokens: Vec<u32> = self.tokenizer.prompt_bos().into_iter().collect();
-        if !prompt.is_empty() {
-            tokens.extend(self.tokenizer.encode(prompt)?);
-        }
-        if tokens.is_empty() {
-            tokens.extend(self.tokenizer.bos());
-        }
-        let limit = self.decoder.config().seq_len;
-        match tokens.len() {
-            0 => Err(InferError::Empty),
-            tokens if tokens > limit => Err(InferError::TooLong { tokens, limit }),
-            _ => Ok(tokens),
-        }
-    }
-
-    /// Continues `prompt` until the text ends, `max_tokens` are drawn or the model can read no more.
-    /// `emit` gets every piece of text as soon as it is whole, the prompt not included.
-    ///
-    /// # Errors
-    /// When the prompt cannot be encoded or does not fit, a setting is out of range, the model gives
-    /// no finite numbers, or the device fails.
-    pub fn generate(
-        &mut self,
-        prompt: &str,
-        request: Request,
-        mut emit: impl FnMut(&str),
-    ) -> Result<Generated, InferError> {
-        self.generate_while(prompt, request, |piece| {
-            emit(piece);
-            true
-        })
-    }
-
-    /// As [`Generator::generate`], until `emit` returns false.
-    ///
-    /// # Errors
-    /// As [`Generator::generate`].
-    pub fn generate_while(
-        &mut self,
-        prompt: &str,
-        request: Request,
-        mut emit: impl FnMut(&str) -> bool,
-    ) -> Result<Generated, InferError> {
-        request.sampling.validate()?;
-        let mut text = self.encode(prompt)?;
-        let mut stream = match prompt.is_empty() {
-            true => self.tokenizer.stream(),
-            false => self.tokenizer.stream_after_text(),
-        };
-        let mut sampler = Sampler::new(request.sampling, request.seed);
-        let (prompt, mut slides, start) = (text.len(), 0, Instant::now());
-        self.decoder.reset();
-        let mut logits = self.feed(&text)?;
-        let prompt_seconds = start.elapsed().as_secs_f64();
-        let finish = loop {
-            if text.len() - prompt >= request.max_tokens {
-                break Finish::MaxTokens;
-            }
-            let next = sampler.choose(&logits);
-            if self.ends.contains(&next) {
-                break Finish::EndOfText;
-            }
-            text.push(next);
-            let piece = stream.push(next);
-            if !piece.is_empty() && !emit(&piece) {
-                break Finish::Stopped;
-            }
-            // The last token asked for has no successor.
-            if text.len() - prompt >= request.max_tokens {
-                break Finish::MaxTokens;
-            }
-            logits = if self.decoder.room() > 0 {
-                self.feed(&[next])?
-            } else if request.slide {
-                slides += 1;
-                self.decoder.reset();
-                let newest = (self.decoder.room() / 2).max(1);
-                self.feed(&text[text.len() - newest..])?
-            } else {
-                break Finish::ContextFull;
-            };
-        };
-        let rest = stream.finish();
-        if !rest.is_empty() {
-            emit(&rest);
-        }
-        let seconds = start.elapsed().as_secs_f64() - prompt_seconds;
-        let tokens = text.split_off(prompt);
-        Ok(Generated { prompt, tokens, finish, slides, prompt_seconds, seconds })
-    }
-
-    /// The logits after `tokens`, all of them finite.
-    fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>, InferError> {
-        let logits = self.decoder.feed(tokens)?;
-        match logits.iter().all(|logit| logit.is_finite()) {
-            true => Ok(logits),
-            false => Err(InferError::NotFinite { tokens: self.decoder.position() }),
-        }
-    }
+/// Checks that a model of `model` tokens knows all those of the tokenizer; it may have more (padded
+/// vocabularies).
+fn check_tokenizer(tokenizer: &Tokenizer, model: usize) -> Result<(), InferError> {
+    let tokenizer = tokenizer.vocab_size();
+    if tokenizer > model { Err(InferError::Vocabulary { tokenizer, model }) } else { Ok(()) }
 }

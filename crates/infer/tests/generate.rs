@@ -66,7 +66,7 @@ fn model(vocab: usize, next: &[(u32, u32)], length: usize) -> Decoder<'static> {
 
 static DEVICE: LazyLock<Emulator> = LazyLock::new(|| Emulator::cpu(Numerics::F32));
 
-const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0 };
+const GREEDY: Sampling = Sampling::GREEDY;
 
 fn request(max_tokens: usize, sampling: Sampling) -> Request {
     Request { max_tokens, sampling, seed: 1, slide: false }

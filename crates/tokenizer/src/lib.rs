@@ -257,12 +257,12 @@ impl Tokenizer {
     }
 
     /// A decoder for a text from its beginning, fed with one token at a time.
-    pub fn stream(&self) -> Stream<'_> {
+    pub fn stream(&self) -> Stream<&Tokenizer> {
         Stream::new(self, true)
     }
 
     /// A decoder for what follows after some text, such as a prompt: a leading space is kept.
-    pub fn stream_after_text(&self) -> Stream<'_> {
+    pub fn stream_after_text(&self) -> Stream<&Tokenizer> {
         Stream::new(self, false)
     }
 

@@ -2,20 +2,23 @@
 
 use crate::Tokenizer;
 use crate::vocab::Kind;
+use std::ops::Deref;
 
 /// Turns tokens into text as they come. Text is given out as soon as it is valid UTF-8: a character
 /// whose bytes are spread over several tokens appears with the last of them.
 ///
 /// The concatenation of everything given out equals [`Tokenizer::decode`] of all the tokens.
 #[derive(Debug, Clone)]
-pub struct Stream<'t> {
-    tokenizer: &'t Tokenizer,
+pub struct Stream<T> {
+    tokenizer: T,
     pending: Vec<u8>,
     at_start: bool,
 }
 
-impl<'t> Stream<'t> {
-    pub(crate) fn new(tokenizer: &'t Tokenizer, at_start: bool) -> Self {
+impl<T: Deref<Target = Tokenizer>> Stream<T> {
+    /// A decoder that has a tokenizer, or shares it, `at_start` of a text or behind some text (see
+    /// [`Tokenizer::stream`]).
+    pub fn new(tokenizer: T, at_start: bool) -> Self {
         Stream { tokenizer, pending: Vec::new(), at_start }
     }
 
@@ -57,7 +60,7 @@ impl<'t> Stream<'t> {
 
     /// Adds the token's bytes without the space that encoding put before the text.
     pub(crate) fn append(&mut self, id: u32) {
-        let tokenizer = self.tokenizer;
+        let tokenizer = &*self.tokenizer;
         let bytes = tokenizer.text_of(id);
         let kind = tokenizer.kind(id);
         if kind == Kind::Control {

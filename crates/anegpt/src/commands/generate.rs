@@ -74,7 +74,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        ..Sampling::default()
+    };
     sampling.validate().map_err(|fault| usage(refused(&fault)))?;
     let prompt = args.prompt.or(args.text).unwrap_or_default();
     let path = args
@@ -112,6 +117,7 @@ fn refused(fault: &SamplingError) -> String {
             format!("--temperature {t} must be a number of at least 0 (0 = greedy)")
         }
         SamplingError::TopP(p) => format!("--top-p {p} must be above 0 and at most 1"),
+        other => other.to_string(),
     }
 }
 
@@ -156,6 +162,7 @@ fn summary(g: &Generated, context: usize, machine: &Machine) -> String {
         Finish::MaxTokens => "--max-tokens reached".to_owned(),
         Finish::ContextFull => format!("context full ({context})"),
         Finish::Stopped => "stopped".to_owned(),
+        Finish::StopString => "stop string".to_owned(),
     };
     let slid = match g.slides {
         0 => String::new(),
@@ -204,6 +211,7 @@ fn json(
             Finish::MaxTokens => "max_tokens",
             Finish::ContextFull => "context_full",
             Finish::Stopped => "stopped",
+            Finish::StopString => "stop_string",
         },
         "slides": g.slides,
         "seed": seed,

@@ -201,7 +201,7 @@ impl<'m> Server<'m> {
 
     fn generate(&mut self, settings: &Generate) -> Result<Value, Failure> {
         let Generate { temperature, top_k, top_p, max_tokens, seed, .. } = *settings;
-        let sampling = Sampling { temperature, top_k, top_p };
+        let sampling = Sampling { temperature, top_k, top_p, ..Sampling::default() };
         let request = infer::Request { max_tokens, sampling, seed, slide: true };
         let done = self.generator.generate(&settings.prompt, request, |piece| {
             println!("{}", json!({ "text": piece }));
@@ -214,6 +214,7 @@ impl<'m> Server<'m> {
                 Finish::MaxTokens => "max_tokens",
                 Finish::ContextFull => "context_full",
                 Finish::Stopped => "stopped",
+                Finish::StopString => "stop_string",
             },
             "seconds": done.seconds,
         }))

@@ -1,0 +1,132 @@
+//! One job in progress.
+
+use super::job::{Event, Job, JobId, TokenLogprob, Usage};
+use super::tail::Tail;
+use crate::{Finish, InferError, Sampler};
+use std::sync::Arc;
+use tokenizer::Tokenizer;
+
+/// A job with its text so far.
+#[derive(Debug)]
+pub(super) struct Sequence {
+    pub(super) id: JobId,
+    job: Job,
+    /// The prompt and what was drawn; after the window slid, what it left.
+    pub(super) text: Vec<u32>,
+    pub(super) usage: Usage,
+    sampler: Sampler,
+    tail: Tail,
+    /// Of the prompt, as far as it was read.
+    logprobs: Vec<TokenLogprob>,
+}
+
+/// What is to happen after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// More tokens are to be read.
+    Read,
+    /// The window slides.
+    Slide,
+    /// The job is done.
+    End,
+}
+
+impl Sequence {
+    pub(super) fn new(id: JobId, job: Job, tokenizer: &Arc<Tokenizer>) -> Self {
+        let mut sampler = Sampler::new(job.sampling, job.seed).with_bias(job.logit_bias.clone());
+        job.prompt.iter().for_each(|&token| sampler.read(token));
+        Sequence {
+            id,
+            text: job.prompt.clone(),
+            usage: Usage { prompt: job.prompt.len(), ..Usage::default() },
+            sampler,
+            tail: Tail::new(tokenizer, &job.prompt, &job.stop),
+            logprobs: vec![],
+            job,
+        }
+    }
+
+    /// The most tokens of the prompt that may be found in a cache: the logits after the others are needed.
+    pub(super) fn cacheable(&self) -> usize {
+        if self.reports_prompt() { 0 } else { self.text.len() - 1 }
+    }
+
+    /// True if nothing is to be computed.
+    pub(super) fn asks_nothing(&self) -> bool {
+        self.job.max_tokens == 0 && !self.job.prompt_logprobs
+    }
+
+    /// True while the logits after every token of the prompt are wanted.
+    pub(super) fn reports_prompt(&self) -> bool {
+        self.job.prompt_logprobs && self.usage.completion == 0
+    }
+
+    /// True if the logits after token `at` of the text are wanted.
+    pub(super) fn wants(&self, at: usize) -> bool {
+        at + 1 == self.text.len() || self.reports_prompt()
+    }
+
+    /// Takes the logits after token `at` of the text, which the model just read. It can read `room` more.
+    pub(super) fn take(
+        &mut self,
+        at: usize,
+        logits: &[f32],
+        room: usize,
+        events: &mut Vec<Event>,
+    ) -> Next {
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            events.push(Event::Failed(InferError::NotFinite { tokens: at + 1 }));
+            return Next::End;
+        }
+        if self.reports_prompt() {
+            let count = self.job.logprobs.unwrap_or(0);
+            if let Some(&next) = self.text.get(at + 1) {
+                self.logprobs.push(TokenLogprob::new(logits, next, count));
+                return Next::Read;
+            }
+            events.push(Event::Prompt { logprobs: std::mem::take(&mut self.logprobs) });
+        }
+        match self.job.max_tokens {
+            0 => self.end(Finish::MaxTokens, events),
+            _ => self.draw(logits, room, events),
+        }
+    }
+
+    fn draw(&mut self, logits: &[f32], room: usize, events: &mut Vec<Event>) -> Next {
+        let id = self.sampler.choose(logits);
+        if self.job.ends.contains(&id) {
+            return self.end(Finish::EndOfText, events);
+        }
+        self.text.push(id);
+        self.usage.completion += 1;
+        let (text, stopped) = self.tail.push(id);
+        let logprob = self.job.logprobs.map(|count| TokenLogprob::new(logits, id, count));
+        events.push(Event::Token { id, text, logprob });
+        if stopped {
+            let (finish, text, usage) = (Finish::StopString, String::new(), self.usage);
+            events.push(Event::Finished { text, finish, usage });
+            return Next::End;
+        }
+        if self.usage.completion == self.job.max_tokens {
+            return self.end(Finish::MaxTokens, events);
+        }
+        match (room, self.job.slide) {
+            (0, true) => Next::Slide,
+            (0, false) => self.end(Finish::ContextFull, events),
+            _ => Next::Read,
+        }
+    }
+
+    /// Keeps the newest `tokens` tokens of the text.
+    pub(super) fn slide(&mut self, tokens: usize) {
+        self.usage.slides += 1;
+        self.text.drain(..self.text.len() - tokens.min(self.text.len()));
+    }
+
+    /// Ends the text.
+    pub(super) fn end(&mut self, finish: Finish, events: &mut Vec<Event>) -> Next {
+        let (text, usage) = (self.tail.finish(), self.usage);
+        events.push(Event::Finished { text, finish, usage });
+        Next::End
+    }
+}
