@@ -123,7 +123,7 @@ impl EngineArgs {
 }
 
 /// The user's directory for what can be made again.
-fn caches() -> Option<PathBuf> {
+pub(crate) fn caches() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let home = || absolute("HOME");
     match cfg!(target_os = "macos") {

@@ -1,54 +1,129 @@
 //! Models and tokenizers by the paths that people give.
 
-use crate::{foreign, usage};
-use anyhow::{Context, Result, bail};
-use formats::{hugging_face, llama2c};
+use crate::{foreign, hub, usage};
+use anyhow::{Context, Result, anyhow, bail};
+use formats::gguf::GgufFile;
+use formats::{Model, hugging_face, llama2c};
 use gpt::Parameters;
+use infer::InferError;
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
 use train::checkpoint;
 
-/// A model: its shape, its weights, and where its tokenizer would be.
+/// A model as it was read, and where its tokenizer would be.
 #[derive(Debug)]
 pub(crate) struct ModelFile {
     pub(crate) parameters: Parameters,
     /// Tokens that end a text, besides those of the tokenizer.
     pub(crate) ends: Vec<u32>,
-    /// `tokenizer.json` beside the weights, if there is one.
+    /// A file that has its tokenizer, if there is one.
     pub(crate) tokenizer: Option<PathBuf>,
+    /// The template of its conversations, in Jinja.
+    pub(crate) chat_template: Option<String>,
 }
 
-/// Reads a llama2.c `.bin` file, or a directory: a run (its newest checkpoint), a checkpoint, or
-/// `config.json` with `model.safetensors` or the files of `model.safetensors.index.json`.
+/// A model with its tokenizer.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) parameters: Parameters,
+    pub(crate) tokenizer: Tokenizer,
+    /// Tokens that end a text, besides those of the tokenizer.
+    pub(crate) ends: Vec<u32>,
+    /// The template of its conversations, in Jinja.
+    pub(crate) chat_template: Option<String>,
+}
+
+impl Opened {
+    /// The model as formats write it, but for the weights.
+    pub(crate) fn described(&self) -> Model<'_> {
+        Model {
+            tokenizer: Some(&self.tokenizer),
+            ends: &self.ends,
+            chat_template: self.chat_template.as_deref(),
+            ..Model::new(self.parameters.config())
+        }
+    }
+}
+
+/// Opens a model with its tokenizer: the one given, else the model's own.
+///
+/// A model is a run or a checkpoint of ours, a directory in the layout of Hugging Face, a GGUF file, a
+/// llama2.c file, or an address `hf://organisation/name[@revision]`.
+pub(crate) fn open_model(path: &Path, tokenizer: Option<&Path>) -> Result<Opened> {
+    read_model(path)?.open(tokenizer)
+}
+
+impl ModelFile {
+    fn new(parameters: Parameters) -> Self {
+        ModelFile { parameters, ends: vec![], tokenizer: None, chat_template: None }
+    }
+
+    /// The model with its tokenizer: the one given, else its own.
+    pub(crate) fn open(self, tokenizer: Option<&Path>) -> Result<Opened> {
+        let tokenizer = read_tokenizer(tokenizer, self.tokenizer.as_deref())?;
+        let (have, vocabulary) = (tokenizer.vocab_size(), self.parameters.config().vocab_size);
+        if have > vocabulary {
+            return Err(InferError::Vocabulary { tokenizer: have, model: vocabulary }.into());
+        }
+        let ModelFile { parameters, ends, chat_template, .. } = self;
+        Ok(Opened { parameters, tokenizer, ends, chat_template })
+    }
+}
+
+/// Reads a model (see [`open_model`]) without its tokenizer.
 pub(crate) fn read_model(path: &Path) -> Result<ModelFile> {
+    if let Some(address) = hub::address(path) {
+        return read_local(&hub::fetch(address)?);
+    }
     if !path.exists() {
         bail!("there is no file or directory `{}` to read a model from", path.display());
     }
-    if !path.is_dir() {
-        foreign::refuse_model(path)?;
-        let (config, params) = llama2c::read(path)?;
-        let parameters = Parameters::new(&config, params);
-        return Ok(ModelFile { parameters, ends: vec![], tokenizer: None });
+    read_local(path)
+}
+
+fn read_local(path: &Path) -> Result<ModelFile> {
+    if path.is_dir() {
+        return read_directory(&checkpoint_or_directory(path)?);
     }
-    let directory = match checkpoint::newest(path) {
+    foreign::refuse_model(path)?;
+    if foreign::is_gguf(path) {
+        return read_gguf(path);
+    }
+    let (config, params) = llama2c::read(path)?;
+    Ok(ModelFile::new(Parameters::new(&config, params)))
+}
+
+fn read_gguf(path: &Path) -> Result<ModelFile> {
+    let mut file = GgufFile::open(path)?;
+    let (config, params) = file.model()?;
+    Ok(ModelFile {
+        ends: file.ends(),
+        tokenizer: file.has_tokenizer().then(|| path.to_owned()),
+        chat_template: file.chat_template().map(str::to_owned),
+        ..ModelFile::new(Parameters::new(&config, params))
+    })
+}
+
+/// The newest checkpoint of a run, or the directory itself.
+fn checkpoint_or_directory(path: &Path) -> Result<PathBuf> {
+    match checkpoint::newest(path) {
         Ok((found, faults)) => {
             faults.iter().for_each(|fault| crate::term::warn(&fault.to_string()));
-            found.path().to_owned()
+            Ok(found.path().to_owned())
         }
         Err(error) if path.join("config.json").exists() && !path.join("state.json").exists() => {
             drop(error);
-            path.to_owned()
+            Ok(path.to_owned())
         }
         Err(error) if checkpoint::exists(path) || path.join("state.json").exists() => {
-            return Err(error.into());
+            Err(error.into())
         }
         Err(_) => bail!(
             "{} has no checkpoint and no config.json: give the directory of a run or of a checkpoint, a \
-             directory with config.json and safetensors files, or a llama2.c .bin file",
+             directory with config.json and safetensors files, a GGUF file, or a llama2.c .bin file",
             path.display()
         ),
-    };
-    read_directory(&directory)
+    }
 }
 
 /// Reads a directory in the layout of Hugging Face.
@@ -75,9 +150,26 @@ fn read_directory(directory: &Path) -> Result<ModelFile> {
             hugging_face::read_safetensors(&one, &described.config)?
         }
     };
-    let tokenizer = Some(directory.join("tokenizer.json")).filter(|path| path.exists());
-    let parameters = Parameters::new(&described.config, params);
-    Ok(ModelFile { parameters, ends, tokenizer })
+    let beside = ["tokenizer.json", "tokenizer.model"].map(|name| directory.join(name));
+    Ok(ModelFile {
+        ends,
+        tokenizer: beside.into_iter().find(|path| path.exists()),
+        chat_template: read_chat_template(directory)?,
+        ..ModelFile::new(Parameters::new(&described.config, params))
+    })
+}
+
+/// The template of conversations: a file of its own, or an entry of `tokenizer_config.json`.
+fn read_chat_template(directory: &Path) -> Result<Option<String>> {
+    let own = directory.join("chat_template.jinja");
+    if own.exists() {
+        return parsed(&own, |text| Ok(Some(text.to_owned())));
+    }
+    let config = directory.join("tokenizer_config.json");
+    match config.exists() {
+        true => parsed(&config, hugging_face::read_chat_template),
+        false => Ok(None),
+    }
 }
 
 /// Reads a file of text; faults name it.
@@ -88,11 +180,18 @@ fn parsed<T>(path: &Path, read: impl Fn(&str) -> Result<T, String>) -> Result<T>
     read(&text).map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))
 }
 
-/// Loads a tokenizer file; `fallback` is the one beside the model.
+/// Loads a tokenizer file, or the tokenizer of a GGUF file or of a directory; `fallback` is the one that
+/// comes with the model.
 pub(crate) fn read_tokenizer(given: Option<&Path>, fallback: Option<&Path>) -> Result<Tokenizer> {
     let path = given.or(fallback).ok_or_else(|| {
         usage("this model comes without a tokenizer: give one with --tokenizer FILE")
     })?;
+    let within = path.join("tokenizer.json");
+    let path = if within.exists() { &within } else { path };
     foreign::refuse_stand_in(path)?;
+    if foreign::is_gguf(path) {
+        let tokenizer = GgufFile::open(path)?.tokenizer()?;
+        return tokenizer.ok_or_else(|| anyhow!("{} has no tokenizer", path.display()));
+    }
     Ok(Tokenizer::load(path)?)
 }

@@ -62,7 +62,7 @@ fn holds_early(head: &[u8], part: &[u8]) -> bool {
 /// What to write where PyTorch's own files are all there is.
 const SAVE: &str = "in Python: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)";
 
-/// Refuses a file that is no llama2.c model, if it can be told what it is instead.
+/// Refuses a file that is no model, if it can be told what it is instead.
 pub(crate) fn refuse_model(path: &Path) -> Result<()> {
     refuse_stand_in(path)?;
     let Some(kind) = Kind::of_file(path) else { return Ok(()) };
@@ -75,10 +75,6 @@ pub(crate) fn refuse_model(path: &Path) -> Result<()> {
         Kind::Safetensors => bail!(
             "{file} is a safetensors file, which has weights but not the model's shape: give the \
              directory that it lies in ({directory}), with its config.json"
-        ),
-        Kind::Gguf => bail!(
-            "{file} is a GGUF file, which anegpt does not read: give the directory with config.json \
-             and safetensors files that it was made from"
         ),
         Kind::PyTorch => bail!(
             "{file} is a PyTorch file, which anegpt does not read: save the model as safetensors and \
@@ -96,8 +92,13 @@ pub(crate) fn refuse_model(path: &Path) -> Result<()> {
             "{file} is a text, not a model: train one on it with anegpt train --data {file}, and give the \
              directory that --out names"
         ),
-        Kind::WebPage | Kind::LfsPointer => Ok(()),
+        Kind::Gguf | Kind::WebPage | Kind::LfsPointer => Ok(()),
     }
+}
+
+/// True if a file begins as GGUF files do.
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    Kind::of_file(path) == Some(Kind::Gguf)
 }
 
 /// Refuses a file that only stands where the real one should be.

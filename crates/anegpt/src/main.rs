@@ -20,6 +20,7 @@ mod foreign;
 #[cfg(test)]
 mod help;
 mod host_gemm;
+mod hub;
 mod machine;
 mod memory;
 mod number;
@@ -77,6 +78,8 @@ enum Command {
     Train(commands::train::Args),
     Generate(commands::generate::Args),
     Eval(commands::eval::Args),
+    Export(commands::export::Args),
+    Import(commands::import::Args),
     #[command(subcommand)]
     Data(commands::data::Command),
     #[command(subcommand)]
@@ -111,6 +114,8 @@ impl Command {
             Command::Mil(_)
             | Command::Data(_)
             | Command::Tokenizer(_)
+            | Command::Export(_)
+            | Command::Import(_)
             | Command::Plan(_)
             | Command::Engine => None,
         }
@@ -190,6 +195,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Train(args) => commands::train::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Eval(args) => commands::eval::run(args),
+        Command::Export(args) => commands::export::run(&args),
+        Command::Import(args) => commands::import::run(&args),
         Command::Data(command) => commands::data::run(command),
         Command::Tokenizer(command) => commands::tokenizer::run(command),
         Command::Mil(command) => commands::mil::run(command),

@@ -14,12 +14,14 @@
 
 mod archive;
 mod curl;
+mod hub;
 mod tinystories;
 
 use crate::error::{Error, Result};
 use crate::tokens::{hex, sibling};
 pub use archive::unpack_tar_gz;
-use curl::{Curl, Response};
+use curl::{Curl, Response, http_failure};
+pub use hub::{HUB, Listing, RemoteFile, Repository};
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -57,6 +59,8 @@ pub struct Download {
     pub url: String,
     /// Where it shall be; missing directories are made.
     pub to: PathBuf,
+    /// Its size, when known.
+    pub bytes: Option<u64>,
     /// SHA-256 in hexadecimal, when known.
     pub sha256: Option<String>,
     /// Attempts in a row that may fail without a new byte, after the first.
@@ -90,6 +94,7 @@ impl Download {
         Download {
             url: url.into(),
             to: to.into(),
+            bytes: None,
             sha256: None,
             retries: 5,
             backoff: Duration::from_secs(1),
@@ -186,6 +191,10 @@ impl Download {
 
     /// Checks the sum of the complete partial file, records it, and gives the file its name.
     fn settle(&self, part: Part, (bytes, sha256): (u64, String)) -> Result<Downloaded> {
+        if let Some(error) = self.other_size(bytes, "the partial file was removed") {
+            part.remove();
+            return Err(error);
+        }
         let stored = self.stored_sum()?;
         let expected = self.sha256.clone().or_else(|| part.announced.clone()).or(stored);
         if let Some(expected) = expected
@@ -208,6 +217,9 @@ impl Download {
 
     fn check_existing(&self, progress: &mut dyn FnMut(Progress)) -> Result<Downloaded> {
         let (bytes, sha256) = sha256_of(&self.to, progress)?;
+        if let Some(error) = self.other_size(bytes, "delete it to download it again") {
+            return Err(error);
+        }
         match self.sha256.clone().or(self.stored_sum()?) {
             Some(expected) if !expected.eq_ignore_ascii_case(&sha256) => Err(Error::Checksum {
                 path: self.to.clone(),
@@ -221,6 +233,13 @@ impl Download {
                 Ok(Downloaded { bytes, sha256, fetched: false })
             }
         }
+    }
+
+    /// The error of a file that has not the size that was announced.
+    fn other_size(&self, bytes: u64, advice: &str) -> Option<Error> {
+        let announced = self.bytes.filter(|announced| *announced != bytes)?;
+        let problem = format!("{} has {bytes} bytes, not {announced}", self.to.display());
+        Some(Error::Transfer { url: self.url.clone(), problem, advice: advice.to_owned() })
     }
 
     fn sum_path(&self) -> PathBuf {
@@ -271,7 +290,7 @@ fn begin(response: &Response, part: &mut Part) -> Result<Begin> {
             part.restart(None)?;
             Ok(retry("the server could not continue the partial file, which was removed"))
         }
-        (status, _) => Ok(Begin::Failed(curl::http_failure(status))),
+        (status, _) => Ok(Begin::Failed(http_failure(status))),
     }
 }
 

@@ -144,7 +144,7 @@ pub enum Error {
     /// The `curl` program is not installed.
     #[error(
         "cannot run `{program}`, which does the transfer; install curl, or download {url} by other \
-         means and give its path to --data"
+         means and give the path of the file"
     )]
     CurlMissing {
         /// The program looked for.

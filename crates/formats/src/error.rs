@@ -21,7 +21,7 @@ pub enum WeightsError {
     Index { path: PathBuf, reason: String },
     #[error("{path}: tensor `{name}` {reason}")]
     Tensor { path: PathBuf, name: String, reason: String },
-    #[error("{format} cannot say this model: {reason}")]
+    #[error("{format} cannot express this: {reason}")]
     Inexpressible { format: &'static str, reason: String },
 }
 

@@ -32,8 +32,13 @@ mod error;
 pub mod gguf;
 pub mod hugging_face;
 pub mod llama2c;
+mod model;
 mod parts;
+mod pieces;
+mod precision;
 mod rotary;
 pub mod tensor_file;
 
 pub use error::WeightsError;
+pub use model::Model;
+pub use precision::Precision;

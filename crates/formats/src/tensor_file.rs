@@ -2,7 +2,7 @@
 //!
 //! Elements are read and written piece by piece: a model is never copied.
 
-use half::{bf16, f16};
+use crate::precision::Precision;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::HashMap;
@@ -29,21 +29,28 @@ pub enum TensorFileError {
     Malformed(String),
 }
 
-/// The bytes before f32 tensors that follow each other in this order: length, JSON, spaces up to a
-/// multiple of 8. Each has a name, extents and a number of elements.
+/// Types of elements, and what each is called in the header.
+const TYPES: [(Precision, Dtype); 3] =
+    [(Precision::F32, Dtype::F32), (Precision::F16, Dtype::F16), (Precision::Bf16, Dtype::BF16)];
+
+/// The bytes before tensors of one type that follow each other in this order: length, JSON, spaces up to
+/// a multiple of 8. Each has a name, extents and a number of elements.
 ///
 /// # Errors
-/// When two neighbours have one name, or extents do not give the number of elements.
+/// When two neighbours have one name, extents do not give the number of elements, or the format has no such
+/// type.
 pub fn header<'t>(
+    precision: Precision,
     tensors: impl IntoIterator<Item = (&'t str, &'t [usize], usize)>,
 ) -> Result<Vec<u8>, String> {
+    let dtype = TYPES.iter().find(|(known, _)| *known == precision);
+    let &(_, dtype) = dtype.ok_or_else(|| format!("safetensors files have no {precision}"))?;
     let mut end = 0;
     let mut infos: Vec<(String, TensorInfo)> = vec![];
     for (name, shape, elements) in tensors {
         let start = end;
-        end += elements * size_of::<f32>();
-        let info =
-            TensorInfo { dtype: Dtype::F32, shape: shape.to_vec(), data_offsets: (start, end) };
+        end += elements * precision.block().1;
+        let info = TensorInfo { dtype, shape: shape.to_vec(), data_offsets: (start, end) };
         infos.push((name.to_owned(), info));
     }
     if let Some(pair) = infos.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -128,22 +135,18 @@ impl TensorFile {
     pub fn read(&mut self, name: &str, to: &mut [f32]) -> io::Result<()> {
         let info = self.metadata.info(name).expect("the tensor is there");
         assert_eq!(info.shape.iter().product::<usize>(), to.len(), "all elements are read");
-        let dtype = info.dtype;
+        let precision = TYPES.iter().find(|(_, dtype)| *dtype == info.dtype);
+        let &(precision, _) = precision.unwrap_or_else(|| panic!("{:?} is not read", info.dtype));
         self.file.seek(SeekFrom::Start(self.data + info.data_offsets.0 as u64))?;
-        match dtype {
-            Dtype::F32 => self.file.read_exact(bytemuck::cast_slice_mut(to)),
-            Dtype::F16 => self.convert(to, |bits| f16::from_bits(bits).to_f32()),
-            Dtype::BF16 => self.convert(to, |bits| bf16::from_bits(bits).to_f32()),
-            other => panic!("{other:?} is not read"),
+        if precision == Precision::F32 {
+            return self.file.read_exact(bytemuck::cast_slice_mut(to));
         }
-    }
-
-    fn convert(&mut self, to: &mut [f32], f: impl Fn(u16) -> f32) -> io::Result<()> {
-        let mut piece = vec![0u16; PIECE.min(to.len())];
+        let (_, width) = precision.block();
+        let mut piece = vec![0; width * PIECE.min(to.len())];
         for to in to.chunks_mut(PIECE) {
-            let piece = &mut piece[..to.len()];
-            self.file.read_exact(bytemuck::cast_slice_mut(piece))?;
-            to.iter_mut().zip(piece).for_each(|(v, bits)| *v = f(*bits));
+            let piece = &mut piece[..width * to.len()];
+            self.file.read_exact(piece)?;
+            precision.decode(piece, to);
         }
         Ok(())
     }

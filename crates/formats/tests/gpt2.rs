@@ -138,7 +138,9 @@ fn mixtures_have_a_type_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.bin");
         let values = initialise(&config, 1);
-        let error = formats::llama2c::write(&path, &config, &values).unwrap_err().to_string();
+        let error = formats::llama2c::write(&path, &config, &values, formats::llama2c::Version::V0)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("a Llama's parts"), "{error}");
     }
 }

@@ -147,6 +147,11 @@ fn tokenizers() -> Vec<Case> {
     ]
 }
 
+fn read_gguf(path: &Path) {
+    let Ok(mut file) = formats::gguf::GgufFile::open(path) else { return };
+    drop((file.model(), file.tokenizer(), file.ends()));
+}
+
 fn weights_and_checkpoints(scratch: &Path) -> Vec<Case> {
     let layout = gpt::Layout::new(&small());
     let values = gpt::initialise(&small(), 1);
@@ -171,11 +176,12 @@ fn weights_and_checkpoints(scratch: &Path) -> Vec<Case> {
     let gguf = scratch.join("model.gguf");
     let vocabulary = Tokenizer::train_bpe(["ab ab"], 257, &mut |_| {}).unwrap();
     let shape = GptConfig { vocab_size: 257, ..small() };
-    let (weights, precision) = (gpt::initialise(&shape, 1), formats::gguf::Precision::F16);
-    formats::gguf::write(&gguf, &shape, &weights, Some(&vocabulary), precision).unwrap();
+    let model = formats::Model::new(&shape).with_tokenizer(&vocabulary);
+    let weights = gpt::initialise(&shape, 1);
+    formats::gguf::write(&gguf, &model, &weights, formats::Precision::F16).unwrap();
     vec![
         ("bin", llama2c, |path| drop(formats::llama2c::read(path))),
-        ("gguf", std::fs::read(gguf).unwrap(), |path| drop(formats::gguf::read(path))),
+        ("gguf", std::fs::read(gguf).unwrap(), read_gguf),
         ("safetensors", file("model.safetensors"), |path| {
             drop(formats::hugging_face::read_safetensors(path, &small()));
         }),

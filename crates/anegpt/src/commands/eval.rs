@@ -37,7 +37,7 @@ Examples:
   anegpt eval -m stories260K.bin --tokenizer tok512.bin --data new.txt"
 )]
 pub(crate) struct Args {
-    /// Model: a directory or a .bin file
+    /// Model: a directory, a file or an address
     #[arg(short, long, value_name = "MODEL", help_heading = "Model")]
     model: PathBuf,
     /// Tokenizer file, if the model comes without one
@@ -100,12 +100,7 @@ impl Sums {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let machine = args.device.open()?;
-    let model = files::read_model(&args.model)?;
-    let tokenizer = files::read_tokenizer(args.tokenizer.as_deref(), model.tokenizer.as_deref())?;
-    let (have, vocabulary) = (tokenizer.vocab_size(), model.parameters.config().vocab_size);
-    if have > vocabulary {
-        return Err(infer::InferError::Vocabulary { tokenizer: have, model: vocabulary }.into());
-    }
+    let model = files::open_model(&args.model, args.tokenizer.as_deref())?;
     let limit = model.parameters.config().seq_len;
     let seq = args.seq.unwrap_or(limit.min(LONGEST_DEFAULT));
     if !(1..=limit).contains(&seq) {
@@ -115,7 +110,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if !(1..=seq).contains(&windows.stride) {
         return Err(usage(format!("--stride {}: it is 1 to --seq ({seq})", windows.stride)));
     }
-    let corpus = corpus::load(&args.data, None, Some(tokenizer), args.seed)?;
+    let corpus = corpus::load(&args.data, None, Some(model.tokenizer), args.seed)?;
     let (tokens, bytes) = text(&corpus, args.max_tokens);
     if tokens.len() < 2 {
         return Err(usage(format!("{}: there is no second token to predict", args.data)));

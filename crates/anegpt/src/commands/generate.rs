@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 /// Generate text with a trained model
 ///
-/// MODEL is a run of `anegpt train` (its newest checkpoint is used), a checkpoint, a
-/// directory with config.json and model.safetensors (or an index of several files), or a
-/// llama2.c .bin file. Text goes to standard output, speeds to standard error.
+/// MODEL is a run of `anegpt train` (its newest checkpoint is used), a checkpoint, a Hugging
+/// Face directory, a GGUF file, a llama2.c file, or hf://ORGANISATION/NAME, which is fetched.
+/// Text goes to standard output, speeds to standard error.
 ///
 /// A text ends at the token that separates documents in training, at an eos_token_id of
 /// the model, or after --max-tokens. When the context is full, generation goes on from the
@@ -28,13 +28,13 @@ Examples:
   anegpt generate stories260K.bin --tokenizer tok512.bin"
 )]
 pub(crate) struct Args {
-    /// Model: a directory or a .bin file (or --model)
+    /// Model: a directory, a file or an address (or --model)
     #[arg(value_name = "MODEL", conflicts_with = "model", help_heading = "Model")]
     path: Option<PathBuf>,
     /// Text to continue (or --prompt) [default: none, which begins a new text]
     #[arg(value_name = "PROMPT", conflicts_with = "prompt", help_heading = "Sampling")]
     text: Option<String>,
-    /// Model: a directory or a .bin file
+    /// Model: a directory, a file or an address
     #[arg(short, long, value_name = "MODEL", help_heading = "Model")]
     model: Option<PathBuf>,
     /// Tokenizer file, if the model comes without one
@@ -87,11 +87,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .or(args.path)
         .ok_or_else(|| usage("no model given: anegpt generate MODEL [PROMPT], or --model MODEL"))?;
     let machine = args.device.open()?;
-    let model = files::read_model(&path)?;
-    let tokenizer = files::read_tokenizer(args.tokenizer.as_deref(), model.tokenizer.as_deref())?;
+    let model = files::open_model(&path, args.tokenizer.as_deref())?;
     let device = machine.device.as_ref();
     let decoder = Decoder::new(&model.parameters, device.least_width(), device, machine.numerics)?;
-    let mut generator = Generator::new(decoder, &tokenizer)?.ending_at(&model.ends);
+    let mut generator = Generator::new(decoder, &model.tokenizer)?.ending_at(&model.ends);
     let (max_tokens, seed, slide) = (args.max_tokens, args.seed, !args.no_slide);
     let request = Request { max_tokens, sampling, seed, slide };
     let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };

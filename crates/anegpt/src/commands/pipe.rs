@@ -8,7 +8,7 @@
 //! `device` where none would.
 
 use crate::engine::EngineArgs;
-use crate::files::{self, ModelFile};
+use crate::files::{self, Opened};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use anyhow::{Context, Result, anyhow};
 use chip::Chip;
@@ -27,7 +27,7 @@ const CHUNK: usize = 64;
 /// Answer requests about a model, as JSON lines
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Directory or .bin file of the model
+    /// The model, as generate takes it
     model: PathBuf,
     /// Tokenizer file, where the model comes without one
     #[arg(long)]
@@ -70,16 +70,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Ok(machine) => machine,
         Err(error) => return end("device", &error),
     };
-    let loaded = files::read_model(&args.model).and_then(|model| {
-        let given = args.tokenizer.as_deref();
-        let tokenizer = files::read_tokenizer(given, model.tokenizer.as_deref())?;
-        Ok((model, tokenizer))
-    });
-    let (model, tokenizer) = match loaded {
-        Ok(loaded) => loaded,
+    let model = match files::open_model(&args.model, args.tokenizer.as_deref()) {
+        Ok(model) => model,
         Err(error) => return end("request", &error),
     };
-    match Server::new(model, &tokenizer, &machine) {
+    match Server::new(&model, &machine) {
         Ok(server) => server.serve(),
         Err(error) => end("request", &error),
     }
@@ -152,12 +147,12 @@ impl From<tokenizer::Error> for Failure {
 }
 
 impl<'m> Server<'m> {
-    fn new(model: ModelFile, tokenizer: &'m Tokenizer, machine: &'m Machine) -> Result<Self> {
+    fn new(model: &'m Opened, machine: &'m Machine) -> Result<Self> {
         let device = machine.device.as_ref();
         let (width, numerics) = (device.least_width(), machine.numerics);
         let decoder = Decoder::new(&model.parameters, width, device, numerics)?;
-        let generator = Generator::new(decoder, tokenizer)?.ending_at(&model.ends);
-        Ok(Server { tokenizer, machine, generator, scorer: None })
+        let generator = Generator::new(decoder, &model.tokenizer)?.ending_at(&model.ends);
+        Ok(Server { tokenizer: &model.tokenizer, machine, generator, scorer: None })
     }
 
     /// Answers until nobody asks any more.

@@ -18,7 +18,7 @@ pub(crate) struct RunArgs {
     /// Resume from the newest checkpoint of a run, or from this one (DIR/best)
     #[arg(long, value_name = "DIR", conflicts_with = "init", help_heading = "Model")]
     pub(crate) resume: Option<PathBuf>,
-    /// Initial weights: a llama2.c .bin file or a model directory
+    /// Initial weights: a model as generate takes it
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub(crate) init: Option<PathBuf>,
     /// Training data: synthetic, a text file, a directory of text, or token

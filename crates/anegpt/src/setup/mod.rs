@@ -221,7 +221,7 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
             let path = model.tokenizer.as_deref().ok_or_else(|| {
                 usage("--init weights need the tokenizer they were trained with: give --tokenizer FILE")
             })?;
-            Some(Tokenizer::load(path)?)
+            Some(files::read_tokenizer(None, Some(path))?)
         }
         _ => None,
     };

@@ -36,7 +36,7 @@ fn a_file_that_is_no_model_is_named() {
     let cases: [(&str, &[u8], &str); 10] = [
         ("hf/model.safetensors", &safetensors(), "give the directory that it lies in (hf)"),
         ("model.safetensors", &safetensors(), "give the directory that it lies in (.)"),
-        ("model.gguf", b"GGUF\x03\0\0\0", "is a GGUF file"),
+        ("model.gguf", b"GGUF\x03\0\0\0", "is not a GGUF file that can be read: it is cut short"),
         ("model.pt", &zip, "save the model as safetensors"),
         ("old.bin", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j", "is a PyTorch file"),
         ("story.txt", b"Once upon a time", "is a text, not a model: train one on it"),

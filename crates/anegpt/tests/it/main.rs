@@ -13,12 +13,14 @@ mod data;
 mod devices;
 mod doctor;
 mod eval;
+mod export;
 mod faults;
 mod finetune;
 mod foreign;
 mod generate;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod host;
+mod hub;
 mod interrupted;
 mod mil;
 #[cfg(target_os = "linux")]

@@ -5,7 +5,8 @@
 //! offset); zeros up to the alignment, and from there the data, each tensor padded to the alignment.
 //! A text is its u64 length and its bytes; a list its u32 element type, u64 length and elements.
 
-use half::{bf16, f16};
+use crate::precision::Precision;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -15,9 +16,12 @@ const MAGIC: [u8; 4] = *b"GGUF";
 const VERSION: u32 = 3;
 /// Alignment of data, where `general.alignment` gives no other.
 const ALIGNMENT: u64 = 32;
-/// Longest text and most extents that are read.
+/// Longest text, longest list and most extents that are read.
 const LONGEST_TEXT: u64 = 1 << 24;
+const LONGEST_LIST: u64 = 1 << 24;
 const MOST_AXES: u32 = 4;
+/// Values that are converted at once.
+const PIECE: usize = 1 << 14;
 
 /// A value of the metadata. Whole numbers of any width are read as [`Value::Whole`].
 #[derive(Clone, Debug, PartialEq)]
@@ -117,93 +121,85 @@ fn write_text(to: &mut Vec<u8>, text: &str) {
     to.extend(text.as_bytes());
 }
 
-/// How the elements of a tensor are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Element {
-    F32,
-    F16,
-    Bf16,
-    /// Blocks of 32 elements: an f16 scale and 32 signed bytes.
-    Q8,
+/// The code of each type of element that is read and written.
+const TYPES: [(Precision, u32); 4] =
+    [(Precision::F32, 0), (Precision::F16, 1), (Precision::Q8_0, 8), (Precision::Bf16, 30)];
+
+/// Names of the types that are not read, by code.
+const OTHERS: [(u32, &str); 29] = [
+    (2, "Q4_0"),
+    (3, "Q4_1"),
+    (6, "Q5_0"),
+    (7, "Q5_1"),
+    (9, "Q8_1"),
+    (10, "Q2_K"),
+    (11, "Q3_K"),
+    (12, "Q4_K"),
+    (13, "Q5_K"),
+    (14, "Q6_K"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (20, "IQ4_NL"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+    (40, "NVFP4"),
+];
+
+/// The type of a code, or its name for people.
+fn precision_of(code: u32) -> Result<Precision, String> {
+    let known = TYPES.iter().find(|(_, known)| *known == code);
+    known.map(|(precision, _)| *precision).ok_or_else(|| {
+        let other = OTHERS.iter().find(|(known, _)| *known == code);
+        other.map_or_else(|| format!("type {code}"), |(_, name)| format!("the type {name}"))
+    })
 }
 
-impl Element {
-    const ALL: [(Element, u32); 4] =
-        [(Element::F32, 0), (Element::F16, 1), (Element::Q8, 8), (Element::Bf16, 30)];
-
-    fn code(self) -> u32 {
-        Self::ALL.iter().find(|(element, _)| *element == self).expect("all are listed").1
-    }
-
-    fn of_code(code: u32) -> Option<Element> {
-        Self::ALL.iter().find(|(_, known)| *known == code).map(|(element, _)| *element)
-    }
-
-    /// Elements and bytes of a block.
-    fn block(self) -> (usize, usize) {
-        match self {
-            Element::F32 => (1, 4),
-            Element::F16 | Element::Bf16 => (1, 2),
-            Element::Q8 => (32, 34),
-        }
-    }
-
-    /// Bytes of a tensor; none if its rows are not made of whole blocks, or there are too many.
-    fn bytes(self, shape: &[usize]) -> Option<u64> {
-        let (elements, bytes) = self.block();
-        let count = shape.iter().try_fold(1usize, |n, extent| n.checked_mul(*extent))?;
-        let whole = shape.last().is_none_or(|row| row.is_multiple_of(elements));
-        whole.then(|| (count / elements).checked_mul(bytes).map(|n| n as u64)).flatten()
-    }
-
-    fn decode(self, bytes: &[u8], to: &mut [f32]) {
-        match self {
-            Element::F32 => each(bytes, to, f32::from_le_bytes),
-            Element::F16 => each(bytes, to, |b| f16::from_le_bytes(b).to_f32()),
-            Element::Bf16 => each(bytes, to, |b| bf16::from_le_bytes(b).to_f32()),
-            Element::Q8 => {
-                for (block, to) in bytes.as_chunks::<34>().0.iter().zip(to.chunks_exact_mut(32)) {
-                    let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
-                    let numbers = block[2..].iter().map(|&b| f32::from(b as i8));
-                    to.iter_mut().zip(numbers).for_each(|(v, n)| *v = scale * n);
-                }
-            }
-        }
-    }
+fn code_of(precision: Precision) -> u32 {
+    TYPES.iter().find(|(known, _)| *known == precision).expect("all are listed").1
 }
 
-fn each<const N: usize>(bytes: &[u8], to: &mut [f32], f: impl Fn([u8; N]) -> f32) {
-    to.iter_mut().zip(bytes.as_chunks().0).for_each(|(v, b)| *v = f(*b));
-}
-
-/// A tensor to write: its name, its extents (row-major), and its elements.
+/// A tensor to write: its name, its extents (row-major), and its values.
 pub(super) struct Tensor<'v> {
     pub(super) name: String,
-    pub(super) shape: &'v [usize],
-    pub(super) element: Element,
-    pub(super) values: std::borrow::Cow<'v, [f32]>,
+    pub(super) shape: Vec<usize>,
+    pub(super) precision: Precision,
+    pub(super) values: Cow<'v, [f32]>,
 }
 
 impl Tensor<'_> {
+    fn bytes(&self) -> u64 {
+        self.precision.bytes(&self.shape).expect("rows are made of whole blocks")
+    }
+
     fn padded(&self) -> u64 {
-        let bytes = self.element.bytes(self.shape).expect("floats have blocks of one");
-        bytes.next_multiple_of(ALIGNMENT)
+        self.bytes().next_multiple_of(ALIGNMENT)
     }
 
     fn write(&self, to: &mut impl Write) -> io::Result<()> {
-        for part in self.values.chunks(1 << 14) {
-            let bytes: Vec<u8> = match self.element {
-                Element::F16 => part.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-                _ => part.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            };
-            to.write_all(&bytes)?;
+        let mut piece = vec![];
+        for part in self.values.chunks(PIECE) {
+            piece.clear();
+            self.precision.encode(part, &mut piece);
+            to.write_all(&piece)?;
         }
-        let bytes = self.element.bytes(self.shape).expect("floats have blocks of one");
-        to.write_all(&vec![0; (self.padded() - bytes) as usize])
+        to.write_all(&vec![0; (self.padded() - self.bytes()) as usize])
     }
 }
 
-/// Writes a file of f32 and f16 tensors.
+/// Writes a file.
 pub(super) fn write(
     path: &Path,
     metadata: &[(String, Value)],
@@ -223,7 +219,7 @@ pub(super) fn write(
         write_text(&mut head, &tensor.name);
         head.extend((tensor.shape.len() as u32).to_le_bytes());
         tensor.shape.iter().rev().for_each(|n| head.extend((*n as u64).to_le_bytes()));
-        head.extend(tensor.element.code().to_le_bytes());
+        head.extend(code_of(tensor.precision).to_le_bytes());
         head.extend(u64::to_le_bytes(offset));
         offset += tensor.padded();
     }
@@ -239,7 +235,7 @@ pub(super) fn write(
 pub(super) struct Place {
     /// Extents, row-major.
     pub(super) shape: Vec<usize>,
-    element: Element,
+    pub(super) precision: Precision,
     /// First byte, from the beginning of the file.
     start: u64,
     bytes: u64,
@@ -299,6 +295,7 @@ impl Container {
                 .ok_or_else(|| "`general.alignment` is not a power of two".to_owned())?,
         };
         let data = (size - head.left).next_multiple_of(alignment);
+        lie_one_after_the_other(&places, alignment)?;
         for (name, place) in &mut places {
             let end = data.checked_add(place.start).and_then(|at| at.checked_add(place.bytes));
             if end.is_none_or(|end| end > size) {
@@ -306,7 +303,8 @@ impl Container {
             }
             place.start += data;
         }
-        Ok(Container { file: head.file, metadata, tensors: places })
+        let tensors = by_name(places)?;
+        Ok(Container { file: head.file, metadata, tensors })
     }
 
     /// Reads the elements of a tensor.
@@ -314,17 +312,44 @@ impl Container {
     /// # Panics
     /// When the tensor has another number of elements.
     pub(super) fn read(&mut self, place: &Place, to: &mut [f32]) -> Result<(), Fault> {
-        assert_eq!(place.element.bytes(&[to.len()]), Some(place.bytes), "all elements are read");
+        let precision = place.precision;
+        assert_eq!(precision.bytes(&[to.len()]), Some(place.bytes), "all elements are read");
         self.file.seek(SeekFrom::Start(place.start))?;
-        let (elements, bytes) = place.element.block();
-        let mut piece = vec![0; bytes * 1024];
-        for to in to.chunks_mut(elements * 1024) {
-            let piece = &mut piece[..to.len() / elements * bytes];
+        let (values, bytes) = precision.block();
+        let mut piece = vec![0; PIECE / values * bytes];
+        for to in to.chunks_mut(PIECE) {
+            let piece = &mut piece[..to.len() / values * bytes];
             self.file.read_exact(piece)?;
-            place.element.decode(piece, to);
+            precision.decode(piece, to);
         }
         Ok(())
     }
+}
+
+type Places = Vec<(String, Place)>;
+
+/// Refuses tensors that overlap or leave gaps: each begins where the one before it ends, padded.
+fn lie_one_after_the_other(places: &Places, alignment: u64) -> Result<(), String> {
+    let mut next = Some(0u64);
+    for (name, place) in places {
+        let Some(expected) = next else { return Err(format!("tensor `{name}` is too large")) };
+        if place.start != expected {
+            return Err(format!("tensor `{name}` begins at {}, not at {expected}", place.start));
+        }
+        let end = expected.checked_add(place.bytes);
+        next = end.and_then(|end| end.checked_next_multiple_of(alignment));
+    }
+    Ok(())
+}
+
+fn by_name(places: Places) -> Result<BTreeMap<String, Place>, String> {
+    let mut tensors = BTreeMap::new();
+    for (name, place) in places {
+        if tensors.insert(name.clone(), place).is_some() {
+            return Err(format!("the tensor `{name}` is there twice"));
+        }
+    }
+    Ok(tensors)
 }
 
 /// The header while it is read.
@@ -383,6 +408,9 @@ impl Head {
         if count > self.left {
             return Err(format!("`{key}` has {count} elements: it is cut short").into());
         }
+        if count > LONGEST_LIST {
+            return Err(format!("`{key}` has {count} elements, more than any vocabulary").into());
+        }
         let list = (0..count).map(|_| self.value(key, code)).collect::<Result<_, _>>()?;
         Ok(Value::List(list))
     }
@@ -405,15 +433,13 @@ impl Head {
         })
     }
 
-    /// Places of tensors, counted from the beginning of the data.
-    fn places(&mut self, tensors: u64) -> Result<BTreeMap<String, Place>, Fault> {
-        let mut places = BTreeMap::new();
+    /// Places of tensors in the order of the file, counted from the beginning of the data.
+    fn places(&mut self, tensors: u64) -> Result<Places, Fault> {
+        let mut places = vec![];
         for _ in 0..tensors {
             let name = self.text()?;
             let place = self.place(&name)?;
-            if places.insert(name.clone(), place).is_some() {
-                return Err(format!("the tensor `{name}` is there twice").into());
-            }
+            places.push((name, place));
         }
         Ok(places)
     }
@@ -430,13 +456,13 @@ impl Head {
             shape.push(extent.map_err(|_| format!("tensor `{name}` is too large"))?);
         }
         shape.reverse();
-        let code = self.u32()?;
-        let element = Element::of_code(code).ok_or_else(|| {
-            format!("tensor `{name}` has type {code}; F32, F16, BF16 and Q8_0 are read")
+        let precision = precision_of(self.u32()?).map_err(|other| {
+            let read = "F32, F16, BF16 and Q8_0 are read: convert the file to one of these";
+            format!("tensor `{name}` has {other}; {read}")
         })?;
-        let bytes = element.bytes(&shape);
+        let bytes = precision.bytes(&shape);
         let bytes = bytes.ok_or_else(|| format!("tensor `{name}` has the shape {shape:?}"))?;
-        Ok(Place { shape, element, start: self.u64()?, bytes })
+        Ok(Place { shape, precision, start: self.u64()?, bytes })
     }
 }
 
@@ -444,32 +470,20 @@ impl Head {
 mod tests {
     use super::*;
 
-    /// One block by the rule of Q8_0: value = scale · number.
-    #[test]
-    fn blocks_of_eight_bits_are_scaled_numbers() {
-        let mut block = f16::from_f32(0.5).to_le_bytes().to_vec();
-        block.extend((0..32).map(|i| (i - 16) as i8 as u8));
-        let mut values = [0.0; 32];
-        Element::Q8.decode(&block, &mut values);
-        assert_eq!(values, std::array::from_fn(|i| 0.5 * (i as f32 - 16.0)));
-        assert_eq!(Element::Q8.bytes(&[3, 64]), Some(3 * 2 * 34));
-        assert_eq!(Element::Q8.bytes(&[64, 3]), None, "rows are made of whole blocks");
-    }
-
     /// Byte for byte, by the description of the format.
     #[test]
     fn a_small_file_is_laid_out_as_the_format_says() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("small.gguf");
-        let tensor = |name: &str, shape, element, values: &[f32]| Tensor {
+        let tensor = |name: &str, shape, precision, values: &[f32]| Tensor {
             name: name.to_owned(),
             shape,
-            element,
+            precision,
             values: values.to_vec().into(),
         };
         let tensors = [
-            tensor("a", &[2, 1], Element::F16, &[1.0, -2.0]),
-            tensor("b", &[1], Element::F32, &[0.5]),
+            tensor("a", vec![2, 1], Precision::F16, &[1.0, -2.0]),
+            tensor("b", vec![1], Precision::F32, &[0.5]),
         ];
         let list = Value::List(vec![Value::Text("x".to_owned())]);
         write(&path, &[("k".to_owned(), list)], &tensors).unwrap();
@@ -519,7 +533,14 @@ mod tests {
         refused(&[head(0, 1), u64::MAX.to_le_bytes().into()].concat(), "a text of");
         let list = b"\x01\0\0\0\0\0\0\0k\x09\0\0\0\x04\0\0\0\xff\xff\xff\xff\0\0\0\0";
         refused(&[&head(0, 1)[..], list].concat(), "4294967295 elements");
-        let tensor = b"\x01\0\0\0\0\0\0\0a\x01\0\0\0\x09\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-        refused(&[&head(1, 0)[..], tensor].concat(), "ends behind the file");
+        let tensor = |code: u8, offset: u8| {
+            let name = b"\x01\0\0\0\0\0\0\0a\x01\0\0\0\x09\0\0\0\0\0\0\0".as_slice();
+            [&head(1, 0)[..], name, &[code, 0, 0, 0, offset], &[0; 7]].concat()
+        };
+        refused(&tensor(0, 0), "ends behind the file");
+        refused(&tensor(0, 32), "tensor `a` begins at 32, not at 0");
+        refused(&tensor(12, 0), "tensor `a` has the type Q4_K; F32, F16, BF16 and Q8_0 are read");
+        refused(&tensor(99, 0), "tensor `a` has type 99");
+        refused(&tensor(8, 0), "tensor `a` has the shape [9]");
     }
 }

@@ -1,182 +1,135 @@
-//! GGUF files of llama.cpp, both ways: shape, weights and tokenizer in one file.
+//! GGUF files of llama.cpp, both ways: shape, weights, tokenizer and chat template in one file.
 //!
-//! The architectures are `llama`, whose rotary pairs are (2i, 2i+1), and `qwen3`, whose pairs are those
-//! of Hugging Face. Tensors are read as F32, F16, BF16 and Q8_0, and written as F32 or F16.
+//! The architectures are `llama`, whose rotary pairs are (2i, 2i+1), `qwen3`, whose pairs are those
+//! of Hugging Face, and `gpt2`. Tensors are F32, F16, BF16 and Q8_0.
 
 mod container;
 mod shape;
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
 
 use crate::error::{WeightsError, check_finite};
-use crate::rotary;
-use container::{Container, Element, Fault, Tensor, Value};
-use gpt::{GptConfig, Layout, Param};
-use half::f16;
-use std::borrow::Cow;
-use std::path::Path;
+use crate::model::Model;
+use crate::precision::Precision;
+use container::{Container, Fault, Tensor, Value};
+use gpt::{GptConfig, Layout};
+use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
 
-/// What a file holds.
+/// The key of the template of conversations.
+const TEMPLATE: &str = "tokenizer.chat_template";
+
+/// An open file whose header has been read.
 #[derive(Debug)]
-pub struct Contents {
-    /// Shape of the model.
-    pub config: GptConfig,
-    /// Parameters in the order of its layout.
-    pub values: Vec<f32>,
-    /// Its tokenizer, if it has one.
-    pub tokenizer: Option<Tokenizer>,
+pub struct GgufFile {
+    path: PathBuf,
+    container: Container,
 }
 
-/// How matrices are stored; vectors are F32 always.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// The same bits.
-    F32,
-    /// Rounded to the nearest f16.
-    F16,
-}
-
-/// Parameters of a layer: the name here and there. Each ends in `.weight`.
-const PER_LAYER: [(&str, &str); 11] = [
-    ("input_layernorm", "attn_norm"),
-    ("self_attn.q_proj", "attn_q"),
-    ("self_attn.k_proj", "attn_k"),
-    ("self_attn.v_proj", "attn_v"),
-    ("self_attn.q_norm", "attn_q_norm"),
-    ("self_attn.k_norm", "attn_k_norm"),
-    ("self_attn.o_proj", "attn_output"),
-    ("post_attention_layernorm", "ffn_norm"),
-    ("mlp.gate_proj", "ffn_gate"),
-    ("mlp.up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
-];
-
-/// Other parameters.
-const SHARED: [(&str, &str); 3] =
-    [("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")];
-
-/// The name of a parameter in these files.
-fn name(param: &Param) -> Option<String> {
-    let ours = param.name.strip_suffix(".weight")?;
-    let among = |table: &[(&str, &'static str)], ours: &str| {
-        table.iter().find(|(name, _)| *name == ours).map(|(_, theirs)| *theirs)
-    };
-    if let Some(theirs) = among(&SHARED, ours) {
-        return Some(format!("{theirs}.weight"));
-    }
-    let (layer, ours) = ours.strip_prefix("model.layers.")?.split_once('.')?;
-    Some(format!("blk.{layer}.{}.weight", among(&PER_LAYER, ours)?))
-}
-
-/// True if the rows of the parameter are neighbouring rotary pairs in these files.
-fn is_turned(config: &GptConfig, param: &Param) -> bool {
-    let ends = ["q_proj.weight", "k_proj.weight"];
-    !config.qk_norm && ends.iter().any(|end| param.name.ends_with(end))
-}
-
-/// Reads shape, weights and tokenizer.
-///
-/// # Errors
-/// When the file is malformed or cut short, asks for something that is not computed, a tensor is missing,
-/// has another shape, no place in the model, or holds something that is not a finite number.
-pub fn read(path: &Path) -> Result<Contents, WeightsError> {
-    let fault = |fault: Fault| match fault {
-        Fault::Io(source) => WeightsError::Io { path: path.to_owned(), source },
-        Fault::Malformed(reason) => WeightsError::Gguf { path: path.to_owned(), reason },
-    };
-    let mut file = Container::open(path).map_err(fault)?;
-    let config = shape::read(&file).map_err(|reason| fault(reason.into()))?;
-    let tokenizer = vocabulary::read(&file.metadata).map_err(|reason| fault(reason.into()))?;
-    let layout = Layout::new(&config);
-    check_tensors(path, &file, &layout)?;
-    let mut values = vec![0.0; layout.count()];
-    for param in layout.params() {
-        let place = name(param).and_then(|name| file.tensors.get(&name).cloned());
-        let place = place.expect("all tensors were checked");
-        let to = &mut values[param.range()];
-        file.read(&place, to).map_err(fault)?;
-        if is_turned(&config, param) {
-            rotary::to_halves(to, config.head_dim, config.n_embd);
+impl GgufFile {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// When it cannot be read, is malformed or cut short, or a tensor has a type that is not read.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let path = path.to_owned();
+        match Container::open(&path) {
+            Ok(container) => Ok(GgufFile { path, container }),
+            Err(fault) => Err(error(&path, fault)),
         }
     }
-    check_finite(path, &layout, &values)?;
-    Ok(Contents { config, values, tokenizer })
+
+    /// Reads shape and weights.
+    ///
+    /// # Errors
+    /// When the file asks for something that is not computed, a tensor is missing, has another shape, no
+    /// place in the model, or holds something that is not a finite number.
+    pub fn model(&mut self) -> Result<(GptConfig, Vec<f32>), WeightsError> {
+        let GgufFile { path, container } = self;
+        let config = shape::read(container).map_err(|reason| error(path, reason.into()))?;
+        let layout = Layout::new(&config);
+        let stored = tensors::tensors(&config, &layout);
+        let stored = stored.map_err(|reason| error(path, reason.into()))?;
+        if let Some((name, reason)) = tensors::differ(&container.tensors, &stored) {
+            return Err(WeightsError::Tensor { path: path.clone(), name, reason });
+        }
+        // The file has every tensor, and so the model's size, before memory of that size is taken.
+        let mut values = vec![0.0; layout.count()];
+        for tensor in &stored {
+            let place = container.tensors[&tensor.name].clone();
+            let read = |to: &mut [f32]| container.read(&place, to);
+            tensor.restore(&config, &mut values, read).map_err(|fault| error(path, fault))?;
+        }
+        check_finite(path, &layout, &values)?;
+        Ok((config, values))
+    }
+
+    /// Returns the tokenizer; none if the file has none.
+    ///
+    /// # Errors
+    /// When the tokenizer is malformed, or asks for something that is not computed.
+    pub fn tokenizer(&self) -> Result<Option<Tokenizer>, WeightsError> {
+        let tokenizer = vocabulary::read(&self.container.metadata);
+        tokenizer.map_err(|reason| error(&self.path, reason.into()))
+    }
+
+    /// True if the file has a tokenizer.
+    pub fn has_tokenizer(&self) -> bool {
+        vocabulary::is_there(&self.container.metadata)
+    }
+
+    /// Tokens that end a text.
+    pub fn ends(&self) -> Vec<u32> {
+        vocabulary::ends(&self.container.metadata)
+    }
+
+    /// The template of conversations, in Jinja.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.container.metadata.get(TEMPLATE).and_then(Value::text)
+    }
 }
 
-/// Refuses tensors that are missing, of another shape, or without a place in the model.
-fn check_tensors(path: &Path, file: &Container, layout: &Layout) -> Result<(), WeightsError> {
-    let refuse = |name: &str, reason: String| {
-        let name = name.to_owned();
-        Err(WeightsError::Tensor { path: path.to_owned(), name, reason })
-    };
-    let mut extra = file.tensors.clone();
-    for param in layout.params() {
-        let name = name(param).unwrap_or_else(|| param.name.clone());
-        match extra.remove(&name) {
-            None => return refuse(&name, "is missing".to_owned()),
-            Some(place) if place.shape != param.shape => {
-                let (found, needed) = (place.shape, &param.shape);
-                return refuse(&name, format!("has shape {found:?}, the model needs {needed:?}"));
-            }
-            Some(_) => {}
-        }
-    }
-    match extra.first_key_value() {
-        None => Ok(()),
-        Some((name, _)) => {
-            refuse(name, "has no place in the model that the metadata describe".to_owned())
-        }
+fn error(path: &Path, fault: Fault) -> WeightsError {
+    let path = path.to_owned();
+    match fault {
+        Fault::Io(source) => WeightsError::Io { path, source },
+        Fault::Malformed(reason) => WeightsError::Gguf { path, reason },
     }
 }
 
-/// Writes shape, weights and tokenizer, so that llama.cpp computes the same model.
+/// Writes a model so that llama.cpp computes the same. A matrix whose rows are not made of whole blocks of
+/// `precision` is F16.
 ///
 /// # Errors
 /// When the format cannot say the model or the tokenizer (each by name), a weight is not a finite number
-/// or beyond f16, or the file cannot be written.
+/// or beyond the precision, or the file cannot be written.
 pub fn write(
     path: &Path,
-    config: &GptConfig,
+    model: &Model<'_>,
     values: &[f32],
-    tokenizer: Option<&Tokenizer>,
     precision: Precision,
 ) -> Result<(), WeightsError> {
     let fault = |reason| WeightsError::Inexpressible { format: "GGUF", reason };
-    let mut metadata = shape::metadata(config, precision).map_err(fault)?;
-    if let Some(tokenizer) = tokenizer {
-        metadata.extend(vocabulary::metadata(tokenizer, config.vocab_size).map_err(fault)?);
-    }
-    let layout = Layout::new(config);
+    let metadata = metadata(model, precision).map_err(fault)?;
+    let layout = Layout::new(model.config);
     check_finite(path, &layout, values)?;
-    let tensors: Result<Vec<_>, _> = (layout.params().iter())
-        .map(|param| tensor(config, param, &values[param.range()], precision).map_err(fault))
-        .collect();
-    container::write(path, &metadata, &tensors?)
+    let stored = tensors::tensors(model.config, &layout).map_err(fault)?;
+    let tensors: Result<Vec<Tensor<'_>>, String> =
+        stored.iter().map(|tensor| tensor.of(model.config, values, precision)).collect();
+    container::write(path, &metadata, &tensors.map_err(fault)?)
         .map_err(|source| WeightsError::Write { path: path.to_owned(), source })
 }
 
-fn tensor<'v>(
-    config: &GptConfig,
-    param: &'v Param,
-    values: &'v [f32],
-    precision: Precision,
-) -> Result<Tensor<'v>, String> {
-    let name = name(param).ok_or_else(|| format!("it has no name for `{}`", param.name))?;
-    let element = match precision {
-        Precision::F16 if param.shape.len() > 1 => Element::F16,
-        _ => Element::F32,
-    };
-    let beyond = |v: &&f32| !f16::from_f32(**v).is_finite();
-    if let Some(value) = values.iter().find(beyond).filter(|_| element == Element::F16) {
-        return Err(format!("`{}` has {value}, which is beyond f16: write f32", param.name));
+fn metadata(model: &Model<'_>, precision: Precision) -> Result<Vec<(String, Value)>, String> {
+    let mut metadata = shape::metadata(model.config, precision)?;
+    if let Some(tokenizer) = model.tokenizer {
+        metadata.extend(vocabulary::metadata(tokenizer, model.config.vocab_size)?);
+        metadata.extend(vocabulary::end_keys(&model.all_ends())?);
     }
-    let mut values = Cow::Borrowed(values);
-    if is_turned(config, param) {
-        rotary::to_neighbours(values.to_mut(), config.head_dim, config.n_embd);
-    }
-    Ok(Tensor { name, shape: &param.shape, element, values })
+    metadata.extend(model.chat_template.map(|text| entry(TEMPLATE, Value::Text(text.to_owned()))));
+    Ok(metadata)
 }
 
 /// A key of the metadata with its value.

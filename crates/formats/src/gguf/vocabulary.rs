@@ -5,22 +5,10 @@
 
 use super::container::Value;
 use super::entry;
+use crate::pieces::{SPACE_MARK, Table, Token, kind, named, scored};
 use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tokenizer::{Family, Tokenizer};
-
-/// SentencePiece's stand-in for a space.
-const SPACE_MARK: &str = "▁";
-
-/// Kinds of tokens.
-mod kind {
-    pub(super) const NORMAL: u64 = 1;
-    pub(super) const UNKNOWN: u64 = 2;
-    pub(super) const CONTROL: u64 = 3;
-    pub(super) const USER_DEFINED: u64 = 4;
-    pub(super) const UNUSED: u64 = 5;
-    pub(super) const BYTE: u64 = 6;
-}
 
 /// Patterns that cut a text into words: the name in `tokenizer.ggml.pre`, the pattern (none: the one that
 /// the ByteLevel step brings), and whether a word that is a token is taken whole.
@@ -53,7 +41,10 @@ pub(super) fn metadata(
     let json: Json = serde_json::from_str(&json).map_err(|e| e.to_string())?;
     let (model, table, more) = match tokenizer.family() {
         Family::ByteLevelBpe => ("gpt2", named(&json)?, byte_level(&json)?),
-        Family::Llama2c | Family::SentencePiece => scored(&json)?,
+        Family::Llama2c | Family::SentencePiece => {
+            let (table, prefix) = scored(&json)?;
+            ("llama", table, vec![entry("tokenizer.ggml.add_space_prefix", Value::Bool(prefix))])
+        }
         other => return Err(format!("a tokenizer of the family {other:?} has no name in it")),
     };
     let table = fill(table, vocab)?;
@@ -78,49 +69,32 @@ pub(super) fn metadata(
     Ok(keys)
 }
 
-/// What begins and ends a text, and whether a prompt begins with it.
+/// What begins a text, and whether a prompt begins with it.
 fn markers(tokenizer: &Tokenizer) -> Vec<(String, Value)> {
     let bos = tokenizer.prompt_bos().or(tokenizer.bos());
-    let mut keys = vec![];
-    for (name, id) in [("bos", bos), ("eos", tokenizer.eos().or(tokenizer.bos()))] {
-        if let Some(id) = id {
-            keys.push(entry(format!("tokenizer.ggml.{name}_token_id"), Value::U32(id)));
-        }
-    }
+    let mut keys: Vec<_> =
+        bos.map(|id| entry("tokenizer.ggml.bos_token_id", Value::U32(id))).into_iter().collect();
     let asked = Value::Bool(tokenizer.prompt_bos().is_some());
     keys.push(entry("tokenizer.ggml.add_bos_token", asked));
     keys
 }
 
-/// A token of the table.
-#[derive(Clone, Debug)]
-struct Token {
-    name: String,
-    score: f32,
-    kind: u64,
-}
+/// Keys of tokens that end a text, a turn and a message; each ends what is generated.
+const ENDS: [&str; 3] = ["eos", "eot", "eom"];
 
-/// Tokens by id.
-type Table = BTreeMap<u64, Token>;
-
-/// The tokens of the model and the added ones.
-fn named(json: &Json) -> Result<Table, String> {
-    let mut table = Table::new();
-    let vocab = json["model"]["vocab"].as_object().ok_or("its vocabulary is not an object")?;
-    for (name, id) in vocab {
-        let id = id.as_u64().ok_or_else(|| format!("the id of {name:?} is not a number"))?;
-        table.insert(id, Token { name: name.clone(), score: 0.0, kind: kind::NORMAL });
+/// Returns the keys of the tokens that end a text.
+pub(super) fn end_keys(ends: &[u32]) -> Result<Vec<(String, Value)>, String> {
+    if ends.len() > ENDS.len() {
+        let room = ENDS.len();
+        return Err(format!(
+            "{} tokens end a text ({ends:?}), but it has room for {room}",
+            ends.len()
+        ));
     }
-    for added in json["added_tokens"].as_array().into_iter().flatten() {
-        let (id, name) = (added["id"].as_u64(), added["content"].as_str());
-        let (id, name) = id.zip(name).ok_or("an added token without id or content")?;
-        let kind = match added["special"].as_bool() {
-            Some(true) => kind::CONTROL,
-            _ => kind::USER_DEFINED,
-        };
-        table.insert(id, Token { name: name.to_owned(), score: 0.0, kind });
-    }
-    Ok(table)
+    let key = |(name, id): (&&str, &u32)| {
+        entry(format!("tokenizer.ggml.{name}_token_id"), Value::U32(*id))
+    };
+    Ok(ENDS.iter().zip(ends).map(key).collect())
 }
 
 /// The keys of a byte-level vocabulary: merges and the name of the pattern.
@@ -179,44 +153,6 @@ fn pattern(json: &Json) -> Result<&'static str, String> {
     }
 }
 
-type Scored = (&'static str, Table, Vec<(String, Value)>);
-
-/// The pieces of a scored vocabulary, with spaces written as SentencePiece writes them.
-fn scored(json: &Json) -> Result<Scored, String> {
-    let scored = &json["model"]["anegpt"]["scored"];
-    if scored["algorithm"] != "bpe" {
-        return Err(format!("the tokenizer's algorithm is {}, not BPE", scored["algorithm"]));
-    }
-    if scored["collapse_spaces"] != false {
-        return Err("the tokenizer drops spaces in runs, which it has no name for".to_owned());
-    }
-    let mut table = named(json)?;
-    let scores = scored["scores"].as_array().ok_or("the tokenizer has no scores")?;
-    for (id, token) in &mut table {
-        let score = scores.get(*id as usize).and_then(Json::as_f64);
-        token.score = score.ok_or_else(|| format!("token {id} has no score"))? as f32;
-        token.kind = kind::NORMAL;
-        if scored["space"] == " " {
-            token.name = token.name.replace(' ', SPACE_MARK);
-        }
-    }
-    for (name, kind) in [
-        ("control", kind::CONTROL),
-        ("user_defined", kind::USER_DEFINED),
-        ("unknown", kind::UNKNOWN),
-        ("byte", kind::BYTE),
-    ] {
-        for id in scored[name].as_array().into_iter().flatten().filter_map(Json::as_u64) {
-            table.get_mut(&id).ok_or_else(|| format!("there is no token {id}"))?.kind = kind;
-        }
-    }
-    if table.values().filter(|token| token.kind == kind::BYTE).count() != 256 {
-        return Err("the tokenizer has no tokens for single bytes".to_owned());
-    }
-    let prefix = Value::Bool(scored["dummy_prefix"] == true);
-    Ok(("llama", table, vec![entry("tokenizer.ggml.add_space_prefix", prefix)]))
-}
-
 /// The tokens of ids below `vocab`, with unused ones where there are none. No name may stand twice.
 fn fill(table: Table, vocab: usize) -> Result<Vec<Token>, String> {
     if let Some((id, _)) = table.last_key_value().filter(|(id, _)| **id >= vocab as u64) {
@@ -234,14 +170,49 @@ fn fill(table: Table, vocab: usize) -> Result<Vec<Token>, String> {
 
 // ---- reading ----
 
+/// True if a file has a tokenizer.
+pub(super) fn is_there(metadata: &BTreeMap<String, Value>) -> bool {
+    let keys = Keys(metadata);
+    let model = keys.get("model").and_then(Value::text);
+    model.is_some_and(|model| !["none", "no_vocab"].contains(&model))
+}
+
+/// Control tokens at which llama.cpp ends a text wherever they are in a vocabulary.
+const KNOWN_ENDS: [&str; 7] = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
+    "<end_of_turn>",
+];
+
+/// Returns the tokens that end a text.
+pub(super) fn ends(metadata: &BTreeMap<String, Value>) -> Vec<u32> {
+    let keys = Keys(metadata);
+    let named = ENDS.iter().filter_map(|name| keys.id(name));
+    let tokens = keys.tokens().unwrap_or_default();
+    let known = tokens
+        .iter()
+        .zip(0u64..)
+        .filter(|((name, kind), _)| *kind == kind::CONTROL && KNOWN_ENDS.contains(&name.as_str()));
+    let mut ends: Vec<u32> =
+        named.chain(known.map(|(_, id)| id)).filter_map(|id| u32::try_from(id).ok()).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    ends
+}
+
 /// Returns the tokenizer of a file; none if it has none.
 pub(super) fn read(metadata: &BTreeMap<String, Value>) -> Result<Option<Tokenizer>, String> {
     let keys = Keys(metadata);
-    let Some(model) = keys.get("model").and_then(Value::text) else { return Ok(None) };
-    let json = match model {
+    if !is_there(metadata) {
+        return Ok(None);
+    }
+    let json = match keys.get("model").and_then(Value::text).unwrap_or_default() {
         "gpt2" => keys.byte_level_json()?,
         "llama" => keys.scored_json()?,
-        "none" | "no_vocab" => return Ok(None),
         other => {
             return Err(format!("`tokenizer.ggml.model` is {other}; gpt2 and llama are read"));
         }

@@ -111,12 +111,11 @@ pub(super) fn write(c: &GptConfig) -> Value {
         "n_head": c.n_head,
         "n_inner": c.hidden,
         "n_positions": c.seq_len,
-        // mlx-lm needs it.
+        // mlx-lm and llama.cpp's converter need it.
         "n_ctx": c.seq_len,
         "vocab_size": c.vocab_size,
         "activation_function": "gelu_new",
         "layer_norm_epsilon": c.norm_eps,
         "tie_word_embeddings": c.tied,
-        "torch_dtype": "float32",
     })
 }

@@ -1,4 +1,4 @@
-//! The files by which Hugging Face's libraries know a model and when to stop, both ways.
+//! The directories by which Hugging Face's libraries know a model and when to stop, both ways.
 
 mod fields;
 mod gpt2;
@@ -7,12 +7,16 @@ mod read;
 mod tests;
 mod weights;
 
-pub use read::{Described, read_config, read_generation_ends};
-pub use weights::{read_safetensors, read_sharded, write_safetensors};
+pub use read::{Described, read_chat_template, read_config, read_generation_ends};
+pub use weights::{read_index, read_safetensors, read_sharded, write_safetensors};
 
+use crate::error::WeightsError;
+use crate::model::Model;
 use crate::parts;
+use crate::precision::Precision;
 use gpt::GptConfig;
 use serde_json::{Value, json};
+use std::path::Path;
 use tokenizer::Tokenizer;
 
 /// `model_type` of models that no class of Hugging Face computes; the entry of this name is the shape.
@@ -27,27 +31,97 @@ pub fn files(
     config: &GptConfig,
     tokenizer: &Tokenizer,
 ) -> Result<Vec<(&'static str, String)>, tokenizer::Error> {
+    texts(&Model::new(config).with_tokenizer(tokenizer), Precision::F32)
+}
+
+/// The text files of a model whose weights are stored with `precision`.
+fn texts(
+    model: &Model<'_>,
+    precision: Precision,
+) -> Result<Vec<(&'static str, String)>, tokenizer::Error> {
     let pretty = |value: &Value| serde_json::to_string_pretty(value).expect("plain data");
-    Ok(vec![
-        ("config.json", pretty(&model_config(config, tokenizer))),
-        ("generation_config.json", pretty(&generation_config(tokenizer))),
-        ("tokenizer.json", tokenizer.to_json()?),
-        ("tokenizer_config.json", pretty(&tokenizer_config(config, tokenizer))),
-    ])
+    let mut texts = vec![
+        ("config.json", pretty(&model_config(model, precision))),
+        ("generation_config.json", pretty(&markers(model))),
+    ];
+    if let Some(tokenizer) = model.tokenizer {
+        texts.push(("tokenizer.json", tokenizer.to_json()?));
+        texts.push(("tokenizer_config.json", pretty(&tokenizer_config(model, tokenizer))));
+    }
+    texts.extend(model.chat_template.map(|text| ("chat_template.jinja", text.to_owned())));
+    Ok(texts)
 }
 
-/// The token that ends a text: one separator may both begin and end it.
-fn end(tokenizer: &Tokenizer) -> Option<u32> {
-    tokenizer.eos().or(tokenizer.bos())
+/// Writes a model into a directory that is there: its text files and its weights, in files of at most
+/// `shard_bytes` (more where one tensor alone is larger). [`read_config`] and [`read_safetensors`] (or
+/// [`read_sharded`], where `model.safetensors.index.json` is there) read it back.
+///
+/// # Errors
+/// When the tokenizer cannot be written, a weight is not a finite number or beyond the precision, or a file
+/// cannot be written.
+pub fn write(
+    directory: &Path,
+    model: &Model<'_>,
+    values: &[f32],
+    precision: Precision,
+    shard_bytes: Option<u64>,
+) -> Result<(), WeightsError> {
+    let fault = |e: tokenizer::Error| WeightsError::Inexpressible {
+        format: "a Hugging Face directory",
+        reason: e.to_string(),
+    };
+    weights::write(directory, model.config, values, precision, shard_bytes)?;
+    for (name, text) in texts(model, precision).map_err(fault)? {
+        let path = directory.join(name);
+        std::fs::write(&path, text).map_err(|source| WeightsError::Write { path, source })?;
+    }
+    Ok(())
 }
 
-/// `config.json` as Hugging Face's Llama (or Qwen3) reads it. Both ids are always there: absent ones
-/// would be 1 and 2.
-fn model_config(c: &GptConfig, tokenizer: &Tokenizer) -> Value {
-    let mut json = shape(c);
-    json["bos_token_id"] = tokenizer.bos().into();
-    json["eos_token_id"] = end(tokenizer).into();
+/// Refuses a model that Hugging Face's Llama, Qwen3 and GPT-2 do not compute, by the entry that says so.
+///
+/// # Errors
+/// When there is such an entry.
+pub fn expressible(config: &GptConfig) -> Result<(), WeightsError> {
+    let reason = match config {
+        c if parts::is_gpt2(c) => return Ok(()),
+        c if c.family.name() == "gpt2" => "it is no GPT-2 as it was published".to_owned(),
+        c if c.rope_theta.is_none() => {
+            "`rope_theta` is absent, but its Llama and Qwen3 rotate".to_owned()
+        }
+        c if !c.qk_norm && !c.n_embd.is_multiple_of(c.n_head) => format!(
+            "`n_head` is {}, which does not divide the width of {} as its Llama demands",
+            c.n_head, c.n_embd
+        ),
+        c => match parts::require_llama(c) {
+            Ok(()) => return Ok(()),
+            Err(reason) => reason,
+        },
+    };
+    Err(WeightsError::Inexpressible { format: "Hugging Face", reason })
+}
+
+/// `config.json` as Hugging Face's Llama, Qwen3 or GPT-2 reads it.
+fn model_config(model: &Model<'_>, precision: Precision) -> Value {
+    let mut json = shape(model.config);
+    let of_markers = markers(model);
+    for name in ["bos_token_id", "eos_token_id"] {
+        json[name] = of_markers[name].clone();
+    }
+    // The first is the name since transformers 5.
+    for name in ["dtype", "torch_dtype"] {
+        json[name] = torch_name(precision).into();
+    }
     json
+}
+
+/// The name of the precision in PyTorch.
+fn torch_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F16 => "float16",
+        Precision::Bf16 => "bfloat16",
+        Precision::F32 | Precision::Q8_0 => "float32",
+    }
 }
 
 /// The entries of the shape. What no class of Hugging Face computes has a type of our own, which only
@@ -57,13 +131,13 @@ fn shape(c: &GptConfig) -> Value {
         return gpt2::write(c);
     }
     if parts::require_llama(c).is_err() {
-        return json!({ "model_type": OWN_TYPE, OWN_TYPE: c, "torch_dtype": "float32" });
+        return json!({ "model_type": OWN_TYPE, OWN_TYPE: c });
     }
     let (kind, class) = match c.qk_norm {
         true => ("qwen3", "Qwen3ForCausalLM"),
         false => ("llama", "LlamaForCausalLM"),
     };
-    json!({
+    let mut json = json!({
         "architectures": [class],
         "model_type": kind,
         "hidden_size": c.n_embd,
@@ -80,15 +154,25 @@ fn shape(c: &GptConfig) -> Value {
         "hidden_act": "silu",
         "attention_bias": false,
         "mlp_bias": false,
-        "torch_dtype": "float32",
-    })
+    });
+    // The name since transformers 5; mlx-lm and older versions read the base beside it.
+    if let Some(theta) = c.rope_theta {
+        json["rope_parameters"] = json!({ "rope_type": "default", "rope_theta": theta });
+    }
+    json
 }
 
-fn generation_config(tokenizer: &Tokenizer) -> Value {
-    json!({ "bos_token_id": tokenizer.bos(), "eos_token_id": end(tokenizer) })
+/// The ids that begin and end a text. Both are always there: absent ones would be 1 and 2.
+fn markers(model: &Model<'_>) -> Value {
+    let end = match model.all_ends()[..] {
+        [] => Value::Null,
+        [one] => one.into(),
+        ref several => several.into(),
+    };
+    json!({ "bos_token_id": model.tokenizer.and_then(Tokenizer::bos), "eos_token_id": end })
 }
 
-fn tokenizer_config(config: &GptConfig, tokenizer: &Tokenizer) -> Value {
+fn tokenizer_config(model: &Model<'_>, tokenizer: &Tokenizer) -> Value {
     let name = |id: Option<u32>| {
         let bytes = id.and_then(|id| tokenizer.token_bytes(id));
         bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
@@ -96,9 +180,9 @@ fn tokenizer_config(config: &GptConfig, tokenizer: &Tokenizer) -> Value {
     json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": name(tokenizer.bos()),
-        "eos_token": name(end(tokenizer)),
+        "eos_token": name(model.all_ends().first().copied()),
         "add_bos_token": tokenizer.prompt_bos().is_some(),
-        "model_max_length": config.seq_len,
+        "model_max_length": model.config.seq_len,
         "clean_up_tokenization_spaces": false,
     })
 }

@@ -106,6 +106,26 @@ pub fn read_generation_ends(text: &str) -> Result<Vec<u32>, String> {
     ends(json.as_object().ok_or("it is not a JSON object")?)
 }
 
+/// Returns the template of conversations by a `tokenizer_config.json`, where it is if there is no
+/// `chat_template.jinja`: a text, or a list of which one is the default.
+///
+/// # Errors
+/// When the file is not a JSON object or its entry is neither.
+pub fn read_chat_template(text: &str) -> Result<Option<String>, String> {
+    let json: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let json = json.as_object().ok_or("it is not a JSON object")?;
+    match json.get("chat_template") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(template)) => Ok(Some(template.clone())),
+        Some(Value::Array(list)) => {
+            let default = list.iter().find(|one| one["name"] == "default");
+            let template = default.and_then(|one| one["template"].as_str());
+            Ok(template.map(str::to_owned))
+        }
+        Some(other) => Err(format!("`chat_template` is {other}, not a text")),
+    }
+}
+
 fn family(json: &Map<String, Value>) -> Result<Family, String> {
     let kind = json.get("model_type").filter(|kind| !kind.is_null());
     let family = match kind.map(|kind| kind.as_str().ok_or(kind)) {

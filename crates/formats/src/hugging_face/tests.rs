@@ -22,7 +22,8 @@ fn shapes_survive_config_json() {
 
 #[test]
 fn absent_entries_have_the_defaults_of_transformers() {
-    let absent = ["rope_theta", "rms_norm_eps", "tie_word_embeddings", "head_dim"];
+    let absent =
+        ["rope_theta", "rope_parameters", "rms_norm_eps", "tie_word_embeddings", "head_dim"];
     let mut json = written();
     for name in absent.into_iter().chain(["num_key_value_heads"]) {
         json.as_object_mut().unwrap().remove(name);
@@ -61,7 +62,7 @@ fn the_rotary_base_is_found_where_it_stands() {
         (absent, Some(1e4)),
     ] {
         let mut json = written();
-        json.as_object_mut().unwrap().remove("rope_theta");
+        json.as_object_mut().unwrap().retain(|name, _| !name.starts_with("rope_"));
         json.as_object_mut().unwrap().extend(entries.as_object().unwrap().clone());
         assert_eq!(read(&json).unwrap().rope_theta, base, "{entries}");
     }
@@ -105,6 +106,9 @@ fn what_is_not_computed_is_refused_by_name() {
         ("layer_types", json!(["full_attention"]), "1 entries for 4 layers"),
     ] {
         let mut json = written();
+        if name == "rope_theta" {
+            json["rope_parameters"] = Value::Null;
+        }
         json[name] = value;
         let error = read(&json).unwrap_err();
         assert!(error.contains(words) && error.contains(name), "{name}: {error}");
@@ -218,4 +222,96 @@ fn the_files_of_a_checkpoint_name_what_begins_and_ends_a_text() {
         assert_eq!(file.get("eos_token_id"), Some(&Value::Null));
     }
     assert_eq!(files[3]["bos_token"], Value::Null);
+}
+
+#[test]
+fn the_chat_template_is_found_in_either_form() {
+    let read = |json: Value| read_chat_template(&json.to_string());
+    assert_eq!(read(json!({})), Ok(None));
+    assert_eq!(read(json!({"chat_template": null})), Ok(None));
+    assert_eq!(read(json!({"chat_template": "{{ x }}"})), Ok(Some("{{ x }}".to_owned())));
+    let named = |name: &str| json!({"name": name, "template": name.to_uppercase()});
+    let list = json!({"chat_template": [named("rag"), named("default")]});
+    assert_eq!(read(list), Ok(Some("DEFAULT".to_owned())));
+    assert_eq!(read(json!({"chat_template": [named("rag")]})), Ok(None));
+    assert!(read(json!({"chat_template": 3})).unwrap_err().contains("`chat_template` is 3"));
+    assert!(read(json!([])).unwrap_err().contains("not a JSON object"));
+}
+
+/// Names, both tokens and the template are what other programs find; weights come back rounded.
+#[test]
+fn a_directory_is_written_and_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = GptConfig::preset("tiny").unwrap();
+    let config = GptConfig { n_layer: 2, n_embd: 8, hidden: 12, vocab_size: 300, ..tiny };
+    let learned = Tokenizer::train_bpe(["aa bb aa bb"], 257, &mut |_| {}).unwrap();
+    let model = Model {
+        ends: &[256, 7],
+        chat_template: Some("{{ messages }}"),
+        ..Model::new(&config).with_tokenizer(&learned)
+    };
+    let values = gpt::initialise(&config, 3);
+    let read_text = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    for (precision, dtype, shard_bytes, files) in [
+        (Precision::F32, "float32", None, 1),
+        (Precision::F16, "float16", Some(2_000), 12),
+        (Precision::Bf16, "bfloat16", Some(1), 20),
+    ] {
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        std::fs::create_dir(dir.path()).unwrap();
+        write(dir.path(), &model, &values, precision, shard_bytes).unwrap();
+        let described = read_config(&read_text("config.json")).unwrap();
+        assert_eq!((described.config, described.ends), (config.clone(), vec![256, 7]));
+        assert!(described.unknown.is_empty(), "{:?}", described.unknown);
+        let json: Value = serde_json::from_str(&read_text("config.json")).unwrap();
+        assert_eq!((&json["dtype"], &json["torch_dtype"]), (&json!(dtype), &json!(dtype)));
+        assert_eq!(read_text("chat_template.jinja"), "{{ messages }}");
+        let index = dir.path().join("model.safetensors.index.json");
+        let read = match files {
+            1 => read_safetensors(&dir.path().join("model.safetensors"), &config).unwrap(),
+            _ => read_sharded(&index, &config).unwrap(),
+        };
+        let mut rounded = vec![0.0; values.len()];
+        let mut bytes = vec![];
+        precision.encode(&values, &mut bytes);
+        precision.decode(&bytes, &mut rounded);
+        assert!(read == rounded, "{precision}");
+        let shards = std::fs::read_dir(dir.path()).unwrap().flatten();
+        let sizes: Vec<u64> = shards
+            .filter(|entry| entry.path().extension().is_some_and(|e| e == "safetensors"))
+            .map(|entry| entry.metadata().unwrap().len())
+            .collect();
+        assert_eq!(sizes.len(), files, "{sizes:?}");
+        if files > 1 {
+            let index: Value =
+                serde_json::from_str(&read_text("model.safetensors.index.json")).unwrap();
+            assert_eq!(index["metadata"]["total_size"], bytes.len());
+        }
+    }
+    let mut values = values;
+    values[0] = 1e5;
+    let error = write(dir.path(), &model, &values, Precision::F16, None).unwrap_err().to_string();
+    assert!(error.contains("has 100000, which is beyond F16"), "{error}");
+}
+
+#[test]
+fn what_no_class_computes_is_refused_by_name() {
+    let tiny = GptConfig::preset("tiny").unwrap();
+    let qwen = GptConfig { qk_norm: true, n_head: 3, n_kv_head: 3, ..tiny.clone() };
+    for config in [tiny.clone(), qwen, GptConfig::preset("gpt2").unwrap()] {
+        expressible(&config).unwrap();
+    }
+    for (config, says) in [
+        (GptConfig { rope_theta: None, ..tiny.clone() }, "`rope_theta` is absent"),
+        (GptConfig { bias: true, ..tiny.clone() }, "`bias` is true"),
+        (GptConfig { windows: vec![4], ..tiny.clone() }, "`windows` is [4]"),
+        (GptConfig { n_head: 3, n_kv_head: 3, ..tiny }, "`n_head` is 3"),
+        (
+            GptConfig { bias: false, ..GptConfig::preset("gpt2").unwrap() },
+            "it is no GPT-2 as it was published",
+        ),
+    ] {
+        let error = expressible(&config).unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("Hugging Face cannot express"), "{error}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The weights of a Hugging Face directory: one safetensors file, or an index of several.
 
 use crate::error::{WeightsError, check_finite};
+use crate::precision::Precision;
 use crate::tensor_file::{self, TensorFile, TensorFileError};
 use gpt::params::Stored;
 use gpt::{GptConfig, Layout};
@@ -9,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Component, Path};
+
+/// Values that are converted at once.
+const PIECE: usize = 1 << 16;
 
 /// Reads the parameters of `config` from a safetensors file (F32, F16 or BF16).
 ///
@@ -34,6 +38,25 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// Returns the names of the files that an index names, each once.
+///
+/// # Errors
+/// When the index is malformed, or names a file that does not lie beside it.
+pub fn read_index(text: &str) -> Result<Vec<String>, String> {
+    let index: Index = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+    shards.iter().try_for_each(|shard| beside(shard))?;
+    Ok(shards.into_iter().collect())
+}
+
+/// Refuses a path that is not the name of a file of the same directory.
+fn beside(shard: &str) -> Result<(), String> {
+    match Path::new(shard).components().eq([Component::Normal(shard.as_ref())]) {
+        true => Ok(()),
+        false => Err(format!("`{shard}` is not the name of a file beside it")),
+    }
+}
+
 /// Reads the parameters of `config` from the files that a `model.safetensors.index.json` names.
 ///
 /// # Errors
@@ -52,9 +75,7 @@ pub fn read_sharded(index: &Path, config: &GptConfig) -> Result<Vec<f32>, Weight
         let shard = names.find(&tensor.name).and_then(|name| map.weight_map.get(name));
         let shard =
             shard.ok_or_else(|| fault(format!("it names no file for `{}`", tensor.name)))?;
-        if Path::new(shard).components().ne([Component::Normal(shard.as_ref())]) {
-            return Err(fault(format!("`{shard}` is not the name of a file beside it")));
-        }
+        beside(shard).map_err(fault)?;
         shards.entry(shard).or_default().push(tensor.clone());
     }
     // As in one file, memory is taken for what the files hold: no element has less than two bytes.
@@ -149,19 +170,92 @@ pub fn write_safetensors(
 ) -> Result<(), WeightsError> {
     let layout = Layout::new(config);
     check_finite(path, &layout, values)?;
+    write_file(path, &layout, &ordered(&layout), values, Precision::F32)
+}
+
+/// The tensors in the order of their names.
+fn ordered(layout: &Layout) -> Vec<&Stored> {
     let mut tensors: Vec<&Stored> = layout.tensors().iter().collect();
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let infos = tensors.iter().map(|t| (&t.name[..], &t.shape[..], t.shape.iter().product()));
-    let write = || -> std::io::Result<()> {
-        let header = tensor_file::header(infos).map_err(std::io::Error::other)?;
-        let mut file = BufWriter::new(File::create(path)?);
-        file.write_all(&header)?;
-        for tensor in &tensors {
-            file.write_all(bytemuck::cast_slice(&layout.stored(tensor, values)))?;
+    tensors
+}
+
+/// Writes `model.safetensors`, or several files of at most `shard_bytes` with an index of them.
+pub(super) fn write(
+    directory: &Path,
+    config: &GptConfig,
+    values: &[f32],
+    precision: Precision,
+    shard_bytes: Option<u64>,
+) -> Result<(), WeightsError> {
+    let layout = Layout::new(config);
+    check_finite(directory, &layout, values)?;
+    let shards = shards(ordered(&layout), precision, shard_bytes.unwrap_or(u64::MAX));
+    if let [all] = &shards[..] {
+        return write_file(&directory.join("model.safetensors"), &layout, all, values, precision);
+    }
+    let mut map = BTreeMap::new();
+    for (i, tensors) in shards.iter().enumerate() {
+        let name = format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len());
+        write_file(&directory.join(&name), &layout, tensors, values, precision)?;
+        map.extend(tensors.iter().map(|tensor| (&tensor.name, name.clone())));
+    }
+    let total: u64 = layout.tensors().iter().map(|tensor| bytes(tensor, precision)).sum();
+    let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
+    let path = directory.join("model.safetensors.index.json");
+    let text = serde_json::to_string_pretty(&index).expect("names");
+    std::fs::write(&path, text).map_err(|source| WeightsError::Write { path, source })
+}
+
+fn bytes(tensor: &Stored, precision: Precision) -> u64 {
+    precision.bytes(&tensor.shape).unwrap_or(0)
+}
+
+/// Cuts the list where one more tensor would be too much for a file.
+fn shards(tensors: Vec<&Stored>, precision: Precision, most: u64) -> Vec<Vec<&Stored>> {
+    let (mut shards, mut filled) = (vec![vec![]], 0);
+    for tensor in tensors {
+        let bytes = bytes(tensor, precision);
+        if filled > 0 && filled + bytes > most {
+            shards.push(vec![]);
+            filled = 0;
         }
-        file.flush()
-    };
-    write().map_err(|source| WeightsError::Write { path: path.to_owned(), source })
+        filled += bytes;
+        shards.last_mut().expect("there is one").push(tensor);
+    }
+    shards
+}
+
+fn write_file(
+    path: &Path,
+    layout: &Layout,
+    tensors: &[&Stored],
+    values: &[f32],
+    precision: Precision,
+) -> Result<(), WeightsError> {
+    let infos = tensors.iter().map(|t| (&t.name[..], &t.shape[..], t.shape.iter().product()));
+    let fault = |source| WeightsError::Write { path: path.to_owned(), source };
+    let header = tensor_file::header(precision, infos);
+    let header = header.map_err(|reason| fault(std::io::Error::other(reason)))?;
+    let mut file = BufWriter::new(File::create(path).map_err(fault)?);
+    file.write_all(&header).map_err(fault)?;
+    let mut piece = vec![];
+    for tensor in tensors {
+        let stored = layout.stored(tensor, values);
+        if let Some(value) = precision.beyond(&stored) {
+            return Err(WeightsError::Tensor {
+                path: path.to_owned(),
+                name: tensor.name.clone(),
+                reason: format!("has {value}, which is beyond {precision}: write f32"),
+            });
+        }
+        for part in stored.chunks(PIECE) {
+            piece.clear();
+            precision.encode(part, &mut piece);
+            file.write_all(&piece).map_err(fault)?;
+        }
+    }
+    file.flush().map_err(fault)
 }
 
 /// Opens a safetensors file.

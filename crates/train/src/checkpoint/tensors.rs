@@ -1,6 +1,7 @@
 //! Tensors to and from safetensors files, one slice at a time: a model's arena is never copied.
 
 use super::{CheckpointError, Checksum, Disk, Tensors, hex};
+use formats::Precision;
 use formats::tensor_file::{TensorFile, TensorFileError, header, not_finite};
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
@@ -49,7 +50,8 @@ pub(super) fn write(
     let mut ordered: Vec<_> = tensors.iter().collect();
     ordered.sort_by(|a, b| a.0.cmp(&b.0));
     let shapes = ordered.iter().map(|(name, shape, data)| (&name[..], &shape[..], data.len()));
-    let header = header(shapes).map_err(|reason| fault(io::Error::other(reason)))?;
+    let header =
+        header(Precision::F32, shapes).map_err(|reason| fault(io::Error::other(reason)))?;
     let mut parts = vec![&header[..]];
     parts.extend(ordered.iter().map(|(_, _, data)| bytemuck::cast_slice::<f32, u8>(&data[..])));
     write_parts(disk, path, &parts).map_err(fault)

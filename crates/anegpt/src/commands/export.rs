@@ -1,0 +1,196 @@
+//! `anegpt export`.
+
+use crate::files::{self, ModelFile};
+use crate::{number, progress, usage};
+use anyhow::{Context, Result, bail};
+use formats::llama2c::{self, Version};
+use formats::{Model, Precision, gguf, hugging_face};
+use std::path::{Path, PathBuf};
+
+/// Write a model in the format of another program
+///
+/// What the format cannot express is refused by name. Text and stop tokens are taken along:
+/// other programs give the same tokens and end where anegpt generate does.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anegpt export out/run-1 --to gguf --dtype q8_0 --out mine.gguf
+  anegpt export out/run-1 --to hf --dtype bf16 --out mine
+  anegpt export out/tuned --to llama2c --out mine.bin")]
+pub(crate) struct Args {
+    /// Model: a directory or a file (or --model)
+    #[arg(value_name = "MODEL", conflicts_with = "model", required_unless_present = "model")]
+    path: Option<PathBuf>,
+    /// Model: a directory or a file
+    #[arg(short, long, value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// Format
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    to: Format,
+    /// File or directory to write, which must not be there yet
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+    /// How matrices are stored; each other than f32 rounds
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
+    dtype: Dtype,
+    /// Most bytes of a file of weights; more are written beside it (hf)
+    #[arg(long, value_name = "N", value_parser = number::whole(1u64))]
+    shard_bytes: Option<u64>,
+    /// Tokenizer file, if the model comes without one
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+}
+
+/// Formats of other programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A Hugging Face directory: f32, f16, bf16
+    Hf,
+    /// A GGUF file: f32, f16, bf16, q8_0
+    Gguf,
+    /// A llama2.c file: f32 (version 0), int8 (version 2)
+    Llama2c,
+    /// A llama2.c file with the newer header (version 1): f32
+    Llama2cV1,
+}
+
+/// How matrices are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Dtype {
+    F32,
+    F16,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+    Int8,
+}
+
+/// A format with a type that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    HuggingFace(Precision),
+    Gguf(Precision),
+    Llama2c(Version),
+}
+
+impl Target {
+    fn new(to: Format, dtype: Dtype) -> Result<Target> {
+        let precision = match dtype {
+            Dtype::F32 => Some(Precision::F32),
+            Dtype::F16 => Some(Precision::F16),
+            Dtype::Bf16 => Some(Precision::Bf16),
+            Dtype::Q8_0 => Some(Precision::Q8_0),
+            Dtype::Int8 => None,
+        };
+        let (target, types) = match (to, precision) {
+            (Format::Hf, Some(p)) if p != Precision::Q8_0 => (Some(Target::HuggingFace(p)), ""),
+            (Format::Gguf, Some(p)) => (Some(Target::Gguf(p)), ""),
+            (Format::Llama2c, Some(Precision::F32)) => (Some(Target::Llama2c(Version::V0)), ""),
+            (Format::Llama2c, None) => (Some(Target::Llama2c(Version::V2)), ""),
+            (Format::Llama2cV1, Some(Precision::F32)) => (Some(Target::Llama2c(Version::V1)), ""),
+            (Format::Hf, _) => (None, "f32, f16 or bf16"),
+            (Format::Gguf, _) => (None, "f32, f16, bf16 or q8_0"),
+            (Format::Llama2c, _) => (None, "f32 or int8"),
+            (Format::Llama2cV1, _) => (None, "f32"),
+        };
+        target.ok_or_else(|| usage(format!("--dtype: this format stores {types}")))
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let target = Target::new(args.to, args.dtype)?;
+    if args.shard_bytes.is_some() && args.to != Format::Hf {
+        return Err(usage("--shard-bytes is for --to hf: other formats are one file"));
+    }
+    vacant(&args.out)?;
+    let path = args.model.as_ref().or(args.path.as_ref());
+    let path = path.ok_or_else(|| usage("no model given: anegpt export MODEL"))?;
+    let model = files::read_model(path)?;
+    let given = args.tokenizer.as_deref();
+    match target {
+        Target::HuggingFace(precision) => {
+            hugging_face::expressible(model.parameters.config())?;
+            directory(model.open(given)?, &args.out, precision, args.shard_bytes)
+        }
+        Target::Gguf(precision) => {
+            let model = model.open(given)?;
+            let values = model.parameters.read();
+            in_place(&args.out, |path| {
+                Ok(gguf::write(path, &model.described(), &values, precision)?)
+            })?;
+            report(&args.out, &model.described())
+        }
+        Target::Llama2c(version) => llama2c(model, given, &args.out, version),
+    }
+}
+
+/// Writes a directory in the layout of Hugging Face, which is that of our checkpoints.
+pub(super) fn directory(
+    model: files::Opened,
+    out: &Path,
+    precision: Precision,
+    shard_bytes: Option<u64>,
+) -> Result<()> {
+    let values = model.parameters.read();
+    in_place(out, |path| {
+        std::fs::create_dir(path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(hugging_face::write(path, &model.described(), &values, precision, shard_bytes)?)
+    })?;
+    report(out, &model.described())
+}
+
+/// Writes the weights, and beside them the tokenizer if the format can express it.
+fn llama2c(model: ModelFile, given: Option<&Path>, out: &Path, version: Version) -> Result<()> {
+    let (parameters, own) = (model.parameters, model.tokenizer);
+    let values = parameters.read();
+    in_place(out, |path| Ok(llama2c::write(path, parameters.config(), &values, version)?))?;
+    report(out, &Model::new(parameters.config()))?;
+    if given.or(own.as_deref()).is_none() {
+        return Ok(());
+    }
+    let tokenizer = files::read_tokenizer(given, own.as_deref())?;
+    let beside = out.with_extension("tokenizer.bin");
+    let vocab = parameters.config().vocab_size;
+    match llama2c::write_tokenizer(&beside, &tokenizer, vocab) {
+        Ok(()) => println!("{}: the tokenizer, for -z", beside.display()),
+        Err(error) => {
+            eprintln!("note: no tokenizer was written, which run.c needs for texts: {error}")
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a place where something is.
+pub(super) fn vacant(out: &Path) -> Result<()> {
+    if out.symlink_metadata().is_ok() {
+        bail!("{} is there already: choose another --out, or remove it", out.display());
+    }
+    Ok(())
+}
+
+/// Has `write` write to a temporary place beside `out`, which becomes `out` when all of it is written.
+fn in_place(out: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let cannot = || format!("cannot write {}", out.display());
+    std::fs::create_dir_all(parent).with_context(cannot)?;
+    let scratch =
+        tempfile::Builder::new().prefix(".anegpt-").tempdir_in(parent).with_context(cannot)?;
+    let written = scratch.path().join("out");
+    write(&written)?;
+    vacant(out)?;
+    std::fs::rename(&written, out).with_context(cannot)
+}
+
+/// Says what was written.
+fn report(out: &Path, model: &Model<'_>) -> Result<()> {
+    let size = |path: &Path| path.metadata().map(|data| data.len());
+    let bytes = match out.is_dir() {
+        false => size(out)?,
+        true => std::fs::read_dir(out)?
+            .map(|entry| entry.and_then(|entry| size(&entry.path())))
+            .sum::<std::io::Result<u64>>()?,
+    };
+    println!("{}: {}, {}", out.display(), model.config, progress::size(bytes));
+    Ok(())
+}
