@@ -101,9 +101,8 @@ pub fn forecast(
     let pricing = Pricing::new(plan, &dims, profile)?;
     let name = profile.chip.facts().name;
     let mut parts = StepEstimate::default();
-    let Schedule { forward, backward, .. } = &pricing.schedule;
-    for step in forward.iter().chain(backward) {
-        *parts.of(pricing.schedule.part(step)) += accum as f64 * pricing.seconds(step);
+    for step in pricing.timeline() {
+        *parts.of(step.part) += accum as f64 * step.seconds;
     }
     parts.io += pricing.weights().seconds(pricing.silicon);
     parts.optimizer = pricing.adam().seconds(pricing.silicon);
@@ -115,6 +114,40 @@ pub fn forecast(
         high: seconds * high.max(1.0 + STEP_BAR),
         ..parts
     })
+}
+
+/// A step of a schedule on the clock. Not confirmed on hardware.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimedStep {
+    /// What it does: the name of its program, or a few words.
+    pub name: String,
+    /// The layer that it is of, if it is of one.
+    pub layer: Option<usize>,
+    /// The part of a training step that it counts to.
+    pub part: Part,
+    /// What is busy with it.
+    pub place: Place,
+    /// Seconds from the start of the micro-batch.
+    pub start: f64,
+    /// Seconds that it takes.
+    pub seconds: f64,
+}
+
+/// The steps of one micro-batch of `batch` sequences of `seq` tokens, one after the other, as
+/// [`forecast`] adds them up. Copying weights to the device and the optimizer come once per update, and
+/// are not among them.
+///
+/// # Errors
+/// When the programs of the model cannot be derived.
+pub fn timeline(
+    plan: &Plan,
+    config: &GptConfig,
+    batch: usize,
+    seq: usize,
+    profile: &Profile,
+) -> Result<Vec<TimedStep>, PlanError> {
+    let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
+    Ok(Pricing::new(plan, &dims, profile)?.timeline())
 }
 
 /// What prices the steps of a schedule.
@@ -136,6 +169,23 @@ impl<'d> Pricing<'d> {
             })
             .collect::<Result<_, PlanError>>()?;
         Ok(Pricing { dims, silicon: Silicon::of(profile.chip), schedule, programs })
+    }
+
+    fn timeline(&self) -> Vec<TimedStep> {
+        let (schedule, mut start) = (&self.schedule, 0.0);
+        let steps = schedule.forward.iter().chain(&schedule.backward);
+        steps
+            .map(|step| {
+                let seconds = self.seconds(step);
+                let (name, layer) = schedule.describe(step);
+                let place =
+                    if matches!(step, Step::Run { .. }) { Place::Engine } else { Place::Host };
+                let part = schedule.part(step);
+                let timed = TimedStep { name, layer, part, place, start, seconds };
+                start += seconds;
+                timed
+            })
+            .collect()
     }
 
     /// Elements of the residual stream.

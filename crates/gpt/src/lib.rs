@@ -10,6 +10,7 @@
 //! use ane::Emulator;
 //! use chip::Profile;
 //! use cpu::Numerics;
+//! use gpt::plan::BASELINE;
 //! use gpt::{GptConfig, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
 //!
 //! let mut config = GptConfig::preset("tiny")?;
@@ -17,7 +18,7 @@
 //! let parameters = Parameters::new(&config, initialise(&config, 42));
 //! let device = Emulator::engine(Profile::default(), Numerics::Fast);
 //! let (batch, seq) = (1, 16);
-//! let mut model = Model::new(&parameters, batch, seq, &device, Numerics::Fast)?;
+//! let mut model = Model::new(&BASELINE, &parameters, batch, seq, &device, Numerics::Fast)?;
 //! model.take_parameters()?;
 //!
 //! let tokens: Vec<u32> = (0..17).collect();
@@ -52,6 +53,7 @@ mod normal;
 pub mod ops;
 pub mod params;
 pub mod plan;
+pub mod planner;
 mod run;
 pub mod slots;
 

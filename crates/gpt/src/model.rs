@@ -5,7 +5,7 @@ use crate::config::{ConfigError, GptConfig};
 use crate::head::{self, Head};
 use crate::ops::{Dims, causal_mask};
 use crate::params::{Layout, Parameters};
-use crate::plan::{BASELINE, Part, PlanError, Schedule};
+use crate::plan::{Part, Plan, PlanError, Schedule};
 use crate::run::{Batch, Outside, Runtime, Spare};
 use ane::{AneError, Device};
 use cpu::{CpuError, HostShape, Numerics, OutputMut, Sgemm};
@@ -150,11 +150,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// Derives and compiles the programs for `batch` sequences of `seq` tokens.
+    /// Derives and compiles the programs of `plan` for `batch` sequences of `seq` tokens.
     ///
     /// # Errors
     /// When the configuration is no model or the device refuses a program.
     pub fn new(
+        plan: &Plan,
         parameters: &Parameters,
         batch: usize,
         seq: usize,
@@ -165,7 +166,7 @@ impl Model {
         config.validate()?;
         let start = Instant::now();
         let dims = Dims { config, batch, seq, dtype: precision(numerics) };
-        let schedule = Schedule::new(&BASELINE, &dims, Memory::Sequence)?;
+        let schedule = Schedule::new(plan, &dims, Memory::Sequence)?;
         let runtime = Runtime::new(schedule, &dims, parameters, device, &mut Spare::new())?;
         let positions: Vec<usize> = (0..batch).flat_map(|_| 0..seq).collect();
         runtime.write_tables(&positions, |window| causal_mask(seq, 0, window))?;

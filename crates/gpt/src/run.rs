@@ -300,7 +300,7 @@ impl Runtime {
                 }
                 Step::Load { from: Flow::Cotangent, to } => surfaces[*to].write(cotangent),
                 Step::Run { program, layer } => programs[*program].request(*layer, surfaces),
-                Step::Host { program, inputs, outputs } => {
+                Step::Host { program, inputs, outputs, .. } => {
                     let inputs: Vec<Input<'_>> = (inputs.iter())
                         .map(|source| {
                             Ok(match source {

@@ -4,6 +4,7 @@
 use ane::Emulator;
 use chip::Profile;
 use cpu::{Matrix, Numerics};
+use gpt::plan::BASELINE;
 use gpt::slots::WeightFormat;
 use gpt::{
     Column, Decoder, Family, FeedForward, GptConfig, Layout, MicroBatch, Model, Norm, Parameters,
@@ -221,7 +222,7 @@ fn errors(c: &GptConfig, numerics: Numerics, scale: f32) -> (f64, Vec<Errors>) {
     let (values, [inputs, targets]) = (weights(c), batch(c));
     let device = Emulator::engine(Profile::default(), numerics);
     let parameters = Parameters::new(c, values.clone());
-    let mut model = Model::new(&parameters, BATCH, SEQ, &device, numerics).unwrap();
+    let mut model = Model::new(&BASELINE, &parameters, BATCH, SEQ, &device, numerics).unwrap();
     let mut grads = vec![f32::NAN; values.len()];
     let counts: Vec<f64> = token_weights().into_iter().map(f64::from).collect();
     let scaled: Vec<f32> = token_weights().iter().map(|weight| weight * scale).collect();
@@ -364,7 +365,7 @@ fn a_decoder_takes_up_changed_weights() {
     parameters.update(|values| values.iter_mut().for_each(|value| *value *= 0.5));
     let after = decoder.losses(&inputs[..SEQ], &targets[..SEQ]).unwrap();
     assert_eq!(decoder.position(), SEQ, "what was read with other weights is forgotten");
-    let mut model = Model::new(&parameters, 1, SEQ, &device, Numerics::F32).unwrap();
+    let mut model = Model::new(&BASELINE, &parameters, 1, SEQ, &device, Numerics::F32).unwrap();
     let loss = model.loss(&inputs[..SEQ], &targets[..SEQ]).unwrap();
     assert!((mean(&after) - loss).abs() < 1e-5 && (mean(&before) - loss).abs() > 1e-2);
 }

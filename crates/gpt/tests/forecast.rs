@@ -2,8 +2,8 @@
 
 use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
-use gpt::forecast::{Trainer, forecast, markdown, published_steps};
-use gpt::plan::{BASELINE, Programs};
+use gpt::forecast::{Trainer, forecast, markdown, published_steps, timeline};
+use gpt::plan::{BASELINE, PLANS, Place, Programs};
 use gpt::{Dims, GptConfig};
 use mil::DType;
 
@@ -38,6 +38,27 @@ fn a_step_costs_more_with_more_to_do() {
         }
         // Gathering micro-batches saves their updates.
         assert!(of(1, 128, 4).seconds < 4.0 * one.seconds, "{chip}");
+    }
+}
+
+/// The clock of a micro-batch has no gaps, and the forecast of a step is its sum with what comes once per
+/// update.
+#[test]
+fn a_timeline_adds_up_to_the_forecast() {
+    let (config, profile) = (GptConfig::preset("stories15m").unwrap(), Profile::default());
+    for plan in PLANS {
+        let steps = timeline(plan, &config, 2, 64, &profile).unwrap();
+        let mut now = 0.0;
+        for step in &steps {
+            assert!(step.start == now && step.seconds > 0.0, "{step:?}");
+            now += step.seconds;
+        }
+        let of = |accum| forecast(plan, &config, 2, 64, accum, &profile).unwrap().seconds;
+        assert!(((of(3) - of(1)) / (2.0 * now) - 1.0).abs() < 1e-9);
+        let engine = steps.iter().filter(|step| step.place == Place::Engine);
+        assert!(engine.clone().all(|step| step.layer.is_some()));
+        let requests = if plan.name == "baseline" { 6 } else { 4 };
+        assert_eq!(engine.count(), requests * config.n_layer);
     }
 }
 

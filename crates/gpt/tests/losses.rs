@@ -2,6 +2,7 @@
 
 use ane::Emulator;
 use cpu::Numerics;
+use gpt::plan::BASELINE;
 use gpt::{Decoder, GptConfig, Model, Parameters, initialise};
 
 const TOKENS: usize = 21;
@@ -27,7 +28,7 @@ fn losses_are_those_of_the_logits_and_of_a_step() {
         assert!((losses[t] - want).abs() < 1e-4, "token {t}: {} and {want}", losses[t]);
     }
 
-    let mut model = Model::new(&parameters, 1, TOKENS, &device, Numerics::F32).unwrap();
+    let mut model = Model::new(&BASELINE, &parameters, 1, TOKENS, &device, Numerics::F32).unwrap();
     let step = model.loss(inputs, targets).unwrap();
     let mean = losses.iter().sum::<f64>() / TOKENS as f64;
     assert!((mean - step).abs() < 1e-5, "{mean} and {step}");

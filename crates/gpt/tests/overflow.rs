@@ -4,13 +4,14 @@
 use ane::Emulator;
 use chip::Profile;
 use cpu::Numerics;
+use gpt::plan::BASELINE;
 use gpt::{GptConfig, MicroBatch, Model, Parameters, TokenWeights, initialise};
 
 fn gradients(c: &GptConfig, params: &[f32], numerics: Numerics, scale: f32) -> Vec<f32> {
     const SEQ: usize = 24;
     let device = Emulator::engine(Profile::default(), numerics);
     let parameters = Parameters::new(c, params.to_vec());
-    let mut model = Model::new(&parameters, 2, SEQ, &device, numerics).unwrap();
+    let mut model = Model::new(&BASELINE, &parameters, 2, SEQ, &device, numerics).unwrap();
     let inputs: Vec<u32> = (0..2 * SEQ).map(|i| (i * 31 % c.vocab_size) as u32).collect();
     let targets: Vec<u32> = inputs.iter().map(|t| (t * 7 + 1) % c.vocab_size as u32).collect();
     let mut grads = vec![0.0; params.len()];

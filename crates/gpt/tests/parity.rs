@@ -11,6 +11,7 @@ use ane::Emulator;
 use chip::Profile;
 use cpu::Numerics;
 use cpu::blas::{Sgemm, Stored};
+use gpt::plan::BASELINE;
 use gpt::{GptConfig, Layout, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -392,7 +393,7 @@ fn errors(
     let n = batch * seq;
     let device = Emulator::engine(Profile::default(), numerics);
     let parameters = Parameters::new(c, params.clone());
-    let mut model = Model::new(&parameters, batch, seq, &device, numerics).unwrap();
+    let mut model = Model::new(&BASELINE, &parameters, batch, seq, &device, numerics).unwrap();
     model.multiply_with(library.as_ref());
     // What the first micro-batch finds must not matter.
     let mut grads = vec![f32::NAN; model.layout().count()];
@@ -529,7 +530,7 @@ fn tokens_outside_the_vocabulary_are_refused() {
     let (_, c, batch, seq) = variants().remove(0);
     let device = Emulator::engine(Profile::default(), Numerics::F32);
     let parameters = Parameters::new(&c, weights(&c));
-    let mut model = Model::new(&parameters, batch, seq, &device, Numerics::F32).unwrap();
+    let mut model = Model::new(&BASELINE, &parameters, batch, seq, &device, Numerics::F32).unwrap();
     let mut tokens = vec![0; batch * seq];
     tokens[3] = 50;
     let error = model.loss(&tokens, &vec![0; batch * seq]).unwrap_err().to_string();
@@ -544,7 +545,7 @@ fn decoding_agrees_with_the_full_pass() {
     for (name, c, _, seq) in variants() {
         let parameters = Parameters::new(&c, weights(&c));
         let device = Emulator::engine(Profile::default(), Numerics::F32);
-        let mut model = Model::new(&parameters, 1, seq, &device, Numerics::F32).unwrap();
+        let mut model = Model::new(&BASELINE, &parameters, 1, seq, &device, Numerics::F32).unwrap();
         let tokens: Vec<u32> = (0..=seq).map(|i| (i * 37 % c.vocab_size) as u32).collect();
         let full = model.loss(&tokens[..seq], &tokens[1..]).unwrap();
         for chunk in [1, 4] {
@@ -581,7 +582,7 @@ fn a_cache_that_grows_keeps_what_it_holds() {
     let (seq, c) = (600, GptConfig { seq_len: 1 << 20, ..c });
     let parameters = Parameters::new(&c, weights(&c));
     let device = Emulator::cpu(Numerics::F32);
-    let mut model = Model::new(&parameters, 1, seq, &device, Numerics::F32).unwrap();
+    let mut model = Model::new(&BASELINE, &parameters, 1, seq, &device, Numerics::F32).unwrap();
     let tokens: Vec<u32> = (0..=seq).map(|i| (i * 37 % c.vocab_size) as u32).collect();
     let full = model.loss(&tokens[..seq], &tokens[1..]).unwrap();
     let mut decoder = gpt::Decoder::new(&parameters, 1, &device, Numerics::F32).unwrap();
@@ -684,7 +685,7 @@ fn large_activations_do_not_overflow_the_norm() {
         let mut all = params.clone();
         all.extend(weights(&c)[..c.vocab_size * c.n_embd].iter());
         let parameters = Parameters::new(&untied, all.clone());
-        let mut model = Model::new(&parameters, batch, seq, &device, numerics).unwrap();
+        let mut model = Model::new(&BASELINE, &parameters, batch, seq, &device, numerics).unwrap();
         model.loss(&tokens, &tokens).unwrap()
     };
     let (exact, half) = (loss(Numerics::F32), loss(Numerics::Fast));

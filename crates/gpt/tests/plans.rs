@@ -1,10 +1,14 @@
 //! What plans say of their steps, against counts made by hand.
 
+use ane::Emulator;
+use chip::{Chip, Os, Profile, legal};
+use cpu::Numerics;
 use gpt::block::Memory;
 use gpt::plan::Part::{EngineBackward, EngineForward, Head, WeightGradients};
-use gpt::plan::{BASELINE, DECODE, Kernel, Part, Schedule, Step, flops_by_part};
-use gpt::{Dims, GptConfig};
-use mil::{DType, Product, Work};
+use gpt::plan::{BASELINE, DECODE, FUSED, Kernel, PLANS, Part, Plan, Programs, Schedule, Step};
+use gpt::plan::{Place, flops_by_part};
+use gpt::{Dims, GptConfig, MicroBatch, Model, Parameters, TokenWeights, initialise};
+use mil::{DType, Product, Program, Work};
 use std::collections::BTreeMap;
 
 /// D = 24, Q = 4·8, K = 2·8, F = 40, V = 50.
@@ -143,4 +147,77 @@ fn layers_keep_what_the_backward_pass_reads_and_share_the_rest() {
         [indices(schedule.engine().collect()), indices(schedule.host().collect())];
     assert_eq!(engine, [0, 1, 2, 4, 5, 6]);
     assert_eq!(host, [3, 7, 8, 9, 10, 11, 12, 13, 14]);
+}
+
+/// Losses and gradients of one micro-batch.
+fn trained(plan: &Plan, config: &GptConfig, numerics: Numerics) -> (Vec<f64>, Vec<f32>) {
+    let (batch, seq) = (2, 16);
+    let device = match numerics {
+        Numerics::F32 => Emulator::cpu(numerics),
+        _ => Emulator::engine(Profile::default(), numerics),
+    };
+    let parameters = Parameters::new(config, initialise(config, 5));
+    let mut model = Model::new(plan, &parameters, batch, seq, &device, numerics).unwrap();
+    let tokens: Vec<u32> = (0..=32).map(|n| n * 7 % config.vocab_size as u32).collect();
+    let mut grads = vec![0.0; model.layout().count()];
+    let weights = TokenWeights::Even(1.0);
+    let (inputs, targets) = (&tokens[..32], &tokens[1..]);
+    let losses = model.loss_and_grads(inputs, targets, weights, MicroBatch::First, &mut grads);
+    (losses.unwrap().to_vec(), grads)
+}
+
+/// Every value is rounded where it is computed, in whichever program that is.
+#[test]
+fn plans_differ_in_their_programs_and_not_in_a_bit_of_what_they_compute() {
+    let gpt2 = GptConfig { vocab_size: 50, seq_len: 16, ..GptConfig::preset("gpt2-tiny").unwrap() };
+    let normed = GptConfig { qk_norm: true, ..small() };
+    for config in [small(), normed, GptConfig { n_layer: 1, ..gpt2 }] {
+        for numerics in [Numerics::F32, Numerics::Fast] {
+            let (losses, grads) = trained(&BASELINE, &config, numerics);
+            assert!(grads.iter().any(|&g| g != 0.0));
+            let (fused, fused_grads) = trained(&FUSED, &config, numerics);
+            assert_eq!(losses, fused, "{config} {numerics:?}");
+            assert!(grads.iter().zip(&fused_grads).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+    }
+}
+
+#[test]
+fn every_plan_is_legal_and_does_the_same_work() {
+    for name in ["tiny", "stories110m", "gpt2"] {
+        let config = GptConfig::preset(name).unwrap();
+        let dims = Dims { config: &config, batch: 1, seq: 256, dtype: DType::Fp16 };
+        let [most, least] = [&BASELINE, &FUSED].map(|plan| {
+            let schedule = Schedule::new(plan, &dims, Memory::Sequence).unwrap();
+            let runs = schedule.backward.iter().filter(|step| matches!(step, Step::Run { .. }));
+            (runs.count(), schedule.flops().unwrap())
+        });
+        assert_eq!((most.0, least.0), (4 * config.n_layer, 2 * config.n_layer));
+        assert_eq!(most.1, least.1);
+        for plan in PLANS {
+            let programs = Programs::new(plan, &dims, Memory::Sequence).unwrap();
+            for kernel in programs.of(Place::Engine) {
+                let program = Program::new(kernel.function.clone());
+                for (chip, os) in Chip::ALL.into_iter().flat_map(|c| Os::ALL.map(|os| (c, os))) {
+                    let profile = Profile { chip, os, ..Profile::default() };
+                    let verdict = legal::check(&program, &profile);
+                    assert!(
+                        verdict.is_ok(),
+                        "{name} {} on {profile}: {verdict:?}",
+                        kernel.function.name
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn plans_are_named_in_configurations() {
+    assert_eq!(Plan::named("fused"), Some(&FUSED));
+    assert_eq!(serde_json::to_string(&FUSED).unwrap(), "\"fused\"");
+    let read = |text: &str| serde_json::from_str::<&'static Plan>(text);
+    assert_eq!(read("\"baseline\"").unwrap(), &BASELINE);
+    let error = read("\"decode\"").unwrap_err().to_string();
+    assert!(error.contains("no plan `decode`; use one of baseline, fused"), "{error}");
 }

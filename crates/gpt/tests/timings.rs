@@ -2,6 +2,7 @@
 
 use ane::Emulator;
 use cpu::Numerics;
+use gpt::plan::BASELINE;
 use gpt::{GptConfig, MicroBatch, Model, Parameters, TokenWeights, initialise};
 use std::time::Instant;
 
@@ -12,7 +13,8 @@ fn every_part_of_a_step_takes_its_time() {
     let config = GptConfig { n_layer: 2, seq_len: 16, ..GptConfig::preset("tiny").unwrap() };
     let parameters = Parameters::new(&config, initialise(&config, 3));
     let mut model =
-        Model::new(&parameters, 2, 16, &Emulator::cpu(Numerics::F32), Numerics::F32).unwrap();
+        Model::new(&BASELINE, &parameters, 2, 16, &Emulator::cpu(Numerics::F32), Numerics::F32)
+            .unwrap();
     assert_eq!((model.batch(), model.seq(), model.programs()), (2, 16, 6));
     let start = Instant::now();
     let tokens = [7; 32];

@@ -3,6 +3,7 @@
 use crate::optim::AdamW;
 use crate::schedule::Schedule;
 use gpt::GptConfig;
+use gpt::plan::{BASELINE, Plan};
 use serde::{Deserialize, Serialize};
 
 /// Everything that decides what a run computes.
@@ -25,6 +26,13 @@ pub struct RunConfig {
     pub clip: f64,
     /// Seed of the initial weights and of the order of the data.
     pub seed: u64,
+    /// How the model is cut into programs; runs from before there was a choice had the baseline.
+    #[serde(default = "baseline")]
+    pub plan: &'static Plan,
+}
+
+fn baseline() -> &'static Plan {
+    &BASELINE
 }
 
 impl RunConfig {

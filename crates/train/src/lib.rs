@@ -27,6 +27,7 @@
 //! use ane::Emulator;
 //! use chip::Profile;
 //! use cpu::Numerics;
+//! use gpt::plan::BASELINE;
 //! use gpt::{GptConfig, TokenWeights, initialise};
 //! use train::{AdamW, RunConfig, Schedule, Solo, Trainer};
 //!
@@ -35,8 +36,8 @@
 //! let schedule = Schedule::cosine(1e-2, 1e-3, 0, 10);
 //! let params = initialise(&model, 42);
 //! let optimizer = AdamW::default();
-//! let config =
-//!     RunConfig { model, optimizer, schedule, batch: 1, accum: 1, seq: 16, clip: 1.0, seed: 42 };
+//! let (batch, accum, seq, clip, seed, plan) = (1, 1, 16, 1.0, 42, &BASELINE);
+//! let config = RunConfig { model, optimizer, schedule, batch, accum, seq, clip, seed, plan };
 //! let device = Emulator::engine(Profile::default(), Numerics::Fast);
 //! let ranks = Box::new(Solo);
 //! let mut trainer =

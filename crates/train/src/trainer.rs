@@ -104,7 +104,8 @@ impl Trainer {
         }
         let parameters = Parameters::new(&config.model, params);
         parameters.update(|values| ranks.broadcast(values))?;
-        let mut model = Model::new(&parameters, config.batch, config.seq, device, numerics)?;
+        let mut model =
+            Model::new(config.plan, &parameters, config.batch, config.seq, device, numerics)?;
         model.take_parameters()?;
         let state = State::new(&*optimizer, model.layout());
         let scale = match numerics {

@@ -26,6 +26,7 @@ fn settings(steps: u64, peak: f64) -> RunConfig {
         seq: SEQ,
         clip: 1.0,
         seed: 5,
+        plan: &gpt::plan::BASELINE,
     }
 }
 

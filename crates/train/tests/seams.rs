@@ -27,6 +27,7 @@ fn settings(accum: usize) -> RunConfig {
         seq: SEQ,
         clip: 1.0,
         seed: 5,
+        plan: &gpt::plan::BASELINE,
     }
 }
 

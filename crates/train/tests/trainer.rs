@@ -11,6 +11,7 @@ use common::{Around, NOTHING, SEQ, finish, loader, to_end};
 use cpu::Numerics;
 use cpu::blas::{Sgemm, Stored};
 use data::loader::{Batch, Loader, LoaderConfig};
+use gpt::plan::BASELINE;
 use gpt::{GptConfig, Layout, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,6 +38,7 @@ fn settings(batch: usize, accum: usize, clip: f64) -> RunConfig {
         seq: SEQ,
         clip,
         seed: 5,
+        plan: &gpt::plan::BASELINE,
     }
 }
 
@@ -94,7 +96,8 @@ impl Twin {
     fn new(config: &RunConfig, params: &[f32], numerics: Numerics) -> Self {
         let device = Emulator::engine(Profile::default(), numerics);
         let parameters = Parameters::new(&config.model, params.to_vec());
-        let compiled = |batch| Model::new(&parameters, batch, SEQ, &device, numerics).unwrap();
+        let compiled =
+            |batch| Model::new(&BASELINE, &parameters, batch, SEQ, &device, numerics).unwrap();
         Twin {
             model: compiled(config.batch * config.accum),
             small: compiled(config.batch),
@@ -382,7 +385,7 @@ fn evaluation_and_validation_agree() {
     let losses = |tokens: &[u32], batch: usize, windows: Windows| {
         let parameters = Parameters::new(&model(), weights());
         let mut compiled =
-            Model::new(&parameters, batch, windows.seq, &device, Numerics::F32).unwrap();
+            Model::new(&BASELINE, &parameters, batch, windows.seq, &device, Numerics::F32).unwrap();
         let mut losses = vec![];
         let each = |place, loss| {
             assert_eq!(place, losses.len() + 1, "in order");

@@ -5,6 +5,7 @@ use crate::machine::{Machine, TextDevice};
 use crate::{corpus, files, number, progress, usage};
 use anyhow::Result;
 use gpt::Model;
+use gpt::plan::BASELINE;
 use std::path::PathBuf;
 use std::time::Instant;
 use tokenizer::Tokenizer;
@@ -118,7 +119,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let rows = (tokens.len() - 1).div_ceil(windows.stride);
     let batch = args.batch.unwrap_or(TOKENS_AT_ONCE / seq).clamp(1, rows);
     let device = machine.device.as_ref();
-    let mut compiled = Model::new(&model.parameters, batch, seq, device, machine.numerics)?;
+    let mut compiled =
+        Model::new(&BASELINE, &model.parameters, batch, seq, device, machine.numerics)?;
     let start = Instant::now();
     let bar = progress::steps("evaluating", tokens.len() as u64 - 1);
     let mut sums = Sums { bytes, ..Sums::default() };

@@ -120,6 +120,7 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
         seq: positive("--seq", train.seq.unwrap_or(256).min(model.seq_len))?,
         clip: train.clip.unwrap_or(1.0),
         seed,
+        plan: &gpt::plan::BASELINE,
         model,
     };
     check_numbers(&config)?;

@@ -209,14 +209,7 @@ fn refused(error: TrainError, extent: &str) -> anyhow::Error {
 /// What the cost model says of a step, where it knows the chip.
 fn forecast(machine: &Machine, run: &RunConfig) -> Result<Option<Forecast>> {
     let Some(on) = machine.device.profile() else { return Ok(None) };
-    let step = gpt::forecast::forecast(
-        &gpt::plan::BASELINE,
-        &run.model,
-        run.batch,
-        run.seq,
-        run.accum,
-        &on,
-    )?;
+    let step = gpt::forecast::forecast(run.plan, &run.model, run.batch, run.seq, run.accum, &on)?;
     let ms = |seconds: f64| 1e3 * seconds;
     Ok(Some(Forecast {
         chip: on.chip.to_string(),

@@ -8,7 +8,7 @@ use crate::progress;
 use crate::term;
 use anyhow::Result;
 use gpt::Dims;
-use gpt::plan::{BASELINE, Part, flops_by_part};
+use gpt::plan::{Part, flops_by_part};
 use mil::DType;
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -281,7 +281,7 @@ fn computing(backend: &str) -> &'static str {
 /// Floating-point operations of a micro-batch: those of the engine, and all.
 fn flops(run: &RunConfig) -> [f64; 2] {
     let dims = Dims { config: &run.model, batch: run.batch, seq: run.seq, dtype: DType::Fp16 };
-    let parts = flops_by_part(&BASELINE, &dims).unwrap_or_default();
+    let parts = flops_by_part(run.plan, &dims).unwrap_or_default();
     let engine = [Part::EngineForward, Part::EngineBackward].map(|part| parts.get(&part));
     [engine.into_iter().flatten().sum(), parts.values().sum()]
 }

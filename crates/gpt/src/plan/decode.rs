@@ -9,6 +9,7 @@ use crate::block::Block::{Attention, FeedForward};
 /// See the module.
 pub static DECODE: Plan = Plan {
     name: "decode",
+    about: "Two programs per layer, with a cache",
     cuts: &[
         Cut {
             name: "decodeAttn",

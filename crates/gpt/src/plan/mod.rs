@@ -12,6 +12,7 @@
 mod baseline;
 mod cuts;
 mod decode;
+mod fused;
 mod schedule;
 mod slots;
 mod work;
@@ -23,19 +24,51 @@ pub use work::{Part, StepWork, flops_by_part};
 use crate::block::{self, Block, Memory};
 use crate::ops::Dims;
 use mil::{Builder, Function, GradError, OpError, passes};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 pub use baseline::BASELINE;
 pub use decode::DECODE;
+pub use fused::FUSED;
 pub use slots::SLOTS;
+
+/// The plans of training; the first is the default.
+pub static PLANS: &[&Plan] = &[&BASELINE, &FUSED];
 
 /// A plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
     /// Its name on the command line.
     pub name: &'static str,
+    /// One line for people.
+    pub about: &'static str,
     /// Its cuts, in the order in which a step runs them.
     pub cuts: &'static [Cut],
+}
+
+impl Plan {
+    /// The plan of training called `name`.
+    pub fn named(name: &str) -> Option<&'static Plan> {
+        PLANS.iter().copied().find(|plan| plan.name == name)
+    }
+}
+
+/// Plans stand in configurations by their names.
+impl Serialize for Plan {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for &'static Plan {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Plan::named(&name).ok_or_else(|| {
+            let known: Vec<_> = PLANS.iter().map(|plan| plan.name).collect();
+            let known = known.join(", ");
+            serde::de::Error::custom(format!("there is no plan `{name}`; use one of {known}"))
+        })
+    }
 }
 
 /// A program of a plan, for one block.

@@ -114,6 +114,8 @@ pub enum Step {
     Host {
         /// The program.
         program: usize,
+        /// For this layer.
+        layer: usize,
         /// In its order.
         inputs: Vec<Source>,
         /// In its order.
@@ -176,6 +178,31 @@ impl Schedule {
     /// The value called `name` that `layer` uses, if there is one.
     pub fn find(&self, name: &str, layer: usize) -> Option<usize> {
         self.index.get(&(layer, name.to_owned())).copied()
+    }
+
+    /// Name of a step for people (its program's, where it runs one), and its layer, if it is of one.
+    pub fn describe(&self, step: &Step) -> (String, Option<usize>) {
+        let table = |by: &Index| match by {
+            Index::Token => "embedding",
+            Index::Position => "positions",
+        };
+        let of = |verb: &str, value: usize| {
+            let Value { name, layer, .. } = &self.values[value];
+            (format!("{verb} {name}"), *layer)
+        };
+        match step {
+            Step::Gather { by, .. } => (table(by).to_owned(), None),
+            Step::Load { to, .. } => of("load", *to),
+            Step::Run { program, layer } | Step::Host { program, layer, .. } => {
+                (self.programs[*program].function.name.clone(), Some(*layer))
+            }
+            Step::Add { value, .. } => of("add", *value),
+            Step::Append { value, .. } => of("append", *value),
+            Step::Head { .. } => ("head".to_owned(), None),
+            Step::HeadBackward { .. } => ("headBwd".to_owned(), None),
+            Step::Accumulate { value, .. } => of("accumulate", *value),
+            Step::Scatter { by, .. } => (format!("{}Bwd", table(by)), None),
+        }
     }
 
     /// The programs of the engine with their indices.
@@ -404,6 +431,7 @@ impl<'d> Writer<'d> {
         };
         Step::Host {
             program,
+            layer,
             inputs: inputs(function).into_iter().map(source).collect(),
             outputs: outputs(function).into_iter().map(sink).collect(),
         }

@@ -12,6 +12,7 @@ use crate::block::Block::{Attention, FeedForward};
 /// See the module.
 pub static SLOTS: Plan = Plan {
     name: "slots",
+    about: "Three programs per layer for tokens of any texts, with attention between them",
     cuts: &[
         Cut {
             name: "slotQkv",

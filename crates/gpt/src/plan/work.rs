@@ -87,21 +87,18 @@ impl Schedule {
         let programs: Vec<Work> = (self.programs.iter())
             .map(|kernel| mil::work(&kernel.function))
             .collect::<Result<_, _>>()?;
-        let of = |step: &Step| -> Option<(String, Work)> {
-            match step {
-                Step::Run { program, .. } | Step::Host { program, .. } => {
-                    let name = self.programs[*program].function.name.clone();
-                    Some((name, programs[*program].clone()))
-                }
-                Step::Head { .. } => Some(("head".to_owned(), self.head())),
-                Step::HeadBackward { .. } => Some(("headBwd".to_owned(), self.head_backward())),
-                _ => None,
+        let of = |step: &Step| match step {
+            Step::Run { program, .. } | Step::Host { program, .. } => {
+                Some(programs[*program].clone())
             }
+            Step::Head { .. } => Some(self.head()),
+            Step::HeadBackward { .. } => Some(self.head_backward()),
+            _ => None,
         };
         let steps = self.forward.iter().chain(&self.backward);
         Ok(steps
             .filter_map(|step| {
-                let (program, work) = of(step)?;
+                let (work, (program, _)) = (of(step)?, self.describe(step));
                 Some(StepWork { part: self.part(step), program, work })
             })
             .filter(|step| !step.work.products.is_empty())

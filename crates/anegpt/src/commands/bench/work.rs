@@ -4,7 +4,7 @@
 use anyhow::Result;
 use cpu::Numerics;
 use gpt::block::Memory;
-use gpt::plan::{BASELINE, Part, Schedule, StepWork};
+use gpt::plan::{Part, Schedule, StepWork};
 use gpt::{Dims, Layout, precision};
 use std::collections::BTreeMap;
 use train::RunConfig;
@@ -57,7 +57,7 @@ const OPTIMIZER_BYTES: f64 = 4.0 + 4.0 * 4.0 + 3.0 * 4.0;
 pub(super) fn steps(config: &RunConfig, numerics: Numerics) -> Result<Vec<StepWork>> {
     let (batch, seq, dtype) = (config.batch, config.seq, precision(numerics));
     let dims = Dims { config: &config.model, batch, seq, dtype };
-    Ok(Schedule::new(&BASELINE, &dims, Memory::Sequence)?.work()?)
+    Ok(Schedule::new(config.plan, &dims, Memory::Sequence)?.work()?)
 }
 
 /// What each part of a step has to do, for the parts of which that is known. What stays within a part,
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use chip::{Profile, estimate};
     use gpt::GptConfig;
-    use gpt::plan::{Pass, Place, Programs};
+    use gpt::plan::{BASELINE, Pass, Place, Programs};
     use mil::Function;
 
     fn config(n_kv_head: usize) -> RunConfig {
@@ -101,6 +101,7 @@ mod tests {
             seq: 48,
             clip: 1.0,
             seed: 1,
+            plan: &BASELINE,
         }
     }
 

@@ -17,6 +17,7 @@ fn events(best: u64) -> Vec<Event> {
         seq: 250,
         clip: 1.0,
         seed: 1,
+        plan: &gpt::plan::BASELINE,
     };
     let settings = Settings {
         out: "out/my run".into(),

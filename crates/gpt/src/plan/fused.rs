@@ -1,0 +1,27 @@
+//! The plan `fused`: as `baseline`, but the backward pass of attention is one program.
+//!
+//! The probabilities and their gradients stay inside the engine, and a layer takes two requests less. The
+//! program is larger: where a chip refuses it, `baseline` is left.
+
+use super::Pass::Backward;
+use super::Place::Engine;
+use super::baseline::{FFN_BWD, FWD_ATTN, FWD_FFN, NORM1_BWD, NORM2_BWD};
+use super::{Cut, Plan};
+use crate::block::Block::Attention;
+
+/// See the module.
+pub static FUSED: Plan = Plan {
+    name: "fused",
+    about: "As baseline, with attention's backward pass in one program: four per layer",
+    cuts: &[FWD_ATTN, FWD_FFN, FFN_BWD, NORM2_BWD, ATTN_BWD, NORM1_BWD],
+};
+
+/// Attention, backward, up to its norm.
+const ATTN_BWD: Cut = Cut {
+    name: "attnBwd",
+    block: Attention,
+    pass: Backward,
+    place: Engine,
+    given: "q k v q0 k0 d_o_out wo mask q_gain k_gain rope_cos rope_sin wq wk wv",
+    gives: "d_v d_q0|d_q d_k0|d_k d_q_gain d_k_gain d_xnorm",
+};
