@@ -24,6 +24,7 @@ mod hub;
 mod machine;
 mod memory;
 mod number;
+mod plan_choice;
 mod power;
 mod progress;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod readme;
 mod settings;
 mod setup;
 mod stop;
+mod svg;
 mod term;
 mod view;
 

@@ -1,13 +1,17 @@
 //! `anegpt plan`: how a model is cut into programs, and what a step of it would take on a chip.
 
+mod drawing;
+
+use crate::plan_choice::PlanChoice;
 use crate::progress::counted;
 use crate::settings::{self, ConfigFile, Weights};
 use crate::{number, term, usage};
 use anyhow::{Context, Result};
 use chip::{Chip, Os, Profile, estimate, legal};
 use gpt::block::Memory;
-use gpt::forecast::{StepEstimate, forecast};
-use gpt::plan::{BASELINE, Programs};
+use gpt::forecast::timeline;
+use gpt::plan::Programs;
+use gpt::planner::{Candidate, candidates};
 use gpt::{Dims, GptConfig, Layout};
 use mil::{DType, Function, Program};
 use std::path::PathBuf;
@@ -20,6 +24,7 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Examples:
   anegpt plan --preset stories110m --chip m4-pro
+  anegpt plan --preset stories110m --draw step.svg    the steps on the clock
   anegpt plan --preset qwen3-0.6b --chip m5-max --write programs/")]
 pub(crate) struct Args {
     /// Model size (list: anegpt help train) [default: tiny]
@@ -46,6 +51,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", help_heading = "Step")]
     #[arg(value_parser = number::whole(1usize))]
     seq: Option<usize>,
+    /// How the model is split into programs; auto: the fastest by forecast that the chip
+    /// accepts
+    #[arg(long, value_parser = PlanChoice::parser(), default_value = "auto")]
+    #[arg(help_heading = "Device")]
+    plan: PlanChoice,
+    /// Draw the steps of a micro-batch on the clock, as SVG
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    draw: Option<PathBuf>,
     /// Write each program to DIR, as NAME.mil
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     write: Option<PathBuf>,
@@ -71,9 +84,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let profile = Profile { chip: args.chip, os: args.os, ..Profile::default() };
     let dims = Dims { config: &config, batch, seq, dtype: DType::Fp16 };
-    let plan = &BASELINE;
+    let all = candidates(&config, batch, seq, accum, &profile)?;
+    let chosen = match args.plan {
+        PlanChoice::Auto => &all[0],
+        PlanChoice::Named(plan) => {
+            all.iter().find(|candidate| candidate.plan == plan).expect("all plans are priced")
+        }
+    };
+    let (plan, step) = (chosen.plan, &chosen.step);
     let programs = Programs::new(plan, &dims, Memory::Sequence)?;
-    let step = forecast(plan, &config, batch, seq, accum, &profile)?;
     if let Some(directory) = &args.write {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
@@ -83,13 +102,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
+    if let Some(file) = &args.draw {
+        let steps = timeline(plan, &config, batch, seq, &profile)?;
+        let title = format!(
+            "Plan {} on {}: forecast, not confirmed on hardware",
+            plan.name,
+            profile.described()
+        );
+        let subtitle = format!("{config}; {batch} × {} per micro-batch", counted(seq, "token"));
+        std::fs::write(file, drawing::svg(&title, &subtitle, &steps))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
     let rows: Vec<Row> = programs.engine().map(|f| Row::new(f, &profile)).collect();
     if args.json {
         let settings = serde_json::json!({
             "preset": args.config.is_none().then_some(preset), "config": args.config,
             "batch": batch, "accum": accum, "seq": seq, "write": args.write,
+            "draw": args.draw,
         });
-        println!("{}", json(&rows, &config, &step, &profile, settings));
+        println!("{}", json(&rows, &config, &all, chosen, &profile, settings));
         return Ok(());
     }
     let params = Layout::new(&config).count();
@@ -140,6 +171,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     println!("  alone: run by itself, with all data copied in and out; in a step most stay");
     println!("  on the CPU: embedding, residuals, gradients of norms and weights, head, AdamW\n");
+    label("plans", &listed(&all, chosen));
     label(
         "forecast",
         &format!(
@@ -156,10 +188,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let line = format!("  {name:<12}{:>9.2} ms {:>4.0} %  {bar}", 1e3 * seconds, 100.0 * share);
         println!("{}", line.trim_end());
     }
+    if let Some(file) = &args.draw {
+        println!("\ndrawn in {}", file.display());
+    }
     if let Some(directory) = &args.write {
         println!("\nprograms written to {}", directory.display());
     }
     Ok(())
+}
+
+/// All plans with their forecasts, in the order of the planner.
+fn listed(all: &[Candidate], chosen: &Candidate) -> String {
+    let one = |candidate: &Candidate| {
+        let Candidate { plan, step, refused } = candidate;
+        let shown = if candidate == chosen { " (shown)" } else { "" };
+        match refused.is_empty() {
+            true => format!("{}{shown} {:.1} ms/step", plan.name, 1e3 * step.seconds),
+            false => format!("{}{shown} refused by the chip", plan.name),
+        }
+    };
+    all.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// One program of the plan.
@@ -201,7 +249,8 @@ impl Row {
 fn json(
     rows: &[Row],
     config: &GptConfig,
-    step: &StepEstimate,
+    all: &[Candidate],
+    chosen: &Candidate,
     profile: &Profile,
     settings: serde_json::Value,
 ) -> serde_json::Value {
@@ -215,18 +264,32 @@ fn json(
             })
         })
         .collect();
+    let step = &chosen.step;
     let parts: serde_json::Map<String, serde_json::Value> =
         step.parts().into_iter().map(|(name, s)| (name.to_owned(), s.into())).collect();
+    let plans: Vec<_> = (all.iter())
+        .map(|candidate| {
+            serde_json::json!({
+                "name": candidate.plan.name,
+                "forecast_ms_per_step": 1e3 * candidate.step.seconds,
+                "refused": candidate.refused,
+            })
+        })
+        .collect();
+    let params = Layout::new(config).count();
     serde_json::json!({
         "anegpt": env!("CARGO_PKG_VERSION"),
         "settings": settings,
         "model": config.to_string(),
-        "plan": BASELINE.name,
+        "plan": chosen.plan.name,
+        "forecast_ms_per_step": 1e3 * step.seconds,
+        "plans": plans,
         "profile": profile.to_string(),
         // Whose limits and speed these are, where they are not the chip's own.
         "nearest": profile.chip.nearest().map(|chip| chip.to_string()),
         "confirmed_on_hardware": false,
-        "parameters": Layout::new(config).count(),
+        "params": params,
+        "parameters": params,
         "layers": config.n_layer,
         "programs": programs,
         "step": { "seconds": step.seconds, "low": step.low, "high": step.high, "parts": parts },

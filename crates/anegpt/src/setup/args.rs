@@ -3,6 +3,7 @@
 use crate::host_gemm::HostGemmChoice;
 use crate::machine::{DeviceChoice, NumericsChoice};
 use crate::number;
+use crate::plan_choice::PlanChoice;
 use std::path::PathBuf;
 
 /// Flags of every command that trains.
@@ -40,6 +41,10 @@ pub(crate) struct RunArgs {
     /// Arithmetic of the emulator [default: fast]
     #[arg(long, value_enum, help_heading = "Device")]
     pub(crate) numerics: Option<NumericsChoice>,
+    /// How the model is split into programs; auto: the fastest by forecast that the chip
+    /// accepts [default: auto, or that of the resumed run]
+    #[arg(long, value_parser = PlanChoice::parser(), help_heading = "Device")]
+    pub(crate) plan: Option<PlanChoice>,
     /// Training steps, counted from the start of the run [default: 800]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     #[arg(value_parser = number::whole(1u64))]

@@ -14,11 +14,13 @@ pub(crate) use ready::Ready;
 use crate::corpus::{self, Corpus};
 use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
+use crate::plan_choice::PlanChoice;
 use crate::settings::{self, ConfigFile, Suited, TrainSection, Weights};
 use crate::{files, term, usage};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use data::loader::{Loader, LoaderConfig, Split, training_range};
+use gpt::plan::Plan;
 use gpt::{GptConfig, Layout};
 use numbers::{Cadence, with_changes};
 use prompt::Wanted;
@@ -257,11 +259,12 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         None => Weights::Fresh,
     };
     let Suited { settings, lr_reason } = settings::suited(&model, &asked, weights);
-    let config = run_config(model, &settings, seed)?;
+    let mut config = run_config(model, &settings, seed)?;
     fits_in_memory(&config)?;
     let params = params.unwrap_or_else(|| gpt::initialise(&config.model, seed));
     let (device, chip) = (args.device.unwrap_or(DeviceChoice::Auto), args.chip);
     let machine = machine::open(device, chip, args.numerics)?;
+    config.plan = plan(args.plan.unwrap_or(PlanChoice::Auto), &config, &machine)?;
     let choice = args.host_gemm.unwrap_or(HostGemmChoice::Auto);
     let host_gemm = HostGemm::choose(choice, &host_gemm::shapes(&config, machine.numerics))?;
     let texts = sources.cut(config.seq, seed)?;
@@ -302,7 +305,7 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
             return Err(usage(format!("{flag} cannot change in a resumed run: leave it out")));
         }
     }
-    let config = with_changes(config, args)?;
+    let mut config = with_changes(config, args)?;
     if config.schedule.total <= found.step() {
         return Err(usage(format!(
             "the run has done its {} steps: give --steps N for a longer one (N counts from the beginning)",
@@ -323,6 +326,9 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
     };
     let numerics = args.numerics.or_else(|| NumericsChoice::from_str(&notes.numerics, true).ok());
     let machine = machine::open(device, chip, numerics)?;
+    if let Some(choice) = args.plan {
+        config.plan = plan(choice, &config, &machine)?;
+    }
     fits_in_memory(&config)?;
     let params = vec![0.0; Layout::new(&config.model).count()];
     let shapes = host_gemm::shapes(&config, machine.numerics);
@@ -350,6 +356,12 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
         resumed: Some(found),
         judged_anew,
     })
+}
+
+/// The plan that `choice` is for a run on `machine`.
+fn plan(choice: PlanChoice, config: &RunConfig, machine: &Machine) -> Result<&'static Plan> {
+    let extents = [config.batch, config.seq, config.accum];
+    choice.plan(&config.model, extents, machine.device.profile().as_ref())
 }
 
 /// Warns when resuming from before later checkpoints.

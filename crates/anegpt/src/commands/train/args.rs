@@ -4,7 +4,6 @@ use crate::engine::EngineArgs;
 use crate::number;
 use crate::setup::RunArgs;
 use crate::view::ViewArgs;
-use clap::ValueEnum;
 
 /// Train a GPT
 ///
@@ -40,9 +39,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", help_heading = "Advanced")]
     #[arg(value_parser = number::whole(0u64))]
     pub(super) doctor_every: Option<u64>,
-    /// How the model is split into programs
-    #[arg(long, value_enum, default_value = "baseline", help_heading = "Advanced")]
-    pub(super) plan: PlanChoice,
     /// Inject device faults, for tests: flaky-compile:3,hang-after:100, ...
     #[arg(
         long,
@@ -56,12 +52,6 @@ pub(crate) struct Args {
     pub(super) inject_faults: Option<String>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum PlanChoice {
-    /// Six programs per layer on the engine; weight gradients and head on the CPU
-    Baseline,
 }
 
 #[cfg(test)]

@@ -1,0 +1,132 @@
+//! A plan as a picture: the steps of a micro-batch on the clock, on two lanes (engine and CPU), once as a
+//! whole and then the forward and the backward pass of one layer, with names.
+
+use crate::svg::{Svg, clipped, colour, text_width};
+use gpt::forecast::TimedStep;
+use gpt::plan::{Part, Place};
+use std::ops::Range;
+
+const WIDTH: f64 = 960.0;
+/// Ends of the clock.
+const LEFT: f64 = 86.0;
+const RIGHT: f64 = 930.0;
+/// Height of a lane, and from one lane to the next.
+const LANE: f64 = 30.0;
+const PITCH: f64 = 36.0;
+/// Height of a chart with its title and its axis.
+const CHART: f64 = 2.0 * PITCH + 74.0;
+/// First line of the first chart.
+const TOP: f64 = 118.0;
+
+/// The picture of the steps of one micro-batch.
+pub(super) fn svg(title: &str, subtitle: &str, steps: &[TimedStep]) -> String {
+    let mut svg = Svg::default();
+    svg.text((24.0, 34.0), "title", "start", title);
+    svg.text((24.0, 55.0), "soft", "start", &clipped(subtitle, WIDTH - 48.0));
+    legend(&mut svg, 78.0);
+    let charts: Vec<_> = charts(steps).into_iter().filter(|(_, range)| !range.is_empty()).collect();
+    for (n, (title, range)) in charts.iter().enumerate() {
+        chart(&mut svg, TOP + CHART * n as f64, title, &steps[range.clone()]);
+    }
+    svg.page(WIDTH, TOP + CHART * charts.len() as f64)
+}
+
+/// Titles of the charts and the steps they show.
+fn charts(steps: &[TimedStep]) -> [(String, Range<usize>); 3] {
+    let head = steps.iter().position(|s| s.part == Part::Head).unwrap_or(steps.len());
+    let backward = (head + 2).min(steps.len());
+    let of_layer = |range: Range<usize>, layer: usize| -> Range<usize> {
+        let within = || range.clone().filter(|&i| steps[i].layer == Some(layer));
+        within().min().unwrap_or(0)..within().max().map_or(0, |last| last + 1)
+    };
+    [
+        ("One micro-batch".to_owned(), 0..steps.len()),
+        ("Forward, first layer".to_owned(), of_layer(0..head, 0)),
+        ("Backward, first layer".to_owned(), of_layer(backward..steps.len(), 0)),
+    ]
+}
+
+/// Names of the parts with their colours.
+fn legend(svg: &mut Svg, y: f64) {
+    let mut x = 24.0;
+    for (row, part) in Part::ALL.into_iter().enumerate() {
+        svg.bar((x, y), (12.0, 12.0), colour(row), part.name());
+        svg.text((x + 18.0, y + 11.0), "soft", "start", part.name());
+        x += 42.0 + text_width(part.name(), 12.0);
+    }
+}
+
+fn chart(svg: &mut Svg, top: f64, title: &str, steps: &[TimedStep]) {
+    let (first, last) = (&steps[0], &steps[steps.len() - 1]);
+    let (from, span) = (first.start, (last.start + last.seconds - first.start).max(1e-12));
+    let at = |seconds: f64| LEFT + (RIGHT - LEFT) * (seconds - from) / span;
+    svg.text((24.0, top), "head", "start", &format!("{title}: {:.2} ms", 1e3 * span));
+    let lanes = [(Place::Engine, "engine"), (Place::Host, "CPU")];
+    let y = |place| top + 14.0 + PITCH * f64::from(u8::from(place == Place::Host));
+    for (place, name) in lanes {
+        svg.text((LEFT - 10.0, y(place) + 20.0), "soft", "end", name);
+    }
+    axis(svg, top + 14.0, 1e3 * span);
+    for step in steps {
+        let (x, width) =
+            (at(step.start), (at(step.start + step.seconds) - at(step.start)).max(0.3));
+        let row = Part::ALL.iter().position(|&part| part == step.part).unwrap_or(0);
+        let layer = step.layer.map_or(String::new(), |layer| format!(", layer {layer}"));
+        let told = format!("{}{layer}: {:.3} ms", step.name, 1e3 * step.seconds);
+        svg.bar((x, y(step.place)), (width, LANE), colour(row), &told);
+        if text_width(&step.name, 12.0) + 6.0 < width {
+            svg.text((x + width / 2.0, y(step.place) + 19.0), "on", "middle", &step.name);
+        }
+    }
+}
+
+/// Marks of a clock of `ms` milliseconds under both lanes.
+fn axis(svg: &mut Svg, top: f64, ms: f64) {
+    let mark = mark(ms);
+    let below = top + PITCH + LANE + 6.0;
+    for n in 0..=(ms / mark) as usize {
+        let x = LEFT + (RIGHT - LEFT) * n as f64 * mark / ms;
+        svg.line("grid", (x, top), (x, below));
+        let digits = if mark >= 1.0 { 0 } else { (-mark.log10()).ceil() as usize };
+        svg.text((x, below + 15.0), "soft", "middle", &format!("{:.digits$}", n as f64 * mark));
+    }
+    svg.text((LEFT - 22.0, below + 15.0), "soft", "end", "ms");
+}
+
+/// The distance of marks: 1, 2 or 5 times a power of ten, six to fifteen of them.
+fn mark(span: f64) -> f64 {
+    let unit = 10f64.powf((span / 15.0).log10().ceil());
+    [0.2, 0.5, 1.0].map(|m| m * unit).into_iter().find(|m| span / m <= 15.0).unwrap_or(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chip::Profile;
+    use gpt::GptConfig;
+    use gpt::forecast::timeline;
+    use gpt::plan::BASELINE;
+
+    #[test]
+    fn every_step_is_drawn_and_a_layers_programs_are_named() {
+        let config = GptConfig::preset("stories15m").unwrap();
+        let steps = timeline(&BASELINE, &config, 1, 256, &Profile::default()).unwrap();
+        let picture = svg("plan", "<a model>", &steps);
+        assert!(picture.contains("&lt;a model&gt;"));
+        let of_first_layer =
+            |s: &&TimedStep| s.layer == Some(0) || matches!(&s.name[..], "load x2" | "add o_out");
+        assert!(picture.matches("<title>").count() > steps.len() + Part::ALL.len());
+        assert!(steps.iter().filter(of_first_layer).count() > 20);
+        for name in ["fwdAttn", "fwdFFN", "ffnBwd", "sdpaBwd1", "sdpaBwd2", "qkvBwd", "w1_grad"] {
+            assert!(picture.contains(&format!(">{name}</text>")), "{name}");
+        }
+        assert!(picture.contains(">fwdAttn, layer 5: "));
+    }
+
+    #[test]
+    fn marks_are_round_and_not_crowded() {
+        for (span, expected) in [(10.0, 1.0), (16.0, 2.0), (0.9, 0.1), (167.0, 20.0), (40.0, 5.0)] {
+            assert!((mark(span) / expected - 1.0).abs() < 1e-9, "{span}: {}", mark(span));
+        }
+    }
+}
