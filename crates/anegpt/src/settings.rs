@@ -37,6 +37,7 @@ pub(crate) struct ModelSection {
     feed_forward: Option<FeedForward>,
     bias: Option<bool>,
     learned_positions: Option<bool>,
+    no_rope: Option<Vec<usize>>,
     windows: Option<Vec<usize>>,
 }
 
@@ -247,6 +248,7 @@ fn mixture(base: &GptConfig, section: &ModelSection) -> GptConfig {
         learned_positions: section
             .learned_positions
             .unwrap_or(base.learned_positions && section.rope_theta.is_none()),
+        no_rope: section.no_rope.clone().unwrap_or_else(|| base.no_rope.clone()),
         windows: section.windows.clone().unwrap_or_else(|| base.windows.clone()),
         ..base.clone()
     }

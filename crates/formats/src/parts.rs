@@ -11,6 +11,7 @@ pub(crate) fn require_llama(config: &GptConfig) -> Result<(), String> {
         c if c.feed_forward != FeedForward::SwiGlu => "`feed_forward` is gelu".to_owned(),
         c if c.bias => "`bias` is true".to_owned(),
         c if c.learned_positions => "`learned_positions` is true".to_owned(),
+        c if !c.no_rope.is_empty() => format!("`no_rope` is {:?}", c.no_rope),
         c if !c.windows.is_empty() => format!("`windows` is {:?}", c.windows),
         _ => return Ok(()),
     };
@@ -25,6 +26,7 @@ pub(crate) fn is_gpt2(config: &GptConfig) -> bool {
         && c.feed_forward == FeedForward::Gelu
         && c.bias
         && c.learned_positions
+        && c.no_rope.is_empty()
         && c.windows.is_empty()
         && !c.qk_norm
         && c.n_kv_head == c.n_head

@@ -31,16 +31,19 @@ pub enum Block {
 pub struct Scope<'b, 'd> {
     /// Extents.
     pub dims: &'d Dims<'d>,
+    /// The first layer of the kind that is written ([`crate::family::Architecture::kind`]).
+    pub layer: usize,
     builder: &'b Builder,
     inputs: BTreeMap<String, Tensor<'b>>,
 }
 
 impl<'b, 'd> Scope<'b, 'd> {
-    /// Declares the stream `stream`, the parameters of `block`, and what else it reads.
+    /// Declares the stream `stream`, the parameters of `block` (of `layer`, where layers have them), and
+    /// what else it reads.
     pub fn new(
         builder: &'b Builder,
         dims: &'d Dims<'d>,
-        block: Block,
+        (block, layer): (Block, usize),
         stream: &str,
         others: &[(&str, TensorType)],
     ) -> Self {
@@ -48,14 +51,14 @@ impl<'b, 'd> Scope<'b, 'd> {
         let mut declare = |name: &str, ty| inputs.insert(name.to_owned(), builder.input(name, ty));
         declare(stream, dims.activation(dims.config.n_embd));
         let parameters = dims.config.family.parameters(dims.config);
-        let first_layer = |p: &&Declared| p.block == block && p.layer.is_none_or(|l| l == 0);
-        for p in parameters.iter().filter(first_layer) {
+        let of_block = |p: &&Declared| p.block == block && p.layer.is_none_or(|l| l == layer);
+        for p in parameters.iter().filter(of_block) {
             declare(p.port, dims.parameter(&p.shape));
         }
         for (name, ty) in others {
             declare(name, ty.clone());
         }
-        Scope { dims, builder, inputs }
+        Scope { dims, layer, builder, inputs }
     }
 
     /// The model.
@@ -184,10 +187,14 @@ pub fn last_norm<'b>(s: &Scope<'b, '_>, x: Tensor<'b>) -> Tensor<'b> {
 }
 
 /// Inputs of the attention block that are not parameters.
-fn attention_tables(dims: &Dims<'_>, memory: Memory) -> Vec<(&'static str, TensorType)> {
+fn attention_tables(
+    dims: &Dims<'_>,
+    layer: usize,
+    memory: Memory,
+) -> Vec<(&'static str, TensorType)> {
     let c = dims.config;
     let mut tables = vec![];
-    if c.rope_theta.is_some() {
+    if c.rotates(layer) {
         tables.extend([("rope_cos", dims.rope()), ("rope_sin", dims.rope())]);
     }
     let earlier = match memory {
@@ -203,16 +210,21 @@ fn attention_tables(dims: &Dims<'_>, memory: Memory) -> Vec<(&'static str, Tenso
     tables
 }
 
-/// Writes the attention block of the model's family, whose stream is x.
-pub fn attention_block<'b>(builder: &'b Builder, dims: &Dims<'_>, memory: Memory) -> Attention<'b> {
-    let tables = attention_tables(dims, memory);
-    let scope = Scope::new(builder, dims, Block::Attention, "x", &tables);
+/// Writes the attention block of a layer of the model's family, whose stream is x.
+pub fn attention_block<'b>(
+    builder: &'b Builder,
+    dims: &Dims<'_>,
+    layer: usize,
+    memory: Memory,
+) -> Attention<'b> {
+    let tables = attention_tables(dims, layer, memory);
+    let scope = Scope::new(builder, dims, (Block::Attention, layer), "x", &tables);
     dims.config.family.attention(&scope, scope.input("x"), memory)
 }
 
-/// Writes the feed-forward block of the model's family, whose stream is x2.
-pub fn feed_forward_block<'b>(builder: &'b Builder, dims: &Dims<'_>) -> Tensor<'b> {
-    let scope = Scope::new(builder, dims, Block::FeedForward, "x2", &[]);
+/// Writes the feed-forward block of a layer of the model's family, whose stream is x2.
+pub fn feed_forward_block<'b>(builder: &'b Builder, dims: &Dims<'_>, layer: usize) -> Tensor<'b> {
+    let scope = Scope::new(builder, dims, (Block::FeedForward, layer), "x2", &[]);
     dims.config.family.feed_forward(&scope, scope.input("x2"))
 }
 

@@ -31,6 +31,9 @@ pub struct GptConfig {
     /// Base of the rotary frequencies; none switches rotary embedding off (as the seed does).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_theta: Option<f64>,
+    /// Layers without rotary embedding, where the others have it (SmolLM3).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub no_rope: Vec<usize>,
     /// True if a learned vector per position is added to the embedding.
     #[serde(default, skip_serializing_if = "is_default")]
     pub learned_positions: bool,
@@ -172,6 +175,9 @@ impl GptConfig {
                 ("learned_positions", "a model has either these or rotary embedding (rope_theta)");
             return Err(ConfigError::Field { field, value: "true".to_owned(), rule });
         }
+        if let Some(&layer) = self.no_rope.iter().find(|&&layer| layer >= self.n_layer) {
+            return field("no_rope", layer, "it must list layers, which count from 0");
+        }
         if self.windows.len() > self.n_layer {
             return field("windows", self.windows.len(), "it must not list more than the layers");
         }
@@ -190,6 +196,11 @@ impl GptConfig {
     /// Width of all key (or value) heads.
     pub fn kv_dim(&self) -> usize {
         self.n_kv_head * self.head_dim
+    }
+
+    /// True if `layer` rotates its queries and keys by their positions.
+    pub fn rotates(&self, layer: usize) -> bool {
+        self.rope_theta.is_some() && !self.no_rope.contains(&layer)
     }
 
     /// The tokens that `layer` attends to, if not all.
@@ -225,6 +236,9 @@ impl fmt::Display for GptConfig {
         if usual.is_none_or(|usual| usual.feed_forward != self.feed_forward) {
             let name = if self.feed_forward == FeedForward::Gelu { "GELU" } else { "SwiGLU" };
             write!(f, ", {name}")?;
+        }
+        if !self.no_rope.is_empty() {
+            write!(f, ", no rotation in layers {:?}", self.no_rope)?;
         }
         if !self.windows.is_empty() {
             write!(f, ", windows {:?}", self.windows)?;
@@ -269,6 +283,7 @@ mod tests {
         check(|c| c.norm_eps = f64::NAN, "norm_eps");
         check(|c| c.rope_theta = Some(0.0), "rope_theta");
         check(|c| c.learned_positions = true, "either these or rotary");
+        check(|c| c.no_rope = vec![1, 4], "`no_rope` is 4: it must list layers");
         check(|c| c.windows = vec![8; 5], "`windows` is 5");
     }
 }

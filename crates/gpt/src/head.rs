@@ -93,7 +93,7 @@ impl HeadFunctions {
         let dims = Dims { dtype: DType::Fp32, ..*dims };
         let b = Builder::new("head");
         let wcls = ("wcls", dims.parameter(&[rows, c.n_embd]));
-        let scope = Scope::new(&b, &dims, Block::Head, "x", &[wcls]);
+        let scope = Scope::new(&b, &dims, (Block::Head, 0), "x", &[wcls]);
         let xf = c.family.last_norm(&scope, scope.input("x")).named("xf");
         let logits = project(scope.input("wcls"), xf).named("logits");
         let forward = b.finish(&[logits])?;

@@ -1,5 +1,6 @@
 //! What executes a schedule on a device: the one interpreter of plans, for training and for decoding.
 
+use crate::config::GptConfig;
 use crate::model::{MicroBatch, ModelError, Timings};
 use crate::ops::{self, Dims};
 use crate::params::Parameters;
@@ -140,7 +141,7 @@ impl Runtime {
                         None => device
                             .compile(&Program::new(kernel.function.clone()), &Weights::new())?,
                     };
-                    Compiled::Engine(bind(executable, &schedule, dims.config.n_layer))
+                    Compiled::Engine(bind(executable, &schedule, kernel.kind, dims.config))
                 }
             });
         }
@@ -209,10 +210,10 @@ impl Runtime {
             let layer = value.1.layer.expect("a mask is of the first layer with its window");
             self.surfaces[value.0].write(&mask(config.window(layer)))?;
         }
-        if config.rope_theta.is_some() {
+        if let Some(layer) = (0..config.n_layer).find(|&layer| config.rotates(layer)) {
             let (cos, sin) = ops::rope_tables(config, positions);
-            self.surface("rope_cos", 0).write(&cos)?;
-            self.surface("rope_sin", 0).write(&sin)?;
+            self.surface("rope_cos", layer).write(&cos)?;
+            self.surface("rope_sin", layer).write(&sin)?;
         }
         Ok(())
     }
@@ -405,12 +406,19 @@ impl Compiled {
     }
 }
 
-/// Binds the values of every layer to the ports of a program.
-fn bind(executable: Box<dyn Executable>, schedule: &Schedule, layers: usize) -> Bound {
+/// Binds the values of every layer of `kind` to the ports of a program; those of other kinds have none.
+fn bind(
+    executable: Box<dyn Executable>,
+    schedule: &Schedule,
+    kind: usize,
+    config: &GptConfig,
+) -> Bound {
     let bound = |ports: &[ane::Port], layer: usize| -> Vec<usize> {
-        ports.iter().map(|port| schedule.value(&port.name, layer)).collect()
+        let of_kind = config.family.kind(config, layer) == kind;
+        let ports = ports.iter().filter(|_| of_kind);
+        ports.map(|port| schedule.value(&port.name, layer)).collect()
     };
-    let requests = (0..layers)
+    let requests = (0..config.n_layer)
         .map(|layer| (bound(executable.inputs(), layer), bound(executable.outputs(), layer)))
         .collect();
     Bound { executable, requests }

@@ -62,10 +62,11 @@ impl Reference<'_> {
     fn attention(&self, layer: usize, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let (c, e) = (self.c, self.c.head_dim);
         let n: Vec<_> = x.iter().map(|x| self.norm("1", Some(layer), x)).collect();
+        let still = c.no_rope.contains(&layer);
         let of = |ports, turned: bool| -> Vec<Vec<f64>> {
             let all = n.iter().enumerate().map(|(t, n)| {
                 let y = self.project(ports, layer, n);
-                if turned { self.rotated(&y, t) } else { y }
+                if turned && !still { self.rotated(&y, t) } else { y }
             });
             all.collect()
         };
@@ -179,6 +180,11 @@ fn mixtures() -> Vec<(&'static str, GptConfig)> {
         ("gpt2, RMSNorm, no bias", GptConfig { norm: Norm::Rms, bias: false, ..gpt2 }),
         ("llama, layer norm", GptConfig { norm: Norm::Layer, ..llama.clone() }),
         ("llama, GELU", GptConfig { feed_forward: FeedForward::Gelu, ..llama.clone() }),
+        ("llama, second layer not rotated", GptConfig { no_rope: vec![1], ..llama.clone() }),
+        (
+            "llama, first layer not rotated, grouped queries",
+            GptConfig { no_rope: vec![0], n_kv_head: 2, ..llama.clone() },
+        ),
         ("llama, biases, windows", GptConfig { bias: true, windows, ..llama.clone() }),
         (
             "llama, learned positions",

@@ -166,6 +166,24 @@ fn trained(plan: &Plan, config: &GptConfig, numerics: Numerics) -> (Vec<f64>, Ve
     (losses.unwrap().to_vec(), grads)
 }
 
+#[test]
+fn layers_of_one_kind_share_programs() {
+    let config = GptConfig { n_layer: 4, no_rope: vec![1, 3], ..small() };
+    let schedule = Schedule::new(&BASELINE, &training(&config), Memory::Sequence).unwrap();
+    let names: Vec<_> = schedule.engine().map(|(_, k)| k.function.name.as_str()).collect();
+    let first = ["fwdAttn", "fwdFFN", "ffnBwd", "sdpaBwd1", "sdpaBwd2", "qkvBwd"];
+    let second = first.map(|name| format!("{name}_1"));
+    assert_eq!(names[..6], first);
+    assert_eq!(names[6..], second);
+    let attention = |layer| {
+        let of_layer = |step: &&Step| matches!(step, Step::Run { layer: l, .. } if *l == layer);
+        schedule.describe(schedule.forward.iter().find(of_layer).unwrap()).0
+    };
+    assert_eq!([0, 1, 2, 3].map(attention), ["fwdAttn", "fwdAttn_1", "fwdAttn", "fwdAttn_1"]);
+    // Layers that do not rotate read no tables.
+    assert_eq!([0, 1].map(|layer| schedule.find("rope_cos", layer).is_some()), [true, false]);
+}
+
 /// Every value is rounded where it is computed, in whichever program that is.
 #[test]
 fn plans_differ_in_their_programs_and_not_in_a_bit_of_what_they_compute() {

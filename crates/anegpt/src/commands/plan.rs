@@ -134,6 +134,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             counted(rows.len(), "program"),
             match config.n_layer {
                 1 => "1 layer".to_owned(),
+                n if programs.kernels.iter().any(|kernel| kernel.kind > 0) => {
+                    format!("{n} layers of several kinds")
+                }
                 n => format!("each of {n} layers"),
             }
         ),

@@ -80,6 +80,7 @@ pub(super) fn read(json: &Map<String, Value>) -> Result<GptConfig, String> {
         bias: true,
         tied: flag(json, "tie_word_embeddings")?.unwrap_or(true),
         qk_norm: false,
+        no_rope: vec![],
         windows: vec![],
     })
 }

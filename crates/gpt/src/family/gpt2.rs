@@ -45,6 +45,7 @@ fn preset(
         bias: true,
         tied: true,
         qk_norm: false,
+        no_rope: vec![],
         windows: vec![],
     };
     (name, config)

@@ -40,6 +40,7 @@ fn preset(row: &Row) -> (&'static str, GptConfig) {
         bias: false,
         tied: true,
         qk_norm: qwen,
+        no_rope: vec![],
         windows: vec![],
     };
     (name, config)

@@ -33,6 +33,12 @@ pub trait Architecture: Sync {
         block::parameters(config)
     }
 
+    /// The kind of `layer`: the first layer with the same formulas. Layers of one kind share programs.
+    fn kind(&self, config: &GptConfig, layer: usize) -> usize {
+        let alike = |other: &usize| config.rotates(*other) == config.rotates(layer);
+        (0..layer).find(alike).unwrap_or(layer)
+    }
+
     /// Attention with its norm: what it adds to the stream `x` [1, D, 1, T].
     fn attention<'b>(&self, scope: &Scope<'b, '_>, x: Value<'b>, memory: Memory) -> Attention<'b> {
         block::attention(scope, x, memory)

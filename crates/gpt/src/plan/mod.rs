@@ -126,6 +126,8 @@ pub enum PlanError {
 /// A program for some extents.
 #[derive(Clone, Debug)]
 pub struct Kernel {
+    /// The first layer of the kind that runs it.
+    pub kind: usize,
     /// The block that it is a part of.
     pub block: Block,
     /// When it runs.
@@ -136,10 +138,11 @@ pub struct Kernel {
     pub function: Function,
 }
 
-/// All programs of a layer; layers share them.
+/// All programs of a model; layers of one kind share them.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// The cuts of the plan, and on the host the gradients that no cut gives.
+    /// For each kind of layer, the cuts of the plan, and on the host the gradients that no cut gives. A
+    /// program of a later kind has the number of its first layer behind its name.
     pub kernels: Vec<Kernel>,
 }
 
@@ -150,16 +153,11 @@ impl Programs {
     /// When the block's formulas do not fit together, which is a fault of this crate for any
     /// configuration that [`crate::GptConfig::validate`] accepts.
     pub fn new(plan: &Plan, dims: &Dims<'_>, memory: Memory) -> Result<Self, PlanError> {
-        let mut kernels = vec![];
-        for block in [Block::Attention, Block::FeedForward] {
-            kernels.extend(block_kernels(plan, dims, block, memory)?);
-        }
-        // The order of the table, then the gradients.
-        kernels.sort_by_key(|kernel| {
-            let row = plan.cuts.iter().position(|cut| cut.name == kernel.function.name);
-            row.unwrap_or(plan.cuts.len())
-        });
-        Ok(Programs { kernels })
+        let layers = 0..dims.config.n_layer;
+        let is_first = |layer: &usize| dims.config.family.kind(dims.config, *layer) == *layer;
+        let kinds = layers.filter(is_first).map(|kind| kind_kernels(plan, dims, kind, memory));
+        let kernels: Vec<Vec<Kernel>> = kinds.collect::<Result<_, _>>()?;
+        Ok(Programs { kernels: kernels.concat() })
     }
 
     /// The programs of the engine, in the order in which a step runs them.
@@ -178,21 +176,42 @@ pub(crate) fn stream_of(block: Block) -> &'static str {
     if block == Block::Attention { "x" } else { "x2" }
 }
 
+/// The programs of one kind of layer, in the order of the table, then the gradients.
+fn kind_kernels(
+    plan: &Plan,
+    dims: &Dims<'_>,
+    kind: usize,
+    memory: Memory,
+) -> Result<Vec<Kernel>, PlanError> {
+    let mut kernels = vec![];
+    for block in [Block::Attention, Block::FeedForward] {
+        kernels.extend(block_kernels(plan, dims, (block, kind), memory)?);
+    }
+    kernels.sort_by_key(|kernel| {
+        let row = plan.cuts.iter().position(|cut| cut.name == kernel.function.name);
+        row.unwrap_or(plan.cuts.len())
+    });
+    if kind > 0 {
+        kernels.iter_mut().for_each(|kernel| kernel.function.name += &format!("_{kind}"));
+    }
+    Ok(kernels)
+}
+
 /// The programs of one block: those of the table, and the remaining gradients.
 fn block_kernels(
     plan: &Plan,
     dims: &Dims<'_>,
-    block: Block,
+    (block, kind): (Block, usize),
     memory: Memory,
 ) -> Result<Vec<Kernel>, PlanError> {
-    let forward = written(dims, block, memory)?;
+    let forward = written(dims, (block, kind), memory)?;
     let rows = || plan.cuts.iter().filter(move |cut| cut.block == block);
     let trains = rows().any(|cut| cut.pass == Pass::Backward);
     let mut cuts = if trains { Cuts::joint(&forward)? } else { Cuts::forward(forward) };
     let mut kernels = vec![];
     for cut in rows().filter(|cut| cut.pass == Pass::Backward) {
         let (given, gives) = (cuts.names(cut.given), cuts.names(cut.gives));
-        kernels.push(cut.kernel(cuts.cut(cut.name, &given, &gives)?));
+        kernels.push(cut.kernel(kind, cuts.cut(cut.name, &given, &gives)?));
     }
     if trains {
         kernels.extend(gradients(&mut cuts, &kernels, rows(), dims)?);
@@ -202,24 +221,28 @@ fn block_kernels(
         let (given, mut gives) = (cuts.names(cut.given), cuts.names(cut.gives));
         let output = gives[0].clone();
         gives.retain(|name| !trains || *name == output || needed.contains(name));
-        kernels.push(cut.kernel(cuts.cut(cut.name, &given, &gives)?));
+        kernels.push(cut.kernel(kind, cuts.cut(cut.name, &given, &gives)?));
     }
     Ok(kernels)
 }
 
 impl Cut {
-    fn kernel(&self, function: Function) -> Kernel {
+    fn kernel(&self, kind: usize, function: Function) -> Kernel {
         let Cut { block, pass, place, .. } = *self;
         let function = if place == Place::Host { passes::to_fp32(&function) } else { function };
-        Kernel { block, pass, place, function }
+        Kernel { kind, block, pass, place, function }
     }
 }
 
-/// The block, forward.
-fn written(dims: &Dims<'_>, block: Block, memory: Memory) -> Result<Function, PlanError> {
+/// The block of a kind of layer, forward.
+fn written(
+    dims: &Dims<'_>,
+    (block, kind): (Block, usize),
+    memory: Memory,
+) -> Result<Function, PlanError> {
     if block == Block::Attention {
         let b = Builder::new("attention");
-        let attention = block::attention_block(&b, dims, memory);
+        let attention = block::attention_block(&b, dims, kind, memory);
         return Ok(b.finish(
             &[attention.out, attention.keys, attention.values][..match memory {
                 Memory::Sequence => 1,
@@ -228,7 +251,7 @@ fn written(dims: &Dims<'_>, block: Block, memory: Memory) -> Result<Function, Pl
         )?);
     }
     let b = Builder::new("feed_forward");
-    let out = block::feed_forward_block(&b, dims);
+    let out = block::feed_forward_block(&b, dims, kind);
     Ok(b.finish(&[out])?)
 }
 
@@ -240,7 +263,7 @@ fn gradients<'c>(
     rows: impl Iterator<Item = &'c Cut> + Clone,
     dims: &Dims<'_>,
 ) -> Result<Vec<Kernel>, PlanError> {
-    let block = kernels[0].block;
+    let Kernel { kind, block, .. } = kernels[0];
     let given: BTreeSet<String> = kernels.iter().flat_map(|k| outputs(&k.function)).collect();
     let mut travelling = vec![];
     for cut in rows.filter(|cut| cut.place == Place::Engine) {
@@ -251,7 +274,7 @@ fn gradients<'c>(
         travelling.extend(names);
     }
     let parameters = dims.config.family.parameters(dims.config);
-    let of_block = |p: &&crate::params::Declared| p.block == block && p.layer == Some(0);
+    let of_block = |p: &&crate::params::Declared| p.block == block && p.layer == Some(kind);
     let mut gradients = vec![];
     for parameter in parameters.iter().filter(of_block) {
         let gradient = format!("d_{}", parameter.port);
@@ -260,7 +283,7 @@ fn gradients<'c>(
         }
         let name = format!("{}_grad", parameter.port);
         let function = passes::to_fp32(&cuts.cut(&name, &travelling, &[gradient])?);
-        gradients.push(Kernel { block, pass: Pass::Backward, place: Place::Host, function });
+        gradients.push(Kernel { kind, block, pass: Pass::Backward, place: Place::Host, function });
     }
     Ok(gradients)
 }

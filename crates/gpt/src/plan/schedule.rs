@@ -281,18 +281,19 @@ impl<'d> Writer<'d> {
 
     /// Lists the values that the programs of the engine exchange with anyone.
     fn declare(&mut self) {
-        let layers = self.dims.config.n_layer;
+        let config = self.dims.config;
         let engine = self.schedule.programs.iter().filter(|kernel| kernel.place == Place::Engine);
-        let ports: Vec<(String, TensorType)> = engine
+        let ports: Vec<(usize, String, TensorType)> = engine
             .flat_map(|kernel| {
                 let f = &kernel.function;
                 let ids = f.inputs().chain(f.outputs.iter().copied());
-                ids.map(|id| (f.value(id).name.clone(), f.ty(id).clone())).collect::<Vec<_>>()
+                let port = |id| (kernel.kind, f.value(id).name.clone(), f.ty(id).clone());
+                ids.map(port).collect::<Vec<_>>()
             })
             .collect();
         let mut owned = BTreeMap::new();
-        for (name, ty) in ports {
-            for layer in 0..layers {
+        for (kind, name, ty) in ports {
+            for layer in (0..config.n_layer).filter(|&l| config.family.kind(config, l) == kind) {
                 let owner = self.owner(&name, layer);
                 let values = &mut self.schedule.values;
                 let value = *owned.entry((owner, name.clone())).or_insert_with(|| {
@@ -321,10 +322,15 @@ impl<'d> Writer<'d> {
         self.schedule.value(name, layer)
     }
 
-    /// Indices of the programs of a block.
-    fn programs(&self, block: Block, pass: Pass, place: Place) -> Vec<usize> {
+    fn kind(&self, layer: usize) -> usize {
+        self.dims.config.family.kind(self.dims.config, layer)
+    }
+
+    /// Indices of the programs of a block of `layer`.
+    fn programs(&self, (layer, block): (usize, Block), pass: Pass, place: Place) -> Vec<usize> {
         let programs = self.schedule.programs.iter().enumerate();
-        let chosen = programs.filter(|(_, k)| (k.block, k.pass, k.place) == (block, pass, place));
+        let wanted = (self.kind(layer), block, pass, place);
+        let chosen = programs.filter(|(_, k)| (k.kind, k.block, k.pass, k.place) == wanted);
         chosen.map(|(index, _)| index).collect()
     }
 
@@ -354,7 +360,7 @@ impl<'d> Writer<'d> {
     fn forward_block(&mut self, layer: usize, block: Block, from: usize, to: usize) {
         let stream = self.value(stream_of(block), layer);
         self.schedule.forward.push(Step::Load { from: Flow::Stream(from), to: stream });
-        for program in self.programs(block, Pass::Forward, Place::Engine) {
+        for program in self.programs((layer, block), Pass::Forward, Place::Engine) {
             self.schedule.forward.push(Step::Run { program, layer });
             for (new, cache) in [("k", "kcache"), ("v", "vcache")] {
                 let reads = inputs(&self.schedule.programs[program].function);
@@ -364,27 +370,27 @@ impl<'d> Writer<'d> {
                 }
             }
         }
-        let value = self.value(&self.output(block), layer);
+        let value = self.value(&self.output(layer, block), layer);
         self.schedule.forward.push(Step::Add { value, from, to });
     }
 
     /// Name of what a block adds to the stream.
-    fn output(&self, block: Block) -> String {
-        let program = self.programs(block, Pass::Forward, Place::Engine);
+    fn output(&self, layer: usize, block: Block) -> String {
+        let program = self.programs((layer, block), Pass::Forward, Place::Engine);
         let last = *program.last().expect("a block has a forward program");
         outputs(&self.schedule.programs[last].function).swap_remove(0)
     }
 
     fn backward_block(&mut self, layer: usize, block: Block, stream: usize) {
-        let seed = format!("d_{}", self.output(block));
+        let seed = format!("d_{}", self.output(layer, block));
         let to = self.value(&seed, layer);
         self.schedule.backward.push(Step::Load { from: Flow::Cotangent, to });
-        let engine = self.programs(block, Pass::Backward, Place::Engine);
+        let engine = self.programs((layer, block), Pass::Backward, Place::Engine);
         for &program in &engine {
             self.schedule.backward.push(Step::Run { program, layer });
         }
         let (stream_rows, gradients): (Vec<_>, Vec<_>) = self
-            .programs(block, Pass::Backward, Place::Host)
+            .programs((layer, block), Pass::Backward, Place::Host)
             .into_iter()
             .partition(|&program| self.gives_stream(program, block));
         for program in gradients {

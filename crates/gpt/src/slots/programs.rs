@@ -10,6 +10,7 @@ use crate::plan::{Cuts, PlanError, Programs, SLOTS, inputs};
 use cpu::{Arithmetic, Elements, HostProgram, Input, OutputMut};
 use mil::{Builder, DType, Function, Weights as Files};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
 /// Multiply-adds of attention that are worth another thread.
 const PARALLEL: usize = 1 << 16;
@@ -92,13 +93,19 @@ struct Values {
     rope: (Vec<f32>, Vec<f32>),
 }
 
-/// The programs of a layer for T columns, with their values.
+/// The programs of one kind of layer.
 #[derive(Debug)]
-pub(super) struct Bucket {
-    columns: usize,
+struct Kind {
     qkv: Program,
     out: Program,
     feed_forward: Program,
+}
+
+/// The programs of all layers for T columns, with their values.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    columns: usize,
+    kinds: BTreeMap<usize, Kind>,
     values: Values,
     /// Queries [Q, T], keys and values [K, T].
     queries: Vec<f32>,
@@ -120,17 +127,16 @@ impl Bucket {
         // Each column is a sequence of one token: attention, which is left out, is all that would tell.
         let dims = Dims { config, batch: columns, seq: 1, dtype: DType::Fp32 };
         let programs = Programs::new(&SLOTS, &dims, Memory::Sequence)?;
-        let program = |name: &str| {
-            let found = programs.kernels.iter().find(|kernel| kernel.function.name == name);
-            let function = &found.expect("a cut of the plan").function;
-            Program::new(function, config.n_layer, weights)
-        };
+        let kinds = programs.kernels.chunks(SLOTS.cuts.len()).map(|kernels| {
+            let program =
+                |row: usize| Program::new(&kernels[row].function, config.n_layer, weights);
+            let [qkv, out, feed_forward] = [program(0)?, program(1)?, program(2)?];
+            Ok((kernels[0].kind, Kind { qkv, out, feed_forward }))
+        });
         let room = |channels: usize| vec![0.0; channels * columns];
         Ok(Bucket {
             columns,
-            qkv: program("slotQkv")?,
-            out: program("slotOut")?,
-            feed_forward: program("slotFFN")?,
+            kinds: kinds.collect::<Result<_, ModelError>>()?,
             values: Values {
                 stream: room(config.n_embd),
                 attention: room(config.q_dim()),
@@ -176,7 +182,9 @@ impl Bucket {
         positions: &[usize],
         slots: &mut [Slot],
     ) -> Result<(), ModelError> {
-        let Bucket { qkv, out, feed_forward, values, .. } = self;
+        let Bucket { kinds, values, .. } = self;
+        let kind = kinds.get_mut(&config.family.kind(config, layer));
+        let Kind { qkv, out, feed_forward } = kind.expect("each layer is of a kind");
         let mut outputs =
             [replace(&mut self.queries), replace(&mut self.keys), replace(&mut self.new_values)];
         qkv.run(layer, weights, values, &mut outputs)?;
@@ -295,7 +303,7 @@ impl Head {
 fn head_function(dims: &Dims<'_>) -> Result<Function, PlanError> {
     let (c, b) = (dims.config, Builder::new("head"));
     let wcls = ("wcls", dims.parameter(&[c.vocab_size, c.n_embd]));
-    let scope = Scope::new(&b, dims, Block::Head, "x", &[wcls]);
+    let scope = Scope::new(&b, dims, (Block::Head, 0), "x", &[wcls]);
     let xf = c.family.last_norm(&scope, scope.input("x"));
     let xf = xf.reshape(&[1, 1, c.n_embd, dims.tokens()]);
     let logits = scope.input("wcls").matmul(xf, false, false).transpose(&[0, 1, 3, 2]);
