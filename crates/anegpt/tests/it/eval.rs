@@ -22,8 +22,12 @@ fn the_loss_is_that_of_transformers_in_f64() {
     bench.write("text.txt", TEXT);
     let kinds = json!(["full_attention", "full_attention"]);
     let full = json!({"use_sliding_window": false, "layer_types": kinds});
-    for (name, entries) in [("llama", json!({})), ("qwen3", full)] {
-        let model = small_model(&bench, name, &entries);
+    for (name, model, entries) in [
+        ("llama", "llama", json!({})),
+        ("qwen3", "qwen3", full),
+        ("qwen3_window_4", "qwen3", json!({})),
+    ] {
+        let model = small_model(&bench, model, &entries);
         for (seq, stride) in [("64", "64"), ("48", "20")] {
             let json = eval(&bench, &model, &["--seq", seq, "--stride", stride]);
             let exact = golden(&format!("{name}_nats_{seq}_{stride}")).as_f64().unwrap();

@@ -138,12 +138,23 @@ fn rotary_bases_are_read_as_transformers_reads_them() {
     refused(&bench, &model, &["config.json", "`rope_theta`", "\"500000\"", "not a number"]);
 }
 
+/// A window of 4 in both layers, and in the second alone. The list of kinds says so, or else the number of
+/// the first such layer.
 #[test]
-fn sliding_windows_are_refused_and_full_attention_is_that_of_transformers() {
+fn windows_and_full_attention_are_those_of_transformers() {
     let bench = Bench::new();
-    refused(&bench, &small_model(&bench, "qwen3", &json!({})), &["layer_types", "window"]);
-    let inferred = small_model(&bench, "qwen3", &json!({"layer_types": null}));
-    refused(&bench, &inferred, &["`sliding_window` is 4", "window"]);
+    for (entries, expected) in [
+        (json!({}), "qwen3_window_4"),
+        (json!({"layer_types": null}), "qwen3_window_4"),
+        (json!({"layer_types": null, "max_window_layers": 1}), "qwen3_window_4_later"),
+        (json!({"layer_types": ["full_attention", "sliding_attention"]}), "qwen3_window_4_later"),
+        (json!({"layer_types": null, "max_window_layers": 2}), "qwen3"),
+    ] {
+        let model = small_model(&bench, "qwen3", &entries);
+        assert_eq!(greedy(&bench, &model, &[]).0, golden(expected), "{entries}");
+    }
+    let chunked = json!({"layer_types": ["full_attention", "chunked_attention"]});
+    refused(&bench, &small_model(&bench, "qwen3", &chunked), &["layer_types", "chunked_attention"]);
     let kinds = json!(["full_attention", "full_attention"]);
     let full = json!({"use_sliding_window": false, "layer_types": kinds, "mystery": 1});
     let (text, said) = greedy(&bench, &small_model(&bench, "qwen3", &full), &[]);

@@ -68,12 +68,14 @@ with torch.no_grad():
         "llama_base_500000": greedy(*load("llama"), 30),
         "llama_base_10000": greedy(*load("llama", rope_parameters=None, rope_theta=1e4), 30),
         "qwen3": greedy(*load("qwen3", **full), 30),
+        "qwen3_window_4": greedy(*load("qwen3"), 30),
+        "qwen3_window_4_later": greedy(*load("qwen3", layer_types=None, max_window_layers=1), 30),
         "llama_context_16": greedy(*load("llama", max_position_embeddings=16), 60, 16),
     }
     with open("text.txt") as file:
         text = file.read()
-    for name, entries in [("llama", {}), ("qwen3", full)]:
-        exact = load(name, torch.float64, **entries)
+    for name, entries in [("llama", {}), ("qwen3", full), ("qwen3_window_4", {})]:
+        exact = load(name.split("_")[0], torch.float64, **entries)
         goldens[f"{name}_nats_64_64"] = nats(*exact, text, 64, 64)
         goldens[f"{name}_nats_48_20"] = nats(*exact, text, 48, 20)
 with open("goldens.json", "w") as file:

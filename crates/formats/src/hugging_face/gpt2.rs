@@ -1,6 +1,6 @@
 //! `config.json` of GPT-2.
 
-use super::read::{extent, flag, float};
+use super::entries::{extent, flag, float};
 use gpt::{Family, FeedForward, GptConfig, Norm};
 use serde_json::{Map, Value, json};
 

@@ -1,11 +1,13 @@
 //! The directories by which Hugging Face's libraries know a model and when to stop, both ways.
 
+mod entries;
 mod fields;
 mod gpt2;
 mod read;
 #[cfg(test)]
 mod tests;
 mod weights;
+mod windows;
 
 pub use read::{Described, read_chat_template, read_config, read_generation_ends};
 pub use weights::{read_index, read_safetensors, read_sharded, write_safetensors};
@@ -130,7 +132,8 @@ fn shape(c: &GptConfig) -> Value {
     if parts::is_gpt2(c) {
         return gpt2::write(c);
     }
-    if parts::require_llama(c).is_err() {
+    let plain = GptConfig { windows: vec![], ..c.clone() };
+    if parts::require_llama(&plain).is_err() || !windows::can_be_written(c) {
         return json!({ "model_type": OWN_TYPE, OWN_TYPE: c });
     }
     let (kind, class) = match c.qk_norm {
@@ -159,6 +162,7 @@ fn shape(c: &GptConfig) -> Value {
     if let Some(theta) = c.rope_theta {
         json["rope_parameters"] = json!({ "rope_type": "default", "rope_theta": theta });
     }
+    windows::write(c, &mut json);
     json
 }
 

@@ -2,7 +2,8 @@
 //!
 //! An entry that is absent has the default of its family in Hugging Face's transformers.
 
-use super::{OWN_TYPE, fields, gpt2};
+use super::entries::{extent, flag, float};
+use super::{OWN_TYPE, fields, gpt2, windows};
 use gpt::GptConfig;
 use serde_json::{Map, Value};
 
@@ -27,9 +28,9 @@ enum Family {
     Own,
 }
 
-/// Reads the `config.json` of a Llama, Qwen3 or GPT-2 model, or of one that only this program computes. Every entry that changes the result is either
-/// computed or refused by name. `"rope_theta": null` without a base elsewhere, which only this program
-/// writes, is a model without rotation.
+/// Reads the `config.json` of a Llama, Qwen3 or GPT-2 model, or of one that only this program computes.
+/// Every entry that changes the result is either computed or refused by name. `"rope_theta": null` without
+/// a base elsewhere, which only this program writes, is a model without rotation.
 ///
 /// # Errors
 /// When an entry is missing, malformed, or asks for something that is not computed.
@@ -70,13 +71,12 @@ fn llama(json: &Map<String, Value>, family: Family) -> Result<GptConfig, String>
     let needed = |name| extent(json, name)?.ok_or_else(|| format!("`{name}` is missing"));
     let (n_embd, n_head) = (needed("hidden_size")?, needed("num_attention_heads")?);
     let (n_layer, seq_len) = (needed("num_hidden_layers")?, needed("max_position_embeddings")?);
-    full_attention(json, family, n_layer, seq_len)?;
     let (head_dim, n_kv_head) = match family {
         Family::Qwen3 => (128, 32),
         _ => (n_embd / n_head.max(1), n_head),
     };
     let kv_heads_absent = json.get("num_key_value_heads").is_none();
-    Ok(GptConfig {
+    let config = GptConfig {
         n_layer,
         n_head,
         n_kv_head: match extent(json, "num_key_value_heads")? {
@@ -94,7 +94,14 @@ fn llama(json: &Map<String, Value>, family: Family) -> Result<GptConfig, String>
         tied: flag(json, "tie_word_embeddings")?.unwrap_or(false),
         qk_norm: family == Family::Qwen3,
         ..GptConfig::default()
-    })
+    };
+    // Windows are listed by layer: not before it is known that there are not too many.
+    config.validate().map_err(|e| e.to_string())?;
+    let windows = match family {
+        Family::Qwen3 => windows::qwen3(json, n_layer, seq_len)?,
+        _ => windows::refuse(json, n_layer, seq_len).map(|()| vec![])?,
+    };
+    Ok(GptConfig { windows, ..config })
 }
 
 /// Returns the tokens that end a text by a `generation_config.json`; none if it names none.
@@ -152,48 +159,6 @@ fn family(json: &Map<String, Value>) -> Result<Family, String> {
     }
 }
 
-/// Refuses sliding windows that hide something: those shorter than the model's own length.
-fn full_attention(
-    json: &Map<String, Value>,
-    family: Family,
-    layers: usize,
-    length: usize,
-) -> Result<(), String> {
-    let window = match (extent(json, "sliding_window")?, family) {
-        (None, Family::Qwen3) if !json.contains_key("sliding_window") => Some(4096),
-        (window, _) => window,
-    };
-    let used = flag(json, "use_sliding_window")?;
-    let first = extent(json, "max_window_layers")?.unwrap_or(28);
-    let refuse = |name: &str, value: &Value| {
-        let feature = "attention within a window, which this program does not compute";
-        Err(format!("`{name}` is {value}: {feature}"))
-    };
-    let hides = window.is_some_and(|window| window < length);
-    if let Some(kinds) = json.get("layer_types").filter(|kinds| !kinds.is_null()) {
-        let list =
-            kinds.as_array().ok_or_else(|| format!("`layer_types` is {kinds}, not a list"))?;
-        if list.len() != layers {
-            return Err(format!("`layer_types` has {} entries for {layers} layers", list.len()));
-        }
-        let wide = window.is_some() && !hides;
-        let full =
-            |kind: &&Value| *kind == "full_attention" || wide && *kind == "sliding_attention";
-        return match list.iter().find(|kind| !full(kind)) {
-            Some(kind) => refuse("layer_types", kind),
-            None => Ok(()),
-        };
-    }
-    let slides = match family {
-        Family::Qwen3 => used == Some(true) && first < layers,
-        _ => used != Some(false),
-    };
-    match window {
-        Some(window) if hides && slides => refuse("sliding_window", &window.into()),
-        _ => Ok(()),
-    }
-}
-
 /// The base of the rotary frequencies. It stands in `rope_scaling`, else in `rope_parameters`, else
 /// beside them; transformers 5 reads the three in this order.
 fn rotary_base(json: &Map<String, Value>) -> Result<Option<f64>, String> {
@@ -248,30 +213,4 @@ fn ends(json: &Map<String, Value>) -> Result<Vec<u32>, String> {
         id.map(Some).ok_or_else(|| format!("`eos_token_id` has {value}, not a token's id"))
     };
     Ok(list.iter().map(id).collect::<Result<Vec<_>, String>>()?.into_iter().flatten().collect())
-}
-
-fn typed<'j, T>(
-    json: &'j Map<String, Value>,
-    name: &str,
-    kind: &str,
-    read: impl Fn(&'j Value) -> Option<T>,
-) -> Result<Option<T>, String> {
-    match json.get(name).filter(|value| !value.is_null()) {
-        None => Ok(None),
-        Some(value) => {
-            read(value).map(Some).ok_or_else(|| format!("`{name}` is {value}, not {kind}"))
-        }
-    }
-}
-
-pub(super) fn extent(json: &Map<String, Value>, name: &str) -> Result<Option<usize>, String> {
-    typed(json, name, "a whole number", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()))
-}
-
-pub(super) fn float(json: &Map<String, Value>, name: &str) -> Result<Option<f64>, String> {
-    typed(json, name, "a number", Value::as_f64)
-}
-
-pub(super) fn flag(json: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
-    typed(json, name, "true or false", Value::as_bool)
 }

@@ -138,43 +138,142 @@ fn entries_that_change_nothing_are_read_over() {
     }
 }
 
-/// Qwen3Config: a window counts where it is used, in the layers from max_window_layers on.
+fn qwen3(entries: Value) -> Value {
+    let mut json = written();
+    json["model_type"] = json!("qwen3");
+    json["architectures"] = json!(["Qwen3ForCausalLM"]);
+    json.as_object_mut().unwrap().extend(entries.as_object().unwrap().clone());
+    json
+}
+
+/// Qwen3Config: a window counts where it is used, in the layers from max_window_layers on or in those
+/// that layer_types lists. The model has 4 layers and 256 positions.
 #[test]
-fn windows_that_hide_nothing_are_full_attention() {
-    let kind = |name: &str| json!([name, name, name, name]);
-    for (entries, read_as_full) in [
-        (json!({"use_sliding_window": false, "sliding_window": 4}), true),
-        (json!({"use_sliding_window": true, "sliding_window": 4}), true),
-        (json!({"use_sliding_window": true, "sliding_window": 4, "max_window_layers": 0}), false),
-        (json!({"use_sliding_window": true, "sliding_window": 4, "max_window_layers": 3}), false),
-        (json!({"use_sliding_window": true, "sliding_window": 255, "max_window_layers": 0}), false),
-        (json!({"use_sliding_window": true, "sliding_window": 256, "max_window_layers": 0}), true),
-        (json!({"use_sliding_window": true, "max_window_layers": 0}), true),
-        (json!({"layer_types": kind("full_attention"), "sliding_window": 4}), true),
-        (json!({"layer_types": kind("sliding_attention"), "sliding_window": 4}), false),
-        (json!({"layer_types": kind("sliding_attention"), "sliding_window": null}), false),
-        (json!({"layer_types": kind("chunked_attention")}), false),
+fn windows_are_those_of_each_layer() {
+    let kinds = |slide: [bool; 4]| -> Value {
+        slide.map(|slides| if slides { "sliding_attention" } else { "full_attention" }).into()
+    };
+    let (all, none) = (kinds([true; 4]), kinds([false; 4]));
+    for (entries, windows) in [
+        (json!({}), &[][..]),
+        (json!({"use_sliding_window": false, "sliding_window": 4}), &[]),
+        (json!({"use_sliding_window": true, "sliding_window": 4}), &[]),
+        (json!({"use_sliding_window": true, "sliding_window": 4, "max_window_layers": 0}), &[4]),
+        (
+            json!({"use_sliding_window": true, "sliding_window": 4, "max_window_layers": 3}),
+            &[0, 0, 0, 4],
+        ),
+        (json!({"use_sliding_window": true, "sliding_window": 4, "max_window_layers": 4}), &[]),
+        (
+            json!({"use_sliding_window": true, "sliding_window": 255, "max_window_layers": 0}),
+            &[255],
+        ),
+        (json!({"use_sliding_window": true, "sliding_window": 256, "max_window_layers": 0}), &[]),
+        (json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0}), &[]),
+        (json!({"use_sliding_window": true, "max_window_layers": 0}), &[]),
+        (json!({"layer_types": none, "sliding_window": 4}), &[]),
+        (json!({"use_sliding_window": true, "layer_types": none, "sliding_window": 4}), &[]),
+        (json!({"use_sliding_window": true, "layer_types": all, "sliding_window": 4}), &[4]),
+        // The list wins over the first layer with a window.
+        (
+            json!({"use_sliding_window": true, "layer_types": kinds([true, false, true, false]),
+                "sliding_window": 4, "max_window_layers": 3}),
+            &[4, 0],
+        ),
+        (
+            json!({"use_sliding_window": true, "layer_types": kinds([true, false, true, true]),
+                "sliding_window": 4}),
+            &[4, 0, 4],
+        ),
+        (json!({"layer_types": ["attention", "attention", "attention", "attention"]}), &[]),
     ] {
-        let mut json = written();
-        json["model_type"] = json!("qwen3");
-        json["architectures"] = json!(["Qwen3ForCausalLM"]);
-        json.as_object_mut().unwrap().extend(entries.as_object().unwrap().clone());
-        let read = read(&json);
-        assert_eq!(read.is_ok(), read_as_full, "{entries}: {read:?}");
-        if let Err(error) = read {
-            assert!(error.contains("window"), "{error}");
-        }
+        let config = read(&qwen3(entries.clone())).unwrap();
+        assert_eq!(config.windows, windows, "{entries}");
     }
     // The window that Qwen3Config has when none is given.
-    let mut json = written();
-    json.as_object_mut().unwrap().extend([
-        ("model_type".to_owned(), json!("qwen3")),
-        ("architectures".to_owned(), json!(null)),
-        ("use_sliding_window".to_owned(), json!(true)),
-        ("max_window_layers".to_owned(), json!(0)),
-        ("max_position_embeddings".to_owned(), json!(32768)),
-    ]);
-    assert!(read(&json).unwrap_err().contains("`sliding_window` is 4096"));
+    let long = json!({"use_sliding_window": true, "max_window_layers": 2,
+        "max_position_embeddings": 32768});
+    assert_eq!(read(&qwen3(long)).unwrap().windows, [0, 0, 4096, 4096]);
+}
+
+#[test]
+fn windows_that_cannot_be_computed_are_refused_by_name() {
+    let kind = |name: &str| json!([name, name, name, name]);
+    let sliding = kind("sliding_attention");
+    for (entries, words) in [
+        (json!({"layer_types": sliding, "sliding_window": 4}), "the model has no window"),
+        (
+            json!({"use_sliding_window": true, "layer_types": sliding, "sliding_window": null}),
+            "the model has no window",
+        ),
+        (
+            json!({"use_sliding_window": true, "sliding_window": 0, "max_window_layers": 0}),
+            "`sliding_window` is 0",
+        ),
+        (
+            json!({"layer_types": kind("chunked_attention")}),
+            "`layer_types` has \"chunked_attention\"",
+        ),
+        (json!({"layer_types": [1, 2, 3, 4]}), "`layer_types` has 1"),
+        (json!({"layer_types": 4}), "`layer_types` is 4, not a list"),
+        (json!({"use_sliding_window": 1}), "`use_sliding_window` is 1, not true or false"),
+        (
+            json!({"use_sliding_window": true, "max_window_layers": 0,
+                "num_hidden_layers": 1_000_000_000_000_000_u64}),
+            "`n_layer` is 1000000000000000",
+        ),
+    ] {
+        let error = read(&qwen3(entries.clone())).unwrap_err();
+        assert!(error.contains(words), "{entries}: {error}");
+    }
+    // A Llama has none, and its program in transformers contradicts itself where one is given.
+    for (entries, refused) in [
+        (json!({"layer_types": sliding, "sliding_window": 4}), true),
+        (json!({"sliding_window": 255}), true),
+        (json!({"sliding_window": 256}), false),
+        (json!({"sliding_window": 4, "use_sliding_window": false}), false),
+        (json!({"layer_types": sliding, "sliding_window": 256}), false),
+        (json!({"layer_types": kind("full_attention")}), false),
+    ] {
+        let mut json = written();
+        json.as_object_mut().unwrap().extend(entries.as_object().unwrap().clone());
+        let read = read(&json);
+        assert_eq!(read.is_err(), refused, "{entries}: {read:?}");
+        if let Err(error) = read {
+            assert!(error.contains("`sliding_window` is "), "{error}");
+            assert!(error.contains("attention within a window"), "{error}");
+        }
+    }
+}
+
+/// Windows that a Qwen3 can have are written as its own, others in a type of ours.
+#[test]
+fn windows_survive_config_json() {
+    let llama = GptConfig::preset("tiny").unwrap();
+    let qwen3 = GptConfig { qk_norm: true, ..llama.clone() };
+    for (windows, written_as) in [
+        (vec![4], "qwen3"),
+        (vec![4, 0], "qwen3"),
+        (vec![0, 0, 7], "qwen3"),
+        (vec![0, 0, 0, 7], "qwen3"),
+        (vec![4, 7], OWN_TYPE),
+    ] {
+        let config = GptConfig { windows: windows.clone(), ..qwen3.clone() };
+        let json = shape(&config);
+        assert_eq!((&json["model_type"], read(&json).unwrap()), (&json!(written_as), config));
+        let config = GptConfig { windows, ..llama.clone() };
+        let json = shape(&config);
+        assert_eq!((&json["model_type"], read(&json).unwrap()), (&json!(OWN_TYPE), config));
+    }
+    // [0, 0, 7] of four layers: the fourth is as the first.
+    let json = shape(&GptConfig { windows: vec![0, 0, 7], ..qwen3.clone() });
+    let (full, slides) = ("full_attention", "sliding_attention");
+    assert_eq!(json["layer_types"], json!([full, full, slides, full]));
+    assert_eq!((&json["sliding_window"], &json["max_window_layers"]), (&json!(7), &json!(2)));
+    assert_eq!(json["use_sliding_window"], json!(true));
+    let json = shape(&GptConfig { windows: vec![0], ..llama.clone() });
+    assert_eq!((&json["model_type"], read(&json).unwrap()), (&json!("llama"), llama));
+    assert_eq!(shape(&qwen3).get("layer_types"), None);
 }
 
 #[test]
