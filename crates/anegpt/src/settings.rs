@@ -2,6 +2,7 @@
 
 use crate::usage;
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use gpt::{Family, FeedForward, GptConfig, Norm};
 use serde::Deserialize;
 use std::path::Path;
@@ -41,6 +42,15 @@ pub(crate) struct ModelSection {
     windows: Option<Vec<usize>>,
 }
 
+/// The optimizers, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OptimizerChoice {
+    /// Adam with decoupled weight decay
+    #[default]
+    Adamw,
+}
+
 /// Settings of the run, as far as they are given.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -53,6 +63,7 @@ pub(crate) struct TrainSection {
     pub(crate) accum: Option<usize>,
     pub(crate) seq: Option<usize>,
     pub(crate) clip: Option<f64>,
+    pub(crate) optimizer: Option<OptimizerChoice>,
     pub(crate) beta1: Option<f32>,
     pub(crate) beta2: Option<f32>,
     pub(crate) weight_decay: Option<f32>,
@@ -71,6 +82,7 @@ impl TrainSection {
             accum: self.accum.or(other.accum),
             seq: self.seq.or(other.seq),
             clip: self.clip.or(other.clip),
+            optimizer: self.optimizer.or(other.optimizer),
             beta1: self.beta1.or(other.beta1),
             beta2: self.beta2.or(other.beta2),
             weight_decay: self.weight_decay.or(other.weight_decay),

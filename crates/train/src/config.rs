@@ -1,6 +1,6 @@
 //! Settings: what a run computes, and what happens between its steps.
 
-use crate::optim::AdamW;
+use crate::optim::{OptimizerConfig, named_or_adamw};
 use crate::schedule::Schedule;
 use gpt::GptConfig;
 use gpt::plan::{BASELINE, Plan};
@@ -13,7 +13,8 @@ pub struct RunConfig {
     /// Shape of the model.
     pub model: GptConfig,
     /// The optimizer.
-    pub optimizer: AdamW,
+    #[serde(deserialize_with = "named_or_adamw")]
+    pub optimizer: OptimizerConfig,
     /// Learning rate and number of steps.
     pub schedule: Schedule,
     /// Sequences of a micro-batch.
@@ -58,4 +59,45 @@ pub struct Intervals {
     pub checkpoint: u64,
     /// Checkpoints kept, besides the best.
     pub keep: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::AdamW;
+
+    /// The settings of a run as checkpoints held them before there was a choice of optimizers, schedules
+    /// and families.
+    const BEFORE: &str = r#"{"model": {"n_layer": 2, "n_head": 2, "n_kv_head": 2, "n_embd": 32,
+        "head_dim": 16, "hidden": 96, "vocab_size": 300, "seq_len": 32, "rope_theta": 10000.0,
+        "norm_eps": 0.00001, "tied": true, "qk_norm": false},
+        "optimizer": {"beta1": 0.8, "beta2": 0.95, "epsilon": 1e-8, "weight_decay": 0.2},
+        "schedule": {"peak": 0.003, "floor": 0.1, "warmup": 1, "total": 30},
+        "batch": 4, "accum": 1, "seq": 32, "clip": 1.0, "seed": 42}"#;
+
+    #[test]
+    fn runs_from_before_optimizers_had_names_have_adamw() {
+        let run: RunConfig = serde_json::from_str(BEFORE).unwrap();
+        let adamw = AdamW { beta1: 0.8, weight_decay: 0.2, ..AdamW::default() };
+        assert_eq!(run.optimizer, OptimizerConfig::AdamW(adamw));
+        assert_eq!((run.seed, run.schedule), (42, Schedule::cosine(3e-3, 0.1, 1, 30)));
+        let text = serde_json::to_string(&run).unwrap();
+        assert!(text.contains(r#""optimizer":{"name":"adamw","beta1":0.8,"#), "{text}");
+        assert_eq!(serde_json::from_str::<RunConfig>(&text).unwrap(), run);
+        // As a checkpoint's state is read.
+        let value = serde_json::from_str::<serde_json::Value>(BEFORE).unwrap();
+        assert_eq!(serde_json::from_value::<RunConfig>(value).unwrap(), run);
+    }
+
+    #[test]
+    fn optimizers_and_settings_that_are_not_known_are_refused_by_name() {
+        for (entry, says) in [
+            (r#""name": "muon", "beta1""#, "unknown variant `muon`, expected `adamw`"),
+            (r#""momentum": 0.9, "beta1""#, "unknown field `momentum`"),
+        ] {
+            let text = BEFORE.replace("\"beta1\"", entry);
+            let error = serde_json::from_str::<RunConfig>(&text).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
 }

@@ -29,19 +29,19 @@
 //! use cpu::Numerics;
 //! use gpt::plan::BASELINE;
 //! use gpt::{GptConfig, TokenWeights, initialise};
-//! use train::{AdamW, RunConfig, Schedule, Solo, Trainer};
+//! use train::{OptimizerConfig, RunConfig, Schedule, Solo, Trainer};
 //!
 //! let mut model = GptConfig::preset("tiny")?;
 //! (model.n_layer, model.vocab_size) = (1, 64);
 //! let schedule = Schedule::cosine(1e-2, 1e-3, 0, 10);
 //! let params = initialise(&model, 42);
-//! let optimizer = AdamW::default();
+//! let optimizer = OptimizerConfig::default();
 //! let (batch, accum, seq, clip, seed, plan) = (1, 1, 16, 1.0, 42, &BASELINE);
 //! let config = RunConfig { model, optimizer, schedule, batch, accum, seq, clip, seed, plan };
 //! let device = Emulator::engine(Profile::default(), Numerics::Fast);
 //! let ranks = Box::new(Solo);
 //! let mut trainer =
-//!     Trainer::new(&config, params, Box::new(optimizer), &device, Numerics::Fast, ranks)?;
+//!     Trainer::new(&config, params, optimizer.build(), &device, Numerics::Fast, ranks)?;
 //!
 //! let tokens: Vec<u32> = (0..17).collect();
 //! let mut step = || {
@@ -84,7 +84,7 @@ pub use error::TrainError;
 pub use event::{Best, Event, Forecast, Settings, Spent};
 pub use hook::Hook;
 pub use objective::Objective;
-pub use optim::{AdamW, Optimizer};
+pub use optim::{AdamW, Optimizer, OptimizerConfig};
 pub use ranks::{Ranks, Solo};
 pub use run::{Run, RunOutput, Session};
 pub use sample::Samples;

@@ -92,7 +92,7 @@ impl Run {
         device: &dyn Device,
         numerics: Numerics,
     ) -> Result<Self, TrainError> {
-        let optimizer = Box::new(config.optimizer);
+        let optimizer = config.optimizer.build();
         let trainer = Trainer::new(&config, params, optimizer, device, numerics, Box::new(Solo))?;
         let objective = Pretrain::new(loader, &config);
         Ok(Run::new(config, trainer, objective))

@@ -13,13 +13,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use train::checkpoint::{Contents, newest, write};
 use train::{
-    AdamW, Best, Event, Hook, Intervals, Reason, Run, RunConfig, Schedule, Stop, TrainError,
+    Best, Event, Hook, Intervals, OptimizerConfig, Reason, Run, RunConfig, Schedule, Stop,
+    TrainError,
 };
 
 fn settings(steps: u64, peak: f64) -> RunConfig {
     RunConfig {
         model: model(1, true),
-        optimizer: AdamW::default(),
+        optimizer: OptimizerConfig::default(),
         schedule: Schedule::cosine(peak, 1.0, 0, steps),
         batch: 2,
         accum: 1,

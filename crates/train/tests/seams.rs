@@ -13,14 +13,14 @@ use train::objective::Pretrain;
 use train::optim::Update;
 use train::ranks::RanksError;
 use train::{
-    AdamW, Multipliers, Objective, Optimizer, Ranks, Run, RunConfig, Schedule, Solo, StepReport,
-    Trainer,
+    Multipliers, Objective, Optimizer, OptimizerConfig, Ranks, Run, RunConfig, Schedule, Solo,
+    StepReport, Trainer,
 };
 
 fn settings(accum: usize) -> RunConfig {
     RunConfig {
         model: model(1, false),
-        optimizer: AdamW::default(),
+        optimizer: OptimizerConfig::default(),
         schedule: Schedule::cosine(1e-2, 0.1, 2, 6),
         batch: 2,
         accum,
@@ -160,7 +160,7 @@ impl Ranks for Thread {
 /// Steps of a run, its weights at the end and the tokens it has seen.
 fn steps(config: &RunConfig, seed: u64, ranks: Box<dyn Ranks>) -> (Vec<StepReport>, Vec<f32>, u64) {
     let params = initialise(&config.model, seed);
-    let optimizer = Box::new(config.optimizer);
+    let optimizer = config.optimizer.build();
     let mut trainer =
         Trainer::new(config, params, optimizer, &device(), Numerics::F32, ranks).unwrap();
     let mut objective = Pretrain::new(loader(), config);
@@ -181,7 +181,7 @@ fn a_weight_for_each_token_is_scaled_as_an_even_one() {
     let each = vec![1.0 / tokens.len() as f32; tokens.len()];
     let step = |weights: TokenWeights<'_>| {
         let device = Emulator::cpu(Numerics::Fast);
-        let (params, optimizer) = (initialise(&config.model, 3), Box::new(config.optimizer));
+        let (params, optimizer) = (initialise(&config.model, 3), config.optimizer.build());
         let (numerics, ranks) = (Numerics::Fast, Box::new(Solo));
         let mut trainer =
             Trainer::new(&config, params, optimizer, &device, numerics, ranks).unwrap();

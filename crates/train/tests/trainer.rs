@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use train::evaluate::{Windows, token_losses};
 use train::{
-    AdamW, Checkpoint, Event, Intervals, Run, RunConfig, Schedule, StepReport, Stop, TrainError,
-    run::saved,
+    AdamW, Checkpoint, Event, Intervals, OptimizerConfig, Run, RunConfig, Schedule, StepReport,
+    Stop, TrainError, run::saved,
 };
 
 const STEPS: u64 = 9;
@@ -31,7 +31,12 @@ fn model() -> GptConfig {
 fn settings(batch: usize, accum: usize, clip: f64) -> RunConfig {
     RunConfig {
         model: model(),
-        optimizer: AdamW { beta1: 0.8, beta2: 0.9, epsilon: 1e-2, weight_decay: 0.2 },
+        optimizer: OptimizerConfig::AdamW(AdamW {
+            beta1: 0.8,
+            beta2: 0.9,
+            epsilon: 1e-2,
+            weight_decay: 0.2,
+        }),
         schedule: Schedule::cosine(0.05, 0.1, 3, STEPS),
         batch,
         accum,

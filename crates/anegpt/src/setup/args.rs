@@ -4,6 +4,7 @@ use crate::host_gemm::HostGemmChoice;
 use crate::machine::{DeviceChoice, NumericsChoice};
 use crate::number;
 use crate::plan_choice::PlanChoice;
+use crate::settings::OptimizerChoice;
 use std::path::PathBuf;
 
 /// Flags of every command that trains.
@@ -74,7 +75,10 @@ pub(crate) struct RunArgs {
     /// Gradient clipping: maximum global norm; 0 = off [default: 1]
     #[arg(long, value_name = "NORM", help_heading = "Optimizer")]
     pub(crate) clip: Option<f64>,
-    /// AdamW weight decay [default: 0.1]
+    /// Optimizer [default: adamw]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Optimizer")]
+    pub(crate) optimizer: Option<OptimizerChoice>,
+    /// Weight decay [default: 0.1]
     #[arg(long, value_name = "DECAY", help_heading = "Optimizer")]
     pub(crate) weight_decay: Option<f32>,
     /// Random seed of weights, data order and samples [default: 42]

@@ -183,6 +183,7 @@ fn flags(args: &RunArgs) -> TrainSection {
         accum: args.accum,
         seq: args.seq,
         clip: args.clip,
+        optimizer: args.optimizer,
         weight_decay: args.weight_decay,
         seed: args.seed,
         ..TrainSection::default()
@@ -299,6 +300,7 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
         ("--accum", args.accum.is_some()),
         ("--seq", args.seq.is_some()),
         ("--seed", args.seed.is_some()),
+        ("--optimizer", args.optimizer.is_some()),
         ("--tokenizer", args.tokenizer.is_some()),
     ] {
         if given {

@@ -1,11 +1,11 @@
 //! The numbers of a run: defaults, changes by flags, and what is refused.
 
 use super::args::RunArgs;
-use crate::settings::TrainSection;
+use crate::settings::{OptimizerChoice, TrainSection};
 use crate::{memory, usage};
 use anyhow::Result;
 use gpt::{GptConfig, Layout};
-use train::{AdamW, Intervals, RunConfig, Schedule};
+use train::{AdamW, Intervals, OptimizerConfig, RunConfig, Schedule};
 
 /// The settings of a resumed run, with what its flags change.
 pub(super) fn with_changes(mut config: RunConfig, args: &RunArgs) -> Result<RunConfig> {
@@ -15,14 +15,15 @@ pub(super) fn with_changes(mut config: RunConfig, args: &RunArgs) -> Result<RunC
     schedule.floor = args.min_lr.map_or(schedule.floor, |least| least / schedule.peak);
     schedule.warmup = args.warmup.map_or(schedule.warmup, |warmup| warmup.min(schedule.total));
     config.clip = args.clip.unwrap_or(config.clip);
-    config.optimizer.weight_decay = args.weight_decay.unwrap_or(config.optimizer.weight_decay);
+    let OptimizerConfig::AdamW(adamw) = &mut config.optimizer;
+    adamw.weight_decay = args.weight_decay.unwrap_or(adamw.weight_decay);
     check_numbers(&config)?;
     Ok(config)
 }
 
 /// Refuses settings with which no step would be right.
 pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
-    let RunConfig { schedule, optimizer, clip, .. } = config;
+    let RunConfig { schedule, optimizer: OptimizerConfig::AdamW(adamw), clip, .. } = config;
     if !(schedule.peak.is_finite() && schedule.peak > 0.0) {
         return Err(usage(format!(
             "--lr {} is not a learning rate, which is above 0",
@@ -41,7 +42,7 @@ pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
             "--clip {clip} is not a norm, which is at least 0 (0 for no limit)"
         )));
     }
-    let decay = optimizer.weight_decay;
+    let decay = adamw.weight_decay;
     if !(decay.is_finite() && decay >= 0.0) {
         return Err(usage(format!("--weight-decay {decay} must be a number of at least 0")));
     }
@@ -59,7 +60,7 @@ pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
             ),
         }));
     }
-    for (name, beta) in [("beta1", optimizer.beta1), ("beta2", optimizer.beta2)] {
+    for (name, beta) in [("beta1", adamw.beta1), ("beta2", adamw.beta2)] {
         if !(0.0..1.0).contains(&beta) {
             return Err(usage(format!("`{name}` is {beta}: it must be at least 0 and below 1")));
         }
@@ -101,14 +102,8 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
         return Err(usage("--steps must be at least 1"));
     }
     let floor = train.min_lr.map_or(0.1, |least| least / peak);
-    let defaults = AdamW::default();
     let config = RunConfig {
-        optimizer: AdamW {
-            beta1: train.beta1.unwrap_or(defaults.beta1),
-            beta2: train.beta2.unwrap_or(defaults.beta2),
-            weight_decay: train.weight_decay.unwrap_or(defaults.weight_decay),
-            ..defaults
-        },
+        optimizer: optimizer(train),
         schedule: Schedule::cosine(
             peak,
             floor,
@@ -125,6 +120,21 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
     };
     check_numbers(&config)?;
     Ok(config)
+}
+
+/// The optimizer that is asked for, with its defaults where nothing is.
+fn optimizer(train: &TrainSection) -> OptimizerConfig {
+    match train.optimizer.unwrap_or_default() {
+        OptimizerChoice::Adamw => {
+            let defaults = AdamW::default();
+            OptimizerConfig::AdamW(AdamW {
+                beta1: train.beta1.unwrap_or(defaults.beta1),
+                beta2: train.beta2.unwrap_or(defaults.beta2),
+                weight_decay: train.weight_decay.unwrap_or(defaults.weight_decay),
+                ..defaults
+            })
+        }
+    }
 }
 
 /// What a run does between steps, as far as flags (or those of the resumed run) tell.

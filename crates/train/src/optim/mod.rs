@@ -2,8 +2,8 @@
 //!
 //! An [`Optimizer`] says which tensors of state a parameter has, and updates one parameter at a time.
 //! [`State`] holds those tensors in arenas by name; a checkpoint stores the one called `m` of the
-//! parameter `X` as `X.m`. A new optimizer is a file beside [`AdamW`]'s and an implementation of the
-//! trait: nothing else needs to know its arenas.
+//! parameter `X` as `X.m`. A new optimizer is a file beside [`AdamW`]'s, an implementation of the trait and
+//! a variant of [`OptimizerConfig`]: nothing else needs to know its arenas.
 
 mod adamw;
 mod state;
@@ -13,6 +13,8 @@ pub use state::State;
 
 use gpt::Param;
 use rayon::prelude::*;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt::Debug;
 
 /// Elements of one task; the grid is fixed, so results do not depend on the number of threads.
@@ -44,6 +46,39 @@ pub trait Optimizer: Debug + Send + Sync {
         g: &[f32],
         state: &mut [&mut [f32]],
     );
+}
+
+/// An optimizer with its settings, as a run chooses it; in a checkpoint `name` says which.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum OptimizerConfig {
+    /// [`AdamW`].
+    AdamW(AdamW),
+}
+
+impl Default for OptimizerConfig {
+    /// AdamW with its default settings.
+    fn default() -> Self {
+        OptimizerConfig::AdamW(AdamW::default())
+    }
+}
+
+impl OptimizerConfig {
+    /// Returns the optimizer with these settings.
+    pub fn build(self) -> Box<dyn Optimizer> {
+        match self {
+            OptimizerConfig::AdamW(adamw) => Box::new(adamw),
+        }
+    }
+}
+
+/// Reads the optimizer of a checkpoint. Runs from before there was a choice name none and have AdamW.
+pub(crate) fn named_or_adamw<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<OptimizerConfig, D::Error> {
+    let mut entries = serde_json::Map::deserialize(deserializer)?;
+    entries.entry("name").or_insert_with(|| "adamw".into());
+    serde_json::from_value(entries.into()).map_err(D::Error::custom)
 }
 
 /// √Σg², summed in f64 over a fixed grid; not finite when any element is not.

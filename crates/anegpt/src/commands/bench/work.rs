@@ -94,7 +94,7 @@ mod tests {
     fn config(n_kv_head: usize) -> RunConfig {
         RunConfig {
             model: GptConfig { n_kv_head, ..GptConfig::preset("tiny").unwrap() },
-            optimizer: train::AdamW::default(),
+            optimizer: train::OptimizerConfig::default(),
             schedule: train::Schedule::cosine(1.0, 1.0, 0, 1),
             batch: 2,
             accum: 3,

@@ -70,6 +70,7 @@ mod tests {
         let nothing = settings::TrainSection::default();
         let chosen = settings::suited(&model, &nothing, settings::Weights::Fresh).settings;
         let run = run_config(model, &chosen, 42).unwrap();
+        let train::OptimizerConfig::AdamW(adamw) = run.optimizer;
         for (flag, value) in [
             ("steps", run.schedule.total as f64),
             ("lr", run.schedule.peak),
@@ -77,7 +78,7 @@ mod tests {
             ("accum", run.accum as f64),
             ("seq", run.seq as f64),
             ("clip", run.clip),
-            ("weight-decay", f64::from(run.optimizer.weight_decay)),
+            ("weight-decay", f64::from(adamw.weight_decay)),
             ("seed", run.seed as f64),
         ] {
             let arg = train.get_arguments().find(|arg| arg.get_long() == Some(flag)).unwrap();
