@@ -170,36 +170,6 @@ impl<'d> Decoder<'d> {
         Ok((0..vocab_size).map(|v| self.head.logits[v * self.chunk + last]).collect())
     }
 
-    /// Takes `tokens` into the cache and returns, for each of them, the loss in nats of predicting the
-    /// one that follows it, its counterpart in `targets`.
-    ///
-    /// # Errors
-    /// As [`Decoder::feed`], and when there is not one target for each token.
-    pub fn losses(&mut self, tokens: &[u32], targets: &[u32]) -> Result<Vec<f64>, ModelError> {
-        check_vocabulary(targets, self.config().vocab_size)?;
-        if targets.len() != tokens.len() {
-            let (expected, got) = (tokens.len(), targets.len());
-            return Err(ModelError::BatchSize { expected, got });
-        }
-        self.admit(tokens)?;
-        let mut losses = Vec::with_capacity(tokens.len());
-        for (chunk, next) in tokens.chunks(self.chunk).zip(targets.chunks(self.chunk)) {
-            self.forward(chunk)?;
-            self.position += chunk.len();
-            losses.extend(next.iter().enumerate().map(|(t, &target)| self.loss(t, target)));
-        }
-        Ok(losses)
-    }
-
-    /// The loss of `target` after token `t` of the last chunk.
-    fn loss(&self, t: usize, target: u32) -> f64 {
-        let logit = |v: usize| f64::from(self.head.logits[v * self.chunk + t]);
-        let vocabulary = 0..self.config().vocab_size;
-        let max = vocabulary.clone().map(logit).fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = vocabulary.map(|v| (logit(v) - max).exp()).sum();
-        sum.ln() + max - logit(target as usize)
-    }
-
     /// Checks tokens that are to be read, and makes room for them. What was read with other weights is
     /// forgotten.
     fn admit(&mut self, tokens: &[u32]) -> Result<(), ModelError> {

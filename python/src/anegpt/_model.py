@@ -164,8 +164,9 @@ class Model:
     def loss(self, text: str) -> Loss:
         """The loss of the model on a text.
 
-        A text longer than the model reads is cut into pieces of :attr:`context` tokens, each of which
-        begins without memory of those before.
+        A text longer than the model reads is cut into pieces of :attr:`context` tokens (of 1024, where
+        it reads more), each of which begins without memory of those before. ``anegpt eval`` does the
+        same, and has options for other lengths.
 
         Raises:
             ValueError: the text has no token to be predicted, or cannot be encoded.

@@ -12,7 +12,7 @@ use tokenizer::Tokenizer;
 use train::evaluate::{Windows, token_losses};
 
 /// Context of a model that could read much more, unless told otherwise.
-const LONGEST_DEFAULT: usize = 1024;
+pub(crate) const LONGEST_DEFAULT: usize = 1024;
 /// Tokens that are computed at once, unless told otherwise.
 const TOKENS_AT_ONCE: usize = 2048;
 

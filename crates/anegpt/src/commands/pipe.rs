@@ -7,22 +7,25 @@
 //! ends the program. An error's `kind` is `request` where another request would do better, `model` or
 //! `device` where none would.
 
+use super::eval::LONGEST_DEFAULT;
 use crate::engine::EngineArgs;
 use crate::files::{self, Opened};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use anyhow::{Context, Result, anyhow};
 use chip::Chip;
 use clap::ValueEnum;
-use gpt::{Decoder, Layout, ModelError};
+use gpt::plan::BASELINE;
+use gpt::{Decoder, Layout, Model, ModelError};
 use infer::{Finish, Generator, InferError, Sampling};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::BufRead;
 use std::path::PathBuf;
 use tokenizer::Tokenizer;
+use train::evaluate::{Windows, token_losses};
 
-/// Tokens whose losses are computed at once.
-const CHUNK: usize = 64;
+/// Tokens of the shortest window in which losses are computed: no engine takes narrower ports.
+const SHORTEST: usize = 32;
 
 /// Answer requests about a model, as JSON lines
 #[derive(Debug, clap::Args)]
@@ -111,8 +114,8 @@ struct Server<'m> {
     tokenizer: &'m Tokenizer,
     machine: &'m Machine,
     generator: Generator<'m>,
-    /// Computes losses; made for the first one.
-    scorer: Option<Decoder<'m>>,
+    /// Computes losses in windows of one length; compiled for the first text of such a length.
+    scorer: Option<Model>,
 }
 
 /// Why a request has no result.
@@ -216,8 +219,7 @@ impl<'m> Server<'m> {
     }
 
     /// The loss of each token of `text` but the first, which is the one that begins a text if the
-    /// tokenizer puts one there. A long text is cut into pieces of the model's length, each of which
-    /// is predicted from itself and from the token before it.
+    /// tokenizer puts one there. Windows lie side by side, as `anegpt eval` reads a text by default.
     fn loss(&mut self, text: &str) -> Result<Value, Failure> {
         let begin = self.tokenizer.prompt_bos();
         let mut tokens: Vec<u32> = begin.into_iter().collect();
@@ -226,13 +228,10 @@ impl<'m> Server<'m> {
             let none = "the text has no token that could be predicted from one before it";
             return Err(Failure::Request(none.to_owned()));
         }
-        let scorer = self.scorer()?;
-        let length = scorer.config().seq_len;
+        let scorer = self.scorer(tokens.len() - 1)?;
+        let windows = Windows { seq: scorer.seq(), stride: scorer.seq() };
         let mut losses = Vec::with_capacity(tokens.len());
-        for (inputs, targets) in tokens.chunks(length).zip(tokens[1..].chunks(length)) {
-            scorer.reset();
-            losses.extend(scorer.losses(&inputs[..targets.len()], targets)?);
-        }
+        token_losses(scorer, &tokens, windows, |_, loss| losses.push(loss))?;
         let total: f64 = losses.iter().sum();
         if !total.is_finite() {
             let damaged = "the loss is not finite: the weights are damaged, or too large for this \
@@ -251,14 +250,15 @@ impl<'m> Server<'m> {
         }))
     }
 
-    fn scorer(&mut self) -> Result<&mut Decoder<'m>, Failure> {
-        if self.scorer.is_none() {
-            let device = self.machine.device.as_ref();
-            let decoder = self.generator.decoder();
-            let parameters = decoder.parameters();
-            let width = CHUNK.min(parameters.config().seq_len).max(device.least_width());
-            let made = Decoder::new(parameters, width, device, self.machine.numerics)?;
-            self.scorer = Some(made);
+    /// The model, compiled for a window of `count` tokens or for the longest windows.
+    fn scorer(&mut self, count: usize) -> Result<&mut Model, Failure> {
+        let parameters = self.generator.decoder().parameters();
+        let longest = parameters.config().seq_len.min(LONGEST_DEFAULT);
+        let seq = count.min(longest).next_power_of_two().max(SHORTEST).min(longest);
+        if self.scorer.as_ref().is_none_or(|model| model.seq() != seq) {
+            let Machine { device, numerics, .. } = self.machine;
+            self.scorer =
+                Some(Model::new(&BASELINE, parameters, 1, seq, device.as_ref(), *numerics)?);
         }
         Ok(self.scorer.as_mut().expect("it was just made"))
     }
