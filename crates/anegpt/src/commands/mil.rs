@@ -1,10 +1,11 @@
 //! `anegpt mil`.
 
+mod check;
 mod diff;
 mod estimate;
 mod replay;
 mod run;
-pub(super) mod weights;
+mod weights;
 
 use anyhow::{Context, Result, anyhow};
 use mil::{Diagnostic, Program};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Check, format, forecast, run and compare MIL programs
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    Check(super::check::Args),
+    Check(check::Args),
     /// Print a program in canonical form
     #[command(after_help = "Example:\n  anegpt mil fmt --write program.mil")]
     Fmt {
@@ -31,7 +32,7 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
-        Command::Check(args) => super::check::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Fmt { file, write } => {
             let text = mil::text::format(&read_text(&file)?)
                 .map_err(|e| anyhow!("{} is not a program\n{e}", file.display()))?;
@@ -49,7 +50,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
     }
 }
 
-pub(super) fn read_text(file: &Path) -> Result<String> {
+fn read_text(file: &Path) -> Result<String> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     String::from_utf8(bytes).map_err(|e| {
         anyhow!("{} is not UTF-8 text: byte {}", file.display(), e.utf8_error().valid_up_to())

@@ -1,7 +1,6 @@
 //! One module per command.
 
 pub(crate) mod bench;
-pub(crate) mod check;
 pub(crate) mod data;
 pub(crate) mod devices;
 pub(crate) mod doctor;

@@ -1,8 +1,8 @@
 //! `anegpt mil check`.
 
-use super::facts::wrapped;
-use super::mil::read_text;
-use super::mil::weights::{self, Files};
+use super::read_text;
+use super::weights::{self, Files};
+use crate::commands::facts::wrapped;
 use crate::progress::counted;
 use anyhow::{Context, Result, anyhow, bail};
 use chip::facts::facts;
