@@ -1,6 +1,5 @@
 //! The Neural Engine of this machine: whether there is one, by which route, and how it is driven.
 
-use crate::machine::DeviceChoice;
 use crate::usage;
 #[cfg(unix)]
 use ane::Packed;
@@ -160,33 +159,33 @@ fn anew() -> bool {
     ARGS.get_or_init(Default::default).1
 }
 
-/// Refuses what a device that is asked for by name has no use for.
-pub(crate) fn check_flags(device: DeviceChoice) -> Result<()> {
-    let other = match device {
-        DeviceChoice::Auto | DeviceChoice::Ane | DeviceChoice::InMemory => return Ok(()),
-        DeviceChoice::Espresso => "espresso has one way to send requests, and tells no times",
-        DeviceChoice::Emulator | DeviceChoice::Cpu => "the CPU computes here",
+/// Flags that were given, by what has a use for them.
+pub(crate) struct Given {
+    /// The first that any route to the engine uses.
+    pub(crate) engine: Option<&'static str>,
+    /// The first that only in-memory models use.
+    pub(crate) in_memory: Option<&'static str>,
+}
+
+/// Returns the flags that were given.
+pub(crate) fn given() -> Given {
+    let args = args();
+    let first = |flags: &[(bool, &'static str)]| {
+        flags.iter().find(|(given, _)| *given).map(|&(_, flag)| flag)
     };
-    let compiling = [
-        (args().packed, "--packed"),
-        (args().no_packed, "--no-packed"),
-        (args().compile_cache.is_some(), "--compile-cache"),
-        (args().compile_in.is_some(), "--compile-in"),
-        (args().compile_limit.is_some(), "--compile-limit"),
-    ];
-    if let Some((_, flag)) = compiling.into_iter().find(|(given, _)| *given)
-        && device != DeviceChoice::Espresso
-    {
-        return Err(usage(format!("{flag} is for the Neural Engine; {other}")));
+    Given {
+        engine: first(&[
+            (args.packed, "--packed"),
+            (args.no_packed, "--no-packed"),
+            (args.compile_cache.is_some(), "--compile-cache"),
+            (args.compile_in.is_some(), "--compile-in"),
+            (args.compile_limit.is_some(), "--compile-limit"),
+        ]),
+        in_memory: first(&[
+            (args.evaluate.is_some(), "--evaluate"),
+            (args.hardware_time, "--hardware-time"),
+        ]),
     }
-    for (given, flag) in
-        [(args().evaluate.is_some(), "--evaluate"), (args().hardware_time, "--hardware-time")]
-    {
-        if given {
-            return Err(usage(format!("{flag} is for --device in-memory; {other}")));
-        }
-    }
-    Ok(())
 }
 
 /// Set (to anything), this variable hides the engine of a Mac: tests give the same everywhere.

@@ -176,8 +176,26 @@ pub(crate) fn open_on(
     os: Option<Os>,
     numerics: Option<NumericsChoice>,
 ) -> Result<Machine> {
-    engine::check_flags(choice)?;
+    check_flags(choice, &engine::given())?;
     open_any(choice, chip, os, numerics)
+}
+
+/// Refuses flags that a device asked for by name has no use for.
+fn check_flags(device: DeviceChoice, given: &engine::Given) -> Result<()> {
+    let other = match device {
+        DeviceChoice::Auto | DeviceChoice::Ane | DeviceChoice::InMemory => return Ok(()),
+        DeviceChoice::Espresso => "espresso has one way to send requests, and tells no times",
+        DeviceChoice::Emulator | DeviceChoice::Cpu => "the CPU computes here",
+    };
+    if let Some(flag) = given.engine
+        && device != DeviceChoice::Espresso
+    {
+        return Err(usage(format!("{flag} is for the Neural Engine; {other}")));
+    }
+    match given.in_memory {
+        Some(flag) => Err(usage(format!("{flag} is for --device in-memory; {other}"))),
+        None => Ok(()),
+    }
 }
 
 /// As [`open_on`], whatever was said of the engine.

@@ -1,5 +1,6 @@
 //! `anegpt bench`: how fast this machine trains and generates, beside what it could do at most.
 
+mod figures;
 mod host;
 mod peaks;
 mod plot;

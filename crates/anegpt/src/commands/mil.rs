@@ -5,11 +5,12 @@ mod diff;
 mod estimate;
 mod replay;
 mod run;
+mod source;
 mod weights;
 
 use anyhow::{Context, Result, anyhow};
-use mil::{Diagnostic, Program};
-use std::path::{Path, PathBuf};
+use source::read_text;
+use std::path::PathBuf;
 
 /// Check, format, forecast, run and compare MIL programs
 #[derive(Debug, clap::Subcommand)]
@@ -48,21 +49,4 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Replay(args) => replay::run(&args),
         Command::Diff(args) => diff::run(&args),
     }
-}
-
-fn read_text(file: &Path) -> Result<String> {
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    String::from_utf8(bytes).map_err(|e| {
-        anyhow!("{} is not UTF-8 text: byte {}", file.display(), e.utf8_error().valid_up_to())
-    })
-}
-
-fn read_program(file: &Path) -> Result<Program> {
-    mil::check_text(&read_text(file)?)
-        .map_err(|faults| anyhow!("{} is not a valid program\n{}", file.display(), list(&faults)))
-}
-
-/// Faults with their places, one after the other.
-fn list(faults: &[Diagnostic]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n")
 }

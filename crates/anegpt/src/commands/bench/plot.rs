@@ -1,8 +1,8 @@
 //! The report as a picture: where the time of a step goes, and where its parts lie under the
 //! ceilings of the machine (a roofline: Williams, Waterman and Patterson 2009).
 
+use super::figures::{percent, short};
 use super::report::{PartOfStep, Report, Step};
-use super::text::short;
 use crate::svg::{Svg, clipped, colour, text_width};
 
 const WIDTH: f64 = 960.0;
@@ -64,7 +64,7 @@ fn bars(svg: &mut Svg, step: &Step) {
             width.max(1.0),
             colour(row)
         ));
-        let value = format!("{} ms · {:.0} %", short(part.ms.median), 100.0 * part.share_of_step);
+        let value = format!("{} ms · {}", short(part.ms.median), percent(part.share_of_step));
         svg.text((BARS_LEFT + width + 8.0, base), "", "start", &value);
         svg.text((WORDS_LEFT, base), "soft", "start", part.what);
     }

@@ -1,6 +1,7 @@
 //! What was found, as data: what is written as JSON. Fields are added, never renamed.
 
 use super::Measured;
+use super::figures::percent;
 use super::host::Host;
 use super::peaks::Peaks;
 use super::products::MeasuredProduct;
@@ -8,7 +9,6 @@ use super::scaling::Threads;
 use super::spread::Spread;
 use super::step::StepTimes;
 use super::tasks::{CheckpointWrite, Encoding, Generation};
-use super::text::percent;
 use super::work::Work;
 use crate::machine::Machine;
 use gpt::Layout;

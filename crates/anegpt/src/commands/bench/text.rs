@@ -1,5 +1,6 @@
 //! The report for people.
 
+use super::figures::{percent, short};
 use super::peaks::Ceiling;
 use super::report::{Products, Report, Settings, Step};
 use super::scaling::Threads;
@@ -8,20 +9,6 @@ use super::tasks::{CheckpointWrite, Encoding, Generation};
 use crate::progress::counted;
 use crate::{host_gemm, progress, term};
 use std::fmt::Write;
-
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.0} %", 100.0 * share)
-}
-
-/// A number with three digits that count.
-pub(super) fn short(value: f64) -> String {
-    match value.abs() {
-        v if v >= 99.95 => format!("{value:.0}"),
-        v if v >= 9.995 => format!("{value:.1}"),
-        v if v >= 0.9995 || v == 0.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
-}
 
 /// For people.
 pub(super) fn text(report: &Report) -> String {
@@ -254,24 +241,5 @@ fn footer(w: &mut String, report: &Report) {
     line!(w, "measured in {:.1} s; {others}", report.seconds);
     for warning in &report.warnings {
         line!(w, "{}", term::hanging("warning:", warning, 9, term::text_width()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn three_digits_count() {
-        for (value, expected) in [
-            (0.0, "0.00"),
-            (0.0123, "0.012"),
-            (0.99961, "1.00"),
-            (9.996, "10.0"),
-            (99.96, "100"),
-            (1234.5, "1234"),
-        ] {
-            assert_eq!(short(value), expected);
-        }
     }
 }

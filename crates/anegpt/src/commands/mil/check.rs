@@ -1,6 +1,6 @@
 //! `anegpt mil check`.
 
-use super::read_text;
+use super::source::read_text;
 use super::weights::{self, Files};
 use crate::commands::facts::wrapped;
 use crate::progress::counted;

@@ -1,7 +1,7 @@
 //! `anegpt mil diff`.
 
-use super::read_program;
 use super::replay::{distance, histogram};
+use super::source::read_program;
 use crate::progress::counted;
 use crate::{arrays, usage};
 use anyhow::{Result, bail};

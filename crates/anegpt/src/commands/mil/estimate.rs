@@ -1,6 +1,6 @@
 //! `anegpt mil estimate`: what the cost model says of a program.
 
-use super::read_program;
+use super::source::read_program;
 use crate::term;
 use anyhow::Result;
 use chip::{Chip, Estimate, Os, Profile, estimate};

@@ -1,7 +1,7 @@
 //! `anegpt mil run`.
 
+use super::source::{list, read_program, read_text};
 use super::weights::{self, Files};
-use super::{list, read_program, read_text};
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use crate::{arrays, term, usage};
