@@ -91,6 +91,7 @@ enum Command {
     Devices(commands::devices::Args),
     Doctor(commands::doctor::Args),
     Probe(commands::probe::Args),
+    Report(commands::report::Args),
     Plan(commands::plan::Args),
     #[command(hide = true)]
     Pipe(commands::pipe::Args),
@@ -118,6 +119,7 @@ impl Command {
             | Command::Tokenizer(_)
             | Command::Export(_)
             | Command::Import(_)
+            | Command::Report(_)
             | Command::Plan(_)
             | Command::Engine => None,
         }
@@ -205,6 +207,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Devices(args) => commands::devices::run(args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Probe(args) => commands::probe::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Pipe(args) => commands::pipe::run(&args),
         Command::Bench(args) => commands::bench::run(&args),

@@ -13,5 +13,6 @@ pub(crate) mod mil;
 pub(crate) mod pipe;
 pub(crate) mod plan;
 pub(crate) mod probe;
+pub(crate) mod report;
 pub(crate) mod tokenizer;
 pub(crate) mod train;

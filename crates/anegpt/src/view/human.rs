@@ -1,7 +1,7 @@
 //! What a person sees of a run: lines, and a progress bar on a terminal. All of it follows from
 //! the events.
 
-use super::report::{Report, shares};
+use super::report::{Report, described, shares};
 use crate::progress;
 use crate::term::{self, Role, fit, labelled, paint};
 use indicatif::ProgressBar;
@@ -209,10 +209,4 @@ impl Human {
 fn sample(text: &str) -> String {
     let bar = if term::unicode() { "  │ " } else { "  | " };
     term::wrap(text.trim(), term::text_width(), bar, bar)
-}
-
-/// A chip of an event, with a note if its figures are those of another one.
-pub(super) fn described(chip: &str) -> String {
-    let note = chip.parse::<chip::Chip>().ok().and_then(chip::Chip::note);
-    note.map_or_else(|| chip.to_owned(), |note| format!("{chip} ({note})"))
 }

@@ -5,7 +5,7 @@ mod human;
 mod json;
 mod report;
 
-pub(crate) use report::resume;
+pub(crate) use report::{of_log, resume};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;

@@ -1,7 +1,6 @@
 //! The report at the end of a run, made of its events.
 
 use super::curve;
-use super::human::described;
 use super::json;
 use crate::power::Totals;
 use crate::progress;
@@ -55,7 +54,6 @@ struct Ending {
 ///
 /// # Errors
 /// When the log cannot be read.
-#[cfg_attr(not(test), expect(dead_code, reason = "no command reads a log yet"))]
 pub(crate) fn of_log(log: impl BufRead, width: usize, unicode: bool) -> Result<Option<String>> {
     let mut report = Report::default();
     json::read(log, |event| report.note(event))?;
@@ -284,6 +282,12 @@ fn flops(run: &RunConfig) -> [f64; 2] {
     let parts = flops_by_part(run.plan, &dims).unwrap_or_default();
     let engine = [Part::EngineForward, Part::EngineBackward].map(|part| parts.get(&part));
     [engine.into_iter().flatten().sum(), parts.values().sum()]
+}
+
+/// A chip of an event, with a note if its figures are those of another one.
+pub(super) fn described(chip: &str) -> String {
+    let note = chip.parse::<chip::Chip>().ok().and_then(chip::Chip::note);
+    note.map_or_else(|| chip.to_owned(), |note| format!("{chip} ({note})"))
 }
 
 /// Joules with three digits and a unit.

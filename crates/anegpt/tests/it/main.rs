@@ -30,6 +30,7 @@ mod plan;
 mod probe;
 mod prompt;
 mod readme;
+mod report;
 #[cfg(unix)]
 mod terminal;
 mod tokenizer;
