@@ -1,9 +1,9 @@
 //! What to write instead, for one breach in one program: with its names and numbers.
 
 use super::context::{Scope, Site};
+use super::place::Place;
 use super::requests::WIDTH_STEP;
 use super::rule::Rule;
-use super::violation::Place;
 use crate::machine::{MAX_CHANNELS, MAX_CONV_CHANNELS, MAX_DEPTH, MAX_PROGRAM_BYTES, MAX_RANK};
 use mil::resolve::{Binary, Operand, PadMode, Unary};
 use mil::{Arg, DType, Kind, Op, TensorType};

@@ -1,6 +1,6 @@
 //! What rules look at: a well-formed function with its operations resolved.
 
-use super::violation::Place;
+use super::place::Place;
 use crate::machine::{CallPath, Chip, Family, Os, Profile};
 use mil::resolve::Operand;
 use mil::{

@@ -2,9 +2,10 @@
 
 use super::context::{Found, Scope};
 use super::defaults::default_of;
+use super::place::Place;
 use super::rule::{Check, Refusal, Rule, Severity};
 use super::shapes;
-use super::violation::{Place, Violation};
+use super::violation::Violation;
 use crate::confidence::Confidence;
 use crate::machine::{CallPath, Os, Profile};
 use mil::text::Spans;

@@ -15,6 +15,7 @@ mod defaults;
 pub mod fix;
 mod language;
 mod layout;
+mod place;
 mod products;
 mod requests;
 mod rule;
@@ -30,7 +31,8 @@ pub use check::{
     text_violations, violations, withdrawn,
 };
 pub use fix::{Applied, Fixed, fix};
+pub use place::Place;
 pub use rule::{Refusal, Rule, Severity};
 pub use validator::validator_message;
-pub use violation::{Place, Violation};
+pub use violation::Violation;
 pub use weights::weight_violations;

@@ -1,8 +1,8 @@
 //! Rules of ports, and those that devices enforce when a request is made or a program is loaded.
 
 use super::context::{Found, Scope};
+use super::place::Place;
 use super::rule::{Check, Refusal, Rule, Severity};
-use super::violation::Place;
 use crate::confidence::Confidence;
 
 /// Input buffers of one trigger of the firmware (GUIDE:29-firmware.md).

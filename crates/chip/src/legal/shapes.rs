@@ -2,8 +2,8 @@
 
 use super::context::{Found, Scope};
 use super::language::is_data;
+use super::place::Place;
 use super::rule::{Check, Refusal, Rule, Severity};
-use super::violation::Place;
 use crate::confidence::Confidence;
 use crate::machine::{MAX_CHANNELS, MAX_DEPTH, MAX_PROGRAM_BYTES, MAX_RANK};
 use mil::{Function, ValueId};

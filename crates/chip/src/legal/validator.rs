@@ -6,7 +6,8 @@
 //! two or more bottoms (MIL names its arguments), about layouts and kernel memory (codegen's own
 //! choices), and about engines older than M1.
 
-use super::violation::{Place, Violation};
+use super::place::Place;
+use super::violation::Violation;
 use crate::machine::{Family, Profile};
 use mil::{Arg, Function, Op, Operation, Program};
 

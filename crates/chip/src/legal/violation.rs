@@ -1,25 +1,8 @@
-//! A breach of a rule, and where it is.
+//! A breach of a rule.
 
+use super::place::Place;
 use super::rule::{Rule, Severity};
 use std::fmt;
-
-/// Where a rule is broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// The whole program or function.
-    Whole,
-    /// A parameter, by name.
-    Parameter(String),
-    /// A returned value, by name.
-    Output(String),
-    /// An operation.
-    Operation {
-        /// Index in the function's list.
-        index: usize,
-        /// Its `name` attribute.
-        name: String,
-    },
-}
 
 /// A breach of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Rules of weight files. They need the files, so they are not among those of [`super::violations`].
 
+use super::place::Place;
 use super::rule::{Check, Refusal, Rule, Severity};
-use super::violation::{Place, Violation};
+use super::violation::Violation;
 use crate::confidence::Confidence;
 use crate::machine::{CallPath, Family, Profile};
 use mil::blob::Oddity;

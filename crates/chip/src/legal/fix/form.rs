@@ -2,8 +2,9 @@
 
 use crate::legal::check::{rule, violations};
 use crate::legal::context::{Scope, Site};
+use crate::legal::place::Place;
 use crate::legal::rule::{Rule, Severity};
-use crate::legal::violation::{Place, Violation};
+use crate::legal::violation::Violation;
 use crate::machine::Profile;
 use mil::resolve::{ConvGeometry, Operand};
 use mil::{Arg, Builder, Literal, Op, Program, Rewrite, Tensor};

@@ -17,8 +17,9 @@ pub use form::{Applied, Fixed};
 pub use prove::{NotProven, Proof, prove};
 
 use super::context::{Scope, Site};
+use super::place::Place;
 use super::rule::Rule;
-use super::violation::{Place, Violation};
+use super::violation::Violation;
 use crate::machine::Profile;
 use form::{At, GivenUp, OpFix, found, no_worse};
 use mil::{Builder, Function, Program, Rewrite};

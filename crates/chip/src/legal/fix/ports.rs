@@ -4,8 +4,9 @@
 
 use super::form::{Applied, Fixed, GivenUp, found, no_worse};
 use super::layout::padded;
+use crate::legal::place::Place;
 use crate::legal::requests::WIDTH_STEP as STEP;
-use crate::legal::violation::{Place, Violation};
+use crate::legal::violation::Violation;
 use crate::machine::Profile;
 use mil::resolve::{Kind, resolve};
 use mil::{

@@ -3,7 +3,7 @@
 use super::form::{Applied, At, Fixed, OpFix, exact, known};
 use crate::legal::check::violations;
 use crate::legal::defaults::default_of;
-use crate::legal::violation::Place;
+use crate::legal::place::Place;
 use crate::machine::Profile;
 use mil::{Arg, DType, Function, Literal, Op, Program, Rewrite, Tensor, ValueId, resolve};
 use std::collections::HashSet;
