@@ -1,4 +1,4 @@
-//! What precision costs: one matmul in every numerics, side by side.
+//! The cost of precision: one matmul in every numerics, side by side.
 //!
 //! `cargo bench -p ane --bench numerics`. Rounds of all numerics alternate; medians are compared.
 #![allow(clippy::print_stdout, reason = "a benchmark tells its results")]

@@ -24,7 +24,7 @@ struct Counts {
     leaked: usize,
 }
 
-/// What a process has used up, whichever of its devices did, for each call path.
+/// The resources that a process has used up, over all its devices, for each call path.
 #[derive(Clone, Debug, Default)]
 pub struct Used {
     in_memory: Arc<Mutex<Counts>>,

@@ -17,7 +17,7 @@ pub struct Port {
     pub ty: TensorType,
 }
 
-/// What a run took.
+/// The cost of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RunReport {
     /// Wall time of the device, in seconds.
@@ -37,7 +37,7 @@ pub enum Call {
     Chained,
 }
 
-/// What loading a program again took.
+/// The cost of loading a program again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reloaded {
     /// Seconds of unloading it.

@@ -1,4 +1,4 @@
-//! What can go wrong between a program and the machine.
+//! Errors between a program and the machine.
 //!
 //! Every message says first, in plain words, what is wrong and what to do; where the machine has
 //! words of its own for it, they follow on a line that starts with `macOS reports:`, as published
@@ -281,7 +281,7 @@ impl AneError {
         }
     }
 
-    /// Whether trying again later may help: the compiler fails now and then under load (facts A.7:
+    /// True if trying again later may help: the compiler fails now and then under load (facts A.7:
     /// up to five tries, ≥ 15 s apart), a program slot may become free.
     pub fn is_retryable(&self) -> bool {
         matches!(
@@ -355,7 +355,7 @@ impl fmt::Display for NsError {
     }
 }
 
-/// What follows our own words: nothing, or the machine's on a line of their own.
+/// The text after our own words: nothing, or the machine's on a line of its own.
 struct Reported(Option<NsError>);
 
 impl fmt::Display for Reported {

@@ -52,7 +52,7 @@ pub struct Faults {
     idle_wake: bool,
 }
 
-/// What happens to the outputs of a run.
+/// A fault in the outputs of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Damage {
     Zeros,
@@ -61,7 +61,7 @@ enum Damage {
     Wrong,
 }
 
-/// What can be asked for, for messages and help texts.
+/// The faults that can be asked for, for messages and help texts.
 pub const KNOWN: &str = "flaky-compile:N (the first N compiles fail) or flaky-compile:0.P (each \
 with this probability), refuse-load:0x20004|0x50004, hang-after:RUNS, hang-limit:SECONDS, \
 slow-after[:RUNS], slow-factor:F, stale-weights, zeros-at:RUN, nan-at:RUN, inf-at:RUN, wrong-at:RUN (the last bit of one element), idle-wake";
@@ -262,7 +262,7 @@ struct FaultyExecutable {
 }
 
 impl FaultyExecutable {
-    /// What waking up adds to a run that begins now, in seconds.
+    /// Returns the seconds that waking up adds to a run that begins now.
     fn wake(&self, state: &mut State) -> f64 {
         let idle = state.rested.map_or(f64::INFINITY, |rested| (self.clock.0)() - rested);
         if idle >= SLEEP.0 {

@@ -1,4 +1,4 @@
-//! What a machine draws, by part.
+//! The power that a machine draws, by part.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -78,7 +78,7 @@ pub unsafe trait ForeignMemory: Any + Send + Sync + Debug {
     fn unlock(&self, access: Access);
 }
 
-/// What the CPU wants with a machine's memory.
+/// The access that the CPU asks for to a machine's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// To read it.
@@ -293,7 +293,7 @@ impl SurfaceKey {
         Weak::ptr_eq(&self.0, &other.0)
     }
 
-    /// Whether anybody still has a handle of the surface.
+    /// True if anybody still has a handle of the surface.
     pub fn is_alive(&self) -> bool {
         self.0.strong_count() > 0
     }
@@ -350,7 +350,7 @@ impl Surface {
         self.allocation
     }
 
-    /// Whether two handles are of one buffer.
+    /// True if two handles are of one buffer.
     pub fn same(&self, other: &Surface) -> bool {
         Arc::ptr_eq(&self.storage, &other.storage)
     }
@@ -576,7 +576,7 @@ mod tests {
         assert_eq!(error, AneError::SurfaceDtype { ty });
     }
 
-    /// What `surface` holds.
+    /// Returns the elements of `surface`.
     fn contents(surface: &Surface) -> Vec<f32> {
         let mut values = vec![f32::NAN; surface.ty().count()];
         surface.read(&mut values).unwrap();

@@ -43,7 +43,7 @@ fn engine_rules_in_fast() {
     }
 }
 
-/// What `work` gives; a test that would hang fails after a minute.
+/// The result of `work`; a test that would hang fails after a minute.
 fn in_time<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || sender.send(work()));

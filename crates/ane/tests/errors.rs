@@ -1,5 +1,6 @@
-//! What macOS says, row by row of docs/ane-facts.md B.3: each error is brought about by a program or a
-//! request through the public interface, and the machine's line is compared to the letter.
+//! The words of macOS, row by row of docs/ane-facts.md B.3: each error is brought about by a
+//! program or a request through the public interface, and the machine's line is compared to the
+//! letter.
 //!
 //! Rows that no program and no request here can bring about have no test: the Espresso-IR route
 //! (TMC), Core ML on macOS 14 (status 0x16), chaining and IOSurface mapping (no such call exists

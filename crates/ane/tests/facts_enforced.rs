@@ -1,4 +1,4 @@
-//! What is known of the machine, held against the rules and the emulator: tests named by rows of
+//! The facts about the machine, held against the rules and the emulator: tests named by rows of
 //! `docs/ane-facts.md`.
 
 use ane::{AneError, Budget, Device, Emulator, Executable, Surface};

@@ -200,7 +200,7 @@ fn convolved(c: usize, width: usize, bias: f64) -> Vec<f32> {
     (0..c * width).map(|at| sum(at / width, at % width) as f32).collect()
 }
 
-/// What a machine computes of a program of `x`.
+/// The result of a program of `x` on a machine.
 fn run(name: &str, on: &str, weights: &Weights) -> Result<Vec<f32>, ane::AneError> {
     let program = program(name);
     let device = Emulator::engine(profile(on), Numerics::F32);

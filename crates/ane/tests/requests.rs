@@ -63,7 +63,7 @@ fn read(object: &SurfaceObject, name: &str) -> Vec<f32> {
     object.surface().read(&holding(name)).unwrap()
 }
 
-/// What the first procedure gives for inputs a and b.
+/// The results of the first procedure for inputs a and b.
 fn expected(a: &[f32], b: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let pairs = || a.iter().zip(b);
     (pairs().map(|(a, b)| a - 2.0 * b).collect(), pairs().map(|(a, b)| a + b).collect())

@@ -101,7 +101,7 @@ fn is_notice(path: &Path) -> bool {
     ["readme", "license", "licence", "changelog"].contains(&name.as_str())
 }
 
-/// What to say where a text gave fewer tokens than were asked for.
+/// The message where a text gave fewer tokens than were asked for.
 pub(crate) fn smaller_vocabulary(asked: usize, got: usize) -> Option<String> {
     (got < asked).then(|| {
         format!(

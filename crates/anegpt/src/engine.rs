@@ -263,7 +263,7 @@ fn options(route: Route) -> Options {
 #[derive(Debug)]
 struct Ourselves;
 
-/// What a process that compiles writes to standard error.
+/// The standard error of a process that compiles.
 #[cfg(unix)]
 const WORDS: &str = "stderr.txt";
 
@@ -379,7 +379,8 @@ pub(crate) fn probe(route: Route) -> Result<Findings> {
     answer(&ask_ourselves(&["devices", "--probe", &route.to_string()])?)
 }
 
-/// What a process of ours found: its last line, as the frameworks may have written others before.
+/// The findings of a process of ours: its last line, as the frameworks may have written others
+/// before.
 pub(crate) fn answer<T: DeserializeOwned>(said: &str) -> Result<T> {
     let line = said.trim().lines().last().unwrap_or_default();
     serde_json::from_str(line).context("the probe said nothing sensible")
@@ -423,7 +424,7 @@ pub(crate) fn limit() -> u64 {
     BESIDES + args().compile_limit.unwrap_or(COMPILE_LIMIT)
 }
 
-/// What this program prints when it is run with `args`, in a process of its own: what the private
+/// Returns the output of this program run with `args` in a process of its own: what the private
 /// frameworks do where they are not as expected may be to hang, to raise, or to crash.
 pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
     if let Some(reason) = absent() {
@@ -477,7 +478,7 @@ fn wait_for(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitSt
     }
 }
 
-/// What a probe of every route found.
+/// The findings of a probe of every route.
 pub(crate) type Found = [(Route, Result<Findings>); 2];
 
 /// Probes every route.
@@ -488,7 +489,7 @@ pub(crate) fn probe_all() -> Found {
 /// Chooses a route among those that work ([`apple::choose`]).
 ///
 /// # Errors
-/// What each route failed with, when none works.
+/// The failure of each route, when none works.
 pub(crate) fn choose(found: &Found) -> Result<Choice> {
     if let Some(reason) = absent() {
         return Err(anyhow!(reason));

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Bytes of a file's beginning that tell what it is.
 const HEAD: usize = 512;
 
-/// What a file is, by its beginning.
+/// The kind of a file, by its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Safetensors,
@@ -59,7 +59,7 @@ fn holds_early(head: &[u8], part: &[u8]) -> bool {
     head.windows(part.len()).take(16).any(|window| window == part)
 }
 
-/// What to write where PyTorch's own files are all there is.
+/// The command that converts PyTorch's own files.
 const SAVE: &str = "in Python: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)";
 
 /// Refuses a file that is no model, if it can be told what it is instead.

@@ -1,4 +1,4 @@
-//! What computes the matrix products that stay on the CPU: our own kernel, or Accelerate.
+//! The choice of library for matrix products that stay on the CPU: our own kernel, or Accelerate.
 
 use crate::engine;
 use crate::usage;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use train::RunConfig;
 
-/// What the user asks for.
+/// The user's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum HostGemmChoice {
     /// Our kernel: the same bits for any number of threads
@@ -22,7 +22,7 @@ pub(crate) enum HostGemmChoice {
     Auto,
 }
 
-/// What computes, and why.
+/// The library in use, and the reason.
 #[derive(Debug)]
 pub(crate) struct HostGemm {
     /// `None` for our own kernel.
@@ -59,7 +59,7 @@ impl HostGemm {
         self.library.as_ref().map_or(OURS.to_owned(), |library| library.name().to_lowercase())
     }
 
-    /// What a new run computes with.
+    /// Returns the library of a new run.
     pub(crate) fn choose(choice: HostGemmChoice, shapes: &[HostShape]) -> Result<Self> {
         match choice {
             HostGemmChoice::Ours => Ok(HostGemm::ours("asked for")),
@@ -77,7 +77,7 @@ impl HostGemm {
         }
     }
 
-    /// What a resumed run computes with that did so with `before`: the same, unless `choice` says
+    /// Returns the library of a resumed run that had `before`: the same, unless `choice` says
     /// otherwise.
     pub(crate) fn resume(
         choice: Option<HostGemmChoice>,
@@ -100,7 +100,7 @@ impl HostGemm {
         }
     }
 
-    /// What differs from a run that computed with `before`, in words.
+    /// Returns the difference from a run that computed with `before`, in words.
     pub(crate) fn differs(&self, before: &str) -> Option<String> {
         let now = self.name();
         (now != before).then(|| {

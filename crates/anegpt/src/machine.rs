@@ -10,7 +10,7 @@ use cpu::Numerics;
 use lab::trace::Recording;
 use lab::{MachineInfo, Recorder};
 
-/// What the user asks to compute on.
+/// The device that the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DeviceChoice {
     /// The Neural Engine if it works, otherwise the emulator
@@ -68,7 +68,7 @@ pub(crate) struct Machine {
     pub(crate) kind: Kind,
 }
 
-/// What computes.
+/// The kind of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The Neural Engine of this machine.
@@ -101,7 +101,7 @@ impl Kind {
 }
 
 impl Machine {
-    /// Whether a program of ours computes, and no engine.
+    /// True if a program of ours computes, and no engine.
     pub(crate) fn emulated(&self) -> bool {
         self.kind != Kind::Engine
     }

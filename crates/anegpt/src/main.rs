@@ -229,7 +229,7 @@ fn message(error: &anyhow::Error) -> String {
     text
 }
 
-/// Whether the reader of our output went away (`anegpt … | head`), which is no failure.
+/// True if the reader of our output went away (`anegpt … | head`), which is no failure.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     kind == Some(std::io::ErrorKind::BrokenPipe)

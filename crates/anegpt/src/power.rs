@@ -1,4 +1,4 @@
-//! What the machine draws, where it can be read: by IOReport without privilege, else by
+//! The power that the machine draws, where it can be read: by IOReport without privilege, else by
 //! `powermetrics` where that may be run without a password. On other systems, power is not
 //! reported.
 

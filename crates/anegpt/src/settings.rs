@@ -118,7 +118,7 @@ const EXISTING_EPOCHS: u64 = 3;
 /// Fewest steps for existing weights.
 const EXISTING_STEPS: u64 = 20;
 
-/// What a run begins with.
+/// The initial weights of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weights {
     /// Drawn at random.
@@ -249,8 +249,8 @@ pub(crate) fn model(
     Ok(config)
 }
 
-/// What the blocks are made of. Learned positions take the place of rotary embedding and the other way
-/// round.
+/// Returns the parts of the blocks. Learned positions take the place of rotary embedding and the
+/// other way round.
 fn mixture(base: &GptConfig, section: &ModelSection) -> GptConfig {
     GptConfig {
         family: section.family.unwrap_or(base.family),

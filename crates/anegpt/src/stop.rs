@@ -39,7 +39,8 @@ impl Signal {
     }
 }
 
-/// What ends the program with a signal's exit code and no further word, once everything is saved.
+/// An error that ends the program with a signal's exit code and no further word, once everything is
+/// saved.
 #[derive(Debug)]
 pub(crate) struct EndedBy(pub(crate) Signal);
 

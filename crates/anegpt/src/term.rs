@@ -26,7 +26,7 @@ pub(crate) enum Color {
     Never,
 }
 
-/// What a piece of text is; colour follows from it.
+/// The role of a piece of text, which decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Label,

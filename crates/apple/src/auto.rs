@@ -3,7 +3,7 @@
 use crate::route::Route;
 use serde::{Deserialize, Serialize};
 
-/// What the known-answer program found of a route on which it gave the right answers.
+/// The findings of the known-answer program about a route on which it gave the right answers.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Findings {
     /// Seconds to compile and load the program.
@@ -34,7 +34,7 @@ pub fn choose(working: &[(Route, Findings)]) -> Option<Choice> {
     Some(Choice { route, packed, reason })
 }
 
-/// Whether programs are packed: one input and one output in place of several.
+/// True if programs are packed: one input and one output in place of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     /// Where a request with several inputs fails.

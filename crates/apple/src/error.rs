@@ -1,4 +1,4 @@
-//! What can go wrong on a Mac alone.
+//! Errors that only a Mac has.
 
 use ane::AneError;
 

@@ -135,7 +135,7 @@ uint8_t *ane_bridge_build_weight_blob_quantized(
 void ane_bridge_free_blob(void *blob);
 
 /*
- * What went wrong in this thread's last call, in words; empty if nothing did. Frees and closes
+ * Returns the error of this thread's last call, in words; empty if there was none. Frees and closes
  * that succeed leave it as it was. Valid until the thread's next call. Such texts of
  * ane_bridge_init, ane_bridge_compile and ane_bridge_compile_multi_weights are written to standard
  * error, too; with the environment variable ANE_BRIDGE_VERBOSE=1 those of all functions are, with
@@ -247,7 +247,7 @@ bool ane_bridge_unlock_output(ANEKernelHandle *kernel_handle, int idx);
 bool ane_bridge_submit(ANEKernelHandle *kernel_handle);
 
 /*
- * Whether the last run has finished: 1, or 0 if it is in flight. -1 if it failed, or there was
+ * Returns 1 if the last run has finished, 0 if it is in flight, -1 if it failed or there was
  * none.
  */
 int ane_bridge_poll(ANEKernelHandle *kernel_handle);

@@ -22,14 +22,14 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// What a kernel's handle seems to point to.
+/// The type that a kernel's handle seems to point to.
 #[derive(Debug)]
 #[repr(C)]
 pub struct ANEKernelHandle {
     _nothing: [u8; 0],
 }
 
-/// What a device's handle seems to point to.
+/// The type that a device's handle seems to point to.
 #[derive(Debug)]
 #[repr(C)]
 pub struct ANEDeviceHandle {
@@ -509,7 +509,7 @@ abi! {
         guard_release(|| if blob.is_null() { Ok(()) } else { memory::take_back(blob.cast()) })
     }
 
-    /// What went wrong in this thread's last call, in words; empty if nothing did. Frees and closes
+    /// Returns the error of this thread's last call, in words; empty if there was none. Frees and closes
     /// that succeed leave it as it was. Valid until the thread's next call. Such texts of
     /// ane_bridge_init, ane_bridge_compile and ane_bridge_compile_multi_weights are written to standard
     /// error, too; with the environment variable ANE_BRIDGE_VERBOSE=1 those of all functions are, with
@@ -693,7 +693,7 @@ abi! {
         guard(false, || kernel(kernel_handle)?.submit().map(|()| true))
     }
 
-    /// Whether the last run has finished: 1, or 0 if it is in flight. -1 if it failed, or there was
+    /// Returns 1 if the last run has finished, 0 if it is in flight, -1 if it failed or there was
     /// none.
     fn ane_bridge_poll(kernel_handle: *mut ANEKernelHandle) -> c_int {
         waited(kernel_handle, Some(Duration::ZERO))

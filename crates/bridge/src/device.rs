@@ -89,7 +89,7 @@ fn engine(route: Route) -> Result<Box<dyn Device>, BridgeError> {
     })
 }
 
-/// What opening a way to the engine and running the known-answer program came to.
+/// The outcome of opening a route to the engine and running the known-answer program.
 enum Heard {
     Works(Box<dyn Device>, Findings),
     /// There is no such way.

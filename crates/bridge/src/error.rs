@@ -1,4 +1,4 @@
-//! What can go wrong at the boundary, and the text of it that each thread can ask for.
+//! Errors at the boundary, and their text for each thread.
 
 use ane::AneError;
 use chip::UnknownName;
@@ -145,8 +145,9 @@ fn store(text: &str) {
     let _ = LAST.try_with(|last| *last.borrow_mut() = text);
 }
 
-/// Whether errors are written to standard error as well, if the environment says so: those of all
-/// calls, or of none. Else those of the calls for which the original bridge did so ([`explained`]).
+/// True if the errors of all calls are also written to standard error, false if those of none are; `None`
+/// where the environment does not say: then those of the calls for which the original bridge did so
+/// ([`explained`]).
 fn verbose() -> Option<bool> {
     static VERBOSE: OnceLock<Option<bool>> = OnceLock::new();
     *VERBOSE.get_or_init(|| {

@@ -89,7 +89,7 @@ pub enum Chip {
     M6,
 }
 
-/// What is known of a chip.
+/// The facts about a chip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChipFacts {
     /// Name on the command line, for instance `m4-pro`.
@@ -114,7 +114,7 @@ impl Chip {
         ]
     };
 
-    /// What is known of this chip.
+    /// Returns the facts about this chip.
     ///
     /// Architectures: facts, head of the catalogue (h13 … h17; h13g and h15g for the larger
     /// M1 and M3), M5 Max from MAD#50; M3 Max, M5 Ultra and M6 by the compiler's table of targets
@@ -172,7 +172,7 @@ impl Chip {
         }
     }
 
-    /// What to say beside figures of a chip that has none of its own; `None` for the others.
+    /// Returns a note for figures of a chip that has none of its own; `None` for the others.
     pub fn note(self) -> Option<String> {
         let nearest = self.nearest()?;
         Some(format!("limits and speed of {nearest}: not measured on this chip"))
@@ -230,7 +230,7 @@ impl Chip {
         }
     }
 
-    /// Whether reading weights slows down when each core's share is near a multiple of 1 MiB
+    /// True if reading weights slows down when each core's share is near a multiple of 1 MiB
     /// (`F3-dma-notch`): M1 to M4; M5 appears free of it.
     pub fn dma_notch(self) -> bool {
         !self.is_m5()
@@ -268,11 +268,11 @@ pub struct ChipLimits {
     pub kernel_width: usize,
     /// Most input channels of a convolution that are surely accepted ([`MAX_CONV_CHANNELS`]).
     pub conv_input_channels: usize,
-    /// Whether `cast` converts between fp32 and fp16, and ports may be fp32 (ANE021, ANE024).
+    /// True if `cast` converts between fp32 and fp16, and ports may be fp32 (ANE021, ANE024).
     pub float_cast: bool,
-    /// Whether `sin` and `cos` exist (ANE050).
+    /// True if `sin` and `cos` exist (ANE050).
     pub trigonometry: bool,
-    /// Whether `pad` mirrors (ANE060).
+    /// True if `pad` mirrors (ANE060).
     pub reflect_padding: bool,
 }
 
@@ -363,7 +363,7 @@ pub struct Limits {
     /// stricter of IMP's figure on M1 and none at all; a program with 8192-byte surfaces ran on an
     /// M5 (MAD:training/m5result.md). By e5rt: none was seen (facts C.2).
     pub min_surface_bytes: usize,
-    /// Whether all input surfaces of a request, and all its output surfaces, need one allocation
+    /// True if all input surfaces of a request, and all its output surfaces, need one allocation
     /// size (facts C.1: ORI #2 and #12; not seen by e5rt, facts C.2).
     pub uniform_surfaces: bool,
     /// Compiles per process: 119 in memory (facts D: MAD, ORI #5, ESP), whether programs are
@@ -449,7 +449,7 @@ pub enum AllocationFault {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no {what} called `{got}`; known are: {known}")]
 pub struct UnknownName {
-    /// What the list holds, for instance `chip`.
+    /// The kind of name, for instance `chip`.
     pub what: &'static str,
     /// The name.
     pub got: String,

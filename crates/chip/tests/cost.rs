@@ -110,7 +110,7 @@ fn near(got: f64, published: f64, within: f64) {
     assert!((got / published - 1.0).abs() <= within, "{got} where {published} is published");
 }
 
-/// What the constants that no fit gives were taken from: the page shows them, and cannot tell that
+/// The sources of the constants that no fit gives: the page shows them, and cannot tell that
 /// they are wrong.
 #[test]
 fn the_engines_constants_are_the_published_ones() {

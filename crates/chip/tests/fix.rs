@@ -768,7 +768,7 @@ fn proofs_follow_a_difference_to_the_outputs() {
     assert!(hidden.is_ok(), "{hidden:?}");
 }
 
-/// What is known may be computed of what else is known: then all of it is run.
+/// A known value may be computed from other known ones: then all of them are run.
 #[test]
 fn proofs_hold_where_a_value_is_computed_in_another_way() {
     let formula = |direct: bool| {

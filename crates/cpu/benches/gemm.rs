@@ -60,7 +60,7 @@ impl Case {
         2.0 * (self.m * self.n * self.k * self.batch) as f64
     }
 
-    /// Whether results are added to f32.
+    /// True if results are added to f32.
     fn accumulates(&self) -> bool {
         self.what.starts_with("dW")
     }

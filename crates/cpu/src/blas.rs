@@ -43,7 +43,7 @@ impl Stored<'_> {
 
 /// Single-precision products of dense matrices, as BLAS has them.
 pub trait Sgemm: fmt::Debug + Send + Sync {
-    /// What computes, as a person would call it.
+    /// The library's name, for people.
     fn name(&self) -> &'static str;
 
     /// C [m, n] ← A [m, k]·B [k, n], or C + A·B if `accumulate`. Rows of C are `stride` apart.
@@ -126,7 +126,7 @@ struct Request {
     a: Layout,
     b: Layout,
     stride: usize,
-    /// Whether operands change places, because Cᵀ = Bᵀ·Aᵀ is what lies row by row.
+    /// True if operands change places, because Cᵀ = Bᵀ·Aᵀ is what lies row by row.
     flipped: bool,
 }
 
@@ -204,9 +204,9 @@ pub struct HostShape {
     pub n: usize,
     /// Columns of A, rows of B.
     pub k: usize,
-    /// Whether B is stored as [n, k].
+    /// True if B is stored as [n, k].
     pub transposed: bool,
-    /// Whether the operands are binary16, as what comes from the engine.
+    /// True if the operands are binary16, as what comes from the engine.
     pub half: bool,
     /// Products of this shape that threads compute at the same time.
     pub at_once: usize,
@@ -233,7 +233,7 @@ impl HostShape {
     }
 }
 
-/// What [`compare`] found.
+/// The result of [`compare`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
     /// Seconds that our products took: medians, summed over the shapes.
@@ -250,7 +250,7 @@ impl Comparison {
         self.ours / self.library
     }
 
-    /// Whether the library is sound and faster by a margin that another measurement will not undo.
+    /// True if the library is sound and faster by a margin that another measurement will not undo.
     pub fn prefers_library(&self) -> bool {
         self.fault.is_none() && self.ratio() >= MARGIN
     }
@@ -298,10 +298,10 @@ struct Case {
     shape: HostShape,
     a: Values,
     b: Values,
-    /// What ours gives, and the library; one for each that are computed at once.
+    /// Our results and the library's; one for each product computed at once.
     ours: Vec<Vec<f32>>,
     theirs: Vec<Vec<f32>>,
-    /// What the library gave first.
+    /// The library's first results.
     first: Vec<Vec<f32>>,
     /// Ours and the library's.
     seconds: [Vec<f64>; 2],

@@ -1,4 +1,4 @@
-//! What can go wrong between a function and the CPU.
+//! Errors between a function and the CPU.
 
 use mil::blob::BlobError;
 use mil::{OpError, TensorType};

@@ -1,8 +1,8 @@
 //! The engine's units beside the multiply-accumulate array, in `exact` numerics: rounding, functions
 //! of one element, reductions and softmax on the fp16 grid.
 //!
-//! What is documented of the silicon is followed to the bit; the rest is marked as an approximation
-//! where it stands, and in docs/numerics.md.
+//! The documented behaviour of the silicon is followed to the bit; the rest is marked as an
+//! approximation where it stands, and in docs/numerics.md.
 
 use crate::activation;
 use crate::arithmetic::Quirks;

@@ -43,7 +43,7 @@ impl Elements<'_> {
         }
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -215,7 +215,7 @@ impl Out {
     }
 }
 
-/// What happens to a finished sum on its way to the result.
+/// The rounding of a finished sum on its way to the result.
 #[derive(Clone, Copy)]
 struct Epilogue {
     /// Add to what an f32 result holds.
@@ -301,7 +301,7 @@ struct Items<'a> {
     a: Operand<'a>,
     b: Operand<'a>,
     batch: &'a [Offsets],
-    /// Whether `a` and `b` are the transposes of what the offsets call b and a.
+    /// True if `a` and `b` are the transposes of what the offsets call b and a.
     flipped: bool,
     /// The beginning of the result's storage.
     c: Out,
@@ -358,7 +358,7 @@ impl<'a> Items<'a> {
     }
 }
 
-/// Whether no two results share an element; `false` also where that is not cheaply seen.
+/// True if no two results share an element; `false` also where that is not cheaply seen.
 ///
 /// Each result is a rectangle on a grid of `rs` columns. In a sequence where each rectangle lies
 /// wholly below its predecessor, or beside it in the same rows, no two overlap.
@@ -412,14 +412,14 @@ impl Buffer {
     }
 }
 
-/// What one call needs besides its threads' own space.
+/// The memory of one call besides its threads' own.
 #[derive(Default)]
 struct Shared {
     b: Buffer,
     c: Buffer,
 }
 
-/// What one thread needs for one tile.
+/// The memory of one thread for one tile.
 #[derive(Default)]
 struct Private {
     a: Buffer,
@@ -544,7 +544,7 @@ struct Tile {
 struct Block {
     start: usize,
     len: usize,
-    /// Whether it is the first of the product, so that it overwrites the sums.
+    /// True if it is the first of the product, so that it overwrites the sums.
     first: bool,
 }
 
@@ -560,7 +560,7 @@ struct Panels {
 }
 
 impl Job {
-    /// Whether the sums can be kept in the result itself.
+    /// True if the sums can be kept in the result itself.
     fn sums_in_result(&self) -> Option<(*mut f32, usize)> {
         match self.c.ptr {
             OutPtr::F32(p) if self.epilogue.round.is_none() => Some((p, self.c.rs)),

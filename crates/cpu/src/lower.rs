@@ -113,7 +113,7 @@ impl<'f> Lowering<'f> {
         }
     }
 
-    /// Whether `op` turns fp16 into fp32, which changes no value: whoever reads it converts.
+    /// True if `op` turns fp16 into fp32, which changes no value: whoever reads it converts.
     fn is_widening(&self, op: usize) -> bool {
         let (x, result) = (self.resolved[op].values()[0], self.f.ops[op].results[0]);
         (self.f.ty(x).dtype, self.f.ty(result).dtype) == (DType::Fp16, DType::Fp32)
@@ -147,7 +147,7 @@ impl<'f> Lowering<'f> {
         }
     }
 
-    /// Whether the unit of operation `op` has to run after group `g`.
+    /// True if the unit of operation `op` has to run after group `g`.
     fn depends_on(&self, op: usize, g: usize) -> bool {
         let mut seen = BTreeSet::new();
         let mut stack = vec![op];

@@ -1,4 +1,4 @@
-//! What the CPU can do at most: multiply-adds that never leave registers, and words streamed through
+//! The CPU's peak rates: multiply-adds that never leave registers, and words streamed through
 //! memory. The ceilings that every other measurement is held against.
 //!
 //! Each thread repeats its loop until a span of time is over and counts what it did, so cores of

@@ -234,7 +234,7 @@ pub(crate) struct Reduction {
     pub(crate) kept: Nest,
     /// Extents and strides of the reduced axes.
     pub(crate) reduced: Vec<(usize, isize)>,
-    /// Whether sums take their terms one after the other.
+    /// True if sums take their terms one after the other.
     pub(crate) ordered: bool,
     pub(crate) rounding: Rounding,
     pub(crate) output: Buffer,
@@ -243,7 +243,7 @@ pub(crate) struct Reduction {
 /// Softmax of [outer, n, inner] along the middle axis.
 #[derive(Clone, Debug)]
 pub(crate) struct Softmax {
-    /// What it is taken of: contiguous iteration over the whole tensor, one result.
+    /// Its input: contiguous iteration over the whole tensor, one result.
     pub(crate) chain: Chain,
     pub(crate) n: usize,
     pub(crate) inner: usize,
@@ -261,7 +261,8 @@ pub(crate) struct Product {
     pub(crate) shape: crate::gemm::Shape,
     pub(crate) batch: Vec<crate::gemm::Offsets>,
     pub(crate) rounding: Rounding,
-    /// Whether sums end at the array's 2^15; a convolution of one channel is a plain multiplication.
+    /// True if sums end at the array's 2^15; a convolution of one channel is a plain
+    /// multiplication.
     pub(crate) saturates: bool,
     pub(crate) output: Buffer,
 }
@@ -345,7 +346,7 @@ pub(crate) enum Step {
 }
 
 impl Product {
-    /// Whether `input` is the left operand as it is, so that a packed matrix can take its place.
+    /// True if `input` is the left operand as it is, so that a packed matrix can take its place.
     fn takes_matrix(&self, input: usize) -> bool {
         let whole = |offset: &crate::gemm::Offsets| offset.a == 0;
         let (left, right) = (Buffer::Input(input), self.b);
@@ -358,7 +359,7 @@ impl Product {
 }
 
 impl Plan {
-    /// Whether all that reads `input` are products of which it is the left operand, whole.
+    /// True if all that reads `input` are products of which it is the left operand, whole.
     pub(crate) fn takes_matrix(&mut self, input: usize) -> bool {
         let buffer = Buffer::Input(input);
         self.steps.iter_mut().all(|step| match step {
@@ -415,7 +416,7 @@ pub(crate) enum Constant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Space {
     pub(crate) elements: usize,
-    /// Whether binary16 holds them; otherwise f32 does.
+    /// True if binary16 holds them; otherwise f32 does.
     pub(crate) half: bool,
 }
 

@@ -19,7 +19,7 @@ pub struct HostProgram {
     outputs: Vec<Argument>,
 }
 
-/// What an input or output is called in errors, and its number of elements.
+/// The name of an input or output in errors, and its number of elements.
 #[derive(Debug)]
 struct Argument {
     name: String,

@@ -54,7 +54,7 @@ impl OutputMut<'_> {
 pub(crate) struct Machine {
     plan: Plan,
     slots: Vec<Slot>,
-    /// What computes products without rounding; `None` for [`gemm`].
+    /// The library for products without rounding; `None` for [`gemm`].
     pub(crate) library: Option<Arc<dyn Sgemm>>,
 }
 
@@ -381,7 +381,7 @@ fn load(nest: &Nest, which: usize, sources: &Sources<'_>, start: usize, to: &mut
 #[derive(Clone, Copy)]
 struct Reader<'w> {
     elements: Elements<'w>,
-    /// Whether NaN is possible: nothing that is computed here is one.
+    /// True if NaN is possible: nothing that is computed here is one.
     input: bool,
 }
 

@@ -73,7 +73,7 @@ impl Level {
         all.into_iter().find(|level| level.available()).unwrap_or(Self::Portable)
     }
 
-    /// Whether this machine can run the level.
+    /// True if this machine can run the level.
     pub fn available(self) -> bool {
         match self {
             Self::Portable => true,
@@ -99,7 +99,7 @@ impl Level {
     }
 }
 
-/// Whether the baseline of the build has a fused multiply-add instruction; without one,
+/// True if the baseline of the build has a fused multiply-add instruction; without one,
 /// `f32::mul_add` would be a library call.
 pub(crate) const BASELINE_FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
@@ -108,7 +108,7 @@ pub(crate) const BASELINE_FUSED: bool = cfg!(any(target_arch = "aarch64", target
 /// `run` must be `#[inline(always)]`, as must everything it calls in its inner loop; use [`madd`]
 /// for multiply-add.
 pub(crate) trait SliceKernel {
-    /// What the loop returns.
+    /// The loop's result.
     type Output;
     /// The loop. `FUSED` says whether a fused multiply-add instruction exists.
     fn run<const FUSED: bool>(self) -> Self::Output;
@@ -774,7 +774,7 @@ pub struct Round {
     /// A rounded magnitude of at least this becomes infinite. `f32::INFINITY` leaves the format's
     /// own limit (values that round past 65504).
     pub saturate: f32,
-    /// What NaN becomes.
+    /// The replacement of NaN.
     pub nan: f32,
 }
 

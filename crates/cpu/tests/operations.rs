@@ -174,7 +174,7 @@ fn computed_constants_are_rounded() {
     }
 }
 
-/// What `build` makes of values given as `dtype` and brought to fp16 on the device.
+/// The result of `build` for values given as `dtype` and brought to fp16 on the device.
 fn bits_from(dtype: DType, inputs: &[Vec<f32>; 2], build: &BuildPair<'_>) -> Vec<u32> {
     let b = Builder::new("main");
     let ty = TensorType::new(dtype, vec![inputs[0].len()]);

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub use tinystories::{TinyStories, TinyStoriesFiles};
 
-/// What is being done.
+/// The activity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Bytes come in.
@@ -44,7 +44,7 @@ pub enum Stage {
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What is being done.
+    /// The activity.
     pub stage: Stage,
     /// Bytes done, with those of earlier runs.
     pub done: u64,

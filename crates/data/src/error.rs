@@ -16,7 +16,7 @@ pub enum Error {
         path: PathBuf,
         /// The verb: "read", "write", …
         action: &'static str,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// No space left where a file was to be written.
@@ -30,7 +30,7 @@ pub enum Error {
         path: PathBuf,
         /// Bytes that were written before.
         written: u64,
-        /// Whether the partial file is kept and continued.
+        /// True if the partial file is kept and continued.
         resumable: bool,
     },
     /// A token file that is not what its name or header says.
@@ -38,7 +38,7 @@ pub enum Error {
     TokenFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong and how to fix it.
+        /// The fault and its remedy.
         problem: String,
     },
     /// A token id outside the vocabulary.
@@ -78,7 +78,7 @@ pub enum Error {
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it must be.
+        /// The rule.
         expected: &'static str,
     },
     /// A cursor that belongs to other data.
@@ -87,7 +87,7 @@ pub enum Error {
          {got}); give the same --data and tokenizer, or start a new run"
     )]
     Cursor {
-        /// What differs.
+        /// The difference.
         what: &'static str,
         /// As recorded.
         expected: String,
@@ -101,7 +101,7 @@ pub enum Error {
         path: PathBuf,
         /// Offset of the first bad byte, from 0.
         offset: u64,
-        /// What the file is, or what to try.
+        /// The kind of file, or advice.
         advice: &'static str,
     },
     /// Text of two or four bytes a character.
@@ -122,7 +122,7 @@ pub enum Error {
         path: PathBuf,
         /// Line number, from 1.
         line: u64,
-        /// What is wrong.
+        /// The fault.
         problem: String,
     },
     /// No text where some was expected.
@@ -130,7 +130,7 @@ pub enum Error {
     NoText {
         /// The file or directory.
         path: PathBuf,
-        /// What was looked for.
+        /// The name that was looked for.
         problem: &'static str,
     },
     /// The tokenizer refused a document.
@@ -138,7 +138,7 @@ pub enum Error {
     Tokenize {
         /// Bytes of input up to the end of the document.
         byte: u64,
-        /// What the tokenizer said.
+        /// The tokenizer's error.
         message: String,
     },
     /// The `curl` program is not installed.
@@ -149,17 +149,17 @@ pub enum Error {
     CurlMissing {
         /// The program looked for.
         program: String,
-        /// What was to be fetched.
+        /// The name of the download.
         url: String,
     },
     /// A transfer that failed for good.
     #[error("cannot download {url}: {problem}; {advice}")]
     Transfer {
-        /// What was to be fetched.
+        /// The name of the download.
         url: String,
-        /// What happened.
+        /// The failure.
         problem: String,
-        /// What to do.
+        /// The advice.
         advice: String,
     },
     /// Downloaded bytes that are not the published ones.
@@ -173,7 +173,7 @@ pub enum Error {
         expected: String,
         /// Sum found.
         got: String,
-        /// What to do.
+        /// The advice.
         advice: &'static str,
     },
     /// Another process is writing the same file.
@@ -187,7 +187,7 @@ pub enum Error {
     Archive {
         /// The archive.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Its fault.
         problem: String,
     },
 }

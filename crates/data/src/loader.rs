@@ -24,9 +24,9 @@ use std::ops::Range;
 /// The two parts of a token stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
-    /// What the model learns from.
+    /// The part that the model learns from.
     Train,
-    /// What it is judged by.
+    /// The part that it is judged by.
     Validation,
 }
 
@@ -69,7 +69,7 @@ pub struct Cursor {
     /// token have none.
     #[serde(default)]
     pub train_checksum: Option<u64>,
-    /// That of the validation part.
+    /// The checksum of the validation part.
     #[serde(default)]
     pub validation_checksum: Option<u64>,
 }

@@ -1,4 +1,5 @@
-//! What a file is by its first bytes, so that a wrong one is named and not read as text or tokens.
+//! Recognises a file by its first bytes, so that a wrong one is named and not read as text or
+//! tokens.
 
 /// Bytes that are looked at.
 pub(crate) const HEAD: usize = 4096;
@@ -20,7 +21,7 @@ const BINARY: [(&[u8], &str); 10] = [
     (b"anetok\r\n", "it is a token file: give it a name that ends in .bin"),
 ];
 
-/// What a binary file is and what to do, if it is of a known kind.
+/// Returns the kind of a binary file and advice, if the kind is known.
 pub(crate) fn binary(head: &[u8]) -> Option<&'static str> {
     BINARY.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what)
 }
@@ -58,7 +59,7 @@ pub fn is_text(head: &[u8]) -> bool {
     !valid.is_empty() && valid.chars().all(|c| !c.is_control() || "\t\n\r\u{c}".contains(c))
 }
 
-/// What a text probably is that was not written to be learned from, and what to do.
+/// Returns the probable kind of a text that was not written to be learned from, and advice.
 pub(crate) fn odd_text(head: &[u8]) -> Option<&'static str> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let start = head.iter().position(|b| !b.is_ascii_whitespace())?;

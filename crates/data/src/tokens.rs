@@ -411,7 +411,7 @@ impl TokenWriter {
         self.count
     }
 
-    /// Whether nothing has been pushed.
+    /// True if nothing has been pushed.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

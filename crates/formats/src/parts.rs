@@ -1,4 +1,4 @@
-//! What a model is made of, for formats that can say nothing else.
+//! The parts of a model, for formats that can hold no other ones.
 
 use gpt::{Family, FeedForward, GptConfig, Norm};
 

@@ -24,7 +24,7 @@ pub enum TensorFileError {
     /// The system's error.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// What is wrong with the file.
+    /// The fault in the file.
     #[error("{0}")]
     Malformed(String),
 }

@@ -109,7 +109,7 @@ fn norm_ports(norm: Norm, block: Block) -> [&'static str; 2] {
     }
 }
 
-/// What a block of attention reads besides its own tokens.
+/// The tokens that a block of attention reads besides its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
     /// Nothing: queries of B sequences attend to the keys of their own.
@@ -121,10 +121,10 @@ pub enum Memory {
     },
 }
 
-/// What attention computes.
+/// The results of attention.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'b> {
-    /// What is added to the stream.
+    /// The term added to the stream.
     pub out: Tensor<'b>,
     /// Keys of the block's own tokens, [1, K, 1, T].
     pub keys: Tensor<'b>,

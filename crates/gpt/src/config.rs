@@ -93,17 +93,17 @@ pub enum ConfigError {
     Field {
         /// Name in the file.
         field: &'static str,
-        /// What was given.
+        /// The value given.
         value: String,
-        /// What is allowed.
+        /// The allowed values.
         rule: &'static str,
     },
     /// There is no such preset.
     #[error("there is no preset `{name}`; use one of {known}, or --config FILE.toml")]
     Preset {
-        /// What was asked for.
+        /// The name asked for.
         name: String,
-        /// What there is.
+        /// The known names.
         known: String,
     },
 }

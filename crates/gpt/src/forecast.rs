@@ -150,7 +150,7 @@ pub fn timeline(
     Ok(Pricing::new(plan, &dims, profile)?.timeline())
 }
 
-/// What prices the steps of a schedule.
+/// The prices of the steps of a schedule.
 struct Pricing<'d> {
     dims: &'d Dims<'d>,
     silicon: &'static Silicon,

@@ -43,7 +43,7 @@ pub enum ModelError {
     BatchSize {
         /// B·S.
         expected: usize,
-        /// What was given.
+        /// The value given.
         got: usize,
     },
     /// There is room for nothing.
@@ -108,7 +108,7 @@ impl MicroBatch {
     }
 }
 
-/// What the loss of each token of a micro-batch counts.
+/// The weight of each token's loss in a micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TokenWeights<'a> {
     /// All the same.
@@ -118,7 +118,7 @@ pub enum TokenWeights<'a> {
 }
 
 impl TokenWeights<'_> {
-    /// That of token `t`.
+    /// Returns the weight of token `t`.
     pub(crate) fn of(self, t: usize) -> f32 {
         match self {
             TokenWeights::Even(weight) => weight,
@@ -127,9 +127,9 @@ impl TokenWeights<'_> {
     }
 }
 
-/// What the host multiplies most in a step with micro-batches of `tokens` tokens: a tile of the
-/// classifier, its gradient, and a weight gradient of a feed-forward layer, whose operands are in
-/// binary16 (`half`) unless the device computes in single precision.
+/// Returns the host's largest products in a step with micro-batches of `tokens` tokens: a tile of
+/// the classifier, its gradient, and a weight gradient of a feed-forward layer, whose operands are
+/// in binary16 (`half`) unless the device computes in single precision.
 pub fn host_products(config: &GptConfig, tokens: usize, half: bool) -> [HostShape; 3] {
     let [classifier, gradient] = head::products(config.vocab_size, tokens, config.n_embd);
     let (m, n) = (config.hidden, config.n_embd);

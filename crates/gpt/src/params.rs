@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-/// What a parameter is to an optimizer.
+/// The kind of a parameter, for an optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
     /// Rows that are looked up: one per token or position.
@@ -48,7 +48,7 @@ pub struct Declared {
     pub shape: Vec<usize>,
     /// How it begins.
     pub init: Init,
-    /// What it is to an optimizer.
+    /// Its kind, for an optimizer.
     pub group: Group,
 }
 
@@ -109,7 +109,7 @@ pub struct Param {
     pub offset: usize,
     /// How it begins.
     pub init: Init,
-    /// What it is to an optimizer.
+    /// Its kind, for an optimizer.
     pub group: Group,
 }
 

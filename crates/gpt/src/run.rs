@@ -1,4 +1,4 @@
-//! What executes a schedule on a device: the one interpreter of plans, for training and for decoding.
+//! Executes a schedule on a device: the one interpreter of plans, for training and for decoding.
 
 use crate::config::GptConfig;
 use crate::model::{MicroBatch, ModelError, Timings};
@@ -57,7 +57,7 @@ impl Input<'_> {
     }
 }
 
-/// What the host reads and writes in a step.
+/// The tokens of a step, as the host reads and writes tables by them.
 pub(crate) struct Batch<'a> {
     /// Tokens, one per column.
     pub(crate) tokens: &'a [u32],
@@ -372,7 +372,7 @@ pub(crate) enum Outside<'a> {
     Append { new: &'a Surface, cache: &'a Surface },
 }
 
-/// What the head's backward step reads and writes.
+/// The arguments of the head's backward step.
 pub(crate) struct HeadBackward<'a> {
     /// [D, T]
     pub(crate) stream: &'a [f32],

@@ -1,4 +1,4 @@
-//! What plans say of their steps, against counts made by hand.
+//! The steps of plans, against counts made by hand.
 
 use ane::Emulator;
 use chip::{Chip, Os, Profile, legal};

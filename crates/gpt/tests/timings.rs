@@ -1,4 +1,4 @@
-//! What a model says of the time its parts take.
+//! The times that a model reports for its parts.
 
 use ane::Emulator;
 use cpu::Numerics;

@@ -31,7 +31,7 @@ const BELOW_FLOOR: f64 = 0.25;
 /// One that takes this many times the upper end of its forecast waits for something.
 const ABOVE_FORECAST: f64 = 10.0;
 
-/// What came out of a check, best first.
+/// The outcome of a check, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// As it must be.
@@ -61,13 +61,13 @@ impl Verdict {
 pub struct Check {
     /// Short name, for instance `inputs-live`.
     pub id: &'static str,
-    /// What was asked.
+    /// The question.
     pub question: &'static str,
     /// How it went.
     pub verdict: Verdict,
-    /// What was seen.
+    /// The observation.
     pub finding: String,
-    /// What to do; empty where all is well.
+    /// The advice; empty where all is well.
     pub advice: String,
     /// Facts that the question rests on ([`chip::facts::fact`]).
     pub facts: &'static [&'static str],
@@ -76,7 +76,7 @@ pub struct Check {
 /// Every check of one examination.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// What the device says of itself.
+    /// The device's description of itself.
     pub device: String,
     /// In the order asked.
     pub checks: Vec<Check>,
@@ -106,7 +106,7 @@ pub struct Options {
     pub backoff: Backoff,
 }
 
-/// What a check found, before it has a name.
+/// The result of a check, before it has a name.
 struct Finding(Verdict, String, &'static str);
 
 type Ask = fn(&mut Examiner<'_>) -> Result<Finding, AneError>;
@@ -175,7 +175,7 @@ pub fn examine(device: &dyn Device, options: &Options, listen: &mut dyn FnMut(&C
     Report { device: device.describe(), checks, runs: examiner.runs }
 }
 
-/// What a person can do about an error of the device.
+/// Advice on an error of the device.
 fn advice_for(error: &AneError) -> &'static str {
     match error {
         AneError::Timeout | AneError::CompileTimeout { .. } => {

@@ -121,7 +121,7 @@ fn a_hang_ends_the_questions() {
     }
 }
 
-/// What a device gives instead of what the emulator behind it says.
+/// The results that a device gives in place of those of the emulator behind it.
 #[derive(Clone, Copy, Debug)]
 enum Twist {
     /// Runs take this long.

@@ -48,7 +48,7 @@ pub enum BlobError {
     In { path: String, error: Box<BlobError> },
 }
 
-/// What is wrong with a record that can be read all the same. Published programs have such records,
+/// A fault in a record that can be read all the same. Published programs have such records,
 /// and run on some machines (docs/ane-facts.md A.5).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]

@@ -85,7 +85,7 @@ pub struct Diagnostic {
     pub place: Option<Place>,
     /// Where in the program, such as ``function `main`, operation `y` ``; may be empty.
     pub context: String,
-    /// What was expected and what was found.
+    /// The expectation and the finding.
     pub message: String,
     /// How to mend it; may be empty.
     pub hint: String,

@@ -1,4 +1,4 @@
-//! What distinguishes two programs, whatever they call their values.
+//! The differences between two programs, whatever they call their values.
 //!
 //! Both are brought to one form: operations in the order in which the outputs need them (so that
 //! dead ones and the order of the text do not count), constants written into the arguments (so
@@ -151,7 +151,7 @@ impl Counterparts {
         self.of_right.insert(right, left);
     }
 
-    /// Whether one value takes the place of the other: they are counterparts, or neither has one,
+    /// True if one value takes the place of the other: they are counterparts, or neither has one,
     /// because an operation was replaced, which is reported already.
     fn agree(&self, left: ValueId, right: ValueId) -> bool {
         match (self.of_left.get(&left), self.of_right.get(&right)) {

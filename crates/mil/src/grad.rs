@@ -205,7 +205,7 @@ fn expand<'b>(g: Tensor<'b>, shape: &[usize]) -> Tensor<'b> {
 
 type Gradients<'b> = Result<Vec<Option<Tensor<'b>>>, &'static str>;
 
-/// What a rule may use: inputs, results, cotangents of the results, and which inputs count.
+/// The arguments of a rule: inputs, results, cotangents of the results, and which inputs count.
 struct Rule<'b> {
     b: &'b Builder,
     x: Vec<Tensor<'b>>,

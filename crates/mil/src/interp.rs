@@ -15,7 +15,7 @@ mod constexpr;
 mod image;
 mod pool;
 
-/// What is said of operations that are checked only.
+/// The message for operations that are checked only.
 pub const NOT_EXECUTED: &str = "is checked, but not executed here";
 
 /// A dense row-major tensor of f64; truth values are 0 and 1.

@@ -30,7 +30,7 @@ pub struct Value {
     pub ty: TensorType,
 }
 
-/// What is written after `KEY =` in an operation.
+/// The value after `KEY =` in an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arg {
     /// A named value.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-/// What an argument of an operation may be.
+/// The forms that an argument of an operation may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamKind {
     /// A tensor known only when the program runs, or a constant.
@@ -32,9 +32,9 @@ pub enum ParamKind {
 pub struct Param {
     /// Key in the text.
     pub key: &'static str,
-    /// What may be written.
+    /// The allowed forms.
     pub kind: ParamKind,
-    /// Whether the compiler refuses the operation without it.
+    /// True if the compiler refuses the operation without it.
     pub required: bool,
 }
 

@@ -74,7 +74,7 @@ pub struct OpError {
     pub op: Op,
     /// The argument at fault, if one is.
     pub key: Option<String>,
-    /// What was expected and what was found.
+    /// The expectation and the finding.
     pub message: String,
     /// How to mend it; may be empty.
     pub hint: String,

@@ -75,7 +75,7 @@ impl<'b, 'f> Rewrite<'b, 'f> {
         self.map[id.index()] = Some(tensor);
     }
 
-    /// What a value of the old function is now.
+    /// Returns the new counterpart of a value of the old function.
     ///
     /// # Panics
     /// If nothing was written for it yet.
@@ -127,7 +127,7 @@ impl<'b, 'f> Rewrite<'b, 'f> {
         }
     }
 
-    /// Whether `tensor` may be called what `old` was called: not if it is a parameter or another
+    /// True if `tensor` may be called what `old` was called: not if it is a parameter or another
     /// output, nor, unless `old` is an output itself, if it stands for another value.
     pub fn can_take_name(&self, tensor: Tensor<'b>, old: ValueId) -> bool {
         let others = (0u32..)
@@ -145,7 +145,7 @@ impl<'b, 'f> Rewrite<'b, 'f> {
         }
     }
 
-    /// Whether a value of the old function is returned.
+    /// True if a value of the old function is returned.
     pub fn is_output(&self, id: ValueId) -> bool {
         self.outputs.contains(&id)
     }

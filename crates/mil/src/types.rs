@@ -88,7 +88,7 @@ impl DType {
         count.saturating_mul(self.bits()).div_ceil(8)
     }
 
-    /// Whether this is a floating-point type.
+    /// True if this is a floating-point type.
     pub fn is_float(self) -> bool {
         matches!(self, DType::Fp16 | DType::Fp32)
     }
@@ -211,7 +211,7 @@ impl Data {
         }
     }
 
-    /// Whether there is no element.
+    /// True if there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

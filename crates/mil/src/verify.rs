@@ -1,6 +1,6 @@
 //! The rules of the language, checked on a whole program: every fault is reported, not the first.
 //!
-//! What single operations demand is [`mod@crate::resolve`]'s; here are the rules between them.
+//! The rules of single operations are in [`mod@crate::resolve`]; here are the rules between them.
 
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Arg, Function, Operation, Program, Value, ValueId};
@@ -55,7 +55,7 @@ impl Site {
 pub struct Fault {
     /// Which part.
     pub site: Site,
-    /// What was expected and what was found.
+    /// The expectation and the finding.
     pub message: String,
     /// How to mend it; may be empty.
     pub hint: String,
@@ -324,7 +324,7 @@ mod tests {
         Program::new(b.finish(&[(x + x).exp()]).unwrap())
     }
 
-    /// What is said of a program after `change`; programs made by hand may be wrong in ways that
+    /// The faults of a program after `change`; programs made by hand may be wrong in ways that
     /// no text can be.
     fn check(change: impl FnOnce(&mut Function), expected: &[&str]) {
         let mut program = program();

@@ -29,7 +29,7 @@ use std::collections::BTreeSet;
 pub struct Stored<'p> {
     /// Where the program names it.
     pub site: Site,
-    /// What it is, for a message: ``constant `W` `` or ``argument `weight` of `y` ``.
+    /// Its name in messages: ``constant `W` `` or ``argument `weight` of `y` ``.
     pub name: String,
     /// The literal.
     pub literal: &'p Literal,
@@ -39,7 +39,7 @@ pub struct Stored<'p> {
     pub offset: u64,
 }
 
-/// What reading a literal showed.
+/// The result of reading a literal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// It cannot be read.
@@ -53,7 +53,7 @@ pub enum Finding {
 pub struct Found<'p> {
     /// The literal.
     pub stored: Stored<'p>,
-    /// What is wrong.
+    /// The fault.
     pub finding: Finding,
     /// How to mend it; may be empty.
     pub hint: String,
@@ -105,7 +105,7 @@ pub fn paths(program: &Program) -> BTreeSet<&str> {
     stored(program).map(|stored| stored.path).collect()
 }
 
-/// What is wrong with the literals that are in the files given; those in other files are left out.
+/// Returns the faults in literals of the files given; those in other files are left out.
 pub fn inspect<'p>(program: &'p Program, weights: &Weights) -> Vec<Found<'p>> {
     let mut all = vec![];
     for stored in stored(program) {

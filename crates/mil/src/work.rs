@@ -1,5 +1,5 @@
-//! What a function has to do: the floating-point operations of its products, and the bytes that enter and
-//! leave it.
+//! The work of a function: the floating-point operations of its products, and the bytes that enter
+//! and leave it.
 
 use crate::ir::Function;
 use crate::passes::hoist_constants;
@@ -28,7 +28,7 @@ impl Product {
     }
 }
 
-/// What a function has to do.
+/// The work of a function.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Work {
     /// Its matrix products and convolutions, in order.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 const TEXT: &str = include_str!("text/several_functions.mil");
 const LONG: &str = include_str!("text/verbose_constants.mil");
 
-/// What follows `//` outside of quotes, line by line: an independent reading of the rule.
+/// The text after `//` outside of quotes, line by line: an independent reading of the rule.
 fn comments(text: &str) -> Vec<String> {
     let of_line = |line: &str| {
         let (mut quoted, mut escaped) = (false, false);

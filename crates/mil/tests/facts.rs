@@ -1,4 +1,4 @@
-//! What is known of the language and of weight files, one test per fact of `docs/ane-facts.md`.
+//! The facts about the language and weight files, one test per fact of `docs/ane-facts.md`.
 
 use half::f16;
 use mil::blob::{self, BlobWriter, dtype_code};

@@ -86,7 +86,7 @@ fn seeds() -> Vec<String> {
     texts
 }
 
-/// What a hostile writer would put in place of a number.
+/// The replacements of a number by a hostile writer.
 const NUMBERS: &[&str] = &[
     "0",
     "1",

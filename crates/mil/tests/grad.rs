@@ -485,7 +485,7 @@ fn compressed_weights_keep_their_form() {
     check_at(&f, &[Array::new([2, 2], vec![0.5, -1.0, 2.0, 0.25])]);
 }
 
-/// What has no gradient says so.
+/// An operation without a gradient says so.
 #[test]
 fn operations_that_are_only_checked() {
     let b = Builder::new("main");

@@ -5,7 +5,7 @@ use mil::check_text;
 const PARAMETERS: &str =
     "tensor<fp16, [1, 4, 6, 6]> x, tensor<fp16, [2, 3]> y, tensor<int32, [2]> i";
 
-/// What is said of the statement `r = OPERATION`; whatever type it is declared with.
+/// The message for the statement `r = OPERATION`, whatever type it is declared with.
 fn said(operation: &str) -> String {
     let name = if operation.ends_with(']') { "" } else { "[name = string(\"r\")]" };
     let text = format!(

@@ -1,4 +1,4 @@
-//! What tests ask and tell the stand-ins: faults to have, counts, violations.
+//! The controls of the stand-ins: faults to have, counts, violations.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int};
@@ -83,7 +83,7 @@ fn note(what: &str) {
     }
 }
 
-/// Whether the fault of `STANDINS_ONCE=NAME=FILE` happens: once, to whichever process comes first.
+/// True if the fault of `STANDINS_ONCE=NAME=FILE` happens: once, to whichever process comes first.
 fn once(name: &str) -> bool {
     let once = std::env::var("STANDINS_ONCE").unwrap_or_default();
     once.split_once('=').is_some_and(|(fault, file)| {
@@ -95,7 +95,7 @@ unsafe extern "C" {
     fn atexit(then: extern "C" fn()) -> c_int;
 }
 
-/// What libraries do at an exit: they wait for a compile that hangs.
+/// The behaviour of libraries at an exit: they wait for a compile that hangs.
 extern "C" fn at_exit() {
     while is_on("hang") {
         std::thread::sleep(std::time::Duration::from_millis(2));
@@ -114,7 +114,7 @@ pub(crate) fn hang(name: &str) {
     }
 }
 
-/// Whether the fault happens now; one occurrence is used up.
+/// True if the fault happens now; one occurrence is used up.
 pub(crate) fn fault(name: &str) -> bool {
     if once(name) {
         return true;
@@ -130,7 +130,7 @@ pub(crate) fn fault(name: &str) -> bool {
     }
 }
 
-/// Whether a fault is switched on; nothing is used up.
+/// True if a fault is switched on; nothing is used up.
 pub(crate) fn is_on(name: &str) -> bool {
     state().faults.get(name).is_some_and(|&times| times != 0)
 }

@@ -62,7 +62,7 @@ struct Code {
     opened: bool,
 }
 
-/// What a handle stands for.
+/// The object of a handle.
 #[derive(Clone, Debug)]
 enum Thing {
     Config { cache: Option<PathBuf> },
@@ -78,7 +78,7 @@ enum Thing {
 }
 
 impl Thing {
-    /// Whether it is an operation of that program, or a port of that operation: published work
+    /// True if it is an operation of that program, or a port of that operation: published work
     /// releases these first.
     fn is_of(&self, other: &Thing) -> bool {
         match (self, other) {

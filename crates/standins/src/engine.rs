@@ -122,7 +122,7 @@ unsafe extern "C" fn descriptor(_: Id, _: Sel, mil: Id, weights: Id, options: Id
     })
 }
 
-/// What the system has compiled, by its own name for it: it outlives models.
+/// The programs that the system has compiled, by its own names: they outlive models.
 fn compiled_before() -> MutexGuard<'static, BTreeMap<String, Compiled>> {
     static PROGRAMS: Mutex<BTreeMap<String, Compiled>> = Mutex::new(BTreeMap::new());
     PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -169,13 +169,13 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) executable: Box<dyn Executable>,
-    /// Whether the program was compiled before.
+    /// True if the program was compiled before.
     opened: bool,
     inputs: Vec<Surface>,
     outputs: Vec<Surface>,
 }
 
-/// What requests are sent to: a model in memory, or the `_ANEModel` within it that its client knows.
+/// The receiver of requests: a model in memory, or the `_ANEModel` within it that its client knows.
 #[derive(Debug)]
 pub(crate) struct Target {
     stage: Arc<Mutex<Stage>>,
@@ -251,7 +251,7 @@ impl Model {
         sources.weights.keys().map(|path| (path.clone(), read(path))).collect()
     }
 
-    /// Whether the files of the program lie where the system reads them.
+    /// True if the files of the program lie where the system reads them.
     fn check_files(&self, sources: &Descriptor) {
         let directory = temporary_directory().join(&self.name);
         if std::fs::read(directory.join("model.mil")).ok().as_deref() != Some(&sources.mil) {
@@ -308,7 +308,7 @@ unsafe extern "C" fn inner_model(id: Id, _: Sel) -> Id {
     inner.as_ref().map_or(null_mut(), |inner| autorelease(Ref::new(inner.0).into_id()))
 }
 
-/// What a client is to send a request to.
+/// The receiver to which a client sends a request.
 pub(crate) fn as_inner<'a>(id: Id) -> Option<&'a Target> {
     match body(id) {
         Some(Body::InnerModel(target)) => Some(target),
@@ -344,7 +344,7 @@ pub extern "C" fn NSTemporaryDirectory() -> Id {
     }
 }
 
-/// What the machine says of an error of the emulator.
+/// The machine's words for an error of the emulator.
 pub(crate) fn words(error: &AneError) -> String {
     error
         .ns_error()

@@ -53,7 +53,7 @@ fn channels() -> Vec<Channel> {
 
 const LIST: &str = "IOReportChannels";
 
-/// What lists channels with values, owned by the caller.
+/// A list of channels with values, owned by the caller.
 fn listing(class: &str, values: impl Fn(&Channel) -> i64) -> Id {
     let one = |channel: &Channel| {
         let entries = vec![

@@ -19,7 +19,7 @@ const LIVE: usize = 0x4c49_5645;
 const CLASS: usize = 0x434c_4153;
 const DEAD: usize = 0x4445_4144;
 
-/// What an object is made of.
+/// The parts of an object.
 #[derive(Debug)]
 pub(crate) enum Body {
     String(CString),
@@ -43,7 +43,7 @@ pub(crate) enum Body {
 }
 
 impl Body {
-    /// Whether it is of a class whose code is not known: that of the engine, or of its surfaces.
+    /// True if it is of a class whose code is not known: that of the engine, or of its surfaces.
     fn is_of_the_engine(&self) -> bool {
         use Body::*;
         matches!(
@@ -333,7 +333,7 @@ pub(crate) fn live<'a>(id: Id) -> Option<&'a Object> {
     }
 }
 
-/// Whether the object is alive; asking is no violation.
+/// True if the object is alive; asking is no violation.
 pub(crate) fn is_alive(id: Id) -> bool {
     // SAFETY: the memory of objects is never given back.
     !id.is_null() && unsafe { &*id.cast::<Object>() }.state.load(Ordering::SeqCst) == LIVE
@@ -345,7 +345,7 @@ pub(crate) fn class_name(id: Id) -> &'static str {
     live(id).map_or("", |_| unsafe { class_of(id) }.name)
 }
 
-/// What an object holds; `None` for nil, the dead, and the uninitialised.
+/// Returns the contents of an object; `None` for nil, the dead, and the uninitialised.
 pub(crate) fn body<'a>(id: Id) -> Option<&'a Body> {
     live(id)?.body.get()
 }

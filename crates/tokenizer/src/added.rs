@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AddedToken {
     pub(crate) name: String,
-    /// What is looked for: the name, normalised where the token is matched in normalised text.
+    /// The text to match: the name, normalised where the token is matched in normalised text.
     pub(crate) pattern: String,
     pub(crate) id: u32,
     /// A marker: recognised only on request.

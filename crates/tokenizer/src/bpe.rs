@@ -16,7 +16,7 @@ const NEVER: u32 = u32::MAX;
 /// Up to this many symbols a scan for the lowest rank beats the heap.
 const SCAN_LIMIT: usize = 48;
 
-/// What characters with no token of their own become.
+/// The encoding of characters with no token of their own.
 #[derive(Debug, Clone)]
 pub(crate) enum Fallback {
     /// Their UTF-8 bytes, by the token of each byte.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What can go wrong when a tokenizer is learned, read, written or applied.
+/// Errors of learning, reading, writing and applying a tokenizer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,7 +19,7 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with its content.
+        /// The fault in its content.
         source: Box<Error>,
     },
     /// The bytes are none of the formats that this crate reads.
@@ -33,7 +33,7 @@ pub enum Error {
     Truncated {
         /// Name of the format.
         format: &'static str,
-        /// What was being read.
+        /// The part that was being read.
         what: &'static str,
         /// Offset in bytes at which data was missing.
         at: usize,
@@ -43,7 +43,7 @@ pub enum Error {
     Invalid {
         /// Name of the format.
         format: &'static str,
-        /// What was found, where, and what was expected.
+        /// The finding, its place, and the expectation.
         what: String,
     },
     /// The file asks for something that this crate does not do.

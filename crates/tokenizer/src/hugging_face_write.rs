@@ -1,7 +1,8 @@
 //! Writing `tokenizer.json` so that Hugging Face's library reads it and gives the same ids.
 //!
-//! What its format cannot say goes into an extra object `model.anegpt`, which that library ignores:
-//! BOS and EOS, and the scores of pieces, from which the very same merges are derived again.
+//! Settings that its format lacks go into an extra object `model.anegpt`, which that library
+//! ignores: BOS and EOS, and the scores of pieces, from which the very same merges are derived
+//! again.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,7 @@ pub(crate) struct Extension {
     pub(crate) scored: Option<Scored>,
 }
 
-/// What a [`ScoredVocab`] knows beyond its names.
+/// The data of a [`ScoredVocab`] beyond its names.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Scored {
     family: Family,

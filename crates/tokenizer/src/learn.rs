@@ -34,7 +34,7 @@ pub enum LearnProgress {
     },
 }
 
-/// What was learned.
+/// The result of learning.
 pub(crate) struct Learned {
     /// The bytes of every token: first all bytes in GPT-2's order, then one token per merge.
     pub(crate) tokens: Vec<Vec<u8>>,

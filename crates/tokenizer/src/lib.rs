@@ -56,7 +56,7 @@ pub use crate::stream::Stream;
 /// The name of the document separator in vocabularies learned here.
 pub const BOS_NAME: &str = "<|bos|>";
 
-/// What sort of tokenizer it is.
+/// The kind of tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -110,7 +110,7 @@ impl Model {
     }
 }
 
-/// What [`Tokenizer::to_json`] writes from.
+/// The source of [`Tokenizer::to_json`].
 #[derive(Debug, Clone)]
 enum Source {
     /// The text of a `tokenizer.json`; `extended`: BOS or EOS became known by other means.
@@ -250,8 +250,8 @@ impl Tokenizer {
         }
     }
 
-    /// What one token adds in the middle of a text: nothing for a marker, the UTF-8 of U+FFFD for an
-    /// id beyond the vocabulary.
+    /// Returns the bytes that one token adds in the middle of a text: none for a marker, the UTF-8
+    /// of U+FFFD for an id beyond the vocabulary.
     pub fn decode_bytes(&self, id: u32) -> Vec<u8> {
         self.text_of(id).to_vec()
     }
@@ -289,7 +289,7 @@ impl Tokenizer {
         self.prompt_bos
     }
 
-    /// What sort of tokenizer this is.
+    /// Returns the kind of tokenizer.
     pub fn family(&self) -> Family {
         self.family
     }

@@ -47,7 +47,8 @@ impl<'b> Reader<'b> {
     }
 }
 
-/// What a file of llm.c is, which begins with a number of its own; these are no tokenizers to encode with.
+/// Names a file of llm.c, which begins with a number of its own; these are no tokenizers to encode
+/// with.
 pub(crate) fn of_llm_c(bytes: &[u8]) -> Option<&'static str> {
     match i32::from_le_bytes(*bytes.first_chunk()?) {
         20_240_328 => Some(
@@ -58,7 +59,7 @@ pub(crate) fn of_llm_c(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether the header could be one of this format.
+/// True if the header could be one of this format.
 pub(crate) fn plausible(bytes: &[u8]) -> bool {
     longest_piece(&mut Reader { bytes, at: 0 })
         .and_then(|longest| {

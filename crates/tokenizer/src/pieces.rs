@@ -261,8 +261,8 @@ fn only_char(name: &str) -> Option<char> {
     chars.next().filter(|_| chars.next().is_none())
 }
 
-/// Whether no piece has a space behind something else. Then no merge crosses from a word to the next
-/// space, and words can be segmented (and remembered) one by one with the same result.
+/// True if no piece has a space behind something else. Then no merge crosses from a word to the
+/// next space, and words can be segmented (and remembered) one by one with the same result.
 pub(crate) fn never_crosses<'n>(mut names: impl Iterator<Item = &'n str>, space: char) -> bool {
     names.all(|name| !name.trim_start_matches(space).contains(space))
 }

@@ -158,7 +158,7 @@ fn read_piece(bytes: &[u8], id: usize) -> Result<Piece> {
     Ok(Piece { name: name.to_string(), score, kind })
 }
 
-/// Whether the first field could be a piece.
+/// True if the first field could be a piece.
 pub(crate) fn plausible(bytes: &[u8]) -> bool {
     let first = Fields::of(bytes).next();
     matches!(first, Ok(Some((1, Value::Bytes(piece)))) if read_piece(piece, 0).is_ok() && !piece.is_empty())

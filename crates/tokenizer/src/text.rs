@@ -268,9 +268,9 @@ fn alternatives(source: &str) -> Vec<&str> {
 /// All that happens to text before a model sees it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TextRules {
-    /// What a normaliser does, before tokens are looked for in normalised text.
+    /// The steps of the normaliser, before tokens are looked for in normalised text.
     pub(crate) steps: Vec<Step>,
-    /// What a pre-tokenizer changes in the text between such tokens.
+    /// The changes of the pre-tokenizer to the text between such tokens.
     pub(crate) between: Vec<Step>,
     pub(crate) splits: Vec<Split>,
     /// The model gives the same ids if a word is cut further, before every run of this character.

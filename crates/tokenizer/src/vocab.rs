@@ -1,6 +1,6 @@
 //! The table of tokens, and the two spellings of raw bytes that formats use.
 
-/// What a token is for.
+/// The purpose of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A piece of text.

@@ -74,7 +74,7 @@ impl Writer {
     /// Starts to write, after what is being written.
     ///
     /// # Errors
-    /// That of the checkpoint before.
+    /// The step of the checkpoint before.
     pub(crate) fn start(&mut self, snapshot: Snapshot) -> Result<(), CheckpointError> {
         self.wait()?;
         self.running = Some(std::thread::spawn(|| snapshot.write()));

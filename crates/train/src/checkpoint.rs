@@ -40,7 +40,7 @@ const DISCARDED: &str = ".removing-";
 const FINISHED: &str = "step-";
 /// Suffix of a finished one while another of the same step takes its place.
 const REPLACED: &str = ".replaced";
-/// What stands in place of the seal while it is computed.
+/// The placeholder of the seal while it is computed.
 const NO_SEAL: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Why a checkpoint could not be written or read.
@@ -73,7 +73,7 @@ pub type Named<'a> = (String, Vec<usize>, Cow<'a, [f32]>);
 /// Tensors to be read from one file, by name: shape and place of the elements.
 pub type TensorsMut<'a> = Vec<(String, Vec<usize>, &'a mut [f32])>;
 
-/// What a checkpoint holds. Names of files are plain: no directories.
+/// The contents of a checkpoint. Names of files are plain: no directories.
 #[derive(Debug)]
 pub struct Contents<'a> {
     /// Updates so far; names the directory.
@@ -85,7 +85,7 @@ pub struct Contents<'a> {
     pub tensors: Vec<(&'static str, Tensors<'a>)>,
     /// Files of text.
     pub texts: Vec<(&'static str, String)>,
-    /// What `state.json` carries for its owner.
+    /// The owner's part of `state.json`.
     pub state: serde_json::Value,
 }
 
@@ -392,7 +392,7 @@ pub fn newest(out: &Path) -> Result<(Checkpoint, Vec<CheckpointError>), Checkpoi
     Err(CheckpointError::Damaged { path: out.to_owned(), reason })
 }
 
-/// Whether there is anything to resume under `out`.
+/// True if there is anything to resume under `out`.
 pub fn exists(out: &Path) -> bool {
     finished(out).is_ok_and(|found| !found.is_empty())
 }
@@ -438,7 +438,7 @@ impl Checkpoint {
         self.step
     }
 
-    /// What `state.json` carries for its owner.
+    /// The owner's part of `state.json`.
     pub fn state(&self) -> &serde_json::Value {
         &self.state
     }

@@ -1,4 +1,4 @@
-//! What happens in a run, as one stream of events that the log, the progress bar and every other
+//! The events of a run: one stream that the log, the progress bar and every other
 //! reader share. Fields may be added, never renamed.
 
 use crate::config::{Intervals, RunConfig};
@@ -38,13 +38,13 @@ pub enum Event {
         programs: usize,
         /// Seconds.
         compile_s: f64,
-        /// What computes the products that stay on the CPU: `ours` or a library's name.
+        /// The implementation of the products that stay on the CPU: `ours` or a library's name.
         #[serde(default)]
         host_gemm: String,
         /// Why; empty where there was nothing to choose from.
         #[serde(default)]
         host_gemm_reason: String,
-        /// What the run was asked to do, beyond the fields above.
+        /// The settings of the run beyond the fields above.
         #[serde(flatten)]
         settings: Box<Settings>,
     },
@@ -66,7 +66,7 @@ pub enum Event {
         grad_norm: f64,
         /// Loss scale used.
         loss_scale: f32,
-        /// Whether the update was left out because a gradient overflowed.
+        /// True if the update was left out because a gradient overflowed.
         skipped: bool,
         /// Milliseconds by part.
         parts: BTreeMap<String, f64>,
@@ -104,11 +104,11 @@ pub enum Event {
         #[serde(default)]
         best: bool,
     },
-    /// What the machine drew since the last reading was read, where the system tells.
+    /// The power that the machine drew since the last reading, where the system tells.
     Power {
         /// Updates so far.
         step: u64,
-        /// What told.
+        /// The source of the reading.
         source: String,
         /// Mean power by part of the chip, of the whole machine.
         #[serde(flatten)]
@@ -174,7 +174,7 @@ pub struct Settings {
     pub tokenizer: String,
     /// Arithmetic of the device.
     pub numerics: String,
-    /// What samples begin with; absent where none are taken.
+    /// The prompt of samples; absent where none are taken.
     pub prompt: Option<String>,
     /// Existing weights that the run began with.
     pub init: Option<PathBuf>,
@@ -184,15 +184,15 @@ pub struct Settings {
     pub epochs: f64,
     /// Why this peak learning rate.
     pub lr_reason: String,
-    /// What computes: `engine`, `emulator` or `cpu`.
+    /// The kind of device: `engine`, `emulator` or `cpu`.
     pub backend: String,
     /// The training text or tokens in words.
     pub text: String,
-    /// What the cost model says of a step, where it knows the chip.
+    /// The cost model's forecast of a step, where it knows the chip.
     pub forecast: Option<Forecast>,
     /// Everything that decides what is computed.
     pub run: Option<RunConfig>,
-    /// What happens between steps, and how often.
+    /// The actions between steps, and how often they happen.
     pub intervals: Option<Intervals>,
 }
 

@@ -1,4 +1,4 @@
-//! What looks on at a run: a check of the device, a meter.
+//! Hooks, which observe a run: a check of the device, a meter.
 
 use crate::error::TrainError;
 use crate::event::Event;

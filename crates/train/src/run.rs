@@ -40,7 +40,7 @@ struct Progress {
     best: Option<Best>,
 }
 
-/// What `state.json` holds for this module.
+/// This module's part of `state.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {

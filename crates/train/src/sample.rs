@@ -15,7 +15,7 @@ pub struct Samples<'s> {
     pub device: &'s dyn Device,
     /// The tokenizer.
     pub tokenizer: &'s Tokenizer,
-    /// What samples begin with.
+    /// The prompt of samples.
     pub prompt: &'s str,
 }
 

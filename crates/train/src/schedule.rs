@@ -168,7 +168,7 @@ mod tests {
         }
     }
 
-    /// What a checkpoint says that was written before there was a choice.
+    /// A checkpoint written before there was a choice.
     #[test]
     fn a_schedule_without_a_decay_is_a_cosine() {
         let old = r#"{"peak": 0.004, "floor": 0.1, "warmup": 40, "total": 800}"#;

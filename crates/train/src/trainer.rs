@@ -23,7 +23,7 @@ use std::time::Instant;
 /// from its largest value to 1.
 const PATIENCE: u32 = 30;
 
-/// What one step did.
+/// The outcome of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
     /// Mean loss in nats per token.
@@ -49,10 +49,10 @@ pub struct Counts {
     pub tokens: u64,
 }
 
-/// What an update changes, and a checkpoint stores.
+/// The state that an update changes and a checkpoint stores.
 #[derive(Debug)]
 pub(crate) struct Arenas {
-    /// What the optimizer remembers.
+    /// The optimizer's state.
     pub(crate) state: State,
 }
 
@@ -266,7 +266,7 @@ impl Trainer {
         self.model.parameters().read()
     }
 
-    /// What the optimizer remembers.
+    /// The optimizer's state.
     pub fn state(&self) -> &State {
         &self.arenas.state
     }

@@ -1,4 +1,4 @@
-//! What a run does between steps: when it measures, samples, saves and stops.
+//! The actions of a run between steps: when it measures, samples, saves and stops.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! What the trainer takes from outside: another optimizer, several ranks, learning rates by group.
+//! The parts that a trainer takes from outside: another optimizer, several ranks, learning rates by
+//! group.
 
 mod common;
 
@@ -119,7 +120,7 @@ struct Thread {
 }
 
 impl Thread {
-    /// What every rank has, in their order.
+    /// The values of every rank, in their order.
     fn exchange(&self, own: Vec<f64>) -> Vec<Vec<f64>> {
         self.meeting.values.lock().unwrap()[self.rank] = own;
         self.meeting.barrier.wait();

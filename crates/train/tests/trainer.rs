@@ -72,7 +72,7 @@ fn rate(step: u64) -> f64 {
     }
 }
 
-/// What a step must report.
+/// The report that a step must give.
 #[derive(Debug)]
 struct Expected {
     loss: f64,

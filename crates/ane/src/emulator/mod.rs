@@ -51,7 +51,7 @@ pub struct Emulator {
     engine: Option<Engine>,
 }
 
-/// What makes the emulator an engine: whose rules it keeps and what it has used up.
+/// The part that makes the emulator an engine: a machine's rules and budget.
 #[derive(Debug)]
 struct Engine {
     profile: Profile,

@@ -29,7 +29,7 @@ impl DataLayout {
     }
 }
 
-/// What the writer of a surface meant it to hold.
+/// The contents that the writer of a surface meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// Name of the tensor.
@@ -70,12 +70,12 @@ impl RawSurface {
         self.lock().bytes.len()
     }
 
-    /// What it was last written as; nothing after [`RawSurface::write_bytes`].
+    /// Returns the contents as they were last written; nothing after [`RawSurface::write_bytes`].
     pub fn holding(&self) -> Option<Holding> {
         self.lock().holding.clone()
     }
 
-    /// Whether two handles are of the same bytes.
+    /// True if two handles are of the same bytes.
     pub fn same(&self, other: &RawSurface) -> bool {
         Arc::ptr_eq(&self.contents, &other.contents)
     }

@@ -20,7 +20,7 @@ use mil::{Program, Weights};
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// What happens to requests that the machine carries out with wrong data.
+/// The treatment of requests that the machine carries out with wrong data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Strictness {
     /// They are refused, naming the fact.
@@ -45,11 +45,11 @@ pub enum SizeRule {
 /// width is taken: gains of shape [1, C, 1, 1] run on the machine (MAD#22).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BindingRules {
-    /// What happens to silent mistakes.
+    /// The treatment of silent mistakes.
     pub strictness: Strictness,
     /// Which sizes go together.
     pub sizes: SizeRule,
-    /// Whether widths must be multiples of 16 (RUS:README "silent corruption"; refused in
+    /// True if widths must be multiples of 16 (RUS:README "silent corruption"; refused in
     /// [`Strictness::Strict`] only, since nobody published what the corruption looks like).
     pub widths_of_16: bool,
 }
@@ -172,7 +172,7 @@ impl LoadedModel {
     /// Carries out a request.
     ///
     /// # Errors
-    /// What the machine reports: a wrong procedure or symbol (status 0x2), a wrong number of
+    /// The machine's own errors: a wrong procedure or symbol (status 0x2), a wrong number of
     /// surfaces, or sizes that break the rules (0x1d). In [`Strictness::Strict`] also
     /// [`AneError::SilentlyWrong`] for what the machine does not report.
     pub fn evaluate(&mut self, request: &Request) -> Result<RunReport, AneError> {
@@ -235,7 +235,7 @@ impl LoadedModel {
         .map_err(|fault| AneError::allocation(what, fault))
     }
 
-    /// Whether sizes grow over inputs and shrink over outputs, where that is the rule.
+    /// True if sizes grow over inputs and shrink over outputs, where that is the rule.
     fn in_order(&self, what: &str, bound: &[Bound]) -> bool {
         let sizes: Vec<usize> = bound.iter().map(|b| b.surface.allocation()).collect();
         self.rules.sizes == SizeRule::Uniform
@@ -374,7 +374,7 @@ fn run(
     Ok((written.iter().map(bytes).collect::<Result<_, _>>()?, report))
 }
 
-/// What IMP saw of a request whose sizes are out of order.
+/// The observation of IMP for a request whose sizes are out of order.
 fn zeros(outputs: &[Bound]) -> RunReport {
     for bound in outputs {
         let mut contents = bound.surface.lock();

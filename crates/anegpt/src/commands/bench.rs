@@ -119,7 +119,7 @@ The bytes of a part are those that must move if each input is read and each
 result written once. Floating-point operations are those of matrix products, two
 for each multiply-add.";
 
-/// What can be measured.
+/// The measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// A training step by part, and its matrix products alone
@@ -134,7 +134,7 @@ enum Part {
     Checkpoint,
 }
 
-/// What the progress line counts.
+/// The counter of the progress line.
 const STAGES: u64 = 7;
 
 /// How long to measure.
@@ -153,7 +153,7 @@ struct Effort {
     warmup: u64,
     /// Most steps that are measured.
     steps: u64,
-    /// Whether `steps` was asked for, so that `limit` does not apply to them.
+    /// True if `steps` was asked for, so that `limit` does not apply to them.
     steps_given: bool,
     /// Bytes of text that are encoded.
     text_bytes: usize,
@@ -265,7 +265,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     deliver(args, &report)
 }
 
-/// What was measured, before it is held against the ceilings.
+/// The measurements, before they are held against the ceilings.
 #[derive(Default)]
 struct Measured {
     /// In the products of a step.

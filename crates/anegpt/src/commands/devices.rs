@@ -136,7 +136,7 @@ fn like(chip: Chip) -> String {
     chip.nearest().map_or(String::new(), |nearest| format!("  as {nearest}"))
 }
 
-/// What is known of each chip: limits of shapes, then where its arithmetic and speed differ.
+/// Prints the facts about each chip: limits of shapes, then where its arithmetic and speed differ.
 fn chips() {
     println!("Chips to emulate (--chip):");
     println!(
@@ -188,7 +188,7 @@ fn matmul_tflops(chip: Chip) -> f64 {
     CONSTANTS.shared.matmul * Silicon::of(chip).peak_tflops()
 }
 
-/// What the cost model takes for the speed of each chip.
+/// Prints the speed of each chip in the cost model.
 fn speeds() {
     println!("Speed by the cost model (docs/cost-model.md), not confirmed on hardware:");
     for (chip, columns) in [

@@ -162,7 +162,7 @@ fn end(head: &Head, mut done: Vec<Check>, limit: Duration) -> ! {
     crate::stop::at_once(1)
 }
 
-/// What is found where a check does not end.
+/// The finding where a check does not end.
 fn hang(limit: Duration) -> Check {
     Check {
         id: "hang",
@@ -204,7 +204,7 @@ fn conclude(report: &Report) {
     println!("About the facts: anegpt devices facts");
 }
 
-/// What a report begins with.
+/// The beginning of a report.
 #[derive(Clone, Debug)]
 struct Head {
     device: String,

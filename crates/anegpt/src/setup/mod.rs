@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
 use train::{Checkpoint, RunConfig, checkpoint};
 
-/// What a checkpoint notes so that `--resume` needs nothing else.
+/// The notes in a checkpoint by which `--resume` needs nothing else.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Notes {
     /// An absolute path, so that the run goes on from any directory; or `synthetic`.
@@ -38,10 +38,10 @@ pub(crate) struct Notes {
     val_data: Option<String>,
     numerics: String,
     prompt: String,
-    /// What was asked for, so that a resumed run computes as it did.
+    /// The device asked for, so that a resumed run computes as it did.
     device: String,
     chip: Option<String>,
-    /// What computed the host's products; runs from before there was a choice had our own.
+    /// The library of the host's products; runs from before there was a choice had our own.
     #[serde(default = "ours")]
     host_gemm: String,
     #[serde(default)]
@@ -70,9 +70,9 @@ pub(crate) struct Setup {
     texts: Texts,
     machine: Machine,
     host_gemm: HostGemm,
-    /// What computed the host's products of the resumed run.
+    /// The library of the host's products in the resumed run.
     host_gemm_before: Option<String>,
-    /// What was asked for.
+    /// The name asked for.
     device: DeviceChoice,
     chip: Option<chip::Chip>,
     prompt: Wanted,

@@ -137,7 +137,7 @@ fn optimizer(train: &TrainSection) -> OptimizerConfig {
     }
 }
 
-/// What a run does between steps, as far as flags (or those of the resumed run) tell.
+/// The actions of a run between steps, as far as flags (or those of the resumed run) tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub(crate) struct Cadence {
@@ -148,7 +148,7 @@ pub(crate) struct Cadence {
 }
 
 impl Cadence {
-    /// That of the flags, and `other`'s where they do not tell.
+    /// Returns the intervals of the flags, and `other`'s where they do not tell.
     pub(super) fn of(args: &RunArgs, other: Cadence) -> Cadence {
         Cadence {
             eval_every: args.eval_every.or(other.eval_every),

@@ -1,11 +1,11 @@
-//! What samples begin with: found and checked before the first step.
+//! The prompt of samples: found and checked before the first step.
 
 use crate::usage;
 use anyhow::Result;
 use data::loader::{Loader, Split};
 use tokenizer::Tokenizer;
 
-/// What samples begin with where the tokenizer can say it.
+/// The prompt of samples where the tokenizer can encode it.
 const DEFAULT: &str = "Once upon a time";
 /// Most characters of a prompt that is taken from the data.
 const TAKEN: usize = 24;
@@ -15,7 +15,7 @@ const LOOKED_AT: usize = 64;
 /// The prompt that is wanted.
 pub(crate) struct Wanted {
     text: String,
-    /// Whether a flag asks for it.
+    /// True if a flag asks for it.
     asked: bool,
 }
 

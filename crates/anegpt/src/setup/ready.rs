@@ -23,11 +23,11 @@ pub(crate) struct Ready {
     pub(crate) machine: Machine,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) intervals: Intervals,
-    /// What samples begin with; absent where none are taken.
+    /// The prompt of samples; absent where none are taken.
     pub(crate) prompt: Option<String>,
     /// For `state.json`.
     pub(crate) notes: Notes,
-    /// What a person should know before the first step.
+    /// Warnings before the first step.
     pub(crate) warnings: Vec<String>,
     start: Event,
 }
@@ -109,7 +109,7 @@ impl Setup {
         [other_products, shortened, too_often(&self.config, epochs)].into_iter().flatten().collect()
     }
 
-    /// What a checkpoint notes.
+    /// Returns the notes of a checkpoint.
     fn notes(&self, prompt: Option<&str>) -> Notes {
         let device = self.device.to_possible_value().expect("all are named");
         Notes {
@@ -206,7 +206,7 @@ fn refused(error: TrainError, extent: &str) -> anyhow::Error {
     }
 }
 
-/// What the cost model says of a step, where it knows the chip.
+/// The cost model's forecast of a step, where it knows the chip.
 fn forecast(machine: &Machine, run: &RunConfig) -> Result<Option<Forecast>> {
     let Some(on) = machine.device.profile() else { return Ok(None) };
     let step = gpt::forecast::forecast(run.plan, &run.model, run.batch, run.seq, run.accum, &on)?;

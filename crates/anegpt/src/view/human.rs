@@ -1,4 +1,4 @@
-//! What a person sees of a run: lines, and a progress bar on a terminal. All of it follows from
+//! The view of a run for people: lines, and a progress bar on a terminal. All of it follows from
 //! the events.
 
 use super::report::{Report, described, shares};
@@ -153,7 +153,7 @@ impl Human {
         self.line("")
     }
 
-    /// What the cost model says of a step.
+    /// Prints the cost model's forecast of a step.
     fn forecast(&mut self, f: &Forecast) -> Result<()> {
         let (ms, low, high) = (f.ms, f.low_ms, f.high_ms);
         let chip = described(&f.chip);

@@ -1,4 +1,4 @@
-//! What becomes of a run's events: lines of a log, lines of JSON, or what a person sees.
+//! Views of a run's events: lines of a log, lines of JSON, or text for people.
 
 mod curve;
 mod human;

@@ -18,7 +18,7 @@ use unicode_width::UnicodeWidthStr;
 /// Column at which the values of the report begin.
 const COLUMN: usize = 17;
 
-/// What the events of a run have told so far.
+/// The events of a run so far, summed up.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     settings: Settings,
@@ -36,7 +36,7 @@ pub(super) struct Report {
     ending: Option<Ending>,
 }
 
-/// What the last event tells.
+/// The contents of the last event.
 #[derive(Debug)]
 struct Ending {
     steps: u64,
@@ -143,7 +143,7 @@ impl Report {
         self.training.len() as f64
     }
 
-    /// What a step takes, and what that amounts to.
+    /// Writes the time of a step, and the rates that follow from it.
     fn speed(&self, lines: &mut Lines) {
         let ms = self.ms / self.steps();
         lines.row("Step:", &format!("{ms:.1} ms on average"));
@@ -218,7 +218,7 @@ impl Report {
         lines.row("  unigram model", &format!("{:.4}, for comparison", self.unigram));
     }
 
-    /// What to type next.
+    /// Writes the commands to type next.
     fn next(&self, lines: &mut Lines, ending: &Ending) {
         let out = &self.settings.out;
         // The newest is the best of most runs.
@@ -267,7 +267,7 @@ fn activities(spent: &Spent) -> [(&'static str, f64); 7] {
     ]
 }
 
-/// What computes, in words.
+/// Returns the kind of device, in words.
 fn computing(backend: &str) -> &'static str {
     match backend {
         "engine" => "the Neural Engine",

@@ -313,7 +313,7 @@ fn a_run_that_fails_leaves_the_other_answers_of_a_probe() {
     assert!(classifier["says"].as_str().unwrap().contains("not everything runs"), "{classifier}");
 }
 
-/// What times say is not asserted: they are those of a busy machine.
+/// Times are not asserted: they are those of a busy machine.
 #[test]
 fn the_engine_is_asked_in_other_ways() {
     let bench = Bench::new();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-/// What a run of training comes to: losses and weights.
+/// The outcome of a training run: losses and weights.
 type Trained = (Vec<Value>, Vec<u8>);
 
 /// A small run, and what it comes to on the emulator.

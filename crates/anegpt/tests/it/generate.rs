@@ -4,7 +4,7 @@ use crate::{Bench, real_data};
 use serde_json::json;
 use std::path::Path;
 
-/// What llama2.c prints for stories260K at temperature 0 (its own regression test), 200 tokens.
+/// The text of llama2.c for stories260K at temperature 0 (its own regression test), 200 tokens.
 const LLAMA2C: &str = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball. She wanted to play with it, but it was too high.\nLily's mom said, \"Lily, let's go to the park.\" Lily was sad and didn't know what to do. She said, \"I want to play with your ball, but I can't find it.\"\nLily was sad and didn't know what to do. She said, \"I'm sorry, Lily. I didn't know what to do.\"\nLily didn't want to help her mom, so she";
 
 #[test]
@@ -69,7 +69,7 @@ fn no_bos_is_put_first_unless_the_tokenizer_asks_for_it() {
     assert_eq!(text, "To be\n'!H?4LcHLeY=euHLlazzUT5:ml bz\n");
 }
 
-/// What other programs compute with our small models (`models/goldens.py`).
+/// The results of other programs with our small models (`models/goldens.py`).
 pub(crate) fn golden(name: &str) -> serde_json::Value {
     let goldens: serde_json::Value =
         serde_json::from_str(include_str!("../models/goldens.json")).unwrap();

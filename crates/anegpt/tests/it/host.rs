@@ -1,4 +1,4 @@
-//! What a Mac's CPU adds, over the stand-ins: products by Accelerate, readings of power.
+//! The additions of a Mac's CPU, over the stand-ins: products by Accelerate, readings of power.
 
 use crate::apple::{losses, runtime, strictly};
 use crate::{Bench, with, words};

@@ -164,7 +164,7 @@ fn a_hang_up_that_was_ignored_stays_ignored() {
     assert!(train_has_checkpoint(&bench.path("run")));
 }
 
-/// What a person is told, and what a program.
+/// The messages to a person, and to a program.
 #[test]
 fn an_interrupted_run_says_how_to_go_on() {
     let bench = Bench::new();

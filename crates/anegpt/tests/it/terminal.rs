@@ -1,4 +1,4 @@
-//! What a terminal shows of a run: nothing that it would have to wrap.
+//! The view of a run in a terminal: nothing that it would have to wrap.
 
 #![allow(unsafe_code, reason = "openpty, which the standard library does not have")]
 
@@ -23,7 +23,7 @@ fn terminal(columns: u16) -> (File, File) {
     unsafe { (File::from_raw_fd(ours), File::from_raw_fd(theirs)) }
 }
 
-/// What a program writes to a terminal.
+/// The output of a program on a terminal.
 fn shown(bench: &Bench, args: &[&str], columns: u16, variables: &[(&str, &str)]) -> String {
     let (mut ours, theirs) = terminal(columns);
     let mut command = bench.command(args);

@@ -6,7 +6,7 @@
 //! deprecated since macOS 13.3 in favour of the same function by another symbol
 //! (`cblas_sgemm$NEWLAPACK`), and exports both.
 //!
-//! What it computes is not ours to the bit (see [`cpu::blas`]), and Apple does not promise
+//! Its results are not ours to the bit (see [`cpu::blas`]), and Apple does not promise
 //! the same bits from one system or chip to the next.
 
 #![allow(unsafe_code, reason = "cblas_sgemm is a C function")]

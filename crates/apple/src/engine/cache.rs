@@ -67,7 +67,7 @@ const STALE: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key(String);
 
-/// What an entry is.
+/// The state of an entry.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
@@ -103,7 +103,7 @@ pub(super) struct Entry {
     store: Store,
     directory: PathBuf,
     record: Record,
-    /// Whether a request of the program succeeded.
+    /// True if a request of the program succeeded.
     proven: bool,
     _lock: File,
 }
@@ -119,7 +119,7 @@ impl Entry {
         self.record.bundle.as_ref().map(|bundle| self.directory.join(bundle))
     }
 
-    /// Whether it was made a short time ago.
+    /// True if it was made a short time ago.
     pub(super) fn is_recent(&self) -> bool {
         seconds_since_1970().saturating_sub(self.record.made) < RECENT.as_secs()
     }
@@ -335,7 +335,7 @@ impl Store {
         kept
     }
 
-    /// Whether this system takes what another process compiled, as far as is known.
+    /// True if this system takes what another process compiled, as far as is known.
     pub(super) fn is_trusted(&self) -> bool {
         self.refusals() < MOST_REFUSALS
     }
@@ -430,13 +430,13 @@ fn failed(what: &'static str, path: &Path, error: io::Error) -> AneError {
     AppleError::File { what, path, reason }.into()
 }
 
-/// Whether a name is one of an entry, or of what is kept of one that could not be compiled.
+/// True if a name is one of an entry, or of what is kept of one that could not be compiled.
 fn is_entry(name: &str) -> bool {
     let key = name.strip_prefix(FAILED).unwrap_or(name);
     key.len() == 64 && key.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether a name is [`NEW`] and a name that nobody else has.
+/// True if a name is [`NEW`] and a name that nobody else has.
 fn is_unique(name: &str) -> bool {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
     name.strip_prefix(NEW)
@@ -460,7 +460,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether somebody opened the entry and did not come back yet.
+/// True if somebody opened the entry and did not come back yet.
 fn is_marked(directory: &Path) -> bool {
     let items = fs::read_dir(directory).into_iter().flatten().flatten();
     items.into_iter().any(|item| item.file_name().to_string_lossy().starts_with(OPENING))

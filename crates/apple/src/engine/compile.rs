@@ -22,7 +22,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// engine that slept wakes in 0.3 s.
 pub(super) const UNLOAD_LIMIT: Duration = Duration::from_secs(10);
 
-/// What was abandoned, alive as long as its thread is at it.
+/// The abandoned compiles, alive as long as their threads run.
 static ABANDONED: Mutex<Vec<Weak<()>>> = Mutex::new(vec![]);
 
 fn abandoned() -> MutexGuard<'static, Vec<Weak<()>>> {
@@ -85,10 +85,10 @@ pub(super) fn unload(unload: impl FnOnce() + Send + 'static) {
 /// Runs `attempt` on a thread of its own until it succeeds, the tries are used up, its error is one
 /// that does not pass, or a try takes too long. `before` is asked before every try.
 ///
-/// What `attempt` makes may not be unloaded by `attempt` itself, since the turn is taken meanwhile.
+/// `attempt` may not unload its own result, since the turn is taken meanwhile.
 ///
 /// # Errors
-/// That of the last try, of `before`, or [`AneError::CompileTimeout`].
+/// The error of the last try, of `before`, or [`AneError::CompileTimeout`].
 pub(super) fn compile<T: Send + 'static>(
     options: &Options,
     before: impl Fn() -> Result<(), AneError>,

@@ -86,7 +86,7 @@ impl CoreFoundation {
         }
     }
 
-    /// Whether an object is of a type.
+    /// True if an object is of a type.
     ///
     /// # Safety
     /// `object` is null or an object.
@@ -95,7 +95,7 @@ impl CoreFoundation {
         !object.is_null() && unsafe { (self.functions.type_of)(object) == ty() }
     }
 
-    /// Whether an object is a dictionary.
+    /// True if an object is a dictionary.
     ///
     /// # Safety
     /// `object` is null or an object.

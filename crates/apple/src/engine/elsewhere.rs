@@ -22,15 +22,15 @@ use std::thread::sleep;
 
 /// Text and weights of the program.
 pub(super) const SOURCES: &str = "program";
-/// What became of it.
+/// Its outcome.
 pub(super) const OUTCOME: &str = "outcome.json";
 
-/// What became of a compile.
+/// The outcome of a compile.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Outcome {
     /// How the system calls the program (in memory).
     pub(super) identifier: Option<String>,
-    /// What the system reported.
+    /// The system's report.
     pub(super) report: Option<String>,
     /// Why it did not come to that.
     pub(super) error: Option<String>,
@@ -63,7 +63,8 @@ impl Order<'_> {
     /// nothing is wrong with the program: no process could be had, or nothing be kept.
     ///
     /// # Errors
-    /// What the system says of the program; [`AppleError::CompileElsewhere`] when every process was lost.
+    /// The system's error for the program; [`AppleError::CompileElsewhere`] when every process was
+    /// lost.
     pub(super) fn compile(&self) -> Result<bool, AneError> {
         // The compiler's service fails under load, whoever asks.
         let _turn = turn();

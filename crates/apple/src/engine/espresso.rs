@@ -35,7 +35,7 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What every function returns: 0 for success. The low 32 bits are all that callers look at.
+/// The status that every function returns: 0 for success. Callers look at the low 32 bits alone.
 type Status = i32;
 /// An object of e5rt.
 type Raw = *mut c_void;
@@ -93,7 +93,7 @@ type OpenLibrary = unsafe extern "C-unwind" fn(Out, Text) -> Status;
 /// CPU in silence.
 const NEURAL_ENGINE: u64 = 4;
 
-/// What the compiler is told besides the program.
+/// The compiler's settings besides the program.
 const COMPILE_OPTIONS: &str = "devices 4, segmenter graph";
 
 /// Kind of buffer: plain memory of the process.
@@ -536,7 +536,7 @@ impl Espresso {
         }))
     }
 
-    /// What this process has used up.
+    /// The resources that this process has used up.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -607,9 +607,9 @@ impl Device for Espresso {
 #[derive(Debug)]
 struct Loaded {
     stream: Handle,
-    /// What each port is bound to; empty when not all of them are.
+    /// The surface bound to each port; empty while any port is unbound.
     bound: Vec<(SurfaceKey, Arc<Buffer>)>,
-    /// Whether the operation is in the stream.
+    /// True if the operation is in the stream.
     encoded: bool,
     parts: Parts,
     engine: Arc<Engine>,
@@ -624,7 +624,7 @@ impl Loaded {
     /// Binds the ports and puts the operation into the stream, unless that is how things are. A
     /// port may only be bound while its operation is in no stream, so the stream is emptied first.
     ///
-    /// That order, for every set of surfaces anew, is the one of Apple's own users of e5rt (speech
+    /// Apple's own users of e5rt follow this order, for every set of surfaces anew (speech
     /// recognition, camera, scene and body tracking, as decompiled). They do not call
     /// `prepare_op_for_encode`, which on an operation that is in a stream left both unusable
     /// (tmc/apple, macOS 26).

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-/// What weight paths in programs start with.
+/// The prefix of weight paths in programs.
 const PREFIX: &str = "@model_path/";
 
 /// The program's text in its directory (docs/ane-facts.md A.4).

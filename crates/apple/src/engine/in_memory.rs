@@ -306,7 +306,7 @@ fn refused(what: &str) -> AneError {
 #[derive(Debug)]
 struct Described {
     object: Object,
-    /// What the system calls it, and its directory.
+    /// The system's name for it, and its directory.
     name: String,
     directory: ModelDirectory,
 }
@@ -326,7 +326,7 @@ struct Model {
 }
 
 impl Model {
-    /// What is to be done whenever it was loaded.
+    /// The actions after each load.
     fn connect(&mut self, direct: bool) -> Result<(), AneError> {
         if direct {
             let _pool = Pool::new(&self.engine.runtime);
@@ -365,7 +365,7 @@ impl Model {
         result.map(|()| seconds).map_err(|report| reported("running", report))
     }
 
-    /// What knows the model by the system's service. Needs a pool.
+    /// The object by which the system's service knows the model. Needs a pool.
     fn client(&self) -> Result<Client, AneError> {
         Client::new(&self.engine, &self.object)
     }
@@ -376,7 +376,7 @@ impl Model {
         self.client()?.evaluate_in_real_time(&self.engine, &self.options, request)
     }
 
-    /// Whether it is there.
+    /// True if it is there.
     fn check(&self) -> Result<(), AneError> {
         let lost = || "the program was lost when it was to be loaded again".to_owned();
         self.is_loaded.then_some(()).ok_or_else(|| AneError::NoEngine { reason: lost() })
@@ -597,13 +597,13 @@ impl InMemory {
         }))
     }
 
-    /// What this process has used up.
+    /// The resources that this process has used up.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
 }
 
-/// Whether the system's name for a program stands for all of it, by every source.
+/// True if the system's name for a program stands for all of it, by every source.
 fn reusable(store: &Store, sources: &Sources) -> bool {
     sources.weights.is_empty() && store.is_trusted()
 }

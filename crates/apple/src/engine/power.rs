@@ -36,7 +36,7 @@ functions! {
 /// The group of the counters of energy.
 const GROUP: &str = "Energy Model";
 
-/// What cannot be used, in messages.
+/// The unusable part, in messages.
 const WHAT: &str = "IOReport";
 
 fn failed(reason: &str) -> AneError {

@@ -1,8 +1,8 @@
-//! What the system reports, and what to do about it (docs/ane-facts.md B.3).
+//! The system's error reports, and advice for each (docs/ane-facts.md B.3).
 
 use ane::AneError;
 
-/// What is known of a report: words that occur in it, what they mean, whether trying again helps.
+/// A known report: words that occur in it, their meaning, and true if a retry helps.
 struct Known {
     words: &'static str,
     hint: &'static str,

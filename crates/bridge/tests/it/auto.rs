@@ -42,7 +42,7 @@ fn count(what: &str) -> i64 {
     get(what.as_ptr())
 }
 
-/// What `auto` takes on a system with these faults, and that nothing is left alive after it.
+/// The choice of `auto` on a system with these faults, which must leave nothing alive.
 fn chosen(faults: &[&str], limit: Duration) -> (String, Option<String>) {
     faults.iter().for_each(|name| fault(name, -1));
     let options = Options {

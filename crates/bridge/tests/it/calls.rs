@@ -1,4 +1,4 @@
-//! What the functions compute.
+//! The results of the functions.
 
 use crate::programs::*;
 use ane_bridge::abi::*;

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-/// What limits an operation, or most of a program.
+/// The bound of an operation, or of most of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// The cost of a dispatch.
@@ -109,9 +109,9 @@ pub struct OperationCost {
     pub flops: f64,
     /// Bytes that stream from memory.
     pub bytes: f64,
-    /// What limits it.
+    /// Its bound.
     pub bound: Bound,
-    /// Whether its weights fall into the 1-MiB DMA notch of this chip.
+    /// True if its weights fall into the 1-MiB DMA notch of this chip.
     pub notch: bool,
 }
 
@@ -130,7 +130,7 @@ pub struct Estimate {
     pub parts: Parts,
     /// One per operation that does something.
     pub operations: Vec<OperationCost>,
-    /// Whether the chip's constants were fitted to its own rows; otherwise they come from the
+    /// True if the chip's constants were fitted to its own rows; otherwise they come from the
     /// scaling rules and the error bar is the wider one.
     pub fitted: bool,
 }
@@ -141,7 +141,7 @@ impl Estimate {
         self.seconds - self.parts.host_copy
     }
 
-    /// What takes most of the time.
+    /// The bound of most of the time.
     pub fn bound(&self) -> Bound {
         self.parts.bound()
     }
@@ -247,7 +247,8 @@ impl Costing<'_> {
         (ms, cost)
     }
 
-    /// What the model sees of an operation; nothing for constants and pure changes of shape.
+    /// The work of an operation as the model counts it; nothing for constants and pure changes of
+    /// shape.
     fn works(&self, operation: &Operation) -> Vec<OpWork> {
         let Ok(resolved) = mil::resolve(self.program, operation) else { return vec![] };
         let out = resolved.results.first().map_or(0, TensorType::count);
@@ -311,7 +312,7 @@ impl Costing<'_> {
         if there && bytes <= working_set(self.silicon) { 0.0 } else { bytes }
     }
 
-    /// Whether a value is a constant, stored as it is or in fewer bits, read directly or through a
+    /// True if a value is a constant, stored as it is or in fewer bits, read directly or through a
     /// few reshapes (few, so that a program made of nothing else costs no more to look at).
     fn is_constant(&self, mut id: ValueId) -> bool {
         const FEW: usize = 8;

@@ -12,7 +12,7 @@ use crate::machine::Chip;
 /// Chips whose floor, read and write rates are fitted: those with a table of rows.
 const TABLED: [&str; 6] = ["m1", "m1-max", "m2-pro", "m4", "m5", "m5-pro"];
 
-/// Whether a chip's constants are fitted to a table of its own rows.
+/// True if a chip's constants are fitted to a table of its own rows.
 pub fn is_tabled(name: &str) -> bool {
     TABLED.contains(&name)
 }
@@ -34,7 +34,7 @@ const ITERATIONS: usize = 60;
 /// Everything the model needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Constants {
-    /// What all chips share.
+    /// The parameters that all chips share.
     pub shared: Shared,
     /// One per [`SILICON`], in its order.
     pub chips: [ChipConstants; SILICON.len()],
@@ -92,7 +92,7 @@ fn parameters(rows: &[Row]) -> Vec<Parameter> {
     all
 }
 
-/// What the rules know of a chip: generation and width, and nothing of its timings.
+/// The inputs of the scaling rules for a chip: generation and width, and nothing of its timings.
 fn features(silicon: &Silicon, quantity: usize) -> [f64; 3] {
     let wide = if quantity == 3 { silicon.two_ports() } else { silicon.wide };
     [1.0, f64::from(silicon.generation) - 3.0, f64::from(u8::from(wide))]

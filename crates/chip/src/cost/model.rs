@@ -216,8 +216,8 @@ pub fn working_set(silicon: &Silicon) -> f64 {
     if silicon.generation >= 5 { 4.7e6 } else { 2e6 }
 }
 
-/// Whether `payload` bytes of weights per core fall into the notch: less than 16 KiB from a multiple
-/// of 1 MiB (facts F.3, SHC: 2048×4096 collapses, 2016×4096, 16 KiB below, does not).
+/// True if `payload` bytes of weights per core fall into the notch: less than 16 KiB from a
+/// multiple of 1 MiB (facts F.3, SHC: 2048×4096 collapses, 2016×4096, 16 KiB below, does not).
 pub fn in_notch(payload: usize) -> bool {
     const MIB: usize = 1 << 20;
     const REACH: usize = 16 << 10;
@@ -225,8 +225,8 @@ pub fn in_notch(payload: usize) -> bool {
     payload + REACH > MIB && (rest < REACH || MIB - rest < REACH)
 }
 
-/// Whether an operation pays the notch on this chip: M1 … M4 only (facts F.3: AF's GEMV of 4096×4096 on
-/// an M5 Pro shows no collapse).
+/// True if an operation pays the notch on this chip: M1 … M4 only (facts F.3: AF's GEMV of
+/// 4096×4096 on an M5 Pro shows no collapse).
 pub fn notched(op: &OpWork, silicon: &Silicon) -> bool {
     silicon.generation <= 4 && in_notch(op.core_payload)
 }

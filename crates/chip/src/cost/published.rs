@@ -39,7 +39,7 @@ pub struct Row {
     pub section: Section,
     /// Chip, as in [`super::Silicon`].
     pub chip: &'static str,
-    /// What ran.
+    /// The program.
     pub what: String,
     /// The same, for the model.
     pub work: Workload,

@@ -1,4 +1,4 @@
-//! What is published of an engine's silicon, timings apart: the inputs of the scaling rules.
+//! The published data of an engine's silicon, timings apart: the inputs of the scaling rules.
 
 use crate::machine::Chip;
 
@@ -9,7 +9,7 @@ pub struct Silicon {
     pub name: &'static str,
     /// 1 for M1 … 6 for M6.
     pub generation: u8,
-    /// Whether it has more than the four "cores" that the compiler's cost tables give the smallest
+    /// True if it has more than the four "cores" that the compiler's cost tables give the smallest
     /// engine of a generation (h13g 8, h15c 32, h16s 16, h17s 16; facts F.2, AF:costmodel_curves.json).
     pub wide: bool,
     /// Clock in GHz of its architecture (facts F.2, AF:costmodel_curves.json).
@@ -68,7 +68,7 @@ impl Silicon {
         super::model::FLOPS_PER_CYCLE * self.clock * 1e-3
     }
 
-    /// Whether weights come over two ports: every larger chip from the M3 on streams twice what
+    /// True if weights come over two ports: every larger chip from the M3 on streams twice what
     /// the smallest of its generation does (facts F.3, ANEMLL: 60 against 120 GB/s).
     pub fn two_ports(&self) -> bool {
         self.wide && self.generation >= 3

@@ -16,7 +16,7 @@ pub enum Chips {
 }
 
 impl Chips {
-    /// Whether `chip` is among them.
+    /// True if `chip` is among them.
     pub fn covers(self, chip: Chip) -> bool {
         match self {
             Chips::All => true,
@@ -54,7 +54,7 @@ pub(super) const EACH_RULE: &str =
 pub(super) const PROJECTS: &str =
     "crates/ane/tests/projects.rs::programs_of_other_projects_are_judged_as_reported";
 
-/// What a fact rests on.
+/// The evidence of a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Basis {
     /// A source measured it on the hardware.
@@ -94,7 +94,7 @@ pub struct Fact {
     pub id: &'static str,
     /// Section of the catalogue, for instance `E.1`.
     pub section: &'static str,
-    /// What is so.
+    /// The statement.
     pub statement: &'static str,
     /// Chips that it is about.
     pub chips: Chips,
@@ -104,11 +104,11 @@ pub struct Fact {
     pub path: Option<CallPath>,
     /// Sources, with the abbreviations of the page's last section.
     pub evidence: &'static str,
-    /// What it rests on.
+    /// Its evidence.
     pub basis: Basis,
     /// How sure it is.
     pub confidence: Confidence,
-    /// Whether it is in force; a row that is not is an option.
+    /// True if it is in force; a row that is not is an option.
     pub default: bool,
     /// Rows that contradict it.
     pub alternatives: &'static [&'static str],

@@ -1,4 +1,4 @@
-//! What to write instead, for one breach in one program: with its names and numbers.
+//! Advice on one breach in one program, with its names and numbers.
 
 use super::context::{Scope, Site};
 use super::place::Place;
@@ -8,7 +8,7 @@ use crate::machine::{MAX_CHANNELS, MAX_CONV_CHANNELS, MAX_DEPTH, MAX_PROGRAM_BYT
 use mil::resolve::{Binary, Operand, PadMode, Unary};
 use mil::{Arg, DType, Kind, Op, TensorType};
 
-/// What to write in place of what is at `place`; empty where only the rule's own advice holds.
+/// Returns a replacement for the code at `place`; empty where only the rule's own advice holds.
 pub(super) fn advice(scope: &Scope<'_>, rule: &Rule, place: &Place) -> String {
     let text = match place {
         Place::Operation { index, .. } => (scope.sites.iter())

@@ -180,7 +180,7 @@ fn round(_: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     (site.op.op == Op::Round).then(|| "round is right for |x| < 1024 only".to_owned())
 }
 
-/// Whether `site` multiplies by a constant for which `wanted` holds.
+/// True if `site` multiplies by a constant for which `wanted` holds.
 fn times_constant(
     scope: &Scope<'_>,
     site: &Site<'_>,
@@ -236,7 +236,7 @@ fn wide_norm(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
         .then(|| format!("expected gamma and beta over < {limit} elements on {chip}, got {n}"))
 }
 
-/// Whether an input is the result of a square root.
+/// True if an input is the result of a square root.
 fn is_root(scope: &Scope<'_>, input: Operand<'_>) -> bool {
     let Operand::Value(id) = input else { return false };
     scope.definition(id).is_some_and(|site| site.op.op == Op::Sqrt)
@@ -268,7 +268,7 @@ fn broadcast(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     Some(found)
 }
 
-/// Whether two operands are inputs, and the first one comes first in the order of binding.
+/// True if two operands are inputs, and the first one comes first in the order of binding.
 fn bound_before(scope: &Scope<'_>, first: Operand<'_>, second: Operand<'_>) -> bool {
     let input = |operand| match operand {
         Operand::Value(id) if id.index() < scope.function.params => {

@@ -69,7 +69,7 @@ impl<'p> Legal<'p> {
         self.program
     }
 
-    /// What it was checked for.
+    /// The machine it was checked for.
     pub fn profile(&self) -> &Profile {
         &self.profile
     }

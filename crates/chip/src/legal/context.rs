@@ -1,4 +1,4 @@
-//! What rules look at: a well-formed function with its operations resolved.
+//! The input of rules: a well-formed function with its operations resolved.
 
 use super::place::Place;
 use crate::machine::{CallPath, Chip, Family, Os, Profile};
@@ -29,7 +29,7 @@ impl Site<'_> {
         &self.resolved.kind
     }
 
-    /// Whether the operation is one of `ops`.
+    /// True if the operation is one of `ops`.
     pub(super) fn is(&self, ops: &[Op]) -> bool {
         ops.contains(&self.op.op)
     }
@@ -116,7 +116,7 @@ impl<'p> Scope<'p> {
         }
     }
 
-    /// Whether an operand is fixed when the program is compiled.
+    /// True if an operand is fixed when the program is compiled.
     pub(super) fn is_constant(&self, operand: Operand<'p>) -> bool {
         let folded = |id| {
             let site = self.definition(id);

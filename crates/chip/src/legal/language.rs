@@ -247,7 +247,7 @@ pub(super) fn faults(program: &Program) -> Vec<(Option<usize>, Violation)> {
     faults.into_iter().map(|fault| (function_of(fault.site), breach(program, fault))).collect()
 }
 
-/// Whether the other rules can be applied to a function that breaks `rule`.
+/// True if the other rules can be applied to a function that breaks `rule`.
 pub(super) fn leaves_sound(rule: &Rule) -> bool {
     *rule != RULES[0] && *rule != RULES[2]
 }
@@ -324,7 +324,7 @@ fn breach(program: &Program, fault: Fault) -> Violation {
     }
 }
 
-/// Whether values of this type can be data of the engine, not only attributes.
+/// True if values of this type can be data of the engine, not only attributes.
 pub(super) fn is_data(dtype: DType) -> bool {
     !matches!(dtype, DType::String | DType::Int64 | DType::UInt64)
 }

@@ -1,5 +1,5 @@
-//! What the machine accepts: [`check`] turns a program into [`Legal`], or says everything that is
-//! wrong with it.
+//! The programs that a machine accepts: [`check`] turns one into [`Legal`], or says everything that
+//! is wrong with it.
 //!
 //! Each rule is one [`Rule`] in [`RULES`]: the fact, where it was published, how sure it is, and
 //! the code that finds breaches. The documentation (`docs/ane-rules.md`) is written from the same

@@ -5,7 +5,7 @@ use crate::confidence::Confidence;
 use mil::ValueId;
 use std::fmt;
 
-/// What a breach leads to.
+/// The consequence of a breach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
     /// The machine refuses the program or the request.
@@ -56,17 +56,17 @@ pub struct Rule {
     pub title: &'static str,
     /// Profiles on which it holds, in words.
     pub applies: &'static str,
-    /// What it refuses.
+    /// The programs that it refuses.
     pub does: &'static str,
-    /// What the machine does with it.
+    /// The machine's behaviour.
     pub why: &'static str,
-    /// What to write instead.
+    /// The advice.
     pub instead: &'static str,
     /// Sources, with the abbreviations of docs/ane-facts.md.
     pub evidence: &'static str,
     /// Sources that say otherwise, and which reading is in force; empty if none do.
     pub conflict: &'static str,
-    /// What a breach leads to.
+    /// The consequence of a breach.
     pub severity: Severity,
     /// How sure the fact is.
     pub confidence: Confidence,
@@ -76,8 +76,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether a program is checked against it by [`violations`](super::violations); the other rules are for its
-    /// text, its weight files and requests.
+    /// True if a program is checked against it by [`violations`](super::violations); the other
+    /// rules are for its text, its weight files and requests.
     pub fn is_static(&self) -> bool {
         !matches!(self.check, Check::Text | Check::Weights | Check::Request)
     }

@@ -213,7 +213,7 @@ fn single_precision(_: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     Some(format!("{} expected to give fp16, got {ty}", site.op.op))
 }
 
-/// Whether a constexpr operation has the form of iOS 16 and 17.
+/// True if a constexpr operation has the form of iOS 16 and 17.
 fn is_early(op: &Operation) -> bool {
     let always = [Op::ConstexprAffineDequantize, Op::ConstexprCast].contains(&op.op);
     op.op.is_constexpr() && (always || op.arg("shape").is_some())

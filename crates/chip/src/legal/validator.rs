@@ -1,4 +1,4 @@
-//! What the compiler's validators write into the log for a breach (docs/ane-facts.md B.3, from the
+//! The lines that the compiler's validators log for a breach (docs/ane-facts.md B.3, from the
 //! strings of the compiler: GUIDE:17, 22). They never reach the error object, which says
 //! `InvalidMILProgram` or `CompilationFailure` only.
 //!
@@ -71,7 +71,7 @@ fn integer(function: &Function, arg: &Arg) -> Option<i64> {
     }
 }
 
-/// Whether the channels of x and the outputs of the weight are multiples of the groups.
+/// True if the channels of x and the outputs of the weight are multiples of the groups.
 fn groups_divide(function: &Function, op: &Operation) -> Option<bool> {
     let groups = op.arg("groups").map_or(Some(1), |arg| integer(function, arg))?;
     let groups = usize::try_from(groups).ok().filter(|&n| n > 0)?;

@@ -13,11 +13,11 @@ pub struct Violation {
     pub function: String,
     /// Where in the function.
     pub place: Place,
-    /// What was expected and what was found.
+    /// The expectation and the finding.
     pub message: String,
-    /// What to do instead, in general.
+    /// General advice.
     pub hint: String,
-    /// What to write in this very place, with the program's names and numbers.
+    /// The rewrite of this very place, with the program's names and numbers.
     pub rewrite: String,
 }
 

@@ -62,7 +62,7 @@ pub(super) static RULES: [Rule; 3] = [
     },
 ];
 
-/// What is wrong with the constants of `program` in those of its weight files that are given, as
+/// The faults in constants of `program` in those of its weight files that are given, as
 /// breaches of ANE015 to ANE017. Files that are not given are not missed here.
 pub fn weight_violations(
     program: &Program,

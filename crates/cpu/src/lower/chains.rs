@@ -45,7 +45,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Whether all that is read of group `g` is the operand of one softmax, which then computes it.
+    /// True if all that is read of group `g` is the operand of one softmax, which then computes it.
     fn feeds_softmax(&self, g: usize) -> bool {
         let mut escaping =
             self.groups[g].iter().map(|&op| self.f.ops[op].results[0]).filter(|id| {
@@ -185,7 +185,7 @@ pub(super) fn common_order(shape: &[usize], views: &[View]) -> Vec<usize> {
     }
 }
 
-/// What a group of elementwise operations becomes: code, what it reads and what is read of it.
+/// The lowered form of a group of elementwise operations: code, inputs and outputs.
 struct Group {
     code: CodeGen,
     views: Vec<View>,

@@ -34,7 +34,7 @@ impl Lowering<'_> {
         self.views.insert(result, squeezed);
     }
 
-    /// Whether slices of `x` that start inside the last axis pass through the scaled path.
+    /// True if slices of `x` that start inside the last axis pass through the scaled path.
     fn scales_slices(&self, x: ValueId) -> bool {
         self.f.ty(x).dtype == DType::Fp16
             && self.arithmetic.numerics != Numerics::F32

@@ -1,4 +1,4 @@
-//! What becomes one step, what is copied and what shares memory: nothing of this changes a result, so
+//! Steps, copies and shared memory of the lowering: nothing of this changes a result, so
 //! only the plan shows it.
 
 use super::*;
@@ -70,7 +70,7 @@ fn a_group_does_not_wait_for_itself() {
     assert_eq!(steps(&plan), ["elementwise", "reduction", "elementwise"]);
 }
 
-/// What `b` needs besides `a` does not need `a`.
+/// The other inputs of `b` do not need `a`.
 #[test]
 fn a_group_takes_what_does_not_wait_for_it() {
     let sum = format!("reduce_sum(x = y, {SUM}");

@@ -17,7 +17,7 @@ thread_local! {
     static REGISTERS: RefCell<Vec<f16>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whether the chain can run here.
+/// True if the chain can run here.
 pub(super) fn suits(chain: &Chain, sources: &Sources<'_>) -> bool {
     let stored = |buffer: Buffer| matches!(sources.get(buffer), Elements::F16(_));
     chain.nest.operands.iter().all(|operand| stored(operand.buffer))

@@ -34,7 +34,7 @@ pub(super) fn resampling(s: &Resampling, world: &mut World<'_, '_, '_>) {
     });
 }
 
-/// What has no part in a mixture does not touch it, not even as an infinity.
+/// An element without a part in a mixture does not touch it, not even as an infinity.
 fn mix(a: f32, b: f32, part: f32) -> f32 {
     if part == 0.0 { a } else { a * (1.0 - part) + b * part }
 }

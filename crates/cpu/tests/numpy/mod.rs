@@ -155,7 +155,7 @@ impl Strips {
     }
 }
 
-/// What NumPy 2.4 gives for `default_rng(0)`.
+/// The numbers of NumPy 2.4 for `default_rng(0)`.
 #[test]
 fn numbers_are_those_of_numpy() {
     let mut random = Generator::new(0);

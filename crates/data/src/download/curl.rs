@@ -9,7 +9,7 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 /// Most bytes of headers that are read.
 const HEADERS: u64 = 256 << 10;
 
-/// What the headers of the last answer (after redirections) say.
+/// The headers of the last answer, after redirections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Response {
     pub(super) status: u16,
@@ -165,7 +165,7 @@ fn parse_range(value: &str) -> Option<(Option<u64>, Option<u64>)> {
     Some((start, total.parse().ok()))
 }
 
-/// What an HTTP status means for the user.
+/// Returns the meaning of an HTTP status for the user.
 pub(super) fn http_failure(status: u16) -> Attempt {
     let (what, advice, retry) = match status {
         401 | 403 => (

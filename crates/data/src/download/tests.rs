@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// What the server saw.
+/// The requests that the server saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Request {
     path: String,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Directory of the unpacked tokens.
 const SHARDS: &str = "TinyStories_tok32000";
 
-/// What can be fetched.
+/// The downloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TinyStories {
     /// 50 shards of 16-bit ids, tokenized with the 32,000 pieces of Llama 2; 1 GB as an archive.

@@ -68,7 +68,7 @@ impl TokenSource {
         }
     }
 
-    /// Whether there are no tokens.
+    /// True if there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -11,8 +11,8 @@
 //! several phrasings of every beat, beats that may be left out, dialogue, and an ending with a
 //! moral that follows from what happened.
 //!
-//! What there is to learn, from easy to hard: spelling; the order of words; quotation marks that
-//! close; "a" and "an"; which pronoun goes with which name; that the toy which was lost is the
+//! The lessons of the stories, from easy to hard: spelling; the order of words; quotation marks
+//! that close; "a" and "an"; which pronoun goes with which name; that the toy which was lost is the
 //! one that is found; which remedy fits which trouble; which moral fits which plot.
 //!
 //! An example (story 3 of seed 0):
@@ -37,7 +37,7 @@ mod scene;
 use crate::text::Document;
 use scene::{Rng, Scene};
 
-/// What stands between two stories in one text, as in the TinyStories data set.
+/// The separator of stories in one text, as in the TinyStories data set.
 pub const SEPARATOR: &str = "<|endoftext|>";
 
 /// Words (separated by spaces) that a story has at least and at most.

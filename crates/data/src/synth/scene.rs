@@ -27,7 +27,7 @@ pub(super) struct Scene {
     rng: Rng,
     vars: Vec<(&'static str, String)>,
     text: String,
-    /// Whether the hero is an animal (and so is the friend then).
+    /// True if the hero is an animal (and so is the friend then).
     animal: bool,
 }
 
@@ -228,7 +228,7 @@ impl Scene {
         self.set("day2", "one {weather} {time}");
     }
 
-    /// What could be seen of the weather, in half of the stories.
+    /// A sentence about the weather, in half of the stories.
     pub(super) fn maybe_weather(&mut self) {
         let weather = self.get("weather").to_owned();
         if let Some((_, views)) = lexicon::WEATHER.iter().find(|(name, _)| *name == weather) {

@@ -134,7 +134,8 @@ fn the_hero_reaches_the_ending() {
     }
 }
 
-/// What is lost is what is found: the colored thing of the opening is named again at the finding.
+/// The thing lost is the thing found: the colored thing of the opening is named again at the
+/// finding.
 #[test]
 fn the_lost_thing_is_the_found_thing() {
     for i in 0..500 {

@@ -19,7 +19,7 @@ pub struct Progress {
     pub tokens: u64,
 }
 
-/// What came out.
+/// The result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tokenized {
     /// Documents.

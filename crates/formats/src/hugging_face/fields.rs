@@ -1,4 +1,4 @@
-//! What each entry of a `config.json` means for the result.
+//! The effect of each entry of a `config.json` on the result.
 
 use serde_json::Value;
 

@@ -7,7 +7,7 @@ use super::{OWN_TYPE, fields, gpt2, windows};
 use gpt::GptConfig;
 use serde_json::{Map, Value};
 
-/// What a `config.json` says.
+/// The contents of a `config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Described {
     /// Shape of the model.

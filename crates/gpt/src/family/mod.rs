@@ -17,7 +17,7 @@ use std::fmt;
 /// All families; the first is the default.
 static FAMILIES: &[&dyn Architecture] = &[&llama::Llama, &gpt2::Gpt2];
 
-/// What a family says of its models.
+/// The definition of a family's models.
 pub trait Architecture: Sync {
     /// Its name in configurations.
     fn name(&self) -> &'static str;

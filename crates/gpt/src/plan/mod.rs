@@ -80,13 +80,13 @@ pub struct Cut {
     pub block: Block,
     /// When it runs.
     pub pass: Pass,
-    /// What runs it.
+    /// The place that runs it.
     pub place: Place,
-    /// What it may be given, in order, separated by spaces: names of the block's values, `d_NAME` for
-    /// cotangents, `A|B` for A where the block has it, else B. What the block does not have or the
-    /// program does not need is left out.
+    /// Its possible inputs, in order, separated by spaces: names of the block's values, `d_NAME`
+    /// for cotangents, `A|B` for A where the block has it, else B. What the block does not have or
+    /// the program does not need is left out.
     pub given: &'static str,
-    /// What it gives. A forward program gives the block's output first; the others are left out where
+    /// Its outputs. A forward program gives the block's output first; the others are left out where
     /// nothing of the backward pass needs them.
     pub gives: &'static str,
 }
@@ -100,7 +100,7 @@ pub enum Pass {
     Backward,
 }
 
-/// What runs a program.
+/// The place that runs a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The device, in its precision.
@@ -132,7 +132,7 @@ pub struct Kernel {
     pub block: Block,
     /// When it runs.
     pub pass: Pass,
-    /// What runs it.
+    /// The place that runs it.
     pub place: Place,
     /// The function; in f32 on the host.
     pub function: Function,

@@ -28,7 +28,7 @@ pub enum Flow {
     Cotangent,
 }
 
-/// What rows of a table are looked up by.
+/// The index by which rows of a table are looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Index {
     /// By the token.
@@ -65,7 +65,7 @@ pub enum Step {
     Gather {
         /// The table among the parameters.
         table: Range<usize>,
-        /// What its rows are looked up by.
+        /// The index by which its rows are looked up.
         by: Index,
         /// True if they are added.
         add: bool,
@@ -86,7 +86,7 @@ pub enum Step {
     },
     /// Stream `to` is stream `from` plus a value.
     Add {
-        /// What is added.
+        /// The value added.
         value: usize,
         /// Before.
         from: usize,
@@ -132,7 +132,7 @@ pub enum Step {
     Scatter {
         /// The table among the parameters.
         table: Range<usize>,
-        /// What its rows are looked up by.
+        /// The index by which its rows are looked up.
         by: Index,
         /// True if nothing was added to its gradient before.
         fresh: bool,
@@ -221,7 +221,7 @@ impl Schedule {
     }
 }
 
-/// What writes a schedule.
+/// The writer of a schedule.
 struct Writer<'d> {
     dims: &'d Dims<'d>,
     layout: Layout,

@@ -1,4 +1,4 @@
-//! What the steps of a plan have to do, and the parts of a training step that they count to.
+//! The work of a plan's steps, and the parts of a training step that they count to.
 
 use super::{Pass, Plan, PlanError, Schedule, Sink, Step};
 use crate::block::Memory;
@@ -47,7 +47,7 @@ impl Part {
     }
 }
 
-/// What a step with products has to do.
+/// The work of a step with products.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepWork {
     /// The part that it counts to.

@@ -445,7 +445,7 @@ fn masked_operation() -> Result<Program, AneError> {
     })
 }
 
-/// Whether rows before the last stay as they are when the last key and value change.
+/// True if rows before the last stay as they are when the last key and value change.
 fn keeps_mask(bench: &mut Bench) -> Result<bool, AneError> {
     let wave = |step: f32| -> Vec<f32> { (0..4096).map(|i| (i as f32 * step).sin()).collect() };
     let mask: Vec<f32> = (0..4096).map(|i| if i % 64 > i / 64 { -10_000.0 } else { 0.0 }).collect();

@@ -21,9 +21,9 @@ type Run = fn(&mut Session<'_>) -> Result<Outcome, AneError>;
 pub struct Probe {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What it asks.
+    /// Its question.
     pub question: &'static str,
-    /// Whether it is one of the open questions: nobody has answered it yet.
+    /// True if it is one of the open questions: nobody has answered it yet.
     pub open: bool,
     run: Run,
 }

@@ -7,7 +7,7 @@ use chip::cost::{estimate, published::rows};
 use chip::legal::Refusal;
 use mil::{Program, Weights};
 
-/// What a probe says of the facts.
+/// The verdict of a probe on the facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The machine does what they say.
@@ -35,7 +35,7 @@ impl Verdict {
     }
 }
 
-/// What was found.
+/// The findings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Heads of the columns.
@@ -141,7 +141,7 @@ pub(super) struct Timed {
     pub(super) measured: Option<f64>,
     /// The cost model's, with its ends.
     pub(super) forecast: (f64, f64, f64),
-    /// What counts: the time measured on an engine, the forecast of an emulated one.
+    /// The time that counts: measured on an engine, forecast for an emulated one.
     pub(super) judged: f64,
 }
 
@@ -237,7 +237,7 @@ impl Session<'_> {
         self.compile_unchecked(&program.to_string(), weights, program)
     }
 
-    /// What a sentence about times begins with.
+    /// The beginning of a sentence about times.
     pub(super) fn source(&self) -> &'static str {
         if self.emulated { "by the cost model" } else { "measured" }
     }

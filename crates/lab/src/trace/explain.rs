@@ -31,7 +31,7 @@ const SLICE: f64 = 4_094.0;
 /// exp(a) + exp(b) < -16 and both significands below 2).
 const PRODUCT_UNIT: f64 = 1.0 / 65_536.0;
 
-/// What the program does that facts speak of.
+/// The features of a program that facts mention.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Traits {
     /// Some operation sums products.
@@ -84,7 +84,7 @@ fn depth(f: &Function, kind: &Kind, inputs: &[Operand<'_>]) -> Option<usize> {
     }
 }
 
-/// Whether a value is a parameter or a constant that was only moved, so that it is the same number
+/// True if a value is a parameter or a constant that was only moved, so that it is the same number
 /// in every arithmetic.
 fn given(f: &Function, id: ValueId) -> bool {
     let mut todo = vec![id];
@@ -140,7 +140,7 @@ fn half_unit(v: f64) -> f64 {
     2f64.powf(exponent - 11.0)
 }
 
-/// Whether `value` lies midway between two neighbouring fp16, `recorded` being the one further
+/// True if `value` lies midway between two neighbouring fp16, `recorded` being the one further
 /// from zero and `replayed` the even one.
 fn tie(value: f32, recorded: f32, replayed: f32) -> bool {
     let even = f16::from_f32(value).to_f32();
@@ -156,7 +156,7 @@ pub(super) struct Evidence<'a> {
     pub(super) function: &'a Function,
     pub(super) output: ValueId,
     pub(super) traits: Traits,
-    /// Whether the recording chip multiplies slices (M1, M2, or unknown).
+    /// True if the recording chip multiplies slices (M1, M2, or unknown).
     pub(super) slice_gain: bool,
     pub(super) recorded: &'a Array,
     pub(super) replayed: &'a Array,

@@ -1,11 +1,11 @@
-//! What a trace holds.
+//! The contents of a trace.
 
 use crate::array::{Array, ArrayError};
 use ane::Port;
 use mil::Weights;
 use serde::{Deserialize, Serialize};
 
-/// What the manifest's `format` says.
+/// The manifest's `format`.
 pub const FORMAT: &str = "anetrace";
 
 /// Newest version of the format.
@@ -14,9 +14,9 @@ pub const VERSION: u32 = 1;
 /// Where a trace was recorded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MachineInfo {
-    /// What the device says of itself.
+    /// The device's description of itself.
     pub device: String,
-    /// Whether it is the emulator and not an engine.
+    /// True if it is the emulator and not an engine.
     pub emulated: bool,
     /// Chip, for instance `m4-pro`.
     #[serde(default)]

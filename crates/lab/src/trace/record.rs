@@ -9,7 +9,7 @@ use mil::{DType, Program, TensorType, Weights};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-/// What a [`Recorder`] has noted so far. Clones share it, so that it outlives the device.
+/// The notes of a [`Recorder`] so far. Clones share them, so that they outlive the device.
 #[derive(Clone, Debug, Default)]
 pub struct Recording(Arc<Mutex<Noted>>);
 
@@ -94,7 +94,7 @@ impl Recorder {
         Box::new(RecordedExecutable { executable, recording, index, most_runs })
     }
 
-    /// What was noted.
+    /// Returns the notes.
     pub fn recording(&self) -> Recording {
         self.recording.clone()
     }

@@ -39,7 +39,7 @@ pub struct ProgramReplay {
     pub outputs: Vec<OutputReplay>,
 }
 
-/// What a replay found.
+/// The findings of a replay.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Replay {
     /// Per program of the trace.
@@ -242,7 +242,7 @@ fn permutations<T: PartialEq>(types: &[T]) -> Vec<Vec<usize>> {
     all
 }
 
-/// What is known when the outputs of a run are judged.
+/// The context in which the outputs of a run are judged.
 struct Judge<'a> {
     traced: &'a ProgramTrace,
     function: &'a Function,
@@ -251,14 +251,15 @@ struct Judge<'a> {
     variations: Vec<Variation>,
 }
 
-/// What another arithmetic of the emulator gives, and what it means if that was recorded.
+/// The results of another arithmetic of the emulator, and the meaning of a recording that matches
+/// them.
 struct Variation {
     fact: &'static str,
     pattern: &'static str,
     outputs: Vec<Array>,
 }
 
-/// What is said when only the documented arithmetic as a whole explains a difference.
+/// The message when only the documented arithmetic as a whole explains a difference.
 const EXACT: &str = "exact-arithmetic";
 
 /// The other arithmetics.

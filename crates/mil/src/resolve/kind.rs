@@ -1,4 +1,4 @@
-//! What operations mean, attributes read.
+//! The meaning of operations, with their attributes read.
 
 use super::{Activation, Constexpr, Einsum, Norm, Pool, Rearrange, Resample};
 
@@ -149,7 +149,7 @@ pub enum Compare {
     GreaterEqual,
 }
 
-/// What a reduction computes.
+/// The function of a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduce {
     /// Σx
@@ -213,11 +213,11 @@ pub enum Kind {
     Select,
     /// Input x.
     Reduce {
-        /// What is computed.
+        /// The function.
         reduce: Reduce,
         /// Axes reduced, ascending.
         axes: Vec<usize>,
-        /// Whether they stay with extent 1.
+        /// True if they stay with extent 1.
         keep_dims: bool,
     },
     /// Input x.
@@ -227,9 +227,9 @@ pub enum Kind {
     },
     /// Inputs x, y.
     Matmul {
-        /// Whether x's last two axes are swapped first.
+        /// True if x's last two axes are swapped first.
         transpose_x: bool,
-        /// Whether y's last two axes are swapped first.
+        /// True if y's last two axes are swapped first.
         transpose_y: bool,
     },
     /// Inputs x, weight and perhaps bias.
@@ -258,7 +258,7 @@ pub enum Kind {
     Concat {
         /// Axis joined.
         axis: usize,
-        /// Whether elements alternate instead of following each other.
+        /// True if elements alternate instead of following each other.
         interleave: bool,
     },
     /// Input x.
@@ -282,7 +282,7 @@ pub enum Kind {
     Pad {
         /// Elements before and after, per axis of x.
         pads: Vec<(usize, usize)>,
-        /// What fills.
+        /// The filling.
         mode: PadMode,
     },
     /// Inputs x, then gamma and beta where present.
@@ -291,14 +291,14 @@ pub enum Kind {
         axes: Vec<usize>,
         /// Added to the variance.
         epsilon: f64,
-        /// Whether gamma is an input.
+        /// True if gamma is an input.
         gamma: bool,
-        /// Whether beta is an input.
+        /// True if beta is an input.
         beta: bool,
     },
     /// Inputs query, key, value and perhaps a mask.
     Attention {
-        /// Whether the mask is boolean (`true` attends) instead of additive.
+        /// True if the mask is boolean (`true` attends) instead of additive.
         bool_mask: bool,
     },
     /// Inputs x, scale and perhaps zero_point.
@@ -343,7 +343,7 @@ pub enum Kind {
     TopK {
         /// Axis that is ordered.
         axis: usize,
-        /// Whether the smallest come first, in place of the largest.
+        /// True if the smallest come first, in place of the largest.
         ascending: bool,
     },
     /// Inputs in the order written: an operation that is checked, and not executed here.

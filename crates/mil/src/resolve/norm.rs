@@ -4,7 +4,7 @@ use super::{Kind, Operand, Reader, Resolved, Result1};
 use crate::op::Op;
 use crate::types::TensorType;
 
-/// What a value is divided by.
+/// The divisor of a norm.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Norm {
     /// Inputs x, mean, variance, then gamma and beta where present, all per channel:
@@ -12,9 +12,9 @@ pub enum Norm {
     Batch {
         /// Added to the variance.
         epsilon: f64,
-        /// Whether gamma is an input.
+        /// True if gamma is an input.
         gamma: bool,
-        /// Whether beta is an input.
+        /// True if beta is an input.
         beta: bool,
     },
     /// Inputs x, then gamma and beta where present: mean and variance are those of each channel of
@@ -22,9 +22,9 @@ pub enum Norm {
     Instance {
         /// Added to the variance.
         epsilon: f64,
-        /// Whether gamma is an input.
+        /// True if gamma is an input.
         gamma: bool,
-        /// Whether beta is an input.
+        /// True if beta is an input.
         beta: bool,
     },
     /// Input x: x / √(Σx² + ε) over the last three axes.

@@ -4,14 +4,14 @@ use super::{Kind, Reader, Resolved, Result1};
 use crate::op::Op;
 use crate::types::TensorType;
 
-/// What is taken of a window.
+/// The reduction of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
     /// The largest element.
     Max,
     /// The mean; padding counts as zeros, or does not count.
     Average {
-        /// Whether only elements of the input count.
+        /// True if only elements of the input count.
         exclude_padding: bool,
     },
     /// √Σx².
@@ -21,7 +21,7 @@ pub enum Window {
 /// Windows over the spatial axes (one to three, after batch and channels).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
-    /// What is taken.
+    /// The reduction.
     pub window: Window,
     /// Extent of a window, per spatial axis.
     pub kernel: Vec<usize>,

@@ -2,7 +2,7 @@
 
 use crate::diagnostic::Span;
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     /// `[A-Za-z_][A-Za-z0-9_@.]*`
@@ -42,17 +42,17 @@ pub(super) fn comments(text: &str) -> Vec<Span> {
     }
 }
 
-/// Whether `c` may start a name.
+/// True if `c` may start a name.
 fn starts_name(c: u8) -> bool {
     c.is_ascii_alphabetic() || c == b'_'
 }
 
-/// Whether `c` may continue a name.
+/// True if `c` may continue a name.
 fn continues_name(c: u8) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, b'_' | b'@' | b'.')
 }
 
-/// Whether `name` can be written as a name in a text.
+/// True if `name` can be written as a name in a text.
 pub(crate) fn is_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.first().is_some_and(|&c| starts_name(c)) && bytes.iter().all(|&c| continues_name(c))

@@ -102,7 +102,7 @@ pub struct OperationSpans {
     pub op: Span,
     /// Type and name of every result.
     pub results: Vec<Span>,
-    /// What is written after `KEY =`, per argument.
+    /// The text after `KEY =`, per argument.
     pub args: Vec<Span>,
     /// The literal of a `const`; empty for other operations.
     pub value: Span,

@@ -22,7 +22,7 @@ pub(super) fn parse_f64(text: &str) -> Option<f64> {
     Some(if negative { -value } else { value })
 }
 
-/// Whether `text` says itself that it is infinite.
+/// True if `text` says itself that it is infinite.
 pub(super) fn is_infinity(text: &str) -> bool {
     let body = text.trim_start_matches(['-', '+']);
     body.as_bytes().first().is_some_and(|c| c.eq_ignore_ascii_case(&b'i'))

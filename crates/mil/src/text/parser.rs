@@ -54,7 +54,7 @@ struct Scope<'t> {
     names: HashMap<&'t str, ValueId>,
     /// Faults about names that were not defined when they were used.
     undefined: Vec<(usize, &'t str)>,
-    /// Whether results were lost in a statement that could not be read.
+    /// True if results were lost in a statement that could not be read.
     lost: bool,
 }
 
@@ -107,7 +107,7 @@ impl<'t> Parser<'t> {
         self.token == Token::Name && self.source(self.span) == name
     }
 
-    /// What stands at the current token, for a message.
+    /// Returns the current token, for a message.
     fn found(&self) -> String {
         match self.token {
             Token::End => "the text ends".to_owned(),

@@ -1,4 +1,4 @@
-//! What must hold of any input whatever. Shared by the tests and by the targets in `fuzz/`.
+//! Properties of any input whatever. Shared by the tests and by the targets in `fuzz/`.
 
 #![allow(dead_code, reason = "each user needs a part of it")]
 

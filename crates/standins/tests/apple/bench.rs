@@ -189,7 +189,7 @@ pub(crate) fn run_loaded(
         .collect()
 }
 
-/// What the emulator makes of a program.
+/// The emulator's results for a program.
 pub(crate) fn expected(path: &str, program: &Program, weights: &Weights) -> Vec<Vec<u32>> {
     let profile = path.parse().expect("a profile");
     run(&Emulator::engine(profile, Numerics::Fast), program, weights).expect("the emulator runs it")

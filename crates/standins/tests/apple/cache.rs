@@ -570,7 +570,8 @@ fn an_entry_that_a_process_died_of_is_not_opened() {
     }
 }
 
-/// What opens and does not run is an error of that process; the next one compiles it itself.
+/// An entry that opens and does not run is an error of that process; the next one compiles it
+/// itself.
 #[test]
 fn a_program_that_opens_and_does_not_run_is_compiled_by_the_next_process() {
     let bench = Bench::new();

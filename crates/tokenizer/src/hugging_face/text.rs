@@ -1,4 +1,4 @@
-//! What a `tokenizer.json` says of text: normaliser, pre-tokenizer, and what the decoder takes off.
+//! The text rules of a `tokenizer.json`: normaliser, pre-tokenizer, and the decoder's strip.
 
 use serde_json::Value;
 

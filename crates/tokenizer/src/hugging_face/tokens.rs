@@ -1,4 +1,4 @@
-//! What a `tokenizer.json` says of tokens beside its model's: added ones, and which are BOS and EOS.
+//! The tokens of a `tokenizer.json` beside its model's: added ones, and which are BOS and EOS.
 
 use serde_json::Value;
 
@@ -96,11 +96,11 @@ pub(crate) fn template<'v>(value: &'v Value) -> (Option<&'v str>, Option<&'v str
     (None, None)
 }
 
-/// What a `tokenizer_config.json` says of BOS and EOS.
+/// BOS and EOS of a `tokenizer_config.json`.
 pub(crate) struct ConfigMarkers {
     pub(crate) bos: Option<String>,
     pub(crate) eos: Option<String>,
-    /// Whether BOS goes before a text; if said at all, it outweighs the template.
+    /// True if BOS goes before a text; if said at all, it outweighs the template.
     pub(crate) add_bos: Option<bool>,
 }
 

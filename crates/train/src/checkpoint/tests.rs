@@ -38,7 +38,7 @@ struct Stopping {
     life: usize,
     /// Bytes until the disk is full.
     room: usize,
-    /// What was done.
+    /// The operations so far.
     done: Vec<(&'static str, PathBuf)>,
 }
 

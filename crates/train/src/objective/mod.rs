@@ -1,4 +1,4 @@
-//! What a run learns from: where its micro-batches come from, what their tokens count, and how what
+//! The objective of a run: where its micro-batches come from, what their tokens count, and how what
 //! was learned is measured.
 
 mod pretrain;

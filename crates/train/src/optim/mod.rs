@@ -20,7 +20,7 @@ use std::fmt::Debug;
 /// Elements of one task; the grid is fixed, so results do not depend on the number of threads.
 const CHUNK: usize = 1 << 15;
 
-/// What all parameters of one update have in common.
+/// The settings that all parameters of one update share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Update {
     /// Number of the update, from 1; skipped steps do not count.

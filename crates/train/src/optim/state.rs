@@ -1,4 +1,4 @@
-//! What an optimizer remembers from one update to the next.
+//! The state that an optimizer keeps from one update to the next.
 
 use super::Optimizer;
 use crate::checkpoint::{Named, Tensors, TensorsMut};

@@ -26,9 +26,9 @@ pub struct RunOutput {
     pub setup_s: f64,
 }
 
-/// What surrounds the steps of a run, from a fresh start or a checkpoint to the end.
+/// A session of a run, from a fresh start or a checkpoint to the end.
 pub struct Session<'s, 'h> {
-    /// What happens between steps, and how often.
+    /// The actions between steps, and how often they happen.
     pub intervals: Intervals,
     /// Where the run writes.
     pub output: RunOutput,
@@ -36,7 +36,7 @@ pub struct Session<'s, 'h> {
     pub samples: Samples<'s>,
     /// Asks the run to end early.
     pub stop: &'s Stop,
-    /// What looks on, in the order in which it is called.
+    /// The hooks, in the order in which they are called.
     pub hooks: Vec<&'h mut (dyn Hook + 'h)>,
 }
 
@@ -141,7 +141,7 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         (self.listen)(event)
     }
 
-    /// What comes before the first step.
+    /// The work before the first step.
     fn begin(&mut self) -> Result<(), TrainError> {
         for i in 0..self.session.hooks.len() {
             if let Some(event) = self.session.hooks[i].before_steps()? {

@@ -45,7 +45,7 @@ pub(crate) fn letters() -> Tokenizer {
     Tokenizer::train_char(["abc"]).unwrap()
 }
 
-/// What a run writes under `directory`.
+/// The output of a run under `directory`.
 pub(crate) fn output(model: &GptConfig, directory: &Path) -> RunOutput {
     RunOutput {
         directory: directory.to_owned(),
@@ -55,15 +55,15 @@ pub(crate) fn output(model: &GptConfig, directory: &Path) -> RunOutput {
     }
 }
 
-/// What surrounds a run, besides its settings.
+/// The surroundings of a run, besides its settings.
 pub(crate) struct Around<'a> {
-    /// What happens between steps.
+    /// The actions between steps.
     pub(crate) intervals: Intervals,
-    /// What samples begin with.
+    /// The prompt of samples.
     pub(crate) prompt: &'a str,
     /// Asks it to end.
     pub(crate) stop: &'a Stop,
-    /// What looks on.
+    /// The hooks.
     pub(crate) hooks: Vec<&'a mut dyn Hook>,
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use std::path::Path;
 
-/// What the system says of the machine.
+/// The system's description of the machine.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Host {
     pub(super) cpu: String,

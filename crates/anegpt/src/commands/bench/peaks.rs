@@ -6,7 +6,7 @@ use cpu::peak::{Streams, multiply_adds};
 use cpu::simd::Level;
 use serde::Serialize;
 
-/// What one thread and all threads do at most. A ceiling is the best round: what disturbs a
+/// The peak of one thread and of all threads. A ceiling is the best round: what disturbs a
 /// measurement only ever lowers it.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Peaks {
@@ -72,7 +72,7 @@ impl Meter {
         }
     }
 
-    /// What was found so far, which must be something.
+    /// Returns the findings so far; there must be some.
     pub(super) fn peaks(self) -> Peaks {
         let [gflops, read_gbps, triad_gbps] = self.found.map(|[one, all]| Ceiling {
             one_thread: Spread::of(one),

@@ -1,4 +1,4 @@
-//! What was found, as data: what is written as JSON. Fields are added, never renamed.
+//! The measurements as data, and as JSON. Fields are added, never renamed.
 
 use super::Measured;
 use super::figures::percent;
@@ -34,14 +34,14 @@ pub(super) struct Report {
     pub(super) others_cores: Option<f64>,
     /// Why figures may not be what they seem.
     pub(super) warnings: Vec<String>,
-    /// What all of it took.
+    /// The duration of all measurements.
     pub(super) seconds: f64,
-    /// Whether the CPU computes what the device is asked for, so that its ceilings apply.
+    /// True if the CPU computes what the device is asked for, so that its ceilings apply.
     #[serde(skip)]
     here: bool,
 }
 
-/// What was run.
+/// The settings of the run.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Settings {
     /// Name of the preset or of the file.
@@ -67,7 +67,7 @@ pub(super) struct Step {
     pub(super) gflops: f64,
     pub(super) share_of_peak: Option<f64>,
     pub(super) compile_ms: f64,
-    /// What computed the products that stay on the CPU: `ours`, or the name of a library.
+    /// The implementation of the products that stay on the CPU: `ours`, or the name of a library.
     pub(super) host_gemm: String,
     /// Most memory held while steps ran and a checkpoint was written; null where the system does not
     /// tell.
@@ -88,7 +88,7 @@ pub(super) struct PartOfStep {
     pub(super) gflops: Option<f64>,
     /// Of the multiply-add peak of all threads.
     pub(super) share_of_peak: Option<f64>,
-    /// That must move if each input is read and each result written once.
+    /// Traffic if each input is read and each result written once.
     pub(super) gbyte: Option<f64>,
     pub(super) gbps: Option<f64>,
     /// Of the larger of reading and triad with all threads; above 1 where data stay in a cache.
@@ -108,7 +108,7 @@ pub(super) struct Products {
     pub(super) list: Vec<MeasuredProduct>,
 }
 
-/// What the parts of a step are, in words.
+/// Returns a description of a part of a step.
 fn describe(part: &str) -> &'static str {
     match part {
         "engine_fwd" => "forward programs of the layers",

@@ -13,7 +13,7 @@ use train::{
     Event, Intervals, Reason, Run, RunConfig, RunOutput, Samples, Session, Stop, TrainError,
 };
 
-/// What some steps took.
+/// The durations of some steps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StepTimes {
     /// Milliseconds of every step.
@@ -24,7 +24,7 @@ pub(super) struct StepTimes {
     pub(super) skipped: usize,
     /// Compiling all programs.
     pub(super) compile_ms: f64,
-    /// What computed the products that stay on the CPU: the faster here, as in training.
+    /// The implementation of the products that stay on the CPU: the faster here, as in training.
     pub(super) host_gemm: String,
 }
 

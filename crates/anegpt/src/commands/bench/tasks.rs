@@ -1,4 +1,4 @@
-//! What surrounds training: generation, tokenizer, checkpoints.
+//! Measurements beside training: generation, tokenizer, checkpoints.
 
 use super::spread::Spread;
 use super::{Effort, host, random_tokens};

@@ -1,4 +1,4 @@
-//! What the parts of a step have to do: floating-point operations of their products, and bytes that
+//! The work of a step's parts: floating-point operations of their products, and bytes that
 //! must move if each input is read and each result written once.
 
 use anyhow::Result;
@@ -39,7 +39,7 @@ pub(super) fn products(steps: &[StepWork]) -> Vec<Product> {
     products
 }
 
-/// What a part of a step has to do.
+/// The work of a part of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Work {
     pub(super) flops: f64,
@@ -60,7 +60,7 @@ pub(super) fn steps(config: &RunConfig, numerics: Numerics) -> Result<Vec<StepWo
     Ok(Schedule::new(config.plan, &dims, Memory::Sequence)?.work()?)
 }
 
-/// What each part of a step has to do, for the parts of which that is known. What stays within a part,
+/// Returns the work of each part of a step, where it is known. What stays within a part,
 /// such as the logits, is not counted.
 pub(super) fn of_step(
     config: &RunConfig,

@@ -68,7 +68,7 @@ struct Checked<'a> {
     weights: Weights,
     /// Faults of the language and, where there is no profile, of weight files.
     faults: Vec<Diagnostic>,
-    /// What is odd in weight files, where there is no profile.
+    /// The oddities of weight files, where there is no profile.
     warnings: Vec<Diagnostic>,
     profile: Option<Profile>,
     /// Breaches of rules, those of the language included, if there is a profile.
@@ -374,7 +374,7 @@ impl Checked<'_> {
     }
 }
 
-/// What was proved, and how.
+/// Describes the proof.
 fn proven(rewrites: usize, proof: &Proof) -> String {
     let (rewrites, alike) = (counted(rewrites, "rewrite"), counted(proof.alike, "operation"));
     let mut text = format!("{rewrites}; unchanged: {alike}");
@@ -435,7 +435,7 @@ fn confidence(violation: &Violation) -> &'static str {
     }
 }
 
-/// What comes of a breach, and how sure that is.
+/// Returns the consequence of a breach, and how sure it is.
 fn consequence(violation: &Violation) -> String {
     let reported = match violation.rule.refusal {
         Some(Refusal::InvalidMilProgram) => ", reported as InvalidMILProgram",

@@ -25,7 +25,7 @@ Examples:
 pub(crate) struct Args {
     /// Program or arrays
     left: PathBuf,
-    /// What to compare it with
+    /// Program to compare it with
     right: PathBuf,
     /// Maximum difference that passes, relative to the larger element (absolute
     /// below 1)
@@ -113,7 +113,7 @@ fn all_arrays(args: &Args) -> Result<()> {
     }
 }
 
-/// Whether the array holds nothing but numbers of fp16.
+/// True if the array holds nothing but numbers of fp16.
 fn holds_half(array: &Array) -> bool {
     array.values.iter().all(|v| v.is_nan() || f16::from_f32(*v).to_f32() == *v)
 }

@@ -123,7 +123,7 @@ enum Source {
     Random(u64),
 }
 
-/// What was given with `--input`.
+/// The inputs given with `--input`.
 #[derive(Debug, Default)]
 struct Inputs {
     named: BTreeMap<String, Source>,

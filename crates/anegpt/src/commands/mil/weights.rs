@@ -14,7 +14,7 @@ pub(crate) fn base(program: &Path, given: Option<&PathBuf>) -> PathBuf {
     given.cloned().unwrap_or_else(beside)
 }
 
-/// What was found of the weight files of a program.
+/// The findings about the weight files of a program.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     /// Those that are there, by the path that the program writes.
@@ -58,7 +58,7 @@ impl Files {
     }
 }
 
-/// What was found in the weight files, with its place in the text.
+/// The findings in the weight files, with their places in the text.
 pub(crate) struct Findings {
     /// Literals that cannot be read.
     pub(crate) faults: Vec<Diagnostic>,

@@ -1,4 +1,4 @@
-//! What is said of a run that is asked to end, and what to type next.
+//! The messages of a run that is asked to end, and the command to type next.
 
 use crate::view::resume;
 use std::path::Path;
@@ -8,7 +8,7 @@ use train::checkpoint;
 pub(super) const STOPPING: &str =
     "stopping after this step, saving a checkpoint; Ctrl-C again ends at once";
 
-/// What to type after a run that a signal ended.
+/// The command to type after a run that a signal ended.
 pub(super) fn interrupted(out: &Path) -> String {
     match checkpoint::exists(out) {
         true => format!("\nNext: {}", resume(out)),

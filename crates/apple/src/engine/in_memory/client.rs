@@ -64,7 +64,8 @@ pub(super) struct Client {
 // SAFETY: a selector is a name for the life of the process.
 unsafe impl Send for Client {}
 
-/// What the system may refer to while a model is loaded: a chain, which goes before its surfaces.
+/// The objects that the system may refer to while a model is loaded: a chain, dropped before its
+/// surfaces.
 #[derive(Debug)]
 pub(super) struct Chain {
     _request: Object,

@@ -80,12 +80,12 @@ impl<'p> Pairs<'p> {
         self.twins[y.index()]
     }
 
-    /// Whether a value of the second function is known to be one of the first.
+    /// True if a value of the second function is known to be one of the first.
     pub(super) fn is_known(&self, y: ValueId) -> bool {
         self.twin(y).is_some()
     }
 
-    /// Whether two values are known to be the same, shapes included.
+    /// True if two values are known to be the same, shapes included.
     pub(super) fn are_same(&self, x: ValueId, y: ValueId) -> bool {
         self.twin(y) == Some(self.stands_for(x)) && self.same_types(x, y)
     }
@@ -173,7 +173,7 @@ fn literal<'a>(f: &'a Function, arg: &'a Arg) -> Option<&'a Literal> {
     }
 }
 
-/// What an operation copies: that of an identity, or of a cast between floats.
+/// The value that an operation copies: the input of an identity, or of a cast between floats.
 fn copied(f: &Function, op: &Operation) -> Option<ValueId> {
     let Some(Arg::Value(x)) = op.arg("x") else { return None };
     let floats = || f.ty(*x).dtype.is_float() && f.ty(op.results[0]).dtype.is_float();
@@ -184,7 +184,7 @@ fn copied(f: &Function, op: &Operation) -> Option<ValueId> {
     }
 }
 
-/// Whether two literals hold the same numbers in the same shape. A NaN is not the same as itself.
+/// True if two literals hold the same numbers in the same shape. A NaN is not the same as itself.
 fn same_literals(x: &Literal, y: &Literal) -> bool {
     let floats = x.ty.dtype.is_float() && y.ty.dtype.is_float();
     if x.ty.shape != y.ty.shape || !(floats || x.ty.dtype == y.ty.dtype) {

@@ -22,7 +22,7 @@ pub struct Applied {
     pub function: String,
     /// Where it was broken.
     pub place: Place,
-    /// What was written, in words.
+    /// The change, in words.
     pub rewrite: String,
     /// How much results may differ, relative to the largest result or 1, for operands of at most 1
     /// in absolute value: 0 where no sum is taken in another order and no constant is rounded.
@@ -37,7 +37,7 @@ pub struct Fixed {
     /// The program as it was, with the arguments that the language has a value for: what is
     /// compared with where the original cannot be run.
     pub completed: Program,
-    /// What was done, in order.
+    /// The rewrites, in order.
     pub applied: Vec<Applied>,
 }
 
@@ -58,7 +58,7 @@ impl Applied {
     }
 }
 
-/// Whether a rewrite breaks no rule, beyond warnings, that was kept before.
+/// True if a rewrite breaks no rule, beyond warnings, that was kept before.
 pub(super) fn no_worse(after: &[Violation], before: &[Violation]) -> bool {
     let known = |v: &&Violation| before.iter().any(|w| w.rule == v.rule);
     after.iter().filter(|v| v.rule.severity != Severity::Warning).all(|v| known(&v))
@@ -84,7 +84,7 @@ pub(super) fn found(
 /// Breaches that could not be mended, so that they are not tried again.
 pub(super) type GivenUp = BTreeSet<(&'static str, String)>;
 
-/// What a rewrite of one operation looks at.
+/// The context in which one operation is rewritten.
 pub(super) struct At<'a, 'p> {
     pub(super) scope: &'a Scope<'p>,
     pub(super) site: &'a Site<'p>,

@@ -55,7 +55,7 @@ fn op_fixes() -> impl Iterator<Item = &'static OpFix> {
     tables.into_iter().flatten()
 }
 
-/// Whether breaches of a rule have a safe rewrite, at least in some programs.
+/// True if breaches of a rule have a safe rewrite, at least in some programs.
 pub fn has_fix(rule: &Rule) -> bool {
     let whole = ["ANE002", "ANE003", "ANE004", "ANE005", "ANE021", "ANE022", "ANE024", "ANE026"];
     op_fixes().any(|fix| fix.rule == rule.id)

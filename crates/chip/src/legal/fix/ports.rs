@@ -79,7 +79,7 @@ fn cast(f: &Function, op: &Operation) -> Option<(ValueId, DType, DType)> {
     Some((*x, f.ty(*x).dtype, resolved.results[0].dtype))
 }
 
-/// Whether all that is done with a value is to cast it to fp16.
+/// True if all that is done with a value is to cast it to fp16.
 fn only_halved(f: &Function, id: ValueId) -> bool {
     let users = f.ops.iter().filter(|op| op.operands().any(|x| x == id));
     let mut all_casts = users.map(|op| cast(f, op).is_some_and(|(.., to)| to == DType::Fp16));
@@ -242,7 +242,7 @@ fn wide_ports(f: &Function) -> Option<Function> {
     (wide(&new) == wide(f) && ports(&new).iter().all(|v| missing(&v.ty) == 0)).then_some(new)
 }
 
-/// Whether a cast gives an output that is too narrow and serves for nothing else.
+/// True if a cast gives an output that is too narrow and serves for nothing else.
 fn wide_output(f: &Function, op: &Operation) -> bool {
     let id = op.results[0];
     let used = f.ops.iter().any(|op| op.operands().any(|x| x == id));

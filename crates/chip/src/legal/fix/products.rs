@@ -27,9 +27,9 @@ fn terms(at: At<'_, '_>) -> f64 {
     reordered(weight.shape[1..].iter().product::<usize>() + 1)
 }
 
-/// What rounding 1/√E to the element type does to attention, for operands of at most 1: scores are
-/// at most √E and change by that times the relative error δ; a softmax changes by at most twice as
-/// much in total.
+/// The effect on attention of rounding 1/√E to the element type, for operands of at most 1: scores
+/// are at most √E and change by that times the relative error δ; a softmax changes by at most twice
+/// as much in total.
 fn scale(at: At<'_, '_>) -> f64 {
     let query = at.scope.inputs(at.site)[0];
     let width = *query.shape.last().unwrap_or(&1) as f64;
@@ -88,7 +88,7 @@ fn bias_apart<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<
     Some(vec![y + reshaped(w, &at, 2, &shape)?])
 }
 
-/// Whether a part of the weight stays a constant, or may be given at run time.
+/// True if a part of the weight stays a constant, or may be given at run time.
 fn may_cut_weight(at: &At<'_, '_>) -> bool {
     let inline = at.scope.constant(at.site.resolved.inputs[1]).is_some_and(|l| l.data().is_some());
     let inputs = at.scope.inputs(at.site);

@@ -1,4 +1,4 @@
-//! That two programs compute the same.
+//! Proofs that two programs compute the same.
 //!
 //! A rewrite changes a few operations and leaves the others. So the two functions are walked side by
 //! side: a value is the same in both if the same operation makes it of values that are the same
@@ -26,8 +26,9 @@ const MOST_REFERENCE_WORK: u64 = 200_000_000;
 /// Multiplications of one proof above which nothing is run.
 pub(super) const MAX_WORK: u64 = 40_000_000_000;
 
-/// What f32 may add to the difference of two results, relative to the largest one or 1: their sums are
-/// taken in another order. Terms left out, or of the wrong place, make a difference of another size.
+/// The error that f32 may add to the difference of two results, relative to the largest one or 1:
+/// their sums are taken in another order. Terms left out, or of the wrong place, make a difference
+/// of another size.
 const SINGLE: f64 = 1e-4;
 
 impl Fixed {
@@ -61,7 +62,7 @@ pub struct Proof {
     pub values: usize,
     /// Largest difference of two of them, relative to the largest result or 1.
     pub largest: f64,
-    /// What was allowed: the bounds of the rewrites, added up.
+    /// The tolerance: the bounds of the rewrites, added up.
     pub bound: f64,
     /// Results that were compared in f32, because in f64 it takes too long.
     pub single_values: usize,
@@ -72,7 +73,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// What was allowed of results in f32.
+    /// The tolerance of results in f32.
     pub fn single_bound(&self) -> f64 {
         self.bound + SINGLE
     }
@@ -129,12 +130,12 @@ struct Prover<'w> {
     reference: u64,
 }
 
-/// What came of running a part in both functions.
+/// The outcome of running a part in both functions.
 struct Outcome {
     /// Largest difference of two results, relative to the largest one or 1.
     difference: f64,
     values: usize,
-    /// Whether it was run in f32.
+    /// True if it was run in f32.
     single: bool,
 }
 
@@ -272,7 +273,7 @@ enum Extent {
     Whole,
 }
 
-/// What runs a part.
+/// The executor of a part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
     /// The interpreter, in f64.
@@ -297,7 +298,7 @@ impl Way {
     }
 }
 
-/// Whether a function computes floats of floats, so that it can be run in f32.
+/// True if a function computes floats of floats, so that it can be run in f32.
 fn is_single(f: &Function) -> bool {
     let ports = f.inputs().chain(f.outputs.iter().copied());
     ports.into_iter().all(|id| f.ty(id).dtype.is_float()) && !f.ops.is_empty()

@@ -84,7 +84,7 @@ pub(super) fn complete(fixed: &mut Fixed, profile: &Profile, allowed: &[&str]) {
     }
 }
 
-/// Whether every id is that of a value, and parameters and results are numbered in order.
+/// True if every id is that of a value, and parameters and results are numbered in order.
 fn has_all_values(f: &Function) -> bool {
     let operands = f.ops.iter().flat_map(|op| op.operands()).chain(f.outputs.iter().copied());
     let known = operands.into_iter().all(|id| id.index() < f.values.len());
