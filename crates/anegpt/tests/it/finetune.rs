@@ -155,3 +155,113 @@ fn a_file_to_validate_takes_the_place_of_the_split() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("text.txt") && error.contains("give --data FILE"), "{error}");
 }
+
+/// A small random GPT-2 in a directory as Hugging Face has it, and its parameters.
+fn hugging_face_gpt2(bench: &Bench, name: &str) -> (tokenizer::Tokenizer, gpt::Parameters) {
+    let text = std::fs::read_to_string(bench.path("text.txt")).unwrap();
+    let tokenizer = tokenizer::Tokenizer::train_bpe([text], 300, &mut |_| {}).unwrap();
+    let config = gpt::GptConfig {
+        n_layer: 2,
+        n_head: 2,
+        n_kv_head: 2,
+        n_embd: 32,
+        head_dim: 16,
+        hidden: 128,
+        vocab_size: tokenizer.vocab_size(),
+        seq_len: 32,
+        ..gpt::GptConfig::preset("gpt2").unwrap()
+    };
+    // Ten times the usual size, so that the likeliest token is not always the same.
+    let values: Vec<f32> = gpt::initialise(&config, 7).iter().map(|value| 10.0 * value).collect();
+    let place = bench.path(name);
+    std::fs::create_dir(&place).unwrap();
+    for (file, contents) in formats::hugging_face::files(&config, &tokenizer).unwrap() {
+        std::fs::write(place.join(file), contents).unwrap();
+    }
+    let weights = place.join("model.safetensors");
+    formats::hugging_face::write_safetensors(&weights, &config, &values).unwrap();
+    (tokenizer, gpt::Parameters::new(&config, values))
+}
+
+/// Puts `transformer.` before the name of every tensor, as `GPT2LMHeadModel` saves them.
+fn prefix_tensors(weights: &std::path::Path) {
+    let bytes = std::fs::read(weights).unwrap();
+    let data = 8 + usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    let tensors: serde_json::Map<String, Value> = serde_json::from_slice(&bytes[8..data]).unwrap();
+    assert!(tensors.contains_key("h.0.attn.c_attn.weight"), "{:?}", tensors.keys());
+    let prefixed = |name: String| match &name[..] {
+        "__metadata__" => name,
+        _ => format!("transformer.{name}"),
+    };
+    let tensors: serde_json::Map<String, Value> =
+        tensors.into_iter().map(|(name, place)| (prefixed(name), place)).collect();
+    let mut header = serde_json::to_string(&tensors).unwrap();
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    let length = (header.len() as u64).to_le_bytes();
+    std::fs::write(weights, [&length, header.as_bytes(), &bytes[data..]].concat()).unwrap();
+}
+
+/// The likeliest continuation, by the library and without files.
+fn greedy(tokenizer: &tokenizer::Tokenizer, weights: &gpt::Parameters, count: usize) -> String {
+    let device = ane::Emulator::cpu(cpu::Numerics::F32);
+    let mut decoder = gpt::Decoder::new(weights, 4, &device, cpu::Numerics::F32).unwrap();
+    let prompt = tokenizer.encode("Once").unwrap();
+    let mut tokens: Vec<u32> = tokenizer.prompt_bos().into_iter().chain(prompt).collect();
+    let mut logits = decoder.feed(&tokens).unwrap();
+    for _ in 0..count {
+        let likeliest = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+        let likeliest = likeliest.unwrap() as u32;
+        if tokenizer.bos() == Some(likeliest) {
+            break;
+        }
+        tokens.push(likeliest);
+        logits = decoder.feed(&tokens[tokens.len() - 1..]).unwrap();
+    }
+    tokenizer.decode(&tokens)
+}
+
+/// By the names of the published files and by those of `GPT2LMHeadModel`.
+#[test]
+fn a_gpt2_of_hugging_face_is_trained_further() {
+    let bench = Bench::new();
+    bench.write("text.txt", bench.ok(&["data", "synth", "--count", "60"]));
+    let (tokenizer, parameters) = hugging_face_gpt2(&bench, "published");
+    hugging_face_gpt2(&bench, "prefixed");
+    prefix_tensors(&bench.path("prefixed/model.safetensors"));
+    let text = |model: &str| {
+        bench.ok(&["generate", model, "Once", "--temperature", "0", "-n", "12", "--device", "cpu"])
+    };
+    let expected = greedy(&tokenizer, &parameters, 12);
+    assert_eq!(text("published").trim_end(), expected.trim_end());
+    assert_eq!(text("prefixed"), text("published"));
+    let train = |model: &str, out: &str, more: &str| {
+        let args = format!(
+            "train --init {model} --data text.txt --sample-every 0 --log-format json --batch 4 \
+             --seq 32 --device cpu --out {out} {more}"
+        );
+        events(&bench.ok(&args.split_whitespace().collect::<Vec<_>>()))
+    };
+    // A rate too small to change anything: what was read is written.
+    train("prefixed", "same", "--steps 1 --lr 1e-12 --weight-decay 0");
+    assert_eq!(text("same"), text("published"));
+    let weights = |model: &str| {
+        let path = bench.path(model).join("model.safetensors");
+        let bytes = std::fs::read(&path).unwrap();
+        let published = b"\"h.1.attn.c_attn.weight\"";
+        assert!(bytes.windows(published.len()).any(|part| part == published), "{model}");
+        formats::hugging_face::read_safetensors(&path, parameters.config()).unwrap()
+    };
+    let (kept, given) = (weights("same/latest"), weights("published"));
+    assert!(kept.iter().zip(&given).all(|(a, b)| (a - b).abs() < 1e-10), "and by published names");
+    let losses = |events: &[Value]| -> Vec<f64> {
+        of(events, "step").iter().map(|step| step["loss"].as_f64().unwrap()).collect()
+    };
+    let one = train("published", "one", "--steps 30 --lr 3e-3");
+    let other = train("prefixed", "other", "--steps 30 --lr 3e-3");
+    assert_eq!(losses(&one), losses(&other));
+    let (first, last) = first_and_last(&one);
+    assert!(last < first - 0.5, "{first} became {last}");
+    assert_ne!(text("one"), text("published"));
+    let config = std::fs::read_to_string(bench.path("one/latest/config.json")).unwrap();
+    assert!(config.contains("GPT2LMHeadModel"), "{config}");
+}
