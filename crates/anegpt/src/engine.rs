@@ -383,7 +383,7 @@ pub(crate) fn probe(route: Route) -> Result<Findings> {
 /// before.
 pub(crate) fn answer<T: DeserializeOwned>(said: &str) -> Result<T> {
     let line = said.trim().lines().last().unwrap_or_default();
-    serde_json::from_str(line).context("the probe said nothing sensible")
+    serde_json::from_str(line).context("cannot read the probe's output")
 }
 
 /// Exit code of a process of ours in which the system hung.
@@ -430,13 +430,14 @@ pub(crate) fn ask_ourselves(args: &[&str]) -> Result<String> {
     if let Some(reason) = absent() {
         return Err(anyhow!(reason));
     }
-    let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
+    let mut command =
+        Command::new(std::env::current_exe().context("cannot find this program's own file")?);
     command.args(args).args(self::args().flags());
     // Files, as the frameworks may write more than a pipe holds.
     let (mut out, mut err) = (tempfile::tempfile()?, tempfile::tempfile()?);
     // The child ends when its standard input does, which is when this process ends.
     command.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(err.try_clone()?);
-    let mut child = command.spawn().context("the probe does not start")?;
+    let mut child = command.spawn().context("cannot start the probe")?;
     let limit = limit();
     let status = wait(&mut child, Duration::from_secs(limit))?;
     let late = || Died(format!("the probe did not end within {limit} s"));

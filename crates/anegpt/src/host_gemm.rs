@@ -90,7 +90,7 @@ impl HostGemm {
             (None, _) => {
                 let library = engine::accelerate().map_err(|reason| {
                     usage(format!(
-                        "the run had its host products from {before}, but {reason:#}: give \
+                        "the run computed its host products with {before}, but {reason:#}: give \
                          --host-gemm ours to go on without; its bits are then not those of a run \
                          that was not interrupted"
                     ))
@@ -154,7 +154,7 @@ mod tests {
         let error = HostGemm::choose(HostGemmChoice::Accelerate, &[]).unwrap_err().to_string();
         assert!(error.contains("use --host-gemm ours"), "{error}");
         let error = HostGemm::resume(None, "accelerate", &[]).unwrap_err().to_string();
-        assert!(error.contains("host products from accelerate, but no Accelerate"), "{error}");
+        assert!(error.contains("host products with accelerate, but no Accelerate"), "{error}");
         assert_eq!(auto.differs(OURS), None);
         assert!(auto.differs("accelerate").is_some_and(|text| text.contains("another order")));
     }

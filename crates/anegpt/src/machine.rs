@@ -225,7 +225,7 @@ pub(crate) fn open_any(
         for (given, flag) in [(chip.is_some(), "--chip"), (os.is_some(), "--os")] {
             if given {
                 return Err(usage(format!(
-                    "{flag} is for the emulator; the Neural Engine is the one it is"
+                    "{flag} says what to emulate; it cannot change this machine's Neural Engine"
                 )));
             }
         }

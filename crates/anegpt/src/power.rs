@@ -82,7 +82,7 @@ fn run(command: &[String]) -> Result<PowerSample> {
         .args(args)
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("{program} does not start"))?;
+        .with_context(|| format!("cannot start {program}"))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         return Err(anyhow!("{TOOL}: {} ({})", words.trim(), output.status));

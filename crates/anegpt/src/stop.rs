@@ -90,7 +90,7 @@ mod system {
         let (mut requests, pipe) = io::pipe().context("cannot listen for interrupts")?;
         let pipe = pipe.into_raw_fd();
         let free = PIPE.compare_exchange(-1, pipe, Ordering::Relaxed, Ordering::Relaxed);
-        ensure!(free.is_ok(), "the program listens for interrupts already");
+        ensure!(free.is_ok(), "the program already listens for interrupts");
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut byte = [0];
             while requests.read_exact(&mut byte).is_ok() {

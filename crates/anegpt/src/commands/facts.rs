@@ -85,7 +85,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         None => facts().filter(|fact| args.wants(fact)).collect(),
     };
     if chosen.is_empty() {
-        bail!("no fact fits: leave out an option or a word; `anegpt devices facts` lists them all");
+        bail!(
+            "no fact matches: leave out an option or a word; `anegpt devices facts` lists them all"
+        );
     }
     let text = match named {
         _ if args.json => {

@@ -165,7 +165,7 @@ impl<'m> Server<'m> {
             let line = line.context("cannot read requests")?;
             let answer = match serde_json::from_str(&line) {
                 Ok(request) => self.answer(request),
-                Err(error) => Err(Failure::Request(format!("this is no request: {error}"))),
+                Err(error) => Err(Failure::Request(format!("invalid request: {error}"))),
             };
             match answer {
                 Ok(done) => println!("{}", json!({ "done": done })),

@@ -160,9 +160,9 @@ fn open(args: &Args) -> Result<Machine> {
             }
             found => Ok(found),
         },
-        DeviceChoice::Cpu => Err(usage(
-            "the CPU without an engine's rules has nothing that could be asked: use --device emulator",
-        )),
+        DeviceChoice::Cpu => {
+            Err(usage("--device cpu has no engine to probe: use --device emulator"))
+        }
         _ => machine::open(args.device, args.chip, None),
     }
 }

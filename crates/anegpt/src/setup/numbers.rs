@@ -25,10 +25,7 @@ pub(super) fn with_changes(mut config: RunConfig, args: &RunArgs) -> Result<RunC
 pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
     let RunConfig { schedule, optimizer: OptimizerConfig::AdamW(adamw), clip, .. } = config;
     if !(schedule.peak.is_finite() && schedule.peak > 0.0) {
-        return Err(usage(format!(
-            "--lr {} is not a learning rate, which is above 0",
-            schedule.peak
-        )));
+        return Err(usage(format!("--lr {} must be a number above 0", schedule.peak)));
     }
     if !(0.0..=1.0).contains(&schedule.floor) {
         return Err(usage(format!(
@@ -38,9 +35,7 @@ pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
         )));
     }
     if !(clip.is_finite() && *clip >= 0.0) {
-        return Err(usage(format!(
-            "--clip {clip} is not a norm, which is at least 0 (0 for no limit)"
-        )));
+        return Err(usage(format!("--clip {clip} must be a number of at least 0 (0 = no limit)")));
     }
     let decay = adamw.weight_decay;
     if !(decay.is_finite() && decay >= 0.0) {

@@ -199,7 +199,7 @@ fn refused(error: TrainError, extent: &str) -> anyhow::Error {
     let error = anyhow::Error::new(error);
     match of_device {
         true => error.context(format!(
-            "the device does not take this model with {extent}; smaller ones may fit, and \
+            "the device refuses this model with {extent}; smaller ones may fit, and \
              --device cpu has no such limits"
         )),
         false => error,

@@ -54,7 +54,7 @@ pub(super) fn read(log: impl BufRead, mut each: impl FnMut(&Event)) -> Result<()
         let line = line.context("cannot read the log")?;
         let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
         let event = serde_json::from_value(value)
-            .with_context(|| format!("line {} of the log is no event", index + 1))?;
+            .with_context(|| format!("line {} of the log is not an event", index + 1))?;
         each(&event);
     }
     Ok(())

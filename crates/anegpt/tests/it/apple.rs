@@ -152,7 +152,7 @@ fn what_the_engine_cannot_do_is_said() {
         (&["--device", "in-memory", "--numerics", "f32"][..], "computes in fp16"),
         (
             &["--device", "espresso", "--chip", "m1"],
-            "for the emulator; the Neural Engine is the one it is",
+            "--chip says what to emulate; it cannot change this machine's Neural Engine",
         ),
         (&["--device", "espresso", "--evaluate", "direct"], "--evaluate is for --device in-memory"),
         (&["--device", "emulator", "--hardware-time"], "--hardware-time is for --device in-memory"),

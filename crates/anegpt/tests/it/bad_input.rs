@@ -67,14 +67,10 @@ fn wrong_usage() {
         case("train --steps 0", 2, "at least 1"),
         case("train --batch 0 --data text.txt", 2, "at least 1"),
         case("train --batch 9999999 --data text.txt", 2, "more than any machine"),
-        case("train --lr nan --data text.txt", 2, "not a learning rate"),
-        case(
-            "train --lr -1 --data text.txt",
-            2,
-            "--lr -1 is not a learning rate, which is above 0",
-        ),
+        case("train --lr nan --data text.txt", 2, "--lr NaN must be a number"),
+        case("train --lr -1 --data text.txt", 2, "--lr -1 must be a number above 0"),
         case("train --min-lr -1 --data text.txt", 2, "--min-lr -1 must be between 0 and the peak"),
-        case("train --clip -1 --data text.txt", 2, "--clip -1 is not a norm, which is at least 0"),
+        case("train --clip -1 --data text.txt", 2, "--clip -1 must be a number of at least 0"),
         case("train --weight-decay -1 --data text.txt", 2, "must be a number of at least 0"),
         case("train --steps -1", 2, "'-1' for '--steps <N>': must be a whole number of at least 1"),
         case("train --warmup -1", 2, "must be a whole number of at least 0"),
@@ -87,7 +83,11 @@ fn wrong_usage() {
         case("generate x --max-tokens -1", 2, "must be a whole number of at least 0"),
         case("train --min-lr 5 --data text.txt", 2, "--min-lr 5 must be between 0 and the peak"),
         case("train --lr 1000000 --data long.txt", 2, "--lr 1000000 is too large"),
-        case("train --clip nan --config few.toml --data long.txt", 2, "not a norm"),
+        case(
+            "train --clip nan --config few.toml --data long.txt",
+            2,
+            "--clip NaN must be a number",
+        ),
         case(
             "train --weight-decay nan --config few.toml --data long.txt",
             2,
@@ -331,8 +331,12 @@ fn damaged_checkpoints() {
         "cannot change in a resumed run",
     ));
     bench.refuses(&case("train --resume run --steps 2", 2, "has done its 6 steps"));
-    bench.refuses(&case("train --resume run --steps 9 --lr nan", 2, "not a learning rate"));
-    bench.refuses(&case("train --resume run --steps 9 --clip nan", 2, "not a norm"));
+    bench.refuses(&case("train --resume run --steps 9 --lr nan", 2, "--lr NaN must be a number"));
+    bench.refuses(&case(
+        "train --resume run --steps 9 --clip nan",
+        2,
+        "--clip NaN must be a number",
+    ));
     bench.refuses(&case("train --data text.txt --out run", 2, "already holds a run"));
     bench.write("other.txt", "entirely different words ".repeat(400));
     bench.refuses(&case(

@@ -28,7 +28,7 @@ fn a_run_without_a_report_says_why() {
     bench.write("other.jsonl", "{\"event\": \"flight\"}\n");
     for (run, says) in [
         ("begun.jsonl", "begun.jsonl: no session has finished"),
-        ("other.jsonl", "other.jsonl: line 1 of the log is no event"),
+        ("other.jsonl", "other.jsonl: line 1 of the log is not an event"),
         ("nowhere", "cannot read nowhere"),
     ] {
         let output = bench.run(&["report", run]);

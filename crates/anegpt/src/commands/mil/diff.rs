@@ -38,7 +38,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !(args.tolerance >= 0.0 && args.tolerance.is_finite()) {
-        return Err(usage(format!("--tolerance {} is not a difference", args.tolerance)));
+        return Err(usage(format!(
+            "--tolerance {} must be a number of at least 0",
+            args.tolerance
+        )));
     }
     let program = |path: &Path| path.extension().is_some_and(|extension| extension == "mil");
     match (program(&args.left), program(&args.right)) {

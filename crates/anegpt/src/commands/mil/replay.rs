@@ -43,9 +43,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn chosen(asked: Option<NumericsChoice>, trace: &Trace) -> Result<Numerics> {
     use clap::ValueEnum;
     let recorded = trace.machine.numerics.as_deref().map(|name| {
-        NumericsChoice::from_str(name, true).map_err(|_| {
-            usage(format!("the trace's numerics `{name}` are not known: give --numerics"))
-        })
+        NumericsChoice::from_str(name, true)
+            .map_err(|_| usage(format!("unknown numerics `{name}` in the trace: give --numerics")))
     });
     Ok(match (asked, recorded) {
         (Some(asked), _) => numerics(asked),

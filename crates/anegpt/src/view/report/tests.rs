@@ -204,7 +204,7 @@ fn a_log_of_two_sessions_gives_the_report_of_the_last() {
     assert_eq!(of_log(unfinished.as_bytes(), 80, false).unwrap(), None);
     let strange = log(&all[..2]) + r#"{"event":"party"}"#;
     let error = of_log(strange.as_bytes(), 80, false).unwrap_err().to_string();
-    assert_eq!(error, "line 3 of the log is no event");
+    assert_eq!(error, "line 3 of the log is not an event");
 }
 
 #[test]
