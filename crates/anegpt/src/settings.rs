@@ -3,7 +3,7 @@
 use crate::usage;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use gpt::{Family, FeedForward, GptConfig, Norm};
+use gpt::{FamilyName, FeedForward, GptConfig, Norm};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub(crate) struct ModelSection {
     norm_eps: Option<f64>,
     tied: Option<bool>,
     qk_norm: Option<bool>,
-    family: Option<Family>,
+    family: Option<FamilyName>,
     norm: Option<Norm>,
     feed_forward: Option<FeedForward>,
     bias: Option<bool>,

@@ -1,12 +1,12 @@
 //! The parts of a model, for formats that can hold no other ones.
 
-use gpt::{Family, FeedForward, GptConfig, Norm};
+use gpt::{FamilyName, FeedForward, GptConfig, Norm};
 
 /// Refuses a model that is not made of a Llama's parts, whatever its extents, by the entry that says so.
 pub(crate) fn require_llama(config: &GptConfig) -> Result<(), String> {
     let family = config.family.name();
     let reason = match config {
-        c if c.family != Family::default() => format!("`family` is {family}"),
+        c if c.family != FamilyName::default() => format!("`family` is {family}"),
         c if c.norm != Norm::Rms => "`norm` is layer".to_owned(),
         c if c.feed_forward != FeedForward::SwiGlu => "`feed_forward` is gelu".to_owned(),
         c if c.bias => "`bias` is true".to_owned(),

@@ -8,23 +8,10 @@
 //! norm and rotation), q, k, v, probs, attn, o_out; x2, x2norm, h1, h3, gate, ffn_out; xf.
 
 use crate::config::{FeedForward, GptConfig, Norm};
+use crate::declare::{Block, Declared, Group, Init};
 use crate::ops::{self, Dims};
-use crate::params::{Declared, Group, Init};
 use mil::{Builder, Tensor, TensorType};
 use std::collections::BTreeMap;
-
-/// Which part of a model a parameter belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Block {
-    /// From tokens to the stream.
-    Embedding,
-    /// Attention with its norm.
-    Attention,
-    /// The feed-forward network with its norm.
-    FeedForward,
-    /// From the stream to logits.
-    Head,
-}
 
 /// A block being written: its builder, its extents, and its inputs by name.
 #[derive(Debug)]
@@ -38,21 +25,20 @@ pub struct Scope<'b, 'd> {
 }
 
 impl<'b, 'd> Scope<'b, 'd> {
-    /// Declares the stream `stream`, the parameters of `block` (of `layer`, where layers have them), and
-    /// what else it reads.
+    /// Declares the stream `stream`, `parameters` (of `layer`, where layers have them), and what else the
+    /// block reads.
     pub fn new(
         builder: &'b Builder,
         dims: &'d Dims<'d>,
-        (block, layer): (Block, usize),
+        layer: usize,
         stream: &str,
+        parameters: &[Declared],
         others: &[(&str, TensorType)],
     ) -> Self {
         let mut inputs = BTreeMap::new();
         let mut declare = |name: &str, ty| inputs.insert(name.to_owned(), builder.input(name, ty));
         declare(stream, dims.activation(dims.config.n_embd));
-        let parameters = dims.config.family.parameters(dims.config);
-        let of_block = |p: &&Declared| p.block == block && p.layer.is_none_or(|l| l == layer);
-        for p in parameters.iter().filter(of_block) {
+        for p in parameters {
             declare(p.port, dims.parameter(&p.shape));
         }
         for (name, ty) in others {
@@ -187,7 +173,7 @@ pub fn last_norm<'b>(s: &Scope<'b, '_>, x: Tensor<'b>) -> Tensor<'b> {
 }
 
 /// Inputs of the attention block that are not parameters.
-fn attention_tables(
+pub(crate) fn attention_tables(
     dims: &Dims<'_>,
     layer: usize,
     memory: Memory,
@@ -208,24 +194,6 @@ fn attention_tables(
     let mask = TensorType::new(dims.dtype, [1, 1, dims.seq, earlier + dims.seq]);
     tables.push(("mask", mask));
     tables
-}
-
-/// Writes the attention block of a layer of the model's family, whose stream is x.
-pub fn attention_block<'b>(
-    builder: &'b Builder,
-    dims: &Dims<'_>,
-    layer: usize,
-    memory: Memory,
-) -> Attention<'b> {
-    let tables = attention_tables(dims, layer, memory);
-    let scope = Scope::new(builder, dims, (Block::Attention, layer), "x", &tables);
-    dims.config.family.attention(&scope, scope.input("x"), memory)
-}
-
-/// Writes the feed-forward block of a layer of the model's family, whose stream is x2.
-pub fn feed_forward_block<'b>(builder: &'b Builder, dims: &Dims<'_>, layer: usize) -> Tensor<'b> {
-    let scope = Scope::new(builder, dims, (Block::FeedForward, layer), "x2", &[]);
-    dims.config.family.feed_forward(&scope, scope.input("x2"))
 }
 
 /// The parameters of these blocks, in the order of the arena.

@@ -1,8 +1,7 @@
-//! The shape of a model, its presets and its limits.
+//! The shape of a model and its limits. Presets, and what depends on the family, are in
+//! [`crate::family`].
 
-use crate::family::Family;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// Shape of a model: a family, its extents, and what its blocks are made of. Every block is
 /// x + f(norm(x)); f is causal attention in one half of a layer and a feed-forward network in the other.
@@ -11,7 +10,7 @@ use std::fmt;
 pub struct GptConfig {
     /// Whose names, initial values and defaults it has.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub family: Family,
+    pub family: FamilyName,
     /// Number of layers.
     pub n_layer: usize,
     /// Query heads.
@@ -57,6 +56,17 @@ pub struct GptConfig {
     /// all of them, as is an empty list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<usize>,
+}
+
+/// Name of a family: a row of the table in [`crate::family`], where names are read and resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyName(pub(crate) &'static str);
+
+impl FamilyName {
+    /// The name.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
 }
 
 /// How the input of a block is normalised.
@@ -108,31 +118,7 @@ pub enum ConfigError {
     },
 }
 
-/// The smallest preset, to be changed.
-impl Default for GptConfig {
-    fn default() -> Self {
-        Self::preset("tiny").expect("the first preset")
-    }
-}
-
 impl GptConfig {
-    /// Names of the presets of all families.
-    pub fn presets() -> impl Iterator<Item = &'static str> {
-        Family::all().flat_map(|family| family.presets()).map(|(name, _)| name)
-    }
-
-    /// The preset called `name`.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn preset(name: &str) -> Result<Self, ConfigError> {
-        let mut presets = Family::all().flat_map(|family| family.presets());
-        presets.find(|(known, _)| *known == name).map(|(_, config)| config).ok_or_else(|| {
-            let known: Vec<_> = Self::presets().collect();
-            ConfigError::Preset { name: name.to_owned(), known: known.join(", ") }
-        })
-    }
-
     /// Checks that the numbers make a model and that its tensors can be counted.
     ///
     /// # Errors
@@ -210,62 +196,9 @@ impl GptConfig {
     }
 }
 
-impl fmt::Display for GptConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let s = |n: usize| if n == 1 { "" } else { "s" };
-        write!(
-            f,
-            "{} layer{}, width {}, {} head{} ({} kv) of {}, hidden {}, vocabulary {}, sequence {}",
-            self.n_layer,
-            s(self.n_layer),
-            self.n_embd,
-            self.n_head,
-            s(self.n_head),
-            self.n_kv_head,
-            self.head_dim,
-            self.hidden,
-            self.vocab_size,
-            self.seq_len
-        )?;
-        // What a model of its family does not have.
-        let usual = self.family.presets().into_iter().next().map(|(_, config)| config);
-        let usual = usual.as_ref();
-        if usual.is_none_or(|usual| usual.norm != self.norm) {
-            write!(f, ", {} norm", if self.norm == Norm::Rms { "RMS" } else { "layer" })?;
-        }
-        if usual.is_none_or(|usual| usual.feed_forward != self.feed_forward) {
-            let name = if self.feed_forward == FeedForward::Gelu { "GELU" } else { "SwiGLU" };
-            write!(f, ", {name}")?;
-        }
-        if !self.no_rope.is_empty() {
-            write!(f, ", no rotation in layers {:?}", self.no_rope)?;
-        }
-        if !self.windows.is_empty() {
-            write!(f, ", windows {:?}", self.windows)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn presets_are_models() {
-        for name in GptConfig::presets() {
-            GptConfig::preset(name).unwrap().validate().unwrap();
-        }
-        assert!(GptConfig::preset("huge").unwrap_err().to_string().contains("stories110m"));
-    }
-
-    #[test]
-    fn one_layer_is_a_layer() {
-        let tiny = GptConfig::preset("tiny").unwrap();
-        assert!(tiny.to_string().starts_with("4 layers, width 128, 4 heads (4 kv)"), "{tiny}");
-        let one = GptConfig { n_layer: 1, n_head: 1, n_kv_head: 1, ..tiny };
-        assert!(one.to_string().starts_with("1 layer, width 128, 1 head (1 kv)"), "{one}");
-    }
 
     #[test]
     fn faults_name_the_field() {

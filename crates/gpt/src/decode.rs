@@ -1,9 +1,9 @@
 //! Generation: a few new tokens at a time against cached keys and values.
 
+use crate::batch::{ModelError, check_vocabulary, precision};
 use crate::block::Memory;
 use crate::config::GptConfig;
 use crate::head::HeadFunctions;
-use crate::model::{ModelError, check_vocabulary, precision};
 use crate::ops::{Dims, MASKED, causal_mask};
 use crate::params::Parameters;
 use crate::plan::{DECODE, Schedule};

@@ -5,9 +5,9 @@
 //! Tiles, and the parts of several tiles whose sums are kept apart, depend on the extents only:
 //! results do not depend on the number of threads.
 
-use crate::block::{Block, Scope};
+use crate::batch::{MicroBatch, ModelError, TokenWeights};
+use crate::declare::Block;
 use crate::loss::{Normaliser, TileStatistics};
-use crate::model::{MicroBatch, ModelError, TokenWeights};
 use crate::ops::{Dims, project};
 use crate::params::Layout;
 use crate::plan::{Cuts, PlanError, Sink, inputs};
@@ -93,8 +93,8 @@ impl HeadFunctions {
         let dims = Dims { dtype: DType::Fp32, ..*dims };
         let b = Builder::new("head");
         let wcls = ("wcls", dims.parameter(&[rows, c.n_embd]));
-        let scope = Scope::new(&b, &dims, (Block::Head, 0), "x", &[wcls]);
-        let xf = c.family.last_norm(&scope, scope.input("x")).named("xf");
+        let scope = c.family().scope(&b, &dims, (Block::Head, 0), "x", &[wcls]);
+        let xf = c.family().last_norm(&scope, scope.input("x")).named("xf");
         let logits = project(scope.input("wcls"), xf).named("logits");
         let forward = b.finish(&[logits])?;
         let all = inputs(&forward);

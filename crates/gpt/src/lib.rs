@@ -41,8 +41,10 @@
 
 #![warn(missing_docs)]
 
+pub mod batch;
 pub mod block;
 pub mod config;
+pub mod declare;
 pub mod decode;
 pub mod family;
 pub mod forecast;
@@ -57,12 +59,12 @@ pub mod planner;
 mod run;
 pub mod slots;
 
-pub use config::{ConfigError, FeedForward, GptConfig, Norm};
+pub use batch::{MicroBatch, ModelError, Timings, TokenWeights, mean, precision};
+pub use config::{ConfigError, FamilyName, FeedForward, GptConfig, Norm};
+pub use declare::{Group, Init};
 pub use decode::Decoder;
 pub use family::Family;
-pub use model::{
-    MicroBatch, Model, ModelError, Timings, TokenWeights, host_products, mean, precision,
-};
+pub use model::{Model, host_products};
 pub use ops::Dims;
-pub use params::{Group, Init, Layout, Param, Parameters, initialise};
+pub use params::{Layout, Param, Parameters, initialise};
 pub use slots::{Column, SlotDecoder, SlotOptions};

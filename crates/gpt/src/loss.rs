@@ -2,7 +2,7 @@
 //!
 //! Logits are [V, T], one column per token; a tile is some rows of them.
 
-use crate::model::TokenWeights;
+use crate::batch::TokenWeights;
 use cpu::simd;
 
 /// Of each token, over one tile: the largest logit, the sum of e^(logit − largest), and the logit of

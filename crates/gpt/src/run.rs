@@ -1,7 +1,7 @@
 //! Executes a schedule on a device: the one interpreter of plans, for training and for decoding.
 
+use crate::batch::{MicroBatch, ModelError, Timings};
 use crate::config::GptConfig;
-use crate::model::{MicroBatch, ModelError, Timings};
 use crate::ops::{self, Dims};
 use crate::params::Parameters;
 use crate::plan::{Flow, Index, Part, Place, Schedule, Sink, Source, Step};
@@ -414,7 +414,7 @@ fn bind(
     config: &GptConfig,
 ) -> Bound {
     let bound = |ports: &[ane::Port], layer: usize| -> Vec<usize> {
-        let of_kind = config.family.kind(config, layer) == kind;
+        let of_kind = config.kind(layer) == kind;
         let ports = ports.iter().filter(|_| of_kind);
         ports.map(|port| schedule.value(&port.name, layer)).collect()
     };

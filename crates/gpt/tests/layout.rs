@@ -6,7 +6,7 @@ use std::convert::Infallible;
 /// A GPT-2 of width 2 with 3 hidden channels, 4 tokens and 2 positions.
 fn gpt2() -> GptConfig {
     GptConfig {
-        family: Family::named("gpt2").unwrap(),
+        family: Family::named("gpt2").unwrap().into(),
         n_layer: 1,
         n_head: 1,
         n_kv_head: 1,

@@ -63,7 +63,7 @@ pub(super) fn read(json: &Map<String, Value>) -> Result<GptConfig, String> {
         return Err(format!("`n_embd` is {n_embd}, which {n_head} heads do not divide"));
     }
     Ok(GptConfig {
-        family: Family::named("gpt2").expect("a family"),
+        family: Family::named("gpt2").expect("a family").into(),
         n_layer: or(LAYERS, 12)?,
         n_head,
         n_kv_head: n_head,

@@ -2,9 +2,9 @@
 //! form, a tied classifier. Its checkpoints hold projections transposed, [in, out], and those of queries,
 //! keys and values side by side in one tensor.
 
-use super::{Architecture, Family};
-use crate::config::{FeedForward, GptConfig, Norm};
-use crate::params::Tensor;
+use super::Architecture;
+use crate::config::{FamilyName, FeedForward, GptConfig, Norm};
+use crate::declare::Tensor;
 
 pub(super) struct Gpt2;
 
@@ -28,7 +28,7 @@ fn preset(
     ),
 ) -> (&'static str, GptConfig) {
     let config = GptConfig {
-        family: Family(&Gpt2),
+        family: FamilyName(Gpt2.name()),
         n_layer,
         n_head,
         n_kv_head: n_head,

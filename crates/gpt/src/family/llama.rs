@@ -1,8 +1,8 @@
 //! Llama and Qwen3: RMSNorm, rotary embedding, grouped queries, SwiGLU.
 
-use super::{Architecture, Family};
-use crate::config::{FeedForward, GptConfig, Norm};
-use crate::params::Tensor;
+use super::Architecture;
+use crate::config::{FamilyName, FeedForward, GptConfig, Norm};
+use crate::declare::Tensor;
 
 pub(super) struct Llama;
 
@@ -23,7 +23,7 @@ fn preset(row: &Row) -> (&'static str, GptConfig) {
     let &(name, n_layer, n_head, n_kv_head, n_embd, head_dim, hidden, vocab_size, seq_len) = row;
     let qwen = name.starts_with("qwen3");
     let config = GptConfig {
-        family: Family::default(),
+        family: FamilyName(Llama.name()),
         n_layer,
         n_head,
         n_kv_head,

@@ -6,11 +6,13 @@
 
 mod gpt2;
 mod llama;
+mod shape;
 
 use crate::block::{self, Attention, Memory, Scope};
-use crate::config::GptConfig;
-use crate::params::{Declared, Tensor};
-use mil::Tensor as Value;
+use crate::config::{FamilyName, GptConfig};
+use crate::declare::{Block, Declared, Tensor};
+use crate::ops::Dims;
+use mil::{Builder, Tensor as Value, TensorType};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -69,6 +71,44 @@ impl Family {
     pub fn named(name: &str) -> Option<Family> {
         Family::all().find(|family| family.name() == name)
     }
+
+    /// Begins a block of a layer: its stream, its parameters, and the inputs `others`.
+    pub fn scope<'b, 'd>(
+        self,
+        builder: &'b Builder,
+        dims: &'d Dims<'d>,
+        (block, layer): (Block, usize),
+        stream: &str,
+        others: &[(&str, TensorType)],
+    ) -> Scope<'b, 'd> {
+        let mut parameters = self.parameters(dims.config);
+        parameters.retain(|p| p.block == block && p.layer.is_none_or(|l| l == layer));
+        Scope::new(builder, dims, layer, stream, &parameters, others)
+    }
+
+    /// Writes the attention block of a layer, whose stream is x.
+    pub fn attention_block<'b>(
+        self,
+        builder: &'b Builder,
+        dims: &Dims<'_>,
+        layer: usize,
+        memory: Memory,
+    ) -> Attention<'b> {
+        let tables = block::attention_tables(dims, layer, memory);
+        let scope = self.scope(builder, dims, (Block::Attention, layer), "x", &tables);
+        self.attention(&scope, scope.input("x"), memory)
+    }
+
+    /// Writes the feed-forward block of a layer, whose stream is x2.
+    pub fn feed_forward_block<'b>(
+        self,
+        builder: &'b Builder,
+        dims: &Dims<'_>,
+        layer: usize,
+    ) -> Value<'b> {
+        let scope = self.scope(builder, dims, (Block::FeedForward, layer), "x2", &[]);
+        self.feed_forward(&scope, scope.input("x2"))
+    }
 }
 
 impl std::ops::Deref for Family {
@@ -97,16 +137,30 @@ impl fmt::Debug for Family {
     }
 }
 
-impl Serialize for Family {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
+impl From<Family> for FamilyName {
+    fn from(family: Family) -> Self {
+        FamilyName(family.name())
     }
 }
 
-impl<'de> Deserialize<'de> for Family {
+/// That of the first family.
+impl Default for FamilyName {
+    fn default() -> Self {
+        Family::default().into()
+    }
+}
+
+impl Serialize for FamilyName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0)
+    }
+}
+
+/// A name that the table does not have is refused.
+impl<'de> Deserialize<'de> for FamilyName {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Family::named(&name).ok_or_else(|| {
+        Family::named(&name).map(FamilyName::from).ok_or_else(|| {
             let known: Vec<_> = Family::all().map(|family| family.name()).collect();
             let known = known.join(", ");
             serde::de::Error::custom(format!("there is no family `{name}`; use one of {known}"))
@@ -125,7 +179,7 @@ mod tests {
         let text = toml::to_string(&gpt2).unwrap();
         assert!(text.contains("family = \"gpt2\""), "{text}");
         assert_eq!(read(&text).unwrap(), gpt2);
-        assert_ne!(gpt2, GptConfig { family: Family::default(), ..gpt2.clone() });
+        assert_ne!(gpt2, GptConfig { family: FamilyName::default(), ..gpt2.clone() });
         let error = read(&text.replace("\"gpt2\"", "\"bert\"")).unwrap_err().to_string();
         assert!(error.contains("no family `bert`; use one of llama, gpt2"), "{error}");
         let names: Vec<_> = Family::all().map(|family| format!("{family:?}")).collect();

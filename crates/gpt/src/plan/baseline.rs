@@ -7,7 +7,7 @@
 use super::Pass::{Backward, Forward};
 use super::Place::{Engine, Host};
 use super::{Cut, Plan};
-use crate::block::Block::{Attention, FeedForward};
+use crate::declare::Block::{Attention, FeedForward};
 
 /// See the module.
 pub static BASELINE: Plan = Plan {

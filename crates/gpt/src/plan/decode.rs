@@ -4,7 +4,7 @@
 use super::Pass::Forward;
 use super::Place::Engine;
 use super::{Cut, Plan};
-use crate::block::Block::{Attention, FeedForward};
+use crate::declare::Block::{Attention, FeedForward};
 
 /// See the module.
 pub static DECODE: Plan = Plan {

@@ -7,7 +7,7 @@ use super::Pass::Backward;
 use super::Place::Engine;
 use super::baseline::{FFN_BWD, FWD_ATTN, FWD_FFN, NORM1_BWD, NORM2_BWD};
 use super::{Cut, Plan};
-use crate::block::Block::Attention;
+use crate::declare::Block::Attention;
 
 /// See the module.
 pub static FUSED: Plan = Plan {

@@ -21,7 +21,8 @@ pub(crate) use cuts::Cuts;
 pub use schedule::{Flow, Index, Schedule, Sink, Source, Step, Value};
 pub use work::{Part, StepWork, flops_by_part};
 
-use crate::block::{self, Block, Memory};
+use crate::block::Memory;
+use crate::declare::{Block, Declared};
 use crate::ops::Dims;
 use mil::{Builder, Function, GradError, OpError, passes};
 use serde::{Deserialize, Serialize};
@@ -154,7 +155,7 @@ impl Programs {
     /// configuration that [`crate::GptConfig::validate`] accepts.
     pub fn new(plan: &Plan, dims: &Dims<'_>, memory: Memory) -> Result<Self, PlanError> {
         let layers = 0..dims.config.n_layer;
-        let is_first = |layer: &usize| dims.config.family.kind(dims.config, *layer) == *layer;
+        let is_first = |layer: &usize| dims.config.kind(*layer) == *layer;
         let kinds = layers.filter(is_first).map(|kind| kind_kernels(plan, dims, kind, memory));
         let kernels: Vec<Vec<Kernel>> = kinds.collect::<Result<_, _>>()?;
         Ok(Programs { kernels: kernels.concat() })
@@ -242,7 +243,7 @@ fn written(
 ) -> Result<Function, PlanError> {
     if block == Block::Attention {
         let b = Builder::new("attention");
-        let attention = block::attention_block(&b, dims, kind, memory);
+        let attention = dims.config.family().attention_block(&b, dims, kind, memory);
         return Ok(b.finish(
             &[attention.out, attention.keys, attention.values][..match memory {
                 Memory::Sequence => 1,
@@ -251,7 +252,7 @@ fn written(
         )?);
     }
     let b = Builder::new("feed_forward");
-    let out = block::feed_forward_block(&b, dims, kind);
+    let out = dims.config.family().feed_forward_block(&b, dims, kind);
     Ok(b.finish(&[out])?)
 }
 
@@ -273,8 +274,8 @@ fn gradients<'c>(
         }
         travelling.extend(names);
     }
-    let parameters = dims.config.family.parameters(dims.config);
-    let of_block = |p: &&crate::params::Declared| p.block == block && p.layer == Some(kind);
+    let parameters = dims.config.family().parameters(dims.config);
+    let of_block = |p: &&Declared| p.block == block && p.layer == Some(kind);
     let mut gradients = vec![];
     for parameter in parameters.iter().filter(of_block) {
         let gradient = format!("d_{}", parameter.port);

@@ -1,7 +1,8 @@
 //! The steps by which the programs of a plan make a training step, or a decoding one.
 
 use super::{Kernel, Pass, Place, Plan, PlanError, Programs, inputs, outputs, stream_of};
-use crate::block::{Block, Memory};
+use crate::block::Memory;
+use crate::declare::Block;
 use crate::ops::Dims;
 use crate::params::Layout;
 use mil::{Function, TensorType};
@@ -293,7 +294,7 @@ impl<'d> Writer<'d> {
             .collect();
         let mut owned = BTreeMap::new();
         for (kind, name, ty) in ports {
-            for layer in (0..config.n_layer).filter(|&l| config.family.kind(config, l) == kind) {
+            for layer in (0..config.n_layer).filter(|&l| config.kind(l) == kind) {
                 let owner = self.owner(&name, layer);
                 let values = &mut self.schedule.values;
                 let value = *owned.entry((owner, name.clone())).or_insert_with(|| {
@@ -323,7 +324,7 @@ impl<'d> Writer<'d> {
     }
 
     fn kind(&self, layer: usize) -> usize {
-        self.dims.config.family.kind(self.dims.config, layer)
+        self.dims.config.kind(layer)
     }
 
     /// Indices of the programs of a block of `layer`.

@@ -7,7 +7,7 @@
 use super::Pass::Forward;
 use super::Place::Host;
 use super::{Cut, Plan};
-use crate::block::Block::{Attention, FeedForward};
+use crate::declare::Block::{Attention, FeedForward};
 
 /// See the module.
 pub static SLOTS: Plan = Plan {

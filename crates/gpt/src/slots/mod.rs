@@ -17,8 +17,8 @@ mod weights;
 
 pub use cpu::WeightFormat;
 
+use crate::batch::{ModelError, check_vocabulary};
 use crate::config::GptConfig;
-use crate::model::{ModelError, check_vocabulary};
 use crate::params::Parameters;
 use cpu::attention::Cache;
 use programs::{Bucket, Head};

@@ -2,9 +2,10 @@
 
 use super::weights::Weights;
 use super::{Column, Slot};
-use crate::block::{Block, Memory, Scope};
+use crate::batch::ModelError;
+use crate::block::Memory;
 use crate::config::GptConfig;
-use crate::model::ModelError;
+use crate::declare::Block;
 use crate::ops::{self, Dims};
 use crate::plan::{Cuts, PlanError, Programs, SLOTS, inputs};
 use cpu::{Arithmetic, Elements, HostProgram, Input, OutputMut};
@@ -183,7 +184,7 @@ impl Bucket {
         slots: &mut [Slot],
     ) -> Result<(), ModelError> {
         let Bucket { kinds, values, .. } = self;
-        let kind = kinds.get_mut(&config.family.kind(config, layer));
+        let kind = kinds.get_mut(&config.kind(layer));
         let Kind { qkv, out, feed_forward } = kind.expect("each layer is of a kind");
         let mut outputs =
             [replace(&mut self.queries), replace(&mut self.keys), replace(&mut self.new_values)];
@@ -303,8 +304,8 @@ impl Head {
 fn head_function(dims: &Dims<'_>) -> Result<Function, PlanError> {
     let (c, b) = (dims.config, Builder::new("head"));
     let wcls = ("wcls", dims.parameter(&[c.vocab_size, c.n_embd]));
-    let scope = Scope::new(&b, dims, (Block::Head, 0), "x", &[wcls]);
-    let xf = c.family.last_norm(&scope, scope.input("x"));
+    let scope = c.family().scope(&b, dims, (Block::Head, 0), "x", &[wcls]);
+    let xf = c.family().last_norm(&scope, scope.input("x"));
     let xf = xf.reshape(&[1, 1, c.n_embd, dims.tokens()]);
     let logits = scope.input("wcls").matmul(xf, false, false).transpose(&[0, 1, 3, 2]);
     let forward = b.finish(&[logits.named("logits")])?;
