@@ -4,7 +4,9 @@
 //! f32 arena; [`Parameters`] holds their values, shared by everything that computes with them. [`block`]
 //! states the formulas of a block once, in terms of [`ops`]. A [`plan`] splits the forward pass and the
 //! derived backward pass into programs and lists the steps that run them. A [`Model`] runs a batch and
-//! returns losses and gradients; a [`Decoder`] reads token by token, with a cache, and returns logits.
+//! returns losses and gradients; a [`Decoder`] reads token by token, with a cache, and returns logits. A
+//! [`SlotDecoder`] does so for many texts at once, on the CPU. [`forecast`] prices a step, [`planner`] chooses
+//! a plan.
 //!
 //! ```
 //! use ane::Emulator;

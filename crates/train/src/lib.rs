@@ -12,16 +12,17 @@
 //!    later ones add to them.
 //! 3. After the last micro-batch the run waits until the previous checkpoint is written, so that it
 //!    keeps the old weights.
-//! 4. [`Trainer::apply`] sums the gradients over the [`Ranks`], in rank order, and takes their
-//!    [global norm](optim::global_norm). If the norm is not finite, a gradient overflowed: the update is
+//! 4. [`Trainer::apply`] averages the loss and sums the gradients over the [`Ranks`], in rank order, and
+//!    takes their [global norm](optim::global_norm). If the norm is not finite, a gradient overflowed: the update is
 //!    skipped and the loss scale halved. After 200 good steps in a row the scale doubles; 30 skipped
-//!    steps in a row end the run.
+//!    steps in a row end the run. With f32 numerics the scale is always 1.
 //! 5. Otherwise the [`Schedule`] sets each parameter's learning rate, and the [`Optimizer`] updates the
 //!    f32 master weights and its own [`State`](optim::State). Clipping and the loss scale reach it as one
 //!    factor, [`Update::scale`](optim::Update::scale); the stored gradients are not changed.
-//! 6. [`gpt::Model::take_parameters`] copies the new weights to the device, in its precision.
+//! 6. Unless the update was skipped, [`gpt::Model::take_parameters`] copies the new weights to the device, in its precision.
 //! 7. The run emits [`Event::Step`] and calls its [`Hook`]s; then, where they are due, it validates,
-//!    draws a sample, and starts a checkpoint, which is written while the next step runs.
+//!    draws a sample, and starts a checkpoint, which is written while the next step runs. No checkpoint
+//!    starts after a skipped step.
 //!
 //! ```
 //! use ane::Emulator;
@@ -54,7 +55,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A new optimizer is a file in [`optim`], a new objective one in [`objective`].
+//! A new optimizer starts as a file in [`optim`], a new objective one in [`objective`].
 //!
 //! Nothing here knows MIL, terminals or command lines. The clock fills timing fields only: a run
 //! resumed at any step ends with the same bytes as an uninterrupted one.

@@ -54,7 +54,8 @@ fn a_hang_leaves_a_checkpoint_that_goes_on_to_the_bit() {
     let base = bench.small_run();
     let (healthy, _) = train(&bench, &base, "healthy", &[]);
     // Six programs for each of two layers are twelve runs a step, and validation has its own.
-    let args = ["--steps", "8", "--checkpoint-every", "3", "--eval-every", "0", "--out", "hung"];
+    let args = "--steps 8 --checkpoint-every 3 --eval-every 0 --out hung --plan baseline";
+    let args: Vec<_> = args.split(' ').collect();
     let faults = ["--inject-faults", "hang-after:60,hang-limit:0.05"];
     let output = bench.run(&with(&base, &[&args[..], &faults].concat()));
     let error = String::from_utf8_lossy(&output.stderr);
