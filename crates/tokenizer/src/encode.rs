@@ -58,16 +58,28 @@ impl Tokenizer {
 
     fn encode_sections(&self, text: &str, specials: bool) -> Result<Vec<u32>> {
         let mut out = Vec::with_capacity(text.len() / 3 + 1);
+        self.encode_part(text, true, specials, &mut out)?;
+        Ok(out)
+    }
+
+    /// Appends the ids of a part of a text, which is its beginning if `at_start`.
+    pub(crate) fn encode_part(
+        &self,
+        text: &str,
+        at_start: bool,
+        specials: bool,
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
         self.caches.with(|cache| {
             for section in self.added.sections(text, specials) {
                 match section {
                     Section::Token(id) => out.push(id),
                     Section::Text(at, text) => {
-                        self.encode_given(text, at == 0, specials, cache, &mut out)?;
+                        self.encode_given(text, at_start && at == 0, specials, cache, out)?;
                     }
                 }
             }
-            Ok(out)
+            Ok(())
         })
     }
 

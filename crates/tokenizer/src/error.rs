@@ -68,6 +68,17 @@ pub enum Error {
     /// A splitting pattern gave up (its backtracking limit was reached).
     #[error("splitting pattern failed: {0}")]
     Pattern(Box<fancy_regex::Error>),
+    /// The template of conversations cannot be parsed, or failed.
+    #[error("chat template{}: {what}", line.map_or(String::new(), |line| format!(", line {line}")))]
+    Template {
+        /// The line of the template, from 1, if it is known.
+        line: Option<usize>,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A conversation that the model's format cannot express.
+    #[error("{0}")]
+    Conversation(String),
     /// There is nothing to learn from, or the requested size is impossible.
     #[error("cannot learn a vocabulary: {0}")]
     Learn(String),

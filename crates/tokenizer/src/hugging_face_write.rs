@@ -134,6 +134,17 @@ fn added_token(id: u32, content: &str, special: bool) -> Value {
     })
 }
 
+/// The file `json` with more special tokens, the first of which is number `id`.
+pub(crate) fn with_special(json: &str, id: u32, names: &[&str]) -> String {
+    let mut file: Value = serde_json::from_str(json).expect("this crate reads or writes the file");
+    let more = names.iter().zip(id..).map(|(name, id)| added_token(id, name, true));
+    match &mut file["added_tokens"] {
+        Value::Array(added) => added.extend(more),
+        none => *none = more.collect(),
+    }
+    file.to_string()
+}
+
 /// The post-processor that puts BOS before every text.
 fn starts_with(bos: Option<(u32, &str)>) -> Value {
     let Some((id, name)) = bos else { return Value::Null };

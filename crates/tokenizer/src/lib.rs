@@ -6,6 +6,8 @@
 //! `tokenizer.json` that Hugging Face's library reads; read back here, it encodes every text to the
 //! same ids.
 //!
+//! Conversations become tokens by the format that a model was tuned to ([`chat::ChatTemplate`]).
+//!
 //! Nothing here knows models, batches or files of tokens.
 //!
 //! ```
@@ -22,6 +24,7 @@
 
 mod added;
 mod bpe;
+pub mod chat;
 mod encode;
 mod error;
 mod hugging_face;
@@ -152,6 +155,22 @@ impl Tokenizer {
         }
         let chars: Vec<char> = chars.into_iter().collect();
         hugging_face::read(&hugging_face_write::characters(&chars))
+    }
+
+    /// The same tokenizer with more special tokens behind its last one, such as
+    /// [`chat::NANOCHAT_TOKENS`]. Those that it has already stay where they are.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the vocabulary cannot be extended.
+    pub fn with_special_tokens(&self, names: &[&str]) -> Result<Self> {
+        let mut missing: Vec<&str> = vec![];
+        for &name in names {
+            if self.special(name).is_none() && !missing.contains(&name) {
+                missing.push(name);
+            }
+        }
+        let first = u32::try_from(self.vocab_size()).expect("ids are 32 bits wide");
+        hugging_face::read(&hugging_face_write::with_special(&self.to_json()?, first, &missing))
     }
 
     /// Reads a tokenizer of any known format, told apart by content. A `tokenizer_config.json` beside it
