@@ -130,7 +130,7 @@ pub(crate) fn refuse_directory(directory: &Path) -> Result<()> {
             directory.display()
         );
     }
-    if let Some(shard) = shard(directory) {
+    if let Some(shard) = ending(directory, ".safetensors") {
         bail!(
             "{} has {shard} but no model.safetensors.index.json, which says what the parts hold: \
              download that too",
@@ -140,12 +140,12 @@ pub(crate) fn refuse_directory(directory: &Path) -> Result<()> {
     bail!("{} has a config.json but no weights: model.safetensors is missing", directory.display())
 }
 
-/// A part of a model in several files.
-fn shard(directory: &Path) -> Option<String> {
+/// The first file of a directory, by name, whose name ends so.
+pub(crate) fn ending(directory: &Path, end: &str) -> Option<String> {
     let names = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.file_name());
     let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
     names.sort();
-    names.into_iter().find(|name| name.ends_with(".safetensors"))
+    names.into_iter().find(|name| name.ends_with(end))
 }
 
 #[cfg(test)]

@@ -4,18 +4,21 @@ use gpt::{FamilyName, FeedForward, GptConfig, Norm};
 
 /// Refuses a model that is not made of a Llama's parts, whatever its extents, by the entry that says so.
 pub(crate) fn require_llama(config: &GptConfig) -> Result<(), String> {
-    let family = config.family.name();
-    let reason = match config {
-        c if c.family != FamilyName::default() => format!("`family` is {family}"),
-        c if c.norm != Norm::Rms => "`norm` is layer".to_owned(),
-        c if c.feed_forward != FeedForward::SwiGlu => "`feed_forward` is gelu".to_owned(),
-        c if c.bias => "`bias` is true".to_owned(),
-        c if c.learned_positions => "`learned_positions` is true".to_owned(),
-        c if !c.no_rope.is_empty() => format!("`no_rope` is {:?}", c.no_rope),
-        c if !c.windows.is_empty() => format!("`windows` is {:?}", c.windows),
+    let c = config;
+    let (no_rope, windows) = (format!("{:?}", c.no_rope), format!("{:?}", c.windows));
+    let (entry, found, needed) = match config {
+        _ if c.family != FamilyName::default() => ("family", c.family.name(), "llama"),
+        _ if c.norm != Norm::Rms => ("norm", "layer", "rms"),
+        _ if c.feed_forward != FeedForward::SwiGlu => ("feed_forward", "gelu", "swiglu"),
+        _ if c.bias => ("bias", "true", "false"),
+        _ if c.learned_positions => ("learned_positions", "true", "false"),
+        _ if !c.no_rope.is_empty() => ("no_rope", &no_rope[..], "[]"),
+        _ if !c.windows.is_empty() => ("windows", &windows[..], "[]"),
         _ => return Ok(()),
     };
-    Err(format!("{reason}, but it can only hold models made of a Llama's parts"))
+    Err(format!(
+        "`{entry}` is {found} and would have to be {needed}: it holds only models made of a Llama's parts"
+    ))
 }
 
 /// True for GPT-2 as it was published, whatever its extents.

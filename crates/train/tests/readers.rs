@@ -179,8 +179,12 @@ fn weights_and_checkpoints(scratch: &Path) -> Vec<Case> {
     let model = formats::Model::new(&shape).with_tokenizer(&vocabulary);
     let weights = gpt::initialise(&shape, 1);
     formats::gguf::write(&gguf, &model, &weights, formats::Precision::F16).unwrap();
+    let (groups, version) = (scratch.join("groups.bin"), formats::llama2c::Version::V2);
+    formats::llama2c::write(&groups, &small(), &values, version).unwrap();
+    let quantized = std::fs::read(groups).unwrap();
     vec![
         ("bin", llama2c, |path| drop(formats::llama2c::read(path))),
+        ("bin", quantized, |path| drop(formats::llama2c::read(path))),
         ("gguf", std::fs::read(gguf).unwrap(), read_gguf),
         ("safetensors", file("model.safetensors"), |path| {
             drop(formats::hugging_face::read_safetensors(path, &small()));

@@ -353,7 +353,7 @@ def load(
 
     Args:
         path: a directory that ``anegpt train`` wrote or a checkpoint in it, a directory in the layout
-            of Hugging Face, or a llama2.c ``.bin`` file.
+            of Hugging Face, a GGUF file, a llama2.c ``.bin`` file, or ``hf://organisation/name``.
         tokenizer: a tokenizer file, where the model comes without one.
         device: where to compute: ``auto``, ``ane``, ``emulator``, ``cpu``, … as for ``anegpt
             generate``, whose default it has.

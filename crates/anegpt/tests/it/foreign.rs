@@ -65,6 +65,7 @@ fn a_directory_that_is_no_model_says_what_is_missing() {
     };
     let config = ("config.json", CONFIG.as_bytes());
     make("empty", &[]);
+    make("theirs-gguf", &[("b.gguf", b""), ("a.gguf", b"")]);
     make("theirs", &[config, ("pytorch_model.bin", b"PK")]);
     make("shards", &[config, ("model-00001-of-00002.safetensors", &safetensors())]);
     make("bare", &[config]);
@@ -72,6 +73,7 @@ fn a_directory_that_is_no_model_says_what_is_missing() {
     make("page", &[("config.json", b"<html>not found</html>")]);
     for (name, says) in [
         ("empty", "has no checkpoint and no config.json"),
+        ("theirs-gguf", "give the GGUF file itself: theirs-gguf/a.gguf"),
         ("theirs", "has its weights in pytorch_model.bin only"),
         ("shards", "no model.safetensors.index.json"),
         ("bare", "model.safetensors is missing"),

@@ -20,6 +20,9 @@ const ALIGNMENT: u64 = 32;
 const LONGEST_TEXT: u64 = 1 << 24;
 const LONGEST_LIST: u64 = 1 << 24;
 const MOST_AXES: u32 = 4;
+/// Bytes in the header of the smallest tensor and key.
+const SMALLEST_TENSOR: u64 = 24;
+const SMALLEST_KEY: u64 = 13;
 /// Values that are converted at once.
 const PIECE: usize = 1 << 14;
 
@@ -281,10 +284,17 @@ impl Container {
             return Err("it does not begin with GGUF".to_owned().into());
         }
         let version = u32::from_le_bytes(head.array()?);
+        if version.swap_bytes() == VERSION {
+            return Err("it is big-endian; little-endian files are read".to_owned().into());
+        }
         if !(2..=VERSION).contains(&version) {
             return Err(format!("version {version}; 2 and 3 are read").into());
         }
         let (tensors, keys) = (head.u64()?, head.u64()?);
+        if tensors > size / SMALLEST_TENSOR || keys > size / SMALLEST_KEY {
+            let reason = format!("it claims {tensors} tensors and {keys} keys: it is cut short");
+            return Err(reason.into());
+        }
         let metadata = head.metadata(keys)?;
         let mut places = head.places(tensors)?;
         let alignment = match metadata.get("general.alignment") {
@@ -529,7 +539,7 @@ mod tests {
         refused(b"", "cut short");
         refused(b"GGML\0\0\0\0", "does not begin with GGUF");
         refused(b"GGUF\x01\0\0\0", "version 1");
-        refused(&head(u64::MAX, 0), "cut short");
+        refused(&head(u64::MAX, 0), "it claims 18446744073709551615 tensors and 0 keys");
         refused(&[head(0, 1), u64::MAX.to_le_bytes().into()].concat(), "a text of");
         let list = b"\x01\0\0\0\0\0\0\0k\x09\0\0\0\x04\0\0\0\xff\xff\xff\xff\0\0\0\0";
         refused(&[&head(0, 1)[..], list].concat(), "4294967295 elements");

@@ -95,12 +95,24 @@ pub fn expressible(config: &GptConfig) -> Result<(), WeightsError> {
             "`n_head` is {}, which does not divide the width of {} as its Llama demands",
             c.n_head, c.n_embd
         ),
-        c => match parts::require_llama(c) {
+        c => match llama_with_windows(c) {
             Ok(()) => return Ok(()),
             Err(reason) => reason,
         },
     };
     Err(WeightsError::Inexpressible { format: "Hugging Face", reason })
+}
+
+/// Refuses a model that is neither a Llama nor, perhaps with windows, a Qwen3.
+fn llama_with_windows(c: &GptConfig) -> Result<(), String> {
+    parts::require_llama(&GptConfig { windows: vec![], ..c.clone() })?;
+    match windows::can_be_written(c) {
+        true => Ok(()),
+        false => Err(format!(
+            "`windows` is {:?}: a Qwen3 (`qk_norm = true`) has windows of one size, a Llama none",
+            c.windows
+        )),
+    }
 }
 
 /// `config.json` as Hugging Face's Llama, Qwen3 or GPT-2 reads it.
@@ -132,8 +144,7 @@ fn shape(c: &GptConfig) -> Value {
     if parts::is_gpt2(c) {
         return gpt2::write(c);
     }
-    let plain = GptConfig { windows: vec![], ..c.clone() };
-    if parts::require_llama(&plain).is_err() || !windows::can_be_written(c) {
+    if llama_with_windows(c).is_err() {
         return json!({ "model_type": OWN_TYPE, OWN_TYPE: c });
     }
     let (kind, class) = match c.qk_norm {

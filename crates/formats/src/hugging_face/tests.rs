@@ -397,13 +397,15 @@ fn a_directory_is_written_and_read_back() {
 fn what_no_class_computes_is_refused_by_name() {
     let tiny = GptConfig::preset("tiny").unwrap();
     let qwen = GptConfig { qk_norm: true, n_head: 3, n_kv_head: 3, ..tiny.clone() };
-    for config in [tiny.clone(), qwen, GptConfig::preset("gpt2").unwrap()] {
+    let windows = GptConfig { windows: vec![4, 0], ..qwen.clone() };
+    for config in [tiny.clone(), qwen, windows, GptConfig::preset("gpt2").unwrap()] {
         expressible(&config).unwrap();
     }
     for (config, says) in [
         (GptConfig { rope_theta: None, ..tiny.clone() }, "`rope_theta` is absent"),
         (GptConfig { bias: true, ..tiny.clone() }, "`bias` is true"),
-        (GptConfig { windows: vec![4], ..tiny.clone() }, "`windows` is [4]"),
+        (GptConfig { windows: vec![4], ..tiny.clone() }, "`windows` is [4]: a Qwen3"),
+        (GptConfig { qk_norm: true, windows: vec![4, 5], ..tiny.clone() }, "`windows` is [4, 5]"),
         (GptConfig { n_head: 3, n_kv_head: 3, ..tiny }, "`n_head` is 3"),
         (
             GptConfig { bias: false, ..GptConfig::preset("gpt2").unwrap() },
