@@ -1,21 +1,36 @@
 #!/usr/bin/env bash
-# A checkpoint of ours loads, computes the same and stops in other programs: transformers reads its files,
-# mlx-lm (on the CPU) and, where torch is there, transformers generate from it.
-# PEERS_PYTHON=… uses that interpreter and installs nothing; PEERS_TORCH=1 installs torch too (gigabytes).
+# Models of ours load, compute the same and stop in other programs, and theirs in ours: transformers (with
+# PyTorch on the CPU), llama.cpp (xllamacpp), the package gguf, mlx-lm on the CPU.
+# PEERS_PYTHON=… uses that interpreter and installs nothing; PEERS_TORCH=0 leaves out PyTorch (540 MB).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(mlx==0.32.4 mlx-lm==0.32.2 transformers==5.24.0)
+packages=(mlx==0.32.4 mlx-lm==0.32.2 transformers==5.24.0 xllamacpp==2026.10.11549 gguf==0.19.0)
 [ "$(uname)" = Darwin ] || packages+=(mlx-cpu==0.32.4)
-[ -z "${PEERS_TORCH:-}" ] || packages+=(torch==2.15.0)
+torch=torch==2.15.0
+# What PyTorch needs besides CUDA.
+pure=(filelock typing-extensions sympy networkx jinja2 fsspec)
 environment=target/peers
 python=${PEERS_PYTHON:-$environment/bin/python}
-if [ -z "${PEERS_PYTHON:-}" ] && ! "$python" -c 'import mlx_lm' 2> /dev/null; then
-  if ! { python3 -m venv "$environment" && "$python" -m pip install --quiet "${packages[@]}"; } 2> target/peers.log; then
-    echo "skipped: other programs (mlx-lm and transformers cannot be installed; see target/peers.log)"
+
+install() {
+  python3 -m venv "$environment"
+  "$python" -m pip install --quiet "${packages[@]}"
+  [ "${PEERS_TORCH:-1}" != 0 ] || return 0
+  "$python" -m pip install --quiet "${pure[@]}"
+  "$python" -m pip install --quiet --no-deps "$torch"
+  # Without a compiler, or if CUDA is asked for otherwise than expected, PyTorch is left out.
+  [ "$(uname -sm)" != "Linux x86_64" ] || "$python" scripts/cuda_stubs.py "$environment/cuda"
+}
+
+if [ -z "${PEERS_PYTHON:-}" ] && [ ! -e "$environment/complete" ]; then
+  if ! install 2> target/peers.log; then
+    echo "skipped: other programs (they cannot be installed; see target/peers.log)"
     exit 0
   fi
+  touch "$environment/complete"
 fi
+[ ! -d "$environment/cuda" ] || export LD_LIBRARY_PATH=$PWD/$environment/cuda
 
 cargo build --release --quiet -p anegpt
 anegpt=$PWD/target/release/anegpt
@@ -28,11 +43,20 @@ draw = random.Random(1)
 for _ in range(3000):
     print(" ".join(draw.choices(["aa", "bb", "cc"], k=draw.randint(3, 6))) + "!\n<|endoftext|>")
 PY
-printf '[model]\nn_layer = 2\nn_embd = 32\nn_head = 2\nhidden = 64\nseq_len = 128\n' > "$work/small.toml"
-printf 'preset = "gpt2-tiny"\n[model]\nn_layer = 2\nn_embd = 32\nn_head = 2\nseq_len = 128\n' > "$work/gpt2.toml"
-for family in small gpt2; do
-  echo "== $family"
+shape='n_layer = 2\nn_embd = 32\nn_head = 2\nseq_len = 128\n'
+printf "[model]\n${shape}n_kv_head = 1\nhidden = 64\n" > "$work/llama.toml"
+printf "[model]\n${shape}n_kv_head = 1\nhidden = 96\nhead_dim = 32\nqk_norm = true\ntied = false\nrope_theta = 1e6\n" > "$work/qwen3.toml"
+printf "preset = \"gpt2-tiny\"\n[model]\n$shape" > "$work/gpt2.toml"
+checkpoints=()
+for family in llama qwen3 gpt2; do
   "$anegpt" train --config "$work/$family.toml" --data "$work/documents.txt" --tokenizer bpe:270 --steps 200 --batch 8 \
     --seq 128 --lr 1e-2 --device cpu --sample-every 0 --log-format json --out "$work/$family" > /dev/null
-  HF_HUB_OFFLINE=1 "$python" scripts/peers.py "$anegpt" "$work/$family/step-00000200"
+  checkpoints+=("$work/$family/step-00000200")
 done
+# Pieces with scores, as SentencePiece's.
+data=../shared/data
+if [ -e "$data/stories260K.bin" ]; then
+  "$anegpt" import "$data/stories260K.bin" --tokenizer "$data/tok512.bin" --out "$work/stories"
+  checkpoints+=("$work/stories")
+fi
+HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 "$python" scripts/peers.py "$anegpt" "${checkpoints[@]}"
