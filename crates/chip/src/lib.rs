@@ -40,7 +40,7 @@ pub use cost::{Estimate, estimate};
 pub use facts::Fact;
 pub use legal::{Applied, Legal, Rule, Violation};
 pub use machine::{
-    AllocationFault, CallPath, Chip, ChipFacts, ChipLimits, ChipNumerics, Family, Limits,
+    AllocationFault, CallPath, Chip, ChipFacts, ChipLimits, ChipNumerics, Generation, Limits,
     MAX_CHANNELS, MAX_CONV_CHANNELS, MAX_DEPTH, MAX_PROGRAM_BYTES, MAX_RANK, Os, Profile,
     ReductionUnit, UnknownName,
 };

@@ -12,7 +12,7 @@ use std::str::FromStr;
 /// GUIDE:34-the-28-targets.md; the names are those of the compiler's targets). The M6 is given A16,
 /// since its published limits of shapes are the M4's (751K's study of both).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Family {
+pub enum Generation {
     /// M1.
     A13,
     /// M2.
@@ -23,23 +23,23 @@ pub enum Family {
     A16,
 }
 
-impl Family {
+impl Generation {
     /// Largest extent of the last two axes of any tensor: 16384 up to M3, 65536 from M4 on.
     ///
     /// Facts D "Tensor dims" (GUIDE:24-hal-gates.md); 16384 is confirmed to the element on an
     /// M3 Ultra (RUS#13: a width of 16384 compiles, 17920 does not).
     pub fn max_extent(self) -> usize {
-        if self < Family::A16 { 16_384 } else { 65_536 }
+        if self < Generation::A16 { 16_384 } else { 65_536 }
     }
 
     /// Widest convolution kernel: 13 on M1, else 15 (facts B.2, AF:aneforge/_capabilities.py:
     /// 13 on M1, 15 on A16; nobody reports M2 and M3, which are given A16's limit).
     pub fn max_kernel_width(self) -> usize {
-        if self == Family::A13 { 13 } else { 15 }
+        if self == Generation::A13 { 13 } else { 15 }
     }
 }
 
-impl fmt::Display for Family {
+impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
     }
@@ -97,7 +97,7 @@ pub struct ChipFacts {
     /// The engine's architecture in the compiler's terms, for instance `h16`.
     pub architecture: &'static str,
     /// Generation.
-    pub family: Family,
+    pub generation: Generation,
     /// Number of engines: 2 on an Ultra, which is two dies, of which a process uses one unless told
     /// otherwise (facts D "Dual-ANE": OMLX#2781, RUS#12); 2 on the M6
     /// (751K/Apple-Neural-Engine-Microarchitecture-Study-M6: `numANEs`).
@@ -122,29 +122,29 @@ impl Chip {
     /// without saying which chip has which, so that those are given their plain family name, except
     /// the M5 Pro, on which AF records h17s.
     pub const fn facts(self) -> ChipFacts {
-        let (name, architecture, family, engines) = match self {
-            Chip::M1 => ("m1", "h13", Family::A13, 1),
-            Chip::M1Pro => ("m1-pro", "h13g", Family::A13, 1),
-            Chip::M1Max => ("m1-max", "h13g", Family::A13, 1),
-            Chip::M1Ultra => ("m1-ultra", "h13g", Family::A13, 2),
-            Chip::M2 => ("m2", "h14", Family::A14, 1),
-            Chip::M2Pro => ("m2-pro", "h14", Family::A14, 1),
-            Chip::M2Max => ("m2-max", "h14", Family::A14, 1),
-            Chip::M2Ultra => ("m2-ultra", "h14", Family::A14, 2),
-            Chip::M3 => ("m3", "h15", Family::A15, 1),
-            Chip::M3Pro => ("m3-pro", "h15", Family::A15, 1),
-            Chip::M3Max => ("m3-max", "h15c", Family::A15, 1),
-            Chip::M3Ultra => ("m3-ultra", "h15g", Family::A15, 2),
-            Chip::M4 => ("m4", "h16", Family::A16, 1),
-            Chip::M4Pro => ("m4-pro", "h16", Family::A16, 1),
-            Chip::M4Max => ("m4-max", "h16", Family::A16, 1),
-            Chip::M5 => ("m5", "h17", Family::A16, 1),
-            Chip::M5Pro => ("m5-pro", "h17s", Family::A16, 1),
-            Chip::M5Max => ("m5-max", "h17", Family::A16, 1),
-            Chip::M5Ultra => ("m5-ultra", "h17d", Family::A16, 2),
-            Chip::M6 => ("m6", "h18g", Family::A16, 2),
+        let (name, architecture, generation, engines) = match self {
+            Chip::M1 => ("m1", "h13", Generation::A13, 1),
+            Chip::M1Pro => ("m1-pro", "h13g", Generation::A13, 1),
+            Chip::M1Max => ("m1-max", "h13g", Generation::A13, 1),
+            Chip::M1Ultra => ("m1-ultra", "h13g", Generation::A13, 2),
+            Chip::M2 => ("m2", "h14", Generation::A14, 1),
+            Chip::M2Pro => ("m2-pro", "h14", Generation::A14, 1),
+            Chip::M2Max => ("m2-max", "h14", Generation::A14, 1),
+            Chip::M2Ultra => ("m2-ultra", "h14", Generation::A14, 2),
+            Chip::M3 => ("m3", "h15", Generation::A15, 1),
+            Chip::M3Pro => ("m3-pro", "h15", Generation::A15, 1),
+            Chip::M3Max => ("m3-max", "h15c", Generation::A15, 1),
+            Chip::M3Ultra => ("m3-ultra", "h15g", Generation::A15, 2),
+            Chip::M4 => ("m4", "h16", Generation::A16, 1),
+            Chip::M4Pro => ("m4-pro", "h16", Generation::A16, 1),
+            Chip::M4Max => ("m4-max", "h16", Generation::A16, 1),
+            Chip::M5 => ("m5", "h17", Generation::A16, 1),
+            Chip::M5Pro => ("m5-pro", "h17s", Generation::A16, 1),
+            Chip::M5Max => ("m5-max", "h17", Generation::A16, 1),
+            Chip::M5Ultra => ("m5-ultra", "h17d", Generation::A16, 2),
+            Chip::M6 => ("m6", "h18g", Generation::A16, 2),
         };
-        ChipFacts { name, architecture, family, engines }
+        ChipFacts { name, architecture, generation, engines }
     }
 
     /// The chip whose limits and speed this one is given because too little is published of its own;
@@ -179,8 +179,8 @@ impl Chip {
     }
 
     /// Generation of the chip's engine.
-    pub const fn family(self) -> Family {
-        self.facts().family
+    pub const fn generation(self) -> Generation {
+        self.facts().generation
     }
 
     /// True if the chip is an M5 of any size, or is taken for one.
@@ -221,12 +221,16 @@ pub enum ReductionUnit {
 impl Chip {
     /// In what this chip's arithmetic differs from the others'.
     pub fn numerics(self) -> ChipNumerics {
-        let family = self.family();
+        let generation = self.generation();
         ChipNumerics {
-            width_slice_gain: family <= Family::A14,
+            width_slice_gain: generation <= Generation::A14,
             round_fault: self.is_m5(),
             conv3x3_anomaly: self.is_m5(),
-            reduction: if family < Family::A16 { ReductionUnit::A13 } else { ReductionUnit::A16 },
+            reduction: if generation < Generation::A16 {
+                ReductionUnit::A13
+            } else {
+                ReductionUnit::A16
+            },
         }
     }
 
@@ -238,17 +242,17 @@ impl Chip {
 
     /// Shapes that the chip accepts.
     pub fn limits(self) -> ChipLimits {
-        let family = self.family();
+        let generation = self.generation();
         ChipLimits {
             rank: MAX_RANK,
-            extent: family.max_extent(),
+            extent: generation.max_extent(),
             channels: MAX_CHANNELS,
             depth: MAX_DEPTH,
-            kernel_width: family.max_kernel_width(),
+            kernel_width: generation.max_kernel_width(),
             conv_input_channels: MAX_CONV_CHANNELS,
-            float_cast: family > Family::A14,
-            trigonometry: family > Family::A14,
-            reflect_padding: family > Family::A13,
+            float_cast: generation > Generation::A14,
+            trigonometry: generation > Generation::A14,
+            reflect_padding: generation > Generation::A13,
         }
     }
 }
@@ -258,13 +262,13 @@ impl Chip {
 pub struct ChipLimits {
     /// Most axes of a tensor ([`MAX_RANK`]).
     pub rank: usize,
-    /// Longest last or second last axis ([`Family::max_extent`]).
+    /// Longest last or second last axis ([`Generation::max_extent`]).
     pub extent: usize,
     /// Most batches or channels ([`MAX_CHANNELS`]).
     pub channels: usize,
     /// Longest middle axis of five ([`MAX_DEPTH`]).
     pub depth: usize,
-    /// Widest convolution kernel ([`Family::max_kernel_width`]).
+    /// Widest convolution kernel ([`Generation::max_kernel_width`]).
     pub kernel_width: usize,
     /// Most input channels of a convolution that are surely accepted ([`MAX_CONV_CHANNELS`]).
     pub conv_input_channels: usize,
@@ -554,8 +558,10 @@ mod tests {
     }
 
     #[test]
-    fn chips_come_in_order_of_family() {
-        assert!(Chip::ALL.windows(2).all(|w| w[0] < w[1] && w[0].family() <= w[1].family()));
+    fn chips_come_in_order_of_generation() {
+        assert!(
+            Chip::ALL.windows(2).all(|w| w[0] < w[1] && w[0].generation() <= w[1].generation())
+        );
         assert!(Chip::M5.is_m5() && Chip::M5Max.is_m5() && !Chip::M4Max.is_m5());
     }
 

@@ -1,7 +1,7 @@
 //! The form of a fact.
 
 use crate::confidence::Confidence;
-use crate::machine::{CallPath, Chip, Family, Os, Profile};
+use crate::machine::{CallPath, Chip, Generation, Os, Profile};
 use std::fmt;
 
 /// Chips that a fact is about.
@@ -10,7 +10,7 @@ pub enum Chips {
     /// All of them.
     All,
     /// All chips of these generations.
-    Families(&'static [Family]),
+    Generations(&'static [Generation]),
     /// These.
     List(&'static [Chip]),
 }
@@ -20,7 +20,7 @@ impl Chips {
     pub fn covers(self, chip: Chip) -> bool {
         match self {
             Chips::All => true,
-            Chips::Families(families) => families.contains(&chip.family()),
+            Chips::Generations(generations) => generations.contains(&chip.generation()),
             Chips::List(chips) => chips.contains(&chip),
         }
     }
@@ -32,14 +32,14 @@ impl fmt::Display for Chips {
         let list = |names: Vec<String>| names.join(", ");
         match self {
             Chips::All => f.write_str("all"),
-            Chips::Families(families) => {
-                let name = |family: &Family| match family {
-                    Family::A13 => "M1",
-                    Family::A14 => "M2",
-                    Family::A15 => "M3",
-                    Family::A16 => "M4, M5",
+            Chips::Generations(generations) => {
+                let name = |generation: &Generation| match generation {
+                    Generation::A13 => "M1",
+                    Generation::A14 => "M2",
+                    Generation::A15 => "M3",
+                    Generation::A16 => "M4, M5",
                 };
-                f.write_str(&list(families.iter().map(|x| name(x).to_owned()).collect()))
+                f.write_str(&list(generations.iter().map(|x| name(x).to_owned()).collect()))
             }
             Chips::List(chips) => f.write_str(&list(chips.iter().map(Chip::to_string).collect())),
         }
@@ -145,8 +145,8 @@ impl Fact {
         }
     }
 
-    pub(super) const fn families(self, families: &'static [Family]) -> Fact {
-        Fact { chips: Chips::Families(families), ..self }
+    pub(super) const fn generations(self, generations: &'static [Generation]) -> Fact {
+        Fact { chips: Chips::Generations(generations), ..self }
     }
 
     pub(super) const fn chips(self, chips: &'static [Chip]) -> Fact {

@@ -2,9 +2,9 @@
 
 use super::fact::{Basis::*, EACH_RULE, Fact};
 use crate::confidence::Confidence::*;
-use crate::machine::{Chip, Family, Os};
+use crate::machine::{Chip, Generation, Os};
 
-const EARLY: &[Family] = &[Family::A13, Family::A14, Family::A15];
+const EARLY: &[Generation] = &[Generation::A13, Generation::A14, Generation::A15];
 
 pub(super) const FACTS: &[Fact] = &[
     Fact::new(
@@ -131,7 +131,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .families(EARLY)
+    .generations(EARLY)
     .rules(&["ANE012"])
     .tests(&[
         EACH_RULE,
@@ -146,7 +146,7 @@ pub(super) const FACTS: &[Fact] = &[
         Derived,
         High,
     )
-    .families(&[Family::A16])
+    .generations(&[Generation::A16])
     .rules(&["ANE012"])
     .tests(&[
         EACH_RULE,
@@ -412,7 +412,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Low,
     )
-    .families(&[Family::A14])
+    .generations(&[Generation::A14])
     .os(Os::MacOs15),
     Fact::new(
         "D-macos27",

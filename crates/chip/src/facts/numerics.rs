@@ -2,7 +2,7 @@
 
 use super::fact::{Basis::*, EACH_RULE, Fact};
 use crate::confidence::Confidence::*;
-use crate::machine::{Chip, Family};
+use crate::machine::{Chip, Generation};
 
 const GEMM: &str = "crates/cpu/src/gemm/tests.rs::sums_saturate_at_two_to_the_fifteenth";
 const M5: &[Chip] = &[Chip::M5, Chip::M5Pro, Chip::M5Max];
@@ -195,7 +195,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .families(&[Family::A13, Family::A14])
+    .generations(&[Generation::A13, Generation::A14])
     .rules(&["ANE062"])
     .tests(&["crates/ane/tests/emulator.rs::slices_inside_the_width_lose_large_values_on_m1_and_m2", EACH_RULE, "crates/chip/src/machine.rs::numerics_differ_where_published"]),
     Fact::new(
@@ -274,7 +274,7 @@ pub(super) const FACTS: &[Fact] = &[
         Asserted,
         Low,
     )
-    .families(&[Family::A13])
+    .generations(&[Generation::A13])
     .option(&["E3-half-away"]),
     Fact::new(
         "E3-mil-round",

@@ -2,9 +2,9 @@
 
 use super::fact::{Basis::*, EACH_RULE, Fact, PROJECTS};
 use crate::confidence::Confidence::*;
-use crate::machine::{Chip, Family, Os};
+use crate::machine::{Chip, Generation, Os};
 
-const EARLY: &[Family] = &[Family::A13, Family::A14, Family::A15];
+const EARLY: &[Generation] = &[Generation::A13, Generation::A14, Generation::A15];
 const WORKED_OUT: &str = "crates/cpu/tests/explicit.rs::the_cpu_gives_what_was_worked_out";
 const DIALECTS: &str = "crates/ane/tests/dialects.rs::each_computes_what_the_reference_computes";
 const COMPILER: &str = "crates/ane/src/error_tests.rs::refusals_of_the_compiler";
@@ -144,7 +144,7 @@ pub(super) const FACTS: &[Fact] = &[
         Derived,
         High,
     )
-    .families(&[Family::A13, Family::A14])
+    .generations(&[Generation::A13, Generation::A14])
     .rules(&["ANE050"])
     .tests(&[EACH_RULE, enforced!("trigonometry_starts_with_m3_and_mirrored_padding_with_m2")]),
     Fact::new(
@@ -155,7 +155,7 @@ pub(super) const FACTS: &[Fact] = &[
         Derived,
         High,
     )
-    .families(&[Family::A13])
+    .generations(&[Generation::A13])
     .rules(&["ANE060"])
     .tests(&[EACH_RULE, enforced!("trigonometry_starts_with_m3_and_mirrored_padding_with_m2")]),
     Fact::new(
@@ -250,7 +250,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .families(&[Family::A13])
+    .generations(&[Generation::A13])
     .rules(&["ANE031"])
     .tests(&[EACH_RULE, enforced!("kernels_are_13_wide_on_m1_and_15_elsewhere")]),
     Fact::new(
@@ -262,7 +262,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .families(&[Family::A14, Family::A15, Family::A16])
+    .generations(&[Generation::A14, Generation::A15, Generation::A16])
     .rules(&["ANE031"])
     .tests(&[EACH_RULE, enforced!("kernels_are_13_wide_on_m1_and_15_elsewhere"), COMPILER]),
     // ---- B.2 products ----
@@ -295,7 +295,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .families(&[Family::A16])
+    .generations(&[Generation::A16])
     .tests(&[enforced!("products_take_an_inner_extent_of_32000_from_m4_on")]),
     Fact::new(
         "B2-inner-extent",
@@ -329,7 +329,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .families(EARLY)
+    .generations(EARLY)
     .rules(&["ANE012"])
     .tests(&[enforced!("products_take_an_inner_extent_of_32000_from_m4_on")]),
     Fact::new(
@@ -378,7 +378,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Low,
     )
-    .families(&[Family::A15])
+    .generations(&[Generation::A15])
     .in_memory()
     .os(Os::MacOs15)
     .option(&["B2-softmax"])
@@ -466,7 +466,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Low,
     )
-    .families(&[Family::A15])
+    .generations(&[Generation::A15])
     .in_memory(),
     Fact::new(
         "B2-channel-padding",
@@ -551,7 +551,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .families(&[Family::A13, Family::A14])
+    .generations(&[Generation::A13, Generation::A14])
     .rules(&["ANE056"])
     .tests(&[EACH_RULE]),
     Fact::new(
@@ -633,7 +633,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Low,
     )
-    .families(&[Family::A15])
+    .generations(&[Generation::A15])
     .in_memory()
     .os(Os::MacOs15)
     .option(&["B2-quantised-weights"]),
@@ -737,7 +737,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Low,
     )
-    .families(&[Family::A15])
+    .generations(&[Generation::A15])
     .in_memory(),
     Fact::new(
         "B2-runtime-weights-ignored",
@@ -747,7 +747,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Low,
     )
-    .families(&[Family::A15])
+    .generations(&[Generation::A15])
     .in_memory(),
     Fact::new(
         "B2-long-elementwise",

@@ -2,9 +2,9 @@
 
 use super::fact::{Basis::*, EACH_RULE, Fact, PROJECTS};
 use crate::confidence::Confidence::*;
-use crate::machine::{Chip, Family, Os};
+use crate::machine::{Chip, Generation, Os};
 
-const M1_M2: &[Family] = &[Family::A13, Family::A14];
+const M1_M2: &[Generation] = &[Generation::A13, Generation::A14];
 const DIALECTS: &str = "crates/mil/tests/text.rs::every_dialect_is_read_and_printed_back";
 const PUBLISHED: &str = "crates/chip/tests/legal.rs::published_forms_are_judged_as_reported";
 const FAULTS: &str = "crates/mil/tests/text.rs::faults_of_text";
@@ -61,7 +61,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .families(M1_M2)
+    .generations(M1_M2)
     .in_memory()
     .against(&["A1-newer-header-on-m1"])
     .rules(&["ANE005"])
@@ -75,7 +75,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .families(M1_M2)
+    .generations(M1_M2)
     .in_memory()
     .option(&["A1-older-header"]),
     Fact::new(
@@ -132,7 +132,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .families(M1_M2)
+    .generations(M1_M2)
     .in_memory()
     .rules(&["ANE005"])
     .tests(&[EACH_RULE, enforced!("the_older_text_has_long_constants")]),
@@ -400,7 +400,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .families(M1_M2)
+    .generations(M1_M2)
     .rules(&["ANE021", "ANE024"])
     .tests(&[EACH_RULE, PUBLISHED, enforced!("m1_and_m2_do_not_convert_floats")]),
     Fact::new(
@@ -634,7 +634,7 @@ pub(super) const FACTS: &[Fact] = &[
         Inferred,
         Medium,
     )
-    .families(&[Family::A13, Family::A14, Family::A15])
+    .generations(&[Generation::A13, Generation::A14, Generation::A15])
     .rules(&["ANE015"])
     .tests(&[language!("a_size_that_is_not_the_tensors_is_read_and_told"), WEIGHT_FILES]),
     Fact::new(
@@ -646,7 +646,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .families(&[Family::A16])
+    .generations(&[Generation::A16])
     .in_memory()
     .rules(&["ANE016"])
     .tests(&[WEIGHT_FILES]),

@@ -2,7 +2,7 @@
 
 use super::fact::{Basis::*, Fact};
 use crate::confidence::Confidence::*;
-use crate::machine::{Chip, Family};
+use crate::machine::{Chip, Generation};
 
 const BEFORE_M5: &[Chip] = &[
     Chip::M1,
@@ -26,7 +26,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         High,
     )
-    .families(&[Family::A13]),
+    .generations(&[Generation::A13]),
     Fact::new(
         "F1-floor-m2",
         "F.1",
@@ -35,7 +35,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .families(&[Family::A14]),
+    .generations(&[Generation::A14]),
     Fact::new(
         "F1-floor-m4",
         "F.1",

@@ -2,7 +2,7 @@
 
 use super::fact::{Basis::*, EACH_RULE, Fact, PROJECTS};
 use crate::confidence::Confidence::*;
-use crate::machine::{Chip, Family, Os};
+use crate::machine::{Chip, Generation, Os};
 
 const ALLOCATIONS: &str = "crates/chip/src/machine.rs::allocations_satisfy_their_own_check";
 const REQUESTS: &str = "crates/ane/src/error_tests.rs::requests";
@@ -300,7 +300,7 @@ pub(super) const FACTS: &[Fact] = &[
         Measured,
         Medium,
     )
-    .families(&[Family::A15])
+    .generations(&[Generation::A15])
     .in_memory(),
     Fact::new(
         "C1-fp32-ports",

@@ -71,7 +71,7 @@ fn at_value(scope: &Scope<'_>, rule: &str, place: &Place) -> Option<String> {
             format!("give `{name}` the shape {shape:?}, its first {} axes merged", merged + 1)
         }
         "ANE012" => {
-            let limit = scope.family().max_extent();
+            let limit = scope.generation().max_extent();
             let axis = (0..ty.rank()).rev().take(2).find(|&axis| ty.shape[axis] > limit)?;
             cut(axis, limit)
         }
@@ -153,7 +153,7 @@ fn convolutions(w: &Words<'_, '_>, rule: &str) -> Option<String> {
             )
         }
         "ANE031" => {
-            let limit = w.scope.family().max_kernel_width();
+            let limit = w.scope.generation().max_kernel_width();
             let width = *kernel.last()?;
             let parts: Vec<_> = (0..width)
                 .step_by(limit)

@@ -3,7 +3,7 @@
 use super::context::{Scope, Site};
 use super::rule::{Check, Refusal, Rule, Severity};
 use crate::confidence::Confidence;
-use crate::machine::Family;
+use crate::machine::Generation;
 use mil::resolve::{Binary, Operand};
 use mil::{Kind, Op};
 
@@ -244,7 +244,7 @@ fn is_root(scope: &Scope<'_>, input: Operand<'_>) -> bool {
 
 fn broadcast(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let Kind::Binary(_) = site.kind() else { return None };
-    if scope.family() != Family::A13 || !scope.in_memory() {
+    if scope.generation() != Generation::A13 || !scope.in_memory() {
         return None;
     }
     let (inputs, operands) = (scope.inputs(site), &site.resolved.inputs);
@@ -280,7 +280,7 @@ fn bound_before(scope: &Scope<'_>, first: Operand<'_>, second: Operand<'_>) -> b
 }
 
 fn divided_root(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
-    if site.op.op != Op::RealDiv || scope.family() != Family::A13 || !scope.in_memory() {
+    if site.op.op != Op::RealDiv || scope.generation() != Generation::A13 || !scope.in_memory() {
         return None;
     }
     let [x, y] = site.resolved.inputs[..] else { return None };

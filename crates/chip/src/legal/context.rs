@@ -1,7 +1,7 @@
 //! The input of rules: a well-formed function with its operations resolved.
 
 use super::place::Place;
-use crate::machine::{CallPath, Chip, Family, Os, Profile};
+use crate::machine::{CallPath, Chip, Generation, Os, Profile};
 use mil::resolve::Operand;
 use mil::{
     Function, Kind, Literal, Op, Operation, Program, Resolved, TensorType, ValueId, resolve,
@@ -66,13 +66,13 @@ impl<'p> Scope<'p> {
         self.function.ty(id)
     }
 
-    pub(super) fn family(&self) -> Family {
-        self.profile.chip.family()
+    pub(super) fn generation(&self) -> Generation {
+        self.profile.chip.generation()
     }
 
     /// M1 and M2, whose engines lack a conversion between fp32 and fp16.
     pub(super) fn before_m3(&self) -> bool {
-        self.family() <= Family::A14
+        self.generation() <= Generation::A14
     }
 
     pub(super) fn in_memory(&self) -> bool {

@@ -148,7 +148,7 @@ fn rank(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
 
 fn width(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let weight = any_conv(scope, site)?.weight;
-    let (got, limit) = (*weight.shape.last()?, scope.family().max_kernel_width());
+    let (got, limit) = (*weight.shape.last()?, scope.generation().max_kernel_width());
     let chip = scope.profile.chip;
     (got > limit).then(|| {
         format!("expected a kernel width in [1, {limit}] on {chip}, got {got} in {weight}")

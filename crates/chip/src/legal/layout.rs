@@ -3,7 +3,7 @@
 use super::context::{Scope, Site};
 use super::rule::{Check, Refusal, Rule, Severity};
 use crate::confidence::Confidence;
-use crate::machine::{CallPath, Chip, Family};
+use crate::machine::{CallPath, Chip, Generation};
 use mil::resolve::{Norm, PadMode};
 use mil::{Kind, Op};
 
@@ -142,7 +142,7 @@ pub(super) static RULES: [Rule; 9] = [
 
 fn reflect(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let Kind::Pad { mode, .. } = site.kind() else { return None };
-    (*mode == PadMode::Reflect && scope.family() == Family::A13).then(|| {
+    (*mode == PadMode::Reflect && scope.generation() == Generation::A13).then(|| {
         format!("expected mode constant or replicate on {}, got reflect", scope.profile.chip)
     })
 }

@@ -3,7 +3,7 @@
 use super::context::{Scope, Site};
 use super::rule::{Check, Refusal, Rule, Severity};
 use crate::confidence::Confidence;
-use crate::machine::Family;
+use crate::machine::Generation;
 use mil::Kind;
 
 pub(super) static RULES: [Rule; 6] = [
@@ -116,7 +116,7 @@ fn inner(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let Kind::Matmul { transpose_x, .. } = site.kind() else { return None };
     let x = &scope.inputs(site)[0].shape;
     let k = x[x.len() - if *transpose_x { 2 } else { 1 }];
-    (scope.family() == Family::A13 && scope.in_memory() && !k.is_multiple_of(32))
+    (scope.generation() == Generation::A13 && scope.in_memory() && !k.is_multiple_of(32))
         .then(|| format!("expected an inner extent that is a multiple of 32, got {k}"))
 }
 
@@ -134,6 +134,6 @@ fn equation(_: &Scope<'_>, site: &Site<'_>) -> Option<String> {
 fn softmax(scope: &Scope<'_>, site: &Site<'_>) -> Option<String> {
     let Kind::Softmax { axis } = site.kind() else { return None };
     let n = site.resolved.results[0].shape[*axis];
-    (scope.family() == Family::A15 && scope.in_memory_15() && !n.is_power_of_two())
+    (scope.generation() == Generation::A15 && scope.in_memory_15() && !n.is_power_of_two())
         .then(|| format!("expected an extent that is a power of two, got {n}"))
 }

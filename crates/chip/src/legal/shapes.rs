@@ -100,7 +100,7 @@ pub(super) fn empty_axes() -> &'static Rule {
 }
 
 fn extent(scope: &Scope<'_>, id: ValueId) -> Option<String> {
-    let (ty, limit) = (scope.ty(id), scope.family().max_extent());
+    let (ty, limit) = (scope.ty(id), scope.generation().max_extent());
     let axis = (0..ty.rank()).rev().take(2).find(|&axis| ty.shape[axis] > limit)?;
     let name = if axis + 1 == ty.rank() { "width" } else { "height" };
     is_data(ty.dtype).then(|| {

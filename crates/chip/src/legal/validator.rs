@@ -8,7 +8,7 @@
 
 use super::place::Place;
 use super::violation::Violation;
-use crate::machine::{Family, Profile};
+use crate::machine::{Generation, Profile};
 use mil::{Arg, Function, Op, Operation, Program};
 
 /// The validator's words for a breach that [`super::violations`] found in `program`; `None` where
@@ -19,10 +19,10 @@ pub fn validator_message(
     violation: &Violation,
 ) -> Option<String> {
     let function = program.functions.iter().find(|f| f.name == violation.function)?;
-    let family = profile.chip.family();
-    if violation.rule.id == "ANE012" && family.max_extent() == Family::A13.max_extent() {
+    let generation = profile.chip.generation();
+    if violation.rule.id == "ANE012" && generation.max_extent() == Generation::A13.max_extent() {
         // Published once, for one family number; the limit is the same for all before M4.
-        return Some(format!("exceeds ANE family 2's max dimension {}", family.max_extent()));
+        return Some(format!("exceeds ANE family 2's max dimension {}", generation.max_extent()));
     }
     let op = match &violation.place {
         Place::Operation { index, .. } => function.ops.get(*index)?,
@@ -32,7 +32,7 @@ pub fn validator_message(
     let text = match (violation.rule.id, op.op) {
         ("ANE031", _) => {
             let width = operand(function, op, "weight")?.last()?;
-            let limit = family.max_kernel_width();
+            let limit = generation.max_kernel_width();
             return Some(format!(
                 "Invalid conv kernel width = {width}, It should be in [1,{limit}]"
             ));

@@ -4,7 +4,7 @@ use super::place::Place;
 use super::rule::{Check, Refusal, Rule, Severity};
 use super::violation::Violation;
 use crate::confidence::Confidence;
-use crate::machine::{CallPath, Family, Profile};
+use crate::machine::{CallPath, Generation, Profile};
 use mil::blob::Oddity;
 use mil::verify::Site;
 use mil::weights::{Finding, Found, inspect};
@@ -79,7 +79,7 @@ fn rule_of(finding: &Finding, profile: &Profile) -> &'static Rule {
         Finding::Unreadable(_) => &RULES[0],
         Finding::Odd(Oddity::Code { .. }) if in_memory => &RULES[2],
         Finding::Odd(Oddity::Size { .. } | Oddity::Place { .. })
-            if in_memory && profile.chip.family() >= Family::A16 =>
+            if in_memory && profile.chip.generation() >= Generation::A16 =>
         {
             &RULES[1]
         }

@@ -9,7 +9,7 @@ use ane::Emulator;
 use ane::Surface;
 use ane::{Device, Executable, Port};
 use chip::legal::{self, Severity};
-use chip::{Family, Profile};
+use chip::{Generation, Profile};
 use cpu::Numerics;
 use mil::{Function, Program};
 use serde::Serialize;
@@ -278,7 +278,8 @@ impl Judge<'_> {
         exact: &[Array],
     ) -> Vec<OutputReplay> {
         let traits = Traits::of(self.function);
-        let slice_gain = self.profile.is_none_or(|p: Profile| p.chip.family() < Family::A15);
+        let slice_gain =
+            self.profile.is_none_or(|p: Profile| p.chip.generation() < Generation::A15);
         let mut found = vec![];
         for (i, port) in self.traced.outputs.iter().enumerate() {
             let (recorded, replayed, reference) = (&run.outputs[i], &replayed[i], &exact[i]);

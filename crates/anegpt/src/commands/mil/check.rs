@@ -328,7 +328,7 @@ impl Checked<'_> {
     /// The text that the machine reads, with the comments of what is left: scalars in the long form
     /// where its parser needs it.
     fn text_for(&self, program: &Program, profile: &Profile) -> String {
-        let old = profile.chip.family() <= chip::Family::A14
+        let old = profile.chip.generation() <= chip::Generation::A14
             && profile.path == chip::CallPath::InMemory
             && program.version == (1, 0);
         let comments = Comments::of(&self.text, &self.program, &self.spans);

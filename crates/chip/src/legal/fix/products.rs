@@ -98,7 +98,7 @@ fn may_cut_weight(at: &At<'_, '_>) -> bool {
 /// Kernels of the widest allowed width over shifted parts of x, added up.
 fn narrow_kernels<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'b>>> {
     let g = geometry(&at)?;
-    let widest = at.scope.family().max_kernel_width();
+    let widest = at.scope.generation().max_kernel_width();
     let shape = at.scope.inputs(at.site)[1].shape.clone();
     if shape.len() != 4 || g.groups != 1 || !may_cut_weight(&at) {
         return None;
@@ -135,7 +135,7 @@ fn one_batch<'b>(w: &mut Rewrite<'b, '_>, at: At<'_, '_>) -> Option<Vec<Tensor<'
     let plain = kernel[2..] == [1, 1]
         && g.strides.iter().all(|&s| s == 1)
         && g.pads.iter().all(|&p| p == (0, 0));
-    let y = if plain && n * h <= at.scope.family().max_extent() {
+    let y = if plain && n * h <= at.scope.generation().max_extent() {
         let rows = x.transpose(&[1, 0, 2, 3]).reshape(&[1, c, n * h, width]);
         let y = convolution(b, rows, weight, g);
         y.reshape(&[kernel[0], n, h, width]).transpose(&[1, 0, 2, 3])
