@@ -1,6 +1,6 @@
 //! Reading `config.json` and `generation_config.json`.
 //!
-//! An entry that is absent has the default of its family in Hugging Face's transformers.
+//! An entry that is absent has the default of its model type in Hugging Face's transformers.
 
 use super::entries::{extent, flag, float};
 use super::{OWN_TYPE, fields, gpt2, windows};
@@ -18,9 +18,9 @@ pub struct Described {
     pub unknown: Vec<String>,
 }
 
-/// The families that are read; they differ in the defaults of absent entries.
+/// The types of models that are read; they differ in the defaults of absent entries.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Family {
+enum ModelType {
     Llama,
     Qwen3,
     Gpt2,
@@ -37,26 +37,26 @@ enum Family {
 pub fn read_config(text: &str) -> Result<Described, String> {
     let json: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let json = json.as_object().ok_or("it is not a JSON object")?;
-    let family = family(json)?;
-    match family {
-        Family::Gpt2 => fields::refuse_foreign(&gpt2::without_positions(json))?,
+    let model_type = model_type(json)?;
+    match model_type {
+        ModelType::Gpt2 => fields::refuse_foreign(&gpt2::without_positions(json))?,
         _ => fields::refuse_foreign(json)?,
     }
-    let config = match family {
-        Family::Gpt2 => gpt2::read(json)?,
-        Family::Own => own(json)?,
-        Family::Llama | Family::Qwen3 => llama(json, family)?,
+    let config = match model_type {
+        ModelType::Gpt2 => gpt2::read(json)?,
+        ModelType::Own => own(json)?,
+        ModelType::Llama | ModelType::Qwen3 => llama(json, model_type)?,
     };
     config.validate().map_err(|e| e.to_string())?;
     let mut ends = ends(json)?;
-    if family == Family::Gpt2 && !json.contains_key("eos_token_id") {
+    if model_type == ModelType::Gpt2 && !json.contains_key("eos_token_id") {
         ends.extend(Some(gpt2::END).filter(|&end| (end as usize) < config.vocab_size));
     }
     let mut unknown = fields::unknown(json);
-    unknown.retain(|name| match family {
-        Family::Gpt2 => !gpt2::KNOWN.contains(&name.as_str()),
-        Family::Own => name != OWN_TYPE,
-        Family::Llama | Family::Qwen3 => true,
+    unknown.retain(|name| match model_type {
+        ModelType::Gpt2 => !gpt2::KNOWN.contains(&name.as_str()),
+        ModelType::Own => name != OWN_TYPE,
+        ModelType::Llama | ModelType::Qwen3 => true,
     });
     Ok(Described { config, ends, unknown })
 }
@@ -67,12 +67,12 @@ fn own(json: &Map<String, Value>) -> Result<GptConfig, String> {
     serde_json::from_value(shape.clone()).map_err(|e| format!("`{OWN_TYPE}`: {e}"))
 }
 
-fn llama(json: &Map<String, Value>, family: Family) -> Result<GptConfig, String> {
+fn llama(json: &Map<String, Value>, model_type: ModelType) -> Result<GptConfig, String> {
     let needed = |name| extent(json, name)?.ok_or_else(|| format!("`{name}` is missing"));
     let (n_embd, n_head) = (needed("hidden_size")?, needed("num_attention_heads")?);
     let (n_layer, seq_len) = (needed("num_hidden_layers")?, needed("max_position_embeddings")?);
-    let (head_dim, n_kv_head) = match family {
-        Family::Qwen3 => (128, 32),
+    let (head_dim, n_kv_head) = match model_type {
+        ModelType::Qwen3 => (128, 32),
         _ => (n_embd / n_head.max(1), n_head),
     };
     let kv_heads_absent = json.get("num_key_value_heads").is_none();
@@ -92,13 +92,13 @@ fn llama(json: &Map<String, Value>, family: Family) -> Result<GptConfig, String>
         rope_theta: rotary_base(json)?,
         norm_eps: float(json, "rms_norm_eps")?.unwrap_or(1e-6),
         tied: flag(json, "tie_word_embeddings")?.unwrap_or(false),
-        qk_norm: family == Family::Qwen3,
+        qk_norm: model_type == ModelType::Qwen3,
         ..GptConfig::default()
     };
     // Windows are listed by layer: not before it is known that there are not too many.
     config.validate().map_err(|e| e.to_string())?;
-    let windows = match family {
-        Family::Qwen3 => windows::qwen3(json, n_layer, seq_len)?,
+    let windows = match model_type {
+        ModelType::Qwen3 => windows::qwen3(json, n_layer, seq_len)?,
         _ => windows::refuse(json, n_layer, seq_len).map(|()| vec![])?,
     };
     Ok(GptConfig { windows, ..config })
@@ -133,29 +133,29 @@ pub fn read_chat_template(text: &str) -> Result<Option<String>, String> {
     }
 }
 
-fn family(json: &Map<String, Value>) -> Result<Family, String> {
+fn model_type(json: &Map<String, Value>) -> Result<ModelType, String> {
     let kind = json.get("model_type").filter(|kind| !kind.is_null());
-    let family = match kind.map(|kind| kind.as_str().ok_or(kind)) {
-        None | Some(Ok("llama")) => Family::Llama,
-        Some(Ok("qwen3")) => Family::Qwen3,
-        Some(Ok("gpt2")) => Family::Gpt2,
-        Some(Ok(OWN_TYPE)) => return Ok(Family::Own),
+    let model_type = match kind.map(|kind| kind.as_str().ok_or(kind)) {
+        None | Some(Ok("llama")) => ModelType::Llama,
+        Some(Ok("qwen3")) => ModelType::Qwen3,
+        Some(Ok("gpt2")) => ModelType::Gpt2,
+        Some(Ok(OWN_TYPE)) => return Ok(ModelType::Own),
         Some(Ok(kind)) => {
             return Err(format!("`model_type` is `{kind}`; llama, qwen3 and gpt2 are read"));
         }
         Some(Err(other)) => return Err(format!("`model_type` is {other}, not a word")),
     };
-    let class = match family {
-        Family::Llama => "LlamaForCausalLM",
-        Family::Qwen3 => "Qwen3ForCausalLM",
-        Family::Gpt2 => "GPT2LMHeadModel",
-        Family::Own => unreachable!("it names no class"),
+    let class = match model_type {
+        ModelType::Llama => "LlamaForCausalLM",
+        ModelType::Qwen3 => "Qwen3ForCausalLM",
+        ModelType::Gpt2 => "GPT2LMHeadModel",
+        ModelType::Own => unreachable!("it names no class"),
     };
     match json.get("architectures").and_then(Value::as_array).and_then(|list| list.first()) {
         Some(other) if other.as_str() != Some(class) => {
             Err(format!("`architectures` is {other}; `{class}` is read"))
         }
-        _ => Ok(family),
+        _ => Ok(model_type),
     }
 }
 
