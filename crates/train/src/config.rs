@@ -1,7 +1,7 @@
 //! Settings: what a run computes, and what happens between its steps.
 
 use crate::optim::{OptimizerConfig, named_or_adamw};
-use crate::schedule::Schedule;
+use crate::schedule::LrSchedule;
 use gpt::GptConfig;
 use gpt::plan::{BASELINE, Plan};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub struct RunConfig {
     #[serde(deserialize_with = "named_or_adamw")]
     pub optimizer: OptimizerConfig,
     /// Learning rate and number of steps.
-    pub schedule: Schedule,
+    pub schedule: LrSchedule,
     /// Sequences of a micro-batch.
     pub batch: usize,
     /// Micro-batches of a step.
@@ -80,7 +80,7 @@ mod tests {
         let run: RunConfig = serde_json::from_str(BEFORE).unwrap();
         let adamw = AdamW { beta1: 0.8, weight_decay: 0.2, ..AdamW::default() };
         assert_eq!(run.optimizer, OptimizerConfig::AdamW(adamw));
-        assert_eq!((run.seed, run.schedule), (42, Schedule::cosine(3e-3, 0.1, 1, 30)));
+        assert_eq!((run.seed, run.schedule), (42, LrSchedule::cosine(3e-3, 0.1, 1, 30)));
         let text = serde_json::to_string(&run).unwrap();
         assert!(text.contains(r#""optimizer":{"name":"adamw","beta1":0.8,"#), "{text}");
         assert_eq!(serde_json::from_str::<RunConfig>(&text).unwrap(), run);

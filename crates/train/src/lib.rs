@@ -16,7 +16,7 @@
 //!    takes their [global norm](optim::global_norm). If the norm is not finite, a gradient overflowed: the update is
 //!    skipped and the loss scale halved. After 200 good steps in a row the scale doubles; 30 skipped
 //!    steps in a row end the run. With f32 numerics the scale is always 1.
-//! 5. Otherwise the [`Schedule`] sets each parameter's learning rate, and the [`Optimizer`] updates the
+//! 5. Otherwise the [`LrSchedule`] sets each parameter's learning rate, and the [`Optimizer`] updates the
 //!    f32 master weights and its own [`State`](optim::State). Clipping and the loss scale reach it as one
 //!    factor, [`Update::scale`](optim::Update::scale); the stored gradients are not changed.
 //! 6. Unless the update was skipped, [`gpt::Model::take_parameters`] copies the new weights to the device, in its precision.
@@ -30,11 +30,11 @@
 //! use cpu::Numerics;
 //! use gpt::plan::BASELINE;
 //! use gpt::{GptConfig, TokenWeights, initialise};
-//! use train::{OptimizerConfig, RunConfig, Schedule, Solo, Trainer};
+//! use train::{LrSchedule, OptimizerConfig, RunConfig, Solo, Trainer};
 //!
 //! let mut model = GptConfig::preset("tiny")?;
 //! (model.n_layer, model.vocab_size) = (1, 64);
-//! let schedule = Schedule::cosine(1e-2, 1e-3, 0, 10);
+//! let schedule = LrSchedule::cosine(1e-2, 1e-3, 0, 10);
 //! let params = initialise(&model, 42);
 //! let optimizer = OptimizerConfig::default();
 //! let (batch, accum, seq, clip, seed, plan) = (1, 1, 16, 1.0, 42, &BASELINE);
@@ -90,6 +90,6 @@ pub use ranks::{Ranks, Solo};
 pub use run::{Run, RunOutput, Session};
 pub use sample::Samples;
 pub use scale::LossScale;
-pub use schedule::{Decay, Multipliers, Schedule};
+pub use schedule::{Decay, LrSchedule, Multipliers};
 pub use stop::{Reason, Stop};
 pub use trainer::{StepReport, Trainer};

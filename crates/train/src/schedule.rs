@@ -7,7 +7,7 @@ use std::f64::consts::PI;
 /// A linear warm-up to the peak, then what [`Decay`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Schedule {
+pub struct LrSchedule {
     /// Largest learning rate.
     pub peak: f64,
     /// Last learning rate as a share of the largest.
@@ -74,11 +74,11 @@ impl Multipliers {
     }
 }
 
-impl Schedule {
+impl LrSchedule {
     /// Warm-up and a cosine, one rate for all parameters.
-    pub fn cosine(peak: f64, floor: f64, warmup: u64, total: u64) -> Schedule {
+    pub fn cosine(peak: f64, floor: f64, warmup: u64, total: u64) -> LrSchedule {
         let (decay, multipliers) = (Decay::Cosine, Multipliers::default());
-        Schedule { peak, floor, warmup, total, decay, multipliers }
+        LrSchedule { peak, floor, warmup, total, decay, multipliers }
     }
 
     /// Rate of `step` (from 0): peak·(step+1)/warmup during warm-up, then peak·(floor +
@@ -116,20 +116,20 @@ mod tests {
 
     #[test]
     fn corners() {
-        let s = Schedule::cosine(1.0, 0.1, 4, 105);
+        let s = LrSchedule::cosine(1.0, 0.1, 4, 105);
         assert_eq!(s.rate(0), 0.25);
         assert_eq!(s.rate(3), 1.0);
         assert_eq!(s.rate(4), 1.0);
         assert!((s.rate(54) - 0.55).abs() < 1e-12, "half way down");
         assert!((s.rate(104) - 0.1).abs() < 1e-12);
         assert!((s.rate(1000) - 0.1).abs() < 1e-12);
-        assert_eq!(Schedule { warmup: 0, ..s }.rate(0), 1.0);
-        assert_eq!(Schedule { warmup: 9, total: 5, ..s }.rate(8), 1.0);
+        assert_eq!(LrSchedule { warmup: 0, ..s }.rate(0), 1.0);
+        assert_eq!(LrSchedule { warmup: 9, total: 5, ..s }.rate(8), 1.0);
     }
 
     #[test]
     fn a_constant_rate_has_a_warm_up_too() {
-        let s = Schedule { decay: Decay::Constant, ..Schedule::cosine(2.0, 0.1, 4, 20) };
+        let s = LrSchedule { decay: Decay::Constant, ..LrSchedule::cosine(2.0, 0.1, 4, 20) };
         assert_eq!([0, 1, 3, 4, 19, 100].map(|step| s.rate(step)), [0.5, 1.0, 2.0, 2.0, 2.0, 2.0]);
     }
 
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_warm_down_is_a_line() {
         let decay = Decay::Linear { share: 0.65 };
-        let s = Schedule { decay, ..Schedule::cosine(3.0, 0.05, 10, 100) };
+        let s = LrSchedule { decay, ..LrSchedule::cosine(3.0, 0.05, 10, 100) };
         assert_eq!(s.rate(9), 3.0);
         assert_eq!([10, 34, 35].map(|step| s.rate(step)), [3.0; 3]);
         for step in 36..100 {
@@ -147,14 +147,14 @@ mod tests {
         }
         assert!((s.rate(100) - 0.15).abs() < 1e-12 && (s.rate(500) - 0.15).abs() < 1e-12);
         // A line of no length is a constant rate up to the end.
-        let none = Schedule { decay: Decay::Linear { share: 0.0 }, ..s };
+        let none = LrSchedule { decay: Decay::Linear { share: 0.0 }, ..s };
         assert_eq!(none.rate(99), 3.0);
     }
 
     #[test]
     fn multipliers_follow_the_kind_of_parameter() {
         let multipliers = Multipliers { embedding: 2.0, classifier: 3.0, matrix: 5.0, vector: 7.0 };
-        let s = Schedule { multipliers, ..Schedule::cosine(1.0, 0.1, 0, 10) };
+        let s = LrSchedule { multipliers, ..LrSchedule::cosine(1.0, 0.1, 0, 10) };
         let config = GptConfig { tied: false, ..GptConfig::preset("tiny").unwrap() };
         for param in Layout::new(&config).params() {
             let name = &param.name;
@@ -172,10 +172,10 @@ mod tests {
     #[test]
     fn a_schedule_without_a_decay_is_a_cosine() {
         let old = r#"{"peak": 0.004, "floor": 0.1, "warmup": 40, "total": 800}"#;
-        let read: Schedule = serde_json::from_str(old).unwrap();
-        assert_eq!(read, Schedule::cosine(4e-3, 0.1, 40, 800));
-        let line = Schedule { decay: Decay::Linear { share: 0.5 }, ..read };
+        let read: LrSchedule = serde_json::from_str(old).unwrap();
+        assert_eq!(read, LrSchedule::cosine(4e-3, 0.1, 40, 800));
+        let line = LrSchedule { decay: Decay::Linear { share: 0.5 }, ..read };
         let text = serde_json::to_string(&line).unwrap();
-        assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), line);
+        assert_eq!(serde_json::from_str::<LrSchedule>(&text).unwrap(), line);
     }
 }

@@ -11,7 +11,7 @@ use crate::error::TrainError;
 use crate::optim::{Optimizer, State, Update, global_norm};
 use crate::ranks::Ranks;
 use crate::scale::LossScale;
-use crate::schedule::Schedule;
+use crate::schedule::LrSchedule;
 use ane::Device;
 use cpu::{Numerics, Sgemm};
 use gpt::params::Stored;
@@ -73,7 +73,7 @@ pub struct Trainer {
     arenas: Arc<Arenas>,
     grads: Vec<f32>,
     optimizer: Box<dyn Optimizer>,
-    schedule: Schedule,
+    schedule: LrSchedule,
     clip: f64,
     scale: LossScale,
     counts: Counts,

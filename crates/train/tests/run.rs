@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use train::checkpoint::{Contents, newest, write};
 use train::{
-    Best, Event, Hook, Intervals, OptimizerConfig, Reason, Run, RunConfig, Schedule, Stop,
+    Best, Event, Hook, Intervals, LrSchedule, OptimizerConfig, Reason, Run, RunConfig, Stop,
     TrainError,
 };
 
@@ -21,7 +21,7 @@ fn settings(steps: u64, peak: f64) -> RunConfig {
     RunConfig {
         model: model(1, true),
         optimizer: OptimizerConfig::default(),
-        schedule: Schedule::cosine(peak, 1.0, 0, steps),
+        schedule: LrSchedule::cosine(peak, 1.0, 0, steps),
         batch: 2,
         accum: 1,
         seq: SEQ,

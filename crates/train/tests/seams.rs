@@ -14,7 +14,7 @@ use train::objective::Pretrain;
 use train::optim::Update;
 use train::ranks::RanksError;
 use train::{
-    Multipliers, Objective, Optimizer, OptimizerConfig, Ranks, Run, RunConfig, Schedule, Solo,
+    LrSchedule, Multipliers, Objective, Optimizer, OptimizerConfig, Ranks, Run, RunConfig, Solo,
     StepReport, Trainer,
 };
 
@@ -22,7 +22,7 @@ fn settings(accum: usize) -> RunConfig {
     RunConfig {
         model: model(1, false),
         optimizer: OptimizerConfig::default(),
-        schedule: Schedule::cosine(1e-2, 0.1, 2, 6),
+        schedule: LrSchedule::cosine(1e-2, 0.1, 2, 6),
         batch: 2,
         accum,
         seq: SEQ,
@@ -230,12 +230,12 @@ fn ranks_share_a_step() {
 fn multipliers_reach_the_parameters_of_their_group() {
     let one_rate = RunConfig { clip: 0.0, ..settings(1) };
     let multipliers = Multipliers { embedding: 0.0, vector: 2.0, ..Multipliers::default() };
-    let schedule = Schedule { multipliers, ..one_rate.schedule };
+    let schedule = LrSchedule { multipliers, ..one_rate.schedule };
     let by_group = RunConfig { schedule, ..one_rate.clone() };
     let first = initialise(&one_rate.model, 3);
     let step = |config: &RunConfig| {
         let total =
-            RunConfig { schedule: Schedule { total: 1, ..config.schedule }, ..config.clone() };
+            RunConfig { schedule: LrSchedule { total: 1, ..config.schedule }, ..config.clone() };
         steps(&total, 3, Box::new(Solo)).1
     };
     let (one, grouped) = (step(&one_rate), step(&by_group));

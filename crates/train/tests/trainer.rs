@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use train::evaluate::{Windows, token_losses};
 use train::{
-    AdamW, Checkpoint, Event, Intervals, OptimizerConfig, Run, RunConfig, Schedule, StepReport,
+    AdamW, Checkpoint, Event, Intervals, LrSchedule, OptimizerConfig, Run, RunConfig, StepReport,
     Stop, TrainError, run::saved,
 };
 
@@ -37,7 +37,7 @@ fn settings(batch: usize, accum: usize, clip: f64) -> RunConfig {
             epsilon: 1e-2,
             weight_decay: 0.2,
         }),
-        schedule: Schedule::cosine(0.05, 0.1, 3, STEPS),
+        schedule: LrSchedule::cosine(0.05, 0.1, 3, STEPS),
         batch,
         accum,
         seq: SEQ,

@@ -5,7 +5,7 @@ use crate::settings::{OptimizerChoice, TrainSection};
 use crate::{memory, usage};
 use anyhow::Result;
 use gpt::{GptConfig, Layout};
-use train::{AdamW, Intervals, OptimizerConfig, RunConfig, Schedule};
+use train::{AdamW, Intervals, LrSchedule, OptimizerConfig, RunConfig};
 
 /// The settings of a resumed run, with what its flags change.
 pub(super) fn with_changes(mut config: RunConfig, args: &RunArgs) -> Result<RunConfig> {
@@ -99,7 +99,7 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
     let floor = train.min_lr.map_or(0.1, |least| least / peak);
     let config = RunConfig {
         optimizer: optimizer(train),
-        schedule: Schedule::cosine(
+        schedule: LrSchedule::cosine(
             peak,
             floor,
             train.warmup.unwrap_or(steps / 20).min(steps),

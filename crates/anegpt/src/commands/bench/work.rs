@@ -95,7 +95,7 @@ mod tests {
         RunConfig {
             model: GptConfig { n_kv_head, ..GptConfig::preset("tiny").unwrap() },
             optimizer: train::OptimizerConfig::default(),
-            schedule: train::Schedule::cosine(1.0, 1.0, 0, 1),
+            schedule: train::LrSchedule::cosine(1.0, 1.0, 0, 1),
             batch: 2,
             accum: 3,
             seq: 48,

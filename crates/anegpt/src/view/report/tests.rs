@@ -1,6 +1,6 @@
 use super::*;
 use ane::PowerSample;
-use train::{Forecast, OptimizerConfig, Schedule};
+use train::{Forecast, LrSchedule, OptimizerConfig};
 
 fn parts(parts: &[(&str, f64)]) -> BTreeMap<String, f64> {
     parts.iter().map(|&(name, ms)| (name.to_owned(), ms)).collect()
@@ -11,7 +11,7 @@ fn events(best: u64) -> Vec<Event> {
     let run = RunConfig {
         model: gpt::GptConfig::preset("tiny").unwrap(),
         optimizer: OptimizerConfig::default(),
-        schedule: Schedule::cosine(1e-3, 0.1, 0, 4),
+        schedule: LrSchedule::cosine(1e-3, 0.1, 0, 4),
         batch: 4,
         accum: 1,
         seq: 250,
