@@ -314,7 +314,7 @@ fn engine(dims: &Dims<'_>, profile: &Profile) -> Result<[f64; 2], PlanError> {
 
 /// How a published trainer is built (the seed, MAD).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trainer {
+pub enum PublishedTrainer {
     /// Weights are constants; six programs per layer; classifier and loss on the host.
     Static,
     /// The same with classifier and softmax on the engine.
@@ -334,7 +334,7 @@ pub enum Trainer {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PublishedStep {
     /// How it is built.
-    pub trainer: Trainer,
+    pub trainer: PublishedTrainer,
     /// Chip, as in [`chip::cost::SILICON`].
     pub chip: Chip,
     /// `stories110m` or `qwen3-0.6b`.
@@ -354,13 +354,13 @@ impl PublishedStep {
     }
 }
 
-type StepRow = (Trainer, Chip, &'static str, (f64, f64), &'static str);
+type StepRow = (PublishedTrainer, Chip, &'static str, (f64, f64), &'static str);
 
 /// Rows of facts F.4 by trainers whose structure is known. The machine of maderix, where none is
 /// named, is an M4.
 const STEPS: &[StepRow] = {
     use Chip::*;
-    use Trainer::*;
+    use PublishedTrainer::*;
     const S: &str = "stories110m";
     const Q: &str = "qwen3-0.6b";
     &[
@@ -406,12 +406,12 @@ const COMPACT_VOCABULARY: usize = 9_200;
 ///
 /// Weight gradients run on a second thread from the end of the forward pass; the step waits for
 /// them, so that the backward pass takes the longer of the two.
-fn trainer_seconds(trainer: Trainer, chip: Chip, model: &str) -> Result<f64, PlanError> {
+fn trainer_seconds(trainer: PublishedTrainer, chip: Chip, model: &str) -> Result<f64, PlanError> {
     const SEQ: usize = 256;
     let mut config = GptConfig::preset(model).expect("the rows name presets");
     (config.rope_theta, config.qk_norm) = (None, false);
     let full = Sizes::new(&config, SEQ);
-    let packed = !matches!(trainer, Trainer::Static | Trainer::Offloaded);
+    let packed = !matches!(trainer, PublishedTrainer::Static | PublishedTrainer::Offloaded);
     if packed {
         config.vocab_size = COMPACT_VOCABULARY.min(config.vocab_size);
     }
@@ -425,7 +425,7 @@ fn trainer_seconds(trainer: Trainer, chip: Chip, model: &str) -> Result<f64, Pla
     let mut forward = s.layers * (forward + extra[0]);
     let mut backward = s.layers * (backward + extra[1]);
     let mut head = s.classifier().times(2.0).plus(s.loss()).plus(s.norms(2.0));
-    if trainer == Trainer::Offloaded {
+    if trainer == PublishedTrainer::Offloaded {
         head = s.classifier().plus(s.loss().times(0.5)).plus(s.norms(1.0));
         forward += classifier_on_engine(&s, chip);
     }
@@ -437,7 +437,7 @@ fn trainer_seconds(trainer: Trainer, chip: Chip, model: &str) -> Result<f64, Pla
         let silu = SILU_BYTES * s.layers * s.hidden * s.tokens;
         backward += of(HostWork { pass_bytes: silu, ..HostWork::default() });
     }
-    if trainer == Trainer::PackedFp16Rotary {
+    if trainer == PublishedTrainer::PackedFp16Rotary {
         let angles = s.layers * (config.q_dim() + config.kv_dim()) as f64 * s.tokens;
         backward += of(HostWork { trigonometric: angles, ..HostWork::default() });
     }
@@ -448,35 +448,39 @@ fn trainer_seconds(trainer: Trainer, chip: Chip, model: &str) -> Result<f64, Pla
 }
 
 /// Activations between arrays and surfaces in one micro-batch; with weights where they are copied.
-fn host_io(trainer: Trainer, s: &Sizes) -> HostWork {
+fn host_io(trainer: PublishedTrainer, s: &Sizes) -> HostWork {
     // Forward taps (13 tensors) and backward operands: about 20 streams and 10 of the hidden width.
     let activations = s.layers * s.tokens * (20.0 * s.width + 10.0 * s.hidden);
     let copied_bytes = match trainer {
         // 1.13 GB for stories110m (the seed): two copies of the weights in f32, and activations.
-        Trainer::PackedFp32 => 4.0 * activations + 2.0 * 4.0 * s.layers * s.layer,
+        PublishedTrainer::PackedFp32 => 4.0 * activations + 2.0 * 4.0 * s.layers * s.layer,
         _ => 2.0 * activations,
     };
     // One surface in and one out per program.
     let programs = match trainer {
-        Trainer::Static | Trainer::Offloaded => 6.0,
-        Trainer::PackedFp32 => 9.0,
-        Trainer::PackedFp16 | Trainer::PackedFp16Rotary | Trainer::Inputs => 10.0,
+        PublishedTrainer::Static | PublishedTrainer::Offloaded => 6.0,
+        PublishedTrainer::PackedFp32 => 9.0,
+        PublishedTrainer::PackedFp16
+        | PublishedTrainer::PackedFp16Rotary
+        | PublishedTrainer::Inputs => 10.0,
     };
     HostWork { copied_bytes, locks: 2.0 * programs * s.layers, ..HostWork::default() }
 }
 
 /// Seconds per layer, forward and backward, that packing adds on the engine: more dispatches, and
 /// slices (and casts) of all weights.
-fn packing_seconds(trainer: Trainer, s: &Sizes, chip: Chip) -> [f64; 2] {
+fn packing_seconds(trainer: PublishedTrainer, s: &Sizes, chip: Chip) -> [f64; 2] {
     let constants = CONSTANTS.of(chip);
     let floor = constants.floor_ms * 1e-3;
     let gbs = constants.stream * 1e9;
     // Programs beyond the six; bytes per weight that a slice reads and writes.
     let (more, bytes) = match trainer {
-        Trainer::Static | Trainer::Offloaded => return [0.0, 0.0],
-        Trainer::PackedFp32 => ([1.0, 2.0], 4.0 + 2.0 + 2.0 * 2.0),
-        Trainer::PackedFp16 | Trainer::PackedFp16Rotary => ([1.0, 3.0], 2.0 * 2.0),
-        Trainer::Inputs => ([1.0, 3.0], 0.0),
+        PublishedTrainer::Static | PublishedTrainer::Offloaded => return [0.0, 0.0],
+        PublishedTrainer::PackedFp32 => ([1.0, 2.0], 4.0 + 2.0 + 2.0 * 2.0),
+        PublishedTrainer::PackedFp16 | PublishedTrainer::PackedFp16Rotary => {
+            ([1.0, 3.0], 2.0 * 2.0)
+        }
+        PublishedTrainer::Inputs => ([1.0, 3.0], 0.0),
     };
     more.map(|n| n * floor + bytes * s.layer / gbs)
 }
@@ -497,11 +501,11 @@ fn classifier_on_engine(s: &Sizes, chip: Chip) -> f64 {
 /// Why a row is missed by more than a quarter.
 fn reason(step: &PublishedStep) -> &'static str {
     match (step.trainer, step.chip) {
-        (Trainer::Static, Chip::M1Max) => {
+        (PublishedTrainer::Static, Chip::M1Max) => {
             "the source gives 35 to 45 ms for the forward kernels alone, about twice what the \
              published floor and bandwidth of the chip allow"
         }
-        (Trainer::PackedFp16, Chip::M3Ultra) => {
+        (PublishedTrainer::PackedFp16, Chip::M3Ultra) => {
             "the source does not say which version ran; it reports the static trainer, which is slower on \
              the M4, as faster (81 to 91 ms) on this chip"
         }

@@ -2,7 +2,7 @@
 
 use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
-use gpt::forecast::{Trainer, forecast, markdown, published_steps, timeline};
+use gpt::forecast::{PublishedTrainer, forecast, markdown, published_steps, timeline};
 use gpt::plan::{BASELINE, PLANS, Place, Programs};
 use gpt::{Dims, GptConfig};
 use mil::DType;
@@ -14,7 +14,8 @@ fn published_steps_are_forecast_within_a_quarter() {
     let steps = published_steps().unwrap();
     let missed: Vec<_> =
         (steps.iter().filter(|s| s.error().abs() > 0.25)).map(|s| (s.trainer, s.chip)).collect();
-    let known = [(Trainer::Static, Chip::M1Max), (Trainer::PackedFp16, Chip::M3Ultra)];
+    let known =
+        [(PublishedTrainer::Static, Chip::M1Max), (PublishedTrainer::PackedFp16, Chip::M3Ultra)];
     assert!(missed.iter().all(|m| known.contains(m)), "{missed:?}");
     assert_eq!(steps.len(), 17);
     for s in steps.iter().filter(|s| s.chip == Chip::M4) {
