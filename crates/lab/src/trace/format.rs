@@ -98,16 +98,16 @@ impl Trace {
         let wrong = |e: serde_json::Error| TraceError::Manifest(format!("cannot be read: {e}"));
         let json = archive.read(MANIFEST)?;
         #[derive(Deserialize)]
-        struct Head {
+        struct Header {
             format: String,
             version: u32,
         }
-        let head: Head = serde_json::from_slice(&json).map_err(wrong)?;
-        if head.format != FORMAT {
-            return Err(TraceError::Manifest(format!("is of the format `{}`", head.format)));
+        let header: Header = serde_json::from_slice(&json).map_err(wrong)?;
+        if header.format != FORMAT {
+            return Err(TraceError::Manifest(format!("is of the format `{}`", header.format)));
         }
-        if head.version == 0 || head.version > VERSION {
-            return Err(TraceError::Version(head.version));
+        if header.version == 0 || header.version > VERSION {
+            return Err(TraceError::Version(header.version));
         }
         let manifest: Manifest = serde_json::from_slice(&json).map_err(wrong)?;
         let programs = (manifest.programs.iter())
