@@ -79,7 +79,7 @@ pub(crate) struct Args {
     steps: Option<u64>,
     /// Measure only these parts, separated by commas, besides the peaks
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART", help_heading = "Output")]
-    only: Vec<Part>,
+    only: Vec<Measurement>,
     /// Directory for the checkpoint that is measured [default: the system's for
     /// temporary files]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
@@ -121,7 +121,7 @@ for each multiply-add.";
 
 /// The measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Part {
+enum Measurement {
     /// A training step by part, and its matrix products alone
     Step,
     /// The step on 1, 2, 4 ... threads, up to all
@@ -218,10 +218,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut found = Measured { gflop_per_step, ..Measured::default() };
     stage("multiply-adds and memory");
     meter.measure();
-    let params = if wanted(Part::Step) || wanted(Part::Scaling) {
+    let params = if wanted(Measurement::Step) || wanted(Measurement::Scaling) {
         stage("training step");
         let mut trained = step::Trained::new(&config, &machine)?;
-        if wanted(Part::Step) {
+        if wanted(Measurement::Step) {
             let watched = host::forget_peak_memory();
             let times = trained.measure(&effort, &machine, &scratch.path().join("run"))?;
             found.step_memory_mib = crate::memory::peak_mib().filter(|_| watched);
@@ -230,7 +230,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             found.products = products::measure(&config, &machine, &effort)?;
             meter.measure();
         }
-        if wanted(Part::Scaling) {
+        if wanted(Measurement::Scaling) {
             stage("training step on fewer threads");
             found.scaling = scaling::measure(&mut trained, &effort)?;
         }
@@ -238,15 +238,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         gpt::initialise(&config.model, config.seed)
     };
-    if wanted(Part::Generation) {
+    if wanted(Measurement::Generation) {
         stage("generation");
         found.generation = tasks::generation(&config.model, &params, &machine, &effort)?;
     }
-    if wanted(Part::Tokenizer) {
+    if wanted(Measurement::Tokenizer) {
         stage("tokenizer");
         found.tokenizer = Some(tasks::tokenizer(&effort)?);
     }
-    if wanted(Part::Checkpoint) {
+    if wanted(Measurement::Checkpoint) {
         stage("checkpoint");
         match tasks::checkpoint(&config.model, &params, scratch.path(), &effort) {
             Ok(checkpoint) => found.checkpoint = Some(checkpoint),

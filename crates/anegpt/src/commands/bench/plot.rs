@@ -2,7 +2,7 @@
 //! ceilings of the machine (a roofline: Williams, Waterman and Patterson 2009).
 
 use super::figures::{percent, short};
-use super::report::{PartOfStep, Report, Step};
+use super::report::{MeasuredStep, PartOfStep, Report};
 use crate::svg::{Svg, clipped, colour, text_width};
 
 const WIDTH: f64 = 960.0;
@@ -45,7 +45,7 @@ pub(super) fn svg(report: &Report) -> String {
 }
 
 /// One bar per part, longest first.
-fn bars(svg: &mut Svg, step: &Step) {
+fn bars(svg: &mut Svg, step: &MeasuredStep) {
     let title = format!(
         "A training step: {} ms, {} GFLOP/s{}",
         short(step.ms.median),

@@ -24,7 +24,7 @@ pub(super) struct Report {
     pub(super) machine: Host,
     pub(super) settings: Settings,
     pub(super) peak: Peaks,
-    pub(super) step: Option<Step>,
+    pub(super) step: Option<MeasuredStep>,
     pub(super) products: Option<Products>,
     pub(super) scaling: Vec<Threads>,
     pub(super) generation: Vec<Generation>,
@@ -61,7 +61,7 @@ pub(super) struct Settings {
 
 /// A training step.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Step {
+pub(super) struct MeasuredStep {
     pub(super) ms: Spread,
     pub(super) tokens_per_s: f64,
     pub(super) gflops: f64,
@@ -177,14 +177,14 @@ impl Report {
         times: StepTimes,
         work: &BTreeMap<&'static str, Work>,
         peak_memory_mib: Option<f64>,
-    ) -> Step {
+    ) -> MeasuredStep {
         let ms = Spread::of(times.ms);
         let mut parts: Vec<PartOfStep> = (times.parts.into_iter())
             .map(|(name, part)| self.part(work, name, Spread::of(part), ms.median))
             .collect();
         parts.sort_by(|a, b| b.ms.median.total_cmp(&a.ms.median));
         let gflops = 1e3 * self.settings.gflop_per_step / ms.median;
-        Step {
+        MeasuredStep {
             tokens_per_s: 1e3 * self.settings.tokens_per_step as f64 / ms.median,
             gflops,
             share_of_peak: self.here.then(|| gflops / self.peak.gflops.best()),

@@ -2,7 +2,7 @@
 
 use super::figures::{percent, short};
 use super::peaks::Ceiling;
-use super::report::{Products, Report, Settings, Step};
+use super::report::{MeasuredStep, Products, Report, Settings};
 use super::scaling::Threads;
 use super::spread::Spread;
 use super::tasks::{CheckpointWrite, Encoding, Generation};
@@ -90,7 +90,7 @@ fn step_row(w: &mut String, name: &str, ms: Option<Spread>, share: &str, rate: &
     line!(w, "{}", row.trim_end());
 }
 
-fn step_table(w: &mut String, report: &Report, step: &Step) {
+fn step_table(w: &mut String, report: &Report, step: &MeasuredStep) {
     let Settings { batch, accum, seq, .. } = report.settings;
     line!(
         w,
