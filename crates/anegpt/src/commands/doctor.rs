@@ -69,14 +69,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("{}\n", term::labelled("", &format!("chosen because: {}", machine.reason)));
     }
     let options = Options { emulated: machine.emulated(), backoff: Backoff::default() };
-    let head = Head {
+    let header = Header {
         device: machine.device.describe(),
         reason: machine.reason.clone(),
         emulated: machine.emulated(),
         json: args.json,
     };
     let turn = Arc::new(Mutex::new(()));
-    let heard = watch(head.clone(), time_limit(args.time_limit), Arc::clone(&turn));
+    let heard = watch(header.clone(), time_limit(args.time_limit), Arc::clone(&turn));
     let report = examine(machine.device.as_ref(), &options, &mut |check| {
         let _turn = lock(&turn);
         if !args.json {
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let reading = power::once().transpose();
     if args.json {
-        let mut json = head.json(&report.checks, Some(report.runs));
+        let mut json = header.json(&report.checks, Some(report.runs));
         if let Ok(Some((source, sample))) = &reading {
             json["power"] = serde_json::json!({"source": source, "mean": sample});
         }
@@ -126,7 +126,7 @@ fn lock(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
 /// Ends the program, with a report of what was found until then, when a check takes longer than
 /// `limit`. It is told of every check that is done, and ends when what is returned is dropped: both
 /// in its `turn`, which the watch takes for good to write, so that there is one report.
-fn watch(head: Head, limit: Duration, turn: Arc<Mutex<()>>) -> Sender<Check> {
+fn watch(header: Header, limit: Duration, turn: Arc<Mutex<()>>) -> Sender<Check> {
     let (heard, checks) = channel::<Check>();
     std::thread::spawn(move || {
         let mut done = vec![];
@@ -140,7 +140,7 @@ fn watch(head: Head, limit: Duration, turn: Arc<Mutex<()>>) -> Sender<Check> {
                         // It answered after all.
                         Ok(check) => done.push(check),
                         Err(TryRecvError::Disconnected) => return,
-                        Err(TryRecvError::Empty) => end(&head, done, limit),
+                        Err(TryRecvError::Empty) => end(&header, done, limit),
                     }
                 }
             }
@@ -151,11 +151,11 @@ fn watch(head: Head, limit: Duration, turn: Arc<Mutex<()>>) -> Sender<Check> {
 
 /// Writes the report of a device that hangs, and ends the program whatever hangs, and whether or not
 /// somebody reads.
-fn end(head: &Head, mut done: Vec<Check>, limit: Duration) -> ! {
+fn end(header: &Header, mut done: Vec<Check>, limit: Duration) -> ! {
     let hung = hang(limit);
     let (shown, error) = (lines(&hung), format!("error: the device hangs: {}\n", hung.finding));
     done.push(hung);
-    let report = if head.json { format!("{}\n", head.json(&done, None)) } else { shown };
+    let report = if header.json { format!("{}\n", header.json(&done, None)) } else { shown };
     let mut out = std::io::stdout();
     let _ = out.write_all(report.as_bytes()).and_then(|()| out.flush());
     let _ = std::io::stderr().write_all(error.as_bytes());
@@ -206,14 +206,14 @@ fn conclude(report: &Report) {
 
 /// The beginning of a report.
 #[derive(Clone, Debug)]
-struct Head {
+struct Header {
     device: String,
     reason: String,
     emulated: bool,
     json: bool,
 }
 
-impl Head {
+impl Header {
     /// Fields are added, never renamed. `runs` are those of programs, and null where they are not
     /// known, as only the check that hangs could tell.
     fn json(&self, checks: &[Check], runs: Option<usize>) -> serde_json::Value {
