@@ -21,7 +21,8 @@ fn main() {
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         let short = Duration::from_millis(2);
-        let flops = (0..100).map(|_| multiply_adds(Level::best(), threads, short)).fold(0.0, f64::max);
+        let flops =
+            (0..100).map(|_| multiply_adds(Level::best(), threads, short)).fold(0.0, f64::max);
         let mut streams = Streams::new(1 << 25, threads);
         let bytes = (0..100).map(|_| streams.read(threads, short)).fold(0.0, f64::max);
         println!("{threads}T: {:.0} GFLOP/s, {:.1} GB/s", flops / 1e9, bytes / 1e9);

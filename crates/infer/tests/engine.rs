@@ -192,6 +192,28 @@ fn texts_follow_the_model() {
     assert_eq!((got.text.as_str(), got.finish), ("", Some(Finish::MaxTokens)));
 }
 
+/// The engine for one text gives what the generator gives on the CPU as a device.
+#[test]
+fn one_text_is_that_of_a_generator() {
+    let (model, tokenizer) = (random(), tokenizer());
+    let device = ane::Emulator::cpu(cpu::Numerics::F32);
+    for (prompt, slide, most) in
+        [("abc", false, 40), ("", false, 3), ("dab", true, 700), ("a", true, 0)]
+    {
+        let sampling = Sampling { temperature: 0.9, ..Sampling::default() };
+        let request = infer::Request { max_tokens: most, sampling, seed: 4, slide };
+        let decoder = gpt::Decoder::new(&model, 8, &device, cpu::Numerics::F32).unwrap();
+        let mut generator = infer::Generator::new(decoder, &tokenizer).unwrap().ending_at(&[D]);
+        let (mut want, mut got) = (vec![], vec![]);
+        let drawn = generator.generate(prompt, request, |s| want.push(s.to_owned())).unwrap();
+        let mut engine = engine(&model, options(1));
+        let done = engine.generate(prompt, &[D], request, |s| got.push(s.to_owned())).unwrap();
+        assert_eq!(got, want);
+        assert_eq!((done.prompt, &done.tokens), (drawn.prompt, &drawn.tokens));
+        assert_eq!((done.finish, done.slides), (drawn.finish, drawn.slides));
+    }
+}
+
 #[test]
 fn stop_strings_end_a_text_wherever_tokens_begin() {
     let model = table(&[(A, B), (B, C), (C, D), (D, A)], 64);

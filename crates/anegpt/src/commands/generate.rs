@@ -1,13 +1,20 @@
 //! `anegpt generate`.
 
 use crate::engine::EngineArgs;
-use crate::machine::{Machine, TextDevice};
+use crate::files::Opened;
+use crate::machine::{Kind, Machine, TextDevice};
 use crate::{files, number, term, usage};
 use anyhow::Result;
+use clap::ValueEnum;
+use cpu::Numerics;
 use gpt::Decoder;
-use infer::{Finish, Generated, Generator, Request, Sampling, SamplingError};
+use infer::{
+    EngineOptions, Finish, Generated, Generator, Request, Sampling, SamplingError, WeightFormat,
+    prompt_tokens,
+};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Generate text with a trained model
 ///
@@ -69,8 +76,32 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     device: TextDevice,
+    /// How the CPU stores weights; int8 is for speed, with a scale for every 32 weights [default: f32]
+    #[arg(long, value_enum, help_heading = "Device")]
+    weights: Option<Weights>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Weights {
+    /// Single precision
+    F32,
+    /// Half precision
+    F16,
+    /// Integers of 8 bits, as GGUF's Q8_0
+    Int8,
+}
+
+impl Weights {
+    fn format(self) -> WeightFormat {
+        match self {
+            Weights::F32 => WeightFormat::F32,
+            Weights::F16 => WeightFormat::F16,
+            Weights::Int8 => WeightFormat::Int8,
+        }
+    }
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -88,14 +119,20 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .ok_or_else(|| usage("no model given: anegpt generate MODEL [PROMPT], or --model MODEL"))?;
     let machine = args.device.open()?;
     let model = files::open_model(&path, args.tokenizer.as_deref())?;
-    let device = machine.device.as_ref();
-    let decoder = Decoder::new(&model.parameters, device.least_width(), device, machine.numerics)?;
-    let mut generator = Generator::new(decoder, &model.tokenizer)?.ending_at(&model.ends);
     let (max_tokens, seed, slide) = (args.max_tokens, args.seed, !args.no_slide);
     let request = Request { max_tokens, sampling, seed, slide };
     let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };
-    let generated = generator.generate(&prompt, request, |piece| out.write(piece))?;
     let context = model.parameters.config().seq_len;
+    let generated = match (machine.kind, machine.numerics) {
+        (Kind::Cpu, Numerics::F32) => {
+            let weights = args.weights.map_or(WeightFormat::F32, Weights::format);
+            on_cpu(model, weights, &prompt, request, &mut out)?
+        }
+        _ if args.weights.is_some() => {
+            return Err(usage("--weights is for the CPU: add --device cpu, or leave it out"));
+        }
+        _ => on_device(&model, &machine, &prompt, request, &mut out)?,
+    };
     match args.json {
         true => println!("{}", json(&prompt, &out.text, &generated, seed, &machine)),
         false => out.finish()?,
@@ -107,6 +144,36 @@ pub(crate) fn run(args: Args) -> Result<()> {
         false => eprintln!("{summary}"),
     }
     Ok(())
+}
+
+/// Continues the prompt with the engine for the CPU, in a cache that is as long as the text can become.
+fn on_cpu(
+    model: Opened,
+    weights: WeightFormat,
+    prompt: &str,
+    request: Request,
+    out: &mut Output<'_>,
+) -> Result<Generated> {
+    let Opened { parameters, tokenizer, ends, .. } = model;
+    let context = prompt_tokens(&tokenizer, prompt)?.len().saturating_add(request.max_tokens);
+    let options = EngineOptions { slots: 1, context, weights, ..EngineOptions::default() };
+    let mut engine = infer::Engine::new(&parameters, Arc::new(tokenizer), options)?;
+    drop(parameters);
+    Ok(engine.generate(prompt, &ends, request, |piece| out.write(piece))?)
+}
+
+/// Continues the prompt on any device.
+fn on_device(
+    model: &Opened,
+    machine: &Machine,
+    prompt: &str,
+    request: Request,
+    out: &mut Output<'_>,
+) -> Result<Generated> {
+    let (device, numerics) = (machine.device.as_ref(), machine.numerics);
+    let decoder = Decoder::new(&model.parameters, device.least_width(), device, numerics)?;
+    let mut generator = Generator::new(decoder, &model.tokenizer)?.ending_at(&model.ends);
+    Ok(generator.generate(prompt, request, |piece| out.write(piece))?)
 }
 
 /// Names the flag that was wrong, and what it may be.

@@ -30,6 +30,12 @@ fn llama2c_weights_give_llama2c_text() {
     assert!(text.starts_with(LLAMA2C), "{text}");
     let on_engine = bench.ok(&[&args[..], &["--device", "emulator", "--numerics", "f32"]].concat());
     assert_eq!(text, on_engine, "the emulated engine in reference precision gives the same tokens");
+    let half = bench.ok(&[&args[..], &["--device", "cpu", "--weights", "f16"]].concat());
+    assert_eq!(text, half, "weights in half precision are near enough");
+    let int8 = bench.ok(&[&args[..], &["--device", "cpu", "--weights", "int8"]].concat());
+    assert!(int8.starts_with("Once upon a time, there was a little girl named"), "{int8}");
+    let refused = bench.run(&[&args[..], &["--device", "emulator", "--weights", "f16"]].concat());
+    assert_eq!(refused.status.code(), Some(2), "the emulator has a precision of its own");
     let continued = bench.ok(&[&args[..], &["--prompt", "Lily and Ben"]].concat());
     assert!(continued.starts_with("Lily and Ben "), "{continued}");
     let drawn = |seed| {

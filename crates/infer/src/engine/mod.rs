@@ -7,6 +7,7 @@
 //! [`gpt::slots`].
 
 mod job;
+mod one;
 mod sequence;
 mod slots;
 mod tail;

@@ -1,0 +1,62 @@
+//! An engine for one text, as a [`crate::Generator`] is.
+
+use super::{Engine, Event, Job};
+use crate::{Finish, Generated, InferError, Request, prompt_tokens, text_ends};
+use std::time::Instant;
+
+impl Engine {
+    /// Continues `prompt` until the text ends, at the tokenizer's ends and at `ends`, `max_tokens` are drawn
+    /// or the context is full. `emit` gets every piece of text as soon as it is certain, the prompt not
+    /// included. Jobs that are active go on meanwhile, and their events are lost.
+    ///
+    /// # Errors
+    /// As [`crate::Generator::generate`].
+    pub fn generate(
+        &mut self,
+        prompt: &str,
+        ends: &[u32],
+        request: Request,
+        mut emit: impl FnMut(&str),
+    ) -> Result<Generated, InferError> {
+        let Request { max_tokens, sampling, seed, slide } = request;
+        let prompt = prompt_tokens(&self.tokenizer, prompt)?;
+        let ends = [&text_ends(&self.tokenizer), ends].concat();
+        let job = Job { prompt, max_tokens, sampling, seed, ends, slide, ..Job::default() };
+        let mut done = Generated {
+            prompt: job.prompt.len(),
+            tokens: vec![],
+            finish: Finish::MaxTokens,
+            slides: 0,
+            prompt_seconds: 0.0,
+            seconds: 0.0,
+        };
+        let (start, id) = (Instant::now(), self.submit(job)?);
+        loop {
+            for (_, event) in self.step()?.into_iter().filter(|(job, _)| *job == id) {
+                let seconds = start.elapsed().as_secs_f64();
+                if done.tokens.is_empty() {
+                    done.prompt_seconds = seconds;
+                }
+                let text = match event {
+                    Event::Prompt { .. } => continue,
+                    Event::Failed(error) => return Err(error),
+                    Event::Token { id, text, .. } => {
+                        done.tokens.push(id);
+                        text
+                    }
+                    Event::Finished { ref text, finish, usage } => {
+                        (done.finish, done.slides) = (finish, usage.slides);
+                        done.seconds = seconds - done.prompt_seconds;
+                        if !text.is_empty() {
+                            emit(text);
+                        }
+                        return Ok(done);
+                    }
+                };
+                if !text.is_empty() {
+                    emit(&text);
+                }
+            }
+        }
+    }
+}
