@@ -4,16 +4,23 @@
 //! p mod capacity, so a text whose queries see only the nearest tokens needs room for no more. Keys are
 //! stored as panels of 32 tokens, element (token, channel) of a panel at channel·32 + token: the scores
 //! of 32 tokens are one chain of multiply-adds over the channels, without sums across a vector. Values
-//! are stored token by token, and a result is one chain over the tokens in their order.
+//! are stored token by token, and a result is the sum of two chains, over every other token each.
 //!
 //! A result depends on the query, the keys and the values alone: not on where in the ring they lie, nor
 //! on what is computed beside it.
 
 use crate::simd::{self, SliceKernel, dispatch, madd};
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Tokens of a panel of keys.
 const PANEL: usize = 32;
+/// Channels of values that are taken at once.
+const VECTOR: usize = 16;
+
+thread_local! {
+    static SCORES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Keys and values of one text in one layer.
 #[derive(Clone, Debug)]
@@ -57,24 +64,22 @@ impl Cache {
         2 * size_of::<f32>() * heads * width * capacity_for(tokens)
     }
 
-    /// Stores the keys and values of token `position`: channel c of head h is element
-    /// (h·width + c)·`stride` of each slice. The token `capacity` positions before is forgotten. A text
-    /// may go on from an earlier token, whose successors are then stored again.
+    /// Stores the keys and values [heads, width] of token `position`. The token `capacity` positions before
+    /// is forgotten. A text may go on from an earlier token, whose successors are then stored again.
     ///
     /// # Panics
     /// If a slice does not have all channels.
-    pub fn put(&mut self, position: usize, keys: &[f32], values: &[f32], stride: usize) {
+    pub fn put(&mut self, position: usize, keys: &[f32], values: &[f32]) {
         let place = position % self.capacity;
         self.oldest = self.oldest.min(position).max((position + 1).saturating_sub(self.capacity));
         let head = self.capacity * self.width;
         for h in 0..self.heads {
-            let channel = |c: usize| (h * self.width + c) * stride;
+            let own = h * self.width..(h + 1) * self.width;
             let to = &mut self.keys[h * head + place / PANEL * PANEL * self.width..];
-            for c in 0..self.width {
-                to[c * PANEL + place % PANEL] = keys[channel(c)];
-            }
-            let to = &mut self.values[h * head + place * self.width..][..self.width];
-            to.iter_mut().enumerate().for_each(|(c, to)| *to = values[channel(c)]);
+            let column = to[place % PANEL..].iter_mut().step_by(PANEL);
+            column.zip(&keys[own.clone()]).for_each(|(to, key)| *to = *key);
+            let row = h * head + place * self.width;
+            self.values[row..row + self.width].copy_from_slice(&values[own]);
         }
     }
 
@@ -102,11 +107,21 @@ impl Cache {
     }
 
     /// softmax(`scale`·q·kᵀ)·v over the tokens `positions` for a query of head `head`, into `to`.
-    /// `scores` is a buffer that is clobbered.
     ///
     /// # Panics
     /// If there are no tokens or more than the cache holds, or a slice has not `width` elements.
     pub fn attend(
+        &self,
+        head: usize,
+        query: &[f32],
+        scale: f32,
+        positions: Range<usize>,
+        to: &mut [f32],
+    ) {
+        SCORES.with_borrow_mut(|scores| self.mix(head, query, scale, positions, scores, to));
+    }
+
+    fn mix(
         &self,
         head: usize,
         query: &[f32],
@@ -144,21 +159,39 @@ struct Scores<'a> {
 impl SliceKernel for Scores<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<const FUSED: bool>(mut self) {
+        // Several chains at once hide the time that one takes.
+        let scores = std::mem::take(&mut self.scores).as_chunks_mut::<PANEL>().0;
+        let (fours, rest) = scores.as_chunks_mut::<4>();
+        let done = 4 * fours.len();
+        for (i, four) in fours.iter_mut().enumerate() {
+            *four = self.panels::<4, FUSED>(4 * i);
+        }
+        for (i, one) in rest.iter_mut().enumerate() {
+            [*one] = self.panels::<1, FUSED>(done + i);
+        }
+    }
+}
+
+impl Scores<'_> {
+    /// Scores of N panels from panel `first` on.
+    #[inline(always)]
+    fn panels<const N: usize, const FUSED: bool>(&self, first: usize) -> [[f32; PANEL]; N] {
         let panel = self.query.len() * PANEL;
-        let panels = self.keys.len() / panel;
-        let scores = self.scores.as_chunks_mut::<PANEL>().0;
-        for (i, scores) in scores.iter_mut().enumerate() {
-            let keys = &self.keys[(self.start / PANEL + i) % panels * panel..][..panel];
-            let mut sums = [0.0; PANEL];
-            for (keys, query) in keys.as_chunks::<PANEL>().0.iter().zip(self.query) {
-                let query = query * self.scale;
-                for j in 0..PANEL {
-                    sums[j] = madd::<FUSED>(query, keys[j], sums[j]);
+        let (first, count) = (self.start / PANEL + first, self.keys.len() / panel);
+        let keys: [&[[f32; PANEL]]; N] = std::array::from_fn(|i| {
+            self.keys[(first + i) % count * panel..][..panel].as_chunks::<PANEL>().0
+        });
+        let mut sums = [[0.0; PANEL]; N];
+        for (c, query) in self.query.iter().enumerate() {
+            let query = query * self.scale;
+            for (sums, keys) in sums.iter_mut().zip(keys) {
+                for (sum, key) in sums.iter_mut().zip(&keys[c]) {
+                    *sum = madd::<FUSED>(query, *key, *sum);
                 }
             }
-            *scores = sums;
         }
+        sums
     }
 }
 
@@ -178,41 +211,53 @@ impl SliceKernel for Mix<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
         let mut channel = 0;
-        while channel + 64 <= self.to.len() {
-            self.channels::<64, FUSED>(channel);
-            channel += 64;
-        }
-        while channel + 16 <= self.to.len() {
-            self.channels::<16, FUSED>(channel);
-            channel += 16;
-        }
         while channel < self.to.len() {
-            self.channels::<1, FUSED>(channel);
-            channel += 1;
+            channel += match self.to.len() - channel {
+                64.. => self.vectors::<4, FUSED>(channel),
+                48.. => self.vectors::<3, FUSED>(channel),
+                32.. => self.vectors::<2, FUSED>(channel),
+                16.. => self.vectors::<1, FUSED>(channel),
+                _ => self.one::<FUSED>(channel),
+            };
         }
     }
 }
 
 impl Mix<'_> {
-    /// W channels at once; each is the same chain whatever W.
+    /// N·16 channels at once, which is returned: two chains each, of every other token.
     #[inline(always)]
-    fn channels<const W: usize, const FUSED: bool>(&mut self, channel: usize) {
+    fn vectors<const N: usize, const FUSED: bool>(&mut self, channel: usize) -> usize {
         let width = self.to.len();
-        let mut sums = [0.0; W];
+        let mut sums = [[[0.0; VECTOR]; N]; 2];
         let mut place = self.start % self.capacity;
-        for &score in self.scores {
-            let row = &self.values[place * width + channel..][..W];
-            for j in 0..W {
-                sums[j] = madd::<FUSED>(score, row[j], sums[j]);
-            }
-            place += 1;
-            if place == self.capacity {
-                place = 0;
+        for pair in self.scores.chunks(2) {
+            for (&score, sums) in pair.iter().zip(&mut sums) {
+                let row = &self.values[place * width + channel..][..N * VECTOR];
+                for (sums, row) in sums.iter_mut().zip(row.as_chunks::<VECTOR>().0) {
+                    *sums = std::array::from_fn(|j| madd::<FUSED>(score, row[j], sums[j]));
+                }
+                place = if place + 1 == self.capacity { 0 } else { place + 1 };
             }
         }
-        for (to, sum) in self.to[channel..][..W].iter_mut().zip(sums) {
-            *to = sum * self.factor;
+        let to = self.to[channel..][..N * VECTOR].as_chunks_mut::<VECTOR>().0;
+        let [even, odd] = sums;
+        for ((to, even), odd) in to.iter_mut().zip(even).zip(odd) {
+            *to = std::array::from_fn(|j| (even[j] + odd[j]) * self.factor);
         }
+        N * VECTOR
+    }
+
+    /// As [`Mix::vectors`], for one channel.
+    #[inline(always)]
+    fn one<const FUSED: bool>(&mut self, channel: usize) -> usize {
+        let width = self.to.len();
+        let mut sums = [0.0; 2];
+        for (i, &score) in self.scores.iter().enumerate() {
+            let place = (self.start + i) % self.capacity;
+            sums[i % 2] = madd::<FUSED>(score, self.values[place * width + channel], sums[i % 2]);
+        }
+        self.to[channel] = (sums[0] + sums[1]) * self.factor;
+        1
     }
 }
 
@@ -221,33 +266,28 @@ mod tests {
     use super::*;
 
     const HEADS: usize = 3;
-    /// 64 + 16 + 3 channels: every width of a pass.
+    /// 64 + 16 + 3 channels.
     const WIDTH: usize = 83;
 
     fn number(i: usize) -> f32 {
         ((i * 2_654_435_761) % 4093) as f32 / 2046.5 - 1.0
     }
 
-    /// Channels of all heads of a token, `stride` apart.
-    fn token(position: usize, kind: usize, stride: usize) -> Vec<f32> {
-        let mut all = vec![f32::NAN; HEADS * WIDTH * stride];
-        (0..HEADS * WIDTH)
-            .for_each(|i| all[i * stride] = number(position * 977 + i * 31 + kind * 7919));
-        all
+    /// Channels of all heads of a token.
+    fn token(position: usize, kind: usize) -> Vec<f32> {
+        (0..HEADS * WIDTH).map(|i| number(position * 977 + i * 31 + kind * 7919)).collect()
     }
 
-    fn filled(capacity: usize, tokens: Range<usize>, stride: usize) -> Cache {
+    fn filled(capacity: usize, tokens: Range<usize>) -> Cache {
         let mut cache = Cache::new(HEADS, WIDTH, capacity);
-        for p in tokens {
-            cache.put(p, &token(p, 1, stride), &token(p, 2, stride), stride);
-        }
+        tokens.for_each(|p| cache.put(p, &token(p, 1), &token(p, 2)));
         cache
     }
 
     fn attended(cache: &Cache, head: usize, positions: Range<usize>) -> Vec<f32> {
-        let query = &token(positions.end, 3, 1)[head * WIDTH..][..WIDTH];
-        let (mut to, mut scores) = (vec![0.0; WIDTH], vec![7.0; 5]);
-        cache.attend(head, query, 0.11, positions, &mut scores, &mut to);
+        let query = &token(positions.end, 3)[head * WIDTH..][..WIDTH];
+        let mut to = vec![0.0; WIDTH];
+        cache.attend(head, query, 0.11, positions, &mut to);
         to
     }
 
@@ -255,7 +295,7 @@ mod tests {
     /// are the weights relative to themselves; values are below 1.
     fn formula(head: usize, positions: Range<usize>) -> Vec<f64> {
         let of = |position: usize, kind: usize| -> Vec<f64> {
-            let all = token(position, kind, 1);
+            let all = token(position, kind);
             all[head * WIDTH..][..WIDTH].iter().map(|&v| f64::from(v)).collect()
         };
         let query = of(positions.end, 3);
@@ -271,7 +311,7 @@ mod tests {
 
     #[test]
     fn results_are_those_of_the_formula() {
-        let cache = filled(64, 0..150, 1);
+        let cache = filled(64, 0..150);
         for positions in [90..150, 149..150, 100..101, 95..129, 128..150, 86..150] {
             for head in 0..HEADS {
                 let got = attended(&cache, head, positions.clone());
@@ -282,12 +322,12 @@ mod tests {
         }
     }
 
-    /// Bits, for rings of every size that holds the tokens, however the channels were given.
+    /// Bits, for rings of every size that holds the tokens.
     #[test]
     fn the_place_in_the_ring_does_not_matter() {
-        let large = filled(1000, 0..150, 1);
-        for (capacity, stride) in [(33, 1), (64, 5), (96, 2), (160, 3)] {
-            let small = filled(capacity, 0..150, stride);
+        let large = filled(1000, 0..150);
+        for capacity in [33, 64, 96, 160] {
+            let small = filled(capacity, 0..150);
             assert_eq!(small.capacity(), capacity.next_multiple_of(32));
             for positions in [117..150, 120..149, 149..150] {
                 let wanted = attended(&large, 1, positions.clone());
@@ -298,8 +338,8 @@ mod tests {
 
     #[test]
     fn copied_tokens_are_the_same() {
-        let from = filled(96, 0..140, 1);
-        let mut to = filled(96, 0..7, 1);
+        let from = filled(96, 0..140);
+        let mut to = filled(96, 0..7);
         to.copy(&from, 120);
         assert_eq!((from.oldest(), to.oldest()), (44, 44));
         assert_eq!(attended(&to, 2, 70..120), attended(&from, 2, 70..120));
@@ -309,8 +349,8 @@ mod tests {
     /// Going back does not bring forgotten tokens back.
     #[test]
     fn what_is_forgotten_stays_so() {
-        let mut cache = filled(64, 0..150, 1);
-        let put = |cache: &mut Cache, p| cache.put(p, &token(p, 1, 1), &token(p, 2, 1), 1);
+        let mut cache = filled(64, 0..150);
+        let put = |cache: &mut Cache, p| cache.put(p, &token(p, 1), &token(p, 2));
         assert_eq!(cache.oldest(), 86);
         put(&mut cache, 100);
         assert_eq!(cache.oldest(), 86);
@@ -323,6 +363,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "tokens that the cache holds")]
     fn no_more_tokens_than_the_cache_holds() {
-        attended(&filled(32, 0..40, 1), 0, 3..40);
+        attended(&filled(32, 0..40), 0, 3..40);
     }
 }

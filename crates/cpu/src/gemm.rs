@@ -14,6 +14,7 @@
 #![allow(unsafe_code, reason = "SIMD micro-kernels, and threads that write disjoint tiles")]
 
 use crate::simd::{self, Level, Round};
+use crate::team::fan_out;
 use half::f16;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -377,16 +378,6 @@ fn are_disjoint(shape: Extents, rs: usize, batch: &[Offsets]) -> bool {
 
 fn thread_count(flops: usize) -> usize {
     if flops < PARALLEL_FLOPS { 1 } else { rayon::current_num_threads() }
-}
-
-/// Runs `work` on this thread and up to `threads - 1` others; returns when all have returned.
-pub(crate) fn fan_out(threads: usize, work: &(dyn Fn() + Sync)) {
-    if threads < 2 {
-        work();
-    } else {
-        let half = threads / 2;
-        rayon::join(|| fan_out(threads - half, work), || fan_out(half, work));
-    }
 }
 
 // ---------------------------------------------------------------------------------------------

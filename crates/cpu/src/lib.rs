@@ -48,6 +48,7 @@ mod plan;
 mod program;
 mod run;
 pub mod simd;
+pub mod team;
 
 pub use arithmetic::{Arithmetic, Numerics, Quirks};
 pub use blas::{HostShape, Sgemm};

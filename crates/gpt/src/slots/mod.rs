@@ -21,12 +21,15 @@ use crate::batch::{ModelError, check_vocabulary};
 use crate::config::GptConfig;
 use crate::params::Parameters;
 use cpu::attention::Cache;
+use cpu::team::assemble;
 use programs::{Bucket, Head};
 use std::collections::BTreeMap;
 use weights::Weights;
 
 /// The most columns of a forward pass.
 pub const MOST_COLUMNS: usize = 256;
+/// The most columns for which other threads wait in loops.
+const FEW_COLUMNS: usize = 8;
 /// The most columns whose logits are computed at a time.
 const HEAD_COLUMNS: usize = 32;
 
@@ -198,8 +201,11 @@ impl SlotDecoder {
     /// no such slot, or a text becomes longer than the context. Nothing is taken then.
     pub fn forward(&mut self, columns: &[Column]) -> Result<&[f32], ModelError> {
         let positions = self.admit(columns)?;
-        // Inside the pool, threads are at hand without waiting for one another.
-        rayon::scope(|_| self.compute(columns, &positions))?;
+        // Threads stand by where pieces of work are short, and else are the pool's.
+        match columns.len() <= FEW_COLUMNS {
+            true => assemble(|| self.compute(columns, &positions)),
+            false => rayon::scope(|_| self.compute(columns, &positions)),
+        }?;
         columns.iter().for_each(|column| self.slots[column.slot].position += 1);
         let wanted = columns.iter().filter(|column| column.logits).count();
         Ok(&self.logits[..wanted * self.config.vocab_size])

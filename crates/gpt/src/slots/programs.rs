@@ -8,9 +8,9 @@ use crate::config::GptConfig;
 use crate::declare::Block;
 use crate::ops::{self, Dims};
 use crate::plan::{Cuts, PlanError, Programs, SLOTS, inputs};
+use cpu::team::for_each_chunk;
 use cpu::{Arithmetic, Elements, HostProgram, Input, OutputMut};
 use mil::{Builder, DType, Function, Weights as Files};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Multiply-adds of attention that are worth another thread.
@@ -108,12 +108,10 @@ pub(super) struct Bucket {
     columns: usize,
     kinds: BTreeMap<usize, Kind>,
     values: Values,
-    /// Queries [Q, T], keys and values [K, T].
-    queries: Vec<f32>,
-    keys: Vec<f32>,
-    new_values: Vec<f32>,
-    /// [T, Q] each: queries, and what attention makes of them.
-    asked: Vec<f32>,
+    /// Queries, keys and values: as programs give them [C, T], and token by token [T, C].
+    given: [Vec<f32>; 3],
+    tokens: [Vec<f32>; 3],
+    /// What attention makes of the queries, [T, Q].
     mixed: Vec<f32>,
     /// What a block adds to the stream, [D, T].
     added: Vec<f32>,
@@ -143,10 +141,8 @@ impl Bucket {
                 attention: room(config.q_dim()),
                 rope: (vec![], vec![]),
             },
-            queries: room(config.q_dim()),
-            keys: room(config.kv_dim()),
-            new_values: room(config.kv_dim()),
-            asked: room(config.q_dim()),
+            given: [config.q_dim(), config.kv_dim(), config.kv_dim()].map(room),
+            tokens: [config.q_dim(), config.kv_dim(), config.kv_dim()].map(room),
             mixed: room(config.q_dim()),
             added: room(config.n_embd),
         })
@@ -186,15 +182,16 @@ impl Bucket {
         let Bucket { kinds, values, .. } = self;
         let kind = kinds.get_mut(&config.kind(layer));
         let Kind { qkv, out, feed_forward } = kind.expect("each layer is of a kind");
-        let mut outputs =
-            [replace(&mut self.queries), replace(&mut self.keys), replace(&mut self.new_values)];
-        qkv.run(layer, weights, values, &mut outputs)?;
-        for (t, (column, &position)) in columns.iter().zip(positions).enumerate() {
-            let (keys, new) = (&self.keys[t..], &self.new_values[t..]);
-            slots[column.slot].caches[layer].put(position, keys, new, self.columns);
+        qkv.run(layer, weights, values, &mut self.given.each_mut().map(|data| replace(data)))?;
+        for (given, tokens) in self.given.iter().zip(&mut self.tokens) {
+            transpose(given, self.columns, tokens);
         }
-        transpose(&self.queries, self.columns, &mut self.asked);
-        attend(config, layer, columns, positions, slots, &self.asked, &mut self.mixed);
+        let [queries, keys, new] = &self.tokens;
+        let each = keys.chunks_exact(config.kv_dim()).zip(new.chunks_exact(config.kv_dim()));
+        for ((column, &position), (keys, new)) in columns.iter().zip(positions).zip(each) {
+            slots[column.slot].caches[layer].put(position, keys, new);
+        }
+        attend(config, layer, columns, positions, slots, queries, &mut self.mixed);
         transpose(&self.mixed, config.q_dim(), &mut values.attention);
         out.run(layer, weights, values, &mut [replace(&mut self.added)])?;
         cpu::simd::add(&mut values.stream, &self.added);
@@ -204,14 +201,18 @@ impl Bucket {
     }
 }
 
-/// Rows of `columns` elements, transposed.
+/// Rows of `columns` elements, transposed; some columns at a time, so that what is read is read whole.
 fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
+    const TOGETHER: usize = 16;
     let rows = from.len() / columns;
     if rows == 1 || columns == 1 {
         return to.copy_from_slice(from);
     }
-    for (c, to) in to.chunks_exact_mut(rows).enumerate() {
-        to.iter_mut().zip(from[c..].iter().step_by(columns)).for_each(|(to, from)| *to = *from);
+    for (block, to) in to.chunks_mut(TOGETHER * rows).enumerate() {
+        for (r, from) in from.chunks_exact(columns).enumerate() {
+            let from = &from[block * TOGETHER..];
+            to[r..].iter_mut().step_by(rows).zip(from).for_each(|(to, from)| *to = *from);
+        }
     }
 }
 
@@ -227,26 +228,17 @@ fn attend(
 ) {
     let (heads, width) = (config.n_head, config.head_dim);
     let (share, scale) = (heads / config.n_kv_head, 1.0 / (width as f64).sqrt());
-    let head = |scores: &mut Vec<f32>, (i, (query, to)): (usize, (&[f32], &mut [f32]))| {
+    let head = |i: usize, to: &mut [f32]| {
         let (t, head) = (i / heads, i % heads);
         let end = positions[t] + 1;
         let first = config.window(layer).map_or(0, |window| end.saturating_sub(window));
         let cache = &slots[columns[t].slot].caches[layer];
-        cache.attend(head / share, query, scale as f32, first..end, scores, to);
+        let query = &queries[i * width..][..width];
+        cache.attend(head / share, query, scale as f32, first..end, to);
     };
-    let count = columns.len() * heads * width;
-    let (queries, results) = (&queries[..count], &mut results[..count]);
+    let results = &mut results[..columns.len() * heads * width];
     let work: usize = positions.iter().map(|position| (position + 1) * heads * width).sum();
-    if work < PARALLEL {
-        let mut scores = vec![];
-        let all = queries.chunks_exact(width).zip(results.chunks_exact_mut(width)).enumerate();
-        return all.for_each(|each| head(&mut scores, each));
-    }
-    queries
-        .par_chunks_exact(width)
-        .zip(results.par_chunks_exact_mut(width))
-        .enumerate()
-        .for_each_init(Vec::new, head);
+    for_each_chunk(results, width, work >= PARALLEL, &head);
 }
 
 /// The last norm and the classifier for some number of columns.
