@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::pieces::{LONGEST_PIECE, SPACE_MARK, never_crosses};
 use crate::unigram::UnigramModel;
 use crate::vocab::{ByteLetters, byte_name};
-use crate::{Caches, Family, Model, Source, Tokenizer, hugging_face_write::Extension};
+use crate::{Caches, Model, Source, Tokenizer, TokenizerKind, hugging_face_write::Extension};
 
 mod text;
 mod tokens;
@@ -113,13 +113,13 @@ pub(crate) fn read(text: &str) -> Result<Tokenizer> {
         _ if byte_level => Model::Merge(byte_level_model(&file.model, &vocab)?),
         _ => Model::Merge(char_model(&file.model, &vocab)?),
     };
-    let family = match &model {
-        Model::Unigram(_) => Family::HuggingFaceUnigram,
-        _ if byte_level => Family::ByteLevelBpe,
-        Model::Merge(m) if m.is_chars_only() && !file.model.byte_fallback => Family::Char,
-        Model::Merge(_) => Family::HuggingFaceBpe,
+    let kind = match &model {
+        Model::Unigram(_) => TokenizerKind::HuggingFaceUnigram,
+        _ if byte_level => TokenizerKind::ByteLevelBpe,
+        Model::Merge(m) if m.is_chars_only() && !file.model.byte_fallback => TokenizerKind::Char,
+        Model::Merge(_) => TokenizerKind::HuggingFaceBpe,
     };
-    if family == Family::HuggingFaceBpe
+    if kind == TokenizerKind::HuggingFaceBpe
         && rules.splits.is_empty()
         && never_crosses(vocab.texts(), SPACE_MARK)
     {
@@ -128,7 +128,7 @@ pub(crate) fn read(text: &str) -> Result<Tokenizer> {
     let (bos, eos) = markers(&file, &vocab, &extension);
     let (added, frozen) = added_tokens(&file.added_tokens, &rules)?;
     let mut tokenizer = Tokenizer {
-        family,
+        kind,
         tokens: tokens(&vocab, &file.added_tokens, byte_level, file.model.byte_fallback),
         rules,
         model,

@@ -16,7 +16,7 @@ use crate::hugging_face::{FORMAT, NamedIds, template};
 use crate::pieces::{Algorithm, Piece, ScoredVocab};
 use crate::unigram::user_defined_score;
 use crate::vocab::{ByteLetters, Kind};
-use crate::{Family, Model};
+use crate::{Model, TokenizerKind};
 
 /// The object `model.anegpt`.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -32,7 +32,8 @@ pub(crate) struct Extension {
 /// The data of a [`ScoredVocab`] beyond its names.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Scored {
-    family: Family,
+    #[serde(rename = "family")]
+    kind: TokenizerKind,
     algorithm: Algorithm,
     dummy_prefix: bool,
     collapse_spaces: bool,
@@ -52,7 +53,7 @@ impl Scored {
             all.filter(|(p, _)| p.kind == kind).map(|(_, id)| id).collect()
         };
         Scored {
-            family: vocab.family,
+            kind: vocab.kind,
             algorithm: vocab.algorithm,
             dummy_prefix: vocab.dummy_prefix,
             collapse_spaces: vocab.collapse_spaces,
@@ -100,7 +101,7 @@ impl Scored {
         }
         Ok(ScoredVocab {
             format: FORMAT,
-            family: self.family,
+            kind: self.kind,
             pieces,
             algorithm: self.algorithm,
             dummy_prefix: self.dummy_prefix,

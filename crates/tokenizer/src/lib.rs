@@ -63,7 +63,7 @@ pub const BOS_NAME: &str = "<|bos|>";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Family {
+pub enum TokenizerKind {
     /// BPE over bytes: learned here, or GPT-2, Llama 3, Qwen.
     ByteLevelBpe,
     /// One token per character.
@@ -81,7 +81,7 @@ pub enum Family {
 /// Encodes text to token ids and decodes ids to text.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    family: Family,
+    kind: TokenizerKind,
     tokens: Vec<Token>,
     rules: TextRules,
     model: Model,
@@ -184,7 +184,7 @@ impl Tokenizer {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         let mut tokenizer = Self::from_bytes(&bytes, extension).map_err(in_file(path))?;
         let config = path.with_file_name("tokenizer_config.json");
-        if tokenizer.family != Family::Llama2c && config != path && config.is_file() {
+        if tokenizer.kind != TokenizerKind::Llama2c && config != path && config.is_file() {
             let text = read_file(&config)?;
             let text = String::from_utf8_lossy(&text);
             let markers = ConfigMarkers::read(&text).map_err(in_file(&config))?;
@@ -309,8 +309,8 @@ impl Tokenizer {
     }
 
     /// Returns the kind of tokenizer.
-    pub fn family(&self) -> Family {
-        self.family
+    pub fn kind(&self) -> TokenizerKind {
+        self.kind
     }
 
     /// The bytes of a token, for a marker its name; `None` if no token has the id.
@@ -327,16 +327,16 @@ impl Tokenizer {
 
     /// One line for people: the sort, the size, the markers.
     pub fn describe(&self) -> String {
-        let sort = match self.family {
-            Family::ByteLevelBpe => "byte-level BPE",
-            Family::Char => "characters",
-            Family::Llama2c => "llama2.c BPE",
-            Family::SentencePiece if matches!(self.model, Model::Unigram(_)) => {
+        let sort = match self.kind {
+            TokenizerKind::ByteLevelBpe => "byte-level BPE",
+            TokenizerKind::Char => "characters",
+            TokenizerKind::Llama2c => "llama2.c BPE",
+            TokenizerKind::SentencePiece if matches!(self.model, Model::Unigram(_)) => {
                 "SentencePiece unigram"
             }
-            Family::SentencePiece => "SentencePiece BPE",
-            Family::HuggingFaceBpe => "Hugging Face BPE over characters",
-            Family::HuggingFaceUnigram => "Hugging Face unigram",
+            TokenizerKind::SentencePiece => "SentencePiece BPE",
+            TokenizerKind::HuggingFaceBpe => "Hugging Face BPE over characters",
+            TokenizerKind::HuggingFaceUnigram => "Hugging Face unigram",
         };
         let marker = |name: &str, id: Option<u32>| {
             id.map_or(format!("no {name}"), |id| {
@@ -365,13 +365,13 @@ impl Tokenizer {
         }
     }
 
-    pub(crate) fn kind(&self, id: u32) -> Kind {
+    pub(crate) fn token_kind(&self, id: u32) -> Kind {
         self.tokens.get(id as usize).map_or(Kind::Missing, |t| t.kind)
     }
 
     pub(crate) fn text_of(&self, id: u32) -> &[u8] {
         const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
-        match self.kind(id) {
+        match self.token_kind(id) {
             Kind::Text | Kind::Byte | Kind::UserDefined => &self.tokens[id as usize].bytes,
             Kind::Control => &[],
             Kind::Unknown | Kind::Missing => REPLACEMENT,

@@ -2,7 +2,7 @@
 //! score, `i32` length and as many bytes. The number of tokens is not stored. Tokens 0, 1, 2 are
 //! `<unk>`, BOS, EOS; tokens 3 to 258 are the bytes `<0x00>` to `<0xFF>`.
 
-use crate::Family;
+use crate::TokenizerKind;
 use crate::error::{Error, Result};
 use crate::pieces::{Algorithm, LONGEST_PIECE, Piece, ScoredVocab};
 use crate::vocab::{Kind, byte_name};
@@ -99,7 +99,7 @@ pub(crate) fn read(bytes: &[u8], vocab_size: Option<usize>) -> Result<ScoredVoca
     }
     Ok(ScoredVocab {
         format: FORMAT,
-        family: Family::Llama2c,
+        kind: TokenizerKind::Llama2c,
         pieces,
         algorithm: Algorithm::Bpe,
         dummy_prefix: true,

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::text::{Step, TextRules};
 use crate::unigram::UnigramModel;
 use crate::vocab::{Kind, Token, byte_of_name};
-use crate::{Caches, Family, Model, Source, Tokenizer};
+use crate::{Caches, Model, Source, Tokenizer, TokenizerKind};
 
 /// Pieces beyond this length are refused: real vocabularies stay below a tenth of it, and deriving
 /// merges takes the square of it.
@@ -42,7 +42,7 @@ pub(crate) struct Piece {
 #[derive(Debug, Clone)]
 pub(crate) struct ScoredVocab {
     pub(crate) format: &'static str,
-    pub(crate) family: Family,
+    pub(crate) kind: TokenizerKind,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) algorithm: Algorithm,
     /// A space goes before the text.
@@ -66,7 +66,7 @@ impl ScoredVocab {
             Algorithm::Bpe | Algorithm::Char => Model::Merge(self.merge_model(&ids, fallback)),
         };
         Ok(Tokenizer {
-            family: self.family,
+            kind: self.kind,
             tokens: self.pieces.iter().map(|p| self.token(p)).collect(),
             rules: self.rules(),
             model,

@@ -2,7 +2,7 @@
 //! settings (2) and normaliser settings (3), per sentencepiece_model.proto. Only the fields that
 //! encoding needs are read.
 
-use crate::Family;
+use crate::TokenizerKind;
 use crate::error::{Error, Result};
 use crate::pieces::{Algorithm, Piece, SPACE_MARK, ScoredVocab};
 use crate::vocab::Kind;
@@ -188,7 +188,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ScoredVocab> {
     let (bos, eos) = (marker(trainer.bos_id), marker(trainer.eos_id));
     Ok(ScoredVocab {
         format: FORMAT,
-        family: Family::SentencePiece,
+        kind: TokenizerKind::SentencePiece,
         pieces,
         algorithm,
         dummy_prefix: normalizer.add_dummy_prefix,

@@ -62,7 +62,7 @@ impl<T: Deref<Target = Tokenizer>> Stream<T> {
     pub(crate) fn append(&mut self, id: u32) {
         let tokenizer = &*self.tokenizer;
         let bytes = tokenizer.text_of(id);
-        let kind = tokenizer.kind(id);
+        let kind = tokenizer.token_kind(id);
         if kind == Kind::Control {
             self.at_start |= Some(id) == tokenizer.bos();
             return;

@@ -363,7 +363,7 @@ fn tokenizers_that_the_format_cannot_say_are_refused() {
     let bench = Bench::new();
     let characters = Tokenizer::train_char(["abc"]).unwrap();
     let refusal = bench.write(&llama(), Some(&characters)).unwrap_err();
-    assert!(refusal.contains("the family Char has no name in it"), "{refusal}");
+    assert!(refusal.contains("the kind Char has no name in it"), "{refusal}");
     let refusal =
         bench.write(&GptConfig { vocab_size: 100, ..llama() }, Some(&llama2c())).unwrap_err();
     assert!(refusal.contains("the model has 100"), "{refusal}");

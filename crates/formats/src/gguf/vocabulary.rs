@@ -8,7 +8,7 @@ use super::entry;
 use crate::pieces::{SPACE_MARK, Table, Token, kind, named, scored};
 use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
-use tokenizer::{Family, Tokenizer};
+use tokenizer::{Tokenizer, TokenizerKind};
 
 /// Patterns that cut a text into words: the name in `tokenizer.ggml.pre`, the pattern (none: the one that
 /// the ByteLevel step brings), and whether a word that is a token is taken whole.
@@ -39,13 +39,13 @@ pub(super) fn metadata(
 ) -> Result<Vec<(String, Value)>, String> {
     let json = tokenizer.to_json().map_err(|e| e.to_string())?;
     let json: Json = serde_json::from_str(&json).map_err(|e| e.to_string())?;
-    let (model, table, more) = match tokenizer.family() {
-        Family::ByteLevelBpe => ("gpt2", named(&json)?, byte_level(&json)?),
-        Family::Llama2c | Family::SentencePiece => {
+    let (model, table, more) = match tokenizer.kind() {
+        TokenizerKind::ByteLevelBpe => ("gpt2", named(&json)?, byte_level(&json)?),
+        TokenizerKind::Llama2c | TokenizerKind::SentencePiece => {
             let (table, prefix) = scored(&json)?;
             ("llama", table, vec![entry("tokenizer.ggml.add_space_prefix", Value::Bool(prefix))])
         }
-        other => return Err(format!("a tokenizer of the family {other:?} has no name in it")),
+        other => return Err(format!("a tokenizer of the kind {other:?} has no name in it")),
     };
     let table = fill(table, vocab)?;
     let text = |text: &str| Value::Text(text.to_owned());
@@ -325,7 +325,7 @@ impl Keys<'_> {
         };
         let (mut anegpt, post) = self.markers(&tokens, [Some(1), Some(2)], true);
         anegpt["scored"] = json!({
-            "family": Family::SentencePiece, "algorithm": "bpe",
+            "family": TokenizerKind::SentencePiece, "algorithm": "bpe",
             "dummy_prefix": self.flag("add_space_prefix", true), "collapse_spaces": false,
             "space": SPACE_MARK, "control": of_kind(kind::CONTROL),
             "user_defined": of_kind(kind::USER_DEFINED), "unknown": of_kind(kind::UNKNOWN),

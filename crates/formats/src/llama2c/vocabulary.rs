@@ -5,7 +5,7 @@
 use crate::error::WeightsError;
 use crate::pieces::{SPACE_MARK, Token, kind, scored};
 use std::path::Path;
-use tokenizer::{Family, Tokenizer};
+use tokenizer::{Tokenizer, TokenizerKind};
 
 /// Tokens before the pieces of text.
 const MARKERS: usize = 3;
@@ -37,7 +37,7 @@ pub fn write_tokenizer(
 
 /// Names and scores by id.
 fn pieces(tokenizer: &Tokenizer, vocab: usize) -> Result<Vec<(String, f32)>, String> {
-    if !matches!(tokenizer.family(), Family::Llama2c | Family::SentencePiece) {
+    if !matches!(tokenizer.kind(), TokenizerKind::Llama2c | TokenizerKind::SentencePiece) {
         return Err("the tokenizer merges by rank, not by the scores of pieces".to_owned());
     }
     let json = tokenizer.to_json().map_err(|e| e.to_string())?;

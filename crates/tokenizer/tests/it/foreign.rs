@@ -1,7 +1,7 @@
 //! Formats of other projects, against what their own libraries give.
 
 use proptest::prelude::*;
-use tokenizer::{Family, Tokenizer};
+use tokenizer::{Tokenizer, TokenizerKind};
 
 use crate::{PIECES, golden, golden_names, llama2c_file, open, real};
 
@@ -40,7 +40,7 @@ fn texts_are_those_of_the_libraries() {
             continue;
         }
         let tokenizer = open(&golden(&name));
-        if tokenizer.family() == Family::HuggingFaceBpe && ids.contains(&0) {
+        if tokenizer.kind() == TokenizerKind::HuggingFaceBpe && ids.contains(&0) {
             continue; // its unknown token
         }
         // SentencePiece drops all spaces before a text, of which two can only be marks.
@@ -135,7 +135,7 @@ const SHAKESPEARE_SUM: u64 = 1_674_644_643_582;
 fn tok512_reads_as_llama2c_does() {
     let Some(bytes) = real("tok512.bin") else { return };
     let tokenizer = open(&bytes);
-    assert_eq!((tokenizer.vocab_size(), tokenizer.family()), (512, Family::Llama2c));
+    assert_eq!((tokenizer.vocab_size(), tokenizer.kind()), (512, TokenizerKind::Llama2c));
     assert_eq!(tokenizer.token_bytes(259), Some(b" t".as_slice()));
     let again = open(tokenizer.to_json().unwrap().as_bytes());
     let text = "Once upon a time, Lily <s> 漢\u{2581}\n  x";

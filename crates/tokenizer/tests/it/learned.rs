@@ -1,7 +1,7 @@
 //! Vocabularies made here.
 
 use proptest::prelude::*;
-use tokenizer::{BOS_NAME, Error, Family, LearnProgress, Tokenizer};
+use tokenizer::{BOS_NAME, Error, LearnProgress, Tokenizer, TokenizerKind};
 
 use crate::{open, real};
 
@@ -18,7 +18,7 @@ fn bytes_merges_and_the_separator() {
     assert_eq!(tokenizer.vocab_size(), 280);
     assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(279), Some(279)));
     assert_eq!(tokenizer.token_bytes(279), Some(BOS_NAME.as_bytes()));
-    assert_eq!(tokenizer.family(), Family::ByteLevelBpe);
+    assert_eq!(tokenizer.kind(), TokenizerKind::ByteLevelBpe);
     let ids = tokenizer.encode(TEXT).unwrap();
     assert!(ids.len() * 3 < TEXT.len() * 2, "{} ids", ids.len());
     assert_eq!(tokenizer.decode(&ids), TEXT);
@@ -56,7 +56,7 @@ fn characters_as_nanogpt_counts_them() {
     assert_eq!(tokenizer.describe(), "characters, 6 tokens, no bos, no eos");
     assert_eq!(tokenizer.encode("é\nhello").unwrap(), [5, 0, 2, 1, 3, 3, 4]);
     let again = open(tokenizer.to_json().unwrap().as_bytes());
-    assert_eq!((again.family(), again.decode(&[5, 0, 2])), (Family::Char, "é\nh".into()));
+    assert_eq!((again.kind(), again.decode(&[5, 0, 2])), (TokenizerKind::Char, "é\nh".into()));
     let error = tokenizer.encode("heLlo").unwrap_err();
     assert!(matches!(error, Error::UnknownCharacter { character: 'L', at: 2 }), "{error}");
     let Some(text) = real("shakespeare.txt") else { return };
