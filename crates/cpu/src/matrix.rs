@@ -18,7 +18,6 @@ use crate::team::fan_out;
 use half::f16;
 use rayon::prelude::*;
 use std::cell::RefCell;
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod kernel;
@@ -31,12 +30,10 @@ use kernel::Kernels;
 const PANEL: usize = 32;
 /// Weights of a row that share a scale.
 const GROUP: usize = 32;
-/// The fewest columns for which weights are widened, and columns packed, once for several.
+/// The fewest columns for which weights are widened once for all of them.
 const WIDE: usize = 16;
 /// Weights of a row that are widened at a time: with 32 rows, 64 KiB of f32.
 const BLOCK: usize = 512;
-/// The most panels that use columns packed once: their blocks take 256 KiB of the second-level cache.
-const PANELS: usize = 4;
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -302,19 +299,17 @@ fn multiply_at(level: Level, matrix: &Matrix, x: Columns<'_>, to: Target<'_>) {
     };
     let flops = 2 * rows * columns * count;
     let threads = if flops < PARALLEL_FLOPS { 1 } else { rayon::current_num_threads() };
-    let (panels, next) = (matrix.panel_count(), AtomicUsize::new(0));
-    let together = if count < WIDE { 1 } else { (panels / (2 * threads)).clamp(1, PANELS) };
-    let units = panels.div_ceil(together);
+    let (units, next) = (matrix.panel_count(), AtomicUsize::new(0));
     fan_out(threads.min(units), &|| {
         SPACE.with_borrow_mut(|space| {
             loop {
-                let first = next.fetch_add(1, Ordering::Relaxed) * together;
-                if first >= panels {
+                let panel = next.fetch_add(1, Ordering::Relaxed);
+                if panel >= units {
                     break;
                 }
-                // SAFETY: this thread alone has these panels, whose results are its own; the extents
+                // SAFETY: this thread alone has the panel, whose results are its own; the extents
                 // were checked.
-                unsafe { job.panels(first..panels.min(first + together), space) };
+                unsafe { job.panel(panel, space) };
             }
         });
     });
@@ -324,15 +319,13 @@ thread_local! {
     static SPACE: RefCell<Space> = RefCell::new(Space::default());
 }
 
-/// What a thread needs for some panels.
+/// What a thread needs for one panel.
 #[derive(Default)]
 struct Space {
-    /// Sums, [panels, T, 32].
+    /// Sums, [T, 32].
     sums: Vec<f32>,
-    /// Widened weights, [panels, BLOCK, 32].
+    /// Widened weights, [BLOCK, 32].
     weights: Vec<f32>,
-    /// A block of some columns, [BLOCK, columns].
-    columns: Vec<f32>,
 }
 
 #[derive(Clone, Copy)]
@@ -356,99 +349,54 @@ struct Job<'a> {
 unsafe impl Sync for Job<'_> {}
 
 impl Job<'_> {
-    /// Computes the rows of some panels.
+    /// Computes the rows of a panel.
     ///
     /// # Safety
-    /// The extents were checked, and no other thread has these panels.
-    unsafe fn panels(&self, panels: Range<usize>, space: &mut Space) {
+    /// The extents were checked, and no other thread has the panel.
+    unsafe fn panel(&self, panel: usize, space: &mut Space) {
         let (count, columns) = (self.x.count, self.matrix.columns);
-        let size = panels.len() * count * PANEL;
-        space.sums.resize(space.sums.len().max(size), 0.0);
-        // SAFETY: `sums` has room for the panels' results; the caller's promise.
+        space.sums.resize(space.sums.len().max(count * PANEL), 0.0);
+        let Space { sums, weights } = space;
+        // SAFETY: `sums` has room for the panel's results; the caller's promise.
         unsafe {
-            match (columns, count < WIDE) {
-                (0, _) => space.sums[..size].fill(0.0),
-                (_, true) => self.narrow(panels.start, space.sums.as_mut_ptr()),
-                (_, false) => self.wide(panels.clone(), space),
+            if columns == 0 {
+                sums[..count * PANEL].fill(0.0);
+            } else if count >= WIDE {
+                for start in (0..columns).step_by(BLOCK) {
+                    let len = BLOCK.min(columns - start);
+                    let block = self.matrix.widened(panel, start, len, weights);
+                    self.columns(Source::F32(block), start, len, sums.as_mut_ptr());
+                }
+            } else {
+                self.columns(self.matrix.source(panel), 0, columns, sums.as_mut_ptr());
             }
-            for (panel, sums) in panels.zip(space.sums[..size].chunks_exact(count * PANEL)) {
-                self.finish(panel, sums);
-            }
+            self.finish(panel, &sums[..count * PANEL]);
         }
     }
 
-    /// The products of a panel with few columns.
+    /// Adds the products of weights `start .. start + len` with all columns to `sums`.
     ///
     /// # Safety
-    /// As for [`Job::panels`]; `sums` has room for the results.
-    unsafe fn narrow(&self, panel: usize, sums: *mut f32) {
+    /// `source` points to these weights; `sums` has room for all columns; the extents were checked.
+    unsafe fn columns(&self, source: Source, start: usize, len: usize, sums: *mut f32) {
         let Columns { data, count, row, column } = self.x;
-        let (source, mut t) = (self.matrix.source(panel), 0);
+        let mut t = 0;
         while t < count {
             let tokens = self.kernels.tokens(count - t);
+            let strides = [column, row];
             // SAFETY: the columns exist, by the checks at the door.
             unsafe {
-                let (x, sums) = (data.as_ptr().add(t * column), sums.add(t * PANEL));
-                self.kernels.run(tokens, source, self.matrix.columns, x, [column, row], sums, true);
+                let x = data.as_ptr().add(start * row + t * column);
+                self.kernels.run(tokens, source, len, x, strides, sums.add(t * PANEL), start == 0);
             }
             t += tokens;
-        }
-    }
-
-    /// The products of some panels with many columns: weights are widened once for all columns, columns
-    /// packed once for all panels.
-    ///
-    /// # Safety
-    /// As for [`Job::panels`]; the space has room for the sums.
-    unsafe fn wide(&self, panels: Range<usize>, space: &mut Space) {
-        let Space { sums, weights, columns } = space;
-        weights.resize(PANELS * BLOCK * PANEL, 0.0);
-        for start in (0..self.matrix.columns).step_by(BLOCK) {
-            let len = BLOCK.min(self.matrix.columns - start);
-            let mut blocks = [std::ptr::null(); PANELS];
-            let places = weights.chunks_exact_mut(BLOCK * PANEL);
-            for ((block, panel), place) in blocks.iter_mut().zip(panels.clone()).zip(places) {
-                *block = self.matrix.widened(panel, start, len, place);
-            }
-            let mut t = 0;
-            while t < self.x.count {
-                let tokens = self.kernels.tokens(self.x.count - t);
-                self.pack(start..start + len, t..t + tokens, columns);
-                for (p, block) in blocks[..panels.len()].iter().enumerate() {
-                    let (x, block) = (columns.as_ptr(), Source::F32(*block));
-                    // SAFETY: the block has `len` rows of the panel, the packed columns as many.
-                    unsafe {
-                        let sums = sums.as_mut_ptr().add((p * self.x.count + t) * PANEL);
-                        self.kernels.run(tokens, block, len, x, [1, tokens], sums, start == 0);
-                    }
-                }
-                t += tokens;
-            }
-        }
-    }
-
-    /// Copies `rows` of some columns, side by side.
-    fn pack(&self, rows: Range<usize>, columns: Range<usize>, to: &mut Vec<f32>) {
-        let Columns { data, row, column, .. } = self.x;
-        let width = columns.len();
-        to.resize(to.len().max(rows.len() * width), 0.0);
-        let from = &data[rows.start * row + columns.start * column..];
-        match (column, width) {
-            (1, 8) => runs::<8>(from, row, &mut to[..rows.len() * 8]),
-            (1, 2) => runs::<2>(from, row, &mut to[..rows.len() * 2]),
-            _ => {
-                for (k, to) in to.chunks_exact_mut(width).take(rows.len()).enumerate() {
-                    let from = from[k * row..].iter().step_by(column.max(1));
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-                }
-            }
         }
     }
 
     /// Brings the sums of a panel to their places.
     ///
     /// # Safety
-    /// As for [`Job::panels`].
+    /// As for [`Job::panel`].
     unsafe fn finish(&self, panel: usize, sums: &[f32]) {
         let rows = PANEL.min(self.matrix.rows - panel * PANEL);
         let Place { data, row, column } = self.to;
@@ -471,15 +419,6 @@ impl Job<'_> {
                     *to = if self.accumulate { *to + sum } else { sum };
                 }
             }
-        }
-    }
-}
-
-/// Copies runs of W elements, `stride` apart: W is known to the compiler, which needs no call for each.
-fn runs<const W: usize>(from: &[f32], stride: usize, to: &mut [f32]) {
-    for (i, to) in to.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-        if let Some(run) = from[i * stride..].first_chunk() {
-            *to = *run;
         }
     }
 }
@@ -509,11 +448,15 @@ impl Matrix {
 
     /// Weights `start .. start + len` of each row of a panel, as f32: in place, or in `space`.
     /// `start` begins a group.
-    fn widened(&self, panel: usize, start: usize, len: usize, space: &mut [f32]) -> *const f32 {
+    fn widened(&self, panel: usize, start: usize, len: usize, space: &mut Vec<f32>) -> *const f32 {
         let at = (panel * self.columns + start) * PANEL;
+        if let Panels::F32(lines) = &self.panels {
+            return lines.elements::<f32>()[at..at + len * PANEL].as_ptr();
+        }
+        space.resize(BLOCK * PANEL, 0.0);
         let to = &mut space[..len * PANEL];
         match &self.panels {
-            Panels::F32(lines) => return lines.elements::<f32>()[at..at + len * PANEL].as_ptr(),
+            Panels::F32(_) => unreachable!("read in place"),
             Panels::F16(lines) => simd::widen(&lines.elements()[at..at + len * PANEL], to),
             Panels::Int8 { codes, scales } => {
                 let first = (panel * self.groups() + start / GROUP) * PANEL;
