@@ -17,6 +17,7 @@ mod corpus;
 mod engine;
 mod files;
 mod foreign;
+mod generation;
 #[cfg(test)]
 mod help;
 mod host_gemm;
@@ -55,6 +56,7 @@ static ALLOCATOR: allocator::HugePages = allocator::HugePages;
 Examples:
   anegpt train                          learn to tell stories, in a few minutes
   anegpt generate out/run-1 \"Once upon a time\"
+  anegpt chat out/run-1                 talk with a model
   anegpt eval -m out/run-1 --data text.txt
   anegpt help train                     all options of a command
   anegpt help engine                    how the Neural Engine is driven"
@@ -79,6 +81,7 @@ struct Cli {
 enum Command {
     Train(commands::train::Args),
     Generate(commands::generate::Args),
+    Chat(commands::chat::Args),
     Eval(commands::eval::Args),
     Export(commands::export::Args),
     Import(commands::import::Args),
@@ -117,6 +120,7 @@ impl Command {
             Command::Mil(_)
             | Command::Data(_)
             | Command::Tokenizer(_)
+            | Command::Chat(_)
             | Command::Export(_)
             | Command::Import(_)
             | Command::Report(_)
@@ -198,6 +202,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Train(args) => commands::train::run(args),
         Command::Generate(args) => commands::generate::run(args),
+        Command::Chat(args) => commands::chat::run(&args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),

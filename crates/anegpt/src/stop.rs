@@ -1,7 +1,10 @@
 //! Being asked to stop: Ctrl-C in a terminal, SIGTERM from `kill`, launchd or systemd, SIGHUP when
 //! the terminal goes away.
 
-#![cfg_attr(unix, allow(unsafe_code, reason = "functions of the system: sigaction, write, _exit"))]
+#![cfg_attr(
+    unix,
+    allow(unsafe_code, reason = "functions of the system: sigaction, write, _exit, termios")
+)]
 
 use anyhow::Result;
 use train::Reason;
@@ -140,6 +143,44 @@ mod system {
         ctrlc::set_handler(move || handler(Signal::Interrupt))
             .context("cannot listen for interrupts")
     }
+}
+
+/// The modes of the terminal on standard input, which an editor of lines changes.
+#[cfg(unix)]
+pub(crate) struct Modes(Option<libc::termios>);
+
+#[cfg(unix)]
+impl Modes {
+    /// Those that are set now.
+    pub(crate) fn now() -> Self {
+        // SAFETY: all zeros are a valid termios, which the call fills in if it succeeds.
+        let (found, modes) = unsafe {
+            let mut modes: libc::termios = std::mem::zeroed();
+            (libc::tcgetattr(libc::STDIN_FILENO, &raw mut modes), modes)
+        };
+        Modes((found == 0).then_some(modes))
+    }
+
+    /// Sets them again.
+    pub(crate) fn restore(&self) {
+        if let Some(modes) = &self.0 {
+            // SAFETY: the modes were read from a terminal.
+            unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSANOW, modes) };
+        }
+    }
+}
+
+/// The modes of a console, which nobody changes for good.
+#[cfg(not(unix))]
+pub(crate) struct Modes;
+
+#[cfg(not(unix))]
+impl Modes {
+    pub(crate) fn now() -> Self {
+        Modes
+    }
+
+    pub(crate) fn restore(&self) {}
 }
 
 /// Ends the process without a word to its libraries, whose threads may be anywhere: what they do at

@@ -2,16 +2,13 @@
 
 use crate::engine::EngineArgs;
 use crate::files::Opened;
+use crate::generation::{SamplingArgs, Weights};
 use crate::machine::{Kind, Machine, TextDevice};
 use crate::{files, number, term, usage};
 use anyhow::Result;
-use clap::ValueEnum;
 use cpu::Numerics;
 use gpt::Decoder;
-use infer::{
-    EngineOptions, Finish, Generated, Generator, Request, Sampling, SamplingError, WeightFormat,
-    prompt_tokens,
-};
+use infer::{EngineOptions, Finish, Generated, Generator, Request, WeightFormat, prompt_tokens};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,20 +51,8 @@ pub(crate) struct Args {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 256, help_heading = "Sampling")]
     #[arg(value_parser = number::whole(0usize))]
     max_tokens: usize,
-    /// Sampling temperature; 0 = greedy
-    #[arg(long, value_name = "T", default_value_t = 0.8, help_heading = "Sampling")]
-    temperature: f32,
-    /// Sample from the K most likely tokens; 0 = all
-    #[arg(long, value_name = "K", default_value_t = 0, help_heading = "Sampling")]
-    #[arg(value_parser = number::whole(0usize))]
-    top_k: usize,
-    /// Nucleus sampling: from the most likely tokens of total probability P
-    #[arg(long, value_name = "P", default_value_t = 0.95, help_heading = "Sampling")]
-    top_p: f32,
-    /// Random seed: the same seed gives the same text
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Sampling")]
-    #[arg(value_parser = number::whole(0u64))]
-    seed: u64,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Stop when the context is full
     #[arg(long, help_heading = "Sampling")]
     no_slide: bool,
@@ -83,35 +68,8 @@ pub(crate) struct Args {
     pub(crate) engine: EngineArgs,
 }
 
-/// How weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Weights {
-    /// Single precision
-    F32,
-    /// Half precision
-    F16,
-    /// Integers of 8 bits, as GGUF's Q8_0
-    Int8,
-}
-
-impl Weights {
-    fn format(self) -> WeightFormat {
-        match self {
-            Weights::F32 => WeightFormat::F32,
-            Weights::F16 => WeightFormat::F16,
-            Weights::Int8 => WeightFormat::Int8,
-        }
-    }
-}
-
 pub(crate) fn run(args: Args) -> Result<()> {
-    let sampling = Sampling {
-        temperature: args.temperature,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        ..Sampling::default()
-    };
-    sampling.validate().map_err(|fault| usage(refused(&fault)))?;
+    let sampling = args.sampling.sampling()?;
     let prompt = args.prompt.or(args.text).unwrap_or_default();
     let path = args
         .model
@@ -119,13 +77,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .ok_or_else(|| usage("no model given: anegpt generate MODEL [PROMPT], or --model MODEL"))?;
     let machine = args.device.open()?;
     let model = files::open_model(&path, args.tokenizer.as_deref())?;
-    let (max_tokens, seed, slide) = (args.max_tokens, args.seed, !args.no_slide);
+    let (max_tokens, seed, slide) = (args.max_tokens, args.sampling.seed, !args.no_slide);
     let request = Request { max_tokens, sampling, seed, slide };
     let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };
     let context = model.parameters.config().seq_len;
     let generated = match (machine.kind, machine.numerics) {
         (Kind::Cpu, Numerics::F32) => {
-            let weights = args.weights.map_or(WeightFormat::F32, Weights::format);
+            let weights = args.weights.map_or(WeightFormat::F32, WeightFormat::from);
             on_cpu(model, weights, &prompt, request, &mut out)?
         }
         _ if args.weights.is_some() => {
@@ -174,17 +132,6 @@ fn on_device(
     let decoder = Decoder::new(&model.parameters, device.least_width(), device, numerics)?;
     let mut generator = Generator::new(decoder, &model.tokenizer)?.ending_at(&model.ends);
     Ok(generator.generate(prompt, request, |piece| out.write(piece))?)
-}
-
-/// Names the flag that was wrong, and what it may be.
-fn refused(fault: &SamplingError) -> String {
-    match fault {
-        SamplingError::Temperature(t) => {
-            format!("--temperature {t} must be a number of at least 0 (0 = greedy)")
-        }
-        SamplingError::TopP(p) => format!("--top-p {p} must be above 0 and at most 1"),
-        other => other.to_string(),
-    }
 }
 
 /// The text as it comes.

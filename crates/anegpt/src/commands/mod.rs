@@ -1,6 +1,7 @@
 //! One module per command.
 
 pub(crate) mod bench;
+pub(crate) mod chat;
 pub(crate) mod data;
 pub(crate) mod devices;
 pub(crate) mod doctor;

@@ -7,6 +7,7 @@ use data::text::TextSource;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Instant;
+use tokenizer::chat::NANOCHAT_TOKENS;
 use tokenizer::{LearnProgress, Tokenizer};
 
 /// Train and use tokenizers
@@ -28,6 +29,9 @@ Examples:
         /// One token per character instead of byte pairs
         #[arg(long)]
         char: bool,
+        /// Add the tokens of conversations, as nanochat has them
+        #[arg(long)]
+        chat: bool,
         /// File to write, in the format of Hugging Face's tokenizer.json
         #[arg(long, value_name = "FILE", default_value = "tokenizer.json")]
         out: PathBuf,
@@ -79,7 +83,7 @@ fn standard_input() -> Result<String> {
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
-        Command::Train { data, vocab_size, char, out } => {
+        Command::Train { data, vocab_size, char, chat, out } => {
             let text = TextSource::open(&data, SEPARATOR)?;
             text.oddities().iter().for_each(|notice| eprintln!("warning: {notice}"));
             let documents: Vec<String> =
@@ -88,13 +92,20 @@ pub(crate) fn run(command: Command) -> Result<()> {
                 Tokenizer::train_char(documents.iter())?
             } else {
                 let bar = progress::steps("learning", vocab_size as u64);
-                let learned = Tokenizer::train_bpe(documents.iter(), vocab_size, &mut |p| {
+                // The separator of documents is the first of the tokens of conversations.
+                let others = if chat { NANOCHAT_TOKENS.len() - 1 } else { 0 };
+                let size = vocab_size.saturating_sub(others);
+                let learned = Tokenizer::train_bpe(documents.iter(), size, &mut |p| {
                     if let LearnProgress::Merging { tokens, .. } = p {
                         bar.set_position(tokens as u64);
                     }
                 });
                 bar.finish_and_clear();
                 learned?
+            };
+            let tokenizer = match chat {
+                true => tokenizer.with_special_tokens(&NANOCHAT_TOKENS)?,
+                false => tokenizer,
             };
             tokenizer.save(&out)?;
             println!("{}: {}", out.display(), tokenizer.describe());

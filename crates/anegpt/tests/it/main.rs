@@ -6,6 +6,7 @@
 mod apple;
 mod bad_input;
 mod bench;
+mod chat;
 mod check;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod compiled;
@@ -64,6 +65,7 @@ impl Bench {
         command.args(args).current_dir(self.dir.path());
         // Compiled programs are kept for this test alone.
         command.env("XDG_CACHE_HOME", self.path(".cache"));
+        command.env("XDG_STATE_HOME", self.path(".state"));
         // No test asks for a real engine; stand-ins are given as libraries.
         command.env("ANEGPT_NO_ENGINE", "1");
         command

@@ -1,12 +1,13 @@
 //! The view of a run in a terminal: nothing that it would have to wrap.
 
-#![allow(unsafe_code, reason = "openpty, which the standard library does not have")]
+#![allow(unsafe_code, reason = "openpty and login_tty, which the standard library does not have")]
 
 use crate::{Bench, with};
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::FromRawFd;
-use std::process::Stdio;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ExitStatus, Stdio};
 use std::ptr::null_mut;
 use unicode_width::UnicodeWidthChar;
 
@@ -44,6 +45,91 @@ fn shown(bench: &Bench, args: &[&str], columns: u16, variables: &[(&str, &str)])
     let text = String::from_utf8(bytes).unwrap();
     assert!(child.wait().unwrap().success(), "{text}");
     text
+}
+
+/// A program that is used through a terminal of its own.
+pub(crate) struct Session {
+    terminal: File,
+    child: Child,
+    /// What it wrote since the last expectation.
+    fresh: String,
+}
+
+impl Session {
+    pub(crate) fn start(bench: &Bench, args: &[&str]) -> Self {
+        let (terminal, theirs) = terminal(80);
+        let mut command = bench.command(args);
+        command.env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8").env("NO_COLOR", "1");
+        let theirs = theirs.as_raw_fd();
+        // SAFETY: login_tty may be called between fork and exec; `theirs` is open until after that.
+        unsafe {
+            command.pre_exec(move || match libc::login_tty(theirs) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            });
+        }
+        let child = command.spawn().unwrap();
+        Session { terminal, child, fresh: String::new() }
+    }
+
+    pub(crate) fn send(&mut self, keys: &str) {
+        self.terminal.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until the program writes `text`; returns what it wrote up to there.
+    pub(crate) fn expect(&mut self, text: &str) -> String {
+        loop {
+            if let Some(at) = self.fresh.find(text) {
+                return self.fresh.drain(..at + text.len()).collect();
+            }
+            assert!(self.read(), "the program ended without {text:?}: {:?}", self.fresh);
+        }
+    }
+
+    /// Waits until the program has written so many bytes more.
+    pub(crate) fn more(&mut self, bytes: usize) {
+        while self.fresh.len() < bytes {
+            assert!(self.read(), "the program ended: {:?}", self.fresh);
+        }
+    }
+
+    /// Reads what comes next; false at the end.
+    fn read(&mut self) -> bool {
+        let mut block = [0; 4096];
+        // Linux reports the end as an error, others as no bytes.
+        let count = self.terminal.read(&mut block).unwrap_or(0);
+        self.fresh.push_str(&String::from_utf8_lossy(&block[..count]));
+        count > 0
+    }
+
+    /// Asks the program to end, as `kill` does.
+    pub(crate) fn terminate(&self) {
+        let id = libc::pid_t::try_from(self.child.id()).unwrap();
+        // SAFETY: no precondition; the child was not waited for, so the id is its own.
+        assert_eq!(unsafe { libc::kill(id, libc::SIGTERM) }, 0);
+    }
+
+    /// Waits for the end of the program.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// True if the terminal hands on whole lines and shows what is typed.
+    pub(crate) fn is_plain(&self) -> bool {
+        // SAFETY: all zeros are a valid termios, which the call fills in.
+        let modes = unsafe {
+            let mut modes: libc::termios = std::mem::zeroed();
+            assert_eq!(libc::tcgetattr(self.terminal.as_raw_fd(), &raw mut modes), 0);
+            modes
+        };
+        modes.c_lflag & libc::ICANON != 0 && modes.c_lflag & libc::ECHO != 0
+    }
+
+    /// Waits for the end of the program; returns what it wrote before.
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        while self.read() {}
+        (self.child.wait().unwrap(), self.fresh)
+    }
 }
 
 /// The lines that a terminal of so many columns shows, control sequences left out; fails where a

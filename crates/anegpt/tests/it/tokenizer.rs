@@ -25,3 +25,14 @@ fn an_evaluation_says_the_same_as_text_and_as_json() {
     assert_eq!(report["bytes_per_token"], per_token);
     assert!(report["mb_per_s"].as_f64().unwrap() > 0.0 && told.contains("MB/s on one core"));
 }
+
+#[test]
+fn tokens_of_conversations_are_a_part_of_the_vocabulary() {
+    let bench = Bench::new();
+    bench.write("text.txt", bench.ok(&["data", "synth", "--count", "30"]));
+    let train = ["tokenizer", "train", "--data", "text.txt", "--vocab-size", "300"];
+    let told = bench.ok(&[&train[..], &["--chat"]].concat());
+    assert!(told.contains("byte-level BPE, 300 tokens, bos 291 <|bos|>"), "{told}");
+    let tokenizer = tokenizer::Tokenizer::load(bench.path("tokenizer.json")).unwrap();
+    assert_eq!(tokenizer.special("<|output_end|>"), Some(299));
+}

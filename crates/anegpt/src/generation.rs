@@ -1,0 +1,83 @@
+//! Flags of the commands that generate text.
+
+use crate::{number, usage};
+use anyhow::Result;
+use clap::ValueEnum;
+use infer::{Sampling, SamplingError, WeightFormat};
+
+/// How tokens are drawn.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct SamplingArgs {
+    /// Sampling temperature; 0 = greedy
+    #[arg(long, value_name = "T", default_value_t = 0.8, help_heading = "Sampling")]
+    temperature: f32,
+    /// Sample from the K most likely tokens; 0 = all
+    #[arg(long, value_name = "K", default_value_t = 0, help_heading = "Sampling")]
+    #[arg(value_parser = number::whole(0usize))]
+    top_k: usize,
+    /// Nucleus sampling: from the most likely tokens of total probability P
+    #[arg(long, value_name = "P", default_value_t = 0.95, help_heading = "Sampling")]
+    top_p: f32,
+    /// Drop tokens less likely than P times the most likely one; 0 = none
+    #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Sampling")]
+    min_p: f32,
+    /// Make tokens that the text has less likely; 1 = off
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Sampling")]
+    repetition_penalty: f32,
+    /// Random seed: the same seed gives the same text
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Sampling")]
+    #[arg(value_parser = number::whole(0u64))]
+    pub(crate) seed: u64,
+}
+
+impl SamplingArgs {
+    /// The settings; an error of usage if one is out of range.
+    pub(crate) fn sampling(&self) -> Result<Sampling> {
+        let sampling = Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            ..Sampling::default()
+        };
+        sampling.validate().map_err(|fault| usage(refused(&fault)))?;
+        Ok(sampling)
+    }
+}
+
+/// Names the flag that was wrong, and what it may be.
+fn refused(fault: &SamplingError) -> String {
+    match fault {
+        SamplingError::Temperature(t) => {
+            format!("--temperature {t} must be a number of at least 0 (0 = greedy)")
+        }
+        SamplingError::TopP(p) => format!("--top-p {p} must be above 0 and at most 1"),
+        SamplingError::MinP(p) => format!("--min-p {p} must be from 0 to 1 (0 = none)"),
+        SamplingError::RepetitionPenalty(x) => {
+            format!("--repetition-penalty {x} must be above 0 (1 = off)")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Weights {
+    /// Single precision
+    F32,
+    /// Half precision
+    F16,
+    /// Integers of 8 bits, as GGUF's Q8_0
+    Int8,
+}
+
+impl From<Weights> for WeightFormat {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::F32 => WeightFormat::F32,
+            Weights::F16 => WeightFormat::F16,
+            Weights::Int8 => WeightFormat::Int8,
+        }
+    }
+}
