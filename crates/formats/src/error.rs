@@ -1,6 +1,7 @@
 //! Why weights could not be read or written.
 
 use gpt::Layout;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why weights could not be read or written.
@@ -23,6 +24,28 @@ pub enum WeightsError {
     Tensor { path: PathBuf, name: String, reason: String },
     #[error("{format} cannot express this: {reason}")]
     Inexpressible { format: &'static str, reason: String },
+}
+
+/// Why a file of bytes is not read: the system's error, or what is wrong with it.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Io(io::Error),
+    Malformed(String),
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Fault::Malformed(reason)
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Fault::Malformed("it is cut short".to_owned()),
+            _ => Fault::Io(error),
+        }
+    }
 }
 
 /// Refuses the first element that is not a finite number.

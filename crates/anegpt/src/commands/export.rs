@@ -3,6 +3,7 @@
 use crate::files::{self, ModelFile};
 use crate::{number, progress, usage};
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use formats::llama2c::{self, Version};
 use formats::{Model, Precision, gguf, hugging_face};
 use std::path::{Path, PathBuf};
@@ -73,32 +74,43 @@ enum Target {
     Llama2c(Version),
 }
 
-impl Target {
-    fn new(to: Format, dtype: Dtype) -> Result<Target> {
-        let precision = match dtype {
-            Dtype::F32 => Some(Precision::F32),
-            Dtype::F16 => Some(Precision::F16),
-            Dtype::Bf16 => Some(Precision::Bf16),
-            Dtype::Q8_0 => Some(Precision::Q8_0),
-            Dtype::Int8 => None,
-        };
-        let (target, types) = match (to, precision) {
-            (Format::Hf, Some(p)) if p != Precision::Q8_0 => (Some(Target::HuggingFace(p)), ""),
-            (Format::Gguf, Some(p)) => (Some(Target::Gguf(p)), ""),
-            (Format::Llama2c, Some(Precision::F32)) => (Some(Target::Llama2c(Version::V0)), ""),
-            (Format::Llama2c, None) => (Some(Target::Llama2c(Version::V2)), ""),
-            (Format::Llama2cV1, Some(Precision::F32)) => (Some(Target::Llama2c(Version::V1)), ""),
-            (Format::Hf, _) => (None, "f32, f16 or bf16"),
-            (Format::Gguf, _) => (None, "f32, f16, bf16 or q8_0"),
-            (Format::Llama2c, _) => (None, "f32 or int8"),
-            (Format::Llama2cV1, _) => (None, "f32"),
-        };
-        target.ok_or_else(|| usage(format!("--dtype: this format stores {types}")))
+impl Format {
+    /// The types that it has, and what is written for each.
+    fn types(self) -> &'static [(Dtype, Target)] {
+        use Target::{Gguf, HuggingFace, Llama2c};
+        match self {
+            Format::Hf => &[
+                (Dtype::F32, HuggingFace(Precision::F32)),
+                (Dtype::F16, HuggingFace(Precision::F16)),
+                (Dtype::Bf16, HuggingFace(Precision::Bf16)),
+            ],
+            Format::Gguf => &[
+                (Dtype::F32, Gguf(Precision::F32)),
+                (Dtype::F16, Gguf(Precision::F16)),
+                (Dtype::Bf16, Gguf(Precision::Bf16)),
+                (Dtype::Q8_0, Gguf(Precision::Q8_0)),
+            ],
+            Format::Llama2c => {
+                &[(Dtype::F32, Llama2c(Version::V0)), (Dtype::Int8, Llama2c(Version::V2))]
+            }
+            Format::Llama2cV1 => &[(Dtype::F32, Llama2c(Version::V1))],
+        }
+    }
+
+    fn target(self, dtype: Dtype) -> Result<Target> {
+        let known = self.types().iter().find(|(known, _)| *known == dtype);
+        known.map(|(_, target)| *target).ok_or_else(|| {
+            let name = |(dtype, _): &(Dtype, Target)| {
+                dtype.to_possible_value().map(|value| value.get_name().to_owned())
+            };
+            let names: Vec<String> = self.types().iter().filter_map(name).collect();
+            usage(format!("--dtype: this format stores {}", names.join(", ")))
+        })
     }
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let target = Target::new(args.to, args.dtype)?;
+    let target = args.to.target(args.dtype)?;
     if args.shard_bytes.is_some() && args.to != Format::Hf {
         return Err(usage("--shard-bytes is for --to hf: other formats are one file"));
     }

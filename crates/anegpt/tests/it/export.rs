@@ -106,9 +106,9 @@ fn what_a_format_cannot_express_is_refused_by_name() {
         ("gpt2", "llama2c", "f32", 1, "llama2.c cannot express this: `family` is gpt2"),
         ("mixed", "hf", "f32", 1, "Hugging Face cannot express this: `bias` is true"),
         ("mixed", "gguf", "f32", 1, "GGUF cannot express this: `bias` is true"),
-        ("llama", "hf", "q8_0", 2, "--dtype: this format stores f32, f16 or bf16"),
-        ("llama", "gguf", "int8", 2, "this format stores f32, f16, bf16 or q8_0"),
-        ("llama", "llama2c", "f16", 2, "this format stores f32 or int8"),
+        ("llama", "hf", "q8_0", 2, "--dtype: this format stores f32, f16, bf16"),
+        ("llama", "gguf", "int8", 2, "this format stores f32, f16, bf16, q8_0"),
+        ("llama", "llama2c", "f16", 2, "this format stores f32, int8"),
         ("llama", "llama2c-v1", "int8", 2, "this format stores f32"),
         ("nothing", "hf", "f32", 1, "there is no file or directory `nothing`"),
     ] {

@@ -5,6 +5,7 @@
 //! offset); zeros up to the alignment, and from there the data, each tensor padded to the alignment.
 //! A text is its u64 length and its bytes; a list its u32 element type, u64 length and elements.
 
+use crate::error::Fault;
 use crate::precision::Precision;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -250,28 +251,6 @@ pub(super) struct Container {
     file: BufReader<File>,
     pub(super) metadata: BTreeMap<String, Value>,
     pub(super) tensors: BTreeMap<String, Place>,
-}
-
-/// Why a file is not read: the system's error, or what is wrong with it.
-#[derive(Debug)]
-pub(super) enum Fault {
-    Io(io::Error),
-    Malformed(String),
-}
-
-impl From<String> for Fault {
-    fn from(reason: String) -> Self {
-        Fault::Malformed(reason)
-    }
-}
-
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Fault::Malformed("it is cut short".to_owned()),
-            _ => Fault::Io(error),
-        }
-    }
 }
 
 impl Container {

@@ -10,10 +10,10 @@ mod tensors;
 mod tests;
 mod vocabulary;
 
-use crate::error::{WeightsError, check_finite};
+use crate::error::{Fault, WeightsError, check_finite};
 use crate::model::Model;
 use crate::precision::Precision;
-use container::{Container, Fault, Tensor, Value};
+use container::{Container, Tensor, Value};
 use gpt::{GptConfig, Layout};
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;

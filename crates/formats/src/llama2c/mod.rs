@@ -17,7 +17,7 @@ mod vocabulary;
 
 pub use vocabulary::write_tokenizer;
 
-use crate::error::{WeightsError, check_finite};
+use crate::error::{Fault, WeightsError, check_finite};
 use crate::parts::require_llama;
 use crate::rotary;
 use gpt::{GptConfig, Layout};
@@ -61,37 +61,37 @@ struct Header {
 /// When the file cannot be read, its header is no model, its size is not what the header says, or
 /// a weight is not a finite number.
 pub fn read(path: &Path) -> Result<(GptConfig, Vec<f32>), WeightsError> {
-    let io = |source| WeightsError::Io { path: path.to_owned(), source };
-    let fault = |reason: String| WeightsError::Llama2c { path: path.to_owned(), reason };
-    let file = File::open(path).map_err(io)?;
-    let length = file.metadata().map_err(io)?.len();
-    let mut reader = BufReader::new(file);
-    let header = read_header(&mut reader, length).map_err(|error| {
-        if error.kind() == io::ErrorKind::InvalidData {
-            fault(error.to_string())
-        } else {
-            io(error)
-        }
+    let (config, mut values) = read_stored(path).map_err(|fault| match fault {
+        Fault::Io(source) => WeightsError::Io { path: path.to_owned(), source },
+        Fault::Malformed(reason) => WeightsError::Llama2c { path: path.to_owned(), reason },
     })?;
-    let config = &header.config;
-    let layout = Layout::new(config);
-    let parts = order(header.version, &layout, config);
-    let expected = size(&header, &parts).map_err(fault)?;
-    if length != expected {
-        return Err(fault(format!(
-            "its header ({config}) asks for {expected} bytes but it has {length}: truncated, or \
-             another version"
-        )));
-    }
-    let mut values = vec![0.0f32; layout.count()];
-    parts
-        .iter()
-        .try_for_each(|part| read_part(&mut reader, &header, part, &mut values))
-        .map_err(io)?;
+    let layout = Layout::new(&config);
     check_finite(path, &layout, &values)?;
     for param in layout.params().iter().filter(|param| order::is_turned(param)) {
         rotary::to_halves(&mut values[param.range()], config.head_dim, config.n_embd);
     }
+    Ok((config, values))
+}
+
+/// Reads a checkpoint with rotary pairs as they are stored. Its size is known to be right before memory is
+/// taken for it.
+fn read_stored(path: &Path) -> Result<(GptConfig, Vec<f32>), Fault> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut reader = BufReader::new(file);
+    let header = read_header(&mut reader, length)?;
+    let layout = Layout::new(&header.config);
+    let parts = order(header.version, &layout, &header.config);
+    let expected = size(&header, &parts)?;
+    if length != expected {
+        let reason = format!(
+            "its header ({}) asks for {expected} bytes but it has {length}: truncated, or another version",
+            header.config
+        );
+        return Err(reason.into());
+    }
+    let mut values = vec![0.0f32; layout.count()];
+    parts.iter().try_for_each(|part| read_part(&mut reader, &header, part, &mut values))?;
     Ok((header.config, values))
 }
 
@@ -121,52 +121,51 @@ pub fn write(
     write().map_err(|source| WeightsError::Write { path: path.to_owned(), source })
 }
 
-fn invalid(reason: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason)
-}
-
-/// Reads a header from a file of `length` bytes; an error of the kind `InvalidData` says what is wrong.
-fn read_header(reader: &mut impl Read, length: u64) -> io::Result<Header> {
-    if length < SHORT_HEADER {
-        let reason = format!("it has {length} bytes, the header alone takes {SHORT_HEADER}");
-        return Err(invalid(reason));
-    }
+/// Reads a header from a file of `length` bytes.
+fn read_header(reader: &mut impl Read, length: u64) -> Result<Header, Fault> {
+    at_least(length, SHORT_HEADER)?;
     let first = word(reader)?;
     if first != MAGIC {
         let mut words = [first; 7];
         words[1..].iter_mut().try_for_each(|to| word(reader).map(|word| *to = word))?;
-        let config = shape(&words, words[5] > 0).map_err(invalid)?;
+        let config = shape(&words, words[5] > 0)?;
         return Ok(Header { version: Version::V0, config, group: 0 });
     }
-    if length < LONG_HEADER {
-        let reason = format!("it has {length} bytes, the header alone takes {LONG_HEADER}");
-        return Err(invalid(reason));
-    }
+    at_least(length, LONG_HEADER)?;
     let version = match word(reader)? {
         1 => Version::V1,
         2 => Version::V2,
-        other => return Err(invalid(format!("it is of version {other}; 0, 1 and 2 are read"))),
+        other => return Err(format!("it is of version {other}; 0, 1 and 2 are read").into()),
     };
     let mut words = [0; 7];
     words.iter_mut().try_for_each(|to| word(reader).map(|word| *to = word))?;
     let mut rest = [0; LONG_HEADER as usize - 36];
     reader.read_exact(&mut rest)?;
-    let tied = match rest[0] {
-        0 => false,
-        1 => true,
-        other => return Err(invalid(format!("its header says {other} where it is 0 or 1"))),
-    };
-    if words[5] < 0 {
-        return Err(invalid(format!("its header says vocab_size = {}", words[5])));
+    let [shared, a, b, c, d, ..] = rest;
+    if shared > 1 {
+        return Err(format!("its header says {shared} where it is 0 or 1").into());
     }
-    let config = shape(&words, tied).map_err(invalid)?;
-    let group = i32::from_le_bytes([rest[1], rest[2], rest[3], rest[4]]);
-    let group = match (version, usize::try_from(group)) {
-        (Version::V2, Ok(group)) if group > 0 => group,
-        (Version::V2, _) => return Err(invalid(format!("its header says group_size = {group}"))),
+    if words[5] < 0 {
+        return Err(format!("its header says vocab_size = {}", words[5]).into());
+    }
+    let config = shape(&words, shared == 1)?;
+    let group = match version {
+        Version::V2 => positive("group_size", i32::from_le_bytes([a, b, c, d]))?,
         _ => 0,
     };
     Ok(Header { version, config, group })
+}
+
+fn at_least(length: u64, header: u64) -> Result<(), String> {
+    match length < header {
+        true => Err(format!("it has {length} bytes, the header alone takes {header}")),
+        false => Ok(()),
+    }
+}
+
+fn positive(name: &str, value: i32) -> Result<usize, String> {
+    let number = usize::try_from(value).ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("its header says {name} = {value}"))
 }
 
 fn word(reader: &mut impl Read) -> io::Result<i32> {
@@ -177,10 +176,6 @@ fn word(reader: &mut impl Read) -> io::Result<i32> {
 
 fn shape(words: &[i32; 7], tied: bool) -> Result<GptConfig, String> {
     let [dim, hidden, layers, heads, kv_heads, vocab, seq] = *words;
-    let positive = |name: &str, value: i32| match usize::try_from(value) {
-        Ok(value) if value > 0 => Ok(value),
-        _ => Err(format!("its header says {name} = {value}")),
-    };
     let (n_embd, n_head) = (positive("dim", dim)?, positive("n_heads", heads)?);
     if n_embd % n_head != 0 {
         return Err(format!("its header says dim = {dim}, which {heads} heads do not divide"));
