@@ -14,13 +14,17 @@ environment=target/peers
 python=${PEERS_PYTHON:-$environment/bin/python}
 
 install() {
-  python3 -m venv "$environment"
-  "$python" -m pip install --quiet "${packages[@]}"
-  [ "${PEERS_TORCH:-1}" != 0 ] || return 0
-  "$python" -m pip install --quiet "${pure[@]}"
-  "$python" -m pip install --quiet --no-deps "$torch"
-  # Without a compiler, or if CUDA is asked for otherwise than expected, PyTorch is left out.
-  [ "$(uname -sm)" != "Linux x86_64" ] || "$python" scripts/cuda_stubs.py "$environment/cuda"
+  python3 -m venv "$environment" && "$python" -m pip install --quiet "${packages[@]}" || return
+  [ "${PEERS_TORCH:-1}" = 0 ] || install_torch || "$python" -m pip uninstall --quiet --yes torch
+}
+
+# PyTorch without CUDA; where it does not load, it is left out.
+install_torch() {
+  "$python" -m pip install --quiet "${pure[@]}" && "$python" -m pip install --quiet --no-deps "$torch" || return
+  if [ "$(uname -sm)" = "Linux x86_64" ]; then
+    "$python" scripts/cuda_stubs.py "$environment/cuda" || return
+  fi
+  LD_LIBRARY_PATH=$environment/cuda "$python" -c 'import torch'
 }
 
 if [ -z "${PEERS_PYTHON:-}" ] && [ ! -e "$environment/complete" ]; then
