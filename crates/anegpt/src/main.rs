@@ -57,6 +57,7 @@ Examples:
   anegpt train                          learn to tell stories, in a few minutes
   anegpt generate out/run-1 \"Once upon a time\"
   anegpt chat out/run-1                 talk with a model
+  anegpt serve out/run-1                answer programs and a page, over HTTP
   anegpt eval -m out/run-1 --data text.txt
   anegpt help train                     all options of a command
   anegpt help engine                    how the Neural Engine is driven"
@@ -82,6 +83,7 @@ enum Command {
     Train(commands::train::Args),
     Generate(commands::generate::Args),
     Chat(commands::chat::Args),
+    Serve(commands::serve::Args),
     Eval(commands::eval::Args),
     Export(commands::export::Args),
     Import(commands::import::Args),
@@ -121,6 +123,7 @@ impl Command {
             | Command::Data(_)
             | Command::Tokenizer(_)
             | Command::Chat(_)
+            | Command::Serve(_)
             | Command::Export(_)
             | Command::Import(_)
             | Command::Report(_)
@@ -203,6 +206,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Train(args) => commands::train::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Chat(args) => commands::chat::run(&args),
+        Command::Serve(args) => commands::serve::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),

@@ -15,5 +15,6 @@ pub(crate) mod pipe;
 pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod report;
+pub(crate) mod serve;
 pub(crate) mod tokenizer;
 pub(crate) mod train;

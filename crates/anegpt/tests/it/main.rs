@@ -33,6 +33,8 @@ mod prompt;
 mod readme;
 mod report;
 #[cfg(unix)]
+mod serve;
+#[cfg(unix)]
 mod terminal;
 mod tokenizer;
 mod train;
