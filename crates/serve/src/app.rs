@@ -181,9 +181,7 @@ pub(crate) async fn aside<T: Send + 'static>(
 /// All addresses.
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
-        .route("/", get(page::index))
-        .route("/app.js", get(page::script))
-        .route("/style.css", get(page::style))
+        .merge(page::routes())
         .route("/health", get(api::health::health))
         .route("/v1/health", get(api::health::health))
         .route("/metrics", get(api::health::metrics))

@@ -1,24 +1,37 @@
-//! The page: three files in the program, which ask nobody but this server.
+//! The page: files in the program, which ask nobody but this server.
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use axum::routing::get;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Scripts, styles and requests come from here alone; nobody may frame the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-pub(crate) async fn index(headers: HeaderMap) -> Response {
-    file(&headers, "text/html; charset=utf-8", include_bytes!("page/index.html"))
-}
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-pub(crate) async fn script(headers: HeaderMap) -> Response {
-    file(&headers, "text/javascript; charset=utf-8", include_bytes!("page/app.js"))
-}
+/// A file: its path, its type and its bytes.
+type File = (&'static str, &'static str, &'static [u8]);
 
-pub(crate) async fn style(headers: HeaderMap) -> Response {
-    file(&headers, "text/css; charset=utf-8", include_bytes!("page/style.css"))
+const FILES: [File; 7] = [
+    ("/", "text/html; charset=utf-8", include_bytes!("page/index.html")),
+    ("/style.css", "text/css; charset=utf-8", include_bytes!("page/style.css")),
+    ("/icon.svg", "image/svg+xml", include_bytes!("page/icon.svg")),
+    ("/app.js", SCRIPT, include_bytes!("page/app.js")),
+    ("/api.js", SCRIPT, include_bytes!("page/api.js")),
+    ("/markdown.js", SCRIPT, include_bytes!("page/markdown.js")),
+    ("/store.js", SCRIPT, include_bytes!("page/store.js")),
+];
+
+/// Routes of all files.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    FILES.iter().fold(Router::new(), |routes, &(path, kind, bytes)| {
+        routes
+            .route(path, get(move |headers: HeaderMap| async move { file(&headers, kind, bytes) }))
+    })
 }
 
 /// A file, or word that the browser has it.

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Drives the page of `anegpt serve` in headless Chromium through a conversation (scripts/page.mjs).
+# Needs Node.js, Chromium (CHROMIUM=path, or Debian's, which .ci/run installs) and playwright-core from npm.
+# PICTURES=directory keeps screenshots.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+chromium=${CHROMIUM:-/usr/bin/chromium}
+if [ ! -x "$chromium" ] || ! command -v npm > /dev/null; then
+  echo "skipped: the page in a browser (needs npm and Chromium; CHROMIUM=path names one that is elsewhere)"
+  exit 0
+fi
+tools=target/page
+if [ ! -e "$tools/node_modules/playwright-core" ]; then
+  mkdir -p "$tools"
+  if ! npm install --silent --no-fund --no-audit --prefix "$tools" playwright-core@1.64.1 > target/page.log 2>&1; then
+    echo "skipped: the page in a browser (playwright-core cannot be installed; see target/page.log)"
+    exit 0
+  fi
+fi
+
+if [ -z "${ANEGPT:-}" ]; then
+  cargo build --release --quiet -p anegpt
+  ANEGPT=$PWD/target/release/anegpt
+fi
+work=$(mktemp -d)
+trap 'kill "${server:-}" 2> /dev/null || true; rm -rf "$work"' EXIT
+# A model that learned nothing yet: it goes on until it is stopped, at the pace of a larger one.
+printf '[model]\nn_layer = 8\nn_embd = 512\nn_head = 8\nseq_len = 1024\n' > "$work/model.toml"
+"$ANEGPT" train --config "$work/model.toml" --steps 1 --batch 1 --seq 32 --device cpu --sample-every 0 --eval-every 0 \
+  --log-format json --out "$work/model" > /dev/null
+"$ANEGPT" serve "$work/model" --name small --port 0 > "$work/log" 2>&1 &
+server=$!
+for _ in $(seq 300); do
+  url=$(sed -n 's/^serving *//p' "$work/log")
+  [ -z "$url" ] || break
+  kill -0 "$server" 2> /dev/null || { cat "$work/log"; exit 1; }
+  sleep 0.1
+done
+cp scripts/page.mjs "$tools/page.mjs"
+CHROMIUM=$chromium node "$tools/page.mjs" "$url/" ${PICTURES:+"$(realpath -m "$PICTURES")"}
