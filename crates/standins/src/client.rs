@@ -2,9 +2,9 @@
 
 use crate::control::{COUNTERS, fault, is_on, violation};
 use crate::engine::{SurfaceObject, as_inner, check_call, fail, process, words};
-use crate::foundation::{array, number};
+use crate::foundation::{Opaque, array, number, temporary};
 use crate::iosurface;
-use crate::runtime::{Body, Bool, Id, Imp, Ref, Sel, Table, body, factory, make, temporary};
+use crate::runtime::{Body, Bool, Id, Imp, Ref, Sel, Table, body, factory, make};
 use ane::AneError;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
@@ -40,13 +40,19 @@ pub(crate) fn classes() -> Vec<Table> {
     ]
 }
 
+/// The connection, which is never released.
+#[derive(Debug)]
+struct Client;
+
+impl Body for Client {}
+
 unsafe extern "C" fn shared_connection(_: Id, _: Sel) -> Id {
     if fault("nil connection") {
         return null_mut();
     }
     static CLIENT: OnceLock<usize> = OnceLock::new();
     let client = *CLIENT.get_or_init(|| {
-        let client = make("_ANEClient", Body::Client);
+        let client = make("_ANEClient", Client);
         // It belongs to the framework, not to those who are asked about leaks.
         COUNTERS.objects.fetch_sub(1, Ordering::SeqCst);
         client as usize
@@ -112,30 +118,34 @@ unsafe extern "C" fn evaluate_in_real_time(
 
 /// A surface at the port of a chain.
 #[derive(Debug)]
-pub(crate) struct Buffer {
+struct Buffer {
     _surface: Ref,
     symbol: i64,
     source: i64,
 }
 
+impl Opaque for Buffer {}
+
 unsafe extern "C" fn buffer(_: Id, _: Sel, surface: Id, symbol: Id, source: i64) -> Id {
-    let known = matches!(body(surface), Some(Body::SurfaceObject(_)));
+    let known = body::<SurfaceObject>(surface).is_some();
     let Some(symbol) = number(symbol).filter(|_| known) else {
         violation("a chain's buffer is not a surface's object with the number of a symbol");
         return null_mut();
     };
     factory("nil buffer", || {
         let buffer = Buffer { _surface: Ref::new(surface), symbol, source };
-        Some(make("_ANEBuffer", Body::Buffer(buffer)))
+        Some(make("_ANEBuffer", buffer))
     })
 }
 
 /// Where a chain writes. It does not keep the surface of its statistics alive.
 #[derive(Debug)]
-pub(crate) struct OutputSet {
+struct OutputSet {
     _statistics: SurfaceObject,
     buffers: Ref,
 }
+
+impl Opaque for OutputSet {}
 
 unsafe extern "C" fn output_set(_: Id, _: Sel, statistics: Id, buffers: Id) -> Id {
     // As the framework does.
@@ -145,16 +155,18 @@ unsafe extern "C" fn output_set(_: Id, _: Sel, statistics: Id, buffers: Id) -> I
     factory("nil output set", || {
         let set =
             OutputSet { _statistics: SurfaceObject::new(statistics), buffers: Ref::new(buffers) };
-        Some(make("_ANEIOSurfaceOutputSets", Body::OutputSet(set)))
+        Some(make("_ANEIOSurfaceOutputSets", set))
     })
 }
 
 /// Requests in one.
 #[derive(Debug)]
-pub(crate) struct Chain {
+struct Chain {
     inputs: Ref,
     sets: Ref,
 }
+
+impl Opaque for Chain {}
 
 #[allow(clippy::too_many_arguments, reason = "the framework's method")]
 unsafe extern "C" fn chain(
@@ -180,15 +192,15 @@ unsafe extern "C" fn chain(
     }
     factory("nil chain", || {
         let chain = Chain { inputs: Ref::new(inputs), sets: Ref::new(sets) };
-        Some(make("_ANEChainingRequest", Body::Chain(chain)))
+        Some(make("_ANEChainingRequest", chain))
     })
 }
 
 /// Buffers of an array, if they are those of `ports` ports in order.
 fn are_buffers(list: &Ref, ports: usize, source: i64) -> bool {
-    let right = |(i, object): (i64, &Ref)| match body(object.0) {
-        Some(Body::Buffer(buffer)) => buffer.symbol == i && buffer.source == source,
-        _ => false,
+    let right = |(i, object): (i64, &Ref)| {
+        let buffer = body::<Buffer>(object.0);
+        buffer.is_some_and(|buffer| buffer.symbol == i && buffer.source == source)
     };
     array(list.0).is_some_and(|all| all.len() == ports && (0..).zip(all).all(right))
 }
@@ -207,13 +219,12 @@ unsafe extern "C" fn prepare_chain(
         violation("a chain of a model that is not loaded");
         return 0;
     };
-    let Some(Body::Chain(chain)) = body(chain) else {
+    let Some(chain) = body::<Chain>(chain) else {
         violation("what is no chaining request was prepared");
         return 0;
     };
-    let writes = |set: &Ref| match body(set.0) {
-        Some(Body::OutputSet(set)) => are_buffers(&set.buffers, outputs, 1),
-        _ => false,
+    let writes = |set: &Ref| {
+        body::<OutputSet>(set.0).is_some_and(|set| are_buffers(&set.buffers, outputs, 1))
     };
     let sets = array(chain.sets.0).unwrap_or_default();
     if !are_buffers(&chain.inputs, inputs, 0) || sets.is_empty() || !sets.iter().all(writes) {

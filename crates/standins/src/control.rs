@@ -163,16 +163,19 @@ unsafe fn name(name: *const c_char) -> String {
 }
 
 /// Makes the fault `name` happen the next `times` times; negative: until told otherwise.
+pub(crate) fn set_fault(name: &str, times: i64) {
+    state().faults.insert(name.to_owned(), times);
+}
+
+/// [`set_fault`], for tests.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn standins_fault(fault: *const c_char, times: i64) {
     // SAFETY: a C string by contract.
-    let fault = unsafe { name(fault) };
-    state().faults.insert(fault, times);
+    set_fault(&unsafe { name(fault) }, times);
 }
 
-/// Forgets faults, violations and what the process has used up. Objects alive stay.
-#[unsafe(no_mangle)]
-pub extern "C" fn standins_reset() {
+/// Forgets faults and violations, and counts calls from zero. Objects alive stay.
+pub(crate) fn reset() {
     *state() = State::default();
     COUNTERS.compiles.store(0, Ordering::SeqCst);
     COUNTERS.opened.store(0, Ordering::SeqCst);
@@ -181,7 +184,6 @@ pub extern "C" fn standins_reset() {
     COUNTERS.slow.store(0, Ordering::SeqCst);
     COUNTERS.real_time.store(0, Ordering::SeqCst);
     COUNTERS.products.store(0, Ordering::SeqCst);
-    crate::engine::reset();
 }
 
 /// A count by name, −1 if there is none of that name.

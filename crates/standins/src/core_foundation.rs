@@ -1,8 +1,8 @@
 //! CoreFoundation, whose strings, arrays and dictionaries are those of Foundation by other names.
 
 use crate::control::violation;
-use crate::foundation::{array, dictionary, string, text, value};
-use crate::runtime::{Body, Id, Ref, body, make, objc_release};
+use crate::foundation::{Value, array, dictionary, string, text, value};
+use crate::runtime::{Id, Ref, body, make, objc_release};
 use std::ffi::c_char;
 use std::ptr::null_mut;
 
@@ -29,9 +29,9 @@ pub unsafe extern "C" fn CFGetTypeID(object: Id) -> usize {
         violation("CFGetTypeID of null, which ends the process");
     }
     match body(object) {
-        Some(Body::String(_)) => STRING,
-        Some(Body::Dictionary(_)) => DICTIONARY,
-        Some(Body::Array(_)) => ARRAY,
+        Some(Value::String(_)) => STRING,
+        Some(Value::Dictionary(_)) => DICTIONARY,
+        Some(Value::Array(_)) => ARRAY,
         _ => 1,
     }
 }
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn CFDictionaryCreateMutableCopy(
         violation(format!("a dictionary was copied with capacity {capacity}"));
     }
     let copy = entries.iter().map(|(key, value)| (Ref::new(key.0), Ref::new(value.0)));
-    make("NSMutableDictionary", Body::Dictionary(copy.collect()))
+    make("NSMutableDictionary", Value::Dictionary(copy.collect()))
 }
 
 #[unsafe(no_mangle)]

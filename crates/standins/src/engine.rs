@@ -1,13 +1,14 @@
 //! The classes of AppleNeuralEngine, over the emulator.
 
 use crate::control::{
-    COUNTERS, count_compile, count_opened, fault, hang, is_on, violation, wait_for_release,
+    COUNTERS, count_compile, count_opened, fault, hang, is_on, set_fault, violation,
+    wait_for_release,
 };
-use crate::foundation::{array, data, dictionary, number, store_error, string, text, value};
+use crate::foundation::{
+    Opaque, array, data, dictionary, number, store_error, string, temporary, text, value,
+};
 use crate::iosurface;
-use crate::runtime::{
-    Body, Bool, Id, Imp, Ref, Sel, Table, autorelease, body, factory, is_alive, make, temporary,
-};
+use crate::runtime::{Bool, Id, Imp, Ref, Sel, Table, autorelease, body, factory, is_alive, make};
 use ane::{AneError, Device, Emulator, Executable, Port, Precision, Surface};
 use chip::{CallPath, Chip, Os, Profile, legal};
 use cpu::Numerics;
@@ -80,17 +81,19 @@ fn fresh(path: CallPath) -> Arc<Emulator> {
     Arc::new(Emulator::engine(profile, Numerics::Fast))
 }
 
+/// Forgets what the process has compiled and used up.
 pub(crate) fn reset() {
     compiled_before().clear();
-    // SAFETY: a C string.
-    unsafe { crate::control::standins_fault(c"new machine".as_ptr(), 1) };
+    set_fault("new machine", 1);
 }
 
 #[derive(Debug)]
-pub(crate) struct Descriptor {
+struct Descriptor {
     mil: Vec<u8>,
     weights: Weights,
 }
+
+impl Opaque for Descriptor {}
 
 unsafe extern "C" fn descriptor(_: Id, _: Sel, mil: Id, weights: Id, options: Id) -> Id {
     if !options.is_null() {
@@ -117,8 +120,7 @@ unsafe extern "C" fn descriptor(_: Id, _: Sel, mil: Id, weights: Id, options: Id
     }
     let mil = mil.to_vec();
     factory("nil descriptor", || {
-        let body = Body::Descriptor(Descriptor { mil, weights: files });
-        Some(make("_ANEInMemoryModelDescriptor", body))
+        Some(make("_ANEInMemoryModelDescriptor", Descriptor { mil, weights: files }))
     })
 }
 
@@ -183,6 +185,8 @@ pub(crate) struct Target {
     mask: AtomicU32,
 }
 
+impl Opaque for Target {}
+
 impl Target {
     fn of(stage: &Arc<Mutex<Stage>>) -> Self {
         Target { stage: Arc::clone(stage), mask: AtomicU32::new(0) }
@@ -205,13 +209,15 @@ impl Target {
 
 /// A model in memory.
 #[derive(Debug)]
-pub(crate) struct Model {
+struct Model {
     name: String,
     descriptor: Ref,
     target: Target,
     /// Made whenever it is loaded.
     inner: Mutex<Option<Ref>>,
 }
+
+impl Opaque for Model {}
 
 impl Drop for Model {
     fn drop(&mut self) {
@@ -232,10 +238,7 @@ impl Model {
     }
 
     fn sources(&self) -> Option<&Descriptor> {
-        match body(self.descriptor.0)? {
-            Body::Descriptor(descriptor) => Some(descriptor),
-            _ => None,
-        }
+        body(self.descriptor.0)
     }
 
     /// The weight files as they lie where the system reads them.
@@ -267,7 +270,7 @@ impl Model {
 }
 
 unsafe extern "C" fn model(_: Id, _: Sel, descriptor: Id) -> Id {
-    let Some(Body::Descriptor(sources)) = body(descriptor) else {
+    let Some(sources) = body::<Descriptor>(descriptor) else {
         violation("a model of what is no descriptor");
         return null_mut();
     };
@@ -280,18 +283,16 @@ unsafe extern "C" fn model(_: Id, _: Sel, descriptor: Id) -> Id {
         let target = Target::of(&Arc::new(Mutex::new(Stage::New)));
         let (descriptor, inner) = (Ref::new(descriptor), Mutex::default());
         let model = Model { name, descriptor, target, inner };
-        Some(make("_ANEInMemoryModel", Body::Model(model)))
+        Some(make("_ANEInMemoryModel", model))
     })
 }
 
 fn as_model<'a>(id: Id) -> Option<&'a Model> {
-    match body(id) {
-        Some(Body::Model(model)) => Some(model),
-        _ => {
-            violation("what is no model was used as one");
-            None
-        }
+    let model = body(id);
+    if model.is_none() {
+        violation("what is no model was used as one");
     }
+    model
 }
 
 unsafe extern "C" fn identifier(id: Id, _: Sel) -> Id {
@@ -310,22 +311,17 @@ unsafe extern "C" fn inner_model(id: Id, _: Sel) -> Id {
 
 /// The receiver to which a client sends a request.
 pub(crate) fn as_inner<'a>(id: Id) -> Option<&'a Target> {
-    match body(id) {
-        Some(Body::InnerModel(target)) => Some(target),
-        _ => {
-            violation("what is no _ANEModel was given to a client as one");
-            None
-        }
+    let target = body(id);
+    if target.is_none() {
+        violation("what is no _ANEModel was given to a client as one");
     }
+    target
 }
 
 unsafe extern "C" fn set_mask(id: Id, _: Sel, mask: u32) {
     temporary();
-    let target = match body(id) {
-        Some(Body::Model(model)) => &model.target,
-        Some(Body::InnerModel(target)) => target,
-        _ => return violation("what is no model was used as one"),
-    };
+    let target = body::<Model>(id).map(|model| &model.target).or_else(|| body(id));
+    let Some(target) = target else { return violation("what is no model was used as one") };
     // For programs without an entitlement the system's service may make it zero.
     let mask = if is_on("statistics forbidden") { 0 } else { mask };
     target.mask.store(mask, Ordering::SeqCst);
@@ -486,8 +482,7 @@ unsafe extern "C" fn load(id: Id, _: Sel, qos: u32, options: Id, error: *mut Id)
             *stage = Stage::Loaded(Box::new(Run::new(executable, opened)));
             // What was set before is replaced by what the service gives.
             model.target.mask.store(0, Ordering::SeqCst);
-            let inner = Body::InnerModel(Target::of(&model.target.stage));
-            *model.inner() = Some(Ref(make("_ANEModel", inner)));
+            *model.inner() = Some(Ref(make("_ANEModel", Target::of(&model.target.stage))));
             1
         }
         Err(reason) => fail(error, &words(&reason)),
@@ -518,6 +513,8 @@ unsafe extern "C" fn unload(id: Id, _: Sel, qos: u32, error: *mut Id) -> Bool {
 #[derive(Debug)]
 pub(crate) struct SurfaceObject(usize);
 
+impl Opaque for SurfaceObject {}
+
 impl SurfaceObject {
     pub(crate) fn new(surface: Id) -> Self {
         SurfaceObject(surface as usize)
@@ -536,19 +533,19 @@ unsafe extern "C" fn surface_object(_: Id, _: Sel, surface: Id) -> Id {
     if iosurface::memory(surface).is_none() {
         return null_mut();
     }
-    factory("nil surface object", || {
-        Some(make("_ANEIOSurfaceObject", Body::SurfaceObject(SurfaceObject::new(surface))))
-    })
+    factory("nil surface object", || Some(make("_ANEIOSurfaceObject", SurfaceObject::new(surface))))
 }
 
 /// Arrays of a request.
 #[derive(Debug)]
-pub(crate) struct Request {
+struct Request {
     inputs: Ref,
     outputs: Ref,
     /// Of the last evaluation, where they are kept.
     statistics: Mutex<Option<Ref>>,
 }
+
+impl Opaque for Request {}
 
 #[allow(clippy::too_many_arguments, reason = "the framework's method")]
 unsafe extern "C" fn request(
@@ -563,7 +560,7 @@ unsafe extern "C" fn request(
     procedure: Id,
 ) -> Id {
     for (surfaces, indices) in [(inputs, input_indices), (outputs, output_indices)] {
-        let of_surfaces = |s: &Ref| matches!(body(s.0), Some(Body::SurfaceObject(_)));
+        let of_surfaces = |s: &Ref| body::<SurfaceObject>(s.0).is_some();
         let n = array(surfaces).filter(|all| all.iter().all(of_surfaces)).map(<[Ref]>::len);
         let found: Option<Vec<i64>> =
             array(indices).and_then(|all| all.iter().map(|i| number(i.0)).collect());
@@ -577,40 +574,42 @@ unsafe extern "C" fn request(
     }
     factory("nil request", || {
         let (inputs, outputs) = (Ref::new(inputs), Ref::new(outputs));
-        let body = Request { inputs, outputs, statistics: Mutex::default() };
-        Some(make("_ANERequest", Body::Request(body)))
+        let request = Request { inputs, outputs, statistics: Mutex::default() };
+        Some(make("_ANERequest", request))
     })
 }
 
 /// The statistics of a request, which keeps them.
 unsafe extern "C" fn statistics(id: Id, _: Sel) -> Id {
-    let Some(Body::Request(request)) = body(id) else { return null_mut() };
+    let Some(request) = body::<Request>(id) else { return null_mut() };
     let statistics = request.statistics.lock().unwrap_or_else(PoisonError::into_inner);
     statistics.as_ref().map_or(null_mut(), |statistics| statistics.0)
 }
 
 unsafe extern "C" fn hardware_time(id: Id, _: Sel) -> u64 {
-    match body(id) {
-        Some(Body::Statistics(nanoseconds)) => *nanoseconds,
-        _ => 0,
-    }
+    body::<Statistics>(id).map_or(0, |statistics| statistics.nanoseconds)
 }
+
+/// The measurements of an evaluation.
+#[derive(Debug)]
+struct Statistics {
+    nanoseconds: u64,
+}
+
+impl Opaque for Statistics {}
 
 impl Request {
     /// Keeps the time of an evaluation.
     fn note(&self, took: Duration) {
         let took = if is_on("statistics empty") { 0 } else { took.as_nanos().max(1) as u64 };
-        let made = Ref(make("_ANEPerformanceStats", Body::Statistics(took)));
+        let made = Ref(make("_ANEPerformanceStats", Statistics { nanoseconds: took }));
         *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
     }
 }
 
 /// Memory of the surfaces of an array.
 fn surfaces<'a>(list: &Ref) -> Option<Vec<&'a iosurface::Memory>> {
-    let memory = |object: &Ref| match body(object.0)? {
-        Body::SurfaceObject(surface) => iosurface::memory(surface.0 as Id),
-        _ => None,
-    };
+    let memory = |object: &Ref| iosurface::memory(body::<SurfaceObject>(object.0)?.0 as Id);
     array(list.0)?.iter().map(memory).collect()
 }
 
@@ -706,7 +705,7 @@ pub(crate) fn process(target: Option<&Target>, request: Id) -> Result<(), String
         return Err(String::new());
     }
     let Some(target) = target else { return Err(String::new()) };
-    let Some(Body::Request(request)) = body(request) else {
+    let Some(request) = body::<Request>(request) else {
         violation("what is no request was evaluated");
         return Err(String::new());
     };

@@ -4,9 +4,39 @@ use crate::control::violation;
 use crate::runtime::{
     Body, Id, Imp, Ref, Sel, Table, autorelease, body, initialise, make, objc_release,
 };
+use std::any::Any;
 use std::ffi::{CString, c_char};
+use std::fmt::Debug;
 use std::ptr::null_mut;
 use std::slice::from_raw_parts;
+
+/// The contents of Foundation's objects.
+#[derive(Debug)]
+pub(crate) enum Value {
+    String(CString),
+    Data(Vec<u8>),
+    Number(i64),
+    Array(Vec<Ref>),
+    Dictionary(Vec<(Ref, Ref)>),
+    Error(Ref),
+}
+
+impl Body for Value {}
+
+/// The contents of an object of a class whose code is not known: it may leave objects to the pool as
+/// it dies.
+pub(crate) trait Opaque: Any + Debug {}
+
+impl<T: Opaque> Body for T {
+    fn release(&self) {
+        temporary();
+    }
+}
+
+/// Leaves an object to the pool, as code that the compiler counts references for may in any call.
+pub(crate) fn temporary() {
+    autorelease(string("a temporary object"));
+}
 
 pub(crate) fn classes() -> Vec<Table> {
     vec![
@@ -49,7 +79,7 @@ unsafe extern "C" fn init_string(s: Id, _: Sel, bytes: *const u8, n: usize, enco
     // SAFETY: by contract.
     let bytes = unsafe { slice(bytes, n) };
     match CString::new(bytes) {
-        Ok(text) if text.to_str().is_ok() => initialise(s, Body::String(text)),
+        Ok(text) if text.to_str().is_ok() => initialise(s, Value::String(text)),
         _ => {
             violation("a string that is no UTF-8 or has a null");
             // SAFETY: a failing initialiser gives the object back.
@@ -61,18 +91,18 @@ unsafe extern "C" fn init_string(s: Id, _: Sel, bytes: *const u8, n: usize, enco
 
 unsafe extern "C" fn utf8(s: Id, _: Sel) -> *const c_char {
     match body(s) {
-        Some(Body::String(text)) => text.as_ptr(),
+        Some(Value::String(text)) => text.as_ptr(),
         _ => std::ptr::null(),
     }
 }
 
 unsafe extern "C" fn init_data(s: Id, _: Sel, bytes: *const u8, n: usize) -> Id {
     // SAFETY: by contract.
-    initialise(s, Body::Data(unsafe { slice(bytes, n) }.to_vec()))
+    initialise(s, Value::Data(unsafe { slice(bytes, n) }.to_vec()))
 }
 
 unsafe extern "C" fn init_number(s: Id, _: Sel, value: i64) -> Id {
-    initialise(s, Body::Number(value))
+    initialise(s, Value::Number(value))
 }
 
 /// References of all of `objects`; nil among them is a violation, as it raises there.
@@ -87,7 +117,7 @@ unsafe fn references(objects: *const Id, n: usize) -> Vec<Ref> {
 
 unsafe extern "C" fn init_array(s: Id, _: Sel, objects: *const Id, n: usize) -> Id {
     // SAFETY: by contract.
-    initialise(s, Body::Array(unsafe { references(objects, n) }))
+    initialise(s, Value::Array(unsafe { references(objects, n) }))
 }
 
 unsafe extern "C" fn init_dictionary(
@@ -99,44 +129,35 @@ unsafe extern "C" fn init_dictionary(
 ) -> Id {
     // SAFETY: by contract.
     let (keys, objects) = unsafe { (references(keys, n), references(objects, n)) };
-    initialise(s, Body::Dictionary(keys.into_iter().zip(objects).collect()))
+    initialise(s, Value::Dictionary(keys.into_iter().zip(objects).collect()))
 }
 
 unsafe extern "C" fn description(s: Id, _: Sel) -> Id {
     match body(s) {
-        Some(Body::Error(text)) => autorelease(Ref::new(text.0).into_id()),
+        Some(Value::Error(text)) => autorelease(Ref::new(text.0).into_id()),
         _ => null_mut(),
-    }
-}
-
-impl Ref {
-    /// Hands the reference over.
-    pub(crate) fn into_id(self) -> Id {
-        let id = self.0;
-        std::mem::forget(self);
-        id
     }
 }
 
 /// An array owned by the caller, which takes over its elements.
 pub(crate) fn make_array(elements: Vec<Id>) -> Id {
-    make("NSArray", Body::Array(elements.into_iter().map(Ref).collect()))
+    make("NSArray", Value::Array(elements.into_iter().map(Ref).collect()))
 }
 
 /// A dictionary owned by the caller, of the class of that name, which takes over its values.
 pub(crate) fn make_dictionary(class: &str, entries: Vec<(&str, Id)>) -> Id {
     let entries = entries.into_iter().map(|(key, value)| (Ref(string(key)), Ref(value)));
-    make(class, Body::Dictionary(entries.collect()))
+    make(class, Value::Dictionary(entries.collect()))
 }
 
 /// A number owned by the caller.
 pub(crate) fn make_number(value: i64) -> Id {
-    make("NSNumber", Body::Number(value))
+    make("NSNumber", Value::Number(value))
 }
 
 /// A string owned by the caller.
 pub(crate) fn string(text: &str) -> Id {
-    make("NSString", Body::String(CString::new(text).unwrap_or_default()))
+    make("NSString", Value::String(CString::new(text).unwrap_or_default()))
 }
 
 /// Stores an error, which the pool owns, where a method was told to.
@@ -144,42 +165,42 @@ pub(crate) fn store_error(to: *mut Id, text: &str) {
     if to.is_null() {
         return;
     }
-    let error = make("NSError", Body::Error(Ref(string(text))));
+    let error = make("NSError", Value::Error(Ref(string(text))));
     // SAFETY: a place for an error by contract.
     unsafe { *to = autorelease(error) };
 }
 
 pub(crate) fn text<'a>(id: Id) -> Option<&'a str> {
     match body(id)? {
-        Body::String(text) => text.to_str().ok(),
+        Value::String(text) => text.to_str().ok(),
         _ => None,
     }
 }
 
 pub(crate) fn data<'a>(id: Id) -> Option<&'a [u8]> {
     match body(id)? {
-        Body::Data(bytes) => Some(bytes),
+        Value::Data(bytes) => Some(bytes),
         _ => None,
     }
 }
 
 pub(crate) fn number(id: Id) -> Option<i64> {
     match body(id)? {
-        Body::Number(value) => Some(*value),
+        Value::Number(value) => Some(*value),
         _ => None,
     }
 }
 
 pub(crate) fn array<'a>(id: Id) -> Option<&'a [Ref]> {
     match body(id)? {
-        Body::Array(elements) => Some(elements),
+        Value::Array(elements) => Some(elements),
         _ => None,
     }
 }
 
 pub(crate) fn dictionary<'a>(id: Id) -> Option<&'a [(Ref, Ref)]> {
     match body(id)? {
-        Body::Dictionary(entries) => Some(entries),
+        Value::Dictionary(entries) => Some(entries),
         _ => None,
     }
 }

@@ -9,6 +9,12 @@ use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+/// A subscription to channels.
+#[derive(Debug)]
+struct Subscription;
+
+impl Body for Subscription {}
+
 pub(crate) fn classes() -> Vec<Table> {
     vec![("IOReportSubscription", vec![], vec![])]
 }
@@ -118,7 +124,7 @@ pub unsafe extern "C" fn IOReportCreateSubscription(
         // SAFETY: a place for an object by contract.
         unsafe { *subscribed = listing("NSMutableDictionary", |_| 0) };
     }
-    make("IOReportSubscription", Body::Subscription)
+    make("IOReportSubscription", Subscription)
 }
 
 /// Samples taken so far.
@@ -130,7 +136,7 @@ pub unsafe extern "C" fn IOReportCreateSamples(
     subscribed: Id,
     options: Id,
 ) -> Id {
-    if !matches!(body(subscription), Some(Body::Subscription)) || !options.is_null() {
+    if body::<Subscription>(subscription).is_none() || !options.is_null() {
         violation("a sample of what is no subscription");
     }
     if class_name(subscribed) != "NSMutableDictionary" {

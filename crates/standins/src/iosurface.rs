@@ -1,12 +1,12 @@
 //! IOSurfaces: memory that nobody can touch unless it is locked.
 
 use crate::control::{COUNTERS, fault, violation};
-use crate::foundation::{dictionary, number, string, value};
-use crate::runtime::{Body, Id, Table, body, make, temporary};
+use crate::foundation::{Opaque, dictionary, number, string, temporary, value};
+use crate::runtime::{Id, Table, body, make};
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 unsafe extern "C" {
     fn mmap(
@@ -48,6 +48,8 @@ pub(crate) struct Memory {
     pub(crate) bytes: usize,
     users: Mutex<Users>,
 }
+
+impl Opaque for Memory {}
 
 impl Memory {
     fn change(&self, change: impl FnOnce(&mut Users)) {
@@ -119,14 +121,11 @@ macro_rules! keys {
             pub static $name: Key = Key(LazyKey(std::sync::atomic::AtomicPtr::new(null_mut())));
         )*
 
-        /// Gives the constants their values.
-        fn fill_keys() {
-            static FILLED: LazyLock<()> = LazyLock::new(|| {
-                $($name.0.0.store(string($text), Ordering::SeqCst);)*
-                // They belong to the framework, not to those who are asked about leaks.
-                COUNTERS.objects.fetch_sub([$($text),*].len() as i64, Ordering::SeqCst);
-            });
-            LazyLock::force(&FILLED);
+        /// Gives the constants their values, once, before anyone reads one.
+        pub(crate) fn fill_keys() {
+            $($name.0.0.store(string($text), Ordering::SeqCst);)*
+            // They belong to the framework, not to those who are asked about leaks.
+            COUNTERS.objects.fetch_sub([$($text),*].len() as i64, Ordering::SeqCst);
         }
     };
 }
@@ -140,25 +139,13 @@ keys! {
     kIOSurfacePixelFormat = "IOSurfacePixelFormat";
 }
 
-/// Runs when the library is opened, before anyone reads a constant.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static INITIALISE: extern "C" fn() = {
-    extern "C" fn initialise() {
-        fill_keys();
-    }
-    initialise
-};
-
 /// The memory of a surface; anything else is a violation.
 pub(crate) fn memory<'a>(surface: Id) -> Option<&'a Memory> {
-    match body(surface) {
-        Some(Body::Surface(memory)) => Some(memory),
-        _ => {
-            violation("what is no surface was used as one");
-            None
-        }
+    let memory = body(surface);
+    if memory.is_none() {
+        violation("what is no surface was used as one");
     }
+    memory
 }
 
 #[unsafe(no_mangle)]
@@ -194,7 +181,7 @@ pub unsafe extern "C" fn IOSurfaceCreate(properties: Id) -> Id {
     }
     COUNTERS.surfaces.fetch_add(1, Ordering::SeqCst);
     let bytes = if fault("surface short") { bytes / 2 } else { bytes };
-    make("IOSurface", Body::Surface(Memory { address, mapped, bytes, users: Mutex::default() }))
+    make("IOSurface", Memory { address, mapped, bytes, users: Mutex::default() })
 }
 
 fn lock(surface: Id, options: u32, seed: *mut u32, change: i64) -> i32 {

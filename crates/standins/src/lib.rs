@@ -40,5 +40,6 @@ mod engine;
 mod foundation;
 mod ioreport;
 mod iosurface;
+mod library;
 mod runtime;
 mod system;

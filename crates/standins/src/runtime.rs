@@ -1,10 +1,11 @@
-//! An Objective-C runtime: as much of one as is called.
+//! An Objective-C runtime: as much of one as is called. It knows no class: [`define`] is given them.
 
 use crate::control::{COUNTERS, fault, is_on, violation};
-use crate::{client, engine, foundation, ioreport, iosurface};
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::fmt::Debug;
 use std::mem::ManuallyDrop;
 use std::ptr::null;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,47 +20,10 @@ const LIVE: usize = 0x4c49_5645;
 const CLASS: usize = 0x434c_4153;
 const DEAD: usize = 0x4445_4144;
 
-/// The parts of an object.
-#[derive(Debug)]
-pub(crate) enum Body {
-    String(CString),
-    Data(Vec<u8>),
-    Number(i64),
-    Array(Vec<Ref>),
-    Dictionary(Vec<(Ref, Ref)>),
-    Error(Ref),
-    Surface(iosurface::Memory),
-    Descriptor(engine::Descriptor),
-    Model(engine::Model),
-    InnerModel(engine::Target),
-    SurfaceObject(engine::SurfaceObject),
-    Request(engine::Request),
-    Statistics(u64),
-    Client,
-    Buffer(client::Buffer),
-    OutputSet(client::OutputSet),
-    Chain(client::Chain),
-    Subscription,
-}
-
-impl Body {
-    /// True if it is of a class whose code is not known: that of the engine, or of its surfaces.
-    fn is_of_the_engine(&self) -> bool {
-        use Body::*;
-        matches!(
-            self,
-            Surface(_)
-                | Descriptor(_)
-                | Model(_)
-                | InnerModel(_)
-                | SurfaceObject(_)
-                | Request(_)
-                | Statistics(_)
-                | Buffer(_)
-                | OutputSet(_)
-                | Chain(_)
-        )
-    }
+/// The contents of an object, of any type: [`body`] finds them by it.
+pub(crate) trait Body: Any + Debug {
+    /// Runs when the last reference is given back, while the object is still alive.
+    fn release(&self) {}
 }
 
 /// An object. Its memory is never given back, so that the use of a dead one is seen.
@@ -69,7 +33,7 @@ pub(crate) struct Object {
     isa: *const Class,
     state: AtomicUsize,
     references: AtomicUsize,
-    body: ManuallyDrop<OnceLock<Body>>,
+    body: ManuallyDrop<OnceLock<Box<dyn Body>>>,
 }
 
 /// A class, or the class of a class.
@@ -113,30 +77,29 @@ fn methods(rows: &[Row]) -> Vec<Method> {
     rows.iter().map(row).collect()
 }
 
-fn classes() -> &'static Classes {
-    static CLASSES: OnceLock<Classes> = OnceLock::new();
-    CLASSES.get_or_init(|| {
-        let base: [Row; 3] = [
-            ("retain", retain_method as Imp, "@16@0:8"),
-            ("release", release_method as Imp, "v16@0:8"),
-            ("autorelease", autorelease_method as Imp, "@16@0:8"),
-        ];
-        let tables =
-            foundation::classes().into_iter().chain(engine::classes()).chain(client::classes());
-        let tables = tables.chain(iosurface::classes()).chain(ioreport::classes());
-        let made = tables.map(|(name, class, object)| {
-            let class: Vec<Row> =
-                class.into_iter().chain([("alloc", alloc_method as Imp, "@16@0:8")]).collect();
-            let object: Vec<Row> = object.into_iter().chain(base).collect();
-            let make = |isa, rows: &[Row]| {
-                let state = AtomicUsize::new(CLASS);
-                &*Box::leak(Box::new(Class { isa, state, name, methods: methods(rows) }))
-            };
-            let meta: *const Class = make(null(), &class);
-            (name, make(meta, &object) as *const Class)
-        });
-        Classes(made.collect())
-    })
+static CLASSES: OnceLock<Classes> = OnceLock::new();
+
+/// Defines the classes, once, when the library is opened.
+pub(crate) fn define(tables: impl Iterator<Item = Table>) {
+    let base: [Row; 3] = [
+        ("retain", retain_method as Imp, "@16@0:8"),
+        ("release", release_method as Imp, "v16@0:8"),
+        ("autorelease", autorelease_method as Imp, "@16@0:8"),
+    ];
+    let made = tables.map(|(name, class, object)| {
+        let class: Vec<Row> =
+            class.into_iter().chain([("alloc", alloc_method as Imp, "@16@0:8")]).collect();
+        let object: Vec<Row> = object.into_iter().chain(base).collect();
+        let make = |isa, rows: &[Row]| {
+            let state = AtomicUsize::new(CLASS);
+            &*Box::leak(Box::new(Class { isa, state, name, methods: methods(rows) }))
+        };
+        let meta: *const Class = make(null(), &class);
+        (name, make(meta, &object) as *const Class)
+    });
+    if CLASSES.set(Classes(made.collect())).is_err() {
+        violation("the classes were defined twice");
+    }
 }
 
 /// One address per name.
@@ -249,7 +212,8 @@ pub unsafe extern "C" fn objc_getClass(name: *const c_char) -> Id {
 
 /// The class of that name; null if there is none.
 pub(crate) fn class(name: &str) -> Id {
-    classes().0.get(name).map_or(std::ptr::null_mut(), |&class| class.cast_mut().cast())
+    let found = CLASSES.get().and_then(|classes| classes.0.get(name));
+    found.map_or(std::ptr::null_mut(), |&class| class.cast_mut().cast())
 }
 
 #[unsafe(no_mangle)]
@@ -301,16 +265,16 @@ pub(crate) fn allocate(class: Id) -> Id {
 }
 
 /// An object with contents, owned by the caller.
-pub(crate) fn make(name: &str, body: Body) -> Id {
+pub(crate) fn make(name: &str, body: impl Body) -> Id {
     let object = allocate(class(name));
     initialise(object, body);
     object
 }
 
 /// Gives an allocated object its contents.
-pub(crate) fn initialise(object: Id, body: Body) -> Id {
+pub(crate) fn initialise(object: Id, body: impl Body) -> Id {
     if let Some(object) = live(object)
-        && object.body.set(body).is_err()
+        && object.body.set(Box::new(body)).is_err()
     {
         violation("an object was initialised twice");
     }
@@ -345,9 +309,11 @@ pub(crate) fn class_name(id: Id) -> &'static str {
     live(id).map_or("", |_| unsafe { class_of(id) }.name)
 }
 
-/// Returns the contents of an object; `None` for nil, the dead, and the uninitialised.
-pub(crate) fn body<'a>(id: Id) -> Option<&'a Body> {
-    live(id)?.body.get()
+/// Returns the contents of an object; `None` for nil, the dead, the uninitialised, and those whose
+/// contents are of another type.
+pub(crate) fn body<'a, T: Body>(id: Id) -> Option<&'a T> {
+    let body: &dyn Any = &**live(id)?.body.get()?;
+    body.downcast_ref()
 }
 
 #[unsafe(no_mangle)]
@@ -364,8 +330,8 @@ pub unsafe extern "C" fn objc_release(id: Id) {
     if object.references.fetch_sub(1, Ordering::SeqCst) > 1 {
         return;
     }
-    if object.body.get().is_some_and(Body::is_of_the_engine) {
-        temporary();
+    if let Some(body) = object.body.get() {
+        body.release();
     }
     object.state.store(DEAD, Ordering::SeqCst);
     COUNTERS.objects.fetch_sub(1, Ordering::SeqCst);
@@ -402,11 +368,6 @@ pub(crate) fn autorelease(object: Id) -> Id {
         violation("an object was left to a pool where there is none: it leaks");
     }
     object
-}
-
-/// Leaves an object to the pool, as code that the compiler counts references for may in any call.
-pub(crate) fn temporary() {
-    autorelease(foundation::string("a temporary object"));
 }
 
 #[unsafe(no_mangle)]
@@ -446,6 +407,13 @@ impl Ref {
     pub(crate) fn new(id: Id) -> Self {
         // SAFETY: an object or nil.
         Ref(unsafe { objc_retain(id) })
+    }
+
+    /// Hands the reference over.
+    pub(crate) fn into_id(self) -> Id {
+        let id = self.0;
+        std::mem::forget(self);
+        id
     }
 }
 
