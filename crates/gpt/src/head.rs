@@ -2,7 +2,7 @@
 //! vocabulary, so that a tile's logits are turned into cotangents and used up while they are in the
 //! cache.
 //!
-//! Tiles, and the parts of several tiles whose sums are kept apart, depend on the extents only:
+//! Tiles, and the groups of tiles whose sums are kept apart, depend on the extents only:
 //! results do not depend on the number of threads.
 
 use crate::batch::{MicroBatch, ModelError, TokenWeights};
@@ -22,15 +22,15 @@ use std::sync::Arc;
 
 /// Elements of a tile of logits that are aimed at: 1 MiB of f32.
 const TILE: usize = 1 << 18;
-/// The most parts; each has its own sum of cotangents, [D, T].
-const PARTS: usize = 16;
+/// The most groups; each has its own sum of cotangents, [D, T].
+const GROUPS: usize = 16;
 
 /// How a vocabulary of V rows is cut.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Grid {
     /// Rows of a tile; the last one may have fewer.
     rows: usize,
-    /// Tiles of a part; the last one may have fewer.
+    /// Tiles of a group; the last one may have fewer.
     tiles: usize,
 }
 
@@ -39,7 +39,7 @@ impl Grid {
         let most = (TILE / tokens).clamp(64, vocab.max(64));
         // Even tiles, of whole register tiles.
         let rows = vocab.div_ceil(vocab.div_ceil(most)).next_multiple_of(8);
-        Grid { rows, tiles: vocab.div_ceil(rows).div_ceil(PARTS) }
+        Grid { rows, tiles: vocab.div_ceil(rows).div_ceil(GROUPS) }
     }
 
     /// Rows of the tiles that `rows` rows are cut into.
@@ -51,8 +51,8 @@ impl Grid {
 /// The products of a tile: its logits, and its share of the classifier's gradient.
 pub(crate) fn products(vocab: usize, tokens: usize, width: usize) -> [HostShape; 2] {
     let grid = Grid::new(vocab, tokens);
-    let parts = vocab.div_ceil(grid.rows * grid.tiles);
-    let at_once = parts.min(rayon::current_num_threads());
+    let groups = vocab.div_ceil(grid.rows * grid.tiles);
+    let at_once = groups.min(rayon::current_num_threads());
     let shape = |n, k, transposed| HostShape {
         m: grid.rows.min(vocab),
         n,
@@ -144,17 +144,17 @@ impl TilePrograms {
 
 /// Consecutive tiles that one thread works on.
 #[derive(Debug)]
-struct Part {
+struct TileGroup {
     /// Programs for every height of tile that occurs.
     programs: Vec<TilePrograms>,
     /// One per tile.
     statistics: Vec<TileStatistics>,
-    /// This part's share of the cotangent of `xf`, [D, T].
+    /// This group's share of the cotangent of `xf`, [D, T].
     d_xf: Vec<f32>,
 }
 
-impl Part {
-    /// The part of `rows` rows; `functions` has those of every height of tile.
+impl TileGroup {
+    /// The group of `rows` rows; `functions` has those of every height of tile.
     fn new(
         dims: &Dims<'_>,
         grid: Grid,
@@ -163,7 +163,7 @@ impl Part {
     ) -> Result<Self, ModelError> {
         let heights: BTreeSet<usize> = grid.heights(rows).collect();
         let programs = heights.iter().map(|&rows| TilePrograms::new(rows, &functions[&rows]));
-        Ok(Part {
+        Ok(TileGroup {
             programs: programs.collect::<Result<_, _>>()?,
             statistics: vec![TileStatistics::new(dims.tokens()); rows.div_ceil(grid.rows)],
             d_xf: vec![0.0; dims.config.n_embd * dims.tokens()],
@@ -188,7 +188,7 @@ pub(crate) struct Head {
     /// Parameters of the norm, in the order of the programs.
     norm_parameters: Vec<Range<usize>>,
     classifier: Range<usize>,
-    parts: Vec<Part>,
+    groups: Vec<TileGroup>,
     /// Normalised residual and its cotangent, [D, T].
     xf: Vec<f32>,
     d_xf: Vec<f32>,
@@ -201,14 +201,14 @@ impl Head {
     pub(crate) fn new(dims: &Dims<'_>) -> Result<Self, ModelError> {
         let (vocab, tokens, width) = (dims.config.vocab_size, dims.tokens(), dims.config.n_embd);
         let grid = Grid::new(vocab, tokens);
-        let part_rows = grid.rows * grid.tiles;
+        let group_rows = grid.rows * grid.tiles;
         let mut functions = BTreeMap::new();
         for rows in grid.heights(vocab).collect::<BTreeSet<_>>() {
             functions.insert(rows, HeadFunctions::new(dims, rows)?);
         }
-        let parts = (0..vocab)
-            .step_by(part_rows)
-            .map(|start| Part::new(dims, grid, part_rows.min(vocab - start), &functions))
+        let groups = (0..vocab)
+            .step_by(group_rows)
+            .map(|start| TileGroup::new(dims, grid, group_rows.min(vocab - start), &functions))
             .collect::<Result<_, _>>()?;
         // The norms are the same whatever the height.
         let (_, norms) = functions.first_key_value().expect("a vocabulary has tokens");
@@ -224,7 +224,7 @@ impl Head {
             norm_bwd_parameters: norm_bwd_parameters.collect(),
             norm_parameters: norms.norm_parameters(&layout),
             classifier: layout.classifier(),
-            parts,
+            groups,
             xf: vec![0.0; width * tokens],
             d_xf: vec![0.0; width * tokens],
             logits: vec![0.0; vocab * tokens],
@@ -234,7 +234,7 @@ impl Head {
 
     /// Computes products with `library` from now on.
     pub(crate) fn multiply_with(&mut self, library: Option<&Arc<dyn Sgemm>>) {
-        for tile in self.parts.iter_mut().flat_map(|part| &mut part.programs) {
+        for tile in self.groups.iter_mut().flat_map(|group| &mut group.programs) {
             for program in [&mut tile.classifier, &mut tile.backward, &mut tile.classifier_gradient]
             {
                 program.multiply_with(library.cloned());
@@ -249,28 +249,28 @@ impl Head {
         values: &[f32],
         targets: &[u32],
     ) -> Result<(), AneError> {
-        let Head { grid, width, tokens, norm, parts, xf, logits, normaliser, .. } = self;
+        let Head { grid, width, tokens, norm, groups, xf, logits, normaliser, .. } = self;
         let parameters = self.norm_parameters.iter().map(|range| &values[range.clone()]);
         let inputs: Vec<_> = std::iter::once(x).chain(parameters).map(Elements::F32).collect();
         norm.run(&inputs, &mut [replace(xf)])?;
         let classifier = &values[self.classifier.clone()];
-        let (tile, part) = (grid.rows, grid.rows * grid.tiles);
-        (parts.par_iter_mut())
-            .zip(logits.par_chunks_mut(part * *tokens))
-            .zip(classifier.par_chunks(part * *width))
+        let (tile, group) = (grid.rows, grid.rows * grid.tiles);
+        (groups.par_iter_mut())
+            .zip(logits.par_chunks_mut(group * *tokens))
+            .zip(classifier.par_chunks(group * *width))
             .enumerate()
             .try_for_each(|(index, ((place, logits), weights))| {
-                let Part { programs, statistics, .. } = place;
+                let TileGroup { programs, statistics, .. } = place;
                 let tiles = logits.chunks_mut(tile * *tokens).zip(weights.chunks(tile * *width));
                 for (i, ((logits, weights), statistics)) in tiles.zip(statistics).enumerate() {
                     let program = &mut for_rows(programs, logits.len() / *tokens).classifier;
                     let inputs = [Elements::F32(weights), Elements::F32(xf)];
                     program.run(&inputs, &mut [replace(logits)])?;
-                    statistics.take(logits, index * part + i * tile, targets);
+                    statistics.take(logits, index * group + i * tile, targets);
                 }
                 Ok::<(), AneError>(())
             })?;
-        normaliser.combine(parts.iter().flat_map(|part| &part.statistics));
+        normaliser.combine(groups.iter().flat_map(|group| &group.statistics));
         Ok(())
     }
 
@@ -318,20 +318,20 @@ impl Head {
         micro_batch: MicroBatch,
         gradient: &mut [f32],
     ) -> Result<(), AneError> {
-        let Head { grid, width, tokens, parts, xf, d_xf, logits, normaliser, .. } = self;
-        let (tile, part) = (grid.rows, grid.rows * grid.tiles);
-        (parts.par_iter_mut())
-            .zip(logits.par_chunks_mut(part * *tokens))
-            .zip(classifier.par_chunks(part * *width))
-            .zip(gradient.par_chunks_mut(part * *width))
+        let Head { grid, width, tokens, groups, xf, d_xf, logits, normaliser, .. } = self;
+        let (tile, group) = (grid.rows, grid.rows * grid.tiles);
+        (groups.par_iter_mut())
+            .zip(logits.par_chunks_mut(group * *tokens))
+            .zip(classifier.par_chunks(group * *width))
+            .zip(gradient.par_chunks_mut(group * *width))
             .enumerate()
             .try_for_each(|(index, (((place, logits), weights), gradient))| {
-                let Part { programs, statistics, d_xf } = place;
+                let TileGroup { programs, statistics, d_xf } = place;
                 let tiles = logits.chunks_mut(tile * *tokens).zip(weights.chunks(tile * *width));
                 for (i, ((logits, weights), gradient)) in
                     tiles.zip(gradient.chunks_mut(tile * *width)).enumerate()
                 {
-                    let first = index * part + i * tile;
+                    let first = index * group + i * tile;
                     statistics[i].cotangents(logits, first, targets, normaliser, token_weights);
                     let programs = for_rows(programs, logits.len() / *tokens);
                     programs.classifier_gradient.run(
@@ -345,7 +345,7 @@ impl Head {
                 Ok::<(), AneError>(())
             })?;
         d_xf.fill(0.0);
-        parts.iter().for_each(|part| simd::add(d_xf, &part.d_xf));
+        groups.iter().for_each(|group| simd::add(d_xf, &group.d_xf));
         Ok(())
     }
 }
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_library_is_told_how_many_products_run_at_once() {
-        // 1180 rows in tiles of 64 are 19 tiles, and in sixteen parts at most ten of two tiles.
+        // 1180 rows in tiles of 64 are 19 tiles, and in sixteen groups at most ten of two tiles.
         let at_once = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| products(1180, 4096, 8)).map(|shape| shape.at_once)
