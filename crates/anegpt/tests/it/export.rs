@@ -138,7 +138,7 @@ fn what_a_format_cannot_express_is_refused_by_name() {
         "char",
     ];
     bench.ok(&[&char[..], &["--steps", "1", "--sample-every", "0", "--out", "char"]].concat());
-    refused(&bench, &export("char", "gguf", "f32"), 1, &["a tokenizer of the family Char"]);
+    refused(&bench, &export("char", "gguf", "f32"), 1, &["a tokenizer of the kind Char"]);
     bench.ok(&["export", "char", "--to", "hf", "--out", "char-hf"]);
 }
 

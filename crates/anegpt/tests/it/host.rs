@@ -42,7 +42,7 @@ fn host_products_by_accelerate_are_noted_and_kept() {
     let output = bench.run(&resume);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2));
-    assert!(error.contains("from accelerate, but no Accelerate on this machine"), "{error}");
+    assert!(error.contains("with accelerate, but no Accelerate on this machine"), "{error}");
     assert!(error.contains("--host-gemm ours"), "{error}");
     let other = ["--sample-every", "0", "--host-gemm", "ours", "--log-format", "json"];
     let log = bench.ok(&[&resume[..], &other, &["--out", "other"]].concat());
