@@ -1,7 +1,7 @@
 //! A model behind HTTP: OpenAI's interface, health, metrics, and a page to talk to it.
 //!
 //! Two threads share the work. The caller of [`serve`] owns the [`infer::Engine`] and computes
-//! ([`worker`]); a second thread runs tokio and speaks HTTP ([`http`]). A request becomes jobs on a bounded
+//! (`worker`); a second thread runs tokio and speaks HTTP (`http`). A request becomes jobs on a bounded
 //! queue to the first thread; what it generates comes back over a bounded channel of the request's own. A
 //! client that leaves drops its end of that channel, which ends its jobs and frees their slots. A client
 //! that reads slowly holds no slot: its channel has room for the whole answer, and its connection ends
@@ -9,7 +9,7 @@
 //!
 //! Everything that a client can make large or slow has a limit ([`Limits`]) and an answer that names it.
 //! Fields that are unknown are ignored; fields that would change the meaning of an answer and are not
-//! supported are refused ([`api::refused`]).
+//! supported are refused (`api::refused`).
 //!
 //! ```no_run
 //! # fn engine() -> infer::Engine { unimplemented!() }

@@ -167,7 +167,7 @@ pub(crate) fn set_fault(name: &str, times: i64) {
     state().faults.insert(name.to_owned(), times);
 }
 
-/// [`set_fault`], for tests.
+/// `set_fault`, for tests.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn standins_fault(fault: *const c_char, times: i64) {
     // SAFETY: a C string by contract.

@@ -62,7 +62,7 @@ pub(crate) struct Args {
     /// Key that programs must send [default: $ANEGPT_API_KEY, which other users cannot see]
     #[arg(long, value_name = "KEY", help_heading = "Access")]
     api_key: Option<String>,
-    /// Allow pages of this origin to ask, such as https://chat.example.com; * = all
+    /// Allow pages of this origin (scheme://host:port) to ask; * = all
     #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
     cors: Vec<String>,
 }

@@ -7,7 +7,7 @@
 //! - Version 2, which `runq.c` reads: the same with the size of groups behind that byte; then norms in f32,
 //!   and matrices as signed bytes followed by an f32 scale for each group.
 //!
-//! Tensors of a kind follow each other, layer by layer ([`order`]); rotary pairs are (2i, 2i+1).
+//! Tensors of a kind follow each other, layer by layer (`order`); rotary pairs are (2i, 2i+1).
 
 mod groups;
 mod order;

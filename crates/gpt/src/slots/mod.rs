@@ -193,7 +193,7 @@ impl SlotDecoder {
         self.slots[to].position = tokens;
     }
 
-    /// Takes `columns` into their slots, those of one slot in their order, and returns the logits [V]
+    /// Takes `columns` into their slots, those of one slot in their order, and returns the logits `[V]`
     /// after each column for which they are wanted, one after the other.
     ///
     /// # Errors
