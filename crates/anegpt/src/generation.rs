@@ -1,9 +1,38 @@
 //! Flags of the commands that generate text.
 
+use crate::files::{self, Opened};
 use crate::{number, usage};
 use anyhow::Result;
 use clap::ValueEnum;
 use infer::{Sampling, SamplingError, WeightFormat};
+use std::path::{Path, PathBuf};
+
+/// The model that generates.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ModelArgs {
+    /// Model: a directory, a file or an address (or --model)
+    #[arg(value_name = "MODEL", conflicts_with = "model", help_heading = "Model")]
+    path: Option<PathBuf>,
+    /// Model: a directory, a file or an address
+    #[arg(short, long, value_name = "MODEL", help_heading = "Model")]
+    model: Option<PathBuf>,
+    /// Tokenizer file, if the model comes without one
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    tokenizer: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    /// The path or address of the model; `example` shows how it is given.
+    pub(crate) fn path(&self, example: &str) -> Result<&Path> {
+        let given = self.model.as_deref().or(self.path.as_deref());
+        given.ok_or_else(|| usage(format!("no model given: {example}, or --model MODEL")))
+    }
+
+    /// The model, with the tokenizer that was given.
+    pub(crate) fn open(&self, path: &Path) -> Result<Opened> {
+        files::open_model(path, self.tokenizer.as_deref())
+    }
+}
 
 /// How tokens are drawn.
 #[derive(Clone, Debug, clap::Args)]

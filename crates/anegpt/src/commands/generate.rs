@@ -2,15 +2,14 @@
 
 use crate::engine::EngineArgs;
 use crate::files::Opened;
-use crate::generation::{SamplingArgs, Weights};
+use crate::generation::{ModelArgs, SamplingArgs, Weights};
 use crate::machine::{Kind, Machine, TextDevice};
-use crate::{files, number, term, usage};
+use crate::{number, term, usage};
 use anyhow::Result;
 use cpu::Numerics;
 use gpt::Decoder;
 use infer::{EngineOptions, Finish, Generated, Generator, Request, WeightFormat, prompt_tokens};
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Generate text with a trained model
@@ -32,18 +31,11 @@ Examples:
   anegpt generate stories260K.bin --tokenizer tok512.bin"
 )]
 pub(crate) struct Args {
-    /// Model: a directory, a file or an address (or --model)
-    #[arg(value_name = "MODEL", conflicts_with = "model", help_heading = "Model")]
-    path: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Text to continue (or --prompt) [default: none, which begins a new text]
     #[arg(value_name = "PROMPT", conflicts_with = "prompt", help_heading = "Sampling")]
     text: Option<String>,
-    /// Model: a directory, a file or an address
-    #[arg(short, long, value_name = "MODEL", help_heading = "Model")]
-    model: Option<PathBuf>,
-    /// Tokenizer file, if the model comes without one
-    #[arg(long, value_name = "FILE", help_heading = "Model")]
-    tokenizer: Option<PathBuf>,
     /// Text to continue [default: none, which begins a new text]
     #[arg(short, long, value_name = "TEXT", help_heading = "Sampling")]
     prompt: Option<String>,
@@ -71,12 +63,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     let sampling = args.sampling.sampling()?;
     let prompt = args.prompt.or(args.text).unwrap_or_default();
-    let path = args
-        .model
-        .or(args.path)
-        .ok_or_else(|| usage("no model given: anegpt generate MODEL [PROMPT], or --model MODEL"))?;
+    let path = args.model.path("anegpt generate MODEL [PROMPT]")?;
     let machine = args.device.open()?;
-    let model = files::open_model(&path, args.tokenizer.as_deref())?;
+    let model = args.model.open(path)?;
     let (max_tokens, seed, slide) = (args.max_tokens, args.sampling.seed, !args.no_slide);
     let request = Request { max_tokens, sampling, seed, slide };
     let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };

@@ -1,12 +1,13 @@
 //! `anegpt serve`.
 
+use crate::generation::{ModelArgs, Weights};
 use crate::stop::{self, EndedBy, Signal};
-use crate::{files, memory, number, term, usage};
+use crate::{memory, number, term, usage};
 use anyhow::{Context, Result, bail};
 use infer::{Engine, EngineOptions, WeightFormat};
 use serve::{Described, Options, ServeError, Stop};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use tokenizer::chat::ChatTemplate;
 
@@ -25,22 +26,14 @@ Examples:
   anegpt serve hf://Qwen/Qwen3-0.6B --weights int8 --slots 4 --context 4096
   ANEGPT_API_KEY=secret anegpt serve out/run-1 --host 0.0.0.0")]
 pub(crate) struct Args {
-    /// Model: a directory, a file or an address (or --model)
-    #[arg(value_name = "MODEL", conflicts_with = "model", help_heading = "Model")]
-    path: Option<PathBuf>,
-    /// Model: a directory, a file or an address
-    #[arg(short, long, value_name = "MODEL", help_heading = "Model")]
-    model: Option<PathBuf>,
-    /// Tokenizer file, if the model comes without one
-    #[arg(long, value_name = "FILE", help_heading = "Model")]
-    tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Name of the model for programs [default: that of its file or directory]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     name: Option<String>,
     /// How weights are stored
-    #[arg(long, value_name = "FORMAT", default_value = "f32", help_heading = "Model")]
-    #[arg(value_parser = ["f32", "f16", "int8"])]
-    weights: String,
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "f32", help_heading = "Model")]
+    weights: Weights,
     /// Texts that are continued at once
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Capacity")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -68,16 +61,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let path = (args.model.as_ref().or(args.path.as_ref()))
-        .ok_or_else(|| usage("no model given: anegpt serve MODEL, or --model MODEL"))?;
+    let path = args.model.path("anegpt serve MODEL")?;
     // A port that is taken is found out before a large model is read.
     let listener = TcpListener::bind((args.host.as_str(), args.port))
         .with_context(|| format!("cannot listen on {}:{}", args.host, args.port))?;
     let options = options(&args);
     serve::check(&listener, &options).map_err(refused)?;
-    let model = files::open_model(path, args.tokenizer.as_deref())?;
-    let weights =
-        *WeightFormat::ALL.iter().find(|f| f.name() == args.weights).expect("a known one");
+    let model = args.model.open(path)?;
+    let weights = WeightFormat::from(args.weights);
     let template = ChatTemplate::find(&model.tokenizer, model.chat_template.as_deref())?;
     let chats = template.as_ref().map_or("written out as plain text", ChatTemplate::describe);
     let described = Described {

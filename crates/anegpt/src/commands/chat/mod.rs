@@ -5,14 +5,13 @@ mod output;
 mod slash;
 mod talk;
 
-use crate::files::{self, Opened};
-use crate::generation::{SamplingArgs, Weights};
-use crate::{number, stop, usage};
+use crate::files::Opened;
+use crate::generation::{ModelArgs, SamplingArgs, Weights};
+use crate::{number, stop};
 use anyhow::Result;
 use infer::{Engine, EngineOptions, text_ends};
 use input::{Input, Line};
 use output::Output;
-use std::path::PathBuf;
 use std::sync::Arc;
 use talk::{Settings, Talk};
 use tokenizer::chat::{ChatTemplate, Message, Role};
@@ -35,15 +34,8 @@ Examples:
   anegpt chat out/tuned -p \"Why is the sky blue?\" --temperature 0
   printf 'Hello\\nWhat did I say?\\n' | anegpt chat out/tuned")]
 pub(crate) struct Args {
-    /// Model: a directory, a file or an address (or --model)
-    #[arg(value_name = "MODEL", conflicts_with = "model", help_heading = "Model")]
-    path: Option<PathBuf>,
-    /// Model: a directory, a file or an address
-    #[arg(short, long, value_name = "MODEL", help_heading = "Model")]
-    model: Option<PathBuf>,
-    /// Tokenizer file, if the model comes without one
-    #[arg(long, value_name = "FILE", help_heading = "Model")]
-    tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// How weights are stored in memory
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "f32", help_heading = "Model")]
     weights: Weights,
@@ -70,9 +62,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         seed: args.sampling.seed,
         max_tokens: args.max_tokens,
     };
-    let path = args.model.as_ref().or(args.path.as_ref());
-    let path = path.ok_or_else(|| usage("no model given: anegpt chat MODEL, or --model MODEL"))?;
-    let model = files::open_model(path, args.tokenizer.as_deref())?;
+    let path = args.model.path("anegpt chat MODEL")?;
+    let model = args.model.open(path)?;
     let mut talk = Talk::new(model_to_talk(model, args)?, settings);
     talk.set_system(args.system.as_deref());
     match &args.prompt {
