@@ -270,7 +270,8 @@ mod in_a_terminal {
     use super::*;
     use crate::terminal::Session;
 
-    /// Switches pasting in brackets on: the editor waits for a line.
+    /// Switches pasting in brackets on: the editor waits for a line. Before that the terminal reads lines
+    /// itself, and a Ctrl-D would be lost.
     const PROMPT: &str = "\x1b[?2004h";
 
     #[test]
@@ -349,6 +350,7 @@ mod in_a_terminal {
         session.expect(PROMPT);
         session.send("/save b.json\r");
         session.expect("2 messages");
+        session.expect(PROMPT);
         session.send("\x04");
         assert_eq!(session.end().0.code(), Some(0));
         assert_eq!(bench.saved("b.json")["messages"][0]["content"], "Hi?");
@@ -366,6 +368,7 @@ mod in_a_terminal {
         session.expect(PROMPT);
         session.send("/save a.json\r");
         session.expect("4 messages");
+        session.expect(PROMPT);
         session.send("\x04");
         assert_eq!(session.end().0.code(), Some(0));
         let saved = bench.saved("a.json");

@@ -9,7 +9,11 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::ptr::null_mut;
+use std::time::{Duration, Instant};
 use unicode_width::UnicodeWidthChar;
+
+/// The longest silence of a program that has something to write or to end.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A terminal of so many columns: our end, and the program's.
 fn terminal(columns: u16) -> (File, File) {
@@ -95,6 +99,10 @@ impl Session {
 
     /// Reads what comes next; false at the end.
     fn read(&mut self) -> bool {
+        let mut input = libc::pollfd { fd: self.terminal.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry, which outlives the call.
+        let ready = unsafe { libc::poll(&raw mut input, 1, PATIENCE.as_millis() as libc::c_int) };
+        assert_ne!(ready, 0, "nothing was written for {PATIENCE:?}: {:?}", self.fresh);
         let mut block = [0; 4096];
         // Linux reports the end as an error, others as no bytes.
         let count = self.terminal.read(&mut block).unwrap_or(0);
@@ -111,7 +119,14 @@ impl Session {
 
     /// Waits for the end of the program.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the program does not end: {:?}", self.fresh);
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// True if the terminal hands on whole lines and shows what is typed.
@@ -128,7 +143,13 @@ impl Session {
     /// Waits for the end of the program; returns what it wrote before.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         while self.read() {}
-        (self.child.wait().unwrap(), self.fresh)
+        (self.wait(), std::mem::take(&mut self.fresh))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
     }
 }
 
