@@ -24,6 +24,27 @@ pub enum Group {
     Vector,
     /// The classifier, where it is not the embedding.
     Classifier,
+    /// Rows that are looked up by token and added to the values of a layer.
+    ValueEmbedding,
+    /// The factor of the stream before a layer.
+    ResidualScale,
+    /// The factor of the first stream, which is mixed in before a layer.
+    SkipScale,
+    /// Gate and factor of smear, factor of backout.
+    Smear,
+}
+
+impl Group {
+    /// True for tables whose rows are looked up.
+    pub fn is_table(self) -> bool {
+        matches!(self, Group::Embedding | Group::ValueEmbedding)
+    }
+
+    /// True if weight decay applies: to matrices and tables, not to gains, biases, gates and factors of
+    /// the stream.
+    pub fn decays(self) -> bool {
+        self.is_table() || matches!(self, Group::Matrix | Group::Classifier)
+    }
 }
 
 /// How a parameter begins.

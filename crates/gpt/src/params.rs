@@ -42,9 +42,9 @@ impl Param {
         self.offset..self.offset + self.count()
     }
 
-    /// True if weight decay applies: to matrices, not to gains and biases.
+    /// True if weight decay applies ([`Group::decays`]).
     pub fn decays(&self) -> bool {
-        self.group != Group::Vector
+        self.group.decays()
     }
 }
 

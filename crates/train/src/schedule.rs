@@ -45,13 +45,13 @@ pub enum Decay {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Multipliers {
-    /// Of the token embedding, which may be the classifier too.
+    /// Of the token embedding, which may be the classifier too, and of value embeddings.
     pub embedding: f64,
     /// Of a classifier that is not the embedding.
     pub classifier: f64,
     /// Of the matrices of the layers.
     pub matrix: f64,
-    /// Of vectors: gains and biases.
+    /// Of vectors: gains, biases, factors of the stream.
     pub vector: f64,
 }
 
@@ -66,10 +66,10 @@ impl Multipliers {
     /// The factor of a group.
     pub fn of(&self, group: Group) -> f64 {
         match group {
-            Group::Embedding => self.embedding,
+            Group::Embedding | Group::ValueEmbedding => self.embedding,
             Group::Classifier => self.classifier,
             Group::Matrix => self.matrix,
-            Group::Vector => self.vector,
+            Group::Vector | Group::ResidualScale | Group::SkipScale | Group::Smear => self.vector,
         }
     }
 }
