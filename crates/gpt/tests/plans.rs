@@ -193,9 +193,12 @@ fn plans_differ_in_their_programs_and_not_in_a_bit_of_what_they_compute() {
         for numerics in [Numerics::F32, Numerics::Fast] {
             let (losses, grads) = trained(&BASELINE, &config, numerics);
             assert!(grads.iter().any(|&g| g != 0.0));
-            let (fused, fused_grads) = trained(&FUSED, &config, numerics);
-            assert_eq!(losses, fused, "{config} {numerics:?}");
-            assert!(grads.iter().zip(&fused_grads).all(|(a, b)| a.to_bits() == b.to_bits()));
+            for plan in PLANS {
+                let (others, other_grads) = trained(plan, &config, numerics);
+                assert_eq!(losses, others, "{} {config} {numerics:?}", plan.name);
+                let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
+                assert!(grads.iter().zip(&other_grads).all(same), "{}", plan.name);
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The table of operations: names, arguments and which of them are required.
 //!
 //! A new operation is one row here, one arm of [`mod@crate::resolve`] (arguments and type rule), one
-//! of [`crate::interp`] (reference semantics) and one of [`mod@crate::grad`] (gradient) or, for what is
-//! made of simpler operations, of `formula`, which gives the gradient and what devices compute.
+//! of [`crate::interp`] (reference semantics) and one of [`mod@crate::grad`] (gradient). What is made of
+//! simpler operations has a formula in `formula`: its arm of `grad` says so, and devices compute the formula.
 
 use std::fmt;
 

@@ -21,8 +21,9 @@
 //!    factor, [`Update::scale`](optim::Update::scale); the stored gradients are not changed.
 //! 6. Unless the update was skipped, [`gpt::Model::take_parameters`] copies the new weights to the device, in its precision.
 //! 7. The run emits [`Event::Step`] and calls its [`Hook`]s; then, where they are due, it validates,
-//!    draws a sample, and starts a checkpoint, which is written while the next step runs. No checkpoint
-//!    starts after a skipped step.
+//!    draws a sample, and starts a checkpoint, which is written while the next step runs. None of these
+//!    starts after a skipped step. The one at the end of a run is always written: a skipped step left the
+//!    weights as they were.
 //!
 //! ```
 //! use ane::Emulator;

@@ -99,7 +99,8 @@ impl Session {
 
     /// Reads what comes next; false at the end.
     fn read(&mut self) -> bool {
-        let mut input = libc::pollfd { fd: self.terminal.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut input =
+            libc::pollfd { fd: self.terminal.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one entry, which outlives the call.
         let ready = unsafe { libc::poll(&raw mut input, 1, PATIENCE.as_millis() as libc::c_int) };
         assert_ne!(ready, 0, "nothing was written for {PATIENCE:?}: {:?}", self.fresh);

@@ -1,5 +1,6 @@
 //! Constants of the cost model, as `super::fit` gives them for the published rows. Written by
-//! `ANEGPT_BLESS=1 cargo test -p chip --test cost constants_are_what_the_fit_gives`; do not edit.
+//! `ANEGPT_BLESS=1 cargo test -p chip --test cost constants_are_what_the_fit_gives`; do not edit, but
+//! for a line of any numbers where a chip is new.
 
 use super::fit::Constants;
 use super::model::{ChipConstants, Shared};

@@ -65,7 +65,8 @@ pub fn constants_source(report: &Report) -> String {
     let s = &c.shared;
     let mut text = String::from(
         "//! Constants of the cost model, as `super::fit` gives them for the published rows. Written by\n\
-         //! `ANEGPT_BLESS=1 cargo test -p chip --test cost constants_are_what_the_fit_gives`; do not edit.\n\n\
+         //! `ANEGPT_BLESS=1 cargo test -p chip --test cost constants_are_what_the_fit_gives`; do not edit, but\n\
+         //! for a line of any numbers where a chip is new.\n\n\
          use super::fit::Constants;\nuse super::model::{ChipConstants, Shared};\n\n",
     );
     let bars = report.bars();

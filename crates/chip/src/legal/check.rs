@@ -12,7 +12,7 @@ use mil::text::Spans;
 use mil::verify::MAX_FAULTS;
 use mil::{Program, Weights};
 
-/// Every rule, by subject, in order of id.
+/// Every rule, by subject.
 pub static RULES: [(&str, &[Rule]); 9] = [
     ("The program", &language::RULES),
     ("Shapes", &shapes::RULES),
@@ -25,7 +25,7 @@ pub static RULES: [(&str, &[Rule]); 9] = [
     ("Requests and processes", &requests::RULES),
 ];
 
-/// Every rule, in order of id.
+/// Every rule, subject by subject.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     RULES.iter().flat_map(|(_, rules)| rules.iter())
 }

@@ -48,9 +48,9 @@ impl<O: Objective> Run<O> {
     /// `listen` or a hook fails with ends the run at once, before anything else is written.
     ///
     /// The validation loss is measured before the first step (unless the checkpoint knows it), as
-    /// often as asked for, and at the end. Checkpoints are written while the next step runs, and one
-    /// at the end; none of a state whose gradients were just not finite or whose last validation
-    /// loss is not: it would push out a good one. A state with a new lowest validation loss is
+    /// often as asked for, and at the end. Checkpoints are written while the next step runs, none of
+    /// a state whose gradients were just not finite: it would push out a good one. One is written at the
+    /// end, unless the last validation loss is not finite. A state with a new lowest validation loss is
     /// written even where no checkpoint is due, after the first tenth of the run and at most once in a
     /// twentieth of it. A sample that fails is a warning.
     ///
