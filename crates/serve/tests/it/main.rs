@@ -6,6 +6,7 @@ mod client;
 mod completions;
 mod conduct;
 mod door;
+mod fuzz;
 mod limits;
 mod model;
 mod others;
