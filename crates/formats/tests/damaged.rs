@@ -195,6 +195,7 @@ fn damaged_gguf_files_are_refused() {
     file.refuses(put("llama.block_count", 0, [6]), "`llama.block_count` is");
     file.refuses(put("llama.block_count", 4, [0]), "`n_layer` is 0");
     file.refuses(put("llama.block_count", 4, [2]), "tensor `blk.1.attn_norm.weight` is missing");
+    file.refuses(put("llama.block_count", 4, [200, 0]), "200 layers have at least as many tensors");
     file.refuses(put("llama.block_count", 4, [255; 4]), "larger than any model");
     file.refuses(put("llama.embedding_length", 4, [64]), "the model needs");
     file.refuses(put("llama.attention.head_count", 4, [3]), "");
@@ -251,6 +252,7 @@ fn damaged_llama2c_files_are_refused() {
     file.refuses(at(0, word(-32)), "dim = -32");
     file.refuses(at(4, word(0)), "hidden_dim = 0");
     file.refuses(at(8, word(i32::MAX)), "`n_layer` is 2147483647: it is larger than any model");
+    file.refuses(at(8, word(4000)), "asks for more than its");
     file.refuses(at(12, word(5)), "dim = 32, which 5 heads do not divide");
     file.refuses(at(16, word(3)), "`n_kv_head` is 3: it must divide n_head");
     file.refuses(at(20, word(i32::MIN)), "vocab_size = 0");

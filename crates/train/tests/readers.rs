@@ -226,7 +226,9 @@ fn mutated_files_are_read_or_refused() {
             let peak = (PEAK.get() - before) as usize;
             // JSON may hold many small objects; a few megabytes are tables and read buffers.
             let allowed = 8_000_000 + 200 * bytes.len();
-            assert!(peak < allowed, "{extension}: {peak} bytes for a file of {}", bytes.len());
+            let size = bytes.len();
+            let shown = bytes[..size.min(4000)].escape_ascii();
+            assert!(peak < allowed, "{extension}: {peak} bytes for a file of {size}: {shown}");
             files += 1;
         }
     }

@@ -49,6 +49,12 @@ impl GgufFile {
     pub fn model(&mut self) -> Result<(GptConfig, Vec<f32>), WeightsError> {
         let GgufFile { path, container } = self;
         let config = shape::read(container).map_err(|reason| error(path, reason.into()))?;
+        let (layers, tensors) = (config.n_layer, container.tensors.len());
+        if tensors < layers {
+            let reason =
+                format!("{layers} layers have at least as many tensors, and it has {tensors}");
+            return Err(error(path, reason.into()));
+        }
         let layout = Layout::new(&config);
         let stored = tensors::tensors(&config, &layout);
         let stored = stored.map_err(|reason| error(path, reason.into()))?;

@@ -80,6 +80,13 @@ fn read_stored(path: &Path) -> Result<(GptConfig, Vec<f32>), Fault> {
     let length = file.metadata()?.len();
     let mut reader = BufReader::new(file);
     let header = read_header(&mut reader, length)?;
+    // The two norms of each layer, in every version: a small file is refused before its layers are listed.
+    let norms = (header.config.n_layer as u64).saturating_mul(8 * header.config.n_embd as u64);
+    if length < norms {
+        let reason =
+            format!("its header ({}) asks for more than its {length} bytes", header.config);
+        return Err(reason.into());
+    }
     let layout = Layout::new(&header.config);
     let parts = order(header.version, &layout, &header.config);
     let expected = size(&header, &parts)?;
