@@ -111,6 +111,7 @@ impl<'t> Generator<'t> {
             false => self.tokenizer.stream_after_text(),
         };
         let mut sampler = Sampler::new(request.sampling, request.seed);
+        text.iter().for_each(|&token| sampler.read(token));
         let (prompt, mut slides, start) = (text.len(), 0, Instant::now());
         self.decoder.reset();
         let mut logits = self.feed(&text)?;
