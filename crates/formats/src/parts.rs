@@ -8,8 +8,10 @@ pub(crate) fn require_llama(config: &GptConfig) -> Result<(), String> {
     let (no_rope, windows) = (format!("{:?}", c.no_rope), format!("{:?}", c.windows));
     let (entry, found, needed) = match config {
         _ if c.family != FamilyName::default() => ("family", c.family.name(), "llama"),
-        _ if c.norm != Norm::Rms => ("norm", "layer", "rms"),
-        _ if c.feed_forward != FeedForward::SwiGlu => ("feed_forward", "gelu", "swiglu"),
+        _ if c.norm != Norm::Rms => ("norm", c.norm.name(), "rms"),
+        _ if c.feed_forward != FeedForward::SwiGlu => {
+            ("feed_forward", c.feed_forward.name(), "swiglu")
+        }
         _ if c.bias => ("bias", "true", "false"),
         _ if c.learned_positions => ("learned_positions", "true", "false"),
         _ if !c.no_rope.is_empty() => ("no_rope", &no_rope[..], "[]"),

@@ -1,11 +1,13 @@
-//! The two blocks of a layer and the last norm, written forward once, with the parameters they take.
+//! The two blocks of a layer, the last norm, and what mixes streams around them, written forward once,
+//! with the parameters they take.
 //!
 //! Legend: B sequences of S tokens, T = B·S; D width of the residual stream, Q width of all query
 //! heads, K width of all key heads, E width of a head, F width of the feed-forward network.
 //! Activations are channel-first, [1, C, 1, T]; weights are [1, 1, out, in].
 //!
 //! The names that values get here are those that plans cut at ([`crate::plan`]): x, xnorm, q0, k0 (before
-//! norm and rotation), q, k, v, probs, attn, o_out; x2, x2norm, h1, h3, gate, ffn_out; xf.
+//! norm and rotation), gated (added to the values), q, k, v, probs, attn, o_out; x2, x2norm, h1, h3, gate,
+//! ffn_out; mixed; xf, raw (before the cap), logits.
 
 use crate::config::{FeedForward, GptConfig, Norm};
 use crate::declare::{Block, Declared, Group, Init};
@@ -71,21 +73,21 @@ impl<'b, 'd> Scope<'b, 'd> {
         self.find(bias).map_or(y, |bias| y + bias)
     }
 
-    /// The norm of the block, RMSNorm or LayerNorm.
+    /// The norm of the block.
     pub fn norm(&self, block: Block, x: Tensor<'b>) -> Tensor<'b> {
-        let c = self.config();
-        let [gain, bias] = norm_ports(c.norm, block).map(|port| self.find(port));
-        let gain = gain.expect("a norm has a gain");
-        match bias {
-            None => ops::rms_norm(x, gain, c.norm_eps),
-            Some(bias) => ops::layer_norm(x, gain, bias, c.norm_eps),
+        let eps = self.config().norm_eps;
+        match norm_ports(self.config().norm, block).map(|port| self.find(port)) {
+            [None, _] => ops::plain_norm(x, eps),
+            [Some(gain), None] => ops::rms_norm(x, gain, eps),
+            [Some(gain), Some(bias)] => ops::layer_norm(x, gain, bias, eps),
         }
     }
 }
 
-/// Ports of gain and bias of a block's norm; RMSNorm has no bias.
+/// Ports of gain and bias of a block's norm, empty where it has none.
 fn norm_ports(norm: Norm, block: Block) -> [&'static str; 2] {
     match (norm, block) {
+        (Norm::Plain, _) => ["", ""],
         (Norm::Rms, Block::Attention) => ["rms1", ""],
         (Norm::Rms, Block::FeedForward) => ["rms2", ""],
         (Norm::Rms, _) => ["rms", ""],
@@ -136,7 +138,8 @@ fn queries_keys_values<'b>(s: &Scope<'b, '_>, x: Tensor<'b>) -> [Tensor<'b>; 3] 
     let c = s.config();
     let xnorm = s.norm(Block::Attention, x).named("xnorm");
     let (q0, k0) = (s.project("wq", "bq", xnorm), s.project("wk", "bk", xnorm));
-    let v = s.project("wv", "bv", xnorm).named("v");
+    let v = s.project("wv", "bv", xnorm);
+    let v = gated_values(s, x).map_or(v, |gated| v + gated).named("v");
     let (mut q, mut k) = (q0, k0);
     if c.qk_norm {
         q = ops::head_norm(q, c.n_head, s.input("q_gain"), c.norm_eps);
@@ -146,6 +149,10 @@ fn queries_keys_values<'b>(s: &Scope<'b, '_>, x: Tensor<'b>) -> [Tensor<'b>; 3] 
         q = ops::rotate(q, c.n_head, cos, sin);
         k = ops::rotate(k, c.n_kv_head, cos, sin);
     }
+    if let Some(scale) = c.nanochat.qk_scale {
+        q = ops::scaled_head_norm(q, c.n_head, scale, c.norm_eps);
+        k = ops::scaled_head_norm(k, c.n_kv_head, scale, c.norm_eps);
+    }
     if q.id() != q0.id() {
         q0.named("q0");
         k0.named("k0");
@@ -153,7 +160,19 @@ fn queries_keys_values<'b>(s: &Scope<'b, '_>, x: Tensor<'b>) -> [Tensor<'b>; 3] 
     [q.named("q"), k.named("k"), v]
 }
 
-/// W2·(silu(W1·n)·(W3·n)) or W2·gelu(W1·n), with n = norm(x).
+/// What is added to the values [1, K, 1, T], where the layer has such rows: those looked up, each head's
+/// times a gate that the stream opens. The norm is a second one of `x`: a plan may compute it elsewhere.
+fn gated_values<'b>(s: &Scope<'b, '_>, x: Tensor<'b>) -> Option<Tensor<'b>> {
+    let rows = s.find("values")?;
+    let (c, tokens) = (s.config(), s.dims.tokens());
+    let read = s.norm(Block::Attention, x).narrow(1, 0, c.nanochat.gate_channels);
+    let gate = ops::project(s.input("value_gate"), read).sigmoid() * c.nanochat.gate_scale;
+    let heads = rows.reshape(&[c.n_kv_head, c.head_dim, 1, tokens]);
+    let gated = heads * gate.reshape(&[c.n_kv_head, 1, 1, tokens]);
+    Some(gated.reshape(&rows.shape()).named("gated"))
+}
+
+/// W2·(silu(W1·n)·(W3·n)), W2·gelu(W1·n) or W2·relu(W1·n)², with n = norm(x).
 pub fn feed_forward<'b>(s: &Scope<'b, '_>, x: Tensor<'b>) -> Tensor<'b> {
     let n = s.norm(Block::FeedForward, x).named("x2norm");
     let h1 = s.project("w1", "b1", n).named("h1");
@@ -163,8 +182,49 @@ pub fn feed_forward<'b>(s: &Scope<'b, '_>, x: Tensor<'b>) -> Tensor<'b> {
             h1 * h1.sigmoid() * h3
         }
         FeedForward::Gelu => ops::gelu_tanh(h1),
+        FeedForward::Relu2 => ops::relu_squared(h1),
     };
     s.project("w2", "b2", gate.named("gate")).named("ffn_out")
+}
+
+/// A new stream, made of the stream x and of another, `earlier` [1, D, 1, T].
+///
+/// After the embedding, where x are the rows of the tokens and `earlier` those of the tokens before
+/// them (0 for the first of a sequence): u + λ·sigmoid(Ws·u)·u', the norms of these. Before a layer, where
+/// `earlier` is the first stream: a·x + b·earlier. After the last layer, where `earlier` is the stream
+/// in the middle: x − λ·earlier.
+///
+/// # Panics
+/// If `block` mixes no streams.
+pub fn mixture<'b>(
+    s: &Scope<'b, '_>,
+    block: Block,
+    x: Tensor<'b>,
+    earlier: Tensor<'b>,
+) -> Tensor<'b> {
+    match block {
+        Block::Embedding => smeared(s, x, earlier),
+        Block::Mix => x * s.input("resid_lambda") + earlier * s.input("x0_lambda"),
+        Block::Backout => x - earlier * s.input("backout_lambda"),
+        other => panic!("{other:?} mixes no streams"),
+    }
+}
+
+fn smeared<'b>(s: &Scope<'b, '_>, x: Tensor<'b>, before: Tensor<'b>) -> Tensor<'b> {
+    let (n, eps) = (&s.config().nanochat, s.config().norm_eps);
+    let norm = |x| if n.embedding_norm { ops::plain_norm(x, eps) } else { x };
+    let u = norm(x);
+    let Some(gate) = s.find("smear_gate") else { return u };
+    let gate = ops::project(gate, u.narrow(1, 0, n.smear_channels)).sigmoid();
+    u + norm(before) * (gate * s.input("smear_lambda"))
+}
+
+/// The logits that the classifier gives, as the loss takes them.
+pub fn logits<'b>(config: &GptConfig, raw: Tensor<'b>) -> Tensor<'b> {
+    match config.nanochat.softcap {
+        Some(cap) => ops::softcap(raw.named("raw"), cap).named("logits"),
+        None => raw.named("logits"),
+    }
 }
 
 /// The stream as the classifier takes it.
@@ -183,6 +243,9 @@ pub(crate) fn attention_tables(
     if c.rotates(layer) {
         tables.extend([("rope_cos", dims.rope()), ("rope_sin", dims.rope())]);
     }
+    if c.embeds_values(layer) {
+        tables.push(("values", dims.activation(c.kv_dim())));
+    }
     let earlier = match memory {
         Memory::Sequence => 0,
         Memory::Cache { capacity } => {
@@ -198,14 +261,18 @@ pub(crate) fn attention_tables(
 
 /// The parameters of these blocks, in the order of the arena.
 pub fn parameters(c: &GptConfig) -> Vec<Declared> {
-    let (d, v) = (c.n_embd, c.vocab_size);
+    let (d, v) = (c.n_embd, c.vocab_rows());
     let mut all = vec![Declared::table("embedding", Block::Embedding, [v, d])];
     if c.learned_positions {
         all.push(Declared::table("positions", Block::Embedding, [c.seq_len, d]));
     }
+    all.extend(smear_parameters(c).into_iter().flatten());
     for layer in 0..c.n_layer {
-        all.extend(layer_parameters(c).into_iter().map(|p| Declared { layer: Some(layer), ..p }));
+        let parameters = layer_parameters(c, layer).into_iter();
+        all.extend(parameters.map(|p| Declared { layer: Some(layer), ..p }));
     }
+    let backout = || Declared::factors("backout_lambda", Block::Backout, vec![1], Group::Smear);
+    all.extend(c.nanochat.backout.then(backout));
     all.extend(norm_parameters(c, Block::Head).into_iter().flatten());
     if !c.tied {
         let table = Declared::table("classifier", Block::Head, [v, d]);
@@ -214,7 +281,25 @@ pub fn parameters(c: &GptConfig) -> Vec<Declared> {
     all
 }
 
-fn layer_parameters(c: &GptConfig) -> Vec<Declared> {
+fn smear_parameters(c: &GptConfig) -> [Option<Declared>; 2] {
+    let channels = c.nanochat.smear_channels;
+    let factors = |port, shape| Declared::factors(port, Block::Embedding, shape, Group::Smear);
+    let gate = factors("smear_gate", vec![1, channels]);
+    [gate, factors("smear_lambda", vec![1])].map(|p| (channels > 0).then_some(p))
+}
+
+/// The factors of the streams before a layer, and its value embedding.
+fn mixing_parameters(c: &GptConfig, layer: usize) -> [Option<Declared>; 3] {
+    let factor = |port, group| Declared::factors(port, Block::Mix, vec![1], group);
+    let scales = [("resid_lambda", Group::ResidualScale), ("x0_lambda", Group::SkipScale)];
+    let [a, b] =
+        scales.map(|(port, group)| c.nanochat.residual_scales.then(|| factor(port, group)));
+    let table = || Declared::table("value_embeds", Block::Embedding, [c.vocab_rows(), c.kv_dim()]);
+    let values = || Declared { group: Group::ValueEmbedding, ..table() };
+    [a, b, c.embeds_values(layer).then(values)]
+}
+
+fn layer_parameters(c: &GptConfig, layer: usize) -> Vec<Declared> {
     use Block::{Attention, FeedForward as Network};
     let (d, q, k, f) = (c.n_embd, c.q_dim(), c.kv_dim(), c.hidden);
     // Projections that write to the stream begin smaller, so that its size does not grow with the layers
@@ -228,26 +313,26 @@ fn layer_parameters(c: &GptConfig) -> Vec<Declared> {
     let gains = [c.qk_norm.then(|| gain("q_gain")), c.qk_norm.then(|| gain("k_gain"))];
     let up = project(Network, ["w3", "b3"], [f, d], 1.0);
     let up = if c.feed_forward == FeedForward::SwiGlu { up } else { [None, None] };
-    [
+    let gate = [c.n_kv_head, c.nanochat.gate_channels];
+    let gate = c.embeds_values(layer).then(|| Declared::matrix("value_gate", Attention, gate, 1.0));
+    let blocks = [
         norm_parameters(c, Attention),
         project(Attention, ["wq", "bq"], [q, d], 1.0),
         project(Attention, ["wk", "bk"], [k, d], 1.0),
         project(Attention, ["wv", "bv"], [k, d], 1.0),
+        [gate, None],
         gains,
         project(Attention, ["wo", "bo"], [d, q], residual),
         norm_parameters(c, Network),
         project(Network, ["w1", "b1"], [f, d], 1.0),
         up,
         project(Network, ["w2", "b2"], [d, f], residual),
-    ]
-    .into_iter()
-    .flatten()
-    .flatten()
-    .collect()
+    ];
+    mixing_parameters(c, layer).into_iter().chain(blocks.into_iter().flatten()).flatten().collect()
 }
 
 fn norm_parameters(c: &GptConfig, block: Block) -> [Option<Declared>; 2] {
     let [gain, bias] = norm_ports(c.norm, block);
     let vector = |port, value| Declared::vector(port, block, [c.n_embd, 1], Init::Constant(value));
-    [Some(vector(gain, 1.0)), (!bias.is_empty()).then(|| vector(bias, 0.0))]
+    [(gain, 1.0), (bias, 0.0)].map(|(port, value)| (!port.is_empty()).then(|| vector(port, value)))
 }

@@ -1,10 +1,12 @@
 //! The shape of a model and its limits. Presets, and what depends on the family, are in
 //! [`crate::family`].
 
+use crate::declare::Block;
 use serde::{Deserialize, Serialize};
 
 /// Shape of a model: a family, its extents, and what its blocks are made of. Every block is
 /// x + f(norm(x)); f is causal attention in one half of a layer and a feed-forward network in the other.
+/// What mixes streams around them, only models of nanochat have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GptConfig {
@@ -56,6 +58,79 @@ pub struct GptConfig {
     /// all of them, as is an empty list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<usize>,
+    /// What models of the family nanochat have and no others do.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub nanochat: Nanochat,
+}
+
+/// What models of the family nanochat have and no others do; by default none of it.
+///
+/// u is the first stream, n the input of a layer's attention after its norm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Nanochat {
+    /// True if rotation is by the negative angle.
+    pub rope_reversed: bool,
+    /// Queries and keys are normalised per head after their rotation, without gains, and multiplied by
+    /// this; not if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qk_scale: Option<f64>,
+    /// Logits l become c·tanh(l/c) with this c; not if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f64>,
+    /// Tables of tokens have a multiple of this number of rows; those beyond the vocabulary are never used.
+    pub vocab_multiple: usize,
+    /// True if rows looked up by token are added to the values of every second layer, the last among
+    /// them, each head's by the factor `gate_scale`·sigmoid(Wg·n), of which Wg reads the first
+    /// `gate_channels` channels.
+    pub value_embeds: bool,
+    /// Channels that the gates of value embeddings read.
+    pub gate_channels: usize,
+    /// The largest factor of value embeddings.
+    pub gate_scale: f64,
+    /// True if the embedding is normalised, without a gain.
+    pub embedding_norm: bool,
+    /// u of token t becomes u_t + λ·sigmoid(Ws·u_t)·u_(t−1), of which Ws reads this number of the first
+    /// channels; 0 switches it off.
+    pub smear_channels: usize,
+    /// True if each layer begins with a·x + b·u in place of the stream x, with factors a and b of its own.
+    pub residual_scales: bool,
+    /// True if λ times the stream after the layer in the middle (`n_layer` / 2, from 0) is subtracted
+    /// from the last stream.
+    pub backout: bool,
+    /// The initial values.
+    pub initial: Edition,
+}
+
+impl Default for Nanochat {
+    fn default() -> Self {
+        Nanochat {
+            rope_reversed: false,
+            qk_scale: None,
+            softcap: None,
+            vocab_multiple: 1,
+            value_embeds: false,
+            gate_channels: 0,
+            gate_scale: 0.0,
+            embedding_norm: false,
+            smear_channels: 0,
+            residual_scales: false,
+            backout: false,
+            initial: Edition::July2026,
+        }
+    }
+}
+
+/// A state of nanochat's model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Edition {
+    /// That of February 2026 (commit c7ba252).
+    #[serde(rename = "2026-02")]
+    February2026,
+    /// That of July 2026 (commit 92d63d4).
+    #[default]
+    #[serde(rename = "2026-07")]
+    July2026,
 }
 
 /// Name of a family: a row of the table in [`crate::family`], where names are read and resolved.
@@ -78,6 +153,19 @@ pub enum Norm {
     Rms,
     /// LayerNorm: by mean and standard deviation, with a gain and a bias (Ba et al. 2016).
     Layer,
+    /// RMSNorm without a gain.
+    Plain,
+}
+
+impl Norm {
+    /// Its name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Norm::Rms => "rms",
+            Norm::Layer => "layer",
+            Norm::Plain => "plain",
+        }
+    }
 }
 
 /// The feed-forward network of a layer.
@@ -89,6 +177,19 @@ pub enum FeedForward {
     SwiGlu,
     /// W2·gelu(W1·x) with the tanh form of GELU.
     Gelu,
+    /// W2·relu(W1·x)² (So et al. 2021).
+    Relu2,
+}
+
+impl FeedForward {
+    /// Its name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            FeedForward::SwiGlu => "swiglu",
+            FeedForward::Gelu => "gelu",
+            FeedForward::Relu2 => "relu2",
+        }
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -171,7 +272,65 @@ impl GptConfig {
             let (field, rule) = ("norm_eps", "it must be between 0 and 1");
             return Err(ConfigError::Field { field, value: self.norm_eps.to_string(), rule });
         }
+        self.validate_nanochat()
+    }
+
+    fn validate_nanochat(&self) -> Result<(), ConfigError> {
+        let n = &self.nanochat;
+        let fault = |field, value: String, rule| Err(ConfigError::Field { field, value, rule });
+        if *n != Nanochat::default() && self.family.name() != "nanochat" {
+            let (field, rule) = ("family", "only models of nanochat have what `nanochat` says");
+            return fault(field, self.family.name().to_owned(), rule);
+        }
+        let channels = [("smear_channels", n.smear_channels), ("gate_channels", n.gate_channels)];
+        if let Some((field, value)) = channels.into_iter().find(|(_, n)| *n > self.n_embd) {
+            return fault(field, value.to_string(), "it must not be above n_embd");
+        }
+        if n.value_embeds && n.gate_channels == 0 {
+            return fault("gate_channels", "0".to_owned(), "gates of value embeddings read some");
+        }
+        if n.vocab_multiple == 0 || n.vocab_multiple > 1 << 16 {
+            let rule = "it must be between 1 and 65536";
+            return fault("vocab_multiple", n.vocab_multiple.to_string(), rule);
+        }
+        // Beyond 40, e^(−2c) is no normal number of single precision.
+        let factors = [
+            ("gate_scale", n.value_embeds.then_some(n.gate_scale), f64::MAX),
+            ("qk_scale", n.qk_scale, f64::MAX),
+            ("softcap", n.softcap, 40.0),
+        ];
+        for (field, value, most) in factors {
+            if let Some(value) = value.filter(|value| !(*value > 0.0 && *value <= most)) {
+                let rule = match field {
+                    "softcap" => "it must be above 0 and at most 40",
+                    _ => "it must be a number above 0",
+                };
+                return fault(field, value.to_string(), rule);
+            }
+        }
         Ok(())
+    }
+
+    /// Rows of tables of tokens: the vocabulary, filled up to `vocab_multiple`.
+    pub fn vocab_rows(&self) -> usize {
+        self.vocab_size.next_multiple_of(self.nanochat.vocab_multiple)
+    }
+
+    /// True if rows looked up by token are added to the values of `layer`: every second layer, the last
+    /// among them.
+    pub fn embeds_values(&self, layer: usize) -> bool {
+        self.nanochat.value_embeds && (self.n_layer - 1 - layer).is_multiple_of(2)
+    }
+
+    /// True if the model has what `block` says, for blocks that mix streams.
+    pub fn mixes(&self, block: Block) -> bool {
+        let n = &self.nanochat;
+        match block {
+            Block::Embedding => n.embedding_norm || n.smear_channels > 0,
+            Block::Mix => n.residual_scales,
+            Block::Backout => n.backout,
+            Block::Attention | Block::FeedForward | Block::Head => false,
+        }
     }
 
     /// Width of all query heads.
@@ -218,5 +377,23 @@ mod tests {
         check(|c| c.learned_positions = true, "either these or rotary");
         check(|c| c.no_rope = vec![1, 4], "`no_rope` is 4: it must list layers");
         check(|c| c.windows = vec![8; 5], "`windows` is 5");
+        check(|c| c.nanochat.backout = true, "`family` is llama: only models of nanochat");
+    }
+
+    #[test]
+    fn faults_of_nanochat_name_the_field() {
+        let good = GptConfig::preset("nanochat-d4").unwrap();
+        let check = |change: fn(&mut Nanochat), expected: &str| {
+            let mut config = good.clone();
+            change(&mut config.nanochat);
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(|n| n.smear_channels = 257, "`smear_channels` is 257: it must not be above n_embd");
+        check(|n| n.gate_channels = 0, "`gate_channels` is 0");
+        check(|n| n.vocab_multiple = 0, "`vocab_multiple` is 0");
+        check(|n| n.gate_scale = f64::NAN, "`gate_scale` is NaN");
+        check(|n| n.qk_scale = Some(0.0), "`qk_scale` is 0");
+        check(|n| n.softcap = Some(41.0), "`softcap` is 41: it must be above 0 and at most 40");
     }
 }

@@ -5,10 +5,14 @@
 pub enum Block {
     /// From tokens to the stream.
     Embedding,
+    /// Before a layer: the stream with a share of the first one.
+    Mix,
     /// Attention with its norm.
     Attention,
     /// The feed-forward network with its norm.
     FeedForward,
+    /// After the last layer: the stream without a share of that in the middle.
+    Backout,
     /// From the stream to logits.
     Head,
 }
@@ -54,6 +58,8 @@ pub enum Init {
     Constant(f32),
     /// Normal with mean 0 and this standard deviation.
     Normal(f32),
+    /// Uniform between these.
+    Uniform(f32, f32),
 }
 
 /// Standard deviation of initial weights (GPT-2).
@@ -86,6 +92,11 @@ impl Declared {
     /// Rows that are looked up, [rows, D].
     pub fn table(port: &'static str, block: Block, shape: [usize; 2]) -> Self {
         Declared { group: Group::Embedding, ..Self::matrix(port, block, shape, 1.0) }
+    }
+
+    /// Factors, few and not decayed.
+    pub fn factors(port: &'static str, block: Block, shape: Vec<usize>, group: Group) -> Self {
+        Declared { port, block, layer: None, shape, init: Init::Constant(0.0), group }
     }
 
     /// One number for each of the `out` channels of [out, in].

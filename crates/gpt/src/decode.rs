@@ -26,6 +26,8 @@ pub struct Decoder<'d> {
     chunk: usize,
     capacity: usize,
     position: usize,
+    /// The last token read.
+    last: Option<u32>,
     runtime: Runtime,
     /// Executables for caches of other sizes.
     spare: BTreeMap<usize, Spare>,
@@ -85,6 +87,7 @@ impl<'d> Decoder<'d> {
             chunk,
             capacity,
             position: 0,
+            last: None,
             runtime: compile(&dims, parameters, capacity, device, &mut Spare::new())?,
             spare: BTreeMap::new(),
             head: Head::new(&dims, parameters)?,
@@ -114,7 +117,7 @@ impl<'d> Decoder<'d> {
 
     /// Forgets all tokens.
     pub fn reset(&mut self) {
-        self.position = 0;
+        (self.position, self.last) = (0, None);
     }
 
     /// Gives the cache the size for `tokens` tokens. Sizes depend on the present text alone: a longer
@@ -165,6 +168,7 @@ impl<'d> Decoder<'d> {
         for chunk in tokens.chunks(self.chunk) {
             self.forward(chunk)?;
             self.position += chunk.len();
+            self.last = chunk.last().copied();
             last = chunk.len() - 1;
         }
         Ok((0..vocab_size).map(|v| self.head.logits[v * self.chunk + last]).collect())
@@ -187,7 +191,7 @@ impl<'d> Decoder<'d> {
         let (columns, start, capacity) = (self.chunk, self.position, self.capacity);
         let positions: Vec<usize> = (start..start + columns).collect();
         self.runtime.write_tables(&positions, |window| mask(columns, start, capacity, window))?;
-        let batch = Batch { tokens, start, seq: columns, columns };
+        let batch = Batch { tokens, start, before: self.last, seq: columns, columns };
         let (kept, kv_dim, head) =
             (tokens.len(), self.parameters.config().kv_dim(), &mut self.head);
         self.runtime.forward(&batch, &mut |outside| match outside {

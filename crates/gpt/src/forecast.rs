@@ -212,14 +212,14 @@ impl<'d> Pricing<'d> {
     fn seconds(&self, step: &Step) -> f64 {
         let work = match step {
             Step::Run { program, .. } => return self.programs[*program],
-            Step::Gather { .. } | Step::Scatter { .. } => self.pass(),
+            Step::Gather { .. } | Step::Scatter { .. } | Step::Join { .. } => self.pass(),
             Step::Load { .. } | Step::Add { .. } => Self::copy(self.stream()),
             Step::Append { value, .. } | Step::Accumulate { value, .. } => {
                 Self::copy(self.schedule.values[*value].ty.count() as f64)
             }
             Step::Head { .. } => self.head(1.0).plus(self.loss()),
             Step::HeadBackward { .. } => self.head(2.0),
-            Step::Host { outputs, .. } if outputs.contains(&Sink::Cotangent) => self.pass(),
+            Step::Host { outputs, .. } if !outputs.iter().all(Sink::is_gradient) => self.pass(),
             Step::Host { program, inputs, .. } => {
                 let read = inputs.iter().filter(|input| matches!(input, Source::Value(_))).count();
                 let gemm_flops = self.programs[*program];

@@ -6,6 +6,7 @@
 //! results do not depend on the number of threads.
 
 use crate::batch::{MicroBatch, ModelError, TokenWeights};
+use crate::block;
 use crate::declare::Block;
 use crate::loss::{Normaliser, TileStatistics};
 use crate::ops::{Dims, project};
@@ -69,11 +70,11 @@ pub(crate) fn products(vocab: usize, tokens: usize, width: usize) -> [HostShape;
 pub(crate) struct HeadFunctions {
     /// (x, parameters of the norm) → xf.
     norm: Function,
-    /// (wcls, xf) → logits [1, R, 1, T].
+    /// (wcls, xf) → logits [1, R, 1, T], capped where the model caps them.
     classifier: Function,
-    /// (d_logits, wcls) → d_xf.
+    /// (cotangent of the logits before the cap, wcls) → d_xf.
     backward: Function,
-    /// (d_logits, xf) → gradient of the classifier.
+    /// (the same, xf) → gradient of the classifier.
     classifier_gradient: Function,
     /// (x, parameters of the norm, d_xf) → d_x and the gradients of these parameters.
     norm_bwd: Function,
@@ -95,7 +96,7 @@ impl HeadFunctions {
         let wcls = ("wcls", dims.parameter(&[rows, c.n_embd]));
         let scope = c.family().scope(&b, &dims, (Block::Head, 0), "x", &[wcls]);
         let xf = c.family().last_norm(&scope, scope.input("x")).named("xf");
-        let logits = project(scope.input("wcls"), xf).named("logits");
+        let logits = block::logits(c, project(scope.input("wcls"), xf));
         let forward = b.finish(&[logits])?;
         let all = inputs(&forward);
         let mut head = Cuts::joint(&forward)?;
@@ -105,12 +106,13 @@ impl HeadFunctions {
         given.push("d_xf".to_owned());
         let gradients = norm_ports.iter().map(|port| format!("d_{port}"));
         let gives: Vec<String> = std::iter::once("d_x".to_owned()).chain(gradients).collect();
+        let seed = head.names("d_raw|d_logits").remove(0);
         Ok(HeadFunctions {
             forward: head.cut("head", &all, &["logits"])?,
             norm,
             classifier: head.cut("classifier", &["wcls", "xf"], &["logits"])?,
-            backward: head.cut("headBwd", &["d_logits", "wcls"], &["d_xf"])?,
-            classifier_gradient: head.cut("wcls_grad", &["d_logits", "xf"], &["d_wcls"])?,
+            backward: head.cut("headBwd", &[&seed, "wcls"], &["d_xf"])?,
+            classifier_gradient: head.cut("wcls_grad", &[&seed, "xf"], &["d_wcls"])?,
             norm_bwd: head.cut("normBwd", &given, &gives)?,
             norm_ports,
         })
@@ -188,6 +190,9 @@ pub(crate) struct Head {
     /// Parameters of the norm, in the order of the programs.
     norm_parameters: Vec<Range<usize>>,
     classifier: Range<usize>,
+    /// Rows of its table beyond the vocabulary.
+    rest: Range<usize>,
+    softcap: Option<f32>,
     groups: Vec<TileGroup>,
     /// Normalised residual and its cotangent, [D, T].
     xf: Vec<f32>,
@@ -224,6 +229,8 @@ impl Head {
             norm_bwd_parameters: norm_bwd_parameters.collect(),
             norm_parameters: norms.norm_parameters(&layout),
             classifier: layout.classifier(),
+            rest: layout.classifier_rest(),
+            softcap: dims.config.nanochat.softcap.map(|cap| cap as f32),
             groups,
             xf: vec![0.0; width * tokens],
             d_xf: vec![0.0; width * tokens],
@@ -297,6 +304,9 @@ impl Head {
             micro_batch,
             &mut grads[gradient],
         )?;
+        if micro_batch == MicroBatch::First {
+            grads[self.rest.clone()].fill(0.0);
+        }
         cotangent.fill(0.0);
         let parameters = self.norm_bwd_parameters.iter().map(|range| &values[range.clone()]);
         let inputs: Vec<_> = std::iter::once(stream)
@@ -305,8 +315,10 @@ impl Head {
             .map(Elements::F32)
             .collect();
         let gradients = self.norm_parameters.iter().cloned().map(Sink::Gradient);
-        let outputs: Vec<_> = std::iter::once(Sink::Cotangent).chain(gradients).collect();
-        Ok(self.norm_bwd.run(&inputs, &mut sinks(&outputs, micro_batch, cotangent, grads))?)
+        let stream = Sink::Array { to: 0, add: true };
+        let outputs: Vec<_> = std::iter::once(stream).chain(gradients).collect();
+        let mut sinks = sinks(&outputs, micro_batch, std::iter::once(cotangent), grads);
+        Ok(self.norm_bwd.run(&inputs, &mut sinks)?)
     }
 
     /// The gradient of the classifier [V, D] and, in `d_xf`, the cotangent of `xf`.
@@ -318,7 +330,8 @@ impl Head {
         micro_batch: MicroBatch,
         gradient: &mut [f32],
     ) -> Result<(), AneError> {
-        let Head { grid, width, tokens, groups, xf, d_xf, logits, normaliser, .. } = self;
+        let Head { grid, width, tokens, groups, xf, d_xf, logits, normaliser, softcap, .. } = self;
+        let softcap = *softcap;
         let (tile, group) = (grid.rows, grid.rows * grid.tiles);
         (groups.par_iter_mut())
             .zip(logits.par_chunks_mut(group * *tokens))
@@ -332,7 +345,8 @@ impl Head {
                     tiles.zip(gradient.chunks_mut(tile * *width)).enumerate()
                 {
                     let first = index * group + i * tile;
-                    statistics[i].cotangents(logits, first, targets, normaliser, token_weights);
+                    let of = (&*normaliser, softcap);
+                    statistics[i].cotangents(logits, first, targets, token_weights, of);
                     let programs = for_rows(programs, logits.len() / *tokens);
                     programs.classifier_gradient.run(
                         &[Elements::F32(logits), Elements::F32(xf)],

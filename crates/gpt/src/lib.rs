@@ -62,10 +62,10 @@ mod run;
 pub mod slots;
 
 pub use batch::{MicroBatch, ModelError, Timings, TokenWeights, mean, precision};
-pub use config::{ConfigError, FamilyName, FeedForward, GptConfig, Norm};
+pub use config::{ConfigError, Edition, FamilyName, FeedForward, GptConfig, Nanochat, Norm};
 pub use declare::{Group, Init};
 pub use decode::Decoder;
-pub use family::Family;
+pub use family::{Depth, Family};
 pub use model::{Model, host_products};
 pub use ops::Dims;
 pub use params::{Layout, Param, Parameters, initialise};

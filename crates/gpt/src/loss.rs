@@ -31,20 +31,40 @@ impl TileStatistics {
     }
 
     /// Replaces what [`TileStatistics::take`] left by weight·(softmax − onehot), the cotangents of the
-    /// logits when each token's loss counts its weight.
+    /// logits when each token's loss counts its weight; with a cap, by those of the logits before it.
     pub(crate) fn cotangents(
         &self,
         exponentials: &mut [f32],
         first: usize,
         targets: &[u32],
-        of: &Normaliser,
         weights: TokenWeights<'_>,
+        (of, cap): (&Normaliser, Option<f32>),
     ) {
+        if let Some(cap) = cap {
+            self.uncap(exponentials, cap);
+        }
         let scale: Vec<f32> = (self.max.iter().zip(&of.max).zip(&of.sum).enumerate())
             .map(|(t, ((&m, &max), sum))| (f64::from(weights.of(t)) * shift(m, max) / sum) as f32)
             .collect();
         simd::column_scale(exponentials, &scale);
-        each_target(exponentials, first, targets, |t, value| *value -= weights.of(t));
+        let slope = |logit: f32| cap.map_or(1.0, |cap| 1.0 - (logit / cap).powi(2));
+        each_target(exponentials, first, targets, |t, value| {
+            *value -= weights.of(t) * slope(self.target[t]);
+        });
+    }
+
+    /// Multiplies by the derivative of c·tanh(l/c), which is 1 − (y/c)² where it is y: the logit, whose
+    /// e^(logit − largest) is here.
+    fn uncap(&self, exponentials: &mut [f32], cap: f32) {
+        let mut slope = vec![0.0; self.max.len()];
+        for row in exponentials.chunks_exact_mut(slope.len()) {
+            slope.copy_from_slice(row);
+            simd::log(&mut slope);
+            simd::add(&mut slope, &self.max);
+            simd::square(&mut slope);
+            simd::affine(&mut slope, -1.0 / (cap * cap), 1.0);
+            simd::mul(row, &slope);
+        }
     }
 }
 
@@ -115,6 +135,11 @@ mod tests {
 
     #[test]
     fn agrees_with_f64() {
+        [None, Some(15.0)].into_iter().for_each(agrees);
+    }
+
+    /// Logits are given as the cap leaves them.
+    fn agrees(cap: Option<f32>) {
         let (vocab, tokens) = (37, 5);
         let weights = [3.0f32, 0.0, -1.5, 1.0, 3.0];
         let logits: Vec<f32> =
@@ -132,7 +157,7 @@ mod tests {
             let loss = normaliser.losses().iter().sum::<f64>() / tokens as f64;
             parts(&mut got, &mut |i, tile| {
                 let each = TokenWeights::Each(&weights);
-                tiles[i].cotangents(tile, i * rows, &targets, &normaliser, each);
+                tiles[i].cotangents(tile, i * rows, &targets, each, (&normaliser, cap));
             });
             let mut expected = 0.0;
             for ((t, &target), weight) in targets.iter().enumerate().zip(weights) {
@@ -142,7 +167,8 @@ mod tests {
                 expected += (sum.ln() - column[target as usize]) / tokens as f64;
                 for (v, l) in column.iter().enumerate() {
                     let one = f64::from(u8::from(v == target as usize));
-                    let want = f64::from(weight) * (l.exp() / sum - one);
+                    let slope = cap.map_or(1.0, |cap| 1.0 - (l / f64::from(cap)).powi(2));
+                    let want = f64::from(weight) * (l.exp() / sum - one) * slope;
                     // A few roundings of values up to `weight`.
                     let bound = 8.0 * 3.0 * 2f64.powi(-24);
                     assert!((f64::from(got[v * tokens + t]) - want).abs() < bound, "{rows}");

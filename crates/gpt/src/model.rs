@@ -166,7 +166,7 @@ impl Model {
     }
 
     fn batch_of<'t>(&self, tokens: &'t [u32]) -> Batch<'t> {
-        Batch { tokens, start: 0, seq: self.seq, columns: self.batch * self.seq }
+        Batch { tokens, start: 0, before: None, seq: self.seq, columns: self.batch * self.seq }
     }
 
     fn check_size(&self, got: usize) -> Result<(), ModelError> {

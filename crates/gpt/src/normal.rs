@@ -1,5 +1,5 @@
-//! Normal numbers for initial weights: Box–Muller on SplitMix64 (Steele, Lea and Flood 2014), where
-//! any number of a stream can be drawn without those before it.
+//! Normal and uniform numbers for initial weights: Box–Muller on SplitMix64 (Steele, Lea and Flood 2014),
+//! where any number of a stream can be drawn without those before it.
 //!
 //! [`Normals::pair`] is the definition. A model of 110 million parameters takes seconds of it, nearly
 //! all in the logarithm and the sine, so [`Normals::fill`] computes blocks of pairs by short series,
@@ -7,6 +7,7 @@
 //! change a rounded number, which is rare, the definition is asked. So both give the same bits.
 
 use std::f64::consts::{LN_2, SQRT_2, TAU};
+use std::ops::Range;
 
 /// Step of the counter, and the constants that mix it (Steele, Lea and Flood 2014, and Stafford's
 /// variant 13 of the mixer).
@@ -58,6 +59,15 @@ impl Normals {
         for (index, to) in (first_pair..).step_by(BLOCK).zip(to.chunks_mut(2 * BLOCK)) {
             let numbers = self.block(index);
             to.copy_from_slice(&numbers.as_flattened()[..to.len()]);
+        }
+    }
+
+    /// Fills `to` with numbers uniform in `range`, from pair `first_pair` on.
+    pub(crate) fn fill_uniform(self, first_pair: u64, range: Range<f32>, to: &mut [f32]) {
+        let (low, extent) = (f64::from(range.start), f64::from(range.end) - f64::from(range.start));
+        for (pair, to) in (first_pair..).zip(to.chunks_mut(2)) {
+            let drawn = self.uniforms(pair);
+            to.iter_mut().zip(drawn).for_each(|(to, u)| *to = (low + extent * u) as f32);
         }
     }
 

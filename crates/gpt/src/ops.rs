@@ -61,6 +61,11 @@ pub fn rms_norm<'b>(x: Tensor<'b>, gain: Tensor<'b>, eps: f64) -> Tensor<'b> {
     normalised(x, 1, channels, eps) * gain
 }
 
+/// [`rms_norm`] without a gain.
+pub fn plain_norm(x: Tensor<'_>, eps: f64) -> Tensor<'_> {
+    normalised(x, 1, x.shape()[1] as f64, eps)
+}
+
 /// x divided by its root mean square along `axis` of `extent` elements.
 fn normalised<'b>(x: Tensor<'b>, axis: usize, extent: f64, eps: f64) -> Tensor<'b> {
     let scale = 2f64.powi(-(extent.log2() / 4.0).round() as i32);
@@ -105,10 +110,30 @@ pub fn rotate<'b>(x: Tensor<'b>, heads: usize, cos: Tensor<'b>, sin: Tensor<'b>)
 
 /// The norm of each head of x [1, heads·E, 1, T] with a shared gain [1, E, 1, 1] (Qwen3).
 pub fn head_norm<'b>(x: Tensor<'b>, heads: usize, gain: Tensor<'b>, eps: f64) -> Tensor<'b> {
+    (plain_heads(x, heads, eps) * gain).reshape(&x.shape())
+}
+
+/// The norm of each head of x [1, heads·E, 1, T], times `scale` (nanochat).
+pub fn scaled_head_norm(x: Tensor<'_>, heads: usize, scale: f64, eps: f64) -> Tensor<'_> {
+    (plain_heads(x, heads, eps) * scale).reshape(&x.shape())
+}
+
+/// The norm of each head of x [1, heads·E, 1, T], as [heads, E, 1, T].
+fn plain_heads(x: Tensor<'_>, heads: usize, eps: f64) -> Tensor<'_> {
     let shape = x.shape();
     let (width, tokens) = (shape[1] / heads, shape[3]);
-    let split = x.reshape(&[heads, width, 1, tokens]);
-    (normalised(split, 1, width as f64, eps) * gain).reshape(&shape)
+    normalised(x.reshape(&[heads, width, 1, tokens]), 1, width as f64, eps)
+}
+
+/// relu(x)².
+pub fn relu_squared(x: Tensor<'_>) -> Tensor<'_> {
+    let positive = x.unary(Op::Relu);
+    positive * positive
+}
+
+/// cap·tanh(x/cap).
+pub fn softcap(x: Tensor<'_>, cap: f64) -> Tensor<'_> {
+    (x * (1.0 / cap)).tanh() * cap
 }
 
 /// softmax(q·kᵀ/√E + mask)·v for q [1, Q, 1, B·L] and k, v [1, K, 1, B·M]; mask [1, 1, L, M].
@@ -148,15 +173,16 @@ pub fn attend<'b>(
 }
 
 /// cos and sin of the rotary angles for tokens at `positions`, each [E/2, T]: angle of channel i at
-/// position p is p·θ^(−2i/E) (Su et al. 2021).
+/// position p is p·θ^(−2i/E) (Su et al. 2021), or the negative of it where the model says so.
 pub fn rope_tables(config: &GptConfig, positions: &[usize]) -> (Vec<f32>, Vec<f32>) {
     let theta = config.rope_theta.unwrap_or(1e4);
+    let direction = if config.nanochat.rope_reversed { -1.0 } else { 1.0 };
     let half = config.head_dim / 2;
     let mut tables = (Vec::new(), Vec::new());
     for i in 0..half {
         let frequency = theta.powf(-(2.0 * i as f64) / config.head_dim as f64);
         for &position in positions {
-            let angle = position as f64 * frequency;
+            let angle = direction * position as f64 * frequency;
             tables.0.push(angle.cos() as f32);
             tables.1.push(angle.sin() as f32);
         }

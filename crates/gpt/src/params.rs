@@ -68,12 +68,15 @@ pub struct Layout {
     params: Vec<Param>,
     tensors: Vec<Stored>,
     count: usize,
+    /// Elements of the classifier that are not beyond the vocabulary.
+    classified: usize,
 }
 
 impl Layout {
     /// The layout of `config`.
     pub fn new(config: &GptConfig) -> Self {
-        let mut layout = Layout { params: vec![], tensors: vec![], count: 0 };
+        let classified = config.vocab_size * config.n_embd;
+        let mut layout = Layout { params: vec![], tensors: vec![], count: 0, classified };
         let mut known = HashMap::new();
         let family = config.family();
         for declared in family.parameters(config) {
@@ -108,12 +111,17 @@ impl Layout {
         self.params.push(param);
     }
 
-    /// Parameters that share a tensor are told apart by their ports.
+    /// Parameters that share a tensor are told apart by their ports, or by their layers.
     fn name_parts(&mut self) {
-        for stored in self.tensors.iter().filter(|stored| stored.parts.len() > 1) {
+        for stored in &self.tensors {
+            let [first, second, ..] = stored.parts[..] else { continue };
+            let of_layers = self.params[first].port == self.params[second].port;
             for &part in &stored.parts {
                 let param = &mut self.params[part];
-                param.name = format!("{}[{}]", param.name, param.port);
+                param.name = match param.layer.filter(|_| of_layers) {
+                    Some(layer) => format!("{}[{layer}]", param.name),
+                    None => format!("{}[{}]", param.name, param.port),
+                };
             }
         }
     }
@@ -147,13 +155,23 @@ impl Layout {
         found.unwrap_or_else(|| panic!("the model has a parameter `{port}`")).range()
     }
 
-    /// The token embedding [V, D].
+    /// The token embedding, V rows or more of D.
     pub fn embedding(&self) -> Range<usize> {
         self.range("embedding")
     }
 
-    /// The classifier [V, D]: its own parameter, or the embedding.
+    /// The classifier [V, D]: its own parameter, or the embedding, without rows beyond the vocabulary.
     pub fn classifier(&self) -> Range<usize> {
+        let start = self.classifier_table().start;
+        start..start + self.classified
+    }
+
+    /// The rows of the classifier's table that are beyond the vocabulary.
+    pub(crate) fn classifier_rest(&self) -> Range<usize> {
+        self.classifier().end..self.classifier_table().end
+    }
+
+    fn classifier_table(&self) -> Range<usize> {
         self.find("classifier", None).map_or_else(|| self.embedding(), Param::range)
     }
 
@@ -308,15 +326,19 @@ pub fn initialise(config: &GptConfig, seed: u64) -> Vec<f32> {
         rest = tail;
     }
     parts.into_par_iter().enumerate().for_each(|(i, (param, part))| {
-        let deviation = match param.init {
-            Init::Constant(value) => return part.fill(value),
-            Init::Normal(deviation) => deviation,
-        };
         let normals = Normals::new(seed, i as u64);
-        part.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, part)| {
-            normals.fill((chunk * CHUNK / 2) as u64, part);
-            part.iter_mut().for_each(|v| *v *= deviation);
-        });
+        let draw = |chunk: usize, part: &mut [f32]| {
+            let first_pair = (chunk * CHUNK / 2) as u64;
+            match param.init {
+                Init::Constant(value) => part.fill(value),
+                Init::Normal(deviation) => {
+                    normals.fill(first_pair, part);
+                    part.iter_mut().for_each(|v| *v *= deviation);
+                }
+                Init::Uniform(low, high) => normals.fill_uniform(first_pair, low..high, part),
+            }
+        };
+        part.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, part)| draw(chunk, part));
     });
     values
 }

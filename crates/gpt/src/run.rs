@@ -4,10 +4,10 @@ use crate::batch::{MicroBatch, ModelError, Timings};
 use crate::config::GptConfig;
 use crate::ops::{self, Dims};
 use crate::params::Parameters;
-use crate::plan::{Flow, Index, Part, Place, Schedule, Sink, Source, Step};
+use crate::plan::{Index, Part, Place, Schedule, Sink, Source, Step};
 use ane::surface::ReadGuard;
 use ane::{AneError, Device, Executable, Surface};
-use cpu::{Elements, HostProgram, OutputMut, Sgemm};
+use cpu::{Elements, HostProgram, OutputMut, Sgemm, simd};
 use mil::{Program, Weights};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -63,6 +63,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) tokens: &'a [u32],
     /// Position of the first token in its sequence.
     pub(crate) start: usize,
+    /// The token before the first one of each sequence.
+    pub(crate) before: Option<u32>,
     /// Tokens of a sequence.
     pub(crate) seq: usize,
     /// Columns of the stream, T; no fewer than there are tokens.
@@ -70,21 +72,24 @@ pub(crate) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The row of a table that each token looks up.
-    fn rows(&self, by: Index) -> impl Iterator<Item = usize> + '_ {
+    /// The row of a table that each token looks up, if it looks up one.
+    fn rows(&self, by: Index) -> impl Iterator<Item = Option<usize>> + '_ {
         self.tokens.iter().enumerate().map(move |(t, &token)| match by {
-            Index::Token => token as usize,
-            Index::Position => self.start + t % self.seq,
+            Index::Token => Some(token as usize),
+            Index::Preceding if t % self.seq == 0 => self.before.map(|token| token as usize),
+            Index::Preceding => Some(self.tokens[t - 1] as usize),
+            Index::Position => Some(self.start + t % self.seq),
         })
     }
 
-    /// x[d, t] = table[row of token t, d], or that much more; columns without a token are 0.
+    /// x[d, t] = table[row of token t, d], or that much more; columns without a row are 0.
     fn gather(&self, table: &[f32], by: Index, add: bool, x: &mut [f32]) {
         let (n, width) = (self.columns, x.len() / self.columns);
         if !add {
             x.fill(0.0);
         }
         for (t, row) in self.rows(by).enumerate() {
+            let Some(row) = row else { continue };
             let row = &table[row * width..][..width];
             row.iter().enumerate().for_each(|(d, &v)| x[d * n + t] += v);
         }
@@ -94,6 +99,7 @@ impl Batch<'_> {
     fn scatter(&self, dx: &[f32], by: Index, gradient: &mut [f32]) {
         let (n, width) = (self.columns, dx.len() / self.columns);
         for (t, row) in self.rows(by).enumerate() {
+            let Some(row) = row else { continue };
             let row = &mut gradient[row * width..][..width];
             row.iter_mut().enumerate().for_each(|(d, g)| *g += dx[d * n + t]);
         }
@@ -109,9 +115,8 @@ pub(crate) struct Runtime {
     parameters: Parameters,
     /// Version of the parameters that the device has.
     version: Option<u64>,
-    /// [D, T] each.
-    streams: Vec<Vec<f32>>,
-    cotangent: Vec<f32>,
+    /// [C, T] each.
+    arrays: Vec<Vec<f32>>,
     pub(crate) timings: Timings,
 }
 
@@ -149,20 +154,14 @@ impl Runtime {
         let surfaces = (schedule.values.iter())
             .map(|value| device.surface(&value.ty, allocation))
             .collect::<Result<_, _>>()?;
-        let stream = vec![0.0; dims.config.n_embd * dims.tokens()];
-        let flows = schedule.forward.iter().map(|step| match step {
-            Step::Add { to, .. } => to + 1,
-            _ => 1,
-        });
-        let streams = vec![stream.clone(); flows.max().unwrap_or(1)];
+        let arrays = schedule.arrays.iter().map(|channels| vec![0.0; channels * dims.tokens()]);
         Ok(Runtime {
+            arrays: arrays.collect(),
             schedule,
             programs,
             surfaces,
             parameters: parameters.clone(),
             version: None,
-            streams,
-            cotangent: stream,
             timings: Timings::default(),
         })
     }
@@ -249,28 +248,31 @@ impl Runtime {
         outside: &mut dyn FnMut(Outside<'_>) -> Result<(), AneError>,
     ) -> Result<(), AneError> {
         self.take_parameters()?;
-        let Runtime { schedule, programs, surfaces, parameters, streams, timings, .. } = self;
+        let Runtime { schedule, programs, surfaces, parameters, arrays, timings, .. } = self;
         let values = parameters.read();
         for step in &schedule.forward {
             timed(timings.of(schedule.part(step)), || match step {
-                Step::Gather { table, by, add } => {
-                    batch.gather(&values[table.clone()], *by, *add, &mut streams[0]);
+                Step::Gather { table, by, add, to } => {
+                    batch.gather(&values[table.clone()], *by, *add, &mut arrays[*to]);
                     Ok(())
                 }
-                Step::Load { from: Flow::Stream(from), to } => surfaces[*to].write(&streams[*from]),
+                Step::Load { from, to } => surfaces[*to].write(&arrays[*from]),
+                Step::Host { program, inputs, outputs, .. } => {
+                    let mut places = Places { arrays, surfaces, values: &values, grads: &mut [] };
+                    programs[*program].call(inputs, outputs, MicroBatch::First, &mut places)
+                }
                 Step::Run { program, layer } => programs[*program].request(*layer, surfaces),
                 Step::Append { value, cache } => {
                     outside(Outside::Append { new: &surfaces[*value], cache: &surfaces[*cache] })
                 }
                 Step::Add { value, from, to } => {
-                    if from < to {
-                        let (before, after) = streams.split_at_mut(*to);
-                        after[0].copy_from_slice(&before[*from]);
+                    if let Ok([from, to]) = arrays.get_disjoint_mut([*from, *to]) {
+                        to.copy_from_slice(from);
                     }
-                    surfaces[*value].add_to(&mut streams[*to])
+                    surfaces[*value].add_to(&mut arrays[*to])
                 }
                 Step::Head { stream } => {
-                    outside(Outside::Head { stream: &streams[*stream], values: &values })
+                    outside(Outside::Head { stream: &arrays[*stream], values: &values })
                 }
                 other => unreachable!("{other:?} is a step of the backward pass"),
             })?;
@@ -290,30 +292,25 @@ impl Runtime {
         grads: &mut [f32],
         head: &mut dyn FnMut(HeadBackward<'_>) -> Result<(), AneError>,
     ) -> Result<(), AneError> {
-        let Runtime { schedule, programs, surfaces, parameters, streams, .. } = self;
-        let (cotangent, timings) = (&mut self.cotangent, &mut self.timings);
+        let Runtime { schedule, programs, surfaces, parameters, arrays, timings, .. } = self;
         let values = parameters.read();
         for step in &schedule.backward {
             timed(timings.of(schedule.part(step)), || match step {
-                Step::HeadBackward { stream } => {
-                    let (stream, values) = (&streams[*stream], &values);
-                    head(HeadBackward { stream, values, cotangent, grads })
+                Step::HeadBackward { stream, to } => {
+                    let [stream, cotangent] =
+                        arrays.get_disjoint_mut([*stream, *to]).expect("two arrays");
+                    head(HeadBackward { stream, values: &values, cotangent, grads })
                 }
-                Step::Load { from: Flow::Cotangent, to } => surfaces[*to].write(cotangent),
+                Step::Load { from, to } => surfaces[*to].write(&arrays[*from]),
                 Step::Run { program, layer } => programs[*program].request(*layer, surfaces),
                 Step::Host { program, inputs, outputs, .. } => {
-                    let inputs: Vec<Input<'_>> = (inputs.iter())
-                        .map(|source| {
-                            Ok(match source {
-                                Source::Flow(Flow::Stream(n)) => Input::Host(&streams[*n]),
-                                Source::Flow(Flow::Cotangent) => unreachable!("it is an output"),
-                                Source::Parameter(range) => Input::Host(&values[range.clone()]),
-                                Source::Value(value) => Input::Surface(surfaces[*value].lock()?),
-                            })
-                        })
-                        .collect::<Result<_, AneError>>()?;
-                    let mut sinks = sinks(outputs, micro_batch, cotangent, grads);
-                    programs[*program].call(&inputs, &mut sinks)
+                    let mut places = Places { arrays, surfaces, values: &values, grads };
+                    programs[*program].call(inputs, outputs, micro_batch, &mut places)
+                }
+                Step::Join { from, to } => {
+                    let [from, to] = arrays.get_disjoint_mut([*from, *to]).expect("two arrays");
+                    simd::add(to, from);
+                    Ok(())
                 }
                 Step::Accumulate { value, gradient } => {
                     let gradient = &mut grads[gradient.clone()];
@@ -322,12 +319,12 @@ impl Runtime {
                     }
                     surfaces[*value].add_to(gradient)
                 }
-                Step::Scatter { table, by, fresh } => {
+                Step::Scatter { table, by, fresh, from } => {
                     let gradient = &mut grads[table.clone()];
                     if *fresh && micro_batch == MicroBatch::First {
                         gradient.fill(0.0);
                     }
-                    batch.scatter(cotangent, *by, gradient);
+                    batch.scatter(&arrays[*from], *by, gradient);
                     Ok(())
                 }
                 other => unreachable!("{other:?} is a step of the forward pass"),
@@ -337,17 +334,18 @@ impl Runtime {
     }
 }
 
-/// The outputs of a program of the host; gradients lie in `grads` in no particular order.
+/// The outputs of a program of the host: `arrays` are those that it writes, in its order; gradients lie in
+/// `grads` in no particular order.
 pub(crate) fn sinks<'s>(
     outputs: &[Sink],
     micro_batch: MicroBatch,
-    cotangent: &'s mut [f32],
+    arrays: impl IntoIterator<Item = &'s mut [f32]>,
     grads: &'s mut [f32],
 ) -> Vec<OutputMut<'s>> {
     let mut order: Vec<(usize, &Range<usize>)> = (outputs.iter().enumerate())
         .filter_map(|(i, sink)| match sink {
             Sink::Gradient(range) => Some((i, range)),
-            Sink::Cotangent => None,
+            Sink::Array { .. } => None,
         })
         .collect();
     order.sort_by_key(|(_, range)| range.start);
@@ -358,10 +356,22 @@ pub(crate) fn sinks<'s>(
         places.insert(i, micro_batch.into_gradient(part));
         (rest, at) = (tail, range.end);
     }
-    if let Some(i) = outputs.iter().position(|sink| *sink == Sink::Cotangent) {
-        places.insert(i, OutputMut::F32 { data: cotangent, accumulate: true });
+    let written = outputs.iter().enumerate().filter_map(|(i, sink)| match sink {
+        Sink::Array { add, .. } => Some((i, *add)),
+        Sink::Gradient(_) => None,
+    });
+    for ((i, accumulate), data) in written.zip(arrays) {
+        places.insert(i, OutputMut::F32 { data, accumulate });
     }
     places.into_values().collect()
+}
+
+/// Where programs of the host read and write.
+struct Places<'a> {
+    arrays: &'a mut Vec<Vec<f32>>,
+    surfaces: &'a [Surface],
+    values: &'a [f32],
+    grads: &'a mut [f32],
 }
 
 /// A forward step that the interpreter leaves to others.
@@ -394,15 +404,39 @@ impl Compiled {
         bound.executable.run(&inputs, &outputs).map(drop)
     }
 
-    /// Runs a program of the host.
+    /// Runs a program of the host, which writes no array that it reads.
     fn call(
         &mut self,
-        inputs: &[Input<'_>],
-        outputs: &mut [OutputMut<'_>],
+        inputs: &[Source],
+        outputs: &[Sink],
+        micro_batch: MicroBatch,
+        places: &mut Places<'_>,
     ) -> Result<(), AneError> {
         let Compiled::Host(program) = self else { unreachable!("the host runs its programs") };
-        let inputs: Vec<Elements<'_>> = inputs.iter().map(Input::elements).collect();
-        Ok(program.run(&inputs, outputs)?)
+        let written: Vec<usize> = (outputs.iter())
+            .filter_map(|sink| match sink {
+                Sink::Array { to, .. } => Some(*to),
+                Sink::Gradient(_) => None,
+            })
+            .collect();
+        let Places { arrays, surfaces, values, grads } = places;
+        let mut taken: Vec<Vec<f32>> =
+            written.iter().map(|&to| std::mem::take(&mut arrays[to])).collect();
+        let inputs: Vec<Input<'_>> = (inputs.iter())
+            .map(|source| {
+                Ok(match source {
+                    Source::Array(n) => Input::Host(&arrays[*n]),
+                    Source::Parameter(range) => Input::Host(&values[range.clone()]),
+                    Source::Value(value) => Input::Surface(surfaces[*value].lock()?),
+                })
+            })
+            .collect::<Result<_, AneError>>()?;
+        let elements: Vec<Elements<'_>> = inputs.iter().map(Input::elements).collect();
+        let to = taken.iter_mut().map(|array| &mut array[..]);
+        let done = program.run(&elements, &mut sinks(outputs, micro_batch, to, grads));
+        drop(inputs);
+        written.into_iter().zip(taken).for_each(|(to, array)| arrays[to] = array);
+        Ok(done?)
     }
 }
 

@@ -39,10 +39,12 @@ impl Reference<'_> {
         let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
         let scale = 1.0 / (variance + self.c.norm_eps).sqrt();
         let kind = if layered { "ln" } else { "rms" };
-        let gain = self.get(&format!("{kind}{suffix}"), layer).unwrap();
+        let gain = self.get(&format!("{kind}{suffix}"), layer);
         let bias = self.get(&format!("{kind}{suffix}_bias"), layer);
-        assert_eq!(bias.is_some(), layered);
-        (0..x.len()).map(|i| (x[i] - mean) * scale * gain[i] + bias.map_or(0.0, |b| b[i])).collect()
+        assert_eq!((gain.is_some(), bias.is_some()), (self.c.norm != Norm::Plain, layered));
+        let [gain, bias] = [(gain, 1.0), (bias, 0.0)]
+            .map(|(values, without)| move |i: usize| values.map_or(without, |values| values[i]));
+        (0..x.len()).map(|i| (x[i] - mean) * scale * gain(i) + bias(i)).collect()
     }
 
     fn rotated(&self, x: &[f64], position: usize) -> Vec<f64> {
@@ -102,6 +104,7 @@ impl Reference<'_> {
                 let gelu = |x: f64| 0.5 * x * (1.0 + (root * (x + 0.044_715 * x.powi(3))).tanh());
                 h1.into_iter().map(gelu).collect()
             }
+            FeedForward::Relu2 => h1.into_iter().map(|h| h.max(0.0).powi(2)).collect(),
             FeedForward::SwiGlu => {
                 let h3 = self.project(["w3", "b3"], layer, &n);
                 h1.iter().zip(h3).map(|(a, b)| a / (1.0 + (-a).exp()) * b).collect()
@@ -180,6 +183,10 @@ fn mixtures() -> Vec<(&'static str, GptConfig)> {
         ("gpt2, RMSNorm, no bias", GptConfig { norm: Norm::Rms, bias: false, ..gpt2 }),
         ("llama, layer norm", GptConfig { norm: Norm::Layer, ..llama.clone() }),
         ("llama, GELU", GptConfig { feed_forward: FeedForward::Gelu, ..llama.clone() }),
+        (
+            "llama, norms without gains, relu²",
+            GptConfig { norm: Norm::Plain, feed_forward: FeedForward::Relu2, ..llama.clone() },
+        ),
         ("llama, second layer not rotated", GptConfig { no_rope: vec![1], ..llama.clone() }),
         (
             "llama, first layer not rotated, grouped queries",

@@ -1,5 +1,5 @@
-//! The programs of every family keep the rules of the engine: a GPT-2 runs wherever a Llama of its extents
-//! does.
+//! The programs of every family keep the rules of the engine: a GPT-2 or a nanochat runs wherever a Llama of
+//! its extents does.
 
 use chip::legal::check;
 use chip::{CallPath, Chip, Os, Profile};
@@ -38,14 +38,15 @@ fn refused(programs: &[Program], profile: &Profile) -> Option<String> {
 }
 
 #[test]
-fn gpt2_runs_wherever_a_llama_does() {
-    for (llama, gpt2, seq) in
-        [("tiny", "gpt2-tiny", 256), ("stories110m", "gpt2", 256), ("stories110m", "gpt2", 1024)]
-    {
-        let (llama, gpt2) = (programs(llama, seq), programs(gpt2, seq));
+fn other_families_run_wherever_a_llama_does() {
+    for (llama, gpt2, nanochat, seq) in [
+        ("tiny", "gpt2-tiny", "nanochat-d4", 256),
+        ("stories110m", "gpt2", "nanochat-d12", 256),
+        ("stories110m", "gpt2", "nanochat-2026-02-d12", 1024),
+    ] {
+        let all = [llama, gpt2, nanochat].map(|preset| programs(preset, seq));
         for profile in profiles() {
-            assert_eq!(refused(&llama, &profile), None);
-            assert_eq!(refused(&gpt2, &profile), None);
+            all.iter().for_each(|programs| assert_eq!(refused(programs, &profile), None));
         }
     }
 }

@@ -205,7 +205,7 @@ fn plans_differ_in_their_programs_and_not_in_a_bit_of_what_they_compute() {
 
 #[test]
 fn every_plan_is_legal_and_does_the_same_work() {
-    for name in ["tiny", "stories110m", "gpt2"] {
+    for name in ["tiny", "stories110m", "gpt2", "nanochat-d6"] {
         let config = GptConfig::preset(name).unwrap();
         let dims = Dims { config: &config, batch: 1, seq: 256, dtype: DType::Fp16 };
         let [most, least] = [&BASELINE, &FUSED].map(|plan| {

@@ -1,7 +1,7 @@
 //! `config.json` of GPT-2.
 
 use super::entries::{extent, flag, float};
-use gpt::{Family, FeedForward, GptConfig, Norm};
+use gpt::{Family, FeedForward, GptConfig, Nanochat, Norm};
 use serde_json::{Map, Value, json};
 
 /// Entries that are read here, or say nothing about logits.
@@ -82,6 +82,7 @@ pub(super) fn read(json: &Map<String, Value>) -> Result<GptConfig, String> {
         qk_norm: false,
         no_rope: vec![],
         windows: vec![],
+        nanochat: Nanochat::default(),
     })
 }
 

@@ -13,7 +13,7 @@ fn read(json: &Value) -> Result<GptConfig, String> {
 #[test]
 fn shapes_survive_config_json() {
     for name in GptConfig::presets() {
-        let mut config = GptConfig::preset(name).unwrap();
+        let mut config = GptConfig::preset(&name).unwrap();
         assert_eq!(read(&shape(&config)).unwrap(), config);
         config.rope_theta = None;
         assert_eq!(read(&shape(&config)).unwrap(), config, "no rotation");

@@ -3,7 +3,7 @@
 //! keys and values side by side in one tensor.
 
 use super::Architecture;
-use crate::config::{FamilyName, FeedForward, GptConfig, Norm};
+use crate::config::{FamilyName, FeedForward, GptConfig, Nanochat, Norm};
 use crate::declare::Tensor;
 
 pub(super) struct Gpt2;
@@ -26,7 +26,7 @@ fn preset(
         usize,
         usize,
     ),
-) -> (&'static str, GptConfig) {
+) -> (String, GptConfig) {
     let config = GptConfig {
         family: FamilyName(Gpt2.name()),
         n_layer,
@@ -47,8 +47,9 @@ fn preset(
         qk_norm: false,
         no_rope: vec![],
         windows: vec![],
+        nanochat: Nanochat::default(),
     };
-    (name, config)
+    (name.to_owned(), config)
 }
 
 /// Names in the published checkpoints, without the prefix `transformer.` of `GPT2LMHeadModel`, and names of
@@ -89,7 +90,7 @@ impl Architecture for Gpt2 {
         "gpt2"
     }
 
-    fn presets(&self) -> Vec<(&'static str, GptConfig)> {
+    fn presets(&self) -> Vec<(String, GptConfig)> {
         PRESETS.iter().map(preset).collect()
     }
 

@@ -1,7 +1,7 @@
 //! Llama and Qwen3: RMSNorm, rotary embedding, grouped queries, SwiGLU.
 
 use super::Architecture;
-use crate::config::{FamilyName, FeedForward, GptConfig, Norm};
+use crate::config::{FamilyName, FeedForward, GptConfig, Nanochat, Norm};
 use crate::declare::Tensor;
 
 pub(super) struct Llama;
@@ -19,7 +19,7 @@ const PRESETS: &[Row] = &[
     ("qwen3-0.6b", 28, 16, 8, 1024, 128, 3072, 151_936, 1024),
 ];
 
-fn preset(row: &Row) -> (&'static str, GptConfig) {
+fn preset(row: &Row) -> (String, GptConfig) {
     let &(name, n_layer, n_head, n_kv_head, n_embd, head_dim, hidden, vocab_size, seq_len) = row;
     let qwen = name.starts_with("qwen3");
     let config = GptConfig {
@@ -42,8 +42,9 @@ fn preset(row: &Row) -> (&'static str, GptConfig) {
         qk_norm: qwen,
         no_rope: vec![],
         windows: vec![],
+        nanochat: Nanochat::default(),
     };
-    (name, config)
+    (name.to_owned(), config)
 }
 
 /// Names in `LlamaForCausalLM` and `Qwen3ForCausalLM`, and the same with `bias` for what these models do
@@ -84,7 +85,7 @@ impl Architecture for Llama {
         "llama"
     }
 
-    fn presets(&self) -> Vec<(&'static str, GptConfig)> {
+    fn presets(&self) -> Vec<(String, GptConfig)> {
         PRESETS.iter().map(preset).collect()
     }
 

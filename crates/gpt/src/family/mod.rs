@@ -6,7 +6,10 @@
 
 mod gpt2;
 mod llama;
+mod nanochat;
 mod shape;
+
+pub use nanochat::Depth;
 
 use crate::block::{self, Attention, Memory, Scope};
 use crate::config::{FamilyName, GptConfig};
@@ -17,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// All families; the first is the default.
-static FAMILIES: &[&dyn Architecture] = &[&llama::Llama, &gpt2::Gpt2];
+static FAMILIES: &[&dyn Architecture] = &[&llama::Llama, &gpt2::Gpt2, &nanochat::Nanochat];
 
 /// The definition of a family's models.
 pub trait Architecture: Sync {
@@ -25,7 +28,12 @@ pub trait Architecture: Sync {
     fn name(&self) -> &'static str;
 
     /// Names and shapes of its presets; the first is typical of the family.
-    fn presets(&self) -> Vec<(&'static str, GptConfig)>;
+    fn presets(&self) -> Vec<(String, GptConfig)>;
+
+    /// The preset called `name`, which need not be listed.
+    fn preset(&self, name: &str) -> Option<GptConfig> {
+        self.presets().into_iter().find(|(known, _)| known == name).map(|(_, config)| config)
+    }
 
     /// Where the parameter of port `port` (of `layer`, where it belongs to one) lies in a checkpoint.
     fn tensor(&self, port: &str, layer: Option<usize>) -> Tensor;
@@ -37,7 +45,8 @@ pub trait Architecture: Sync {
 
     /// The kind of `layer`: the first layer with the same formulas. Layers of one kind share programs.
     fn kind(&self, config: &GptConfig, layer: usize) -> usize {
-        let alike = |other: &usize| config.rotates(*other) == config.rotates(layer);
+        let of = |layer| (config.rotates(layer), config.embeds_values(layer));
+        let alike = |other: &usize| of(*other) == of(layer);
         (0..layer).find(alike).unwrap_or(layer)
     }
 
@@ -49,6 +58,18 @@ pub trait Architecture: Sync {
     /// The feed-forward network with its norm: what it adds to the stream `x` [1, D, 1, T].
     fn feed_forward<'b>(&self, scope: &Scope<'b, '_>, x: Value<'b>) -> Value<'b> {
         block::feed_forward(scope, x)
+    }
+
+    /// The stream that `block` makes of the stream `x` and of another one, `earlier`, [1, D, 1, T] both; see
+    /// [`block::mixture`]. It is asked only if the model [mixes](GptConfig::mixes) streams there.
+    fn mixture<'b>(
+        &self,
+        scope: &Scope<'b, '_>,
+        block: Block,
+        x: Value<'b>,
+        earlier: Value<'b>,
+    ) -> Value<'b> {
+        block::mixture(scope, block, x, earlier)
     }
 
     /// The stream `x` [1, D, 1, T] as the classifier takes it.
@@ -82,7 +103,10 @@ impl Family {
         others: &[(&str, TensorType)],
     ) -> Scope<'b, 'd> {
         let mut parameters = self.parameters(dims.config);
-        parameters.retain(|p| p.block == block && p.layer.is_none_or(|l| l == layer));
+        // The host looks up rows of tables: no program reads one.
+        parameters.retain(|p| {
+            p.block == block && p.layer.is_none_or(|l| l == layer) && !p.group.is_table()
+        });
         Scope::new(builder, dims, layer, stream, &parameters, others)
     }
 
@@ -97,6 +121,18 @@ impl Family {
         let tables = block::attention_tables(dims, layer, memory);
         let scope = self.scope(builder, dims, (Block::Attention, layer), "x", &tables);
         self.attention(&scope, scope.input("x"), memory)
+    }
+
+    /// Writes what mixes the streams x and earlier, before a layer or around all of them.
+    pub fn mixing_block<'b>(
+        self,
+        builder: &'b Builder,
+        dims: &Dims<'_>,
+        (block, layer): (Block, usize),
+    ) -> Value<'b> {
+        let earlier = ("earlier", dims.activation(dims.config.n_embd));
+        let scope = self.scope(builder, dims, (block, layer), "x", &[earlier]);
+        self.mixture(&scope, block, scope.input("x"), scope.input("earlier")).named("mixed")
     }
 
     /// Writes the feed-forward block of a layer, whose stream is x2.
@@ -181,8 +217,8 @@ mod tests {
         assert_eq!(read(&text).unwrap(), gpt2);
         assert_ne!(gpt2, GptConfig { family: FamilyName::default(), ..gpt2.clone() });
         let error = read(&text.replace("\"gpt2\"", "\"bert\"")).unwrap_err().to_string();
-        assert!(error.contains("no family `bert`; use one of llama, gpt2"), "{error}");
+        assert!(error.contains("no family `bert`; use one of llama, gpt2, nanochat"), "{error}");
         let names: Vec<_> = Family::all().map(|family| format!("{family:?}")).collect();
-        assert_eq!(names, ["llama", "gpt2"]);
+        assert_eq!(names, ["llama", "gpt2", "nanochat"]);
     }
 }

@@ -23,7 +23,7 @@ impl GptConfig {
     }
 
     /// Names of the presets of all families.
-    pub fn presets() -> impl Iterator<Item = &'static str> {
+    pub fn presets() -> impl Iterator<Item = String> {
         Family::all().flat_map(|family| family.presets()).map(|(name, _)| name)
     }
 
@@ -32,8 +32,7 @@ impl GptConfig {
     /// # Errors
     /// When there is none.
     pub fn preset(name: &str) -> Result<Self, ConfigError> {
-        let mut presets = Family::all().flat_map(|family| family.presets());
-        presets.find(|(known, _)| *known == name).map(|(_, config)| config).ok_or_else(|| {
+        Family::all().find_map(|family| family.preset(name)).ok_or_else(|| {
             let known: Vec<_> = Self::presets().collect();
             ConfigError::Preset { name: name.to_owned(), known: known.join(", ") }
         })
@@ -61,11 +60,23 @@ impl fmt::Display for GptConfig {
         let usual = self.family().presets().into_iter().next().map(|(_, config)| config);
         let usual = usual.as_ref();
         if usual.is_none_or(|usual| usual.norm != self.norm) {
-            write!(f, ", {} norm", if self.norm == Norm::Rms { "RMS" } else { "layer" })?;
+            let name = match self.norm {
+                Norm::Rms => "RMS",
+                Norm::Layer => "layer",
+                Norm::Plain => "plain RMS",
+            };
+            write!(f, ", {name} norm")?;
         }
         if usual.is_none_or(|usual| usual.feed_forward != self.feed_forward) {
-            let name = if self.feed_forward == FeedForward::Gelu { "GELU" } else { "SwiGLU" };
+            let name = match self.feed_forward {
+                FeedForward::SwiGlu => "SwiGLU",
+                FeedForward::Gelu => "GELU",
+                FeedForward::Relu2 => "relu²",
+            };
             write!(f, ", {name}")?;
+        }
+        if usual.is_some_and(|usual| usual.nanochat.value_embeds) && !self.nanochat.value_embeds {
+            write!(f, ", no value embeddings")?;
         }
         if !self.no_rope.is_empty() {
             write!(f, ", no rotation in layers {:?}", self.no_rope)?;
@@ -84,7 +95,7 @@ mod tests {
     #[test]
     fn presets_are_models() {
         for name in GptConfig::presets() {
-            GptConfig::preset(name).unwrap().validate().unwrap();
+            GptConfig::preset(&name).unwrap().validate().unwrap();
         }
         assert!(GptConfig::preset("huge").unwrap_err().to_string().contains("stories110m"));
     }

@@ -3,6 +3,7 @@
 
 use super::Pass::Forward;
 use super::Place::Engine;
+use super::baseline::{BACKOUT, EMBED, MIX, VALUES};
 use super::{Cut, Plan};
 use crate::declare::Block::{Attention, FeedForward};
 
@@ -11,13 +12,16 @@ pub static DECODE: Plan = Plan {
     name: "decode",
     about: "Two programs per layer, with a cache",
     cuts: &[
+        EMBED,
+        MIX,
+        VALUES,
         Cut {
             name: "decodeAttn",
             block: Attention,
             pass: Forward,
             place: Engine,
-            given: "x rms1 ln1 ln1_bias wq bq wk bk wv bv q_gain k_gain rope_cos rope_sin kcache vcache \
-                    mask wo bo",
+            given: "x rms1 ln1 ln1_bias wq bq wk bk wv bv gated q_gain k_gain rope_cos rope_sin \
+                    kcache vcache mask wo bo",
             gives: "o_out k v",
         },
         Cut {
@@ -28,5 +32,6 @@ pub static DECODE: Plan = Plan {
             given: "x2 rms2 ln2 ln2_bias w1 b1 w3 b3 w2 b2",
             gives: "ffn_out",
         },
+        BACKOUT,
     ],
 };

@@ -5,7 +5,10 @@
 
 use super::Pass::Backward;
 use super::Place::Engine;
-use super::baseline::{FFN_BWD, FWD_ATTN, FWD_FFN, NORM1_BWD, NORM2_BWD};
+use super::baseline::{
+    BACKOUT, BACKOUT_BWD, EMBED, EMBED_BWD, FFN_BWD, FWD_ATTN, FWD_FFN, MIX, MIX_BWD, NORM1_BWD,
+    NORM2_BWD, VALUES,
+};
 use super::{Cut, Plan};
 use crate::declare::Block::Attention;
 
@@ -13,7 +16,21 @@ use crate::declare::Block::Attention;
 pub static FUSED: Plan = Plan {
     name: "fused",
     about: "As baseline, with attention's backward pass in one program: four per layer",
-    cuts: &[FWD_ATTN, FWD_FFN, FFN_BWD, NORM2_BWD, ATTN_BWD, NORM1_BWD],
+    cuts: &[
+        EMBED,
+        MIX,
+        VALUES,
+        FWD_ATTN,
+        FWD_FFN,
+        BACKOUT,
+        BACKOUT_BWD,
+        FFN_BWD,
+        NORM2_BWD,
+        ATTN_BWD,
+        NORM1_BWD,
+        MIX_BWD,
+        EMBED_BWD,
+    ],
 };
 
 /// Attention, backward, up to its norm.

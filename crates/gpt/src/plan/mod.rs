@@ -16,12 +16,14 @@ mod fused;
 mod schedule;
 mod slots;
 mod work;
+mod write;
 
 pub(crate) use cuts::Cuts;
-pub use schedule::{Flow, Index, Schedule, Sink, Source, Step, Value};
+pub use schedule::{Index, Schedule, Sink, Source, Step, Value};
 pub use work::{Part, StepWork, flops_by_part};
 
 use crate::block::Memory;
+use crate::config::GptConfig;
 use crate::declare::{Block, Declared};
 use crate::ops::Dims;
 use mil::{Builder, Function, GradError, OpError, passes};
@@ -87,8 +89,8 @@ pub struct Cut {
     /// for cotangents, `A|B` for A where the block has it, else B. What the block does not have or
     /// the program does not need is left out.
     pub given: &'static str,
-    /// Its outputs. A forward program gives the block's output first; the others are left out where
-    /// nothing of the backward pass needs them.
+    /// Its outputs. A forward program gives the block's output first, or what a later one takes; the others
+    /// are left out where nothing of the backward pass needs them. A program without outputs is left out.
     pub gives: &'static str,
 }
 
@@ -174,7 +176,16 @@ impl Programs {
 
 /// Name of the stream that a block reads.
 pub(crate) fn stream_of(block: Block) -> &'static str {
-    if block == Block::Attention { "x" } else { "x2" }
+    if block == Block::FeedForward { "x2" } else { "x" }
+}
+
+/// The blocks of a kind of layer; what belongs to no layer is of the first kind.
+fn blocks(config: &GptConfig, kind: usize) -> impl Iterator<Item = Block> {
+    use Block::{Attention, Backout, Embedding, FeedForward, Mix};
+    let around = |block: &Block| kind == 0 && config.mixes(*block);
+    let layer = [config.mixes(Mix).then_some(Mix), Some(Attention), Some(FeedForward)];
+    let around = [Embedding, Backout].into_iter().filter(around).collect::<Vec<_>>();
+    layer.into_iter().flatten().chain(around)
 }
 
 /// The programs of one kind of layer, in the order of the table, then the gradients.
@@ -185,7 +196,7 @@ fn kind_kernels(
     memory: Memory,
 ) -> Result<Vec<Kernel>, PlanError> {
     let mut kernels = vec![];
-    for block in [Block::Attention, Block::FeedForward] {
+    for block in blocks(dims.config, kind) {
         kernels.extend(block_kernels(plan, dims, (block, kind), memory)?);
     }
     kernels.sort_by_key(|kernel| {
@@ -220,7 +231,7 @@ fn block_kernels(
     let needed: BTreeSet<String> = kernels.iter().flat_map(|k| inputs(&k.function)).collect();
     for cut in rows().filter(|cut| cut.pass == Pass::Forward) {
         let (given, mut gives) = (cuts.names(cut.given), cuts.names(cut.gives));
-        let output = gives[0].clone();
+        let Some(output) = gives.first().cloned() else { continue };
         gives.retain(|name| !trains || *name == output || needed.contains(name));
         kernels.push(cut.kernel(kind, cuts.cut(cut.name, &given, &gives)?));
     }
@@ -241,6 +252,11 @@ fn written(
     (block, kind): (Block, usize),
     memory: Memory,
 ) -> Result<Function, PlanError> {
+    if dims.config.mixes(block) {
+        let b = Builder::new("mixture");
+        let mixed = dims.config.family().mixing_block(&b, dims, (block, kind));
+        return Ok(b.finish(&[mixed])?);
+    }
     if block == Block::Attention {
         let b = Builder::new("attention");
         let attention = dims.config.family().attention_block(&b, dims, kind, memory);
@@ -269,13 +285,13 @@ fn gradients<'c>(
     let mut travelling = vec![];
     for cut in rows.filter(|cut| cut.place == Place::Engine) {
         let names = cuts.names(cut.gives);
-        if cut.pass == Pass::Forward {
+        if cut.pass == Pass::Forward && !names.is_empty() {
             travelling.push(format!("d_{}", names[0]));
         }
         travelling.extend(names);
     }
     let parameters = dims.config.family().parameters(dims.config);
-    let of_block = |p: &&Declared| p.block == block && p.layer == Some(kind);
+    let of_block = |p: &&Declared| p.block == block && p.layer == Some(kind) && !p.group.is_table();
     let mut gradients = vec![];
     for parameter in parameters.iter().filter(of_block) {
         let gradient = format!("d_{}", parameter.port);

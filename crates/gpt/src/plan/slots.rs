@@ -6,6 +6,7 @@
 
 use super::Pass::Forward;
 use super::Place::Host;
+use super::baseline::{BACKOUT, EMBED, MIX};
 use super::{Cut, Plan};
 use crate::declare::Block::{Attention, FeedForward};
 
@@ -14,12 +15,15 @@ pub static SLOTS: Plan = Plan {
     name: "slots",
     about: "Three programs per layer for tokens of any texts, with attention between them",
     cuts: &[
+        EMBED,
+        MIX,
         Cut {
             name: "slotQkv",
             block: Attention,
             pass: Forward,
             place: Host,
-            given: "x rms1 ln1 ln1_bias wq bq wk bk wv bv q_gain k_gain rope_cos rope_sin",
+            given: "x rms1 ln1 ln1_bias wq bq wk bk wv bv values value_gate q_gain k_gain \
+                    rope_cos rope_sin",
             gives: "q k v",
         },
         Cut {
@@ -38,5 +42,6 @@ pub static SLOTS: Plan = Plan {
             given: "x2 rms2 ln2 ln2_bias w1 b1 w3 b3 w2 b2",
             gives: "ffn_out",
         },
+        BACKOUT,
     ],
 };

@@ -19,7 +19,7 @@ pub enum Part {
     Head,
     /// Products that give weight gradients.
     WeightGradients,
-    /// Gradients of norms, embedding.
+    /// Gradients of norms, embedding, mixtures of streams.
     Elementwise,
 }
 
@@ -71,10 +71,12 @@ impl Schedule {
             | Step::Append { .. }
             | Step::Accumulate { .. } => Part::Io,
             Step::Head { .. } | Step::HeadBackward { .. } => Part::Head,
-            Step::Host { outputs, .. } if !outputs.contains(&Sink::Cotangent) => {
+            Step::Host { outputs, .. } if outputs.iter().all(Sink::is_gradient) => {
                 Part::WeightGradients
             }
-            Step::Gather { .. } | Step::Scatter { .. } | Step::Host { .. } => Part::Elementwise,
+            Step::Gather { .. } | Step::Scatter { .. } | Step::Join { .. } | Step::Host { .. } => {
+                Part::Elementwise
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Generation of several texts at once on the CPU.
 //!
-//! A [`SlotDecoder`] has slots, each with a text of its own: its position, and a cache of the keys and
+//! A [`SlotDecoder`] has slots, each with a text of its own: its tokens, and a cache of the keys and
 //! values that its next tokens attend to. One forward pass takes columns, that is tokens, of any slots:
 //! the next token of eight texts, a part of one long prompt, or both. Weights are read once for all of
 //! them, rounded as asked for ([`WeightFormat`]); the caches are f32.
@@ -69,10 +69,19 @@ pub struct SlotDecoder {
     logits: Vec<f32>,
 }
 
+/// Where the token of a column stands in its text.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    position: usize,
+    /// The token before it.
+    before: Option<u32>,
+}
+
 /// A text.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    position: usize,
+    /// Its tokens.
+    text: Vec<u32>,
     /// One per layer.
     pub(crate) caches: Vec<Cache>,
 }
@@ -101,7 +110,7 @@ impl SlotDecoder {
         let cache = |layer| {
             Cache::new(config.n_kv_head, config.head_dim, tokens_kept(&config, layer, context))
         };
-        let slot = || Slot { position: 0, caches: (0..config.n_layer).map(cache).collect() };
+        let slot = || Slot { text: vec![], caches: (0..config.n_layer).map(cache).collect() };
         Ok(SlotDecoder {
             context,
             weights: Weights::new(parameters, options.weights),
@@ -150,18 +159,18 @@ impl SlotDecoder {
 
     /// Tokens of the text in `slot`.
     pub fn position(&self, slot: usize) -> usize {
-        self.slots[slot].position
+        self.slots[slot].text.len()
     }
 
     /// True if the text in `slot` can be cut to its first `tokens` tokens: the cache still has all that
     /// the next one sees. Only sliding windows forget.
     pub fn keeps(&self, slot: usize, tokens: usize) -> bool {
-        let Slot { position, caches } = &self.slots[slot];
+        let Slot { text, caches } = &self.slots[slot];
         let has = |layer: usize| {
             let seen = self.first_seen(layer, tokens);
             seen >= tokens || caches[layer].oldest() <= seen
         };
-        tokens == *position || (tokens < *position && (0..caches.len()).all(has))
+        tokens == text.len() || (tokens < text.len() && (0..caches.len()).all(has))
     }
 
     /// The first token that token `position` attends to.
@@ -175,7 +184,7 @@ impl SlotDecoder {
     /// Unless it [keeps](SlotDecoder::keeps) them.
     pub fn truncate(&mut self, slot: usize, tokens: usize) {
         assert!(self.keeps(slot, tokens), "the tokens before are in the cache");
-        self.slots[slot].position = tokens;
+        self.slots[slot].text.truncate(tokens);
     }
 
     /// Replaces the text in slot `to` by the first `tokens` tokens of that in `from`.
@@ -189,8 +198,9 @@ impl SlotDecoder {
             for (to, from) in to.caches.iter_mut().zip(&from.caches) {
                 to.copy(from, tokens);
             }
+            to.text.clone_from(&from.text);
         }
-        self.slots[to].position = tokens;
+        self.slots[to].text.truncate(tokens);
     }
 
     /// Takes `columns` into their slots, those of one slot in their order, and returns the logits `[V]`
@@ -200,55 +210,51 @@ impl SlotDecoder {
     /// When there are no columns or more than [`MOST_COLUMNS`], a token is not of the vocabulary, there is
     /// no such slot, or a text becomes longer than the context. Nothing is taken then.
     pub fn forward(&mut self, columns: &[Column]) -> Result<&[f32], ModelError> {
-        let positions = self.admit(columns)?;
+        let places = self.admit(columns)?;
         // Threads stand by where pieces of work are short, and else are the pool's.
         match columns.len() <= FEW_COLUMNS {
-            true => assemble(|| self.compute(columns, &positions)),
-            false => rayon::scope(|_| self.compute(columns, &positions)),
+            true => assemble(|| self.compute(columns, &places)),
+            false => rayon::scope(|_| self.compute(columns, &places)),
         }?;
-        columns.iter().for_each(|column| self.slots[column.slot].position += 1);
+        columns.iter().for_each(|column| self.slots[column.slot].text.push(column.token));
         let wanted = columns.iter().filter(|column| column.logits).count();
         Ok(&self.logits[..wanted * self.config.vocab_size])
     }
 
-    /// The position of each column.
-    fn admit(&self, columns: &[Column]) -> Result<Vec<usize>, ModelError> {
+    /// The place of each column.
+    fn admit(&self, columns: &[Column]) -> Result<Vec<Place>, ModelError> {
         if columns.is_empty() || columns.len() > MOST_COLUMNS {
             return Err(ModelError::BatchSize { expected: MOST_COLUMNS, got: columns.len() });
         }
         let tokens: Vec<u32> = columns.iter().map(|column| column.token).collect();
         check_vocabulary(&tokens, self.config.vocab_size)?;
-        let mut next: BTreeMap<usize, usize> = BTreeMap::new();
-        let position = |&Column { slot, .. }: &Column| {
+        let mut next: BTreeMap<usize, Place> = BTreeMap::new();
+        let place = |&Column { slot, token, .. }: &Column| {
             let slots = self.slots.len();
-            let text = self.slots.get(slot).ok_or(ModelError::Slot { slot, slots })?;
-            let next = next.entry(slot).or_insert(text.position);
-            *next += 1;
-            match *next > self.context {
+            let Slot { text, .. } = self.slots.get(slot).ok_or(ModelError::Slot { slot, slots })?;
+            let end = Place { position: text.len(), before: text.last().copied() };
+            let next = next.entry(slot).or_insert(end);
+            let after = Place { position: next.position + 1, before: Some(token) };
+            let place = std::mem::replace(next, after);
+            match after.position > self.context {
                 true => Err(ModelError::ContextFull { slot, context: self.context }),
-                false => Ok(*next - 1),
+                false => Ok(place),
             }
         };
-        columns.iter().map(position).collect()
+        columns.iter().map(place).collect()
     }
 
-    fn compute(&mut self, columns: &[Column], positions: &[usize]) -> Result<(), ModelError> {
+    fn compute(&mut self, columns: &[Column], places: &[Place]) -> Result<(), ModelError> {
         let size = columns.len().next_power_of_two();
         if !self.buckets.contains_key(&size) {
             self.buckets.insert(size, Bucket::new(&self.config, size, &self.weights)?);
         }
         let bucket = self.buckets.get_mut(&size).expect("just made");
-        bucket.begin(&self.config, &self.weights, columns, positions);
+        bucket.begin(&self.config, &self.weights, columns, places)?;
         for layer in 0..self.config.n_layer {
-            bucket.layer(
-                &self.config,
-                &self.weights,
-                layer,
-                columns,
-                positions,
-                &mut self.slots,
-            )?;
+            bucket.layer(&self.config, &self.weights, layer, (columns, places), &mut self.slots)?;
         }
+        bucket.end(&self.weights)?;
         let wanted: Vec<usize> = (0..columns.len()).filter(|&t| columns[t].logits).collect();
         let vocab = self.config.vocab_size;
         self.logits.resize(self.logits.len().max(wanted.len() * vocab), 0.0);

@@ -1,9 +1,9 @@
 //! The programs of slots for some number of columns, and what they read and write.
 
 use super::weights::Weights;
-use super::{Column, Slot};
+use super::{Column, Place, Slot};
 use crate::batch::ModelError;
-use crate::block::Memory;
+use crate::block::{self, Memory};
 use crate::config::GptConfig;
 use crate::declare::Block;
 use crate::ops::{self, Dims};
@@ -11,7 +11,7 @@ use crate::plan::{Cuts, PlanError, Programs, SLOTS, inputs};
 use cpu::team::for_each_chunk;
 use cpu::{Arithmetic, Elements, HostProgram, Input, OutputMut};
 use mil::{Builder, DType, Function, Weights as Files};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Multiply-adds of attention that are worth another thread.
 const PARALLEL: usize = 1 << 16;
@@ -23,6 +23,10 @@ enum Source {
     Weight(usize),
     /// The stream [D, T].
     Stream,
+    /// The other stream of a mixture, [D, T].
+    Earlier(Block),
+    /// Rows looked up for the values of a layer [K, T].
+    Rows,
     /// What attention gives [Q, T].
     Attention,
     /// Tables of the rotary angles [E/2, T].
@@ -38,20 +42,32 @@ struct Program {
 }
 
 impl Program {
-    fn new(function: &Function, layers: usize, weights: &Weights) -> Result<Self, ModelError> {
+    /// A program of `block`, whose parameters are those of some of the first `layers` layers, or of none.
+    fn new(
+        function: &Function,
+        block: Block,
+        layers: usize,
+        weights: &Weights,
+    ) -> Result<Self, ModelError> {
         let source = |name: &str, layer: usize| match name {
-            "x" | "x2" => Source::Stream,
-            "attn" => Source::Attention,
-            "rope_cos" => Source::Cos,
-            "rope_sin" => Source::Sin,
-            "wcls" => Source::Weight(weights.classifier()),
+            "x" | "x2" => Some(Source::Stream),
+            "earlier" => Some(Source::Earlier(block)),
+            "values" => Some(Source::Rows),
+            "attn" => Some(Source::Attention),
+            "rope_cos" => Some(Source::Cos),
+            "rope_sin" => Some(Source::Sin),
+            "wcls" => Some(Source::Weight(weights.classifier())),
             port => {
                 let found = weights.find(port, Some(layer)).or_else(|| weights.find(port, None));
-                Source::Weight(found.unwrap_or_else(|| panic!("the model has `{port}`")))
+                found.map(Source::Weight)
             }
         };
         let names = inputs(function);
-        let of = |layer| names.iter().map(|name| source(name, layer)).collect();
+        // Layers of other kinds may lack a parameter: they run another program.
+        let of = |layer| {
+            let all: Option<Vec<Source>> = names.iter().map(|name| source(name, layer)).collect();
+            all.unwrap_or_default()
+        };
         Ok(Program {
             program: HostProgram::compile(function, &Files::new(), Arithmetic::COLUMNWISE)?,
             inputs: (0..layers).map(of).collect(),
@@ -69,6 +85,10 @@ impl Program {
             .map(|source| match *source {
                 Source::Weight(index) => weights.input(index),
                 Source::Stream => elements(&values.stream),
+                Source::Earlier(Block::Embedding) => elements(&values.before),
+                Source::Earlier(Block::Mix) => elements(&values.first),
+                Source::Earlier(_) => elements(&values.middle),
+                Source::Rows => elements(&values.rows),
                 Source::Attention => elements(&values.attention),
                 Source::Cos => elements(&values.rope.0),
                 Source::Sin => elements(&values.rope.1),
@@ -87,16 +107,40 @@ fn replace(data: &mut [f32]) -> OutputMut<'_> {
 }
 
 /// What programs read besides parameters.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Values {
     stream: Vec<f32>,
+    /// Rows of the tokens before.
+    before: Vec<f32>,
+    /// The first stream, and that after the layer in the middle.
+    first: Vec<f32>,
+    middle: Vec<f32>,
+    rows: Vec<f32>,
     attention: Vec<f32>,
     rope: (Vec<f32>, Vec<f32>),
+}
+
+impl Values {
+    /// Arrays of the model's sizes where it has what they are for.
+    fn new(config: &GptConfig, columns: usize) -> Self {
+        let room = |has: bool, channels: usize| vec![0.0; if has { channels * columns } else { 0 }];
+        let stream = |has| room(has, config.n_embd);
+        Values {
+            stream: stream(true),
+            before: stream(config.nanochat.smear_channels > 0),
+            first: stream(config.mixes(Block::Mix)),
+            middle: stream(config.mixes(Block::Backout)),
+            rows: room(config.nanochat.value_embeds, config.kv_dim()),
+            attention: room(true, config.q_dim()),
+            rope: (vec![], vec![]),
+        }
+    }
 }
 
 /// The programs of one kind of layer.
 #[derive(Debug)]
 struct Kind {
+    mix: Option<Program>,
     qkv: Program,
     out: Program,
     feed_forward: Program,
@@ -106,7 +150,9 @@ struct Kind {
 #[derive(Debug)]
 pub(super) struct Bucket {
     columns: usize,
+    embed: Option<Program>,
     kinds: BTreeMap<usize, Kind>,
+    backout: Option<Program>,
     values: Values,
     /// Queries, keys and values: as programs give them [C, T], and token by token [T, C].
     given: [Vec<f32>; 3],
@@ -126,21 +172,26 @@ impl Bucket {
         // Each column is a sequence of one token: attention, which is left out, is all that would tell.
         let dims = Dims { config, batch: columns, seq: 1, dtype: DType::Fp32 };
         let programs = Programs::new(&SLOTS, &dims, Memory::Sequence)?;
-        let kinds = programs.kernels.chunks(SLOTS.cuts.len()).map(|kernels| {
-            let program =
-                |row: usize| Program::new(&kernels[row].function, config.n_layer, weights);
-            let [qkv, out, feed_forward] = [program(0)?, program(1)?, program(2)?];
-            Ok((kernels[0].kind, Kind { qkv, out, feed_forward }))
+        let of = |kind: usize, row: &str| {
+            let name = if kind > 0 { format!("{row}_{kind}") } else { row.to_owned() };
+            let mut kernels = programs.kernels.iter();
+            let found = kernels.find(|kernel| kernel.function.name == name);
+            found.map(|k| Program::new(&k.function, k.block, config.n_layer, weights)).transpose()
+        };
+        let known = |program: Option<Program>| program.expect("every layer has the program");
+        let kinds: BTreeSet<usize> = programs.kernels.iter().map(|kernel| kernel.kind).collect();
+        let kinds = kinds.into_iter().map(|kind| {
+            let mix = of(kind, "mix")?;
+            let (qkv, out) = (known(of(kind, "slotQkv")?), known(of(kind, "slotOut")?));
+            Ok((kind, Kind { mix, qkv, out, feed_forward: known(of(kind, "slotFFN")?) }))
         });
         let room = |channels: usize| vec![0.0; channels * columns];
         Ok(Bucket {
             columns,
+            embed: of(0, "embed")?,
             kinds: kinds.collect::<Result<_, ModelError>>()?,
-            values: Values {
-                stream: room(config.n_embd),
-                attention: room(config.q_dim()),
-                rope: (vec![], vec![]),
-            },
+            backout: of(0, "backout")?,
+            values: Values::new(config, columns),
             given: [config.q_dim(), config.kv_dim(), config.kv_dim()].map(room),
             tokens: [config.q_dim(), config.kv_dim(), config.kv_dim()].map(room),
             mixed: room(config.q_dim()),
@@ -154,19 +205,34 @@ impl Bucket {
         config: &GptConfig,
         weights: &Weights,
         columns: &[Column],
-        positions: &[usize],
-    ) {
-        let stream = &mut self.values.stream;
+        places: &[Place],
+    ) -> Result<(), ModelError> {
+        let Values { stream, before, .. } = &mut self.values;
         stream.fill(0.0);
-        for (t, (column, &position)) in columns.iter().zip(positions).enumerate() {
-            weights.add_row("embedding", column.token as usize, stream, t, self.columns);
-            weights.add_row("positions", position, stream, t, self.columns);
+        before.fill(0.0);
+        let embedding = ("embedding", None);
+        for (t, (column, place)) in columns.iter().zip(places).enumerate() {
+            weights.add_row(embedding, column.token as usize, stream, t, self.columns);
+            weights.add_row(("positions", None), place.position, stream, t, self.columns);
+            if let (Some(token), false) = (place.before, before.is_empty()) {
+                weights.add_row(embedding, token as usize, before, t, self.columns);
+            }
         }
         if config.rope_theta.is_some() {
-            let mut all = positions.to_vec();
+            let mut all: Vec<usize> = places.iter().map(|place| place.position).collect();
             all.resize(self.columns, 0);
             self.values.rope = ops::rope_tables(config, &all);
         }
+        mix(&mut self.embed, 0, weights, &mut self.values, &mut self.added)?;
+        if !self.values.first.is_empty() {
+            self.values.first.copy_from_slice(&self.values.stream);
+        }
+        Ok(())
+    }
+
+    /// The stream after the last layer becomes that of the head.
+    pub(super) fn end(&mut self, weights: &Weights) -> Result<(), ModelError> {
+        mix(&mut self.backout, 0, weights, &mut self.values, &mut self.added)
     }
 
     /// One layer: the stream before it becomes the stream after it.
@@ -175,30 +241,55 @@ impl Bucket {
         config: &GptConfig,
         weights: &Weights,
         layer: usize,
-        columns: &[Column],
-        positions: &[usize],
+        (columns, places): (&[Column], &[Place]),
         slots: &mut [Slot],
     ) -> Result<(), ModelError> {
         let Bucket { kinds, values, .. } = self;
         let kind = kinds.get_mut(&config.kind(layer));
-        let Kind { qkv, out, feed_forward } = kind.expect("each layer is of a kind");
+        let Kind { mix: mixture, qkv, out, feed_forward } = kind.expect("each layer is of a kind");
+        mix(mixture, layer, weights, values, &mut self.added)?;
+        if config.embeds_values(layer) {
+            values.rows.fill(0.0);
+            for (t, column) in columns.iter().enumerate() {
+                let (table, row) = (("value_embeds", Some(layer)), column.token as usize);
+                weights.add_row(table, row, &mut values.rows, t, self.columns);
+            }
+        }
         qkv.run(layer, weights, values, &mut self.given.each_mut().map(|data| replace(data)))?;
         for (given, tokens) in self.given.iter().zip(&mut self.tokens) {
             transpose(given, self.columns, tokens);
         }
         let [queries, keys, new] = &self.tokens;
         let each = keys.chunks_exact(config.kv_dim()).zip(new.chunks_exact(config.kv_dim()));
-        for ((column, &position), (keys, new)) in columns.iter().zip(positions).zip(each) {
-            slots[column.slot].caches[layer].put(position, keys, new);
+        for ((column, place), (keys, new)) in columns.iter().zip(places).zip(each) {
+            slots[column.slot].caches[layer].put(place.position, keys, new);
         }
-        attend(config, layer, columns, positions, slots, queries, &mut self.mixed);
+        attend(config, layer, (columns, places), slots, queries, &mut self.mixed);
         transpose(&self.mixed, config.q_dim(), &mut values.attention);
         out.run(layer, weights, values, &mut [replace(&mut self.added)])?;
         cpu::simd::add(&mut values.stream, &self.added);
         feed_forward.run(layer, weights, values, &mut [replace(&mut self.added)])?;
         cpu::simd::add(&mut values.stream, &self.added);
+        if layer == config.n_layer / 2 && !values.middle.is_empty() {
+            values.middle.copy_from_slice(&values.stream);
+        }
         Ok(())
     }
+}
+
+/// Replaces the stream by what `program` makes of it, if the model has the program.
+fn mix(
+    program: &mut Option<Program>,
+    layer: usize,
+    weights: &Weights,
+    values: &mut Values,
+    mixed: &mut Vec<f32>,
+) -> Result<(), ModelError> {
+    if let Some(program) = program {
+        program.run(layer, weights, values, &mut [replace(mixed)])?;
+        std::mem::swap(&mut values.stream, mixed);
+    }
+    Ok(())
 }
 
 /// Rows of `columns` elements, transposed; some columns at a time, so that what is read is read whole.
@@ -220,8 +311,7 @@ fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
 fn attend(
     config: &GptConfig,
     layer: usize,
-    columns: &[Column],
-    positions: &[usize],
+    (columns, places): (&[Column], &[Place]),
     slots: &[Slot],
     queries: &[f32],
     results: &mut [f32],
@@ -230,14 +320,14 @@ fn attend(
     let (share, scale) = (heads / config.n_kv_head, 1.0 / (width as f64).sqrt());
     let head = |i: usize, to: &mut [f32]| {
         let (t, head) = (i / heads, i % heads);
-        let end = positions[t] + 1;
+        let end = places[t].position + 1;
         let first = config.window(layer).map_or(0, |window| end.saturating_sub(window));
         let cache = &slots[columns[t].slot].caches[layer];
         let query = &queries[i * width..][..width];
         cache.attend(head / share, query, scale as f32, first..end, to);
     };
     let results = &mut results[..columns.len() * heads * width];
-    let work: usize = positions.iter().map(|position| (position + 1) * heads * width).sum();
+    let work: usize = places.iter().map(|place| (place.position + 1) * heads * width).sum();
     for_each_chunk(results, width, work >= PARALLEL, &head);
 }
 
@@ -261,8 +351,8 @@ impl Head {
         let stream = vec![0.0; config.n_embd * columns];
         Ok(Head {
             columns,
-            program: Program::new(&head_function(&dims)?, 1, weights)?,
-            values: Values { stream, attention: vec![], rope: (vec![], vec![]) },
+            program: Program::new(&head_function(&dims)?, Block::Head, 1, weights)?,
+            values: Values { stream, ..Values::default() },
             logits: vec![0.0; columns * config.vocab_size],
         })
     }
@@ -299,8 +389,8 @@ fn head_function(dims: &Dims<'_>) -> Result<Function, PlanError> {
     let scope = c.family().scope(&b, dims, (Block::Head, 0), "x", &[wcls]);
     let xf = c.family().last_norm(&scope, scope.input("x"));
     let xf = xf.reshape(&[1, 1, c.n_embd, dims.tokens()]);
-    let logits = scope.input("wcls").matmul(xf, false, false).transpose(&[0, 1, 3, 2]);
-    let forward = b.finish(&[logits.named("logits")])?;
+    let raw = scope.input("wcls").matmul(xf, false, false).transpose(&[0, 1, 3, 2]);
+    let forward = b.finish(&[block::logits(c, raw)])?;
     let given = inputs(&forward);
     Cuts::forward(forward).cut("head", &given, &["logits"])
 }

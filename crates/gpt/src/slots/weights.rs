@@ -1,5 +1,6 @@
 //! The parameters as the programs of slots take them: matrices packed, vectors as they are.
 
+use crate::declare::Group;
 use crate::params::{Layout, Param, Parameters};
 use cpu::{Elements, Input, Matrix, WeightFormat};
 
@@ -18,12 +19,17 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Packs the matrices in `format`. Learned positions stay as they are: a token reads one row.
+    /// Packs the matrices in `format`, those of tokens without rows beyond the vocabulary. Learned positions
+    /// stay as they are: a token reads one row.
     pub(super) fn new(parameters: &Parameters, format: WeightFormat) -> Self {
         let (layout, arena) = (parameters.layout().clone(), parameters.read());
+        let vocab_size = parameters.config().vocab_size;
         let pack = |param: &Param| match param.shape[..] {
-            [rows, _] if param.port != "positions" => {
-                Weight::Matrix(Matrix::new(format, rows, &arena[param.range()]))
+            [rows, width] if param.port != "positions" => {
+                let of_tokens = param.group.is_table() || param.group == Group::Classifier;
+                let rows = if of_tokens { vocab_size } else { rows };
+                let values = &arena[param.range()][..rows * width];
+                Weight::Matrix(Matrix::new(format, rows, values))
             }
             _ => Weight::Vector(arena[param.range()].to_vec()),
         };
@@ -57,9 +63,17 @@ impl Weights {
         }
     }
 
-    /// Adds a row of the table `port`, where the model has it, to a column of [D, T].
-    pub(super) fn add_row(&self, port: &str, row: usize, x: &mut [f32], column: usize, t: usize) {
-        let Some(index) = self.find(port, None) else { return };
+    /// Adds a row of the table `port` (of `layer`, where it belongs to one), where the model has it, to a
+    /// column of [C, T].
+    pub(super) fn add_row(
+        &self,
+        (port, layer): (&str, Option<usize>),
+        row: usize,
+        x: &mut [f32],
+        column: usize,
+        t: usize,
+    ) {
+        let Some(index) = self.find(port, layer) else { return };
         let to = x[column..].iter_mut().step_by(t);
         match &self.values[index] {
             Weight::Matrix(matrix) => {
