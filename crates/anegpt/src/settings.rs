@@ -3,7 +3,7 @@
 use crate::usage;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use gpt::{FamilyName, FeedForward, GptConfig, Norm};
+use gpt::{FamilyName, FeedForward, GptConfig, Nanochat, Norm};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -40,6 +40,8 @@ pub(crate) struct ModelSection {
     learned_positions: Option<bool>,
     no_rope: Option<Vec<usize>>,
     windows: Option<Vec<usize>>,
+    /// Entries of [`Nanochat`] that differ from the preset's.
+    nanochat: Option<toml::Table>,
 }
 
 /// The optimizers, by name.
@@ -222,7 +224,7 @@ pub(crate) fn model(
     let network = section.feed_forward.unwrap_or(base.feed_forward);
     let derived_hidden = match section.n_embd {
         // Four times the width; two thirds of that in whole 32s where there are three matrices, as Llama.
-        Some(width) if network == FeedForward::Gelu => 4 * width,
+        Some(width) if network != FeedForward::SwiGlu => 4 * width,
         Some(width) => (8 * width / 3).next_multiple_of(32),
         None => base.hidden,
     };
@@ -243,6 +245,7 @@ pub(crate) fn model(
         norm_eps: section.norm_eps.unwrap_or(base.norm_eps),
         tied: section.tied.unwrap_or(base.tied),
         qk_norm: section.qk_norm.unwrap_or(base.qk_norm),
+        nanochat: nanochat(&base.nanochat, section.nanochat.as_ref())?,
         ..mixture(&base, section)
     };
     config.validate().map_err(|e| usage(e.to_string()))?;
@@ -264,6 +267,13 @@ fn mixture(base: &GptConfig, section: &ModelSection) -> GptConfig {
         windows: section.windows.clone().unwrap_or_else(|| base.windows.clone()),
         ..base.clone()
     }
+}
+
+/// Returns `base` with the entries of `given` in place of its own.
+fn nanochat(base: &Nanochat, given: Option<&toml::Table>) -> Result<Nanochat> {
+    let mut entries = toml::Table::try_from(base).context("a configuration is a table")?;
+    entries.extend(given.cloned().unwrap_or_default());
+    entries.try_into().map_err(|e| usage(format!("[model.nanochat]: {}", e.to_string().trim_end())))
 }
 
 #[cfg(test)]
@@ -289,6 +299,21 @@ mod tests {
         let chosen = chosen(128, Weights::Fresh).settings;
         assert_eq!((chosen.steps, chosen.batch, chosen.seq), (Some(800), Some(4), Some(256)));
         assert_eq!((chosen.lr, chosen.warmup), (Some(4e-3), Some(40)));
+    }
+
+    #[test]
+    fn entries_of_nanochat_replace_those_of_the_preset() {
+        let base = GptConfig::preset("nanochat-d4").unwrap();
+        let read = |entries: &str| {
+            let section: ModelSection = toml::from_str(&format!("nanochat = {entries}")).unwrap();
+            model(base.clone(), &section, 500, None)
+        };
+        let got = read("{ value_embeds = false, softcap = 20.0 }").unwrap();
+        let nanochat =
+            Nanochat { value_embeds: false, softcap: Some(20.0), ..base.nanochat.clone() };
+        assert_eq!(got, GptConfig { vocab_size: 500, nanochat, ..base.clone() });
+        let error = read("{ smears = 3 }").unwrap_err().to_string();
+        assert!(error.contains("[model.nanochat]: unknown field `smears`"), "{error}");
     }
 
     #[test]

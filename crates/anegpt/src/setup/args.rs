@@ -11,7 +11,8 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
     /// Model size: tiny, stories260k, stories15m, stories42m, stories110m,
-    /// qwen3-0.6b, gpt2-tiny, gpt2-mini, gpt2, gpt2-medium [default: tiny]
+    /// qwen3-0.6b, gpt2-tiny, gpt2-mini, gpt2, gpt2-medium, nanochat-dN or
+    /// nanochat-2026-02-dN with N layers [default: tiny]
     #[arg(long, value_name = "NAME", conflicts_with_all = ["resume", "init"], help_heading = "Model")]
     pub(crate) preset: Option<String>,
     /// Configuration file (TOML): preset, and tables `[model]` and `[train]`

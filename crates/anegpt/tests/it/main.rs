@@ -24,6 +24,7 @@ mod host;
 mod hub;
 mod interrupted;
 mod mil;
+mod nanochat;
 #[cfg(target_os = "linux")]
 mod output;
 mod pipe;
