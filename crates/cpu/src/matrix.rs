@@ -14,7 +14,7 @@
 
 use crate::gemm::PARALLEL_FLOPS;
 use crate::simd::{self, Level, SliceKernel, dispatch};
-use crate::team::fan_out;
+use crate::team::{fan_out, is_assembled};
 use half::f16;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -34,6 +34,12 @@ const GROUP: usize = 32;
 const WIDE: usize = 16;
 /// Weights of a row that are widened at a time: with 32 rows, 64 KiB of f32.
 const BLOCK: usize = 512;
+
+/// Products below this size run on one thread even where others stand by: some microseconds of work.
+const ASSEMBLED_FLOPS: usize = 50_000;
+
+/// Units of work for each thread of a product: one that comes late takes fewer.
+const UNITS: usize = 4;
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -298,18 +304,23 @@ fn multiply_at(level: Level, matrix: &Matrix, x: Columns<'_>, to: Target<'_>) {
         accumulate: to.accumulate,
     };
     let flops = 2 * rows * columns * count;
-    let threads = if flops < PARALLEL_FLOPS { 1 } else { rayon::current_num_threads() };
-    let (units, next) = (matrix.panel_count(), AtomicUsize::new(0));
-    fan_out(threads.min(units), &|| {
+    let least = if is_assembled() { ASSEMBLED_FLOPS } else { PARALLEL_FLOPS };
+    let threads = if flops < least { 1 } else { rayon::current_num_threads() };
+    let (panels, next) = (matrix.panel_count(), AtomicUsize::new(0));
+    // Neighbours are one stream of memory, which is read faster than parts of it.
+    let unit = panels.div_ceil(threads * UNITS);
+    fan_out(threads.min(panels), &|| {
         SPACE.with_borrow_mut(|space| {
             loop {
-                let panel = next.fetch_add(1, Ordering::Relaxed);
-                if panel >= units {
+                let first = next.fetch_add(unit, Ordering::Relaxed);
+                if first >= panels {
                     break;
                 }
-                // SAFETY: this thread alone has the panel, whose results are its own; the extents
-                // were checked.
-                unsafe { job.panel(panel, space) };
+                for panel in first..panels.min(first + unit) {
+                    // SAFETY: this thread alone has the panel, whose results are its own; the extents
+                    // were checked.
+                    unsafe { job.panel(panel, space) };
+                }
             }
         });
     });

@@ -142,6 +142,11 @@ impl Team {
     }
 }
 
+/// True if threads stand by for [`fan_out`] on this thread.
+pub(crate) fn is_assembled() -> bool {
+    !LED.get().is_null()
+}
+
 /// Runs `work` on this thread and on others of the current rayon pool, at most `threads` where none stand
 /// by; returns when all have returned.
 pub fn fan_out(threads: usize, work: &Work<'_>) {
