@@ -167,22 +167,46 @@ fn bpe(vocab: Map<String, Value>, merges: Vec<Value>) -> Value {
     })
 }
 
-/// Byte-level BPE: `tokens[id]` are the bytes of a token, the first 256 being single bytes; token
-/// `256 + i` joins the pair `merges[i]`; `bos` follows them all.
-pub(crate) fn byte_level(tokens: &[Vec<u8>], merges: &[(u32, u32)], bos: &str) -> String {
+/// A byte-level BPE vocabulary.
+pub(crate) struct ByteLevel<'a> {
+    /// The bytes of each token, of which the first 256 are single bytes.
+    pub(crate) tokens: &'a [Vec<u8>],
+    /// The parts of token `256 + i`.
+    pub(crate) merges: &'a [(u32, u32)],
+    /// The special token behind them all, with which every text begins.
+    pub(crate) bos: &'a str,
+    /// The splitting pattern, if it is not GPT-2's.
+    pub(crate) pattern: Option<&'a str>,
+}
+
+/// The file of a byte-level BPE vocabulary.
+pub(crate) fn byte_level(vocabulary: &ByteLevel<'_>) -> String {
+    let ByteLevel { tokens, merges, bos, pattern } = vocabulary;
     let letters = ByteLetters::new();
     let name = |id: u32| letters.spell(&tokens[id as usize]);
     let mut vocab: Map<String, Value> =
         (0..tokens.len() as u32).map(|id| (name(id), id.into())).collect();
     let bos_id = tokens.len() as u32;
-    vocab.insert(bos.into(), bos_id.into());
+    vocab.insert((*bos).into(), bos_id.into());
     let merges = merges.iter().map(|&(l, r)| json!([name(l), name(r)])).collect();
-    let bytes = json!({
-        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
-    });
+    let bytes = |use_regex: bool| {
+        json!({
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": use_regex,
+        })
+    };
+    let pre = match pattern {
+        None => bytes(true),
+        Some(pattern) => {
+            let split = json!({
+                "type": "Split", "pattern": regex(pattern), "behavior": "Isolated", "invert": false,
+            });
+            json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]})
+        }
+    };
     let added = vec![added_token(bos_id, bos, true)];
-    let post = starts_with(Some((bos_id, bos)));
-    file(added, Value::Null, bytes.clone(), post, bytes, bpe(vocab, merges)).to_string()
+    let post = starts_with(Some((bos_id, *bos)));
+    file(added, Value::Null, pre, post, bytes(true), bpe(vocab, merges)).to_string()
 }
 
 /// One token per character, in the order given.

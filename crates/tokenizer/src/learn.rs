@@ -1,21 +1,69 @@
-//! Learning a byte-level BPE vocabulary (Sennrich et al. 2016; GPT-2's bytes and splitting pattern).
+//! Learning a byte-level BPE vocabulary (Sennrich et al. 2016).
 //!
-//! The pair that occurs most often becomes a token, again and again; among equals the pair of the
-//! smallest ids wins, so the result depends on the text alone.
+//! Texts are split into words by a pattern, and the distinct words are counted ([`BpeLearner::read`]). Then
+//! the pair of tokens that occurs most often becomes a token, again and again ([`BpeLearner::learn`]); among
+//! equals the pair of the smallest ids wins, so the result depends on the texts alone, not on their order or
+//! on the number of threads.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+mod merges;
+mod words;
 
-use rustc_hash::FxHashMap;
-
+use crate::chat::NANOCHAT_TOKENS;
 use crate::error::{Error, Result};
-use crate::text::{GPT2_PATTERN, Pattern, Split, TextRules};
+use crate::hugging_face_write::{ByteLevel, byte_level};
+use crate::text::{GPT2_PATTERN, NANOCHAT_PATTERN};
 use crate::vocab::ByteLetters;
+use crate::{BOS_NAME, Tokenizer, hugging_face};
+use merges::Merges;
+use words::WordCounts;
 
-/// Tokens that every vocabulary has: the bytes and the document separator.
-const FIXED: usize = 256 + 1;
-/// A pair that occurs once is not worth a token.
-const LEAST_COUNT: i64 = 2;
+/// The rules by which a vocabulary is learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LearnRules {
+    /// GPT-2's splitting pattern and order of bytes; a pair must occur twice to become a token; one special
+    /// token, [`BOS_NAME`].
+    Gpt2,
+    /// nanochat's: its splitting pattern; the id of a byte is its value; a pair that occurs once may become a
+    /// token; the special tokens are [`NANOCHAT_TOKENS`].
+    Nanochat,
+}
+
+impl LearnRules {
+    fn pattern(self) -> &'static str {
+        match self {
+            LearnRules::Gpt2 => GPT2_PATTERN,
+            LearnRules::Nanochat => NANOCHAT_PATTERN,
+        }
+    }
+
+    /// The bytes in the order of their ids.
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            LearnRules::Gpt2 => ByteLetters::new().bytes_in_order().collect(),
+            LearnRules::Nanochat => (0..=255).collect(),
+        }
+    }
+
+    /// Times that a pair must occur.
+    fn least_count(self) -> i64 {
+        match self {
+            LearnRules::Gpt2 => 2,
+            LearnRules::Nanochat => 1,
+        }
+    }
+
+    fn specials(self) -> &'static [&'static str] {
+        match self {
+            LearnRules::Gpt2 => &[BOS_NAME],
+            LearnRules::Nanochat => &NANOCHAT_TOKENS,
+        }
+    }
+
+    /// The size of the smallest vocabulary: the bytes and the special tokens.
+    pub fn least_vocab_size(self) -> usize {
+        256 + self.specials().len()
+    }
+}
 
 /// How far learning has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,171 +82,80 @@ pub enum LearnProgress {
     },
 }
 
-/// The result of learning.
-pub(crate) struct Learned {
-    /// The bytes of every token: first all bytes in GPT-2's order, then one token per merge.
-    pub(crate) tokens: Vec<Vec<u8>>,
-    pub(crate) merges: Vec<(u32, u32)>,
+/// Learns a vocabulary from texts that come in parts. It keeps the distinct words, not the texts.
+///
+/// ```
+/// use tokenizer::{BpeLearner, LearnRules};
+///
+/// let mut learner = BpeLearner::new(LearnRules::Nanochat)?;
+/// learner.read(&["low lower lowest", "low new newest"])?;
+/// let tokenizer = learner.learn(270, &mut |_| {})?;
+/// assert_eq!(tokenizer.token_bytes(256), Some(&b"lo"[..])); // the pair that occurs most often
+/// assert_eq!(tokenizer.vocab_size(), 270);
+/// # Ok::<(), tokenizer::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct BpeLearner {
+    rules: LearnRules,
+    words: WordCounts,
 }
 
-type Pair = (u32, u32);
-
-struct Learner {
-    /// Distinct words as symbols, with the number of times each occurs.
-    words: Vec<(Vec<u32>, i64)>,
-    counts: FxHashMap<Pair, i64>,
-    /// Words in which a pair occurred when it was last added there.
-    places: FxHashMap<Pair, Vec<u32>>,
-    /// Candidates; an entry whose count has changed since is corrected when it comes up.
-    heap: BinaryHeap<(i64, Reverse<Pair>)>,
-}
-
-/// Learns up to `vocab_size` tokens, the separator included; fewer if the text has no more pairs.
-pub(crate) fn learn<S: AsRef<str>>(
-    texts: impl IntoIterator<Item = S>,
-    vocab_size: usize,
-    progress: &mut dyn FnMut(LearnProgress),
-) -> Result<Learned> {
-    if vocab_size < FIXED || vocab_size > u32::MAX as usize {
-        return Err(Error::Learn(format!(
-            "{vocab_size} tokens were asked for; a byte-level vocabulary has at least {FIXED}"
-        )));
+impl BpeLearner {
+    /// Begins with no text.
+    ///
+    /// # Errors
+    /// None with the rules above.
+    pub fn new(rules: LearnRules) -> Result<Self> {
+        Ok(BpeLearner { rules, words: WordCounts::new(rules.pattern())? })
     }
-    let letters = ByteLetters::new();
-    let mut learned = Learned {
-        tokens: letters.bytes_in_order().map(|byte| vec![byte]).collect(),
-        merges: Vec::new(),
-    };
-    let words = count_words(texts, progress)?;
-    let mut learner = Learner::new(words, &learned.tokens);
-    while learned.tokens.len() + 1 < vocab_size {
-        let Some(pair) = learner.most_frequent() else { break };
-        let joined = learned.tokens.len() as u32;
-        let (left, right) = (&learned.tokens[pair.0 as usize], &learned.tokens[pair.1 as usize]);
-        let bytes = [left.as_slice(), right].concat();
-        learned.tokens.push(bytes);
-        learned.merges.push(pair);
-        learner.join(pair, joined);
-        progress(LearnProgress::Merging { tokens: learned.tokens.len() + 1, wanted: vocab_size });
-    }
-    Ok(learned)
-}
 
-/// Distinct words in the order of their first occurrence, with counts.
-fn count_words<S: AsRef<str>>(
-    texts: impl IntoIterator<Item = S>,
-    progress: &mut dyn FnMut(LearnProgress),
-) -> Result<Vec<(String, i64)>> {
-    let pattern = Pattern::new(GPT2_PATTERN).map_err(Error::Pattern)?;
-    let rules = TextRules { splits: vec![Split::Pattern(pattern)], ..TextRules::default() };
-    let mut index: FxHashMap<String, usize> = FxHashMap::default();
-    let mut words: Vec<(String, i64)> = Vec::new();
-    let mut bytes = 0;
-    for text in texts {
-        let text = text.as_ref();
-        for word in rules.words(text)? {
-            if let Some(&i) = index.get(word) {
-                words[i].1 += 1;
-            } else {
-                index.insert(word.to_string(), words.len());
-                words.push((word.to_string(), 1));
-            }
+    /// Counts the words of some texts, on all cores.
+    ///
+    /// # Errors
+    /// [`Error::Pattern`] if the pattern gives up on a text.
+    pub fn read(&mut self, texts: &[&str]) -> Result<()> {
+        self.words.add(texts)
+    }
+
+    /// Learns `vocab_size` tokens, the special ones included; fewer if the texts have no more pairs.
+    ///
+    /// # Errors
+    /// [`Error::Learn`] if there was no text, or `vocab_size` is too small.
+    pub fn learn(
+        self,
+        vocab_size: usize,
+        progress: &mut dyn FnMut(LearnProgress),
+    ) -> Result<Tokenizer> {
+        let (rules, least) = (self.rules, self.rules.least_vocab_size());
+        if vocab_size < least || vocab_size > u32::MAX as usize {
+            return Err(Error::Learn(format!(
+                "{vocab_size} tokens were asked for; a byte-level vocabulary has at least {least}"
+            )));
         }
-        bytes += text.len() as u64;
-        progress(LearnProgress::Reading { bytes });
-    }
-    if words.is_empty() {
-        return Err(Error::Learn("the text is empty".into()));
-    }
-    Ok(words)
-}
-
-impl Learner {
-    fn new(words: Vec<(String, i64)>, bytes: &[Vec<u8>]) -> Self {
-        let mut ids = [0; 256];
-        for (token, id) in bytes.iter().zip(0..) {
-            ids[usize::from(token[0])] = id;
+        let words = self.words.into_words();
+        if words.is_empty() {
+            return Err(Error::Learn("the text is empty".into()));
         }
-        let symbols =
-            |word: &str| -> Vec<u32> { word.bytes().map(|b| ids[usize::from(b)]).collect() };
-        let mut learner = Learner {
-            words: words.iter().map(|(word, n)| (symbols(word), *n)).collect(),
-            counts: FxHashMap::default(),
-            places: FxHashMap::default(),
-            heap: BinaryHeap::new(),
-        };
-        let mut seen = Vec::new();
-        for i in 0..learner.words.len() {
-            learner.count(i, 1, &mut seen);
+        let bytes = rules.bytes();
+        let mut tokens: Vec<Vec<u8>> = bytes.iter().map(|&byte| vec![byte]).collect();
+        let mut merges = Merges::new(&words, &bytes, rules.least_count());
+        drop(words);
+        let (mut pairs, specials) = (Vec::new(), rules.specials().len());
+        while tokens.len() + specials < vocab_size {
+            let Some((left, right)) = merges.join_most_frequent() else { break };
+            let joined = [tokens[left as usize].as_slice(), &tokens[right as usize]].concat();
+            tokens.push(joined);
+            pairs.push((left, right));
+            let known = tokens.len() + specials;
+            progress(LearnProgress::Merging { tokens: known, wanted: vocab_size });
         }
-        learner.offer(seen);
-        learner
-    }
-
-    /// Adds (`sign` 1) or removes (-1) the pairs of a word. Added pairs are noted in `touched`.
-    fn count(&mut self, word: usize, sign: i64, touched: &mut Vec<Pair>) {
-        let (symbols, n) = &self.words[word];
-        for pair in symbols.windows(2).map(|w| (w[0], w[1])) {
-            *self.counts.entry(pair).or_insert(0) += sign * n;
-            if sign > 0 {
-                let places = self.places.entry(pair).or_default();
-                if places.last() != Some(&(word as u32)) {
-                    places.push(word as u32);
-                }
-                touched.push(pair);
-            }
-        }
-    }
-
-    /// Puts pairs whose count has grown on the heap.
-    fn offer(&mut self, mut pairs: Vec<Pair>) {
-        pairs.sort_unstable();
-        pairs.dedup();
-        let counts = &self.counts;
-        let counted = pairs.into_iter().map(|p| (counts.get(&p).copied().unwrap_or(0), Reverse(p)));
-        self.heap.extend(counted.filter(|(n, _)| *n >= LEAST_COUNT));
-    }
-
-    fn most_frequent(&mut self) -> Option<Pair> {
-        while let Some((n, Reverse(pair))) = self.heap.pop() {
-            let now = self.counts.get(&pair).copied().unwrap_or(0);
-            if now == n {
-                return Some(pair);
-            }
-            if now >= LEAST_COUNT && now < n {
-                self.heap.push((now, Reverse(pair)));
-            }
-        }
-        None
-    }
-
-    fn join(&mut self, pair: Pair, joined: u32) {
-        let mut places = self.places.remove(&pair).unwrap_or_default();
-        places.sort_unstable();
-        places.dedup();
-        let mut touched = Vec::new();
-        for word in places.into_iter().map(|w| w as usize) {
-            let symbols = &self.words[word].0;
-            if !symbols.windows(2).any(|w| (w[0], w[1]) == pair) {
-                continue;
-            }
-            self.count(word, -1, &mut touched);
-            replace_pair(&mut self.words[word].0, pair, joined);
-            self.count(word, 1, &mut touched);
-        }
-        self.counts.remove(&pair);
-        self.offer(touched);
+        let pattern = (rules != LearnRules::Gpt2).then_some(rules.pattern());
+        let (bos, others) = (rules.specials()[0], &rules.specials()[1..]);
+        let file = byte_level(&ByteLevel { tokens: &tokens, merges: &pairs, bos, pattern });
+        let tokenizer = hugging_face::read(&file)?;
+        if others.is_empty() { Ok(tokenizer) } else { tokenizer.with_special_tokens(others) }
     }
 }
 
-/// Replaces every occurrence of the pair, from the left.
-fn replace_pair(symbols: &mut Vec<u32>, pair: Pair, joined: u32) {
-    let (mut read, mut write) = (0, 0);
-    while read < symbols.len() {
-        let hit = symbols[read] == pair.0 && symbols.get(read + 1) == Some(&pair.1);
-        symbols[write] = if hit { joined } else { symbols[read] };
-        read += if hit { 2 } else { 1 };
-        write += 1;
-    }
-    symbols.truncate(write);
-}
+#[cfg(test)]
+mod tests;

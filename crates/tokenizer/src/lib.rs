@@ -1,6 +1,6 @@
 //! Tokenizers: text to token ids and back.
 //!
-//! A [`Tokenizer`] is learned from text ([`Tokenizer::train_bpe`], [`Tokenizer::train_char`]) or read
+//! A [`Tokenizer`] is learned from text ([`BpeLearner`], [`Tokenizer::train_char`]) or read
 //! from a file of another project ([`Tokenizer::load`]): Hugging Face's `tokenizer.json`, llama2.c's
 //! `tokenizer.bin`, SentencePiece's `tokenizer.model`. [`Tokenizer::save`] writes any of them as a
 //! `tokenizer.json` that Hugging Face's library reads; read back here, it encodes every text to the
@@ -53,11 +53,14 @@ use crate::unigram::UnigramModel;
 use crate::vocab::{Kind, Token};
 
 pub use crate::error::{Error, Result};
-pub use crate::learn::LearnProgress;
+pub use crate::learn::{BpeLearner, LearnProgress, LearnRules};
 pub use crate::stream::Stream;
 
 /// The name of the document separator in vocabularies learned here.
 pub const BOS_NAME: &str = "<|bos|>";
+
+/// Bytes of text whose words are counted at once.
+const LEARNED_AT_ONCE: usize = 4 << 20;
 
 /// The kind of tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,9 +128,10 @@ enum Source {
 }
 
 impl Tokenizer {
-    /// Learns byte-level BPE from documents: 256 bytes, merges, and last the separator
-    /// [`BOS_NAME`]. `vocab_size` counts them all; the result is smaller if the text runs out of
-    /// pairs that occur twice. The same documents give the same vocabulary.
+    /// Learns byte-level BPE from documents by GPT-2's rules: 256 bytes, merges, and last the
+    /// separator [`BOS_NAME`]. `vocab_size` counts them all; the result is smaller if the text runs
+    /// out of pairs that occur twice. The same documents give the same vocabulary. [`BpeLearner`]
+    /// has other rules, and takes documents in parts.
     ///
     /// # Errors
     /// [`Error::Learn`] if there is no text or `vocab_size` is below 257.
@@ -136,9 +140,19 @@ impl Tokenizer {
         vocab_size: usize,
         progress: &mut dyn FnMut(LearnProgress),
     ) -> Result<Self> {
-        let learned = learn::learn(texts, vocab_size, progress)?;
-        let json = hugging_face_write::byte_level(&learned.tokens, &learned.merges, BOS_NAME);
-        hugging_face::read(&json)
+        let mut learner = BpeLearner::new(LearnRules::Gpt2)?;
+        let (mut texts, mut bytes) = (texts.into_iter().peekable(), 0);
+        while texts.peek().is_some() {
+            let (mut part, mut size) = (Vec::new(), 0);
+            while let Some(text) = texts.next_if(|_| size < LEARNED_AT_ONCE) {
+                size += text.as_ref().len();
+                part.push(text);
+            }
+            learner.read(&part.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
+            bytes += size as u64;
+            progress(LearnProgress::Reading { bytes });
+        }
+        learner.learn(vocab_size, progress)
     }
 
     /// Takes every character of the text as a token, in the order of code points.

@@ -12,6 +12,8 @@ use crate::error::Result;
 /// with one leading space, then the remaining white space.
 pub(crate) const GPT2_PATTERN: &str =
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+/// nanochat's splitting pattern: GPT-4's, with numbers cut into groups of two digits.
+pub(crate) const NANOCHAT_PATTERN: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
 /// White space, of which a last character that a word follows is left to that word.
 const LOOK_AHEAD: &str = r"\s+(?!\S)";
 /// The same without looking ahead, so that an automaton can match it: a run of white space, of which
@@ -324,13 +326,13 @@ mod tests {
     const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     /// Qwen 2's pattern: as Llama 3's with single digits.
     const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-    const NANOCHAT: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
     const CL100K: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s*[\r\n]|\s+(?!\S)|\s";
     const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     /// The look-ahead not at the end, and a class with a bar and a bracket in it.
     const OTHER: &str = r"\s+(?!\S)|\s|[|)(]+|(?:a|b)+|\w";
 
-    const PATTERNS: [&str; 7] = [GPT2_PATTERN, LLAMA3, QWEN2, NANOCHAT, CL100K, O200K, OTHER];
+    const PATTERNS: [&str; 7] =
+        [GPT2_PATTERN, LLAMA3, QWEN2, NANOCHAT_PATTERN, CL100K, O200K, OTHER];
 
     fn split_plainly(source: &str, text: &str) -> Vec<String> {
         let pattern = Pattern { regex: Regex::new(source).unwrap(), gives_back: false };
