@@ -83,8 +83,10 @@ fn read_stored(path: &Path) -> Result<(GptConfig, Vec<f32>), Fault> {
     // The two norms of each layer, in every version: a small file is refused before its layers are listed.
     let norms = (header.config.n_layer as u64).saturating_mul(8 * header.config.n_embd as u64);
     if length < norms {
-        let reason =
-            format!("its header ({}) asks for more than its {length} bytes", header.config);
+        let reason = format!(
+            "its header ({}) asks for more than its {length} bytes: truncated, or another version",
+            header.config
+        );
         return Err(reason.into());
     }
     let layout = Layout::new(&header.config);
