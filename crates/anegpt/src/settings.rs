@@ -6,6 +6,8 @@ use clap::ValueEnum;
 use gpt::{FamilyName, FeedForward, GptConfig, Nanochat, Norm};
 use serde::Deserialize;
 use std::path::Path;
+use std::str::FromStr;
+use train::{Fade, Momentum};
 
 /// A configuration file. Every entry may be left out.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -48,9 +50,70 @@ pub(crate) struct ModelSection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OptimizerChoice {
-    /// Adam with decoupled weight decay
+    /// Adam with decoupled weight decay, for all parameters
     #[default]
     Adamw,
+    /// Muon for the matrices of the layers (updates without a preferred direction), AdamW for the rest
+    Muon,
+}
+
+/// How the learning rate falls, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ScheduleChoice {
+    /// Half a cosine over the whole run
+    Cosine,
+    /// Not before the last part of the run (--warmdown), then on a line
+    Linear,
+    /// Not at all
+    Constant,
+}
+
+/// Muon's momentum as it is typed: one number, or the first, the largest and the last.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "MomentumEntry")]
+pub(crate) struct MomentumChoice(pub(crate) Momentum);
+
+/// As it stands in a configuration file.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum MomentumEntry {
+    Number(f64),
+    Text(String),
+}
+
+/// Steps in which the momentum rises to its largest value.
+const MOMENTUM_RISE: u64 = 400;
+
+impl TryFrom<MomentumEntry> for MomentumChoice {
+    type Error = String;
+
+    fn try_from(entry: MomentumEntry) -> Result<Self, String> {
+        match entry {
+            MomentumEntry::Number(value) => value.to_string().parse(),
+            MomentumEntry::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl FromStr for MomentumChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fault = || format!("`{text}` is neither one number nor three, such as 0.85,0.97,0.9");
+        let numbers: Result<Vec<f64>, _> = text.split(',').map(|n| n.trim().parse()).collect();
+        let numbers = numbers.map_err(|_| fault())?;
+        if let Some(bad) = numbers.iter().find(|n| !(0.0..1.0).contains(*n)) {
+            return Err(format!("a momentum of {bad} is not at least 0 and below 1"));
+        }
+        match numbers[..] {
+            [momentum] => Ok(MomentumChoice(Momentum::Constant(momentum))),
+            [first, peak, last] => {
+                Ok(MomentumChoice(Momentum::Trapezoid { first, peak, last, rise: MOMENTUM_RISE }))
+            }
+            _ => Err(fault()),
+        }
+    }
 }
 
 /// Settings of the run, as far as they are given.
@@ -66,6 +129,15 @@ pub(crate) struct TrainSection {
     pub(crate) seq: Option<usize>,
     pub(crate) clip: Option<f64>,
     pub(crate) optimizer: Option<OptimizerChoice>,
+    /// Peak rates of groups of parameters.
+    pub(crate) embedding_lr: Option<f64>,
+    pub(crate) classifier_lr: Option<f64>,
+    pub(crate) vector_lr: Option<f64>,
+    pub(crate) momentum: Option<MomentumChoice>,
+    /// The course of Muon's weight decay.
+    pub(crate) decay_fade: Option<Fade>,
+    pub(crate) schedule: Option<ScheduleChoice>,
+    pub(crate) warmdown: Option<f64>,
     pub(crate) beta1: Option<f32>,
     pub(crate) beta2: Option<f32>,
     pub(crate) weight_decay: Option<f32>,
@@ -85,6 +157,13 @@ impl TrainSection {
             seq: self.seq.or(other.seq),
             clip: self.clip.or(other.clip),
             optimizer: self.optimizer.or(other.optimizer),
+            embedding_lr: self.embedding_lr.or(other.embedding_lr),
+            classifier_lr: self.classifier_lr.or(other.classifier_lr),
+            vector_lr: self.vector_lr.or(other.vector_lr),
+            momentum: self.momentum.or(other.momentum),
+            decay_fade: self.decay_fade.or(other.decay_fade),
+            schedule: self.schedule.or(other.schedule),
+            warmdown: self.warmdown.or(other.warmdown),
             beta1: self.beta1.or(other.beta1),
             beta2: self.beta2.or(other.beta2),
             weight_decay: self.weight_decay.or(other.weight_decay),
@@ -110,6 +189,10 @@ const SUITED: [(usize, u64, usize, f64); 6] = [
     (768, 1000, 1, 3e-4),
     (1024, 1000, 1, 3e-4),
 ];
+
+/// Muon's peak rate of a fresh run, at any width: a semi-orthogonal matrix moves what goes through it by no more
+/// than the rate times its length (Jordan et al. 2024).
+const MUON_RATE: f64 = 0.02;
 
 /// Tokens of a sequence, where the model reads as many.
 const SEQUENCE: usize = 256;
@@ -149,8 +232,10 @@ pub(crate) fn suited(model: &GptConfig, asked: &TrainSection, weights: Weights) 
     let row = SUITED.iter().find(|row| row.0 >= width).unwrap_or(&SUITED[SUITED.len() - 1]);
     let &(_, fresh_steps, batch, _) = row;
     let batch = asked.batch.unwrap_or(batch);
-    let fresh = fresh_rate(width);
+    let muon = asked.optimizer == Some(OptimizerChoice::Muon);
+    let fresh = if muon { MUON_RATE } else { fresh_rate(width) };
     let (steps, lr, why) = match weights {
+        Weights::Fresh if muon => (fresh_steps, fresh, "for Muon at any width".to_owned()),
         Weights::Fresh => (fresh_steps, fresh, format!("for width {width}")),
         Weights::Existing { train_tokens } => {
             let step = (batch * asked.accum.unwrap_or(1) * seq).max(1) as u64;
@@ -186,7 +271,12 @@ pub(crate) fn sequence(model: &GptConfig, asked: &TrainSection) -> usize {
     asked.seq.unwrap_or(SEQUENCE.min(model.seq_len))
 }
 
-/// The peak rate of a fresh run at a width; see [`suited`].
+/// The rate of AdamW's parameters as a share of Muon's: that of AdamW alone at the width.
+pub(crate) fn share_beside_muon(width: usize) -> f64 {
+    fresh_rate(width) / MUON_RATE
+}
+
+/// AdamW's peak rate of a fresh run at a width; see [`suited`].
 fn fresh_rate(width: usize) -> f64 {
     let width = width as f64;
     let rows = || SUITED.iter().map(|row| (row.0 as f64, row.3));
@@ -330,6 +420,38 @@ mod tests {
         assert_eq!(rates[11], 1.5e-4, "twice the width, half the rate");
         // 192 = √(128·288): the geometric mean of the rates.
         assert!((fresh_rate(192) / 2e-3 - 1.0).abs() < 1e-12, "{}", fresh_rate(192));
+    }
+
+    #[test]
+    fn a_momentum_is_one_number_or_three() {
+        let read = |text: &str| toml::from_str::<TrainSection>(&format!("momentum = {text}"));
+        let choice = |text: &str| read(text).unwrap().momentum.unwrap().0;
+        assert_eq!(choice("0.9"), Momentum::Constant(0.9));
+        assert_eq!(choice("\"0.85,0.97, 0.90\""), Momentum::NANOCHAT);
+        for (text, says) in [
+            ("\"0.9,0.8\"", "neither one number nor three"),
+            ("\"much\"", "neither one number nor three"),
+            ("1.0", "a momentum of 1 is not at least 0 and below 1"),
+            ("nan", "a momentum of NaN"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    /// The other parameters keep the rate that they have with AdamW alone.
+    #[test]
+    fn muon_has_one_rate_for_all_widths() {
+        let muon =
+            TrainSection { optimizer: Some(OptimizerChoice::Muon), ..TrainSection::default() };
+        for (width, _, _, adamw) in SUITED {
+            let fresh = asked(width, &muon, Weights::Fresh);
+            let rate = fresh.settings.lr.unwrap();
+            assert_eq!((rate, fresh.lr_reason.as_str()), (0.02, "for Muon at any width"));
+            assert!((rate * share_beside_muon(width) / adamw - 1.0).abs() < 1e-12, "{width}");
+            let existing = asked(width, &muon, Weights::Existing { train_tokens: 100_000_000 });
+            assert!((existing.settings.lr.unwrap() / 0.002 - 1.0).abs() < 1e-12, "{width}");
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub struct StepEstimate {
     pub weight_gradients: f64,
     /// Gradients of norms, embedding.
     pub elementwise: f64,
-    /// Clipping and AdamW.
+    /// The optimizer: AdamW, unless another takes its place.
     pub optimizer: f64,
 }
 
@@ -52,6 +52,14 @@ impl StepEstimate {
             Part::WeightGradients => &mut self.weight_gradients,
             Part::Elementwise => &mut self.elementwise,
         }
+    }
+
+    /// The same step on `profile` with an optimizer that does `work`, in place of AdamW.
+    pub fn with_optimizer(self, work: HostWork, profile: &Profile) -> StepEstimate {
+        let parts = StepEstimate { optimizer: work.seconds(Silicon::of(profile.chip)), ..self };
+        let seconds = parts.parts().iter().map(|(_, t)| t).sum::<f64>();
+        let share = seconds / self.seconds;
+        StepEstimate { seconds, low: share * self.low, high: share * self.high, ..parts }
     }
 
     /// Names (those of [`crate::Timings::parts`] where both have them) and seconds.

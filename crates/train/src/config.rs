@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn optimizers_and_settings_that_are_not_known_are_refused_by_name() {
         for (entry, says) in [
-            (r#""name": "muon", "beta1""#, "unknown variant `muon`, expected `adamw`"),
+            (r#""name": "sgd", "beta1""#, "unknown variant `sgd`, expected `adamw` or `muon`"),
             (r#""momentum": 0.9, "beta1""#, "unknown field `momentum`"),
         ] {
             let text = BEFORE.replace("\"beta1\"", entry);

@@ -1,4 +1,5 @@
-//! The learning rate over the run, and by kind of parameter.
+//! What changes over a run: the learning rate, also by kind of parameter, and the optimizer's momentum and
+//! weight decay.
 
 use gpt::{Group, Param};
 use serde::{Deserialize, Serialize};
@@ -45,31 +46,129 @@ pub enum Decay {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Multipliers {
-    /// Of the token embedding, which may be the classifier too, and of value embeddings.
+    /// Of the token embedding, which may be the classifier too, and of learned positions.
     pub embedding: f64,
     /// Of a classifier that is not the embedding.
     pub classifier: f64,
+    /// Of value embeddings.
+    pub value_embedding: f64,
     /// Of the matrices of the layers.
     pub matrix: f64,
-    /// Of vectors: gains, biases, factors of the stream.
+    /// Of vectors: gains and biases.
     pub vector: f64,
+    /// Of the factors of the stream before layers.
+    pub residual_scale: f64,
+    /// Of the factors of the first stream.
+    pub skip_scale: f64,
+    /// Of smear and backout.
+    pub smear: f64,
 }
 
 impl Default for Multipliers {
     /// One rate for all parameters.
     fn default() -> Self {
-        Multipliers { embedding: 1.0, classifier: 1.0, matrix: 1.0, vector: 1.0 }
+        Multipliers::others(1.0)
     }
 }
 
 impl Multipliers {
+    /// 1 for the matrices of the layers, `share` for all other parameters.
+    pub fn others(share: f64) -> Multipliers {
+        Multipliers {
+            embedding: share,
+            classifier: share,
+            value_embedding: share,
+            matrix: 1.0,
+            vector: share,
+            residual_scale: share,
+            skip_scale: share,
+            smear: share,
+        }
+    }
+
     /// The factor of a group.
     pub fn of(&self, group: Group) -> f64 {
         match group {
-            Group::Embedding | Group::ValueEmbedding => self.embedding,
+            Group::Embedding => self.embedding,
             Group::Classifier => self.classifier,
+            Group::ValueEmbedding => self.value_embedding,
             Group::Matrix => self.matrix,
-            Group::Vector | Group::ResidualScale | Group::SkipScale | Group::Smear => self.vector,
+            Group::Vector => self.vector,
+            Group::ResidualScale => self.residual_scale,
+            Group::SkipScale => self.skip_scale,
+            Group::Smear => self.smear,
+        }
+    }
+}
+
+/// Where in a run a step is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// The step, from 0.
+    pub step: u64,
+    /// Steps of the run.
+    pub total: u64,
+    /// Share of the warm-down that is over: 0 before it begins, 1 after the last step.
+    pub warm_down: f64,
+}
+
+/// Muon's momentum over the run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Momentum {
+    /// The same at every step.
+    Constant(f64),
+    /// Up on a line in the first steps, down on a line as the learning rate falls ([`Decay::Linear`]).
+    Trapezoid {
+        /// At the first step.
+        first: f64,
+        /// Between the lines.
+        peak: f64,
+        /// One step after the last.
+        last: f64,
+        /// Steps of the first line.
+        rise: u64,
+    },
+}
+
+impl Momentum {
+    /// nanochat's: from 0.85 to 0.97 over 400 steps, and to 0.90 during the warm-down.
+    pub const NANOCHAT: Momentum =
+        Momentum::Trapezoid { first: 0.85, peak: 0.97, last: 0.90, rise: 400 };
+
+    /// The momentum of a step. In a run shorter than both lines, the first one holds.
+    pub fn at(&self, progress: &Progress) -> f64 {
+        let line = |from: f64, to: f64, share: f64| (1.0 - share) * from + share * to;
+        match *self {
+            Momentum::Constant(momentum) => momentum,
+            Momentum::Trapezoid { first, peak, rise, .. } if progress.step < rise => {
+                line(first, peak, progress.step as f64 / rise as f64)
+            }
+            Momentum::Trapezoid { peak, last, .. } => line(peak, last, progress.warm_down),
+        }
+    }
+}
+
+/// The course of a setting over the run, as a share of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fade {
+    /// 1 at every step.
+    #[default]
+    Constant,
+    /// Half a cosine from 1 at the first step to 0 one step after the last.
+    Cosine,
+}
+
+impl Fade {
+    /// The share of a step.
+    pub fn at(self, progress: &Progress) -> f64 {
+        match self {
+            Fade::Constant => 1.0,
+            Fade::Cosine => {
+                let done = progress.step as f64 / progress.total.max(1) as f64;
+                (1.0 + (PI * done.min(1.0)).cos()) / 2.0
+            }
         }
     }
 }
@@ -95,12 +194,24 @@ impl LrSchedule {
                 (1.0 + (PI * p).cos()) / 2.0
             }
             Decay::Constant => return self.peak,
-            Decay::Linear { share } => {
-                let span = (share * self.total as f64).round().max(1.0);
-                (self.total.saturating_sub(step) as f64 / span).min(1.0)
-            }
+            Decay::Linear { share } => self.height_of_line(share, step),
         };
         self.peak * (self.floor + (1.0 - self.floor) * height)
+    }
+
+    /// 1 before the line over the last `share` of the run, which goes down to 0 one step after the last.
+    fn height_of_line(&self, share: f64, step: u64) -> f64 {
+        let span = (share * self.total as f64).round_ties_even().max(1.0);
+        (self.total.saturating_sub(step) as f64 / span).min(1.0)
+    }
+
+    /// Where `step` (from 0) is in the run.
+    pub fn progress(&self, step: u64) -> Progress {
+        let warm_down = match self.decay {
+            Decay::Linear { share } => 1.0 - self.height_of_line(share, step),
+            Decay::Cosine | Decay::Constant => 0.0,
+        };
+        Progress { step, total: self.total, warm_down }
     }
 
     /// Rate of a parameter at `step` (from 0).
@@ -151,9 +262,44 @@ mod tests {
         assert_eq!(none.rate(99), 3.0);
     }
 
+    /// nanochat rounds the length of the line to even; what changes with it follows the same line.
+    #[test]
+    fn momentum_and_decay_follow_nanochat() {
+        let decay = Decay::Linear { share: 0.65 };
+        let schedule = |total| LrSchedule { decay, ..LrSchedule::cosine(1.0, 0.05, 40, total) };
+        // 6.5 is 6: the line begins at step 4.
+        let short = LrSchedule { warmup: 0, ..schedule(10) };
+        assert_eq!([4, 5].map(|step| short.rate(step) < 1.0), [false, true]);
+        let d12 = schedule(2520);
+        let (momentum, line) = (|step| Momentum::NANOCHAT.at(&d12.progress(step)), 1638.0);
+        for (step, want) in [
+            (0, 0.85),
+            (100, 0.88),
+            (399, 0.85 + 0.12 * 399.0 / 400.0),
+            (400, 0.97),
+            (882, 0.97),
+            (883, 0.97 - 0.07 / line),
+            (2519, 0.90 + 0.07 / line),
+        ] {
+            assert!((momentum(step) - want).abs() < 1e-12, "{step}: {}", momentum(step));
+        }
+        // The first line holds in a run that ends on it.
+        assert!((Momentum::NANOCHAT.at(&short.progress(9)) - 0.8527).abs() < 1e-12);
+        let fade = |step| Fade::Cosine.at(&d12.progress(step));
+        assert_eq!((fade(0), fade(2520)), (1.0, 0.0));
+        assert!((fade(1260) - 0.5).abs() < 1e-12 && (fade(630) - 0.853_553_390_593).abs() < 1e-12);
+        assert_eq!(Fade::Constant.at(&d12.progress(77)), 1.0);
+    }
+
     #[test]
     fn multipliers_follow_the_kind_of_parameter() {
-        let multipliers = Multipliers { embedding: 2.0, classifier: 3.0, matrix: 5.0, vector: 7.0 };
+        let multipliers = Multipliers {
+            embedding: 2.0,
+            classifier: 3.0,
+            matrix: 5.0,
+            vector: 7.0,
+            ..Multipliers::default()
+        };
         let s = LrSchedule { multipliers, ..LrSchedule::cosine(1.0, 0.1, 0, 10) };
         let config = GptConfig { tied: false, ..GptConfig::preset("tiny").unwrap() };
         for param in Layout::new(&config).params() {

@@ -210,10 +210,12 @@ impl Trainer {
         self.counts.updates += 1;
         let Trainer { model, arenas, grads, optimizer, schedule, counts, .. } = self;
         let Arenas { state } = exclusive(arenas);
+        let progress = schedule.progress(counts.step);
         model.parameters().update(|values| {
             for (index, param) in model.layout().params().iter().enumerate() {
                 let (t, range) = (counts.updates, param.range());
-                let update = Update { t, lr: schedule.rate_of(param, counts.step) as f32, scale };
+                let lr = schedule.rate_of(param, counts.step) as f32;
+                let update = Update { t, lr, scale, progress };
                 let (w, g) = (&mut values[range.clone()], &grads[range]);
                 optimizer.step(&update, param, w, g, &mut state.of(index));
             }

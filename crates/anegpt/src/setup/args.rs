@@ -4,7 +4,7 @@ use crate::host_gemm::HostGemmChoice;
 use crate::machine::{DeviceChoice, NumericsChoice};
 use crate::number;
 use crate::plan_choice::PlanChoice;
-use crate::settings::OptimizerChoice;
+use crate::settings::{MomentumChoice, OptimizerChoice, ScheduleChoice};
 use std::path::PathBuf;
 
 /// Flags of every command that trains.
@@ -51,7 +51,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     #[arg(value_parser = number::whole(1u64))]
     pub(crate) steps: Option<u64>,
-    /// Peak learning rate [default: 4e-3; by width, a tenth of that with --init]
+    /// Peak learning rate; with muon, of the matrices, and other groups in proportion
+    /// [default: 4e-3; by width, a tenth of that with --init; 0.02 with muon]
     #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
     pub(crate) lr: Option<f64>,
     /// Final learning rate [default: a tenth of the peak]
@@ -79,7 +80,28 @@ pub(crate) struct RunArgs {
     /// Optimizer [default: adamw]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Optimizer")]
     pub(crate) optimizer: Option<OptimizerChoice>,
-    /// Weight decay [default: 0.1]
+    /// Peak rate of the embedding, the classifier if they share weights [default: --lr; with
+    /// muon, AdamW's]
+    #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
+    pub(crate) embedding_lr: Option<f64>,
+    /// Peak rate of a classifier of its own [default: as --embedding-lr]
+    #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
+    pub(crate) classifier_lr: Option<f64>,
+    /// Peak rate of gains and biases [default: as --embedding-lr]
+    #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
+    pub(crate) vector_lr: Option<f64>,
+    /// Muon's momentum: a number, or FIRST,PEAK,LAST: up over 400 steps, down with the rate
+    /// on --schedule linear [default: 0.95]
+    #[arg(long, value_name = "SHARE", help_heading = "Optimizer")]
+    pub(crate) momentum: Option<MomentumChoice>,
+    /// How the rate falls after the warm-up [default: cosine]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Optimizer")]
+    pub(crate) schedule: Option<ScheduleChoice>,
+    /// Last share of the run in which the rate falls on a line [default: 0.65 with
+    /// --schedule linear]
+    #[arg(long, value_name = "SHARE", help_heading = "Optimizer")]
+    pub(crate) warmdown: Option<f64>,
+    /// Weight decay; with muon, of the matrices [default: 0.1]
     #[arg(long, value_name = "DECAY", help_heading = "Optimizer")]
     pub(crate) weight_decay: Option<f32>,
     /// Random seed of weights, data order and samples [default: 42]

@@ -184,6 +184,12 @@ fn flags(args: &RunArgs) -> TrainSection {
         seq: args.seq,
         clip: args.clip,
         optimizer: args.optimizer,
+        embedding_lr: args.embedding_lr,
+        classifier_lr: args.classifier_lr,
+        vector_lr: args.vector_lr,
+        momentum: args.momentum,
+        schedule: args.schedule,
+        warmdown: args.warmdown,
         weight_decay: args.weight_decay,
         seed: args.seed,
         ..TrainSection::default()

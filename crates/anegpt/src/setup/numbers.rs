@@ -1,29 +1,46 @@
 //! The numbers of a run: defaults, changes by flags, and what is refused.
 
 use super::args::RunArgs;
-use crate::settings::{OptimizerChoice, TrainSection};
+use super::flags;
+use crate::settings::{
+    MomentumChoice, OptimizerChoice, ScheduleChoice, TrainSection, share_beside_muon,
+};
 use crate::{memory, usage};
 use anyhow::Result;
 use gpt::{GptConfig, Layout};
-use train::{AdamW, Intervals, LrSchedule, OptimizerConfig, RunConfig};
+use train::{
+    AdamW, AdamWGroups, Decay, Intervals, LrSchedule, Multipliers, Muon, OptimizerConfig, RunConfig,
+};
 
 /// The settings of a resumed run, with what its flags change.
 pub(super) fn with_changes(mut config: RunConfig, args: &RunArgs) -> Result<RunConfig> {
+    let asked = flags(args);
     let schedule = &mut config.schedule;
     schedule.total = args.steps.unwrap_or(schedule.total);
     schedule.peak = args.lr.unwrap_or(schedule.peak);
     schedule.floor = args.min_lr.map_or(schedule.floor, |least| least / schedule.peak);
     schedule.warmup = args.warmup.map_or(schedule.warmup, |warmup| warmup.min(schedule.total));
+    schedule.multipliers = multipliers(&asked, schedule.peak, schedule.multipliers);
+    schedule.decay = fall(&asked, schedule.decay)?;
     config.clip = args.clip.unwrap_or(config.clip);
-    let OptimizerConfig::AdamW(adamw) = &mut config.optimizer;
-    adamw.weight_decay = args.weight_decay.unwrap_or(adamw.weight_decay);
+    let decay = match &mut config.optimizer {
+        OptimizerConfig::AdamW(adamw) => &mut adamw.weight_decay,
+        OptimizerConfig::Muon(muon) => &mut muon.weight_decay,
+    };
+    *decay = args.weight_decay.unwrap_or(*decay);
+    match &mut config.optimizer {
+        OptimizerConfig::AdamW(_) => refuse_momentum(args.momentum)?,
+        OptimizerConfig::Muon(muon) => {
+            muon.momentum = args.momentum.map_or(muon.momentum, |choice| choice.0);
+        }
+    }
     check_numbers(&config)?;
     Ok(config)
 }
 
 /// Refuses settings with which no step would be right.
 pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
-    let RunConfig { schedule, optimizer: OptimizerConfig::AdamW(adamw), clip, .. } = config;
+    let RunConfig { schedule, clip, .. } = config;
     if !(schedule.peak.is_finite() && schedule.peak > 0.0) {
         return Err(usage(format!("--lr {} must be a number above 0", schedule.peak)));
     }
@@ -37,24 +54,17 @@ pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
     if !(clip.is_finite() && *clip >= 0.0) {
         return Err(usage(format!("--clip {clip} must be a number of at least 0 (0 = no limit)")));
     }
-    let decay = adamw.weight_decay;
-    if !(decay.is_finite() && decay >= 0.0) {
-        return Err(usage(format!("--weight-decay {decay} must be a number of at least 0")));
+    check_decay(config)?;
+    check_multipliers(schedule)?;
+    if let Decay::Linear { share } = schedule.decay
+        && !(0.0..=1.0).contains(&share)
+    {
+        return Err(usage(format!("--warmdown {share} must be a share of the run, 0 to 1")));
     }
-    if f64::from(decay) * schedule.peak >= 1.0 {
-        // A step takes this share of every weight away.
-        let peak = schedule.peak;
-        return Err(usage(match peak >= 1.0 {
-            true => format!(
-                "--lr {peak} is too large: times the weight decay ({decay}) it must be below 1, and \
-                 rates above 0.01 rarely learn"
-            ),
-            false => format!(
-                "--weight-decay {decay} is too large: times the learning rate (--lr {peak}) it must \
-                 be below 1"
-            ),
-        }));
-    }
+    let adamw = match config.optimizer {
+        OptimizerConfig::AdamW(adamw) => adamw,
+        OptimizerConfig::Muon(muon) => muon.adamw.embedding,
+    };
     for (name, beta) in [("beta1", adamw.beta1), ("beta2", adamw.beta2)] {
         if !(0.0..1.0).contains(&beta) {
             return Err(usage(format!("`{name}` is {beta}: it must be at least 0 and below 1")));
@@ -63,14 +73,55 @@ pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a weight decay that would turn weights round.
+fn check_decay(config: &RunConfig) -> Result<()> {
+    let peak = config.schedule.peak;
+    let decay = match config.optimizer {
+        OptimizerConfig::AdamW(adamw) => adamw.weight_decay,
+        OptimizerConfig::Muon(muon) => muon.weight_decay,
+    };
+    if !(decay.is_finite() && decay >= 0.0) {
+        return Err(usage(format!("--weight-decay {decay} must be a number of at least 0")));
+    }
+    if f64::from(decay) * peak < 1.0 {
+        return Ok(());
+    }
+    // A step takes this share of every weight away.
+    Err(usage(match peak >= 1.0 {
+        true => format!(
+            "--lr {peak} is too large: times the weight decay ({decay}) it must be below 1, and \
+             rates above 0.01 rarely learn"
+        ),
+        false => format!(
+            "--weight-decay {decay} is too large: times the learning rate (--lr {peak}) it must \
+             be below 1"
+        ),
+    }))
+}
+
+fn check_multipliers(schedule: &LrSchedule) -> Result<()> {
+    let Multipliers { embedding, classifier, vector, .. } = schedule.multipliers;
+    for (flag, share) in
+        [("embedding-lr", embedding), ("classifier-lr", classifier), ("vector-lr", vector)]
+    {
+        let rate = share * schedule.peak;
+        if !(rate.is_finite() && rate >= 0.0) {
+            return Err(usage(format!("--{flag} {rate} must be a number of at least 0")));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a model that this machine cannot hold: the system would end the program without a word.
-/// Counted is what cannot be less: weights, gradients and two moments, all f32, and the residual
+/// Counted is what cannot be less: weights, gradients and the optimizer's state, all f32, and the residual
 /// stream and the logits of a micro-batch.
 pub(crate) fn fits_in_memory(config: &RunConfig) -> Result<()> {
     let model = &config.model;
     let tokens = config.batch as f64 * config.seq as f64;
     let per_token = (2 * model.n_layer + 3) as f64 * model.n_embd as f64 + model.vocab_size as f64;
-    let needed = 16.0 * Layout::new(model).count() as f64 + 4.0 * tokens * per_token;
+    let layout = Layout::new(model);
+    let state = train::optim::state_elements(&*config.optimizer.build(), &layout);
+    let needed = 4.0 * ((2 * layout.count() + state) as f64 + tokens * per_token);
     let gib = |bytes: f64| bytes / f64::from(1 << 30);
     match memory::bytes() {
         Some(have) if needed > have => Err(usage(format!(
@@ -97,14 +148,20 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
         return Err(usage("--steps must be at least 1"));
     }
     let floor = train.min_lr.map_or(0.1, |least| least / peak);
+    let warmup = train.warmup.unwrap_or(steps / 20).min(steps);
+    let optimizer = optimizer(train)?;
+    let usual = match optimizer {
+        OptimizerConfig::AdamW(_) => Multipliers::default(),
+        OptimizerConfig::Muon(_) => Multipliers::others(share_beside_muon(model.n_embd)),
+    };
+    let multipliers = multipliers(train, peak, usual);
     let config = RunConfig {
-        optimizer: optimizer(train),
-        schedule: LrSchedule::cosine(
-            peak,
-            floor,
-            train.warmup.unwrap_or(steps / 20).min(steps),
-            steps,
-        ),
+        optimizer,
+        schedule: LrSchedule {
+            multipliers,
+            decay: fall(train, Decay::Cosine)?,
+            ..LrSchedule::cosine(peak, floor, warmup, steps)
+        },
         batch: positive("--batch", train.batch.unwrap_or(1))?,
         accum: positive("--accum", train.accum.unwrap_or(1))?,
         seq: positive("--seq", train.seq.unwrap_or(256).min(model.seq_len))?,
@@ -117,18 +174,68 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
     Ok(config)
 }
 
-/// The optimizer that is asked for, with its defaults where nothing is.
-fn optimizer(train: &TrainSection) -> OptimizerConfig {
-    match train.optimizer.unwrap_or_default() {
-        OptimizerChoice::Adamw => {
-            let defaults = AdamW::default();
-            OptimizerConfig::AdamW(AdamW {
-                beta1: train.beta1.unwrap_or(defaults.beta1),
-                beta2: train.beta2.unwrap_or(defaults.beta2),
-                weight_decay: train.weight_decay.unwrap_or(defaults.weight_decay),
-                ..defaults
-            })
+/// The rates of groups as shares of `peak`, `usual` where none is asked for.
+fn multipliers(asked: &TrainSection, peak: f64, usual: Multipliers) -> Multipliers {
+    let share = |rate: Option<f64>, usual| rate.map_or(usual, |rate| rate / peak);
+    Multipliers {
+        embedding: share(asked.embedding_lr, usual.embedding),
+        value_embedding: share(asked.embedding_lr, usual.value_embedding),
+        classifier: share(asked.classifier_lr.or(asked.embedding_lr), usual.classifier),
+        vector: share(asked.vector_lr.or(asked.embedding_lr), usual.vector),
+        ..usual
+    }
+}
+
+/// The share of a run in which a line falls, unless another is asked for (nanochat).
+const WARMDOWN: f64 = 0.65;
+
+/// How the rate falls: as asked for, else as `usual`.
+fn fall(asked: &TrainSection, usual: Decay) -> Result<Decay> {
+    match (asked.schedule, asked.warmdown) {
+        (None, None) => Ok(usual),
+        (None | Some(ScheduleChoice::Linear), share) => {
+            Ok(Decay::Linear { share: share.unwrap_or(WARMDOWN) })
         }
+        (Some(_), Some(_)) => Err(usage("--warmdown is for --schedule linear")),
+        (Some(ScheduleChoice::Cosine), None) => Ok(Decay::Cosine),
+        (Some(ScheduleChoice::Constant), None) => Ok(Decay::Constant),
+    }
+}
+
+/// The optimizer that is asked for, with its defaults where nothing is.
+fn optimizer(train: &TrainSection) -> Result<OptimizerConfig> {
+    let defaults = AdamW::default();
+    let adamw = AdamW {
+        beta1: train.beta1.unwrap_or(defaults.beta1),
+        beta2: train.beta2.unwrap_or(defaults.beta2),
+        weight_decay: train.weight_decay.unwrap_or(defaults.weight_decay),
+        ..defaults
+    };
+    Ok(match train.optimizer.unwrap_or_default() {
+        OptimizerChoice::Adamw => {
+            refuse_momentum(train.momentum)?;
+            if train.decay_fade.is_some() {
+                return Err(usage("`decay_fade` is Muon's: AdamW's weight decay is constant"));
+            }
+            OptimizerConfig::AdamW(adamw)
+        }
+        OptimizerChoice::Muon => {
+            let usual = Muon::default();
+            let momentum = train.momentum.map_or(usual.momentum, |choice| choice.0);
+            let fade = train.decay_fade.unwrap_or(usual.fade);
+            // --weight-decay is for what Muon updates.
+            let adamw = AdamW { weight_decay: defaults.weight_decay, ..adamw };
+            let adamw = AdamWGroups::all(adamw);
+            let weight_decay = train.weight_decay.unwrap_or(usual.weight_decay);
+            OptimizerConfig::Muon(Muon { momentum, weight_decay, fade, adamw, ..usual })
+        }
+    })
+}
+
+fn refuse_momentum(momentum: Option<MomentumChoice>) -> Result<()> {
+    match momentum {
+        Some(_) => Err(usage("--momentum is Muon's: AdamW has none (--optimizer muon)")),
+        None => Ok(()),
     }
 }
 

@@ -5,11 +5,13 @@ use super::{Notes, Setup};
 use crate::machine::Machine;
 use ane::AneError;
 use anyhow::Result;
+use chip::cost::host::HostWork;
 use clap::ValueEnum;
 use data::loader::Split;
-use gpt::ModelError;
+use gpt::{Layout, ModelError};
 use std::path::Path;
 use tokenizer::Tokenizer;
+use train::optim::{self, Work};
 use train::{Event, Forecast, Intervals, Run, RunConfig, Settings, TrainError};
 
 /// Times that a text is seen before a warning is due.
@@ -210,6 +212,10 @@ fn refused(error: TrainError, extent: &str) -> anyhow::Error {
 fn forecast(machine: &Machine, run: &RunConfig) -> Result<Option<Forecast>> {
     let Some(on) = machine.device.profile() else { return Ok(None) };
     let step = gpt::forecast::forecast(run.plan, &run.model, run.batch, run.seq, run.accum, &on)?;
+    let optimizer = run.optimizer.build();
+    let Work { flops, bytes } = optim::work(&*optimizer, &Layout::new(&run.model));
+    let work = HostWork { gemm_flops: flops, pass_bytes: bytes, ..HostWork::default() };
+    let step = step.with_optimizer(work, &on);
     let ms = |seconds: f64| 1e3 * seconds;
     Ok(Some(Forecast {
         chip: on.chip.to_string(),

@@ -7,7 +7,7 @@ use crate::term::{self, Role, fit, labelled, paint};
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
 use std::io::{Result, Write};
-use train::{Event, Forecast, Settings};
+use train::{Event, Forecast, LrSchedule, Multipliers, OptimizerConfig, Settings};
 
 /// Step lines of a run, about.
 const STEP_LINES: u64 = 20;
@@ -139,6 +139,9 @@ impl Human {
         if let Some(run) = &settings.run {
             let (peak, reason) = (run.schedule.peak, &settings.lr_reason);
             self.label("rate", &format!("{peak:.2e} at its peak, {reason}"))?;
+            if let OptimizerConfig::Muon(_) = run.optimizer {
+                self.label("optimizer", &muon(&run.schedule))?;
+            }
         }
         if let Some(path) = &settings.resumed {
             self.label("resumed", &format!("{} at step {step}", path.display()))?;
@@ -203,6 +206,22 @@ impl Human {
         let text = term::hanging("", &shares(parts, ms), column, term::text_width());
         self.line(&paint(Role::Quiet, &text))
     }
+}
+
+/// Which parameters Muon updates, and the rates of the others.
+fn muon(schedule: &LrSchedule) -> String {
+    let Multipliers { embedding, classifier, vector, .. } = schedule.multipliers;
+    let rate = |share: f64| format!("{:.2e}", share * schedule.peak);
+    let others = match embedding == classifier && embedding == vector {
+        true => format!("at {}", rate(embedding)),
+        false => format!(
+            "at {} (embedding), {} (a classifier of its own), {} (gains and biases)",
+            rate(embedding),
+            rate(classifier),
+            rate(vector)
+        ),
+    };
+    format!("Muon for the matrices of the layers, AdamW for the rest, {others}")
 }
 
 /// A sampled text as a block with a bar at its left.

@@ -1,6 +1,6 @@
 //! `anegpt train`.
 
-use crate::{Bench, real_data, with};
+use crate::{Bench, real_data, with, words};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 
@@ -117,6 +117,37 @@ fn a_resumed_run_computes_as_before() {
     let warned = bench.run(&back);
     let text = String::from_utf8_lossy(&warned.stderr).into_owned();
     assert!(warned.status.success() && text.contains("a later checkpoint, step 5"), "{text}");
+}
+
+/// Both families; the settings are stored, and a run goes on with them to the same bytes.
+#[test]
+fn a_run_with_muon_is_stored_and_goes_on_to_the_bit() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let gpt2 =
+        "preset = \"gpt2-tiny\"\n[model]\nn_layer = 1\nn_embd = 32\nn_head = 2\nseq_len = 32\n";
+    bench.write("gpt2.toml", format!("{gpt2}[train]\nbatch = 4\nseq = 32\n"));
+    let muon = "--optimizer muon --lr 0.02 --embedding-lr 1e-3 --momentum 0.9 --weight-decay 0.2 \
+                --steps 6 --checkpoint-every 3 --keep 9";
+    for (family, config) in [("llama", "small.toml"), ("gpt2", "gpt2.toml")] {
+        let base = base.iter().map(|arg| arg.replace("small.toml", config));
+        let more = muon.split_whitespace().chain(["--out", family]).map(str::to_owned);
+        let args: Vec<String> = base.chain(more).collect();
+        let text = words(&bench.ok(&with(&args, &[])));
+        assert!(text.contains("Muon for the matrices"), "{text}");
+        let state = std::fs::read_to_string(bench.path(family).join("step-00000003/state.json"));
+        let run = serde_json::from_str::<Value>(&state.unwrap()).unwrap()["state"]["run"].clone();
+        assert_eq!(run["optimizer"]["name"], "muon");
+        assert_eq!(run["optimizer"]["momentum"]["constant"], 0.9);
+        assert_eq!(run["schedule"]["multipliers"]["embedding"], 1e-3 / 0.02);
+        let other = format!("{family}-again");
+        let from = format!("{family}/step-00000003");
+        bench.ok(&["train", "--resume", &from, "--out", &other, "--sample-every", "0"]);
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            let read = |out: &str| std::fs::read(bench.path(out).join("step-00000006").join(file));
+            assert!(read(family).unwrap() == read(&other).unwrap(), "{family}: {file}");
+        }
+    }
 }
 
 #[test]

@@ -6,12 +6,17 @@
 //! a variant of [`OptimizerConfig`]: nothing else needs to know its arenas.
 
 mod adamw;
+mod groups;
+mod muon;
 mod state;
 
 pub use adamw::AdamW;
+pub use groups::AdamWGroups;
+pub use muon::Muon;
 pub use state::State;
 
-use gpt::Param;
+use crate::schedule::Progress;
+use gpt::{Layout, Param};
 use rayon::prelude::*;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -29,12 +34,35 @@ pub struct Update {
     pub lr: f32,
     /// Factor that turns the gradients as they are stored (scaled, not clipped) into those to use.
     pub scale: f32,
+    /// Where in the run the update is, for settings that change over a run.
+    pub progress: Progress,
+}
+
+/// The work of an update.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Floating-point operations of its matrix products.
+    pub flops: f64,
+    /// Bytes that its passes over arrays read and write.
+    pub bytes: f64,
+}
+
+/// Elements of a tensor.
+fn count(shape: &[usize]) -> usize {
+    shape.iter().product()
 }
 
 /// A rule that turns gradients into new weights.
 pub trait Optimizer: Debug + Send + Sync {
     /// Returns names and extents of the tensors of state that `param` has. They begin as zeros.
     fn state_of(&self, param: &Param) -> Vec<(&'static str, Vec<usize>)>;
+
+    /// Returns the work of an update of `param`: unless it has products, reading weight, gradient and state
+    /// and writing all but the gradient.
+    fn work_of(&self, param: &Param) -> Work {
+        let state: usize = self.state_of(param).iter().map(|(_, shape)| count(shape)).sum();
+        Work { flops: 0.0, bytes: 4.0 * (3 * param.count() + 2 * state) as f64 }
+    }
 
     /// Updates the elements `w` of `param` with their gradients `g`. `state` holds the tensors of
     /// [`Optimizer::state_of`], in its order.
@@ -54,6 +82,8 @@ pub trait Optimizer: Debug + Send + Sync {
 pub enum OptimizerConfig {
     /// [`AdamW`].
     AdamW(AdamW),
+    /// [`Muon`].
+    Muon(Muon),
 }
 
 impl Default for OptimizerConfig {
@@ -68,8 +98,23 @@ impl OptimizerConfig {
     pub fn build(self) -> Box<dyn Optimizer> {
         match self {
             OptimizerConfig::AdamW(adamw) => Box::new(adamw),
+            OptimizerConfig::Muon(muon) => Box::new(muon),
         }
     }
+}
+
+/// Elements of the state that `optimizer` keeps of a model.
+pub fn state_elements(optimizer: &dyn Optimizer, layout: &Layout) -> usize {
+    let tensors = layout.params().iter().flat_map(|param| optimizer.state_of(param));
+    tensors.map(|(_, shape)| count(&shape)).sum()
+}
+
+/// The work of an update of a model by `optimizer`.
+pub fn work(optimizer: &dyn Optimizer, layout: &Layout) -> Work {
+    layout.params().iter().map(|param| optimizer.work_of(param)).fold(
+        Work::default(),
+        |sum, one| Work { flops: sum.flops + one.flops, bytes: sum.bytes + one.bytes },
+    )
 }
 
 /// Reads the optimizer of a checkpoint. Runs from before there was a choice name none and have AdamW.

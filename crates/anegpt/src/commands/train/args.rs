@@ -24,6 +24,7 @@ Examples:
   anegpt train --data shakespeare.txt --tokenizer char
   anegpt train --init stories15M.bin --tokenizer tokenizer.bin --data my.txt
   anegpt train --config runs/shakespeare.toml    your own shape and settings
+  anegpt train --optimizer muon                  Muon for the layers' matrices
   anegpt train --resume out/run-1 --steps 2000   go on, to 2000 steps in all"
 )]
 pub(crate) struct Args {
@@ -70,7 +71,7 @@ mod tests {
         let nothing = settings::TrainSection::default();
         let chosen = settings::suited(&model, &nothing, settings::Weights::Fresh).settings;
         let run = run_config(model, &chosen, 42).unwrap();
-        let train::OptimizerConfig::AdamW(adamw) = run.optimizer;
+        let train::OptimizerConfig::AdamW(adamw) = run.optimizer else { panic!("{run:?}") };
         for (flag, value) in [
             ("steps", run.schedule.total as f64),
             ("lr", run.schedule.peak),
