@@ -76,6 +76,7 @@ pub mod ranks;
 pub mod run;
 mod sample;
 pub mod scale;
+pub mod scaling;
 pub mod schedule;
 pub mod stop;
 pub mod trainer;
