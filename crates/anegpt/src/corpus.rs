@@ -55,14 +55,21 @@ pub(crate) fn load(
     text.oddities().iter().for_each(|notice| eprintln!("warning: {notice}"));
     let learn = || Ok(vec![text.sample(LEARN_BYTES)?]);
     let tokenizer = match (spec, given) {
-        (Some("char"), None) => {
-            let all: Vec<String> =
-                text.documents().map(|d| d.map(|d| d.text)).collect::<Result<_, _>>()?;
-            Tokenizer::train_char(all.iter())?
-        }
+        (Some("char"), None) => characters(text.documents().map(|d| d.map(|d| d.text)))?,
         (spec, given) => choose(spec, given, learn)?,
     };
     in_memory(text.documents(), tokenizer, data, text.total_bytes())
+}
+
+/// Learns the characters of texts, one text at a time.
+pub(crate) fn characters(texts: impl Iterator<Item = data::Result<String>>) -> Result<Tokenizer> {
+    let mut fault = None;
+    let readable = texts.map_while(|text| text.map_err(|error| fault = Some(error)).ok());
+    let learned = Tokenizer::train_char(readable);
+    match fault {
+        Some(fault) => Err(fault.into()),
+        None => Ok(learned?),
+    }
 }
 
 /// True if the tokenizer `spec` is a vocabulary that is learned from the text.
