@@ -26,7 +26,8 @@ fi
 work=$(mktemp -d)
 trap 'kill "${server:-}" 2> /dev/null || true; rm -rf "$work"' EXIT
 # A model that learned nothing yet: it goes on until it is stopped, at the pace of a larger one.
-printf '[model]\nn_layer = 8\nn_embd = 512\nn_head = 8\nseq_len = 1024\n' > "$work/model.toml"
+# Its context holds all answers of the conversation, however long they get.
+printf '[model]\nn_layer = 8\nn_embd = 512\nn_head = 8\nseq_len = 8192\n' > "$work/model.toml"
 "$ANEGPT" train --config "$work/model.toml" --steps 1 --batch 1 --seq 32 --device cpu --sample-every 0 --eval-every 0 \
   --log-format json --out "$work/model" > /dev/null
 "$ANEGPT" serve "$work/model" --name small --port 0 > "$work/log" 2>&1 &
