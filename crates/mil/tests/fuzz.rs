@@ -1,80 +1,16 @@
 //! Mutated programs and weight files: no panic, no runaway, no memory beyond a small multiple of
 //! the input. Takes seconds; `ANEGPT_FUZZ_SECONDS=3600` makes each test take that long.
 
-#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
-
+#[path = "fuzzing/allocated.rs"]
+mod allocated;
+mod fuzzing;
 mod property;
 
+use allocated::peak;
+use fuzzing::{Random, for_a_while};
 use mil::blob::BlobWriter;
 use mil::{DType, Data};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::{Duration, Instant};
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes that each thread has allocated, so that tests do not see each other.
-struct Counting;
-
-fn count(bytes: isize) {
-    LIVE.set(LIVE.get() + bytes);
-    PEAK.set(PEAK.get().max(LIVE.get()));
-}
-
-// SAFETY: every call goes to the system's allocator with the arguments given; counting uses
-// thread-local cells that are constant-initialised and have no destructor, so it never allocates.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promises are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promises are those of `System`, from which `pointer` came.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Bytes allocated at once while `f` runs, beyond those allocated before.
-fn peak(f: impl FnOnce()) -> usize {
-    let before = LIVE.get();
-    PEAK.set(before);
-    f();
-    (PEAK.get() - before) as usize
-}
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545F4914F6CDD1D) >> 33) as usize % n.max(1)
-    }
-
-    fn pick<'s, T: ?Sized>(&mut self, items: &[&'s T]) -> &'s T {
-        items[self.below(items.len())]
-    }
-}
-
-/// Calls `f` for three seconds, or as long as the environment says.
-fn for_a_while(mut f: impl FnMut()) {
-    let seconds = std::env::var("ANEGPT_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());
-    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(3));
-    while Instant::now() < end {
-        f();
-    }
-}
 
 fn seeds() -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/text");
@@ -205,12 +141,12 @@ fn mutate(text: &str, seeds: &[String], random: &mut Random) -> String {
             String::from_utf8_lossy(&bytes).into_owned()
         }
         1 => text.chars().take(random.below(text.len() + 1)).collect(),
-        2 => replace(word(random), random.pick(TOKENS)),
+        2 => replace(word(random), random.of(TOKENS)),
         3 => replace(word(random), ""),
         4 | 5 => {
             let numbers: Vec<_> = words.iter().filter(is_number).copied().collect();
             match numbers.get(random.below(numbers.len())) {
-                Some(&at) => replace(at, random.pick(NUMBERS)),
+                Some(&at) => replace(at, random.of(NUMBERS)),
                 None => text.to_owned(),
             }
         }
@@ -224,7 +160,7 @@ fn mutate(text: &str, seeds: &[String], random: &mut Random) -> String {
             let Some(&(a, b)) = numbers.get(random.below(numbers.len())) else {
                 return text.to_owned();
             };
-            let (old, new) = (&text[a..b], random.pick(&NUMBERS[..8]));
+            let (old, new) = (&text[a..b], random.of(&NUMBERS[..8]));
             let mut out = text.to_owned();
             for &(from, to) in numbers.iter().rev().filter(|&&(from, to)| text[from..to] == *old) {
                 out.replace_range(from..to, new);

@@ -2,58 +2,16 @@
 //! checkpoints. No panic, and no memory beyond a multiple of the file. Takes seconds;
 //! `ANEGPT_FUZZ_SECONDS=3600` makes it take that long.
 
-#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
+#[path = "../../mil/tests/fuzzing/allocated.rs"]
+mod allocated;
+#[path = "../../mil/tests/fuzzing/mod.rs"]
+mod fuzzing;
 
+use allocated::peak;
+use fuzzing::{Random, for_a_while};
 use gpt::GptConfig;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::path::Path;
-use std::time::{Duration, Instant};
 use tokenizer::Tokenizer;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes of this thread.
-struct Counting;
-
-fn count(bytes: isize) {
-    LIVE.set(LIVE.get() + bytes);
-    PEAK.set(PEAK.get().max(LIVE.get()));
-}
-
-// SAFETY: every call goes to the system's allocator with the arguments given; the cells are
-// constant-initialised and have no destructor, so counting never allocates.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promises are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promises are those of `System`, from which `pointer` came.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545F4914F6CDD1D) >> 33) as usize % n.max(1)
-    }
-}
 
 /// Flips, replaces, cuts, repeats.
 fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
@@ -210,27 +168,21 @@ fn mutated_files_are_read_or_refused() {
     let mut cases = tokenizers();
     cases.extend(weights_and_checkpoints(directory.path()));
     cases.extend(token_files(directory.path()));
-    let seconds: Option<u64> =
-        std::env::var("ANEGPT_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());
-    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(3));
-    let mut random = Random(seconds.map_or(1, |_| u64::from(std::process::id())));
+    let mut random = Random::of_run();
     let mut files = 0u64;
-    while Instant::now() < end {
+    for_a_while(|| {
         for (extension, valid, read) in &cases {
             let bytes = mutate(valid, &mut random);
             let path = directory.path().join(format!("file.{extension}"));
             std::fs::write(&path, &bytes).unwrap();
-            let before = LIVE.get();
-            PEAK.set(before);
-            read(&path);
-            let peak = (PEAK.get() - before) as usize;
+            let peak = peak(|| read(&path));
             // JSON may hold many small objects; a few megabytes are tables and read buffers.
-            let allowed = 8_000_000 + 200 * bytes.len();
             let size = bytes.len();
+            let allowed = 8_000_000 + 200 * size;
             let shown = bytes[..size.min(4000)].escape_ascii();
             assert!(peak < allowed, "{extension}: {peak} bytes for a file of {size}: {shown}");
             files += 1;
         }
-    }
+    });
     assert!(files > 9, "{files} files");
 }

@@ -1,28 +1,13 @@
 //! Mutated requests. Each is answered or its connection closed, none is an internal error, and the server goes
 //! on. Takes seconds; `ANEGPT_FUZZ_SECONDS=3600` makes it take that long.
 
+use crate::fuzzing::{Random, for_a_while};
 use crate::{Setup, chat, completion};
 use serde_json::{Value, json};
 use serve::Limits;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % n.max(1)
-    }
-
-    fn of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
-    }
-}
+use std::time::Duration;
 
 /// Bodies with every field, and the paths that take them.
 fn requests() -> Vec<(&'static str, Value)> {
@@ -92,7 +77,7 @@ fn odd(random: &mut Random) -> Value {
         json!({ "1": "x" }),
         deep,
     ];
-    random.of(&values).clone()
+    random.of(&values)
 }
 
 /// Changes bytes of a whole request.
@@ -101,7 +86,7 @@ fn garble(bytes: &mut Vec<u8>, random: &mut Random) {
         let at = random.below(bytes.len());
         match random.below(5) {
             0 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
-            1 if !bytes.is_empty() => bytes[at] = *random.of(b"\0\r\n :\"{}[]9\xff"),
+            1 if !bytes.is_empty() => bytes[at] = random.of(b"\0\r\n :\"{}[]9\xff"),
             2 => bytes.truncate(at),
             3 => {
                 let piece = bytes[at..(at + random.below(40)).min(bytes.len())].to_vec();
@@ -113,8 +98,8 @@ fn garble(bytes: &mut Vec<u8>, random: &mut Random) {
 }
 
 fn mutated(random: &mut Random) -> Vec<u8> {
-    let (path, mut body) = random.of(&requests()).clone();
-    let method = *random.of(&["POST", "POST", "POST", "POST", "GET", "PUT", "OPTIONS", "HEAD"]);
+    let (path, mut body) = random.of(&requests());
+    let method = random.of(&["POST", "POST", "POST", "POST", "GET", "PUT", "OPTIONS", "HEAD"]);
     let path = if random.below(20) == 0 { "/health?x=%ff" } else { path };
     for _ in 0..random.below(4) {
         replace(&mut body, random);
@@ -164,13 +149,10 @@ fn mutated_requests_are_answered_or_refused() {
     let server = Setup::default().slots(2, 16).limits(limits).start();
     let probe = completion("ab", json!({ "max_tokens": 6 }));
     let expected = server.ok("/v1/completions", &probe)["choices"].clone();
-    let seconds: Option<u64> =
-        std::env::var("ANEGPT_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());
-    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(3));
-    let mut random = Random(seconds.map_or(1, |_| u64::from(std::process::id())));
+    let mut random = Random::of_run();
     let (mut sent, mut answered) = (0_u64, 0_u64);
-    while Instant::now() < end {
-        for _ in 0..50 {
+    for_a_while(|| {
+        for _ in 0..100 {
             let request = mutated(&mut random);
             let answer = answer(server.address, &request, random.below(20) == 0);
             sent += 1;
@@ -185,7 +167,7 @@ fn mutated_requests_are_answered_or_refused() {
             assert!(fine, "{}\nis answered by\n{text}", shown(&request));
         }
         assert_eq!(server.ok("/v1/completions", &probe)["choices"], expected);
-    }
+    });
     assert!(answered * 2 > sent && sent > 99, "{answered} of {sent} requests were answered");
     server.wait("anegpt_jobs_running", 0.0);
 }

@@ -7,6 +7,8 @@ mod completions;
 mod conduct;
 mod door;
 mod fuzz;
+#[path = "../../../mil/tests/fuzzing/mod.rs"]
+mod fuzzing;
 mod limits;
 mod model;
 mod others;
