@@ -422,21 +422,21 @@ impl Compiled {
         let Places { arrays, surfaces, values, grads } = places;
         let mut taken: Vec<Vec<f32>> =
             written.iter().map(|&to| std::mem::take(&mut arrays[to])).collect();
-        let inputs: Vec<Input<'_>> = (inputs.iter())
-            .map(|source| {
-                Ok(match source {
-                    Source::Array(n) => Input::Host(&arrays[*n]),
-                    Source::Parameter(range) => Input::Host(&values[range.clone()]),
-                    Source::Value(value) => Input::Surface(surfaces[*value].lock()?),
-                })
+        let inputs = inputs.iter().map(|source| {
+            Ok(match source {
+                Source::Array(n) => Input::Host(&arrays[*n]),
+                Source::Parameter(range) => Input::Host(&values[range.clone()]),
+                Source::Value(value) => Input::Surface(surfaces[*value].lock()?),
             })
-            .collect::<Result<_, AneError>>()?;
-        let elements: Vec<Elements<'_>> = inputs.iter().map(Input::elements).collect();
-        let to = taken.iter_mut().map(|array| &mut array[..]);
-        let done = program.run(&elements, &mut sinks(outputs, micro_batch, to, grads));
-        drop(inputs);
+        });
+        let done = inputs.collect::<Result<Vec<_>, AneError>>().and_then(|inputs| {
+            let elements: Vec<Elements<'_>> = inputs.iter().map(Input::elements).collect();
+            let to = taken.iter_mut().map(|array| &mut array[..]);
+            Ok(program.run(&elements, &mut sinks(outputs, micro_batch, to, grads))?)
+        });
+        // Also after a fault: a step may be tried again.
         written.into_iter().zip(taken).for_each(|(to, array)| arrays[to] = array);
-        Ok(done?)
+        done
     }
 }
 

@@ -1,8 +1,8 @@
 //! The plan `baseline`: six programs per layer on the engine, the rest on the host.
 //!
-//! Names and roles of the programs on the engine are the seed's. Weight gradients, the gradients of norms, the residual stream, the
-//! embedding, the classifier and the loss are the host's, in f32. Rows run in this order, the layers of
-//! the backward rows from the last to the first.
+//! Names and roles of the programs on the engine are the seed's. Weight gradients, the gradients of norms,
+//! the residual stream, the embedding, the classifier and the loss are the host's, in f32. Rows run in this
+//! order, the layers of the backward rows from the last to the first.
 
 use super::Pass::{Backward, Forward};
 use super::Place::{Engine, Host};

@@ -168,6 +168,12 @@ impl Programs {
         self.of(Place::Engine).map(|kernel| &kernel.function)
     }
 
+    /// The program of the row called `row` for layers of `kind`, if the model has it.
+    pub fn find(&self, row: &str, kind: usize) -> Option<&Kernel> {
+        let name = name_of(row, kind);
+        self.kernels.iter().find(|kernel| kernel.function.name == name)
+    }
+
     /// The programs that run at `place`.
     pub fn of(&self, place: Place) -> impl Iterator<Item = &Kernel> {
         self.kernels.iter().filter(move |kernel| kernel.place == place)
@@ -203,10 +209,15 @@ fn kind_kernels(
         let row = plan.cuts.iter().position(|cut| cut.name == kernel.function.name);
         row.unwrap_or(plan.cuts.len())
     });
-    if kind > 0 {
-        kernels.iter_mut().for_each(|kernel| kernel.function.name += &format!("_{kind}"));
+    for kernel in &mut kernels {
+        kernel.function.name = name_of(&kernel.function.name, kind);
     }
     Ok(kernels)
+}
+
+/// The name of the program of a row for layers of `kind`.
+fn name_of(row: &str, kind: usize) -> String {
+    if kind > 0 { format!("{row}_{kind}") } else { row.to_owned() }
 }
 
 /// The programs of one block: those of the table, and the remaining gradients.

@@ -7,7 +7,7 @@ use crate::block::{self, Memory};
 use crate::config::GptConfig;
 use crate::declare::Block;
 use crate::ops::{self, Dims};
-use crate::plan::{Cuts, PlanError, Programs, SLOTS, inputs};
+use crate::plan::{Cuts, Kernel, PlanError, Programs, SLOTS, inputs};
 use cpu::team::for_each_chunk;
 use cpu::{Arithmetic, Elements, HostProgram, Input, OutputMut};
 use mil::{Builder, DType, Function, Weights as Files};
@@ -173,10 +173,8 @@ impl Bucket {
         let dims = Dims { config, batch: columns, seq: 1, dtype: DType::Fp32 };
         let programs = Programs::new(&SLOTS, &dims, Memory::Sequence)?;
         let of = |kind: usize, row: &str| {
-            let name = if kind > 0 { format!("{row}_{kind}") } else { row.to_owned() };
-            let mut kernels = programs.kernels.iter();
-            let found = kernels.find(|kernel| kernel.function.name == name);
-            found.map(|k| Program::new(&k.function, k.block, config.n_layer, weights)).transpose()
+            let program = |k: &Kernel| Program::new(&k.function, k.block, config.n_layer, weights);
+            programs.find(row, kind).map(program).transpose()
         };
         let known = |program: Option<Program>| program.expect("every layer has the program");
         let kinds: BTreeSet<usize> = programs.kernels.iter().map(|kernel| kernel.kind).collect();
