@@ -1,9 +1,8 @@
 //! Muon's update of a matrix: `cargo bench -p train --bench muon`.
 //!
 //! GFLOP/s of whole updates and their share of the machine's multiply-add peak, on one thread and on all,
-//! medians and best of rounds that alternate with the peak. Counted are the products of the five iterations,
-//! 5·(4·l·s² + 2·s³) operations with the longer side l and the shorter s; their time includes everything
-//! else that an update does.
+//! medians and best of rounds that alternate with the peak. Counted are the products of the iterations
+//! ([`Muon::flops`]); their time includes everything else that an update does.
 #![allow(clippy::print_stdout, reason = "a benchmark tells its results")]
 
 use cpu::peak::multiply_adds;
@@ -50,12 +49,6 @@ impl Bench {
         }
     }
 
-    fn flops(&self) -> f64 {
-        let [rows, columns] = self.extents.map(|n| n as f64);
-        let (long, short) = (rows.max(columns), rows.min(columns));
-        5.0 * (4.0 * long * short * short + 2.0 * short.powi(3))
-    }
-
     fn update(&mut self) {
         let Bench { extents, w, g, momentum, second } = self;
         let update = Update { t: 1, lr: 1e-3, scale: 1.0, progress: Progress::default() };
@@ -80,20 +73,20 @@ fn summary(mut samples: Vec<f64>) -> (f64, f64) {
 }
 
 fn report(extents: [usize; 2], threads: usize) {
-    let mut bench = Bench::new(extents);
+    let (mut bench, flops) = (Bench::new(extents), Muon::flops(extents));
     bench.update();
     let (mut peaks, mut rates) = (vec![], vec![]);
     for _ in 0..ROUNDS {
         // Short ones, of which some go by undisturbed.
         peaks.extend((0..5).map(|_| multiply_adds(Level::best(), threads, SPAN / 10) / 1e9));
-        rates.push(bench.flops() / bench.seconds() / 1e9);
+        rates.push(flops / bench.seconds() / 1e9);
     }
     let ((_, peak), (median, best)) = (summary(peaks), summary(rates));
     let [rows, columns] = extents;
     println!(
         "{threads}T {rows:>5} x {columns:<5} {:>9.3} ms {median:>7.1} GFLOP/s (best {best:>7.1}), {:>3.0} % \
          (best {:>3.0} %) of {peak:.0}",
-        1e-6 * bench.flops() / median,
+        1e-6 * flops / median,
         100.0 * median / peak,
         100.0 * best / peak
     );

@@ -77,6 +77,12 @@ fn by_rows([rows, columns]: Extents) -> bool {
 }
 
 impl Muon {
+    /// Floating-point operations of the iterations on a matrix of `extents`.
+    pub fn flops([rows, columns]: [usize; 2]) -> f64 {
+        let (long, short) = (rows.max(columns) as f64, rows.min(columns) as f64);
+        COEFFICIENTS.len() as f64 * (4.0 * long * short * short + 2.0 * short.powi(3))
+    }
+
     /// One update of a matrix of `extents` [out, in] by the page above: `w` its elements, `g` their
     /// gradients, `momentum` and `second` its state.
     ///
@@ -120,7 +126,7 @@ impl Optimizer for Muon {
     fn work_of(&self, param: &Param) -> Work {
         match param.shape[..] {
             [rows, columns] if param.group == Group::Matrix => {
-                let (elements, flops) = ((rows * columns) as f64, flops([rows, columns]));
+                let (elements, flops) = ((rows * columns) as f64, Muon::flops([rows, columns]));
                 Work { flops, bytes: BYTES * elements }
             }
             _ => self.adamw.work_of(param),
@@ -147,12 +153,6 @@ impl Optimizer for Muon {
 /// Bytes per element of the passes besides the products: momentum and gradient in, momentum and U out; U in
 /// twice and out once; X in; weight and X in, weight out.
 const BYTES: f64 = 16.0 + 12.0 + 4.0 + 12.0;
-
-/// Floating-point operations of the iterations on a matrix.
-fn flops([rows, columns]: Extents) -> f64 {
-    let (long, short) = (rows.max(columns) as f64, rows.min(columns) as f64);
-    COEFFICIENTS.len() as f64 * (4.0 * long * short * short + 2.0 * short.powi(3))
-}
 
 /// Step 1: brings the gradients, times `scale`, into the momentum and returns U.
 fn nesterov(mu: f64, scale: f32, g: &[f32], momentum: &mut [f32]) -> Vec<f32> {
