@@ -179,16 +179,15 @@ impl Excerpt {
             self.documents += 1;
             self.left = if self.of_document == 0 { u64::MAX } else { self.of_document };
         }
-        let limit = usize::try_from(self.left).unwrap_or(usize::MAX);
-        let characters = match text.char_indices().nth(limit) {
-            Some((end, _)) => {
-                // Counted once: nothing is left for further pieces.
-                self.cut += u64::from(limit > 0);
-                text.truncate(end);
-                self.left
-            }
-            None => text.chars().count() as u64,
-        };
+        let mut characters = text.chars().count() as u64;
+        if characters > self.left {
+            // Counted once: nothing is left for further pieces.
+            self.cut += u64::from(self.left > 0);
+            let end =
+                text.char_indices().nth(self.left as usize).map_or(text.len(), |(end, _)| end);
+            text.truncate(end);
+            characters = self.left;
+        }
         self.left -= characters;
         self.characters += characters;
         text
