@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -67,10 +68,10 @@ def environment():
 
 
 class Models:
-    """A model of random weights in every format."""
+    """A model of random weights in every format, in directory `place`."""
 
-    def __init__(self, anegpt, preset, tokenizer, llama2c):
-        self.anegpt, self.place = anegpt, Path(tempfile.mkdtemp(prefix="decode-", dir=WORK))
+    def __init__(self, place, anegpt, preset, tokenizer, llama2c):
+        self.anegpt, self.place = anegpt, place
         text = self.place / "text.txt"
         text.write_text(run([anegpt, "data", "synth", "--count", 2000]).stdout)
         made = self.place / "model"
@@ -138,15 +139,22 @@ def main():
         run([os.environ.get("CC", "gcc"), *FLAGS, args.llama2c / "run.c", "-lm", "-o", binary])
     found = {}
     for preset in args.preset.split(","):
-        models = Models(anegpt, preset, args.tokenizer, binary)
-        turns = {f"anegpt {format}": (lambda format=format: ours(models, format, args.tokens, args.threads)) for format in FORMATS}
-        if python:
-            turns |= {f"llama.cpp {format}": (lambda format=format: llama_cpp(python, models, format, args.tokens, args.threads)) for format in FORMATS}
-        if binary:
-            turns["llama2.c f32"] = lambda: llama2c(binary, models, args.tokens, args.threads)
-        found[preset] = measure(preset, turns, args.rounds)
+        # A gigabyte for stories110m.
+        with tempfile.TemporaryDirectory(prefix="decode-", dir=WORK) as place:
+            models = Models(Path(place), anegpt, preset, args.tokenizer, binary)
+            found[preset] = measure(preset, turns(models, python, binary, args.tokens, args.threads), args.rounds)
     if args.json:
         args.json.write_text(json.dumps(found, indent=1))
+
+
+def turns(models, python, binary, tokens, threads):
+    """What each program does in its turn, by its name and format."""
+    all = {f"anegpt {format}": partial(ours, models, format, tokens, threads) for format in FORMATS}
+    if python:
+        all |= {f"llama.cpp {format}": partial(llama_cpp, python, models, format, tokens, threads) for format in FORMATS}
+    if binary:
+        all["llama2.c f32"] = partial(llama2c, binary, models, tokens, threads)
+    return all
 
 
 def measure(preset, turns, rounds):
