@@ -1,0 +1,63 @@
+//! Everything that can be wrong with a task's files: what, where, and how to fix it.
+
+use std::path::{Path, PathBuf};
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, TaskError>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// The operating system refused something.
+    #[error("{path}: cannot be read: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
+    /// A line that is not what the format says.
+    #[error("{path}, line {line}: {reason}", path = path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The field, the fault and its remedy.
+        reason: String,
+    },
+    /// A file or directory that lacks something, or has nothing.
+    #[error("{path}: {reason}", path = path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// The fault and its remedy.
+        reason: String,
+    },
+    /// A task that the bundle does not have.
+    #[error("{path} has no task `{task}`: it has {known}", path = path.display())]
+    Unknown {
+        /// The list of tasks.
+        path: PathBuf,
+        /// The name asked for.
+        task: String,
+        /// Names of the tasks that there are.
+        known: String,
+    },
+}
+
+impl TaskError {
+    pub(crate) fn line(path: &Path, line: usize, reason: impl Into<String>) -> Self {
+        TaskError::Line { path: path.to_owned(), line, reason: reason.into() }
+    }
+
+    pub(crate) fn file(path: &Path, reason: impl Into<String>) -> Self {
+        TaskError::File { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+/// Reads a file of text.
+pub(crate) fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|source| TaskError::Io { path: path.to_owned(), source })
+}

@@ -1,0 +1,21 @@
+//! Evaluation tasks: what a model is asked, and how its answers are scored.
+//!
+//! - [`core`]: in-context tasks (CORE) in the format of its published bundle;
+//! - [`bpb`]: bits per byte of a text;
+//! - [`sample`]: prompts whose continuations are for reading;
+//! - [`random`]: the random orders of Python and NumPy, which decide what a task draws.
+//!
+//! A tokenizer is a closure from text to ids, and a model is what fills in [`core::Scored`]. Nothing here
+//! knows models.
+
+#![warn(missing_docs)]
+
+pub mod bpb;
+pub mod core;
+mod csv;
+mod error;
+pub mod random;
+pub mod sample;
+mod yaml;
+
+pub use error::{Result, TaskError};
