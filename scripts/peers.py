@@ -17,6 +17,8 @@ from pathlib import Path
 # Of the words of test-peers.sh's documents; llama2.c's model knows English.
 WORDS = (["aa", "bb cc", "cc aa bb"], "aa bb cc aa! bb cc cc bb aa aa bb! " * 3 + "Größe 漢字, it's 2026?")
 STORIES = (["Once", "Once upon a time", ""], "Once upon a time, there was a little girl named Lily. 漢字!")
+# Longer than the windows of the models.
+LONG = (WORDS[0], "aa bb cc aa! bb cc cc bb aa aa bb! " * 12 + "Größe 漢字, it's 2026?")
 MOST = 60
 EXACT = 1e-4
 # llama.cpp looks GELU up in a table of f16.
@@ -76,12 +78,12 @@ def log_softmax(row):
 # ---- transformers, mlx-lm ----
 
 
-def described(directory):
+def described(directory, **more):
     """The ids that begin and end a text, as transformers reads them from the files alone."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    config = AutoConfig.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory, **more)
+    config = AutoConfig.from_pretrained(directory, **more)
     entries = json.loads((Path(directory) / "config.json").read_text())
     bos, eos = entries["bos_token_id"], entries["eos_token_id"]
     for place in (config, GenerationConfig.from_pretrained(directory), tokenizer):
@@ -107,23 +109,146 @@ def torch_outputs(model, tokenizer):
     return texts, torch.log_softmax(logits, -1).tolist(), ids
 
 
-def transformers(checkpoint, work):
+def transformers(checkpoint, work, to="hf"):
     """Every kind of directory that is exported; returns ln p of every token, from that of f32."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    # Not even asked for where the class is one of transformers.
+    trust = {"trust_remote_code": True} if to == "hf-code" else {}
     for dtype, shard in [("f32", None), ("f32", 20000), ("f16", None), ("bf16", 9000)]:
-        place = work / f"hf-{dtype}-{shard}"
+        place = work / f"{to}-{dtype}-{shard}"
         more = ["--shard-bytes", shard] if shard else []
-        anegpt("export", checkpoint, "--to", "hf", "--dtype", dtype, "--out", place, *more)
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).eval()
+        anegpt("export", checkpoint, "--to", to, "--dtype", dtype, "--out", place, *more)
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **trust).eval()
         asked = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[dtype]
         check(f"{place.name}: dtype", model.config.dtype in (asked, torch.float32), model.config.dtype)
         check(f"{place.name}: several files", (shard is None) == (place / "model.safetensors").exists())
-        outputs = torch_outputs(model, described(place))
+        outputs = torch_outputs(model, described(place, **trust))
         compare(f"transformers, {place.name}", place, *outputs)
         rows = outputs[1] if dtype == "f32" else rows
     return rows
+
+
+def nanochat(checkpoint, work):
+    """nanochat's models: by the class of transformers, or by the code that is exported with them."""
+    import transformers as library
+
+    shape = json.loads((Path(checkpoint) / "config.json").read_text())["anegpt"]
+    to = "hf-code" if shape["nanochat"]["value_embeds"] else "hf"
+    transformers(checkpoint, work, to)
+    place = work / f"{to}-f32-None"
+    entries = json.loads((place / "config.json").read_text())
+    check("its own class", (entries["model_type"] == "nanochat") == (to == "hf") == ("auto_map" not in entries))
+    check("the class is there", to == "hf-code" or hasattr(library, entries["architectures"][0]))
+    anegpt("import", place, "--out", work / "back")
+    same_weights(checkpoint, work / "back", shape["vocab_size"])
+    if to == "hf-code":
+        code(checkpoint, work)
+        if has("tiktoken"):
+            from_nanochat(checkpoint, work, shape)
+
+
+def same_weights(ours, theirs, tokens):
+    """The bits are the same, but for rows beyond the vocabulary, which a file may leave out."""
+    from safetensors.numpy import load_file
+
+    a, b = (load_file(Path(place) / "model.safetensors") for place in (ours, theirs))
+    check(f"{Path(theirs).name}: the same {len(a)} tensors", a.keys() == b.keys(), a.keys() ^ b.keys())
+    for name, tensor in a.items():
+        table = name.startswith(("lm_head", "transformer.wte", "value_embeds"))
+        rows = tokens if table and tensor.shape != b[name].shape else len(tensor)
+        if tensor[:rows].tobytes() != b[name].tobytes():
+            sys.exit(f"FAILED: {theirs}: {name} has other bits")
+
+
+def code(checkpoint, work):
+    """What the exported code does besides greedy text: batches, caches, beams, the loss, and saving."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = work / "hf-code-f32-None"
+    load = dict(trust_remote_code=True, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(place, **load).eval()
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=True)
+    tokenizer.pad_token, tokenizer.padding_side = tokenizer.eos_token, "left"
+    settings = dict(do_sample=False, max_new_tokens=MOST, pad_token_id=tokenizer.pad_token_id)
+    batch = tokenizer(PROMPTS, return_tensors="pt", padding=True)
+    rows = model.generate(**batch, **settings)[:, batch.input_ids.shape[1] :].tolist()
+    for prompt, row in zip(PROMPTS, rows):
+        ours, _ = greedy(place, prompt)
+        ended = row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else row
+        check(f"in a padded batch: {prompt!r}", ended == ours, f"{ended} not {ours}")
+    ids = torch.tensor([tokenizer(TEXT).input_ids])
+    with torch.no_grad():
+        whole = model(ids).logits
+        vocabulary = json.loads((place / "config.json").read_text())["anegpt"]["vocab_size"]
+        check("logits of the vocabulary alone", whole.shape == (1, ids.shape[1], vocabulary))
+        pieces, cache = [], None
+        for start in range(0, ids.shape[1], 100):
+            given = {"previous_ids": ids[:, start - 1 : start]} if start else {}
+            out = model(ids[:, start : start + 100], past_key_values=cache, use_cache=True, **given)
+            cache = out.past_key_values if hasattr(out, "past_key_values") else out.cache
+            pieces.append(out.logits)
+        most = (torch.cat(pieces, 1) - whole).abs().max().item()
+        check(f"logits by pieces: {most:.1e} < {EXACT}", most < EXACT)
+        loss, rest = model(ids, labels=ids).loss.item(), ask(place, {"loss": {"text": TEXT}})["losses"]
+        mean = sum(rest) / len(rest)
+        check(f"the loss: {loss} is {mean}", abs(loss - mean) < EXACT)
+    beams = [model.generate(ids[:, :9], num_beams=3, use_cache=cached, **settings).tolist() for cached in (True, False)]
+    check("beams with and without a cache", beams[0] == beams[1], beams)
+    half = AutoModelForCausalLM.from_pretrained(place, trust_remote_code=True, dtype=torch.bfloat16).eval()
+    with torch.no_grad():
+        check("logits in bfloat16", half(ids).logits.isfinite().all().item())
+    # What transformers saves is a model of anegpt still.
+    model.save_pretrained(work / "saved")
+    tokenizer.save_pretrained(work / "saved")
+    anegpt("import", work / "saved", "--out", work / "saved-back")
+    same_weights(checkpoint, work / "saved-back", vocabulary)
+
+
+def from_nanochat(checkpoint, work, shape):
+    """The script of docs/from-nanochat.md, with files as nanochat writes them."""
+    import pickle
+
+    import tiktoken
+    import torch
+    from safetensors.torch import load_file
+
+    place = work / "d3"
+    place.mkdir()
+    weights = load_file(Path(checkpoint) / "model.safetensors")
+    torch.save({f"_orig_mod.{name}": weight for name, weight in weights.items()}, place / "model_000200.pt")
+    config = {name: shape[name] for name in ("n_layer", "n_head", "n_kv_head", "n_embd", "vocab_size")}
+    config |= {"sequence_len": shape["seq_len"], "window_pattern": "SSSL"}
+    (place / "meta_000200.json").write_text(json.dumps({"model_config": config}))
+    file = json.loads((Path(checkpoint) / "tokenizer.json").read_text())
+    special = {token["content"]: token["id"] for token in file["added_tokens"]}
+    pattern = file["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
+    # The bytes of every token, as anegpt has them: ids 0 to 255 are bytes in the order of their values.
+    tokens = {bytes([byte]): byte for byte in range(256)}
+    names = {name: tokens_id for name, tokens_id in file["model"]["vocab"].items() if name not in special}
+    of = {id: name for name, id in names.items()}
+    spelled = {of[byte]: bytes([byte]) for byte in range(256)}
+    tokens |= {b"".join(spelled[letter] for letter in name): id for name, id in names.items()}
+    encoding = tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=tokens, special_tokens=special)
+    with open(place / "tokenizer.pkl", "wb") as out:
+        pickle.dump(encoding, out)
+    refused = subprocess.run([ANEGPT, "generate", str(place)], capture_output=True, text=True)
+    check("nanochat's own files are refused", "docs/from-nanochat.md" in refused.stderr, refused.stderr)
+    page = (Path(__file__).parent.parent / "docs" / "from-nanochat.md").read_text()
+    script = work / "from_nanochat.py"
+    script.write_text(page.split("```python\n")[1].split("```")[0])
+    subprocess.run([sys.executable, script, place, place, work / "converted"], check=True)
+    config = json.loads((work / "converted" / "config.json").read_text())["anegpt"]
+    different = {name for name in shape.keys() | config.keys() if (shape.get(name) or None) != (config.get(name) or None)}
+    check("the shape of a converted model", not different, different)
+    same_weights(checkpoint, work / "converted", shape["vocab_size"])
+    for prompt in PROMPTS:
+        ours, theirs = greedy(checkpoint, prompt), greedy(work / "converted", prompt)
+        check(f"converted: tokens after {prompt!r}", ours == theirs, f"{theirs} not {ours}")
+    ids = [ask(model, {"encode": {"text": TEXT}})["tokens"] for model in (checkpoint, work / "converted")]
+    check("converted: tokens of a text", ids[0] == ids[1] == encoding.encode_ordinary(TEXT), ids)
 
 
 def from_transformers(work):
@@ -261,9 +386,14 @@ def main(checkpoints):
     global PROMPTS, TEXT
     for checkpoint in checkpoints:
         print(f"== {checkpoint}")
-        PROMPTS, TEXT = STORIES if "stories" in checkpoint else WORDS
+        own = json.loads((Path(checkpoint) / "config.json").read_text())["model_type"] == "anegpt"
+        PROMPTS, TEXT = LONG if own else STORIES if "stories" in checkpoint else WORDS
         with tempfile.TemporaryDirectory() as scratch:
             work, rows = Path(scratch), None
+            if own:
+                if has("torch", "transformers"):
+                    nanochat(checkpoint, work)
+                continue
             if has("torch", "transformers"):
                 rows = transformers(checkpoint, work)
                 if checkpoint == checkpoints[0]:

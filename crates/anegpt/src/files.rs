@@ -118,14 +118,17 @@ fn checkpoint_or_directory(path: &Path) -> Result<PathBuf> {
         Err(error) if checkpoint::exists(path) || path.join("state.json").exists() => {
             Err(error.into())
         }
-        Err(_) => match foreign::ending(path, ".gguf") {
-            Some(file) => bail!("give the GGUF file itself: {}", path.join(file).display()),
-            None => bail!(
-                "{} has no checkpoint and no config.json: give the directory of a run or of a checkpoint, a \
-             directory with config.json and safetensors files, a GGUF file, or a llama2.c .bin file",
-                path.display()
-            ),
-        },
+        Err(_) => {
+            foreign::refuse_nanochats(path)?;
+            match foreign::ending(path, ".gguf") {
+                Some(file) => bail!("give the GGUF file itself: {}", path.join(file).display()),
+                None => bail!(
+                    "{} has no checkpoint and no config.json: give the directory of a run or of a checkpoint, \
+                     a directory with config.json and safetensors files, a GGUF file, or a llama2.c .bin file",
+                    path.display()
+                ),
+            }
+        }
     }
 }
 

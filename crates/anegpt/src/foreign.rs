@@ -62,6 +62,23 @@ fn holds_early(head: &[u8], part: &[u8]) -> bool {
 /// The command that converts PyTorch's own files.
 const SAVE: &str = "in Python: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)";
 
+/// The script that converts nanochat's own files.
+const CONVERT: &str = "of nanochat, which runs code when it is read: convert its directory with the Python script in docs/from-nanochat.md";
+
+/// True for the name of a file of weights that nanochat saved.
+fn is_nanochats(name: &str) -> bool {
+    let step = name.strip_prefix("model_").and_then(|rest| rest.strip_suffix(".pt"));
+    step.is_some_and(|step| !step.is_empty() && step.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Refuses a directory in which nanochat saved models.
+pub(crate) fn refuse_nanochats(directory: &Path) -> Result<()> {
+    match find(directory, is_nanochats) {
+        Some(file) => bail!("{} is a PyTorch file {CONVERT}", directory.join(file).display()),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a file that is no model, if it can be told what it is instead.
 pub(crate) fn refuse_model(path: &Path) -> Result<()> {
     refuse_stand_in(path)?;
@@ -76,6 +93,11 @@ pub(crate) fn refuse_model(path: &Path) -> Result<()> {
             "{file} is a safetensors file, which has weights but not the model's shape: give the \
              directory that it lies in ({directory}), with its config.json"
         ),
+        Kind::PyTorch
+            if path.file_name().and_then(|name| name.to_str()).is_some_and(is_nanochats) =>
+        {
+            bail!("{file} is a PyTorch file {CONVERT}")
+        }
         Kind::PyTorch => bail!(
             "{file} is a PyTorch file, which anegpt does not read: save the model as safetensors and \
              give that directory ({SAVE})"
@@ -142,10 +164,15 @@ pub(crate) fn refuse_directory(directory: &Path) -> Result<()> {
 
 /// The first file of a directory, by name, whose name ends so.
 pub(crate) fn ending(directory: &Path, end: &str) -> Option<String> {
+    find(directory, |name| name.ends_with(end))
+}
+
+/// The first file of a directory, by name, that is wanted.
+fn find(directory: &Path, wanted: impl Fn(&str) -> bool) -> Option<String> {
     let names = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.file_name());
     let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
     names.sort();
-    names.into_iter().find(|name| name.ends_with(end))
+    names.into_iter().find(|name| wanted(name))
 }
 
 #[cfg(test)]

@@ -116,7 +116,8 @@ fn write_directory(directory: &Path) {
     let (config, values) = (small(), initialise(&small(), 1));
     let tokenizer = Tokenizer::train_bpe(["ab ab ab"], 260, &mut |_| {}).unwrap();
     let model = Model::new(&config).with_tokenizer(&tokenizer);
-    hugging_face::write(directory, &model, &values, Precision::F32, Some(9_000)).unwrap();
+    let (reader, most) = (hugging_face::Reader::Anegpt, Some(9_000));
+    hugging_face::write(directory, &model, &values, Precision::F32, most, reader).unwrap();
     hugging_face::write_safetensors(&directory.join("model.safetensors"), &config, &values)
         .unwrap();
 }

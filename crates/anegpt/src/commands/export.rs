@@ -4,19 +4,24 @@ use crate::files::{self, ModelFile};
 use crate::{number, progress, usage};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use formats::hugging_face::{self, Reader};
 use formats::llama2c::{self, Version};
-use formats::{Model, Precision, gguf, hugging_face};
+use formats::{Model, Precision, gguf};
 use std::path::{Path, PathBuf};
 
 /// Write a model in the format of another program
 ///
 /// What the format cannot express is refused by name. Text and stop tokens are taken along:
 /// other programs give the same tokens and end where anegpt generate does.
+///
+/// Of nanochat's models, transformers computes the plain one (hf). Every other is written with
+/// Python code of its own (hf-code), which transformers runs with trust_remote_code=True.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   anegpt export out/run-1 --to gguf --dtype q8_0 --out mine.gguf
   anegpt export out/run-1 --to hf --dtype bf16 --out mine
+  anegpt export out/nanochat --to hf-code --out mine
   anegpt export out/tuned --to llama2c --out mine.bin")]
 pub(crate) struct Args {
     /// Model: a directory or a file (or --model)
@@ -34,7 +39,7 @@ pub(crate) struct Args {
     /// How matrices are stored; each other than f32 rounds
     #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
     dtype: Dtype,
-    /// Most bytes of a file of weights; more are written beside it (hf)
+    /// Most bytes of a file of weights; more are written beside it (hf, hf-code)
     #[arg(long, value_name = "N", value_parser = number::whole(1u64))]
     shard_bytes: Option<u64>,
     /// Tokenizer file, if the model comes without one
@@ -47,6 +52,8 @@ pub(crate) struct Args {
 enum Format {
     /// A Hugging Face directory: f32, f16, bf16
     Hf,
+    /// The same with Python code of the model, for nanochat's: f32, f16, bf16
+    HfCode,
     /// A GGUF file: f32, f16, bf16, q8_0
     Gguf,
     /// A llama2.c file: f32 (version 0), int8 (version 2)
@@ -69,7 +76,7 @@ enum Dtype {
 /// A format with a type that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
-    HuggingFace(Precision),
+    HuggingFace(Precision, Reader),
     Gguf(Precision),
     Llama2c(Version),
 }
@@ -80,9 +87,14 @@ impl Format {
         use Target::{Gguf, HuggingFace, Llama2c};
         match self {
             Format::Hf => &[
-                (Dtype::F32, HuggingFace(Precision::F32)),
-                (Dtype::F16, HuggingFace(Precision::F16)),
-                (Dtype::Bf16, HuggingFace(Precision::Bf16)),
+                (Dtype::F32, HuggingFace(Precision::F32, Reader::Transformers)),
+                (Dtype::F16, HuggingFace(Precision::F16, Reader::Transformers)),
+                (Dtype::Bf16, HuggingFace(Precision::Bf16, Reader::Transformers)),
+            ],
+            Format::HfCode => &[
+                (Dtype::F32, HuggingFace(Precision::F32, Reader::TransformersWithCode)),
+                (Dtype::F16, HuggingFace(Precision::F16, Reader::TransformersWithCode)),
+                (Dtype::Bf16, HuggingFace(Precision::Bf16, Reader::TransformersWithCode)),
             ],
             Format::Gguf => &[
                 (Dtype::F32, Gguf(Precision::F32)),
@@ -111,8 +123,8 @@ impl Format {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let target = args.to.target(args.dtype)?;
-    if args.shard_bytes.is_some() && args.to != Format::Hf {
-        return Err(usage("--shard-bytes is for --to hf: other formats are one file"));
+    if args.shard_bytes.is_some() && !matches!(target, Target::HuggingFace(..)) {
+        return Err(usage("--shard-bytes is for --to hf and hf-code: other formats are one file"));
     }
     vacant(&args.out)?;
     let path = args.model.as_ref().or(args.path.as_ref());
@@ -120,9 +132,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let model = files::read_model(path)?;
     let given = args.tokenizer.as_deref();
     match target {
-        Target::HuggingFace(precision) => {
-            hugging_face::expressible(model.parameters.config())?;
-            directory(model.open(given)?, &args.out, precision, args.shard_bytes)
+        Target::HuggingFace(precision, reader) => {
+            expressible(&model, reader)?;
+            directory(model.open(given)?, &args.out, precision, args.shard_bytes, reader)
         }
         Target::Gguf(precision) => {
             let model = model.open(given)?;
@@ -136,17 +148,37 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// Refuses a model that the reader of a directory does not compute; names the other kind, if that is for it.
+fn expressible(model: &ModelFile, reader: Reader) -> Result<()> {
+    let config = model.parameters.config();
+    let Err(refused) = hugging_face::expressible(config, reader) else { return Ok(()) };
+    let (other, name) = match reader {
+        Reader::TransformersWithCode => {
+            (Reader::Transformers, "--to hf writes it for transformers' own class")
+        }
+        _ => (
+            Reader::TransformersWithCode,
+            "--to hf-code writes it with code of its own, which transformers runs with trust_remote_code=True",
+        ),
+    };
+    match hugging_face::expressible(config, other) {
+        Ok(()) => bail!("{refused}; {name}"),
+        Err(_) => Err(refused.into()),
+    }
+}
+
 /// Writes a directory in the layout of Hugging Face, which is that of our checkpoints.
 pub(super) fn directory(
     model: files::Opened,
     out: &Path,
     precision: Precision,
     shard_bytes: Option<u64>,
+    reader: Reader,
 ) -> Result<()> {
     let values = model.parameters.read();
     in_place(out, |path| {
         std::fs::create_dir(path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(hugging_face::write(path, &model.described(), &values, precision, shard_bytes)?)
+        Ok(hugging_face::write(path, &model.described(), &values, precision, shard_bytes, reader)?)
     })?;
     report(out, &model.described())
 }

@@ -4,6 +4,7 @@ use super::export;
 use crate::files;
 use anyhow::Result;
 use formats::Precision;
+use formats::hugging_face::Reader;
 use std::path::PathBuf;
 
 /// Turn another program's model into a checkpoint
@@ -32,5 +33,5 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     export::vacant(&args.out)?;
     let model = files::open_model(&args.path, args.tokenizer.as_deref())?;
-    export::directory(model, &args.out, Precision::F32, None)
+    export::directory(model, &args.out, Precision::F32, None, Reader::Anegpt)
 }

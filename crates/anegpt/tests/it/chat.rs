@@ -41,7 +41,8 @@ impl Bench {
             Model { tokenizer: Some(&tokenizer), chat_template: template, ..Model::new(&config) };
         let place = self.path("model");
         std::fs::create_dir(&place).unwrap();
-        hugging_face::write(&place, &described, &values, Precision::F32, None).unwrap();
+        let reader = hugging_face::Reader::Anegpt;
+        hugging_face::write(&place, &described, &values, Precision::F32, None, reader).unwrap();
         "model"
     }
 

@@ -33,11 +33,12 @@ fn a_file_that_is_no_model_is_named() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("hf")).unwrap();
     let zip = [&b"PK\x03\x04"[..], &[0; 26], b"archive/data.pklFB"].concat();
-    let cases: [(&str, &[u8], &str); 10] = [
+    let cases: [(&str, &[u8], &str); 11] = [
         ("hf/model.safetensors", &safetensors(), "give the directory that it lies in (hf)"),
         ("model.safetensors", &safetensors(), "give the directory that it lies in (.)"),
         ("model.gguf", b"GGUF\x03\0\0\0", "is not a GGUF file that can be read: it is cut short"),
         ("model.pt", &zip, "save the model as safetensors"),
+        ("model_000650.pt", &zip, "the Python script in docs/from-nanochat.md"),
         ("old.bin", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j", "is a PyTorch file"),
         ("story.txt", b"Once upon a time", "is a text, not a model: train one on it"),
         ("page.bin", b"<!DOCTYPE html>\n<html><head>", "is a web page"),
@@ -66,6 +67,7 @@ fn a_directory_that_is_no_model_says_what_is_missing() {
     let config = ("config.json", CONFIG.as_bytes());
     make("empty", &[]);
     make("theirs-gguf", &[("b.gguf", b""), ("a.gguf", b"")]);
+    make("d12", &[("model_000650.pt", b"PK"), ("meta_000650.json", b"{}")]);
     make("theirs", &[config, ("pytorch_model.bin", b"PK")]);
     make("shards", &[config, ("model-00001-of-00002.safetensors", &safetensors())]);
     make("bare", &[config]);
@@ -74,6 +76,7 @@ fn a_directory_that_is_no_model_says_what_is_missing() {
     for (name, says) in [
         ("empty", "has no checkpoint and no config.json"),
         ("theirs-gguf", "give the GGUF file itself: theirs-gguf/a.gguf"),
+        ("d12", "d12/model_000650.pt is a PyTorch file of nanochat"),
         ("theirs", "has its weights in pytorch_model.bin only"),
         ("shards", "no model.safetensors.index.json"),
         ("bare", "model.safetensors is missing"),

@@ -35,9 +35,52 @@ fn it_is_trained_resumed_and_continues_texts() {
         assert_eq!(in_slots, tokens(&["--device", "emulator", "--numerics", "f32"]));
         assert!(!bench.ok(&["chat", name, "-p", "Once", "--temperature", "0"]).is_empty());
     }
-    for to in ["hf", "gguf", "llama2c"] {
-        let output = bench.run(&["export", "all", "--to", to, "--out", "exported"]);
+}
+
+/// Formats without a place for such a model say so; transformers' class computes the plain one alone, and every
+/// other takes its code along.
+#[test]
+fn it_is_exported_or_refused_by_name() {
+    let bench = Bench::new();
+    let plain = "value_embeds = false\nqk_scale = 1.0\nsmear_channels = 0\nresidual_scales = false\nbackout = false\n";
+    let plain = SHAPE.replace("[9, 9, 0]", "[]") + "[model.nanochat]\n" + plain;
+    let february = SHAPE.replace("nanochat-d3", "nanochat-2026-02-d3");
+    let greedy = |model: &str| {
+        let args =
+            ["generate", "-m", model, "-p", "Once", "-n", "16", "--temperature", "0", "--json"];
+        let json: Value = serde_json::from_str(&bench.ok(&args)).unwrap();
+        json["tokens"].clone()
+    };
+    let refused = |model: &str, to: &str, says: &[&str]| {
+        let output = bench.run(&["export", model, "--to", to, "--out", "exported"]);
         let error = String::from_utf8(output.stderr).unwrap();
-        assert!(error.contains("`family` is nanochat"), "{to}: {error}");
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(says.iter().all(|words| error.contains(words)), "{to}: {error}");
+        assert!(!bench.path("exported").exists());
+    };
+    let weights = |place: &str| std::fs::read(bench.path(place).join("model.safetensors")).unwrap();
+    for (name, toml, to) in [
+        ("plain", &plain[..], "hf"),
+        ("july", SHAPE, "hf-code"),
+        ("february", &february, "hf-code"),
+    ] {
+        let run = bench.small_run();
+        bench.write("small.toml", toml);
+        bench.ok(&with(&run, &["--steps", "2", "--out", name]));
+        let (out, back) = (format!("{name}-hf"), format!("{name}-back"));
+        bench.ok(&["export", name, "--to", to, "--out", &out]);
+        assert_eq!(greedy(&out), greedy(name), "{name}");
+        bench.ok(&["import", &out, "--out", &back]);
+        assert_eq!(greedy(&back), greedy(name), "{name}");
+        if to == "hf-code" {
+            assert!(weights(&back) == weights(&format!("{name}/step-00000002")), "{name}");
+            refused(name, "hf", &["`nanochat.value_embeds` is true", "--to hf-code writes it"]);
+        }
+        for to in ["gguf", "llama2c"] {
+            refused(name, to, &["`family` is nanochat"]);
+        }
     }
+    refused("july", "hf", &["`windows` is [9, 9, 0]", "`nanochat.backout` is true"]);
+    bench.ok(&with(&bench.small_run(), &["--steps", "1", "--out", "llama"]));
+    refused("llama", "hf-code", &["`family` is llama", "--to hf writes it"]);
 }

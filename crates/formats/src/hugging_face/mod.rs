@@ -3,6 +3,7 @@
 mod entries;
 mod fields;
 mod gpt2;
+mod nanochat;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -20,9 +21,21 @@ use gpt::GptConfig;
 use serde_json::{Value, json};
 use std::path::Path;
 use tokenizer::Tokenizer;
+use weights::Form;
 
 /// `model_type` of models that no class of Hugging Face computes; the entry of this name is the shape.
 const OWN_TYPE: &str = "anegpt";
+
+/// Who is to read a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// This program; and transformers, where a class of its own has the model's names.
+    Anegpt,
+    /// A class of transformers.
+    Transformers,
+    /// transformers, with code of ours that is written beside the weights (nanochat's models).
+    TransformersWithCode,
+}
 
 /// The text files of a checkpoint: shape, tokenizer, and the ids that begin and end a text, which
 /// other programs need in order to stop where `anegpt generate` stops.
@@ -33,17 +46,18 @@ pub fn files(
     config: &GptConfig,
     tokenizer: &Tokenizer,
 ) -> Result<Vec<(&'static str, String)>, tokenizer::Error> {
-    texts(&Model::new(config).with_tokenizer(tokenizer), Precision::F32)
+    texts(&Model::new(config).with_tokenizer(tokenizer), Precision::F32, Reader::Anegpt)
 }
 
 /// The text files of a model whose weights are stored with `precision`.
 fn texts(
     model: &Model<'_>,
     precision: Precision,
+    reader: Reader,
 ) -> Result<Vec<(&'static str, String)>, tokenizer::Error> {
     let pretty = |value: &Value| serde_json::to_string_pretty(value).expect("plain data");
     let mut texts = vec![
-        ("config.json", pretty(&model_config(model, precision))),
+        ("config.json", pretty(&model_config(model, precision, reader))),
         ("generation_config.json", pretty(&markers(model))),
     ];
     if let Some(tokenizer) = model.tokenizer {
@@ -51,6 +65,9 @@ fn texts(
         texts.push(("tokenizer_config.json", pretty(&tokenizer_config(model, tokenizer))));
     }
     texts.extend(model.chat_template.map(|text| ("chat_template.jinja", text.to_owned())));
+    if reader == Reader::TransformersWithCode {
+        texts.extend(nanochat::CODE.map(|(name, text)| (name, text.to_owned())));
+    }
     Ok(texts)
 }
 
@@ -59,48 +76,64 @@ fn texts(
 /// [`read_sharded`], where `model.safetensors.index.json` is there) read it back.
 ///
 /// # Errors
-/// When the tokenizer cannot be written, a weight is not a finite number or beyond the precision, or a file
-/// cannot be written.
+/// When the reader does not compute the model ([`expressible`]), the tokenizer cannot be written, a weight is
+/// not a finite number or beyond the precision, or a file cannot be written.
 pub fn write(
     directory: &Path,
     model: &Model<'_>,
     values: &[f32],
     precision: Precision,
     shard_bytes: Option<u64>,
+    reader: Reader,
 ) -> Result<(), WeightsError> {
+    expressible(model.config, reader)?;
+    if reader == Reader::Transformers && nanochat::is_plain(model.config) {
+        let (config, values) = nanochat::unpadded(model.config, values);
+        let form = Form { precision, shard_bytes, renamed: nanochat::name_of_class };
+        weights::write(directory, &config, &values, &form)?;
+    } else {
+        let form = Form { precision, shard_bytes, renamed: |_| None };
+        weights::write(directory, model.config, values, &form)?;
+    }
     let fault = |e: tokenizer::Error| WeightsError::Inexpressible {
         format: "a Hugging Face directory",
         reason: e.to_string(),
     };
-    weights::write(directory, model.config, values, precision, shard_bytes)?;
-    for (name, text) in texts(model, precision).map_err(fault)? {
+    for (name, text) in texts(model, precision, reader).map_err(fault)? {
         let path = directory.join(name);
         std::fs::write(&path, text).map_err(|source| WeightsError::Write { path, source })?;
     }
     Ok(())
 }
 
-/// Refuses a model that Hugging Face's Llama, Qwen3 and GPT-2 do not compute, by the entry that says so.
+/// Refuses a model that `reader` does not compute, by the entries that say so.
 ///
 /// # Errors
 /// When there is such an entry.
-pub fn expressible(config: &GptConfig) -> Result<(), WeightsError> {
-    let reason = match config {
-        c if parts::is_gpt2(c) => return Ok(()),
-        c if c.family.name() == "gpt2" => "it is no GPT-2 as it was published".to_owned(),
+pub fn expressible(config: &GptConfig, reader: Reader) -> Result<(), WeightsError> {
+    let found = match reader {
+        Reader::Anegpt => Ok(()),
+        Reader::Transformers => has_class(config),
+        Reader::TransformersWithCode => nanochat::require_computed_by_code(config),
+    };
+    found.map_err(|reason| WeightsError::Inexpressible { format: "Hugging Face", reason })
+}
+
+/// Refuses a model that no class of transformers computes.
+fn has_class(config: &GptConfig) -> Result<(), String> {
+    match config {
+        c if c.family.name() == "nanochat" => nanochat::require_plain(c),
+        c if parts::is_gpt2(c) => Ok(()),
+        c if c.family.name() == "gpt2" => Err("it is no GPT-2 as it was published".to_owned()),
         c if c.rope_theta.is_none() => {
-            "`rope_theta` is absent, but its Llama and Qwen3 rotate".to_owned()
+            Err("`rope_theta` is absent, but its Llama and Qwen3 rotate".to_owned())
         }
-        c if !c.qk_norm && !c.n_embd.is_multiple_of(c.n_head) => format!(
+        c if !c.qk_norm && !c.n_embd.is_multiple_of(c.n_head) => Err(format!(
             "`n_head` is {}, which does not divide the width of {} as its Llama demands",
             c.n_head, c.n_embd
-        ),
-        c => match llama_with_windows(c) {
-            Ok(()) => return Ok(()),
-            Err(reason) => reason,
-        },
-    };
-    Err(WeightsError::Inexpressible { format: "Hugging Face", reason })
+        )),
+        c => llama_with_windows(c),
+    }
 }
 
 /// Refuses a model that is neither a Llama nor, perhaps with windows, a Qwen3.
@@ -115,9 +148,15 @@ fn llama_with_windows(c: &GptConfig) -> Result<(), String> {
     }
 }
 
-/// `config.json` as Hugging Face's Llama, Qwen3 or GPT-2 reads it.
-fn model_config(model: &Model<'_>, precision: Precision) -> Value {
-    let mut json = shape(model.config);
+/// `config.json` as `reader` takes it.
+fn model_config(model: &Model<'_>, precision: Precision, reader: Reader) -> Value {
+    let mut json = match reader {
+        Reader::Transformers if nanochat::is_plain(model.config) => nanochat::write(model.config),
+        _ => shape(model.config),
+    };
+    if reader == Reader::TransformersWithCode {
+        nanochat::name_code(&mut json);
+    }
     let of_markers = markers(model);
     for name in ["bos_token_id", "eos_token_id"] {
         json[name] = of_markers[name].clone();

@@ -3,7 +3,7 @@
 //! An entry that is absent has the default of its model type in Hugging Face's transformers.
 
 use super::entries::{extent, flag, float};
-use super::{OWN_TYPE, fields, gpt2, windows};
+use super::{OWN_TYPE, fields, gpt2, nanochat, windows};
 use gpt::GptConfig;
 use serde_json::{Map, Value};
 
@@ -24,11 +24,12 @@ enum ModelType {
     Llama,
     Qwen3,
     Gpt2,
+    Nanochat,
     /// Ours.
     Own,
 }
 
-/// Reads the `config.json` of a Llama, Qwen3 or GPT-2 model, or of one that only this program computes.
+/// Reads the `config.json` of a Llama, Qwen3, GPT-2 or nanochat model, or of one that only this program computes.
 /// Every entry that changes the result is either computed or refused by name. `"rope_theta": null` without
 /// a base elsewhere, which only this program writes, is a model without rotation.
 ///
@@ -40,10 +41,12 @@ pub fn read_config(text: &str) -> Result<Described, String> {
     let model_type = model_type(json)?;
     match model_type {
         ModelType::Gpt2 => fields::refuse_foreign(&gpt2::without_positions(json))?,
+        ModelType::Nanochat => fields::refuse_foreign(&nanochat::without_own(json))?,
         _ => fields::refuse_foreign(json)?,
     }
     let config = match model_type {
         ModelType::Gpt2 => gpt2::read(json)?,
+        ModelType::Nanochat => plain_nanochat(json)?,
         ModelType::Own => own(json)?,
         ModelType::Llama | ModelType::Qwen3 => llama(json, model_type)?,
     };
@@ -56,7 +59,7 @@ pub fn read_config(text: &str) -> Result<Described, String> {
     unknown.retain(|name| match model_type {
         ModelType::Gpt2 => !gpt2::KNOWN.contains(&name.as_str()),
         ModelType::Own => name != OWN_TYPE,
-        ModelType::Llama | ModelType::Qwen3 => true,
+        ModelType::Llama | ModelType::Qwen3 | ModelType::Nanochat => true,
     });
     Ok(Described { config, ends, unknown })
 }
@@ -65,6 +68,13 @@ pub fn read_config(text: &str) -> Result<Described, String> {
 fn own(json: &Map<String, Value>) -> Result<GptConfig, String> {
     let shape = json.get(OWN_TYPE).ok_or_else(|| format!("`{OWN_TYPE}` is missing"))?;
     serde_json::from_value(shape.clone()).map_err(|e| format!("`{OWN_TYPE}`: {e}"))
+}
+
+fn plain_nanochat(json: &Map<String, Value>) -> Result<GptConfig, String> {
+    let config = nanochat::read(json, rotary_base(json)?)?;
+    config.validate().map_err(|e| e.to_string())?;
+    windows::refuse(json, config.n_layer, config.seq_len)?;
+    Ok(config)
 }
 
 fn llama(json: &Map<String, Value>, model_type: ModelType) -> Result<GptConfig, String> {
@@ -139,9 +149,11 @@ fn model_type(json: &Map<String, Value>) -> Result<ModelType, String> {
         None | Some(Ok("llama")) => ModelType::Llama,
         Some(Ok("qwen3")) => ModelType::Qwen3,
         Some(Ok("gpt2")) => ModelType::Gpt2,
+        Some(Ok("nanochat")) => ModelType::Nanochat,
         Some(Ok(OWN_TYPE)) => return Ok(ModelType::Own),
         Some(Ok(kind)) => {
-            return Err(format!("`model_type` is `{kind}`; llama, qwen3 and gpt2 are read"));
+            let read = "llama, qwen3, gpt2 and nanochat are read";
+            return Err(format!("`model_type` is `{kind}`; {read}"));
         }
         Some(Err(other)) => return Err(format!("`model_type` is {other}, not a word")),
     };
@@ -149,6 +161,7 @@ fn model_type(json: &Map<String, Value>) -> Result<ModelType, String> {
         ModelType::Llama => "LlamaForCausalLM",
         ModelType::Qwen3 => "Qwen3ForCausalLM",
         ModelType::Gpt2 => "GPT2LMHeadModel",
+        ModelType::Nanochat => nanochat::CLASS,
         ModelType::Own => unreachable!("it names no class"),
     };
     match json.get("architectures").and_then(Value::as_array).and_then(|list| list.first()) {

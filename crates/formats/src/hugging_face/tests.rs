@@ -72,7 +72,7 @@ fn the_rotary_base_is_found_where_it_stands() {
 fn what_is_not_computed_is_refused_by_name() {
     let linear = json!({"type": "linear", "factor": 2.0, "rope_theta": 5e5});
     for (name, value, words) in [
-        ("model_type", json!("bert"), "llama, qwen3 and gpt2 are read"),
+        ("model_type", json!("bert"), "llama, qwen3, gpt2 and nanochat are read"),
         ("model_type", json!(3), "not a word"),
         ("architectures", json!(["LlamaForSequenceClassification"]), "`LlamaForCausalLM` is read"),
         ("hidden_act", json!("gelu"), "only silu"),
@@ -358,7 +358,7 @@ fn a_directory_is_written_and_read_back() {
     ] {
         std::fs::remove_dir_all(dir.path()).unwrap();
         std::fs::create_dir(dir.path()).unwrap();
-        write(dir.path(), &model, &values, precision, shard_bytes).unwrap();
+        write(dir.path(), &model, &values, precision, shard_bytes, Reader::Anegpt).unwrap();
         let described = read_config(&read_text("config.json")).unwrap();
         assert_eq!((described.config, described.ends), (config.clone(), vec![256, 7]));
         assert!(described.unknown.is_empty(), "{:?}", described.unknown);
@@ -389,7 +389,9 @@ fn a_directory_is_written_and_read_back() {
     }
     let mut values = values;
     values[0] = 1e5;
-    let error = write(dir.path(), &model, &values, Precision::F16, None).unwrap_err().to_string();
+    let error = write(dir.path(), &model, &values, Precision::F16, None, Reader::Anegpt)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("has 100000, which is beyond F16"), "{error}");
 }
 
@@ -399,7 +401,7 @@ fn what_no_class_computes_is_refused_by_name() {
     let qwen = GptConfig { qk_norm: true, n_head: 3, n_kv_head: 3, ..tiny.clone() };
     let windows = GptConfig { windows: vec![4, 0], ..qwen.clone() };
     for config in [tiny.clone(), qwen, windows, GptConfig::preset("gpt2").unwrap()] {
-        expressible(&config).unwrap();
+        expressible(&config, Reader::Transformers).unwrap();
     }
     for (config, says) in [
         (GptConfig { rope_theta: None, ..tiny.clone() }, "`rope_theta` is absent"),
@@ -412,7 +414,7 @@ fn what_no_class_computes_is_refused_by_name() {
             "it is no GPT-2 as it was published",
         ),
     ] {
-        let error = expressible(&config).unwrap_err().to_string();
+        let error = expressible(&config, Reader::Transformers).unwrap_err().to_string();
         assert!(error.contains(says) && error.contains("Hugging Face cannot express"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! The weights of a Hugging Face directory: one safetensors file, or an index of several.
 
+use super::nanochat;
 use crate::error::{WeightsError, check_finite};
 use crate::precision::Precision;
 use crate::tensor_file::{self, TensorFile, TensorFileError};
@@ -98,23 +99,76 @@ pub fn read_sharded(index: &Path, config: &GptConfig) -> Result<Vec<f32>, Weight
     Ok(values)
 }
 
-/// Names of the tensors of a checkpoint. GPT-2's are there with the prefix of the whole model or without.
-struct Names {
+/// The names by which checkpoints have the tensors of a family.
+struct Scheme {
+    /// In front of all names of the model, or absent.
     prefix: &'static str,
+    /// In front of the number of a layer.
+    layers: &'static str,
+    /// How names of the model begin.
+    parts: &'static [&'static str],
+    /// The name of a tensor that the family calls otherwise.
+    renamed: fn(&str) -> Option<String>,
+}
+
+const LLAMA: Scheme = Scheme {
+    prefix: "",
+    layers: "model.layers.",
+    parts: &["model.", "lm_head."],
+    renamed: |_| None,
+};
+const GPT2: Scheme = Scheme {
+    prefix: "transformer.",
+    layers: "h.",
+    parts: &["h.", "wte.", "wpe.", "ln_f.", "lm_head."],
+    renamed: |_| None,
+};
+const NANOCHAT: Scheme = Scheme {
+    prefix: "",
+    layers: "transformer.h.",
+    parts: &[
+        "transformer.",
+        "lm_head.",
+        "value_embeds.",
+        "resid_lambdas",
+        "x0_lambdas",
+        "smear_",
+        "backout_",
+    ],
+    renamed: |_| None,
+};
+/// Those of transformers' class.
+const NANOCHAT_CLASS: Scheme = Scheme { renamed: nanochat::name_of_class, ..LLAMA };
+
+/// Names of the tensors of a checkpoint.
+struct Names {
+    scheme: Scheme,
     /// By the name without the prefix.
     all: BTreeMap<String, String>,
 }
 
 impl Names {
     fn new(names: Vec<String>, config: &GptConfig) -> Self {
-        let prefix = if config.family.name() == "gpt2" { "transformer." } else { "" };
-        let all = names.into_iter().map(|name| (bare(prefix, &name).to_owned(), name)).collect();
-        Names { prefix, all }
+        let scheme = match config.family.name() {
+            "gpt2" => GPT2,
+            "nanochat" if names.iter().any(|name| name.starts_with("model.")) => NANOCHAT_CLASS,
+            "nanochat" => NANOCHAT,
+            _ => LLAMA,
+        };
+        let bare = |name: String| (bare(scheme.prefix, &name).to_owned(), name);
+        let all = names.into_iter().map(bare).collect();
+        Names { scheme, all }
+    }
+
+    /// The name, without the prefix, of the tensor that the family calls `name`.
+    fn bare(&self, name: &str) -> String {
+        let renamed = (self.scheme.renamed)(name);
+        renamed.unwrap_or_else(|| bare(self.scheme.prefix, name).to_owned())
     }
 
     /// The checkpoint's name of the tensor that the family calls `name`.
     fn find(&self, name: &str) -> Option<&str> {
-        self.all.get(bare(self.prefix, name)).map(String::as_str)
+        self.all.get(&self.bare(name)).map(String::as_str)
     }
 }
 
@@ -132,12 +186,9 @@ fn check_all_are_read(
     layout: &Layout,
     config: &GptConfig,
 ) -> Result<(), WeightsError> {
-    let own = layout.tensors().iter().map(|tensor| bare(names.prefix, &tensor.name));
-    let read: BTreeSet<&str> = own.collect();
-    let (layers, parts): (&str, &[&str]) = match names.prefix {
-        "" => ("model.layers.", &["model.", "lm_head."]),
-        _ => ("h.", &["h.", "wte.", "wpe.", "ln_f.", "lm_head."]),
-    };
+    let own = layout.tensors().iter().map(|tensor| names.bare(&tensor.name));
+    let read: BTreeSet<String> = own.collect();
+    let Scheme { layers, parts, .. } = names.scheme;
     const TABLES: [&str; 3] = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
     let harmless = |name: &str| {
         let layer = name.strip_prefix(layers).and_then(|rest| rest.split('.').next());
@@ -170,14 +221,23 @@ pub fn write_safetensors(
 ) -> Result<(), WeightsError> {
     let layout = Layout::new(config);
     check_finite(path, &layout, values)?;
-    write_file(path, &layout, &ordered(&layout), values, Precision::F32)
+    write_file(path, &layout, &ordered(layout.tensors()), values, Precision::F32)
 }
 
 /// The tensors in the order of their names.
-fn ordered(layout: &Layout) -> Vec<&Stored> {
-    let mut tensors: Vec<&Stored> = layout.tensors().iter().collect();
+fn ordered(tensors: &[Stored]) -> Vec<&Stored> {
+    let mut tensors: Vec<&Stored> = tensors.iter().collect();
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     tensors
+}
+
+/// How weights are written.
+pub(super) struct Form {
+    pub(super) precision: Precision,
+    /// Most bytes of a file.
+    pub(super) shard_bytes: Option<u64>,
+    /// The name of a tensor where it is not the family's.
+    pub(super) renamed: fn(&str) -> Option<String>,
 }
 
 /// Writes `model.safetensors`, or several files of at most `shard_bytes` with an index of them.
@@ -185,12 +245,16 @@ pub(super) fn write(
     directory: &Path,
     config: &GptConfig,
     values: &[f32],
-    precision: Precision,
-    shard_bytes: Option<u64>,
+    form: &Form,
 ) -> Result<(), WeightsError> {
-    let layout = Layout::new(config);
+    let (layout, precision) = (Layout::new(config), form.precision);
     check_finite(directory, &layout, values)?;
-    let shards = shards(ordered(&layout), precision, shard_bytes.unwrap_or(u64::MAX));
+    let named = |tensor: &Stored| {
+        let name = (form.renamed)(&tensor.name).unwrap_or_else(|| tensor.name.clone());
+        Stored { name, ..tensor.clone() }
+    };
+    let tensors: Vec<Stored> = layout.tensors().iter().map(named).collect();
+    let shards = shards(ordered(&tensors), precision, form.shard_bytes.unwrap_or(u64::MAX));
     if let [all] = &shards[..] {
         return write_file(&directory.join("model.safetensors"), &layout, all, values, precision);
     }
@@ -200,7 +264,7 @@ pub(super) fn write(
         write_file(&directory.join(&name), &layout, tensors, values, precision)?;
         map.extend(tensors.iter().map(|tensor| (&tensor.name, name.clone())));
     }
-    let total: u64 = layout.tensors().iter().map(|tensor| bytes(tensor, precision)).sum();
+    let total: u64 = tensors.iter().map(|tensor| bytes(tensor, precision)).sum();
     let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
     let path = directory.join("model.safetensors.index.json");
     let text = serde_json::to_string_pretty(&index).expect("names");
