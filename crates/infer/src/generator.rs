@@ -1,5 +1,6 @@
 //! One text at a time, on any device: a [`Generator`] feeds a [`Decoder`].
 
+use crate::tail::Tail;
 use crate::{Finish, InferError, Sampler, Sampling, check_tokenizer, prompt_tokens, text_ends};
 use gpt::Decoder;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use tokenizer::Tokenizer;
 
 /// How a text is continued.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Request {
+pub struct Request<'s> {
     /// Longest continuation, in tokens.
     pub max_tokens: usize,
     /// How tokens are drawn.
@@ -16,6 +17,8 @@ pub struct Request {
     pub seed: u64,
     /// When the model can read no more, go on from the newest half of what it has read; else stop.
     pub slide: bool,
+    /// Strings before which the text ends.
+    pub stop: &'s [String],
 }
 
 /// A continuation and what it took.
@@ -76,8 +79,9 @@ impl<'t> Generator<'t> {
         }
     }
 
-    /// Continues `prompt` until the text ends, `max_tokens` are drawn or the model can read no more.
-    /// `emit` gets every piece of text as soon as it is whole, the prompt not included.
+    /// Continues `prompt` until the text ends, at a token that ends it or before a stop string, `max_tokens`
+    /// are drawn or the model can read no more. `emit` gets every piece of text as soon as it is certain, the
+    /// prompt not included.
     ///
     /// # Errors
     /// When the prompt cannot be encoded or does not fit, a setting is out of range, the model gives
@@ -85,7 +89,7 @@ impl<'t> Generator<'t> {
     pub fn generate(
         &mut self,
         prompt: &str,
-        request: Request,
+        request: Request<'_>,
         mut emit: impl FnMut(&str),
     ) -> Result<Generated, InferError> {
         self.generate_while(prompt, request, |piece| {
@@ -101,15 +105,16 @@ impl<'t> Generator<'t> {
     pub fn generate_while(
         &mut self,
         prompt: &str,
-        request: Request,
+        request: Request<'_>,
         mut emit: impl FnMut(&str) -> bool,
     ) -> Result<Generated, InferError> {
         request.sampling.validate()?;
         let mut text = self.encode(prompt)?;
-        let mut stream = match prompt.is_empty() {
+        let stream = match prompt.is_empty() {
             true => self.tokenizer.stream(),
             false => self.tokenizer.stream_after_text(),
         };
+        let mut tail = Tail::new(stream, request.stop);
         let mut sampler = Sampler::new(request.sampling, request.seed);
         text.iter().for_each(|&token| sampler.read(token));
         let (prompt, mut slides, start) = (text.len(), 0, Instant::now());
@@ -125,9 +130,12 @@ impl<'t> Generator<'t> {
                 break Finish::EndOfText;
             }
             text.push(next);
-            let piece = stream.push(next);
+            let (piece, stopped) = tail.push(next);
             if !piece.is_empty() && !emit(&piece) {
                 break Finish::Stopped;
+            }
+            if stopped {
+                break Finish::StopString;
             }
             // The last token asked for has no successor.
             if text.len() - prompt >= request.max_tokens {
@@ -144,7 +152,7 @@ impl<'t> Generator<'t> {
                 break Finish::ContextFull;
             };
         };
-        let rest = stream.finish();
+        let rest = if finish == Finish::StopString { String::new() } else { tail.finish() };
         if !rest.is_empty() {
             emit(&rest);
         }

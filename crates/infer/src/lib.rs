@@ -44,6 +44,7 @@
 mod engine;
 mod generator;
 mod sample;
+mod tail;
 
 pub use engine::{
     Engine, EngineOptions, Event, Job, JobId, Stats, TokenLogprob, Usage, WeightFormat,

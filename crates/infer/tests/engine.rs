@@ -197,15 +197,19 @@ fn texts_follow_the_model() {
 fn one_text_is_that_of_a_generator() {
     let (model, tokenizer) = (random(), tokenizer());
     let device = ane::Emulator::cpu(cpu::Numerics::F32);
-    for (prompt, slide, most, repetition_penalty) in [
-        ("abc", false, 40, 1.0),
-        ("", false, 3, 1.0),
-        ("dab", true, 700, 1.0),
-        ("a", true, 0, 1.0),
-        ("abcabc", false, 40, 5.0),
+    for (prompt, slide, most, repetition_penalty, stop) in [
+        ("abc", false, 40, 1.0, ""),
+        ("", false, 3, 1.0, ""),
+        ("dab", true, 700, 1.0, ""),
+        ("a", true, 0, 1.0, ""),
+        ("abcabc", false, 40, 5.0, ""),
+        ("abc", false, 40, 1.0, "b"),
+        ("abc", false, 40, 1.0, "ca"),
+        ("abc", true, 300, 1.0, "aaaaaaaa"),
     ] {
         let sampling = Sampling { temperature: 0.9, repetition_penalty, ..Sampling::default() };
-        let request = infer::Request { max_tokens: most, sampling, seed: 4, slide };
+        let stop = &[stop.to_owned()];
+        let request = infer::Request { max_tokens: most, sampling, seed: 4, slide, stop };
         let decoder = gpt::Decoder::new(&model, 8, &device, cpu::Numerics::F32).unwrap();
         let mut generator = infer::Generator::new(decoder, &tokenizer).unwrap().ending_at(&[D]);
         let (mut want, mut got) = (vec![], vec![]);

@@ -68,8 +68,8 @@ static DEVICE: LazyLock<Emulator> = LazyLock::new(|| Emulator::cpu(Numerics::F32
 
 const GREEDY: Sampling = Sampling::GREEDY;
 
-fn request(max_tokens: usize, sampling: Sampling) -> Request {
-    Request { max_tokens, sampling, seed: 1, slide: false }
+fn request(max_tokens: usize, sampling: Sampling) -> Request<'static> {
+    Request { max_tokens, sampling, seed: 1, slide: false, stop: &[] }
 }
 
 /// Tokens drawn after `prompt`, and the text.

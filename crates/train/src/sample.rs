@@ -42,7 +42,8 @@ impl<'s> Sampler<'s> {
         stop: &Stop,
     ) -> Result<Option<String>, TrainError> {
         let mut text = self.prompt.to_owned();
-        let request = Request { max_tokens, sampling: Sampling::default(), seed, slide: true };
+        let sampling = Sampling::default();
+        let request = Request { max_tokens, sampling, seed, slide: true, stop: &[] };
         let drawn = self.generator.generate_while(self.prompt, request, |piece| {
             text.push_str(piece);
             !stop.requested()

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Text goes to standard output, speeds to standard error.
 ///
 /// A text ends at the token that separates documents in training, at an eos_token_id of
-/// the model, or after --max-tokens. When the context is full, generation goes on from the
+/// the model, before a --stop string, or after --max-tokens. When the context is full, generation goes on from the
 /// newest half of the text; with --no-slide it stops.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -27,7 +27,7 @@ use std::sync::Arc;
     after_help = "\
 Examples:
   anegpt generate out/run-1 \"Once upon a time\"
-  anegpt generate -m out/run-1 -p \"Once upon a time\" -n 100 --temperature 0
+  anegpt generate -m out/run-1 -p \"Once upon a time\" -n 100 --stop \"The end\"
   anegpt generate stories260K.bin --tokenizer tok512.bin"
 )]
 pub(crate) struct Args {
@@ -43,6 +43,10 @@ pub(crate) struct Args {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 256, help_heading = "Sampling")]
     #[arg(value_parser = number::whole(0usize))]
     max_tokens: usize,
+    /// End before this text, which is not printed; may be given several times
+    #[arg(long, value_name = "TEXT", help_heading = "Sampling", allow_hyphen_values = true)]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    stop: Vec<String>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Stop when the context is full
@@ -67,7 +71,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let machine = args.device.open()?;
     let model = args.model.open(path)?;
     let (max_tokens, seed, slide) = (args.max_tokens, args.sampling.seed, !args.no_slide);
-    let request = Request { max_tokens, sampling, seed, slide };
+    let request = Request { max_tokens, sampling, seed, slide, stop: &args.stop };
     let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };
     let context = model.parameters.config().seq_len;
     let generated = match (machine.kind, machine.numerics) {
@@ -98,7 +102,7 @@ fn on_cpu(
     model: Opened,
     weights: WeightFormat,
     prompt: &str,
-    request: Request,
+    request: Request<'_>,
     out: &mut Output<'_>,
 ) -> Result<Generated> {
     let Opened { parameters, tokenizer, ends, .. } = model;
@@ -114,7 +118,7 @@ fn on_device(
     model: &Opened,
     machine: &Machine,
     prompt: &str,
-    request: Request,
+    request: Request<'_>,
     out: &mut Output<'_>,
 ) -> Result<Generated> {
     let (device, numerics) = (machine.device.as_ref(), machine.numerics);

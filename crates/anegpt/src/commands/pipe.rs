@@ -200,7 +200,7 @@ impl<'m> Server<'m> {
     fn generate(&mut self, settings: &Generate) -> Result<Value, Failure> {
         let Generate { temperature, top_k, top_p, max_tokens, seed, .. } = *settings;
         let sampling = Sampling { temperature, top_k, top_p, ..Sampling::default() };
-        let request = infer::Request { max_tokens, sampling, seed, slide: true };
+        let request = infer::Request { max_tokens, sampling, seed, slide: true, stop: &[] };
         let done = self.generator.generate(&settings.prompt, request, |piece| {
             println!("{}", json!({ "text": piece }));
         })?;

@@ -243,6 +243,36 @@ fn texts_end_at_the_ids_that_the_model_names() {
 }
 
 #[test]
+fn texts_end_before_a_stop_string() {
+    let bench = Bench::new();
+    // The text begins "El5>\n".
+    let model = small_model(&bench, "llama", &json!({}));
+    let reference = ["--device", "emulator", "--numerics", "f32"];
+    for device in [&["--device", "cpu"][..], &["--device", "cpu", "--weights", "f16"], &reference] {
+        let stopped = |stops: &[&str]| {
+            let flags = stops.iter().flat_map(|stop| ["--stop", stop]);
+            greedy(&bench, &model, &[device, &["-n", "5"], &flags.collect::<Vec<_>>()].concat())
+        };
+        for (stops, text) in
+            [(&["5>"][..], "El"), (&["zz", "l5"], "E"), (&[">\n", "5>\nx"], "El5"), (&["E"], "")]
+        {
+            let (got, said) = stopped(stops);
+            assert_eq!(got, text, "{stops:?} {device:?}");
+            assert!(said.contains("stop string"), "{said}");
+        }
+        // The beginning of one that is not completed is text.
+        let (got, said) = stopped(&["5>\nx"]);
+        assert_eq!(got, "El5>\n", "{device:?}");
+        assert!(said.contains("--max-tokens reached"), "{said}");
+    }
+    let args = ["generate", &model, "To be", "--temperature", "0", "--json", "--stop", "5"];
+    let json: serde_json::Value = serde_json::from_str(&bench.ok(&args)).unwrap();
+    assert_eq!((&json["text"], &json["finish_reason"]), (&json!("El"), &json!("stop_string")));
+    let empty = bench.run(&["generate", &model, "--stop", ""]);
+    assert_eq!(empty.status.code(), Some(2));
+}
+
+#[test]
 fn weights_in_several_files_are_read() {
     let bench = Bench::new();
     let model = small_model(&bench, "llama", &json!({}));

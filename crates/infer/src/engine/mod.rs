@@ -10,7 +10,6 @@ mod job;
 mod one;
 mod sequence;
 mod slots;
-mod tail;
 
 pub use gpt::slots::WeightFormat;
 pub use job::{Event, Job, JobId, TokenLogprob, Usage};

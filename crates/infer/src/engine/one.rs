@@ -5,8 +5,8 @@ use crate::{Finish, Generated, InferError, Request, prompt_tokens, text_ends};
 use std::time::Instant;
 
 impl Engine {
-    /// Continues `prompt` until the text ends, at the tokenizer's ends and at `ends`, `max_tokens` are drawn
-    /// or the context is full. `emit` gets every piece of text as soon as it is certain, the prompt not
+    /// Continues `prompt` until the text ends, at the tokenizer's ends, at `ends` or before a stop string,
+    /// `max_tokens` are drawn or the context is full. `emit` gets every piece of text as soon as it is certain, the prompt not
     /// included. Jobs that are active go on meanwhile, and their events are lost.
     ///
     /// # Errors
@@ -15,13 +15,14 @@ impl Engine {
         &mut self,
         prompt: &str,
         ends: &[u32],
-        request: Request,
+        request: Request<'_>,
         mut emit: impl FnMut(&str),
     ) -> Result<Generated, InferError> {
-        let Request { max_tokens, sampling, seed, slide } = request;
+        let Request { max_tokens, sampling, seed, slide, stop } = request;
         let prompt = prompt_tokens(&self.tokenizer, prompt)?;
         let ends = [&text_ends(&self.tokenizer), ends].concat();
-        let job = Job { prompt, max_tokens, sampling, seed, ends, slide, ..Job::default() };
+        let stop = stop.to_vec();
+        let job = Job { prompt, max_tokens, sampling, seed, stop, ends, slide, ..Job::default() };
         let mut done = Generated {
             prompt: job.prompt.len(),
             tokens: vec![],

@@ -1,10 +1,10 @@
 //! One job in progress.
 
 use super::job::{Event, Job, JobId, TokenLogprob, Usage};
-use super::tail::Tail;
+use crate::tail::Tail;
 use crate::{Finish, InferError, Sampler};
 use std::sync::Arc;
-use tokenizer::Tokenizer;
+use tokenizer::{Stream, Tokenizer};
 
 /// A job with its text so far.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Sequence {
     pub(super) text: Vec<u32>,
     pub(super) usage: Usage,
     sampler: Sampler,
-    tail: Tail,
+    tail: Tail<Arc<Tokenizer>>,
     /// Of the prompt, as far as it was read.
     logprobs: Vec<TokenLogprob>,
 }
@@ -35,12 +35,14 @@ impl Sequence {
     pub(super) fn new(id: JobId, job: Job, tokenizer: &Arc<Tokenizer>) -> Self {
         let mut sampler = Sampler::new(job.sampling, job.seed).with_bias(job.logit_bias.clone());
         job.prompt.iter().for_each(|&token| sampler.read(token));
+        let mut stream = Stream::new(Arc::clone(tokenizer), true);
+        job.prompt.iter().for_each(|&token| drop(stream.push(token)));
         Sequence {
             id,
             text: job.prompt.clone(),
             usage: Usage { prompt: job.prompt.len(), ..Usage::default() },
             sampler,
-            tail: Tail::new(tokenizer, &job.prompt, &job.stop),
+            tail: Tail::new(stream, &job.stop),
             logprobs: vec![],
             job,
         }

@@ -1,21 +1,19 @@
 //! The end of a text that is not certain yet.
 
-use std::sync::Arc;
+use std::ops::Deref;
 use tokenizer::{Stream, Tokenizer};
 
 /// Turns tokens into text, and holds back what may be the beginning of a stop string.
 #[derive(Debug)]
-pub(super) struct Tail {
-    stream: Stream<Arc<Tokenizer>>,
+pub(crate) struct Tail<T> {
+    stream: Stream<T>,
     stops: Vec<String>,
     held: String,
 }
 
-impl Tail {
-    /// The end of a text that begins with `prompt`.
-    pub(super) fn new(tokenizer: &Arc<Tokenizer>, prompt: &[u32], stops: &[String]) -> Self {
-        let mut stream = Stream::new(Arc::clone(tokenizer), true);
-        prompt.iter().for_each(|&token| drop(stream.push(token)));
+impl<T: Deref<Target = Tokenizer> + Clone> Tail<T> {
+    /// The end of a text whose tokens `stream` decodes.
+    pub(crate) fn new(stream: Stream<T>, stops: &[String]) -> Self {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
         Tail { stream, stops, held: String::new() }
     }
@@ -24,7 +22,7 @@ impl Tail {
     ///
     /// Of several stop strings, the one that is complete first counts, so that it does not matter which
     /// characters come as one token.
-    pub(super) fn push(&mut self, id: u32) -> (String, bool) {
+    pub(crate) fn push(&mut self, id: u32) -> (String, bool) {
         self.held += &self.stream.push(id);
         let found = self.stops.iter().filter_map(|stop| {
             let start = self.held.find(stop.as_str())?;
@@ -49,7 +47,7 @@ impl Tail {
     }
 
     /// Ends the text: what was held back. Bytes that never became a character turn into U+FFFD.
-    pub(super) fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held) + &self.stream.clone().finish()
     }
 }
@@ -57,12 +55,13 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     /// Tokens are the letters of "abcd ", 0 to 4.
-    fn tail(stops: &[&str]) -> Tail {
+    fn tail(stops: &[&str]) -> Tail<Arc<Tokenizer>> {
         let tokenizer = Tokenizer::train_char(["abcd "]).unwrap();
         let stops: Vec<String> = stops.iter().map(|&stop| stop.to_owned()).collect();
-        Tail::new(&Arc::new(tokenizer), &[], &stops)
+        Tail::new(Stream::new(Arc::new(tokenizer), true), &stops)
     }
 
     /// The pieces of a text, and the rest, "!" where it ends before a stop string.
