@@ -1,12 +1,12 @@
 // Drives the page of `anegpt serve` in headless Chromium through a conversation, and fails on a console
 // message, a request to anywhere else, or anything that is not as it should be.
-// node scripts/page.mjs URL [DIRECTORY FOR SCREENSHOTS]; needs playwright-core, and CHROMIUM=path if it is
+// node scripts/page.mjs URL SHORT [DIRECTORY FOR SCREENSHOTS], where SHORT serves a context of 256 tokens; needs playwright-core, and CHROMIUM=path if it is
 // not /usr/bin/chromium.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { chromium } from "playwright-core";
 
-const [url, pictures] = process.argv.slice(2);
+const [url, short, pictures] = process.argv.slice(2);
 if (pictures) mkdirSync(pictures, { recursive: true });
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -18,7 +18,7 @@ const faults = [];
 page.on("console", (message) => faults.push(`console: ${message.text()}`));
 page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
 page.on("request", (request) => {
-  if (new URL(request.url()).origin !== new URL(url).origin) faults.push(`foreign request: ${request.url()}`);
+  if (![url, short].some((own) => new URL(request.url()).origin === new URL(own).origin)) faults.push(`foreign request: ${request.url()}`);
 });
 const answers = page.locator(".message.assistant");
 const questions = page.locator(".message.user");
@@ -119,6 +119,37 @@ await step("320 pixels are enough", async () => {
   await page.locator("#open-sidebar").click();
   await page.locator(".conversation .open").last().click();
   assert.ok(await questions.count() > 0);
+});
+
+await step("a long conversation goes on; a note says what is no longer read", async () => {
+  await page.setViewportSize({ width: 1100, height: 760 });
+  await page.goto(short);
+  await page.locator("#open-settings").click();
+  await page.locator("#set-max_tokens").fill("24");
+  await page.getByRole("button", { name: "Save" }).click();
+  for (let turn = 1; turn <= 9; turn += 1) {
+    await page.locator("#input").fill(`Question ${turn} of a conversation that becomes too long for the model`);
+    await page.keyboard.press("Enter");
+    await finished();
+    assert.equal(await page.locator(".fault").count(), 0);
+  }
+  const note = page.locator("#log .forgotten");
+  const place = () => note.evaluate((element) => [...element.parentElement.children].indexOf(element));
+  const before = await place();
+  assert.match(await note.innerText(), /no longer reads the messages above/);
+  assert.ok(before >= 2 && before % 2 === 0 && before < 18);
+  assert.equal(await questions.count(), 9);
+  await picture("forgotten");
+  await page.reload();
+  await page.locator(".conversation .open").first().click();
+  assert.equal(await place(), before);
+  // Where a question before it is asked again, there is room.
+  await questions.first().hover();
+  await questions.first().getByRole("button", { name: /^Edit/ }).click();
+  await page.locator(".message textarea").fill("A new beginning");
+  await page.keyboard.press("Enter");
+  await finished();
+  assert.equal(await note.count(), 0);
 });
 
 await step("everything has a name for screen readers", async () => {

@@ -24,19 +24,32 @@ if [ -z "${ANEGPT:-}" ]; then
   ANEGPT=$PWD/target/release/anegpt
 fi
 work=$(mktemp -d)
-trap 'kill "${server:-}" 2> /dev/null || true; rm -rf "$work"' EXIT
+servers=()
+trap 'kill "${servers[@]}" 2> /dev/null || true; rm -rf "$work"' EXIT
 # A model that learned nothing yet: it goes on until it is stopped, at the pace of a larger one.
 # Its context holds all answers of the conversation, however long they get.
 printf '[model]\nn_layer = 8\nn_embd = 512\nn_head = 8\nseq_len = 8192\n' > "$work/model.toml"
 "$ANEGPT" train --config "$work/model.toml" --steps 1 --batch 1 --seq 32 --device cpu --sample-every 0 --eval-every 0 \
   --log-format json --out "$work/model" > /dev/null
-"$ANEGPT" serve "$work/model" --name small --port 0 > "$work/log" 2>&1 &
-server=$!
-for _ in $(seq 300); do
-  url=$(sed -n 's/^serving *//p' "$work/log")
-  [ -z "$url" ] || break
-  kill -0 "$server" 2> /dev/null || { cat "$work/log"; exit 1; }
-  sleep 0.1
-done
+
+# serve NAME ARGUMENTS…: starts a server and sets `url`.
+serve() {
+  local log=$work/$1.log
+  shift
+  "$ANEGPT" serve "$work/model" --name small --port 0 "$@" > "$log" 2>&1 &
+  servers+=("$!")
+  for _ in $(seq 300); do
+    url=$(sed -n 's/^serving *//p' "$log")
+    [ -z "$url" ] || return 0
+    kill -0 "${servers[-1]}" 2> /dev/null || break
+    sleep 0.1
+  done
+  cat "$log"
+  return 1
+}
+
+serve long
+long=$url
+serve short --context 256
 cp scripts/page.mjs "$tools/page.mjs"
-CHROMIUM=$chromium node "$tools/page.mjs" "$url/" ${PICTURES:+"$(realpath -m "$PICTURES")"}
+CHROMIUM=$chromium node "$tools/page.mjs" "$long/" "$url/" ${PICTURES:+"$(realpath -m "$PICTURES")"}

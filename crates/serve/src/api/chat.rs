@@ -5,6 +5,7 @@ use super::fields::{Fields, wrong};
 use super::logprobs;
 use super::settings::Settings;
 use super::stream::{self, Shape};
+use super::truncation;
 use crate::app::{App, aside};
 use crate::error::{ApiError, Result};
 use crate::template::render;
@@ -21,19 +22,30 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     let start = Instant::now();
     let body = app.read(request).await?;
     let shared = Arc::clone(&app);
-    let (settings, jobs, logprobs) = aside(move || prepare(&shared, &body)).await?;
+    let Prepared { settings, jobs, logprobs, forgotten } =
+        aside(move || prepare(&shared, &body)).await?;
     let choices = settings.choices;
     let answers = app.submit(jobs, "messages").await?;
     let answering = Answering::new(Arc::clone(&app), answers, (1, choices), start);
     let shape = Chat { tokenizer: Arc::clone(&app.tokenizer), logprobs };
-    match settings.stream {
-        true => Ok(stream::streamed(&app, answering, shape, settings.include_usage)),
-        false => stream::whole(&app, answering, shape).await,
-    }
+    let response = match settings.stream {
+        true => stream::streamed(&app, answering, shape, settings.include_usage),
+        false => stream::whole(&app, answering, shape).await?,
+    };
+    Ok(truncation::told(response, forgotten))
 }
 
-/// The jobs of a request, and whether log probabilities are asked for.
-fn prepare(app: &App, body: &Map<String, Value>) -> Result<(Settings, Vec<Job>, bool)> {
+/// What a request asks for.
+struct Prepared {
+    settings: Settings,
+    jobs: Vec<Job>,
+    /// True if log probabilities are asked for.
+    logprobs: bool,
+    /// Messages that are not read.
+    forgotten: usize,
+}
+
+fn prepare(app: &App, body: &Map<String, Value>) -> Result<Prepared> {
     let fields = Fields(body);
     let settings = Settings::read(app, fields)?;
     let logprobs = logprobs_of(fields)?;
@@ -42,7 +54,10 @@ fn prepare(app: &App, body: &Map<String, Value>) -> Result<(Settings, Vec<Job>, 
         Some(most) => Some(most),
         None => fields.whole("max_tokens", 1..=usize::MAX)?,
     };
-    let rendered = render(app.described.template.as_ref(), &app.tokenizer, &messages)?;
+    let (rendered, forgotten) = match truncation::is_asked(fields)? {
+        true => truncation::fit(app, &messages, most)?,
+        false => (render(app.described.template.as_ref(), &app.tokenizer, &messages)?, 0),
+    };
     let room = room(app, rendered.tokens.len(), "messages")?;
     let mut ends = infer::text_ends(&app.tokenizer);
     ends.extend(app.described.ends.iter().chain(&rendered.ends));
@@ -58,7 +73,7 @@ fn prepare(app: &App, body: &Map<String, Value>) -> Result<(Settings, Vec<Job>, 
         }
     };
     let jobs = check_count(app, settings.choices)?.map(job).collect();
-    Ok((settings, jobs, logprobs.is_some()))
+    Ok(Prepared { settings, jobs, logprobs: logprobs.is_some(), forgotten })
 }
 
 /// The tokens that may follow a prompt.

@@ -11,3 +11,4 @@ pub(crate) mod refused;
 pub(crate) mod settings;
 pub(crate) mod stream;
 pub(crate) mod tokens;
+pub(crate) mod truncation;

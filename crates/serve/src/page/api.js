@@ -23,11 +23,14 @@ export async function model(settings) {
   return (await response.json()).data[0]?.id ?? "";
 }
 
-/** Yields { text }, { finish } and { usage } of an answer as they arrive. */
+/** Yields { text }, { finish } and { usage } of an answer as they arrive; before them { forgotten }, the number of
+    messages that were left out because they do not fit, if any were. */
 export async function* answer(messages, modelName, settings, signal) {
   const body = {
     model: modelName, messages, stream: true, stream_options: { include_usage: true },
     temperature: settings.temperature, top_p: settings.top_p, max_tokens: settings.max_tokens,
+    // The oldest turns are forgotten when the context is full.
+    truncation: "auto",
   };
   if (settings.top_k > 0) body.top_k = settings.top_k;
   if (settings.seed !== null) body.seed = settings.seed;
@@ -35,6 +38,8 @@ export async function* answer(messages, modelName, settings, signal) {
     method: "POST", headers: headers(settings), body: JSON.stringify(body), signal,
   });
   if (!response.ok) throw await fault(response);
+  const forgotten = Number(response.headers.get("anegpt-forgotten-messages"));
+  if (forgotten) yield { forgotten };
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);

@@ -111,7 +111,7 @@ function show() {
   showConversations();
   showBusy();
   if (!current) return log.replaceChildren(welcome());
-  log.replaceChildren(...current.messages.map(shown));
+  log.replaceChildren(...rows(current));
   log.scrollTop = log.scrollHeight;
 }
 
@@ -124,6 +124,20 @@ function welcome() {
     ideas.append(button(idea, "", () => { input.value = idea; grow(); input.focus(); }));
   box.append(ideas);
   return box;
+}
+
+/** The messages, and where the model's memory begins. */
+function rows(conversation) {
+  const all = conversation.messages.map(shown);
+  const first = conversation.messages.findIndex((message) => !message.forgotten);
+  if (first > 0) all.splice(first, 0, forgottenNote());
+  return all;
+}
+
+function forgottenNote() {
+  const note = make("p", "forgotten", "The model’s context is full: it no longer reads the messages above.");
+  note.setAttribute("role", "note");
+  return note;
 }
 
 function shown(message) {
@@ -169,6 +183,8 @@ function edit(box, message) {
     const text = field.value.trim();
     if (!text || running) return;
     current.messages.length = current.messages.indexOf(message);
+    // There may be room again.
+    for (const earlier of current.messages) delete earlier.forgotten;
     ask(text);
   };
   tools.append(button("Send", "Send the edited message", resend), button("Cancel", "", cancel));
@@ -201,16 +217,23 @@ function ask(text) {
   respond();
 }
 
-/** What the model reads: the system message and all that was said. */
-function prompt(conversation) {
-  const said = conversation.messages.filter((message) => message.content && !message.fault);
+/** The messages that the model reads: questions that were answered, with their answers, and the last question. */
+function remembered(conversation) {
+  const all = conversation.messages;
+  const answered = (message) => !message || (message.role === "assistant" && message.content && !message.fault);
+  const counts = (message, at) => !message.forgotten && answered(message.role === "user" ? all[at + 1] : message);
+  return all.filter(counts);
+}
+
+/** What the model reads: the system message and these. */
+function prompt(said) {
   const messages = said.map(({ role, content }) => ({ role, content }));
   return settings.system.trim() ? [{ role: "system", content: settings.system.trim() }, ...messages] : messages;
 }
 
 async function respond() {
   const conversation = current;
-  const messages = prompt(conversation);
+  const said = remembered(conversation);
   const message = { role: "assistant", content: "" };
   conversation.messages.push(message);
   running = { controller: new AbortController(), conversation, message };
@@ -219,7 +242,11 @@ async function respond() {
   const clock = { first: 0, tokens: 0 };
   try {
     modelName ||= await servedModel(settings);
-    for await (const part of answer(messages, modelName, settings, running.controller.signal)) {
+    for await (const part of answer(prompt(said), modelName, settings, running.controller.signal)) {
+      if (part.forgotten) {
+        for (const old of conversation.messages.slice(0, conversation.messages.indexOf(said[part.forgotten]))) old.forgotten = true;
+        if (current === conversation) show();
+      }
       if (part.text) {
         clock.first ||= performance.now();
         message.content += part.text;
@@ -240,7 +267,7 @@ async function respond() {
   keep();
   if (current === conversation) {
     const near = isNearEnd();
-    log.replaceChildren(...conversation.messages.map(shown));
+    log.replaceChildren(...rows(conversation));
     if (near) log.scrollTop = log.scrollHeight;
   }
   showBusy();

@@ -76,6 +76,60 @@ fn a_stream_has_role_pieces_end_usage_and_done() {
     assert_eq!(chunks.len(), 6);
 }
 
+/// A context of 512 tokens; each character is a token, and so are BOS and a space before all of them.
+#[test]
+fn the_oldest_turns_are_forgotten_where_that_is_asked_for() {
+    let server = Setup::default().start();
+    let said = |role: &str, text: &str| json!({ "role": role, "content": text });
+    let conversation = |turns: std::ops::Range<usize>| -> Vec<Value> {
+        let turn = |i: usize| {
+            let question = format!("question {i:02} {}", "x".repeat(30));
+            [said("user", &question), said("assistant", "abcd")]
+        };
+        let last = said("user", "and now");
+        let turns = turns.flat_map(turn).chain([last]);
+        [said("system", "be brief")].into_iter().chain(turns).collect()
+    };
+    let body = |messages: &[Value], more: Value| {
+        let mut body = json!({ "messages": messages, "max_tokens": 4, "temperature": 0 });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let auto = || json!({ "truncation": "auto" });
+    // "System: be brief\n", 12 turns of "User: …\nAssistant: abcd\n", "User: and now\nAssistant:".
+    let (head, turn, tail) = (2 + 17, 6 + 42 + 1 + 15 + 1, 13 + 1 + 10);
+    let tokens = |turns: usize| head + turn * turns + tail;
+    let all = conversation(0..12);
+    let refused = server.post(PATH, &body(&all, json!({ "truncation": "disabled" })));
+    assert_eq!(refused.json()["error"]["code"], "context_length_exceeded");
+    // As many turns as half of the context holds.
+    let kept = (256 - head - tail) / turn;
+    let reply = server.post(PATH, &body(&all, auto()));
+    let forgotten = (2 * (12 - kept)).to_string();
+    assert_eq!(reply.header("anegpt-forgotten-messages"), Some(&forgotten[..]));
+    assert_eq!(reply.json()["usage"]["prompt_tokens"], tokens(kept));
+    assert_eq!(content(&reply.json(), 0), "abcd");
+    // It is the answer to what was kept, and it streams.
+    let short = server.post(PATH, &body(&conversation(12 - kept..12), auto()));
+    assert_eq!(short.header("anegpt-forgotten-messages"), None);
+    assert_eq!(short.json()["usage"]["prompt_tokens"], tokens(kept));
+    assert_eq!(short.json()["choices"], reply.json()["choices"]);
+    let stream = server.stream(PATH, &body(&all, auto()));
+    assert_eq!(stream.header("anegpt-forgotten-messages"), Some(&forgotten[..]));
+    // What fits is read whole: seven turns with four tokens more, not with a quarter of the context.
+    let seven = server.post(PATH, &body(&conversation(0..7), auto()));
+    assert_eq!(seven.header("anegpt-forgotten-messages"), None);
+    let more = json!({ "truncation": "auto", "max_tokens": 200 });
+    let seven = server.post(PATH, &body(&conversation(0..7), more));
+    assert_eq!(seven.header("anegpt-forgotten-messages"), Some(&(2 * (7 - kept)).to_string()[..]));
+    // A question that does not fit alone is refused, and so is another word.
+    let long = [said("user", "a"), said("assistant", "b"), said("user", &"x".repeat(600))];
+    let refused = server.post(PATH, &body(&long, auto()));
+    assert_eq!(refused.json()["error"]["code"], "context_length_exceeded");
+    let refused = server.post(PATH, &body(&long, json!({ "truncation": "middle" }))).json();
+    assert_eq!(refused["error"]["param"], "truncation");
+}
+
 #[test]
 fn stop_strings_end_a_text_before_them() {
     let server = Setup::default().start();
