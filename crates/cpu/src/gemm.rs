@@ -22,9 +22,11 @@ use std::thread::LocalKey;
 
 mod kernel;
 mod pack;
+mod symmetric;
 mod vector;
 
 use kernel::{Kernels, Micro};
+pub use symmetric::symmetric;
 
 /// Elements of a matrix operand.
 #[derive(Clone, Copy, Debug)]
@@ -234,6 +236,8 @@ struct Job {
     c: Out,
     epilogue: Epilogue,
     level: Level,
+    /// True if only elements on and below the diagonal are wanted.
+    lower: bool,
 }
 
 // SAFETY: the pointers come from borrows that outlive the call which made the job; operands are
@@ -355,6 +359,7 @@ impl<'a> Items<'a> {
             c: self.c.at(o.c),
             epilogue: self.epilogue,
             level: self.level,
+            lower: false,
         }
     }
 }
@@ -559,6 +564,14 @@ impl Job {
         }
     }
 
+    /// Columns of a tile that its first `rows` rows are wanted in.
+    fn reach(&self, tile: Tile, rows: usize) -> usize {
+        match self.lower {
+            true => (tile.row + rows).saturating_sub(tile.column).min(tile.columns),
+            false => tile.columns,
+        }
+    }
+
     /// Adds the products of one block to the sums of one tile.
     ///
     /// # Safety
@@ -588,6 +601,10 @@ impl Job {
             }
             for s in 0..slivers {
                 let rows = mr.min(tile.rows - s * mr);
+                let reach = self.reach(tile, s * mr + rows);
+                if reach == 0 {
+                    continue;
+                }
                 let (a_ptr, a_rs) = match (left, a.ptr) {
                     (Left::Columns, _) => (buffer.add(s * sliver).cast_const(), 0),
                     (Left::InPlace, Ptr::F32(p)) if rows == mr => (p.add(s * mr * a.rs), a.rs),
@@ -597,7 +614,7 @@ impl Job {
                     }
                 };
                 let mut j = 0;
-                while j < tile.columns {
+                while j < reach {
                     let columns = nr.min(tile.columns - j);
                     let vectors = columns.div_ceil(kernels.lanes);
                     let micro = kernels.micro(left == Left::Columns, vectors);

@@ -16,6 +16,8 @@ pub(super) type Streaming<T> = unsafe fn(usize, *const T, usize, *const f32, *mu
 /// The most elements of a register tile of any kernel.
 pub(super) const MAX_TILE: usize = 12 * 64;
 
+/// Steps of the inner dimension that one turn of the micro-kernel's loop takes.
+const UNROLLED: usize = 4;
 /// Elements by which prefetching leads in a stream.
 const AHEAD: usize = 512;
 
@@ -49,7 +51,7 @@ macro_rules! kernels {
                         prefetch(c.wrapping_add(r * c_rs + v * LANES));
                     }
                 }
-                for _ in 0..k {
+                let add_products = |sums: &mut [[_; NV]; MR], a: *const f32, b: *const f32| {
                     let mut right = [$zero; NV];
                     for v in 0..NV {
                         right[v] = $load(b.add(v * LANES));
@@ -60,8 +62,18 @@ macro_rules! kernels {
                             sums[r][v] = $fma(left, right[v], sums[r][v]);
                         }
                     }
-                    a = a.add(if INTERLEAVED { MR } else { 1 });
-                    b = b.add(b_rs);
+                };
+                let next = if INTERLEAVED { MR } else { 1 };
+                // Several at a time: the loop's own instructions count where programs share a core.
+                for _ in 0..k / UNROLLED {
+                    for u in 0..UNROLLED {
+                        add_products(&mut sums, a.add(u * next), b.add(u * b_rs));
+                    }
+                    a = a.add(UNROLLED * next);
+                    b = b.add(UNROLLED * b_rs);
+                }
+                for u in 0..k % UNROLLED {
+                    add_products(&mut sums, a.add(u * next), b.add(u * b_rs));
                 }
                 for r in 0..MR {
                     for v in 0..NV {
@@ -193,7 +205,7 @@ fn widen_one(x: f16) -> f32 {
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod avx512 {
-    use super::{AHEAD, f16, prefetch, widen_one};
+    use super::{AHEAD, UNROLLED, f16, prefetch, widen_one};
     use std::arch::x86_64::*;
 
     kernels! {
@@ -207,7 +219,7 @@ mod avx512 {
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod avx2 {
-    use super::{AHEAD, f16, prefetch, widen_one};
+    use super::{AHEAD, UNROLLED, f16, prefetch, widen_one};
     use std::arch::x86_64::*;
 
     kernels! {
@@ -221,7 +233,7 @@ mod avx2 {
 #[cfg(target_arch = "aarch64")]
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod neon {
-    use super::{AHEAD, f16, prefetch, widen_one};
+    use super::{AHEAD, UNROLLED, f16, prefetch, widen_one};
     use crate::simd::neon::load_half;
     use std::arch::aarch64::*;
 
@@ -251,7 +263,7 @@ mod neon {
 
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod portable {
-    use super::{AHEAD, f16, prefetch, widen_one};
+    use super::{AHEAD, UNROLLED, f16, prefetch, widen_one};
     use crate::simd::{BASELINE_FUSED, madd};
 
     /// A vector that the compiler keeps in one 128-bit register.

@@ -193,6 +193,36 @@ fn by_columns(
     assert!(outside.into_iter().all(|at| c[at].to_bits() == initial[at].to_bits()));
 }
 
+/// X·Xᵀ and its square, and Xᵀ·X: bit for bit what the whole products are.
+#[test]
+fn symmetric_products_have_the_bits_of_whole_ones() {
+    let mut r = Random(7);
+    for [n, k] in [[1, 1], [3, 0], [5, 7], [33, 300], [97, 64], [200, 16], [230, 520]] {
+        let x: Vec<f32> = (0..n * k).map(|_| r.next()).collect();
+        let rows = dense(&x, k);
+        let columns = Operand { rs: 1, cs: n, ..rows };
+        for (a, b) in [(rows, rows.transposed()), (columns, columns.transposed())] {
+            let gram = whole(n, k, a, b);
+            let square = whole(n, n, dense(&gram, n), dense(&gram, n));
+            for threads in [1, 2, 3] {
+                let mut c = vec![f32::NAN; n * n + 1];
+                on(threads, || symmetric(n, k, a, b, &mut c));
+                assert!(bits(&c[..n * n]) == bits(&gram), "{n} {k} {threads}");
+                on(threads, || symmetric(n, n, dense(&gram, n), dense(&gram, n), &mut c));
+                assert!(bits(&c[..n * n]) == bits(&square), "{n} {k} {threads}, squared");
+                assert!(c[n * n].is_nan(), "beyond the result");
+            }
+        }
+    }
+}
+
+fn whole(n: usize, k: usize, a: Operand<'_>, b: Operand<'_>) -> Vec<f32> {
+    let mut c = vec![0.0; n * n];
+    let shape = Shape { m: n, n, k, rs_c: n, cs_c: 1 };
+    gemm(shape, a, b, &[Offsets::default()], f32_output(&mut c, false), None);
+    c
+}
+
 #[test]
 fn every_shape_and_layout_matches_f64() {
     let mut r = Random(1);

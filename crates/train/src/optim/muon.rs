@@ -18,7 +18,7 @@
 
 use super::{AdamWGroups, CHUNK, Optimizer, Update, Work, sum_of_squares};
 use crate::schedule::{Fade, Momentum};
-use cpu::gemm::{Elements, Offsets, Operand, Output, Shape, gemm};
+use cpu::gemm::{Elements, Offsets, Operand, Output, Shape, gemm, symmetric};
 use gpt::{Group, Param};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -77,8 +77,15 @@ fn by_rows([rows, columns]: Extents) -> bool {
 }
 
 impl Muon {
-    /// Floating-point operations of the iterations on a matrix of `extents`.
+    /// Floating-point operations of the iterations on a matrix of `extents`. Of A and A², which are
+    /// symmetric, one half is computed.
     pub fn flops([rows, columns]: [usize; 2]) -> f64 {
+        let (long, short) = (rows.max(columns) as f64, rows.min(columns) as f64);
+        COEFFICIENTS.len() as f64 * (3.0 * long * short * short + short.powi(3))
+    }
+
+    /// [`Muon::flops`] if all elements of A and A² were computed.
+    pub fn flops_of_whole_products([rows, columns]: [usize; 2]) -> f64 {
         let (long, short) = (rows.max(columns) as f64, rows.min(columns) as f64);
         COEFFICIENTS.len() as f64 * (4.0 * long * short * short + 2.0 * short.powi(3))
     }
@@ -190,11 +197,11 @@ fn orthogonalise(x: &mut Vec<f32>, [rows, columns]: Extents) {
     for coefficients in COEFFICIENTS {
         let (own, turned) = (as_it_lies(x, columns), transposed(x, columns));
         match tall {
-            true => product([side, side, rows], turned, own, &mut gram),
-            false => product([side, side, columns], own, turned, &mut gram),
+            true => symmetric(side, rows, turned, own, &mut gram),
+            false => symmetric(side, columns, own, turned, &mut gram),
         }
         let square = as_it_lies(&gram, side);
-        product([side; 3], square, square, &mut polynomial);
+        symmetric(side, side, square, square, &mut polynomial);
         combine(coefficients.map(|c| c as f32), &gram, &mut polynomial, side);
         let polynomial = as_it_lies(&polynomial, side);
         match tall {
