@@ -31,12 +31,16 @@ STORIES110M = dict(dim=768, layers=12, heads=12, hidden=2048, vocab=32000, tied=
 # nanochat at depth 4 with 4 heads: its MLP (two matrices, 4·C wide) replaced by a gated one of as
 # many multiplications (three matrices, 8/3·C wide), which is what both sides here have.
 NANOCHAT_D4 = dict(dim=256, layers=4, heads=4, hidden=688, vocab=32768, tied=False, qk_norm=True)
+# nanochat itself: its model, and its update by Muon and AdamW.
+NANOCHAT = dict(depth=4, vocab=32768, seq=512)
 
 # name: geometry, batch, accumulated micro-batches, steps of one block, and per peer the target
 WORKS = {
     "stories15m": (STORIES15M, 1, 1, 12, {"compile": 0.6, "eager": 0.6, "candle": 0.5, "burn": 0.5, "llmc": 0.5}),
     "stories110m": (STORIES110M, 1, 1, 5, {"compile": 0.8, "eager": 0.7, "candle": 0.5, "burn": 0.5, "llmc": 0.5}),
     "nanochat-d4": (NANOCHAT_D4, 1, 1, 12, {"compile": 0.6, "eager": 0.6, "candle": 0.5, "burn": 0.5}),
+    "nanochat": (NANOCHAT, 1, 1, 12, {"compile": 0.8}),
+    "nanochat-batch8": (NANOCHAT, 8, 1, 4, {"compile": 0.8}),
     "accum8-batch4": (STORIES15M, 4, 8, 2, {"compile": 0.8, "eager": 0.8}),
 }
 SLOW = {"candle"}  # one turn of two steps says enough
@@ -105,14 +109,16 @@ def tokenizer(binary, vocab):
     return path
 
 
-def configuration(geometry):
-    """The geometry as a file for --config."""
+def model(geometry):
+    """The geometry as arguments of anegpt."""
+    if "depth" in geometry:
+        return ["--preset", f"nanochat-d{geometry['depth']}", "--optimizer", "muon"]
     path = WORK / "config.toml"
     keys = dict(n_layer=geometry["layers"], n_head=geometry["heads"], n_embd=geometry["dim"], hidden=geometry["hidden"])
     lines = [f"{k} = {v}" for k, v in keys.items()]
     lines += [f"{k} = {str(geometry[k]).lower()}" for k in ("tied", "qk_norm")]
     path.write_text("[model]\n" + "\n".join(lines) + "\n")
-    return path
+    return ["--config", path]
 
 
 def sample(binary):
@@ -130,7 +136,7 @@ def ours(binary, geometry, batch, accum, seq, steps, threads):
     if not tokens.exists():
         run([binary, "data", "tokenize", "--data", sample(binary), "--tokenizer", vocabulary, "--out", tokens], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory() as out:
-        command = [binary, "train", "--config", configuration(geometry), "--data", tokens, "--tokenizer", vocabulary]
+        command = [binary, "train", *model(geometry), "--data", tokens, "--tokenizer", vocabulary]
         command += ["--seq", seq, "--batch", batch, "--accum", accum, "--steps", steps + 1, "--seed", 1]
         command += ["--sample-every", 0, "--eval-every", 0, "--checkpoint-every", 0, "--out", pathlib.Path(out) / "run", "--log-format", "json"]
         env = dict(os.environ, RAYON_NUM_THREADS=str(threads))
@@ -182,14 +188,15 @@ class Peers:
         return binary
 
     def step(self, peer, geometry, batch, accum, seq, steps, threads):
-        shape = ["--geometry", json.dumps(geometry), "--batch", batch, "--accum", accum, "--seq", seq]
+        shape = ["--geometry", json.dumps({k: v for k, v in geometry.items() if k != "seq"}), "--batch", batch, "--accum", accum, "--seq", seq]
         shape += ["--steps", min(steps, 2) if peer in SLOW else steps, "--threads", threads]
         if peer == "ours":
             return ours(self.binary, geometry, batch, accum, seq, steps, threads)
         if peer in ("compile", "eager"):
             # No compiled code of an earlier block: the start is measured too.
             with tempfile.TemporaryDirectory() as cache:
-                return child([self.python, HERE / "torch_step.py", "--mode", peer, *shape], threads, TORCHINDUCTOR_CACHE_DIR=cache)
+                script = "nanochat_step.py" if "depth" in geometry else "torch_step.py"
+                return child([self.python, HERE / script, "--mode", peer, *shape], threads, TORCHINDUCTOR_CACHE_DIR=cache)
         if peer == "llmc":
             numbers = [geometry[k] for k in ("dim", "layers", "heads", "vocab")] + [batch, seq, min(steps, 2)]
             return child([self.c, *numbers], threads)
@@ -226,6 +233,7 @@ class Watch:
 
 def measure_steps(peers, wanted, name, blocks, steps, seq, threads, quiet):
     geometry, batch, accum, usual, targets = WORKS[name]
+    seq = geometry.get("seq", seq)
     present = [p for p in wanted if p in targets and (p != "llmc" or peers.c)]
     results = {p: [] for p in ["ours", *present]}
     for block in range(blocks):
@@ -299,7 +307,7 @@ def measure_checkpoint(peers, blocks):
     result = []
     for block in range(blocks):
         with tempfile.TemporaryDirectory(dir=WORK) as out:
-            command = [peers.binary, "train", "--config", configuration(geometry), "--data", sample(peers.binary), "--tokenizer", vocabulary, "--seq", 64, "--steps", 2, "--batch", 1, "--accum", 1]
+            command = [peers.binary, "train", *model(geometry), "--data", sample(peers.binary), "--tokenizer", vocabulary, "--seq", 64, "--steps", 2, "--batch", 1, "--accum", 1]
             command += ["--sample-every", 0, "--eval-every", 0, "--checkpoint-every", 0, "--out", pathlib.Path(out) / "run", "--log-format", "json"]
             lines = run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.splitlines()
             event = next(e for e in map(json.loads, lines) if e["event"] == "checkpoint")

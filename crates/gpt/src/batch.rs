@@ -6,6 +6,7 @@ use crate::plan::{Part, PlanError};
 use ane::AneError;
 use cpu::{CpuError, Numerics, OutputMut};
 use mil::DType;
+use std::ops::Range;
 
 /// Why a model could not be built or run.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -117,6 +118,14 @@ impl TokenWeights<'_> {
         match self {
             TokenWeights::Even(weight) => weight,
             TokenWeights::Each(weights) => weights[t],
+        }
+    }
+
+    /// Returns the weights of some of the tokens.
+    pub(crate) fn section(self, tokens: Range<usize>) -> Self {
+        match self {
+            TokenWeights::Even(weight) => TokenWeights::Even(weight),
+            TokenWeights::Each(weights) => TokenWeights::Each(&weights[tokens]),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The head on the host: last norm, classifier, loss and their gradients, tile by tile over the
-//! vocabulary, so that a tile's logits are turned into cotangents and used up while they are in the
-//! cache.
+//! The head on the host: last norm, classifier, loss and their gradients, section by section of the
+//! tokens and tile by tile over the vocabulary, so that a tile's logits are turned into cotangents and used
+//! up while they are in the cache. Logits are kept for one section alone.
 //!
-//! Tiles, and the groups of tiles whose sums are kept apart, depend on the extents only:
+//! Sections, tiles, and the groups of tiles whose sums are kept apart, depend on the extents only:
 //! results do not depend on the number of threads.
 
 use crate::batch::{MicroBatch, ModelError, TokenWeights};
@@ -21,10 +21,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// The most tokens of a section, and the fewest where there are several.
+const SECTION: usize = 512;
+const LEAST_SECTION: usize = 128;
 /// Elements of a tile of logits that are aimed at: 1 MiB of f32.
 const TILE: usize = 1 << 18;
 /// The most groups; each has its own sum of cotangents, [D, T].
 const GROUPS: usize = 16;
+
+/// Returns how many tokens of a micro-batch of `tokens` the head works on at once: equal sections, or all
+/// tokens where no number of sections divides them.
+pub fn tokens_at_once(tokens: usize) -> usize {
+    (tokens.div_ceil(SECTION)..=tokens / LEAST_SECTION)
+        .find(|sections| tokens.is_multiple_of(*sections))
+        .map_or(tokens, |sections| tokens / sections)
+}
 
 /// How a vocabulary of V rows is cut.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,6 +62,7 @@ impl Grid {
 
 /// The products of a tile: its logits, and its share of the classifier's gradient.
 pub(crate) fn products(vocab: usize, tokens: usize, width: usize) -> [HostShape; 2] {
+    let tokens = tokens_at_once(tokens);
     let grid = Grid::new(vocab, tokens);
     let groups = vocab.div_ceil(grid.rows * grid.tiles);
     let at_once = groups.min(rayon::current_num_threads());
@@ -182,7 +194,8 @@ fn for_rows(programs: &mut [TilePrograms], rows: usize) -> &mut TilePrograms {
 pub(crate) struct Head {
     grid: Grid,
     width: usize,
-    tokens: usize,
+    /// Tokens of a section.
+    section: usize,
     norm: HostProgram,
     norm_bwd: HostProgram,
     /// Inputs of `norm_bwd` between the stream and the cotangent of `xf`.
@@ -194,36 +207,75 @@ pub(crate) struct Head {
     rest: Range<usize>,
     softcap: Option<f32>,
     groups: Vec<TileGroup>,
-    /// Normalised residual and its cotangent, [D, T].
-    xf: Vec<f32>,
-    d_xf: Vec<f32>,
-    /// [V, T]; between the passes e^(logit − the tile's largest), after them the cotangents.
+    /// Normalised residual and its cotangent, [D, T], and those of a section.
+    xf: Columns,
+    d_xf: Columns,
+    /// [V, section]; between the passes e^(logit − the tile's largest), after them the cotangents.
     logits: Vec<f32>,
     normaliser: Normaliser,
+    /// Of each token.
+    losses: Vec<f64>,
+}
+
+/// An array [D, T] and a copy of one section of its columns.
+#[derive(Debug)]
+struct Columns {
+    all: Vec<f32>,
+    section: Vec<f32>,
+}
+
+impl Columns {
+    fn new(width: usize, tokens: usize, section: usize) -> Self {
+        Columns { all: vec![0.0; width * tokens], section: vec![0.0; width * section] }
+    }
+
+    /// Rows of section `index` in `all`, each with its copy.
+    fn rows(
+        &mut self,
+        index: usize,
+        section: usize,
+    ) -> impl Iterator<Item = (&mut [f32], &mut [f32])> {
+        let tokens = self.all.len() / (self.section.len() / section);
+        let columns = index * section..(index + 1) * section;
+        let rows = self.all.chunks_mut(tokens).map(move |row| &mut row[columns.clone()]);
+        rows.zip(self.section.chunks_mut(section))
+    }
+
+    fn take(&mut self, index: usize, section: usize) {
+        self.rows(index, section).for_each(|(row, copy)| copy.copy_from_slice(row));
+    }
+
+    fn put(&mut self, index: usize, section: usize) {
+        self.rows(index, section).for_each(|(row, copy)| row.copy_from_slice(copy));
+    }
 }
 
 impl Head {
     pub(crate) fn new(dims: &Dims<'_>) -> Result<Self, ModelError> {
         let (vocab, tokens, width) = (dims.config.vocab_size, dims.tokens(), dims.config.n_embd);
-        let grid = Grid::new(vocab, tokens);
+        let section = tokens_at_once(tokens);
+        let of_section = Dims { batch: 1, seq: section, ..*dims };
+        let grid = Grid::new(vocab, section);
         let group_rows = grid.rows * grid.tiles;
         let mut functions = BTreeMap::new();
         for rows in grid.heights(vocab).collect::<BTreeSet<_>>() {
-            functions.insert(rows, HeadFunctions::new(dims, rows)?);
+            functions.insert(rows, HeadFunctions::new(&of_section, rows)?);
         }
         let groups = (0..vocab)
             .step_by(group_rows)
-            .map(|start| TileGroup::new(dims, grid, group_rows.min(vocab - start), &functions))
+            .map(|start| {
+                TileGroup::new(&of_section, grid, group_rows.min(vocab - start), &functions)
+            })
             .collect::<Result<_, _>>()?;
         // The norms are the same whatever the height.
-        let (_, norms) = functions.first_key_value().expect("a vocabulary has tokens");
+        let norms = HeadFunctions::new(dims, grid.rows.min(vocab))?;
         let layout = Layout::new(dims.config);
         let read = inputs(&norms.norm_bwd);
         let norm_bwd_parameters = read[1..read.len() - 1].iter().map(|port| layout.range(port));
         Ok(Head {
             grid,
             width,
-            tokens,
+            section,
             norm: HostProgram::new(&norms.norm)?,
             norm_bwd: HostProgram::new(&norms.norm_bwd)?,
             norm_bwd_parameters: norm_bwd_parameters.collect(),
@@ -232,10 +284,11 @@ impl Head {
             rest: layout.classifier_rest(),
             softcap: dims.config.nanochat.softcap.map(|cap| cap as f32),
             groups,
-            xf: vec![0.0; width * tokens],
-            d_xf: vec![0.0; width * tokens],
-            logits: vec![0.0; vocab * tokens],
-            normaliser: Normaliser::new(tokens),
+            xf: Columns::new(width, tokens, section),
+            d_xf: Columns::new(width, tokens, section),
+            logits: vec![0.0; vocab * section],
+            normaliser: Normaliser::new(section),
+            losses: vec![0.0; tokens],
         })
     }
 
@@ -256,38 +309,19 @@ impl Head {
         values: &[f32],
         targets: &[u32],
     ) -> Result<(), AneError> {
-        let Head { grid, width, tokens, norm, groups, xf, logits, normaliser, .. } = self;
-        let parameters = self.norm_parameters.iter().map(|range| &values[range.clone()]);
-        let inputs: Vec<_> = std::iter::once(x).chain(parameters).map(Elements::F32).collect();
-        norm.run(&inputs, &mut [replace(xf)])?;
+        self.normalise(x, values)?;
         let classifier = &values[self.classifier.clone()];
-        let (tile, group) = (grid.rows, grid.rows * grid.tiles);
-        (groups.par_iter_mut())
-            .zip(logits.par_chunks_mut(group * *tokens))
-            .zip(classifier.par_chunks(group * *width))
-            .enumerate()
-            .try_for_each(|(index, ((place, logits), weights))| {
-                let TileGroup { programs, statistics, .. } = place;
-                let tiles = logits.chunks_mut(tile * *tokens).zip(weights.chunks(tile * *width));
-                for (i, ((logits, weights), statistics)) in tiles.zip(statistics).enumerate() {
-                    let program = &mut for_rows(programs, logits.len() / *tokens).classifier;
-                    let inputs = [Elements::F32(weights), Elements::F32(xf)];
-                    program.run(&inputs, &mut [replace(logits)])?;
-                    statistics.take(logits, index * group + i * tile, targets);
-                }
-                Ok::<(), AneError>(())
-            })?;
-        normaliser.combine(groups.iter().flat_map(|group| &group.statistics));
-        Ok(())
+        let sections = targets.chunks(self.section).enumerate();
+        sections.into_iter().try_for_each(|(i, targets)| self.losses_of(i, classifier, targets))
     }
 
-    /// Loss in nats of each token, as [`Head::forward`] last computed it.
+    /// Loss in nats of each token, as [`Head::forward`] or [`Head::backward`] last computed it.
     pub(crate) fn losses(&self) -> &[f64] {
-        self.normaliser.losses()
+        &self.losses
     }
 
-    /// After [`Head::forward`] on the same parameters and targets: the gradients of the head's parameters
-    /// and the cotangent of the stream, where the loss of each token counts its weight.
+    /// Losses of the tokens, as [`Head::forward`] gives them, the gradients of the head's parameters and
+    /// the cotangent of the stream, where the loss of each token counts its weight.
     pub(crate) fn backward(
         &mut self,
         call: HeadBackward<'_>,
@@ -296,14 +330,16 @@ impl Head {
         micro_batch: MicroBatch,
     ) -> Result<(), AneError> {
         let HeadBackward { stream, values, cotangent, grads } = call;
-        let (classifier, gradient) = (self.classifier.clone(), self.classifier.clone());
-        self.classifier_backward(
-            &values[classifier],
-            targets,
-            weights,
-            micro_batch,
-            &mut grads[gradient],
-        )?;
+        self.normalise(stream, values)?;
+        let (classifier, section) = (&values[self.classifier.clone()], self.section);
+        let gradient = &mut grads[self.classifier.clone()];
+        for (i, targets) in targets.chunks(section).enumerate() {
+            self.losses_of(i, classifier, targets)?;
+            let part = if i == 0 { micro_batch } else { MicroBatch::Later };
+            let weights = weights.section(i * section..(i + 1) * section);
+            self.classifier_backward(classifier, targets, weights, part, gradient)?;
+            self.d_xf.put(i, section);
+        }
         if micro_batch == MicroBatch::First {
             grads[self.rest.clone()].fill(0.0);
         }
@@ -311,7 +347,7 @@ impl Head {
         let parameters = self.norm_bwd_parameters.iter().map(|range| &values[range.clone()]);
         let inputs: Vec<_> = std::iter::once(stream)
             .chain(parameters)
-            .chain(std::iter::once(&self.d_xf[..]))
+            .chain(std::iter::once(&self.d_xf.all[..]))
             .map(Elements::F32)
             .collect();
         let gradients = self.norm_parameters.iter().cloned().map(Sink::Gradient);
@@ -321,7 +357,45 @@ impl Head {
         Ok(self.norm_bwd.run(&inputs, &mut sinks)?)
     }
 
-    /// The gradient of the classifier [V, D] and, in `d_xf`, the cotangent of `xf`.
+    /// The last norm of all tokens.
+    fn normalise(&mut self, x: &[f32], values: &[f32]) -> Result<(), AneError> {
+        let parameters = self.norm_parameters.iter().map(|range| &values[range.clone()]);
+        let inputs: Vec<_> = std::iter::once(x).chain(parameters).map(Elements::F32).collect();
+        Ok(self.norm.run(&inputs, &mut [replace(&mut self.xf.all)])?)
+    }
+
+    /// Losses of section `index`, and the exponentials of its logits.
+    fn losses_of(
+        &mut self,
+        index: usize,
+        classifier: &[f32],
+        targets: &[u32],
+    ) -> Result<(), AneError> {
+        let Head { grid, width, section, groups, xf, logits, normaliser, losses, .. } = self;
+        xf.take(index, *section);
+        let (tile, group) = (grid.rows, grid.rows * grid.tiles);
+        (groups.par_iter_mut())
+            .zip(logits.par_chunks_mut(group * *section))
+            .zip(classifier.par_chunks(group * *width))
+            .enumerate()
+            .try_for_each(|(index, ((place, logits), weights))| {
+                let TileGroup { programs, statistics, .. } = place;
+                let tiles = logits.chunks_mut(tile * *section).zip(weights.chunks(tile * *width));
+                for (i, ((logits, weights), statistics)) in tiles.zip(statistics).enumerate() {
+                    let program = &mut for_rows(programs, logits.len() / *section).classifier;
+                    let inputs = [Elements::F32(weights), Elements::F32(&xf.section)];
+                    program.run(&inputs, &mut [replace(logits)])?;
+                    statistics.take(logits, index * group + i * tile, targets);
+                }
+                Ok::<(), AneError>(())
+            })?;
+        normaliser.combine(groups.iter().flat_map(|group| &group.statistics));
+        losses[index * *section..(index + 1) * *section].copy_from_slice(normaliser.losses());
+        Ok(())
+    }
+
+    /// After [`Head::losses_of`] a section: the gradient of the classifier [V, D] and, in `d_xf`, the
+    /// cotangent of the section.
     fn classifier_backward(
         &mut self,
         classifier: &[f32],
@@ -330,26 +404,26 @@ impl Head {
         micro_batch: MicroBatch,
         gradient: &mut [f32],
     ) -> Result<(), AneError> {
-        let Head { grid, width, tokens, groups, xf, d_xf, logits, normaliser, softcap, .. } = self;
+        let Head { grid, width, section, groups, xf, d_xf, logits, normaliser, softcap, .. } = self;
         let softcap = *softcap;
         let (tile, group) = (grid.rows, grid.rows * grid.tiles);
         (groups.par_iter_mut())
-            .zip(logits.par_chunks_mut(group * *tokens))
+            .zip(logits.par_chunks_mut(group * *section))
             .zip(classifier.par_chunks(group * *width))
             .zip(gradient.par_chunks_mut(group * *width))
             .enumerate()
             .try_for_each(|(index, (((place, logits), weights), gradient))| {
                 let TileGroup { programs, statistics, d_xf } = place;
-                let tiles = logits.chunks_mut(tile * *tokens).zip(weights.chunks(tile * *width));
+                let tiles = logits.chunks_mut(tile * *section).zip(weights.chunks(tile * *width));
                 for (i, ((logits, weights), gradient)) in
                     tiles.zip(gradient.chunks_mut(tile * *width)).enumerate()
                 {
                     let first = index * group + i * tile;
                     let of = (&*normaliser, softcap);
                     statistics[i].cotangents(logits, first, targets, token_weights, of);
-                    let programs = for_rows(programs, logits.len() / *tokens);
+                    let programs = for_rows(programs, logits.len() / *section);
                     programs.classifier_gradient.run(
-                        &[Elements::F32(logits), Elements::F32(xf)],
+                        &[Elements::F32(logits), Elements::F32(&xf.section)],
                         &mut [micro_batch.into_gradient(gradient)],
                     )?;
                     let into = OutputMut::F32 { data: d_xf, accumulate: i > 0 };
@@ -358,8 +432,8 @@ impl Head {
                 }
                 Ok::<(), AneError>(())
             })?;
-        d_xf.fill(0.0);
-        groups.iter().for_each(|group| simd::add(d_xf, &group.d_xf));
+        d_xf.section.fill(0.0);
+        groups.iter().for_each(|group| simd::add(&mut d_xf.section, &group.d_xf));
         Ok(())
     }
 }
@@ -374,15 +448,32 @@ mod tests {
 
     #[test]
     fn a_library_is_told_how_many_products_run_at_once() {
-        // 1180 rows in tiles of 64 are 19 tiles, and in sixteen groups at most ten of two tiles.
+        // 9440 rows in tiles of 504 are 19 tiles, and in sixteen groups at most ten of two tiles.
         let at_once = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| products(1180, 4096, 8)).map(|shape| shape.at_once)
+            pool.install(|| products(9440, 4096, 8)).map(|shape| shape.at_once)
         };
         assert_eq!(at_once(32), [10, 10]);
         assert_eq!(at_once(3), [3, 3]);
-        let [logits, gradient] = products(1180, 4096, 8);
-        assert_eq!((logits.m, logits.n, logits.k, logits.transposed), (64, 4096, 8, false));
-        assert_eq!((gradient.m, gradient.n, gradient.k, gradient.transposed), (64, 8, 4096, true));
+        let [logits, gradient] = products(9440, 4096, 8);
+        assert_eq!((logits.m, logits.n, logits.k, logits.transposed), (504, 512, 8, false));
+        assert_eq!((gradient.m, gradient.n, gradient.k, gradient.transposed), (504, 8, 512, true));
+    }
+
+    #[test]
+    fn sections_are_equal_and_cover_the_tokens() {
+        let expected = [
+            (1, 1),
+            (512, 512),
+            (513, 171),
+            (1024, 512),
+            (8 * 1024, 512),
+            (3 * 257, 257),
+            // No divisor between 128 and 512: all at once.
+            (1031, 1031),
+        ];
+        for (tokens, section) in expected {
+            assert_eq!(tokens_at_once(tokens), section, "{tokens}");
+        }
     }
 }

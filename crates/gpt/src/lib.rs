@@ -66,6 +66,7 @@ pub use config::{ConfigError, Edition, FamilyName, FeedForward, GptConfig, Nanoc
 pub use declare::{Group, Init};
 pub use decode::Decoder;
 pub use family::{Depth, Family};
+pub use head::tokens_at_once;
 pub use model::{Model, host_products};
 pub use ops::Dims;
 pub use params::{Layout, Param, Parameters, initialise};

@@ -156,9 +156,12 @@ impl Model {
         if let TokenWeights::Each(weights) = weights {
             self.check_size(weights.len())?;
         }
-        self.token_losses(inputs, targets)?;
+        self.check_tokens(inputs)?;
+        self.check_tokens(targets)?;
         let batch = self.batch_of(inputs);
         let head = &mut self.head;
+        // The head computes losses and gradients together, section by section.
+        self.runtime.forward(&batch, &mut |_| Ok(()))?;
         self.runtime.backward(&batch, micro_batch, grads, &mut |call| {
             head.backward(call, targets, weights, micro_batch)
         })?;

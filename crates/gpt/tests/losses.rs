@@ -3,7 +3,7 @@
 use ane::Emulator;
 use cpu::Numerics;
 use gpt::plan::BASELINE;
-use gpt::{Decoder, GptConfig, Model, Parameters, initialise};
+use gpt::{Decoder, GptConfig, MicroBatch, Model, Parameters, TokenWeights, initialise};
 
 const TOKENS: usize = 21;
 
@@ -39,4 +39,47 @@ fn losses_are_those_of_the_logits() {
     let unknown = vec![config.vocab_size as u32; TOKENS];
     assert!(model.token_losses(inputs, &unknown).is_err());
     assert!(model.token_losses(&inputs[..2], &targets[..2]).is_err());
+}
+
+/// A micro-batch that the head works on in three sections: losses and gradients are those of its sequences,
+/// one by one.
+#[test]
+fn sections_of_the_head_add_up() {
+    const SEQ: usize = 257;
+    let tiny = GptConfig::preset("tiny").unwrap();
+    let config = GptConfig { n_layer: 1, seq_len: 512, vocab_size: 700, ..tiny };
+    let parameters = Parameters::new(&config, initialise(&config, 3));
+    let device = Emulator::cpu(Numerics::F32);
+    let tokens = |offset: usize| -> Vec<u32> {
+        (0..3 * SEQ).map(|i| ((i * i * 7 + 5 * i + offset) % config.vocab_size) as u32).collect()
+    };
+    let (inputs, targets) = (tokens(1), tokens(2));
+    let weights: Vec<f32> = (0..3 * SEQ).map(|i| [1.0, 0.0, -0.5][i % 3] / SEQ as f32).collect();
+    let model =
+        |batch| Model::new(&BASELINE, &parameters, batch, SEQ, &device, Numerics::F32).unwrap();
+    assert_eq!(gpt::tokens_at_once(3 * SEQ), SEQ);
+
+    let (mut all, mut one) = (model(3), model(1));
+    let mut grads = vec![f32::NAN; all.layout().count()];
+    let each = TokenWeights::Each(&weights);
+    let first = MicroBatch::First;
+    let losses = all.loss_and_grads(&inputs, &targets, each, first, &mut grads).unwrap().to_vec();
+    assert_eq!(all.token_losses(&inputs, &targets).unwrap(), losses);
+
+    let mut sum = vec![f32::NAN; grads.len()];
+    let mut alone = vec![];
+    for (i, (inputs, targets)) in inputs.chunks(SEQ).zip(targets.chunks(SEQ)).enumerate() {
+        let place = if i == 0 { MicroBatch::First } else { MicroBatch::Later };
+        let each = TokenWeights::Each(&weights[i * SEQ..(i + 1) * SEQ]);
+        alone.extend(one.loss_and_grads(inputs, targets, each, place, &mut sum).unwrap());
+    }
+    let gap = losses.iter().zip(&alone).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    // Some hundred roundings of logits below 8.
+    assert!(gap < 100.0 * 8.0 * 2f64.powi(-24), "{gap}");
+    let squares = |g: &[f32]| g.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>();
+    let apart: Vec<f32> = grads.iter().zip(&sum).map(|(a, b)| a - b).collect();
+    let relative = (squares(&apart) / squares(&sum)).sqrt();
+    // Sums of 771 terms in another order.
+    assert!(relative < 771f64.sqrt() * 2f64.powi(-24) * 4.0, "{relative}");
+    assert!(squares(&sum) > 1e-6);
 }

@@ -114,14 +114,15 @@ fn check_multipliers(schedule: &LrSchedule) -> Result<()> {
 
 /// Refuses a model that this machine cannot hold: the system would end the program without a word.
 /// Counted is what cannot be less: weights, gradients and the optimizer's state, all f32, and the residual
-/// stream and the logits of a micro-batch.
+/// stream of a micro-batch and the logits that exist at once.
 pub(crate) fn fits_in_memory(config: &RunConfig) -> Result<()> {
     let model = &config.model;
     let tokens = config.batch as f64 * config.seq as f64;
-    let per_token = (2 * model.n_layer + 3) as f64 * model.n_embd as f64 + model.vocab_size as f64;
+    let stream = tokens * (2 * model.n_layer + 3) as f64 * model.n_embd as f64;
+    let logits = (gpt::tokens_at_once(config.batch * config.seq) * model.vocab_size) as f64;
     let layout = Layout::new(model);
     let state = train::optim::state_elements(&*config.optimizer.build(), &layout);
-    let needed = 4.0 * ((2 * layout.count() + state) as f64 + tokens * per_token);
+    let needed = 4.0 * ((2 * layout.count() + state) as f64 + stream + logits);
     let gib = |bytes: f64| bytes / f64::from(1 << 30);
     match memory::bytes() {
         Some(have) if needed > have => Err(usage(format!(
