@@ -17,7 +17,8 @@ use crate::simd::{self, Level, SliceKernel, dispatch};
 use crate::team::{fan_out, is_assembled};
 use half::f16;
 use rayon::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod kernel;
@@ -30,10 +31,13 @@ use kernel::Kernels;
 const PANEL: usize = 32;
 /// Weights of a row that share a scale.
 const GROUP: usize = 32;
-/// The fewest columns for which weights are widened once for all of them.
+/// The fewest columns for which weights are widened once for all of them, and columns are packed.
 const WIDE: usize = 16;
-/// Weights of a row that are widened at a time: with 32 rows, 64 KiB of f32.
-const BLOCK: usize = 512;
+/// Weights of a row that are taken at a time: with 32 rows, 24 KiB of f32, which stay in the first-level
+/// cache while all columns pass.
+const BLOCK: usize = 192;
+/// Columns that one task packs.
+const PACKED: usize = 48;
 
 /// Products below this size run on one thread even where others stand by: some microseconds of work.
 const ASSEMBLED_FLOPS: usize = 50_000;
@@ -296,16 +300,21 @@ fn multiply_at(level: Level, matrix: &Matrix, x: Columns<'_>, to: Target<'_>) {
     let apart = (count == 1 || to.column >= 1 && (to.row >= count * to.column || rows == 1))
         || (to.row >= 1 && to.column >= rows * to.row);
     assert!(apart && (rows == 1 || to.row > 0), "elements of a product have places of their own");
-    let job = Job {
-        matrix,
-        kernels: Kernels::new(level),
-        x,
-        to: Place { data: to.data.as_mut_ptr(), row: to.row, column: to.column },
-        accumulate: to.accumulate,
-    };
     let flops = 2 * rows * columns * count;
     let least = if is_assembled() { ASSEMBLED_FLOPS } else { PARALLEL_FLOPS };
     let threads = if flops < least { 1 } else { rayon::current_num_threads() };
+    let kernels = Kernels::new(level);
+    let mut space = COLUMNS.take();
+    let wide = count >= WIDE;
+    let packed = if wide { pack(&kernels, columns, x, threads, &mut space) } else { &[] };
+    let job = Job {
+        matrix,
+        kernels,
+        x,
+        packed,
+        to: Place { data: to.data.as_mut_ptr(), row: to.row, column: to.column },
+        accumulate: to.accumulate,
+    };
     let (panels, next) = (matrix.panel_count(), AtomicUsize::new(0));
     // Neighbours are one stream of memory, which is read faster than parts of it.
     let unit = panels.div_ceil(threads * UNITS);
@@ -324,10 +333,72 @@ fn multiply_at(level: Level, matrix: &Matrix, x: Columns<'_>, to: Target<'_>) {
             }
         });
     });
+    COLUMNS.set(space);
+}
+
+/// Brings the columns of `x`, `rows` elements each, into the order in which wide products read them: as many
+/// as a kernel takes at once lie side by side, row after row.
+fn pack<'s>(
+    kernels: &Kernels,
+    rows: usize,
+    x: Columns<'_>,
+    threads: usize,
+    space: &'s mut Vec<f32>,
+) -> &'s [f32] {
+    space.resize(space.len().max(rows * x.count), 0.0);
+    let (to, next) = (Packing(space.as_mut_ptr()), AtomicUsize::new(0));
+    let to = &to;
+    fan_out(threads, &|| {
+        loop {
+            let first = next.fetch_add(PACKED, Ordering::Relaxed);
+            if first >= x.count {
+                break;
+            }
+            let end = x.count.min(first + PACKED);
+            // SAFETY: the space holds all columns, and each chunk of them has one taker.
+            let to = unsafe {
+                std::slice::from_raw_parts_mut(to.0.add(first * rows), (end - first) * rows)
+            };
+            pack_chunk(kernels, rows, x, first..end, to);
+        }
+    });
+    space
+}
+
+/// Storage of which threads write disjoint parts.
+struct Packing(*mut f32);
+
+// SAFETY: see the name.
+unsafe impl Sync for Packing {}
+
+fn pack_chunk(
+    kernels: &Kernels,
+    rows: usize,
+    x: Columns<'_>,
+    chunk: Range<usize>,
+    mut to: &mut [f32],
+) {
+    let mut t = chunk.start;
+    while t < chunk.end {
+        let tokens = kernels.tokens(chunk.end - t);
+        let (group, rest) = to.split_at_mut(tokens * rows);
+        for (k, to) in group.chunks_exact_mut(tokens).enumerate() {
+            let from = k * x.row + t * x.column;
+            match x.column {
+                1 => to.copy_from_slice(&x.data[from..from + tokens]),
+                _ => {
+                    to.iter_mut().enumerate().for_each(|(i, to)| *to = x.data[from + i * x.column])
+                }
+            }
+        }
+        (t, to) = (t + tokens, rest);
+    }
 }
 
 thread_local! {
     static SPACE: RefCell<Space> = RefCell::new(Space::default());
+    /// The packed columns of a product that this thread began.
+    static COLUMNS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// What a thread needs for one panel.
@@ -351,6 +422,8 @@ struct Job<'a> {
     matrix: &'a Matrix,
     kernels: Kernels,
     x: Columns<'a>,
+    /// All of `x` as [`pack`] lays it out, where the product is wide.
+    packed: &'a [f32],
     to: Place,
     accumulate: bool,
 }
@@ -376,20 +449,41 @@ impl Job<'_> {
                 for start in (0..columns).step_by(BLOCK) {
                     let len = BLOCK.min(columns - start);
                     let block = self.matrix.widened(panel, start, len, weights);
-                    self.columns(Source::F32(block), start, len, sums.as_mut_ptr());
+                    self.packed_columns(block, start, len, sums.as_mut_ptr());
                 }
             } else {
-                self.columns(self.matrix.source(panel), 0, columns, sums.as_mut_ptr());
+                self.columns(self.matrix.source(panel), columns, sums.as_mut_ptr());
             }
             self.finish(panel, &sums[..count * PANEL]);
         }
     }
 
-    /// Adds the products of weights `start .. start + len` with all columns to `sums`.
+    /// Adds the products of weights `start .. start + len` with all columns, which are packed, to `sums`.
     ///
     /// # Safety
-    /// `source` points to these weights; `sums` has room for all columns; the extents were checked.
-    unsafe fn columns(&self, source: Source, start: usize, len: usize, sums: *mut f32) {
+    /// `weights` points to these weights; `sums` has room for all columns; the extents were checked.
+    unsafe fn packed_columns(&self, weights: *const f32, start: usize, len: usize, sums: *mut f32) {
+        let (count, rows) = (self.x.count, self.matrix.columns);
+        let mut t = 0;
+        while t < count {
+            // As `pack` divides them.
+            let tokens = self.kernels.tokens(count.min((t / PACKED + 1) * PACKED) - t);
+            // SAFETY: all columns are packed, group after group.
+            unsafe {
+                let x = self.packed.as_ptr().add(t * rows + start * tokens);
+                let sums = sums.add(t * PANEL);
+                self.kernels.run_packed(tokens, weights, len, x, sums, start == 0);
+            }
+            t += tokens;
+        }
+    }
+
+    /// Computes the products of all weights of a panel with all columns.
+    ///
+    /// # Safety
+    /// `source` points to `len` weights of each row; `sums` has room for all columns; the extents were
+    /// checked.
+    unsafe fn columns(&self, source: Source, len: usize, sums: *mut f32) {
         let Columns { data, count, row, column } = self.x;
         let mut t = 0;
         while t < count {
@@ -397,8 +491,8 @@ impl Job<'_> {
             let strides = [column, row];
             // SAFETY: the columns exist, by the checks at the door.
             unsafe {
-                let x = data.as_ptr().add(start * row + t * column);
-                self.kernels.run(tokens, source, len, x, strides, sums.add(t * PANEL), start == 0);
+                let x = data.as_ptr().add(t * column);
+                self.kernels.run(tokens, source, len, x, strides, sums.add(t * PANEL), true);
             }
             t += tokens;
         }

@@ -8,11 +8,16 @@ use half::f16;
 /// columns, between rows], sums, first`. Unless `first`, the chains of `sums` go on.
 type Kernel<T> = unsafe fn(usize, *const T, *const f16, *const f32, [usize; 2], *mut f32, bool);
 
+/// Weights of a row that one turn of a loop takes.
+const UNROLLED: usize = 4;
+
 /// The kernels of one instruction set for one number of columns.
 #[derive(Clone, Copy)]
 struct Set {
     tokens: usize,
     f32: Kernel<f32>,
+    /// For columns side by side: the strides are 1 and `tokens`.
+    packed: Kernel<f32>,
     f16: Kernel<f16>,
     int8: Kernel<i8>,
 }
@@ -43,6 +48,26 @@ impl Kernels {
     /// The number of columns, of `count`, that are taken at once.
     pub(super) fn tokens(&self, count: usize) -> usize {
         self.set(count).tokens
+    }
+
+    /// Runs the kernel for `tokens` columns that lie side by side: element (k, t) at k·tokens + t of `x`.
+    ///
+    /// # Safety
+    /// As for [`Kernels::run`], with weights in f32.
+    pub(super) unsafe fn run_packed(
+        &self,
+        tokens: usize,
+        weights: *const f32,
+        k: usize,
+        x: *const f32,
+        sums: *mut f32,
+        first: bool,
+    ) {
+        let strides = [1, tokens];
+        // SAFETY: the caller's promise; the level was available when the table was chosen.
+        unsafe {
+            (self.set(tokens).packed)(k, weights, std::ptr::null(), x, strides, sums, first);
+        }
     }
 
     /// Runs the kernel for `tokens` columns.
@@ -86,8 +111,9 @@ macro_rules! kernels {
         pub(super) static SETS: &[Set] = &[
             $(Set {
                 tokens: $tokens,
-                f32: f32_kernel::<$tokens>,
-                f16: f16_kernel::<$tokens>,
+                f32: f32_kernel::<$tokens, false>,
+                packed: f32_kernel::<$tokens, true>,
+                f16: f16_kernel::<$tokens, false>,
                 int8: int8_kernel::<$tokens>,
             }),*
         ];
@@ -150,7 +176,7 @@ macro_rules! kernels {
         $load:path, $store:path, $splat:path, $fma:path
     ) => {
         $(#[$attribute])*
-        unsafe fn $name<const MR: usize>(
+        unsafe fn $name<const MR: usize, const PACKED: bool>(
             k: usize,
             panel: *const $type,
             _scales: *const f16,
@@ -169,8 +195,8 @@ macro_rules! kernels {
                         }
                     }
                 }
-                let (mut panel, mut x) = (panel, x);
-                for _ in 0..k {
+                let (column, row) = if PACKED { (1, MR) } else { (column, row) };
+                let add_products = |acc: &mut [[_; NV]; MR], panel: *const $type, x: *const f32| {
                     let mut weights = [$zero; NV];
                     for v in 0..NV {
                         weights[v] = $load_weight(panel.add(v * LANES));
@@ -181,9 +207,18 @@ macro_rules! kernels {
                             acc[r][v] = $fma(factor, weights[v], acc[r][v]);
                         }
                     }
-                    panel = panel.add(PANEL);
+                };
+                let (mut panel, mut x) = (panel, x);
+                for _ in 0..k / UNROLLED {
+                    for u in 0..UNROLLED {
+                        add_products(&mut acc, panel.add(u * PANEL), x.add(u * row));
+                    }
+                    panel = panel.add(UNROLLED * PANEL);
                     // Past the last row nothing is read.
-                    x = x.wrapping_add(row);
+                    x = x.wrapping_add(UNROLLED * row);
+                }
+                for u in 0..k % UNROLLED {
+                    add_products(&mut acc, panel.add(u * PANEL), x.add(u * row));
                 }
                 for r in 0..MR {
                     for v in 0..NV {
@@ -198,12 +233,12 @@ macro_rules! kernels {
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod avx512 {
-    use super::{GROUP, PANEL, Set, f16};
+    use super::{GROUP, PANEL, Set, UNROLLED, f16};
     use std::arch::x86_64::*;
 
     kernels! {
         #[target_feature(enable = "avx512f,avx512vl,avx2,fma,f16c")]
-        lanes: 16, tokens: [8, 4, 2, 1], zero: _mm512_setzero_ps(), load: _mm512_loadu_ps,
+        lanes: 16, tokens: [12, 8, 4, 2, 1], zero: _mm512_setzero_ps(), load: _mm512_loadu_ps,
         load_half: |p: *const f16| _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())),
         load_byte: |p: *const i8| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))),
         store: _mm512_storeu_ps, splat: _mm512_set1_ps, fma: _mm512_fmadd_ps, mul: _mm512_mul_ps
@@ -213,7 +248,7 @@ mod avx512 {
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod avx2 {
-    use super::{GROUP, PANEL, Set, f16};
+    use super::{GROUP, PANEL, Set, UNROLLED, f16};
     use std::arch::x86_64::*;
 
     kernels! {
@@ -228,7 +263,7 @@ mod avx2 {
 #[cfg(target_arch = "aarch64")]
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod neon {
-    use super::{GROUP, PANEL, Set, f16};
+    use super::{GROUP, PANEL, Set, UNROLLED, f16};
     use crate::simd::neon::load_half;
     use std::arch::aarch64::*;
 
@@ -272,7 +307,7 @@ mod neon {
 
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod portable {
-    use super::{GROUP, PANEL, Set, f16};
+    use super::{GROUP, PANEL, Set, UNROLLED, f16};
     use crate::simd::{BASELINE_FUSED, madd, widen_bits};
 
     /// A vector that the compiler keeps in one 128-bit register.

@@ -95,6 +95,14 @@ fn tokens_kept(config: &GptConfig, layer: usize, context: usize) -> usize {
     }
 }
 
+/// Columns that the programs for `columns` columns have: a power of two, or from 32 on a multiple of it.
+fn bucket_size(columns: usize) -> usize {
+    match columns {
+        ..32 => columns.next_power_of_two(),
+        _ => columns.next_multiple_of(32),
+    }
+}
+
 impl SlotDecoder {
     /// Packs the weights and makes room for the texts.
     ///
@@ -245,7 +253,7 @@ impl SlotDecoder {
     }
 
     fn compute(&mut self, columns: &[Column], places: &[Place]) -> Result<(), ModelError> {
-        let size = columns.len().next_power_of_two();
+        let size = bucket_size(columns.len());
         if !self.buckets.contains_key(&size) {
             self.buckets.insert(size, Bucket::new(&self.config, size, &self.weights)?);
         }
