@@ -11,6 +11,7 @@ use crate::setup::{self, Place, Ready};
 use crate::stop::{self, EndedBy, Signal};
 use crate::view::{self, View};
 use anyhow::{Context, Result};
+use formats::hugging_face::files_of;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -56,7 +57,7 @@ fn to_end(
         intervals,
         output: RunOutput {
             directory: out.to_owned(),
-            texts: formats::hugging_face::files(&run.config().model, &tokenizer)?,
+            texts: files_of(&notes.described(&run.config().model, &tokenizer))?,
             extra: serde_json::to_value(notes)?,
             setup_s,
         },

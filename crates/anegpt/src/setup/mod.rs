@@ -12,6 +12,7 @@ pub(crate) use numbers::{fits_in_memory, run_config};
 pub(crate) use ready::Ready;
 
 use crate::corpus::{self, Corpus};
+use crate::files::ModelFile;
 use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use crate::plan_choice::PlanChoice;
@@ -20,16 +21,18 @@ use crate::{files, term, usage};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use data::loader::{Loader, LoaderConfig, Split, training_range};
+use formats::Model;
 use gpt::plan::Plan;
 use gpt::{GptConfig, Layout};
 use numbers::{Cadence, with_changes};
 use prompt::Wanted;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
 use train::{Checkpoint, RunConfig, checkpoint};
 
 /// The notes in a checkpoint by which `--resume` needs nothing else.
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Notes {
     /// An absolute path, so that the run goes on from any directory; or `synthetic`.
     data: String,
@@ -46,6 +49,25 @@ pub(crate) struct Notes {
     host_gemm: String,
     #[serde(default)]
     cadence: Cadence,
+    #[serde(default)]
+    talk: Talk,
+}
+
+/// How the model that a run began with is talked to, which the run keeps.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Talk {
+    /// Tokens that end a text, besides those of the tokenizer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ends: Vec<u32>,
+    /// The template of its conversations, in Jinja.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chat_template: Option<String>,
+}
+
+impl Talk {
+    fn of(model: &ModelFile) -> Self {
+        Talk { ends: model.ends.clone(), chat_template: model.chat_template.clone() }
+    }
 }
 
 fn ours() -> String {
@@ -53,6 +75,19 @@ fn ours() -> String {
 }
 
 impl Notes {
+    /// The model of the run as formats write it, but for the weights.
+    pub(crate) fn described<'m>(
+        &'m self,
+        config: &'m GptConfig,
+        tokenizer: &'m Tokenizer,
+    ) -> Model<'m> {
+        Model {
+            ends: &self.talk.ends,
+            chat_template: self.talk.chat_template.as_deref(),
+            ..Model::new(config).with_tokenizer(tokenizer)
+        }
+    }
+
     fn device(&self) -> Option<DeviceChoice> {
         DeviceChoice::from_str(&self.device, true).ok()
     }
@@ -85,6 +120,7 @@ pub(crate) struct Setup {
     resumed: Option<Checkpoint>,
     /// True if a resumed run is judged by another text than before.
     judged_anew: bool,
+    talk: Talk,
 }
 
 /// Where tokens come from, and the tokens.
@@ -225,6 +261,7 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         )));
     }
     let init = args.init.as_deref().map(files::read_model).transpose()?;
+    let talk = init.as_ref().map(Talk::of).unwrap_or_default();
     let beside = match &init {
         Some(model) if args.tokenizer.is_none() => {
             let path = model.tokenizer.as_deref().ok_or_else(|| {
@@ -291,6 +328,7 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         init: args.init.clone(),
         resumed: None,
         judged_anew: false,
+        talk,
     })
 }
 
@@ -363,6 +401,7 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
         init: None,
         resumed: Some(found),
         judged_anew,
+        talk: notes.talk,
     })
 }
 

@@ -123,6 +123,7 @@ impl Setup {
             chip: self.chip.map(|chip| chip.to_string()),
             host_gemm: self.host_gemm.name(),
             cadence: self.cadence,
+            talk: self.talk.clone(),
         }
     }
 

@@ -39,6 +39,8 @@ mod serve;
 mod terminal;
 mod tokenizer;
 mod train;
+#[cfg(unix)]
+mod tuned;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

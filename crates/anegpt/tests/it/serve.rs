@@ -9,14 +9,14 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models");
 
 /// A server that is killed at the end of its test, if it still runs.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     lines: BufReader<ChildStdout>,
     address: String,
 }
 
 impl Serving {
-    fn start(bench: &Bench, model: &str, more: &[&str]) -> Serving {
+    pub(crate) fn start(bench: &Bench, model: &str, more: &[&str]) -> Serving {
         let path = Path::new(MODELS).join(model);
         let args = [&["serve", path.to_str().unwrap(), "--port", "0"], more].concat();
         let mut command = bench.command(&args);
@@ -33,7 +33,7 @@ impl Serving {
         Serving { child, lines, address }
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> String {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let mut socket = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         write!(

@@ -46,7 +46,15 @@ pub fn files(
     config: &GptConfig,
     tokenizer: &Tokenizer,
 ) -> Result<Vec<(&'static str, String)>, tokenizer::Error> {
-    texts(&Model::new(config).with_tokenizer(tokenizer), Precision::F32, Reader::Anegpt)
+    files_of(&Model::new(config).with_tokenizer(tokenizer))
+}
+
+/// The same of a model with more: a chat template, tokens that end a text.
+///
+/// # Errors
+/// As [`files`].
+pub fn files_of(model: &Model<'_>) -> Result<Vec<(&'static str, String)>, tokenizer::Error> {
+    texts(model, Precision::F32, Reader::Anegpt)
 }
 
 /// The text files of a model whose weights are stored with `precision`.

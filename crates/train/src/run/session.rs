@@ -18,7 +18,7 @@ use std::time::Instant;
 pub struct RunOutput {
     /// Directory of checkpoints.
     pub directory: PathBuf,
-    /// The text files of every checkpoint (see [`formats::hugging_face::files`]).
+    /// The text files of every checkpoint (see [`formats::hugging_face::files_of`]).
     pub texts: Vec<(&'static str, String)>,
     /// Notes of the caller, kept in `state.json`.
     pub extra: serde_json::Value,
