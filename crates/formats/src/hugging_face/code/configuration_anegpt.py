@@ -13,7 +13,8 @@ class AnegptConfig(PretrainedConfig):
 
     def __init__(self, anegpt=None, **kwargs):
         self.anegpt = dict(anegpt or {})
-        super().__init__(**kwargs)
+        # Where the classifier is the embedding, there is no second tensor to be tied to it.
+        super().__init__(**{**kwargs, "tie_word_embeddings": False})
 
     @property
     def vocab_size(self):

@@ -21,7 +21,8 @@ Norms, gates, the classifier's cap and the loss are computed in float32, everyth
 The cache of transformers holds keys and values. What it does not hold is the token before the first new one, which
 smear needs: `generate` passes it, and your own loop over a cache must pass it too (`previous_ids`).
 
-Not supported: `inputs_embeds` (value embeddings are looked up by token), a static cache, new tokens in the vocabulary.
+Tried with transformers 4.57 and 5.24. Not supported: `inputs_embeds` (value embeddings are looked up by token), a
+static cache, new tokens in the vocabulary.
 """
 
 import torch
