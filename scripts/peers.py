@@ -87,8 +87,10 @@ def described(directory, **more):
     entries = json.loads((Path(directory) / "config.json").read_text())
     bos, eos = entries["bos_token_id"], entries["eos_token_id"]
     for place in (config, GenerationConfig.from_pretrained(directory), tokenizer):
+        # A tokenizer knows one end: the first.
+        end = eos[0] if place is tokenizer and isinstance(eos, list) else eos
         ids = (place.bos_token_id, place.eos_token_id)
-        check(f"ids of {type(place).__name__}", ids == (bos, eos), f"{ids} not {bos}, {eos}")
+        check(f"ids of {type(place).__name__}", ids == (bos, end), f"{ids} not {bos}, {end}")
     check("model_max_length", tokenizer.model_max_length == config.max_position_embeddings)
     ids = tokenizer("aa").input_ids
     check("a text begins with one bos", ids[0] == bos and ids.count(bos) == 1, ids)
@@ -179,6 +181,7 @@ def code(checkpoint, work):
         ours, _ = greedy(place, prompt)
         ended = row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else row
         check(f"in a padded batch: {prompt!r}", ended == ours, f"{ended} not {ours}")
+    conversation(place, tokenizer)
     ids = torch.tensor([tokenizer(TEXT).input_ids])
     with torch.no_grad():
         whole = model(ids).logits
@@ -205,6 +208,22 @@ def code(checkpoint, work):
     tokenizer.save_pretrained(work / "saved")
     anegpt("import", work / "saved", "--out", work / "saved-back")
     same_weights(checkpoint, work / "saved-back", vocabulary)
+
+
+def conversation(place, tokenizer):
+    """transformers renders a conversation to the tokens that `anegpt chat` reads."""
+    messages = [("system", "aa"), ("user", "bb cc"), ("assistant", "cc!"), ("user", "aa")]
+    said = [{"role": role, "content": text} for role, text in messages]
+    theirs = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=True, return_dict=False)
+    texts = ["<|bos|><|user_start|>", "aa\n\nbb cc", "<|user_end|><|assistant_start|>", "cc!"]
+    texts += ["<|assistant_end|><|user_start|>", "aa", "<|user_end|><|assistant_start|>"]
+    ours = []
+    for text in texts:
+        names = text.replace("><", "> <").split(" ") if text.startswith("<|") else []
+        ours += tokenizer.convert_tokens_to_ids(names) or ask(place, {"encode": {"text": text}})["tokens"]
+    check("a conversation's tokens", theirs == ours, f"{theirs} not {ours}")
+    end = tokenizer.convert_tokens_to_ids("<|assistant_end|>")
+    check("generation ends with an answer", end in json.loads((place / "generation_config.json").read_text())["eos_token_id"])
 
 
 def from_nanochat(checkpoint, work, shape):

@@ -8,6 +8,7 @@ use formats::hugging_face::{self, Reader};
 use formats::llama2c::{self, Version};
 use formats::{Model, Precision, gguf};
 use std::path::{Path, PathBuf};
+use tokenizer::chat::nanochat_in_jinja;
 
 /// Write a model in the format of another program
 ///
@@ -134,10 +135,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match target {
         Target::HuggingFace(precision, reader) => {
             expressible(&model, reader)?;
-            directory(model.open(given)?, &args.out, precision, args.shard_bytes, reader)
+            let model = conversing(model.open(given)?);
+            directory(model, &args.out, precision, args.shard_bytes, reader)
         }
         Target::Gguf(precision) => {
-            let model = model.open(given)?;
+            let model = conversing(model.open(given)?);
             let values = model.parameters.read();
             in_place(&args.out, |path| {
                 Ok(gguf::write(path, &model.described(), &values, precision)?)
@@ -165,6 +167,18 @@ fn expressible(model: &ModelFile, reader: Reader) -> Result<()> {
         Ok(()) => bail!("{refused}; {name}"),
         Err(_) => Err(refused.into()),
     }
+}
+
+/// The model with what other programs need in order to talk by nanochat's tokens, if it has these and no template: a
+/// template, and the token that ends an answer.
+fn conversing(mut model: files::Opened) -> files::Opened {
+    if model.chat_template.is_none()
+        && let Some((template, end)) = nanochat_in_jinja(&model.tokenizer)
+    {
+        model.chat_template = Some(template.to_owned());
+        model.ends.push(end);
+    }
+    model
 }
 
 /// Writes a directory in the layout of Hugging Face, which is that of our checkpoints.

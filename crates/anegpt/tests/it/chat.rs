@@ -73,6 +73,25 @@ impl Bench {
     }
 }
 
+/// Other programs read nanochat's format as a template, and so do we what was written for them.
+#[test]
+fn an_export_is_talked_to_as_the_model_is() {
+    let bench = Bench::new();
+    let model = bench.nanochat();
+    bench.ok(&["export", model, "--to", "hf", "--out", "exported"]);
+    let ask = |model| {
+        let prompt = ["chat", model, "-p", "Hello there?", "--system", "Be brief."];
+        bench.ok(&[&prompt[..], &["--temperature", "0", "-n", "12"]].concat())
+    };
+    assert_eq!(ask("exported"), ask(model));
+    let template = std::fs::read_to_string(bench.path("exported/chat_template.jinja")).unwrap();
+    assert!(template.contains("<|assistant_start|>"), "{template}");
+    let tokenizer = Tokenizer::load(bench.path("exported/tokenizer.json")).unwrap();
+    let ends = &bench.saved("exported/generation_config.json")["eos_token_id"];
+    let end = tokenizer.special("<|assistant_end|>");
+    assert!(ends.as_array().is_some_and(|ends| ends.contains(&json!(end))), "{ends}");
+}
+
 #[test]
 fn one_answer_follows_from_prompt_and_seed() {
     let bench = Bench::new();

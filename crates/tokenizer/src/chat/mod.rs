@@ -70,6 +70,13 @@ pub const NANOCHAT_TOKENS: [&str; 9] = [
     "<|output_end|>",
 ];
 
+/// nanochat's format as a template in Jinja, for programs that read no other, and the token that ends an answer in
+/// it; `None` if the vocabulary does not have its tokens.
+pub fn nanochat_in_jinja(tokenizer: &Tokenizer) -> Option<(&'static str, u32)> {
+    let end = tokenizer.special("<|assistant_end|>");
+    Nanochat::find(tokenizer).and(end).map(|end| (include_str!("nanochat.jinja"), end))
+}
+
 /// The format of a model's conversations.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {

@@ -83,6 +83,31 @@ fn nanochat_renders_conversations_with_their_mask() {
     assert_eq!(template.ends(), [260, 256]);
 }
 
+/// For other programs: the same tokens by a template.
+#[test]
+fn nanochat_in_jinja_is_the_same() {
+    let (tokenizer, own) = nanochat();
+    let (text, end) = nanochat_in_jinja(&tokenizer).unwrap();
+    let template = jinja(&tokenizer, text);
+    assert_eq!(tokenizer.token_bytes(end), Some(&b"<|assistant_end|>"[..]));
+    assert_eq!(template.ends(), own.ends());
+    let typed = [(User, "a\nb <|user_end|>"), (Assistant, " c "), (User, "")];
+    for conversation in [&CONVERSATION[..4], &CONVERSATION[1..4], &typed, &CONVERSATION[..2]] {
+        let messages = say(conversation);
+        let [ours, theirs] = [&own, &template]
+            .map(|template| template.render_for_completion(&messages, &tokenizer).unwrap());
+        assert_eq!(ours, theirs, "{conversation:?}");
+        let whole = [&own, &template]
+            .map(|template| template.render(&messages, &tokenizer).map(|all| all.tokens).unwrap());
+        assert_eq!(whole[0], whole[1], "{conversation:?}");
+    }
+    for refused in [&[(Assistant, "a")][..], &[(System, "a")], &[(User, "a"), (User, "b")]] {
+        assert!(own.render(&say(refused), &tokenizer).is_err());
+        assert!(template.render(&say(refused), &tokenizer).is_err(), "{refused:?}");
+    }
+    assert!(nanochat_in_jinja(&chatml().0).is_none());
+}
+
 #[test]
 fn nanochat_learns_to_call_tools_but_not_what_they_answer() {
     let (tokenizer, template) = nanochat();
