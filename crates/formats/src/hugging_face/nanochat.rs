@@ -412,7 +412,31 @@ mod tests {
         assert_eq!(config.nanochat.softcap, Some(15.0));
     }
 
-    /// A model with value embeddings, read as one without; and a bias in the class's names.
+    /// Faults name tensors as the file has them.
+    #[test]
+    fn tensors_of_the_class_are_named_as_it_names_them() {
+        let config = plain();
+        let dir = tempfile::tempdir().unwrap();
+        let (model, values) = (Model::new(&config), gpt::initialise(&config, 3));
+        write(dir.path(), &model, &values, Precision::F32, None, Reader::Transformers).unwrap();
+        let (path, bare) = (dir.path().join("model.safetensors"), unpadded(&config, &values).0);
+        for (change, says) in [
+            (GptConfig { vocab_size: 49, ..bare.clone() }, "`model.embed_tokens.weight` has shape"),
+            (
+                GptConfig { n_layer: 4, ..bare.clone() },
+                "`model.layers.3.self_attn.q_proj.weight` is",
+            ),
+            (GptConfig { tied: true, n_layer: 2, ..bare }, ""),
+        ] {
+            match read_safetensors(&path, &change) {
+                Err(error) => assert!(error.to_string().contains(says), "{error}"),
+                // Layers behind the last one, and a copy of a tied classifier, may lie there.
+                Ok(_) => assert_eq!(says, ""),
+            }
+        }
+    }
+
+    /// A model with value embeddings, read as one without.
     #[test]
     fn tensors_without_a_place_are_refused() {
         let config = small("nanochat-d3");

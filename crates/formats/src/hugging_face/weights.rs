@@ -74,8 +74,9 @@ pub fn read_sharded(index: &Path, config: &GptConfig) -> Result<Vec<f32>, Weight
     let mut shards: BTreeMap<&str, Vec<Stored>> = BTreeMap::new();
     for tensor in layout.tensors() {
         let shard = names.find(&tensor.name).and_then(|name| map.weight_map.get(name));
-        let shard =
-            shard.ok_or_else(|| fault(format!("it names no file for `{}`", tensor.name)))?;
+        let shard = shard.ok_or_else(|| {
+            fault(format!("it names no file for `{}`", names.shown(&tensor.name)))
+        })?;
         beside(shard).map_err(fault)?;
         shards.entry(shard).or_default().push(tensor.clone());
     }
@@ -164,6 +165,12 @@ impl Names {
     fn bare(&self, name: &str) -> String {
         let renamed = (self.scheme.renamed)(name);
         renamed.unwrap_or_else(|| bare(self.scheme.prefix, name).to_owned())
+    }
+
+    /// The name, for people, of the tensor that the family calls `name`: as it is, or would be, in the checkpoint.
+    fn shown(&self, name: &str) -> String {
+        let absent = || (self.scheme.renamed)(name).unwrap_or_else(|| name.to_owned());
+        self.find(name).map_or_else(absent, str::to_owned)
     }
 
     /// The checkpoint's name of the tensor that the family calls `name`.
@@ -342,7 +349,7 @@ fn check_tensors(
     for tensor in tensors {
         let fault = |reason: String| WeightsError::Tensor {
             path: path.to_owned(),
-            name: tensor.name.clone(),
+            name: names.shown(&tensor.name),
             reason,
         };
         let found = names.find(&tensor.name).and_then(|name| file.info(name));
