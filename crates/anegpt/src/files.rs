@@ -192,9 +192,13 @@ pub(crate) fn read_tokenizer(given: Option<&Path>, fallback: Option<&Path>) -> R
     let path = given.or(fallback).ok_or_else(|| {
         usage("this model comes without a tokenizer: give one with --tokenizer FILE")
     })?;
+    if given.is_some() && !path.exists() {
+        bail!("there is no file or directory `{}` to read a tokenizer from", path.display());
+    }
     let within = path.join("tokenizer.json");
     let path = if within.exists() { &within } else { path };
     foreign::refuse_stand_in(path)?;
+    foreign::refuse_pickled_tokenizer(path)?;
     if foreign::is_gguf(path) {
         let tokenizer = GgufFile::open(path)?.tokenizer()?;
         return tokenizer.ok_or_else(|| anyhow!("{} has no tokenizer", path.display()));

@@ -118,6 +118,18 @@ pub(crate) fn refuse_model(path: &Path) -> Result<()> {
     }
 }
 
+/// Refuses a tokenizer that Python pickled, as nanochat's is.
+pub(crate) fn refuse_pickled_tokenizer(path: &Path) -> Result<()> {
+    match Kind::of_file(path) {
+        Some(Kind::PyTorch) => bail!(
+            "{} was pickled by Python, which runs code when it is read: anegpt reads tokenizer.json (for nanochat's \
+             tokenizer.pkl, docs/from-nanochat.md has a script that converts it)",
+            path.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// True if a file begins as GGUF files do.
 pub(crate) fn is_gguf(path: &Path) -> bool {
     Kind::of_file(path) == Some(Kind::Gguf)

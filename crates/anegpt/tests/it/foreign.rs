@@ -51,6 +51,16 @@ fn a_file_that_is_no_model_is_named() {
         let error = bench.model_error(name);
         assert!(error.contains(name) && error.contains(says), "{name}: {error}");
     }
+    let tokenizer = bench.write("tokenizer.pkl", b"\x80\x04\x95 tiktoken");
+    let llama = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/llama");
+    for (file, says) in [
+        (tokenizer.to_str().unwrap(), "docs/from-nanochat.md has a script that converts it"),
+        ("no.json", "there is no file or directory `no.json` to read a tokenizer from"),
+    ] {
+        let output = bench.run(&["generate", llama, "a", "--tokenizer", file]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && error.contains(says), "{error}");
+    }
     let error = bench.model_error("nowhere");
     assert!(error.contains("there is no file or directory `nowhere`"), "{error}");
 }
