@@ -1,10 +1,10 @@
 //! The text of a run: where it comes from and how it becomes tokens.
 
-use crate::{files, progress, usage};
+use crate::{engine, files, progress, usage};
 use anyhow::{Result, bail};
 use data::loader::{TokenSource, is_token_file};
 use data::synth::{SEPARATOR, Stories};
-use data::text::{Document, TextSource, tokenize_to_memory};
+use data::text::{FIELD, TextSource, Tokenized, tokenize_stored, tokenize_to_memory};
 use std::path::Path;
 use tokenizer::Tokenizer;
 
@@ -26,39 +26,76 @@ pub(crate) struct Corpus {
     pub(crate) description: String,
 }
 
-/// Loads `data` (`synthetic`, a text file or directory, or token files) with the tokenizer `spec`
-/// (`bpe`, `bpe:SIZE`, `char` or a file), or with `given`, which a resumed or initialised run has.
+/// Bytes of text whose tokens are kept in memory; those of more are written to a file and mapped.
+const IN_MEMORY: u64 = 512 << 20;
+
+/// The text of a run, as it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// `synthetic`, a text file or directory, or token files.
+    pub(crate) data: &'a str,
+    /// The field or column that holds the text, if it is not [`FIELD`].
+    pub(crate) field: Option<&'a str>,
+    /// Seed of synthetic stories.
+    pub(crate) seed: u64,
+}
+
+/// Loads a text with the tokenizer `spec` (`bpe`, `bpe:SIZE`, `char` or a file), or with `given`, which a
+/// resumed or initialised run has.
 pub(crate) fn load(
-    data: &str,
+    wanted: Wanted<'_>,
     spec: Option<&str>,
     given: Option<Tokenizer>,
-    seed: u64,
 ) -> Result<Corpus> {
+    match open(wanted)? {
+        Some(text) => tokenized(&text, choose(&text, spec, given)?, &label(wanted)),
+        None => token_files(Path::new(wanted.data), spec, given),
+    }
+}
+
+/// As [`load`], but the last of several Parquet files is a corpus of its own, to validate with.
+pub(crate) fn load_split(
+    wanted: Wanted<'_>,
+    spec: Option<&str>,
+    given: Option<Tokenizer>,
+) -> Result<(Corpus, Option<Corpus>)> {
+    let Some(mut text) = open(wanted)? else {
+        return Ok((token_files(Path::new(wanted.data), spec, given)?, None));
+    };
+    let last = text.split_last();
+    let tokenizer = choose(&text, spec, given)?;
+    let validation = last.map(|last| {
+        let name = last.files().next().and_then(Path::file_name).unwrap_or_default();
+        tokenized(&last, tokenizer.clone(), &name.to_string_lossy())
+    });
+    let validation = validation.transpose()?;
+    Ok((tokenized(&text, tokenizer, &label(wanted))?, validation))
+}
+
+/// The texts; `None` for token files.
+pub(crate) fn open(wanted: Wanted<'_>) -> Result<Option<TextSource>> {
+    let Wanted { data, field, seed } = wanted;
     if data == "synthetic" {
-        let stories = Stories::new(seed);
-        let text = stories.text(SYNTHETIC_BYTES);
-        let documents: Vec<&str> =
-            text.split(SEPARATOR).map(str::trim).filter(|story| !story.is_empty()).collect();
-        let tokenizer =
-            choose(spec, given, || Ok(documents.iter().map(|s| (*s).to_owned()).collect()))?;
-        let label = format!("synthetic stories (seed {seed})");
-        let documents = documents
-            .into_iter()
-            .map(|text| Ok(Document { text: text.to_owned(), begins: true, bytes_done: 0 }));
-        return in_memory(documents, tokenizer, &label, text.len() as u64);
+        let text = Stories::new(seed).text(SYNTHETIC_BYTES);
+        let stories = text.split(SEPARATOR).map(str::trim).filter(|story| !story.is_empty());
+        let stories = stories.map(str::to_owned).collect();
+        return Ok(Some(TextSource::in_memory(data, stories)));
     }
     let path = Path::new(data);
     if holds_tokens(path)? {
-        return token_files(path, spec, given);
+        return Ok(None);
     }
-    let text = TextSource::open(path, SEPARATOR)?;
+    let text = TextSource::open(path, SEPARATOR)?.field(field.unwrap_or(FIELD));
     text.oddities().iter().for_each(|notice| eprintln!("warning: {notice}"));
-    let learn = || Ok(vec![text.sample(LEARN_BYTES)?]);
-    let tokenizer = match (spec, given) {
-        (Some("char"), None) => characters(text.documents().map(|d| d.map(|d| d.text)))?,
-        (spec, given) => choose(spec, given, learn)?,
-    };
-    in_memory(text.documents(), tokenizer, data, text.total_bytes())
+    Ok(Some(text))
+}
+
+/// A text's name for people.
+pub(crate) fn label(Wanted { data, seed, .. }: Wanted<'_>) -> String {
+    match data {
+        "synthetic" => format!("synthetic stories (seed {seed})"),
+        path => path.to_owned(),
+    }
 }
 
 /// Learns the characters of texts, one text at a time.
@@ -117,23 +154,24 @@ pub(crate) fn smaller_vocabulary(asked: usize, got: usize) -> Option<String> {
     })
 }
 
-fn choose(
+/// The tokenizer of a text: `given`, one that `spec` names, or one learned from the text.
+pub(crate) fn choose(
+    text: &TextSource,
     spec: Option<&str>,
     given: Option<Tokenizer>,
-    texts: impl FnOnce() -> Result<Vec<String>>,
 ) -> Result<Tokenizer> {
     if let Some(given) = given {
         return Ok(given);
     }
     let size = match spec {
-        None | Some("bpe") => Some(VOCABULARY),
-        Some("char") => None,
+        None | Some("bpe") => VOCABULARY,
+        Some("char") => return characters(text.documents().map(|d| d.map(|d| d.text))),
         Some(other) => match other.strip_prefix("bpe:") {
-            Some(size) => Some(size.parse().map_err(|_| {
+            Some(size) => size.parse().map_err(|_| {
                 usage(format!(
                     "--tokenizer {other}: write bpe:SIZE with a whole number, such as bpe:4096"
                 ))
-            })?),
+            })?,
             None if !Path::new(other).exists() => {
                 bail!(
                     "--tokenizer {other}: there is no such file; give bpe, bpe:SIZE, char, or the \
@@ -143,39 +181,55 @@ fn choose(
             None => return files::read_tokenizer(Some(Path::new(other)), None),
         },
     };
-    let texts = texts()?;
-    match size {
-        Some(size) => {
-            let tokenizer = Tokenizer::train_bpe(texts, size, &mut |_| {})?;
-            let smaller = smaller_vocabulary(size, tokenizer.vocab_size());
-            smaller.iter().for_each(|notice| eprintln!("note: {notice}"));
-            Ok(tokenizer)
-        }
-        None => Ok(Tokenizer::train_char(texts)?),
+    let tokenizer = Tokenizer::train_bpe(to_learn(text)?, size, &mut |_| {})?;
+    let smaller = smaller_vocabulary(size, tokenizer.vocab_size());
+    smaller.iter().for_each(|notice| eprintln!("note: {notice}"));
+    Ok(tokenizer)
+}
+
+/// The texts that a vocabulary is learned from: all of what is in memory, else a sample of the files.
+fn to_learn(text: &TextSource) -> Result<Vec<String>> {
+    match text.is_in_memory() {
+        true => Ok(text.documents().map(|d| d.map(|d| d.text)).collect::<data::Result<_>>()?),
+        false => Ok(vec![text.sample(LEARN_BYTES)?]),
     }
 }
 
-fn in_memory(
-    documents: impl IntoIterator<Item = data::Result<Document>>,
-    tokenizer: Tokenizer,
-    label: &str,
-    bytes: u64,
-) -> Result<Corpus> {
-    let encode = |text: &str| tokenizer.encode(text);
-    let bar = progress::bytes("tokenizing", bytes);
-    let result = tokenize_to_memory(documents, &encode, tokenizer.bos(), &mut |p| {
-        bar.set_position(p.bytes);
-    });
+/// Turns a text into tokens, in memory or, where there are many, in a file that is kept for the next run.
+fn tokenized(text: &TextSource, tokenizer: Tokenizer, label: &str) -> Result<Corpus> {
+    let bar = progress::bytes("tokenizing", text.total_bytes());
+    let made = tokens_of(text, &tokenizer, &mut |p| bar.set_position(p.bytes));
     bar.finish_and_clear();
-    let (tokens, report) = result?;
+    let (source, report) = made?;
+    let bytes = text.text_bytes()?;
     let description = format!(
         "{label}: {} of text, {} tokens ({})",
         progress::size(bytes),
-        progress::count(report.tokens as f64),
+        progress::count(source.len() as f64),
         tokenizer.describe()
     );
-    let bytes = Some(report.text_bytes);
-    Ok(Corpus { source: TokenSource::from(tokens), tokenizer, bytes, description })
+    let bytes = report.map(|report| report.text_bytes);
+    Ok(Corpus { source, tokenizer, bytes, description })
+}
+
+fn tokens_of(
+    text: &TextSource,
+    tokenizer: &Tokenizer,
+    progress: &mut dyn FnMut(data::text::Progress),
+) -> Result<(TokenSource, Option<Tokenized>)> {
+    let encode = |text: &str| tokenizer.encode(text);
+    if text.text_bytes()? > IN_MEMORY
+        && let Some(caches) = engine::caches()
+    {
+        let (json, size) = (tokenizer.to_json()?, tokenizer.vocab_size() as u32);
+        let directory = caches.join("anegpt").join("tokens");
+        let (key, bos) = ((json.as_str(), size), tokenizer.bos());
+        let (file, report) = tokenize_stored(text, key, &encode, bos, &directory, progress)?;
+        return Ok((file.into(), report));
+    }
+    let (tokens, report) =
+        tokenize_to_memory(text.documents(), &encode, tokenizer.bos(), progress)?;
+    Ok((tokens.into(), Some(report)))
 }
 
 fn token_files(path: &Path, spec: Option<&str>, given: Option<Tokenizer>) -> Result<Corpus> {

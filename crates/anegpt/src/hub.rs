@@ -8,7 +8,7 @@
 
 use crate::{engine, progress, term};
 use anyhow::{Context, Result, anyhow, bail};
-use data::download::{HUB, Listing, Progress, Repository, Stage};
+use data::download::{Hub, Listing, Progress, Repository, Stage};
 use formats::hugging_face;
 use std::path::{Path, PathBuf};
 
@@ -39,8 +39,7 @@ pub(crate) fn fetch(address: &str) -> Result<PathBuf> {
     })?;
     let place = caches.join("anegpt").join("models").join(&repository.name);
     let noted = place.join("refs").join(repository.revision_component());
-    let endpoint = std::env::var("HF_ENDPOINT").ok().filter(|text| !text.is_empty());
-    let listing = match repository.list(endpoint.as_deref().unwrap_or(HUB)) {
+    let listing = match repository.list(&Hub::from_environment()) {
         Ok(listing) => listing,
         Err(error) => return earlier(&place, &noted, file.as_deref(), error.into()),
     };

@@ -14,14 +14,19 @@
 
 mod archive;
 mod curl;
+mod dataset;
 mod hub;
+mod many;
 mod tinystories;
+mod token;
 
 use crate::error::{Error, Result};
 use crate::tokens::{hex, sibling};
 pub use archive::unpack_tar_gz;
-use curl::{Curl, Response, http_failure};
-pub use hub::{HUB, Listing, RemoteFile, Repository};
+use curl::{Ask, Opened, Response, http_failure};
+pub use dataset::{Dataset, Files, climbmix};
+pub use hub::{HUB, Hub, Listing, RemoteFile, Repository};
+pub use many::{Overall, fetch_all};
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -29,6 +34,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub use tinystories::{TinyStories, TinyStoriesFiles};
+pub use token::Token;
 
 /// The activity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +75,12 @@ pub struct Download {
     pub backoff: Duration,
     /// The program that transfers.
     pub curl: OsString,
+    /// Shown to the server of `url`, and to no other that it refers to.
+    pub token: Option<Token>,
+    /// What to do where the server refuses access (401, 403), if more is known than in general.
+    pub denied: Option<String>,
+    /// True if it must be a whole Parquet file.
+    pub is_parquet: bool,
 }
 
 /// A file that is there.
@@ -99,7 +111,16 @@ impl Download {
             retries: 5,
             backoff: Duration::from_secs(1),
             curl: "curl".into(),
+            token: None,
+            denied: None,
+            is_parquet: false,
         }
+    }
+
+    /// Accepts nothing but a whole Parquet file.
+    #[must_use]
+    pub fn parquet(self) -> Download {
+        Download { is_parquet: true, ..self }
     }
 
     /// Fetches the file, or continues to; does nothing but check the sum when it is there.
@@ -154,10 +175,17 @@ impl Download {
 
     /// One run of curl, from where the partial file ends.
     fn attempt(&self, part: &mut Part, progress: &mut dyn FnMut(Progress)) -> Result<Attempt> {
-        let mut curl = Curl::start(&self.curl, &self.url, part.len, part.etag().as_deref())?;
-        let Some(response) = curl.response() else {
-            return Ok(curl.failure());
-        };
+        let etag = part.etag();
+        let (from, etag, token) = (part.len, etag.as_deref(), self.token.as_ref());
+        let Opened { mut curl, response } =
+            match (Ask { url: &self.url, from, etag, token }).open(&self.curl)? {
+                Ok(opened) => opened,
+                Err(failure) => return Ok(failure),
+            };
+        if let (status @ (401 | 403), Some(advice)) = (response.status, &self.denied) {
+            let (url, advice) = (self.url.clone(), advice.clone());
+            return Err(Error::Denied { url, status, advice });
+        }
         if let Some(sum) = &response.linked_sha256 {
             part.announced = Some(sum.clone());
         }
@@ -195,6 +223,12 @@ impl Download {
             part.remove();
             return Err(error);
         }
+        if let Some(error) =
+            self.not_parquet(&part.path, "the partial file was removed, run the command again")
+        {
+            part.remove();
+            return Err(error);
+        }
         let stored = self.stored_sum()?;
         let expected = self.sha256.clone().or_else(|| part.announced.clone()).or(stored);
         if let Some(expected) = expected
@@ -220,6 +254,9 @@ impl Download {
         if let Some(error) = self.other_size(bytes, "delete it to download it again") {
             return Err(error);
         }
+        if let Some(error) = self.not_parquet(&self.to, "delete it to download it again") {
+            return Err(error);
+        }
         match self.sha256.clone().or(self.stored_sum()?) {
             Some(expected) if !expected.eq_ignore_ascii_case(&sha256) => Err(Error::Checksum {
                 path: self.to.clone(),
@@ -239,6 +276,13 @@ impl Download {
     fn other_size(&self, bytes: u64, advice: &str) -> Option<Error> {
         let announced = self.bytes.filter(|announced| *announced != bytes)?;
         let problem = format!("{} has {bytes} bytes, not {announced}", self.to.display());
+        Some(Error::Transfer { url: self.url.clone(), problem, advice: advice.to_owned() })
+    }
+
+    /// The error of a file that is to be of Parquet and is not.
+    fn not_parquet(&self, path: &Path, advice: &str) -> Option<Error> {
+        let problem = self.is_parquet.then(|| crate::parquet::fault(path)).flatten()?;
+        let problem = format!("{}: {problem}", self.to.display());
         Some(Error::Transfer { url: self.url.clone(), problem, advice: advice.to_owned() })
     }
 

@@ -94,6 +94,9 @@ pub enum Error {
         /// As found.
         got: String,
     },
+    /// What is no place of this kind of loader.
+    #[error("not a place in this run's data: {0}")]
+    Place(#[source] serde_json::Error),
     /// Text that is not UTF-8.
     #[error("{path}: byte {offset} is not valid UTF-8; {advice}", path = path.display())]
     Utf8 {
@@ -123,6 +126,14 @@ pub enum Error {
         /// Line number, from 1.
         line: u64,
         /// The fault.
+        problem: String,
+    },
+    /// A Parquet file that is damaged, or has no column of texts.
+    #[error("{path}: {problem}", path = path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// The fault and its remedy.
         problem: String,
     },
     /// No text where some was expected.
@@ -159,6 +170,16 @@ pub enum Error {
         url: String,
         /// The failure.
         problem: String,
+        /// The advice.
+        advice: String,
+    },
+    /// A server that refuses access.
+    #[error("cannot download {url}: the server answered {status} (access denied): {advice}")]
+    Denied {
+        /// The name of the download.
+        url: String,
+        /// Its answer: 401 or 403.
+        status: u16,
         /// The advice.
         advice: String,
     },

@@ -31,6 +31,7 @@ mod error;
 pub mod loader;
 mod map;
 mod mix;
+mod parquet;
 mod sniff;
 pub mod synth;
 pub mod text;

@@ -1,4 +1,7 @@
-//! Batches of training windows in a random order that can be resumed anywhere.
+//! Batches of training rows in an order that can be resumed anywhere.
+//!
+//! There are two ways of packing documents into rows, both [`Batches`]: [`Loader`] cuts windows out of all
+//! documents one after the other, as told here, and [`BestFit`] fills rows with whole documents.
 //!
 //! The stream of tokens is cut once, into a front part for training and a back part for
 //! validation, where possible at the start of a document; the parts never overlap. An epoch goes
@@ -12,10 +15,17 @@
 //! Everything follows from [`Cursor`], which a checkpoint stores: a loader resumed from it
 //! continues with exactly the windows that would have come.
 
+mod batches;
+mod best_fit;
+mod feed;
 mod order;
+mod packer;
 mod source;
 
 use crate::error::{Error, Result};
+pub use batches::Batches;
+pub use best_fit::{BUFFER, BestFit, BestFitConfig};
+pub use feed::{Part, Tokenize};
 use order::Permutation;
 use serde::{Deserialize, Serialize};
 pub use source::{TokenSource, is_token_file};

@@ -11,7 +11,7 @@ const BINARY: [(&[u8], &str); 10] = [
     (b"\x28\xb5\x2f\xfd", "it is compressed with zstd: unpack it first (unzstd)"),
     (b"\xfd7zXZ", "it is compressed with xz: unpack it first (unxz)"),
     (b"BZh", "it is compressed with bzip2: unpack it first (bunzip2)"),
-    (b"PAR1", "it is a Parquet file: write its column of text to a .jsonl file first"),
+    (b"PAR1", "it is a Parquet file: give it a name that ends in .parquet"),
     (b"%PDF", "it is a PDF: take the text out of it first (pdftotext)"),
     (
         b"\x93NUMPY",

@@ -1,32 +1,44 @@
 //! Text on its way to tokens: files and directories cut into documents.
 //!
-//! Read are `*.txt` and `*.md` as plain text and `*.jsonl` with one JSON object per line, whose
-//! field `text` is a document. A directory is read recursively in the order of its paths; names
+//! Read are `*.txt` and `*.md` as plain text, `*.jsonl` with one JSON object per line, whose field `text` is
+//! a document, and `*.parquet`, whose column `text` has a document in each row (see
+//! [`TextSource::field`] for other names). A directory is read recursively in the order of its paths; names
 //! that begin with a dot, other extensions and links to directories are passed over. A single
-//! file may have any name and counts as plain text unless it ends in `.jsonl`.
+//! file may have any name and counts as plain text unless it ends in `.jsonl` or `.parquet`.
 //!
 //! In plain text a separator (usually [`crate::synth::SEPARATOR`], as in TinyStories) stands
 //! between documents, and white space around it belongs to none. A file without one is a single
 //! document, taken as it is. Documents longer than 4 MiB come in several pieces, cut after a line
-//! or a word where there is one, so that memory stays bounded whatever the size of the input.
+//! or a word where there is one. Of `*.jsonl` a line is in memory at a time, of `*.parquet` a page: so
+//! memory stays bounded whatever the size of the input.
+//!
+//! Every document has a [`Place`], by which it is read again without what stands before it.
 
 mod encode;
+mod fingerprint;
+mod lines;
+mod place;
+mod plain;
 
 use crate::error::{Error, Result};
+use crate::parquet::{ParquetFile, Rows};
 use crate::sniff;
-pub use encode::{Encode, Progress, Tokenized, tokenize, tokenize_file, tokenize_to_memory};
-use serde::Deserialize;
-use std::borrow::Cow;
+pub use encode::{
+    Encode, Progress, Tokenized, tokenize, tokenize_file, tokenize_stored, tokenize_to_memory,
+};
+use lines::JsonlReader;
+pub use place::Place;
+use plain::PlainReader;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// A longer document is cut into pieces of about this many bytes.
-const PIECE: usize = 4 << 20;
-/// Bytes read at a time.
-const CHUNK: usize = 256 << 10;
-/// Longest line of a `.jsonl` file.
-const LINE: u64 = 64 << 20;
+/// The field of JSON lines, and the column of Parquet files, that holds the text.
+pub const FIELD: &str = "text";
+
+/// Extensions of what is read in a directory.
+const EXTENSIONS: [&str; 4] = ["txt", "md", "jsonl", "parquet"];
 
 /// A document, or a piece of a very long one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,15 +47,89 @@ pub struct Document {
     pub text: String,
     /// False for the second and further pieces of a long document.
     pub begins: bool,
-    /// Bytes of the whole input up to the end of this document.
+    /// Bytes of the whole input up to the end of this document; of a Parquet file about that.
     pub bytes_done: u64,
+    /// Where it stands.
+    pub place: Place,
 }
 
-/// Text files in their order.
+impl Document {
+    /// A whole document that is in no file.
+    pub fn new(text: impl Into<String>) -> Document {
+        Document { text: text.into(), begins: true, bytes_done: 0, place: Place::default() }
+    }
+}
+
+/// Texts in their order: files, or documents in memory.
 #[derive(Debug, Clone)]
 pub struct TextSource {
-    files: Vec<(PathBuf, u64)>,
+    inputs: Vec<Input>,
     separator: String,
+    field: String,
+}
+
+/// A file, or documents in memory.
+#[derive(Debug, Clone)]
+struct Input {
+    path: PathBuf,
+    bytes: u64,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Plain,
+    Lines,
+    Parquet,
+    Memory(Arc<Vec<String>>),
+}
+
+impl Input {
+    fn of_file(path: PathBuf, bytes: u64) -> Input {
+        let kind = match () {
+            () if has_extension(&path, &["jsonl"]) => Kind::Lines,
+            () if has_extension(&path, &["parquet"]) => Kind::Parquet,
+            () => Kind::Plain,
+        };
+        Input { path, bytes, kind }
+    }
+}
+
+/// What a Parquet file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParquetInfo {
+    /// Rows.
+    pub rows: u64,
+    /// Row groups.
+    pub row_groups: usize,
+    /// Bytes of the column's pages before compression: about those of its texts.
+    pub text_bytes: u64,
+    /// How its pages are compressed.
+    pub compression: &'static str,
+}
+
+/// Describes the column `field` of a Parquet file.
+///
+/// # Errors
+/// [`Error::Parquet`] and [`Error::Io`].
+pub fn parquet_info(path: &Path, field: &str) -> Result<ParquetInfo> {
+    let file = ParquetFile::open(path, field)?;
+    Ok(ParquetInfo {
+        rows: file.rows(),
+        row_groups: file.groups(),
+        text_bytes: file.text_bytes(),
+        compression: file.compression(),
+    })
+}
+
+/// True if the name is that of a Parquet file.
+pub fn is_parquet(path: &Path) -> bool {
+    has_extension(path, &["parquet"])
+}
+
+/// True if the name is that of a file of texts, as directories are searched for.
+pub fn is_text_file(path: &Path) -> bool {
+    has_extension(path, &EXTENSIONS)
 }
 
 impl TextSource {
@@ -67,31 +153,76 @@ impl TextSource {
             return Err(Error::NoText { path: path.to_owned(), problem });
         }
         if files.is_empty() {
-            let problem = "no text files (*.txt, *.md, *.jsonl) in this directory";
+            let problem = "no text files (*.txt, *.md, *.jsonl, *.parquet) in this directory";
             return Err(Error::NoText { path: path.to_owned(), problem });
         }
         if files.iter().all(|(_, bytes)| *bytes == 0) {
             return Err(Error::NoText { path: path.to_owned(), problem: "there is no text in it" });
         }
-        Ok(TextSource { files, separator: separator.to_owned() })
+        let inputs = files.into_iter().map(|(path, bytes)| Input::of_file(path, bytes)).collect();
+        Ok(TextSource { inputs, separator: separator.to_owned(), field: FIELD.to_owned() })
+    }
+
+    /// Documents that are in memory, without those that are blank; `name` stands for them where files have a
+    /// path.
+    pub fn in_memory(name: &str, mut documents: Vec<String>) -> TextSource {
+        documents.retain(|text| !text.trim().is_empty());
+        let bytes = documents.iter().map(|text| text.len() as u64).sum();
+        let kind = Kind::Memory(Arc::new(documents));
+        let inputs = vec![Input { path: name.into(), bytes, kind }];
+        TextSource { inputs, separator: String::new(), field: FIELD.to_owned() }
+    }
+
+    /// True for [`TextSource::in_memory`].
+    pub fn is_in_memory(&self) -> bool {
+        self.inputs.iter().all(|input| matches!(input.kind, Kind::Memory(_)))
+    }
+
+    /// Takes the text from another field of JSON lines, or column of Parquet files, than [`FIELD`].
+    #[must_use]
+    pub fn field(self, field: &str) -> TextSource {
+        TextSource { field: field.to_owned(), ..self }
     }
 
     /// Bytes of all files.
     pub fn total_bytes(&self) -> u64 {
-        self.files.iter().map(|(_, bytes)| bytes).sum()
+        self.inputs.iter().map(|input| input.bytes).sum()
+    }
+
+    /// About the bytes of all texts: of Parquet files those before compression, which they state.
+    ///
+    /// # Errors
+    /// As [`parquet_info`].
+    pub fn text_bytes(&self) -> Result<u64> {
+        let bytes = self.inputs.iter().map(|input| match input.kind {
+            Kind::Parquet => Ok(ParquetFile::open(&input.path, &self.field)?.text_bytes()),
+            _ => Ok(input.bytes),
+        });
+        bytes.sum()
     }
 
     /// The files in their order.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|(path, _)| path.as_path())
+        self.inputs.iter().map(|input| input.path.as_path())
+    }
+
+    /// Takes the last file off several, all of Parquet: of such directories, it is the one to validate
+    /// with (nanochat). `None` for all other texts, which are left as they are.
+    pub fn split_last(&mut self) -> Option<TextSource> {
+        let parquet = self.inputs.iter().all(|input| matches!(input.kind, Kind::Parquet));
+        if !parquet || self.inputs.len() < 2 {
+            return None;
+        }
+        let last = self.inputs.pop()?;
+        Some(TextSource { inputs: vec![last], ..self.clone() })
     }
 
     /// Files that are probably not what was meant, such as an answer in JSON or a web page, each with
     /// what it is and what to do. Only the beginnings are read; what cannot be read is left to
     /// [`TextSource::documents`].
     pub fn oddities(&self) -> Vec<String> {
-        let plain = self.files.iter().filter(|(path, _)| !has_extension(path, &["jsonl"]));
-        let odd = plain.filter_map(|(path, _)| {
+        let plain = self.inputs.iter().filter(|input| matches!(input.kind, Kind::Plain));
+        let odd = plain.filter_map(|Input { path, .. }| {
             let mut head = Vec::new();
             File::open(path).ok()?.take(sniff::HEAD as u64).read_to_end(&mut head).ok()?;
             Some(format!("{}: {}", path.display(), sniff::odd_text(&head)?))
@@ -101,7 +232,54 @@ impl TextSource {
 
     /// The documents of all files, read as they are asked for. Ends after the first error.
     pub fn documents(&self) -> Documents<'_> {
-        Documents { source: self, next_file: 0, before: 0, reader: None }
+        self.documents_from(Place::default())
+    }
+
+    /// The documents from `place` on: that of a document, or [`Documents::place`].
+    pub fn documents_from(&self, place: Place) -> Documents<'_> {
+        let done = (place.file as usize).min(self.inputs.len());
+        let before = self.inputs[..done].iter().map(|input| input.bytes).sum();
+        Documents { source: self, place, before, reader: None }
+    }
+
+    /// The documents at these places, in their order.
+    ///
+    /// # Errors
+    /// Those of reading, and [`Error::Cursor`] where no document begins at a place.
+    pub fn fetch(&self, places: &[Place]) -> Result<Vec<Document>> {
+        let mut order: Vec<usize> = (0..places.len()).collect();
+        order.sort_by_key(|&n| places[n]);
+        let mut found: Vec<(usize, Document)> = Vec::with_capacity(places.len());
+        let mut documents: Option<Documents<'_>> = None;
+        for n in order {
+            let place = places[n];
+            if let Some((_, last)) = found.last().filter(|(_, last)| last.place == place) {
+                found.push((n, last.clone()));
+                continue;
+            }
+            let here = documents.take().filter(|documents| self.leads_to(documents.place(), place));
+            let here = documents.insert(here.unwrap_or_else(|| self.documents_from(place)));
+            found.push((n, document_at(here, place)?));
+        }
+        found.sort_by_key(|(n, _)| *n);
+        Ok(found.into_iter().map(|(_, document)| document).collect())
+    }
+
+    /// True if reading on from `here` comes to `there` soon.
+    fn leads_to(&self, here: Place, there: Place) -> bool {
+        let parquet = self.row_group(here).is_some();
+        here == there || parquet && self.same_block(here, there) && here.detail <= there.detail
+    }
+
+    /// True unless the places are in different row groups.
+    pub(crate) fn same_block(&self, a: Place, b: Place) -> bool {
+        self.row_group(a) == self.row_group(b)
+    }
+
+    /// File and row group of a place in a Parquet file.
+    fn row_group(&self, place: Place) -> Option<(u32, u64)> {
+        let input = self.inputs.get(place.file as usize)?;
+        matches!(input.kind, Kind::Parquet).then_some((place.file, place.at))
     }
 
     /// Text to learn a tokenizer from: documents, one line break after each, of up to about
@@ -109,12 +287,9 @@ impl TextSource {
     pub fn sample(&self, max_bytes: usize) -> Result<String> {
         let total = self.total_bytes().max(1);
         let mut sample = String::new();
-        for (path, bytes) in &self.files {
-            let share = (u128::from(*bytes) * max_bytes as u128 / u128::from(total)) as usize;
-            let one = TextSource {
-                files: vec![(path.clone(), *bytes)],
-                separator: self.separator.clone(),
-            };
+        for input in &self.inputs {
+            let share = (u128::from(input.bytes) * max_bytes as u128 / u128::from(total)) as usize;
+            let one = TextSource { inputs: vec![input.clone()], ..self.clone() };
             let end = sample.len() + share;
             for document in one.documents() {
                 if sample.len() >= end {
@@ -152,7 +327,7 @@ fn collect(dir: &Path, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
         let kind = entry.file_type().map_err(Error::io(&path, "read"))?;
         if kind.is_dir() {
             collect(&path, files)?;
-        } else if has_extension(&path, &["txt", "md", "jsonl"]) {
+        } else if has_extension(&path, &EXTENSIONS) {
             let meta = std::fs::metadata(&path).map_err(Error::io(&path, "read"))?;
             if meta.is_file() {
                 files.push((path, meta.len()));
@@ -162,56 +337,116 @@ fn collect(dir: &Path, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
     Ok(())
 }
 
+/// Reads on to the document at `place`.
+fn document_at(documents: &mut Documents<'_>, place: Place) -> Result<Document> {
+    for document in documents {
+        let document = document?;
+        if document.place == place {
+            return Ok(document);
+        }
+        if document.place > place {
+            break;
+        }
+    }
+    Err(Error::Cursor {
+        what: "a document that was read ahead",
+        expected: format!("at {place:?}"),
+        got: "not there".to_owned(),
+    })
+}
+
 /// Iterator over the documents of a [`TextSource`].
 #[derive(Debug)]
 pub struct Documents<'a> {
     source: &'a TextSource,
-    next_file: usize,
+    /// Where the next document stands, or something before it that is none.
+    place: Place,
     /// Bytes of the files before the present one.
     before: u64,
-    reader: Option<DocumentReader>,
+    reader: Option<Reader>,
 }
 
+/// What reads one file.
 #[derive(Debug)]
-enum DocumentReader {
+enum Reader {
     Plain(PlainReader),
-    Jsonl(JsonlReader),
+    Lines(JsonlReader),
+    Parquet(Box<Rows>, Place),
+    Memory(Arc<Vec<String>>, Place, u64),
 }
 
-impl DocumentReader {
-    fn open(path: &Path, separator: &str) -> Result<DocumentReader> {
-        let file = File::open(path).map_err(Error::io(path, "open"))?;
-        Ok(if has_extension(path, &["jsonl"]) {
-            let lines = BufReader::with_capacity(CHUNK, file);
-            let path = path.to_owned();
-            DocumentReader::Jsonl(JsonlReader { path, lines, line: 0, offset: 0 })
-        } else {
-            DocumentReader::Plain(PlainReader::new(path, file, separator))
+impl Reader {
+    /// Begins at `place` in `input`.
+    fn open(input: &Input, source: &TextSource, place: Place) -> Result<Reader> {
+        let path = &input.path;
+        Ok(match &input.kind {
+            Kind::Plain => Reader::Plain(PlainReader::open(path, &source.separator, place)?),
+            Kind::Lines => Reader::Lines(JsonlReader::open(path, &source.field, place)?),
+            Kind::Parquet => {
+                let file = ParquetFile::open(path, &source.field)?;
+                let rows = file.rows_from(place.at as usize, place.detail);
+                Reader::Parquet(Box::new(rows), place)
+            }
+            Kind::Memory(all) => {
+                let done = (place.at as usize).min(all.len());
+                let bytes = all[..done].iter().map(|text| text.len() as u64).sum();
+                Reader::Memory(Arc::clone(all), place, bytes)
+            }
         })
     }
 
+    /// The next document; its place lacks the file.
     fn next(&mut self) -> Result<Option<Document>> {
         match self {
-            DocumentReader::Plain(reader) => reader.next(),
-            DocumentReader::Jsonl(reader) => reader.next(),
+            Reader::Plain(reader) => reader.next(),
+            Reader::Lines(reader) => reader.next(),
+            Reader::Parquet(rows, next) => Ok(rows.next()?.map(|row| {
+                let place = Place { file: 0, at: row.group as u64, detail: row.row };
+                *next = Place { detail: row.row + 1, ..place };
+                Document { text: row.text, begins: true, bytes_done: row.bytes_done, place }
+            })),
+            Reader::Memory(all, next, bytes) => Ok(all.get(next.at as usize).map(|text| {
+                let place = *next;
+                next.at += 1;
+                *bytes += text.len() as u64;
+                Document { text: text.clone(), begins: true, bytes_done: *bytes, place }
+            })),
+        }
+    }
+
+    /// Where it goes on, without the file.
+    fn place(&self) -> Place {
+        match self {
+            Reader::Plain(reader) => reader.place(),
+            Reader::Lines(reader) => reader.place(),
+            Reader::Parquet(_, place) | Reader::Memory(_, place, _) => *place,
         }
     }
 }
 
 impl Documents<'_> {
+    /// Where the next document stands, or something before it that is none.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
     fn advance(&mut self) -> Result<Option<Document>> {
         loop {
-            if let Some(reader) = &mut self.reader {
-                if let Some(mut document) = reader.next()? {
-                    document.bytes_done += self.before;
-                    return Ok(Some(document));
-                }
-                self.before += self.source.files[self.next_file - 1].1;
-                self.reader = None;
+            let file = self.place.file;
+            let Some(input) = self.source.inputs.get(file as usize) else { return Ok(None) };
+            let reader = match &mut self.reader {
+                Some(reader) => reader,
+                none => none.insert(Reader::open(input, self.source, self.place)?),
+            };
+            if let Some(mut document) = reader.next()? {
+                self.place = Place { file, ..reader.place() };
+                document.place.file = file;
+                document.bytes_done += self.before;
+                return Ok(Some(document));
             }
-            let Some((path, _)) = self.source.files.get(self.next_file) else { return Ok(None) };
-            self.next_file += 1;
-            self.reader = Some(DocumentReader::open(path, &self.source.separator)?);
+            self.before += input.bytes;
+            self.reader = None;
+            self.place = Place { file: file + 1, ..Place::default() };
         }
     }
 }
@@ -223,7 +458,7 @@ impl Iterator for Documents<'_> {
         let next = self.advance();
         if next.is_err() {
             self.reader = None;
-            self.next_file = self.source.files.len();
+            self.place = Place { file: u32::MAX, ..Place::default() };
         }
         next.transpose()
     }
@@ -249,184 +484,6 @@ fn not_utf8(path: &Path, offset: u64) -> Error {
         None => "convert the file first, for example with iconv -f latin1 -t utf-8",
     };
     Error::Utf8 { path: path.to_owned(), offset, advice }
-}
-
-/// Cuts plain text at separators, and documents that are too long at lines or words.
-#[derive(Debug)]
-struct PlainReader {
-    path: PathBuf,
-    file: File,
-    separator: Vec<u8>,
-    /// Bytes read; those before `at` are done with.
-    buffer: Vec<u8>,
-    at: usize,
-    /// No separator begins in `buffer[at..searched]`.
-    searched: usize,
-    /// Offset in the file of `buffer[0]`.
-    offset: u64,
-    ended: bool,
-    begins: bool,
-    after_separator: bool,
-}
-
-impl PlainReader {
-    fn new(path: &Path, file: File, separator: &str) -> PlainReader {
-        PlainReader {
-            path: path.to_owned(),
-            file,
-            separator: separator.as_bytes().to_vec(),
-            buffer: Vec::new(),
-            at: 0,
-            searched: 0,
-            offset: 0,
-            ended: false,
-            begins: true,
-            after_separator: false,
-        }
-    }
-
-    fn next(&mut self) -> Result<Option<Document>> {
-        loop {
-            let found = self.find_separator();
-            let (end, next, last) = if let Some(i) = found {
-                (i, i + self.separator.len(), true)
-            } else if self.buffer.len() - self.at >= PIECE {
-                let cut = self.piece_end();
-                (cut, cut, false)
-            } else if !self.ended {
-                self.fill()?;
-                continue;
-            } else if self.at == self.buffer.len() {
-                return Ok(None);
-            } else {
-                (self.buffer.len(), self.buffer.len(), true)
-            };
-            let document = self.take(end, next, last, found.is_some())?;
-            if document.is_some() {
-                return Ok(document);
-            }
-        }
-    }
-
-    fn find_separator(&mut self) -> Option<usize> {
-        if self.separator.is_empty() {
-            return None;
-        }
-        let from = self.searched.max(self.at);
-        let found = memchr::memmem::find(&self.buffer[from..], &self.separator);
-        if found.is_none() {
-            let tail = self.separator.len() - 1; // the beginning of one may stand at the end
-            self.searched = self.buffer.len().saturating_sub(tail).max(self.at);
-        }
-        found.map(|i| from + i)
-    }
-
-    /// Where to cut a document that is too long: after the last line, else the last space, else
-    /// between characters; never inside what may be the beginning of a separator.
-    fn piece_end(&self) -> usize {
-        let limit = self.buffer.len() - self.separator.len().max(4);
-        let span = &self.buffer[self.at..limit];
-        let cut = memchr::memrchr(b'\n', span).or_else(|| memchr::memrchr(b' ', span));
-        let mut end = cut.map_or(limit, |i| self.at + i + 1);
-        // 0b10xxxxxx continues a character of UTF-8; one has at most three of them.
-        for _ in 0..3 {
-            if self.buffer[end] & 0xc0 != 0x80 || end <= self.at + 1 {
-                break;
-            }
-            end -= 1;
-        }
-        end
-    }
-
-    fn fill(&mut self) -> Result<()> {
-        self.buffer.drain(..self.at);
-        self.offset += self.at as u64;
-        self.searched = self.searched.saturating_sub(self.at);
-        self.at = 0;
-        let old = self.buffer.len();
-        let mut chunk = (&self.file).take(CHUNK as u64);
-        chunk.read_to_end(&mut self.buffer).map_err(Error::io(&self.path, "read"))?;
-        self.ended = self.buffer.len() == old;
-        if self.offset == 0 && old == 0 {
-            check_encoding(&self.path, &self.buffer)?;
-            if self.buffer.starts_with("\u{feff}".as_bytes()) {
-                self.at = 3; // the byte order mark is not text
-            }
-        }
-        Ok(())
-    }
-
-    /// The document that ends at `end`, unless it is blank; goes on at `next`.
-    fn take(&mut self, end: usize, next: usize, last: bool, cut: bool) -> Result<Option<Document>> {
-        let text = std::str::from_utf8(&self.buffer[self.at..end])
-            .map_err(|e| not_utf8(&self.path, self.offset + (self.at + e.valid_up_to()) as u64))?;
-        let trimmed = if self.after_separator && self.begins { text.trim_start() } else { text };
-        let ends_document = cut || (last && self.after_separator);
-        let trimmed = if ends_document { trimmed.trim_end() } else { trimmed };
-        let blank = if self.begins { trimmed.trim().is_empty() } else { trimmed.is_empty() };
-        let document = (!blank).then(|| Document {
-            text: trimmed.to_owned(),
-            begins: self.begins,
-            bytes_done: self.offset + next as u64,
-        });
-        self.at = next;
-        self.after_separator |= cut;
-        self.begins = last || (blank && self.begins);
-        Ok(document)
-    }
-}
-
-/// One document per line.
-#[derive(Debug)]
-struct JsonlReader {
-    path: PathBuf,
-    lines: BufReader<File>,
-    line: u64,
-    offset: u64,
-}
-
-#[derive(Deserialize)]
-struct JsonlLine<'a> {
-    #[serde(borrow)]
-    text: Cow<'a, str>,
-}
-
-impl JsonlReader {
-    fn next(&mut self) -> Result<Option<Document>> {
-        loop {
-            let mut bytes = Vec::new();
-            let mut lines = (&mut self.lines).take(LINE + 1);
-            let read =
-                lines.read_until(b'\n', &mut bytes).map_err(Error::io(&self.path, "read"))?;
-            if read == 0 {
-                return Ok(None);
-            }
-            self.line += 1;
-            if read as u64 > LINE {
-                return Err(self.fault("the line is longer than 64 MiB".into()));
-            }
-            if self.offset == 0 {
-                check_encoding(&self.path, &bytes)?;
-            }
-            let text = std::str::from_utf8(&bytes)
-                .map_err(|e| not_utf8(&self.path, self.offset + e.valid_up_to() as u64))?;
-            self.offset += read as u64;
-            if text.trim().is_empty() {
-                continue;
-            }
-            let line: JsonlLine<'_> = serde_json::from_str(text).map_err(|e| {
-                self.fault(format!("not a JSON object with a string field \"text\": {e}"))
-            })?;
-            if !line.text.trim().is_empty() {
-                let (text, bytes_done) = (line.text.into_owned(), self.offset);
-                return Ok(Some(Document { text, begins: true, bytes_done }));
-            }
-        }
-    }
-
-    fn fault(&self, problem: String) -> Error {
-        Error::Jsonl { path: self.path.clone(), line: self.line, problem }
-    }
 }
 
 #[cfg(test)]

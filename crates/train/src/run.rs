@@ -17,7 +17,7 @@ use crate::stop::Stop;
 use crate::trainer::{Counts, StepReport, Trainer};
 use ane::Device;
 use cpu::Numerics;
-use data::loader::Loader;
+use data::loader::Batches;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::RwLockReadGuard;
@@ -88,7 +88,7 @@ impl Run {
     pub fn pretrain(
         config: RunConfig,
         params: Vec<f32>,
-        loader: Loader,
+        loader: impl Into<Box<dyn Batches>>,
         device: &dyn Device,
         numerics: Numerics,
     ) -> Result<Self, TrainError> {
@@ -235,7 +235,8 @@ impl<O: Objective> Run<O> {
 
     fn step_event(&mut self, report: StepReport, seconds: f64) -> Event {
         let (model, optimizer) = self.trainer.take_timings();
-        let parts = model.parts().into_iter().chain([("optimizer", optimizer)]);
+        let others = [("optimizer", optimizer), ("data", self.objective.take_waited())];
+        let parts = model.parts().into_iter().chain(others);
         let parts: BTreeMap<String, f64> =
             parts.map(|(name, s)| (name.to_owned(), s * 1e3)).collect();
         let Counts { step, tokens, .. } = self.trainer.counts();

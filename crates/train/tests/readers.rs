@@ -1,4 +1,4 @@
-//! Mutated files for every reader that a run depends on: weights, tokenizers, token files,
+//! Mutated files for every reader that a run depends on: weights, tokenizers, texts, token files,
 //! checkpoints. No panic, and no memory beyond a multiple of the file. Takes seconds;
 //! `ANEGPT_FUZZ_SECONDS=3600` makes it take that long.
 
@@ -69,6 +69,15 @@ fn read_tokens(path: &Path) {
         let _ = (file.check_ids(280), file.check_sum());
         let mut head = vec![0; file.len().min(16)];
         file.read(0, &mut head);
+    }
+}
+
+fn read_texts(path: &Path) {
+    let Ok(source) = data::text::TextSource::open(path, "<|endoftext|>") else { return };
+    drop((source.text_bytes(), source.sample(1000)));
+    let documents: Vec<_> = source.documents().map_while(Result::ok).take(1000).collect();
+    if let Some(last) = documents.last() {
+        drop(source.documents_from(last.place).next());
     }
 }
 
@@ -162,12 +171,26 @@ fn token_files(scratch: &Path) -> Vec<Case> {
     vec![("bin", flat, read_tokens), ("bin", std::fs::read(path).unwrap(), read_tokens)]
 }
 
+/// Files of pyarrow, in every kind of page and compression that is read, and the same texts as lines.
+fn texts() -> Vec<Case> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tests/parquet");
+    let file = |name: &str| std::fs::read(directory.join(name)).unwrap();
+    vec![
+        ("parquet", file("snappy_v1.parquet"), read_texts),
+        ("parquet", file("zstd_v2.parquet"), read_texts),
+        ("parquet", file("plain_v1.parquet"), read_texts),
+        ("parquet", file("gzip_v2.parquet"), read_texts),
+        ("jsonl", file("texts.jsonl"), read_texts),
+    ]
+}
+
 #[test]
 fn mutated_files_are_read_or_refused() {
     let directory = tempfile::tempdir().unwrap();
     let mut cases = tokenizers();
     cases.extend(weights_and_checkpoints(directory.path()));
     cases.extend(token_files(directory.path()));
+    cases.extend(texts());
     let mut random = Random::of_run();
     let mut files = 0u64;
     for_a_while(|| {

@@ -237,7 +237,7 @@ fn compare_step(config: &RunConfig, i: u64, event: &Event, want: &Expected, tole
     assert_eq!(tokens, (i + 1) * (config.accum * config.batch * SEQ) as u64);
     compare_report(i, &StepReport { loss, lr, grad_norm, loss_scale, skipped }, want, tolerance);
     let names: Vec<&str> = parts.keys().map(String::as_str).collect();
-    let all = ["dw", "elementwise", "engine_bwd", "engine_fwd", "head", "io", "optimizer"];
+    let all = ["data", "dw", "elementwise", "engine_bwd", "engine_fwd", "head", "io", "optimizer"];
     assert_eq!(names, all);
     // In milliseconds: were they seconds by a thousand, all would be less than a millionth of the step.
     assert!(parts.values().all(|&part| part > 1e-6 * ms), "{event:?}");

@@ -1,13 +1,15 @@
 //! `anegpt data`.
 
+mod download;
+mod inspect;
+
 use crate::{files, number, progress};
 use anyhow::{Context, Result};
-use data::download::{Stage, TinyStories};
 use data::synth::{SEPARATOR, Stories};
-use data::text::{TextSource, tokenize_file};
-use data::tokens::{Format, TokenFile};
+use data::text::{FIELD, TextSource, tokenize_file};
+use data::tokens::Format;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Make, download and inspect training data
 #[derive(Debug, clap::Subcommand)]
@@ -38,9 +40,12 @@ anegpt data tokenize --data <PATH> --tokenizer <FILE> --out <FILE>")]
 Example:
   anegpt data tokenize --data text/ --tokenizer tokenizer.json --out tokens.bin")]
     Tokenize {
-        /// Text file, or directory of *.txt, *.md and *.jsonl
+        /// Text file, or directory of *.txt, *.md, *.jsonl and *.parquet
         #[arg(long, value_name = "PATH")]
         data: PathBuf,
+        /// Field of *.jsonl, or column of *.parquet, that holds the text
+        #[arg(long, value_name = "NAME", default_value = FIELD)]
+        text_field: String,
         /// Tokenizer file
         #[arg(long, value_name = "FILE")]
         tokenizer: PathBuf,
@@ -48,47 +53,16 @@ Example:
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Download a public data set, or resume the download
-    #[command(after_help = "Example:\n  anegpt data download tinystories")]
-    Download {
-        /// Data set
-        #[arg(value_enum)]
-        name: DataSet,
-        /// Directory to write to
-        #[arg(long, value_name = "DIR", default_value = "data/tinystories")]
-        out: PathBuf,
-    },
-    /// Describe a file of token ids
-    #[command(after_help = "\
-Example:
-  anegpt data inspect tokens.bin --tokenizer tokenizer.json")]
-    Inspect {
-        /// Token file
-        file: PathBuf,
-        /// Tokenizer file, to show the beginning as text
-        #[arg(long, value_name = "FILE")]
-        tokenizer: Option<PathBuf>,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// A data set that can be downloaded.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(crate) enum DataSet {
-    /// Stories written by GPT-4, as text (2.2 GB)
-    Tinystories,
-    /// Such stories as token ids of the Llama 2 vocabulary (1 GB)
-    TinystoriesTokens,
+    Download(download::Args),
+    Inspect(inspect::Args),
 }
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Synth { count, seed, from, out } => synth(count, seed, from, out),
-        Command::Tokenize { data, tokenizer, out } => {
+        Command::Tokenize { data, text_field, tokenizer, out } => {
             let tokenizer = files::read_tokenizer(Some(&tokenizer), None)?;
-            let text = TextSource::open(&data, SEPARATOR)?;
+            let text = TextSource::open(&data, SEPARATOR)?.field(&text_field);
             text.oddities().iter().for_each(|notice| eprintln!("warning: {notice}"));
             let format = match tokenizer.vocab_size() {
                 n if n <= 1 << 16 => Format::FlatU16,
@@ -110,8 +84,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
             );
             Ok(())
         }
-        Command::Download { name, out } => download(name, &out),
-        Command::Inspect { file, tokenizer, json } => inspect(&file, tokenizer, json),
+        Command::Download(args) => download::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
     }
 }
 
@@ -132,61 +106,6 @@ fn synth(count: u64, seed: u64, from: u64, out: Option<PathBuf>) -> Result<()> {
                 .with_context(|| format!("cannot write {}", path.display()))?;
             println!("{}: {count} stories", path.display());
         }
-    }
-    Ok(())
-}
-
-fn download(name: DataSet, out: &Path) -> Result<()> {
-    let set = match name {
-        DataSet::Tinystories => TinyStories::Text,
-        DataSet::TinystoriesTokens => TinyStories::Tokens,
-    };
-    let bar = progress::bytes("fetching", 0);
-    let result = set.fetch(out, &mut |p| {
-        bar.set_prefix(match p.stage {
-            Stage::Transfer => "fetching",
-            Stage::Verify => "verifying",
-            Stage::Unpack => "unpacking",
-        });
-        bar.set_length(p.total.unwrap_or(p.done));
-        bar.set_position(p.done);
-    });
-    bar.finish_and_clear();
-    let files = result?;
-    for (part, paths) in [("train", &files.train), ("validation", &files.validation)] {
-        paths.iter().for_each(|path| println!("{part:10} {}", path.display()));
-    }
-    Ok(())
-}
-
-fn inspect(path: &Path, tokenizer: Option<PathBuf>, json: bool) -> Result<()> {
-    let file = TokenFile::open(path)?;
-    file.check_sum()?;
-    let mut first = vec![0; file.len().min(64)];
-    file.read(0, &mut first);
-    let text = match tokenizer {
-        Some(tokenizer) => {
-            let tokenizer = files::read_tokenizer(Some(&tokenizer), None)?;
-            file.check_ids(tokenizer.vocab_size() as u32)?;
-            Some(tokenizer.decode(&first))
-        }
-        None => None,
-    };
-    let format = file.format();
-    if json {
-        let report = serde_json::json!({
-            "file": path, "format": format.to_string(), "bits": 8 * format.width(),
-            "vocab_size": format.vocab_size(), "tokens": file.len(), "first": first, "text": text,
-        });
-        println!("{report}");
-        return Ok(());
-    }
-    println!("file    {}", path.display());
-    println!("format  {format}");
-    println!("tokens  {}", file.len());
-    println!("first   {first:?}");
-    if let Some(text) = text {
-        println!("text    {text}");
     }
     Ok(())
 }

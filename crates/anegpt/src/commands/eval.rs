@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// Text file, directory, token files, or `synthetic`
     #[arg(long, value_name = "DATA", help_heading = "Data")]
     data: String,
+    /// Field of *.jsonl, or column of *.parquet, that holds the text [default: text]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    text_field: Option<String>,
     /// Tokens of a window [default: the model's length, at most 1024]
     #[arg(long, value_name = "N", help_heading = "Data")]
     #[arg(value_parser = number::whole(0usize))]
@@ -111,7 +114,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if !(1..=seq).contains(&windows.stride) {
         return Err(usage(format!("--stride {}: it is 1 to --seq ({seq})", windows.stride)));
     }
-    let corpus = corpus::load(&args.data, None, Some(model.tokenizer), args.seed)?;
+    let field = args.text_field.as_deref();
+    let wanted = corpus::Wanted { data: &args.data, field, seed: args.seed };
+    let corpus = corpus::load(wanted, None, Some(model.tokenizer))?;
     let (tokens, bytes) = text(&corpus, args.max_tokens);
     if tokens.len() < 2 {
         return Err(usage(format!("{}: there is no second token to predict", args.data)));

@@ -1,5 +1,6 @@
 //! The flags that say what a run computes, on what, and what it writes.
 
+use super::sources::Packing;
 use crate::host_gemm::HostGemmChoice;
 use crate::machine::{DeviceChoice, NumericsChoice};
 use crate::number;
@@ -24,13 +25,21 @@ pub(crate) struct RunArgs {
     /// Initial weights: a model as generate takes it
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub(crate) init: Option<PathBuf>,
-    /// Training data: synthetic, a text file, a directory of text, or token
-    /// files (*.bin) [default: synthetic]
+    /// Training data: synthetic, a file or directory of text (*.txt, *.md,
+    /// *.jsonl, *.parquet), or token files (*.bin) [default: synthetic]
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub(crate) data: Option<String>,
-    /// Validation data, as --data [default: the last tenth of --data]
+    /// Validation data, as --data [default: the last file of a directory of *.parquet,
+    /// else the last tenth of --data]
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub(crate) val_data: Option<String>,
+    /// Field of *.jsonl, or column of *.parquet, that holds the text [default: text, or that
+    /// of the resumed run]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub(crate) text_field: Option<String>,
+    /// How documents are packed into sequences [default: concat, or that of the resumed run]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Data")]
+    pub(crate) packing: Option<Packing>,
     /// Tokenizer: bpe, bpe:SIZE, char, or a file [default: bpe:2048, or the one of --init]
     #[arg(long, value_name = "SPEC", help_heading = "Data")]
     pub(crate) tokenizer: Option<String>,

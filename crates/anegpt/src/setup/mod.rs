@@ -5,13 +5,14 @@ mod directory;
 mod numbers;
 mod prompt;
 mod ready;
+mod sources;
 
 pub(crate) use args::RunArgs;
 pub(crate) use directory::Place;
 pub(crate) use numbers::{fits_in_memory, run_config};
 pub(crate) use ready::Ready;
 
-use crate::corpus::{self, Corpus};
+use crate::corpus;
 use crate::files::ModelFile;
 use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
@@ -20,13 +21,12 @@ use crate::settings::{self, ConfigFile, Suited, TrainSection, Weights};
 use crate::{files, term, usage};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use data::loader::{Loader, LoaderConfig, Split, training_range};
 use formats::Model;
 use gpt::plan::Plan;
 use gpt::{GptConfig, Layout};
 use numbers::{Cadence, with_changes};
-use prompt::Wanted;
 use serde::{Deserialize, Serialize};
+use sources::{DataChoice, Packing, Sources, Texts};
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
 use train::{Checkpoint, RunConfig, checkpoint};
@@ -39,6 +39,12 @@ pub(crate) struct Notes {
     /// The same for the validation part, if it does not come from `data`.
     #[serde(default)]
     val_data: Option<String>,
+    /// The field or column that holds the text.
+    #[serde(default)]
+    text_field: Option<String>,
+    /// How documents are packed; runs from before there was a choice had windows.
+    #[serde(default)]
+    packing: Packing,
     numerics: String,
     prompt: String,
     /// The device asked for, so that a resumed run computes as it did.
@@ -110,7 +116,7 @@ pub(crate) struct Setup {
     /// The name asked for.
     device: DeviceChoice,
     chip: Option<chip::Chip>,
-    prompt: Wanted,
+    prompt: prompt::Wanted,
     cadence: Cadence,
     /// Steps of warm-up that were asked for.
     warmup: Option<u64>,
@@ -121,83 +127,6 @@ pub(crate) struct Setup {
     /// True if a resumed run is judged by another text than before.
     judged_anew: bool,
     talk: Talk,
-}
-
-/// Where tokens come from, and the tokens.
-struct Texts {
-    data: String,
-    val_data: Option<String>,
-    tokenizer: Tokenizer,
-    loader: Loader,
-    /// One line for people.
-    description: String,
-}
-
-/// The texts of a run before they are cut into sequences.
-struct Sources {
-    data: String,
-    val_data: Option<String>,
-    corpus: Corpus,
-    validation: Option<Corpus>,
-}
-
-impl Sources {
-    /// Reads them; `spec` and `given` as in [`corpus::load`].
-    fn read(
-        data: String,
-        val_data: Option<String>,
-        spec: Option<&str>,
-        given: Option<Tokenizer>,
-        seed: u64,
-    ) -> Result<Sources> {
-        let corpus = corpus::load(&data, spec, given, seed)?;
-        let validation = match &val_data {
-            // Other stories than those that are trained on.
-            Some(path) => {
-                let tokenizer = Some(corpus.tokenizer.clone());
-                let seed = seed.wrapping_add(1);
-                Some(corpus::load(path, None, tokenizer, seed).context("--val-data")?)
-            }
-            None => None,
-        };
-        Ok(Sources { data, val_data, corpus, validation })
-    }
-
-    fn loader_config(&self, seq: usize, seed: u64) -> LoaderConfig {
-        let document_start = self.corpus.tokenizer.bos();
-        LoaderConfig { document_start, ..LoaderConfig::new(seq, seed) }
-    }
-
-    /// Tokens that sequences of `seq` tokens are trained on.
-    fn train_tokens(&self, seq: usize, seed: u64) -> Result<u64> {
-        let source = &self.corpus.source;
-        Ok(match self.validation {
-            Some(_) => source.len() as u64,
-            None => training_range(source, &self.loader_config(seq, seed))?.len() as u64,
-        })
-    }
-
-    fn cut(self, seq: usize, seed: u64) -> Result<Texts> {
-        let config = self.loader_config(seq, seed);
-        let Corpus { source, tokenizer, mut description, .. } = self.corpus;
-        let loader = match self.validation {
-            Some(validation) => {
-                description = format!("{description}; to validate: {}", validation.description);
-                Loader::with_validation(source, validation.source, config)?
-            }
-            None => Loader::new(source, config)?,
-        };
-        let (data, val_data) = (self.data, self.val_data);
-        Ok(Texts { data, val_data, tokenizer, loader, description })
-    }
-}
-
-impl Texts {
-    /// How often a run sees the training part.
-    fn epochs(&self, run: &RunConfig) -> f64 {
-        let seen = run.schedule.total as f64 * (run.batch * run.accum * run.seq) as f64;
-        seen / self.loader.tokens(Split::Train) as f64
-    }
 }
 
 /// Data as a checkpoint notes it: to be found from any directory.
@@ -273,8 +202,10 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
     };
     let data = absolute(args.data.clone().unwrap_or_else(|| "synthetic".to_owned()));
     let val_data = args.val_data.clone().map(absolute);
-    let sources = Sources::read(data, val_data, args.tokenizer.as_deref(), beside, seed)?;
-    let have = sources.corpus.tokenizer.vocab_size();
+    let packing = args.packing.unwrap_or_default();
+    let data = DataChoice { data, val_data, field: args.text_field.clone(), packing };
+    let sources = Sources::read(data, args.tokenizer.as_deref(), beside, seed)?;
+    let have = sources.tokenizer().vocab_size();
     let (model, params) = match init {
         Some(found) => {
             let config = found.parameters.config().clone();
@@ -322,7 +253,7 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         host_gemm_before: None,
         device,
         chip,
-        prompt: Wanted::new(args.prompt.as_deref(), None),
+        prompt: prompt::Wanted::new(args.prompt.as_deref(), None),
         cadence: Cadence::of(args, Cadence::default()),
         warmup: asked.warmup,
         init: args.init.clone(),
@@ -346,6 +277,7 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
         ("--seed", args.seed.is_some()),
         ("--optimizer", args.optimizer.is_some()),
         ("--tokenizer", args.tokenizer.is_some()),
+        ("--packing", args.packing.is_some()),
     ] {
         if given {
             return Err(usage(format!("{flag} cannot change in a resumed run: leave it out")));
@@ -365,7 +297,9 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
     let noted = "the data that the checkpoint names; where it is elsewhere now, give --data FILE";
     let data = args.data.clone().map_or(notes.data, absolute);
     let val_data = args.val_data.clone().map(absolute).or(notes.val_data);
-    let sources = Sources::read(data, val_data, None, Some(tokenizer), config.seed);
+    let field = args.text_field.clone().or(notes.text_field);
+    let data = DataChoice { data, val_data, field, packing: notes.packing };
+    let sources = Sources::read(data, None, Some(tokenizer), config.seed);
     let sources = match args.data.is_some() || args.val_data.is_some() {
         true => sources?,
         false => sources.context(noted)?,
@@ -382,7 +316,7 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
     let mut texts = sources.cut(config.seq, config.seed)?;
     let judged_anew = args.val_data.is_some();
     if judged_anew {
-        texts.loader.judge_anew();
+        texts.judge_anew();
     }
     let lr_reason = if args.lr.is_some() { "as asked for" } else { "as before" }.to_owned();
     Ok(Setup {
@@ -395,7 +329,7 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
         host_gemm_before: Some(notes.host_gemm),
         device,
         chip,
-        prompt: Wanted::new(args.prompt.as_deref(), Some(&notes.prompt)),
+        prompt: prompt::Wanted::new(args.prompt.as_deref(), Some(&notes.prompt)),
         cadence: Cadence::of(args, notes.cadence),
         warmup: args.warmup,
         init: None,
@@ -423,27 +357,5 @@ fn warn_of_later(found: &Checkpoint) {
             run.display(),
             later.step()
         ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Of a text of at most about 2000 tokens, half is kept for validation, not a tenth.
-    #[test]
-    fn training_tokens_are_those_of_the_loader() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("text.txt");
-        for length in [600, 1500, 2000, 3000, 12_000] {
-            std::fs::write(&path, "abcdefg\n".repeat(length / 8)).unwrap();
-            let data = path.display().to_string();
-            let sources = Sources::read(data, None, Some("char"), None, 1).unwrap();
-            let (all, expected) =
-                (sources.corpus.source.len() as u64, sources.train_tokens(256, 1).unwrap());
-            let loader = sources.cut(256, 1).unwrap().loader;
-            assert_eq!(expected, loader.tokens(Split::Train), "{length}");
-            assert_eq!(expected < all * 3 / 5, length < 2100, "{expected} of {all}");
-        }
     }
 }

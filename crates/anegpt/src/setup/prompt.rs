@@ -2,7 +2,7 @@
 
 use crate::usage;
 use anyhow::Result;
-use data::loader::{Loader, Split};
+use data::loader::Batches;
 use tokenizer::Tokenizer;
 
 /// The prompt of samples where the tokenizer can encode it.
@@ -34,7 +34,7 @@ impl Wanted {
     pub(crate) fn choose(
         &self,
         tokenizer: &Tokenizer,
-        loader: &Loader,
+        loader: &dyn Batches,
         limit: usize,
     ) -> Result<Option<String>> {
         match fault(&self.text, tokenizer, limit) {
@@ -49,7 +49,8 @@ impl Wanted {
             Some(_) => {}
         }
         let usable = |text: &String| fault(text, tokenizer, limit).is_none();
-        Ok(beginning(tokenizer, loader).filter(usable))
+        let tokens = loader.beginning(LOOKED_AT)?;
+        Ok(beginning(tokenizer, &tokens).filter(usable))
     }
 }
 
@@ -69,11 +70,9 @@ fn fault(text: &str, tokenizer: &Tokenizer, limit: usize) -> Option<String> {
     }
 }
 
-/// The first words of the validation part, which begins with a document where there are any.
-fn beginning(tokenizer: &Tokenizer, loader: &Loader) -> Option<String> {
-    let mut tokens = vec![0; LOOKED_AT.min(loader.tokens(Split::Validation) as usize)];
-    loader.read(Split::Validation, 0, &mut tokens);
-    let text = tokenizer.decode(&tokens);
+/// The first words of `tokens`, those of the validation part, which begins with a document where there are any.
+fn beginning(tokenizer: &Tokenizer, tokens: &[u32]) -> Option<String> {
+    let text = tokenizer.decode(tokens);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     let taken: String = line.chars().take(TAKEN).collect();
     if taken.len() == line.len() {

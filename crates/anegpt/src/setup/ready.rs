@@ -7,7 +7,6 @@ use ane::AneError;
 use anyhow::Result;
 use chip::cost::host::HostWork;
 use clap::ValueEnum;
-use data::loader::Split;
 use gpt::{Layout, ModelError};
 use std::path::Path;
 use tokenizer::Tokenizer;
@@ -55,14 +54,14 @@ impl Setup {
         let mut intervals = intervals(&self.cadence, &self.config);
         let prompt = match intervals.sample {
             0 => None,
-            _ => self.prompt.choose(&self.texts.tokenizer, &self.texts.loader, self.limit())?,
+            _ => self.choose_prompt()?,
         };
         if prompt.is_none() {
             intervals.sample = 0;
         }
         let vocab_size = self.config.model.vocab_size as u32;
-        let unigram_entropy = self.texts.loader.unigram_entropy(vocab_size)?;
         let run = self.compile()?;
+        let unigram_entropy = run.objective().loader().unigram_entropy(vocab_size)?;
         // A loss over another number of batches would not compare with the best so far, and push it out.
         if let Some(best) = run.best() {
             intervals.eval_batches = best.batches;
@@ -81,6 +80,12 @@ impl Setup {
         })
     }
 
+    /// The prompt of samples, if one can be used.
+    fn choose_prompt(&self) -> Result<Option<String>> {
+        let loader = self.texts.loader.as_deref().expect("the run is not made yet");
+        self.prompt.choose(&self.texts.tokenizer, loader, self.limit())
+    }
+
     /// Tokens that the model reads.
     fn limit(&self) -> usize {
         self.config.model.seq_len
@@ -89,7 +94,8 @@ impl Setup {
     fn compile(&mut self) -> Result<Run> {
         let (machine, config) = (&self.machine, self.config.clone());
         let extent = format!("--seq {} and --batch {}", config.seq, config.batch);
-        let (params, loader) = (std::mem::take(&mut self.params), self.texts.loader.clone());
+        let params = std::mem::take(&mut self.params);
+        let loader = self.texts.loader.take().expect("a run is made once");
         let device = machine.device.as_ref();
         let mut run = Run::pretrain(config, params, loader, device, machine.numerics)
             .map_err(|error| refused(error, &extent))?;
@@ -115,8 +121,10 @@ impl Setup {
     fn notes(&self, prompt: Option<&str>) -> Notes {
         let device = self.device.to_possible_value().expect("all are named");
         Notes {
-            data: self.texts.data.clone(),
-            val_data: self.texts.val_data.clone(),
+            data: self.texts.data.data.clone(),
+            val_data: self.texts.data.val_data.clone(),
+            text_field: self.texts.data.field.clone(),
+            packing: self.texts.data.packing,
             numerics: format!("{:?}", self.machine.numerics),
             prompt: prompt.unwrap_or_default().to_owned(),
             device: device.get_name().to_owned(),
@@ -130,8 +138,8 @@ impl Setup {
     fn settings(&self, intervals: Intervals, prompt: Option<&str>) -> Result<Settings> {
         Ok(Settings {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            data: self.texts.data.clone(),
-            val_data: self.texts.val_data.clone(),
+            data: self.texts.data.data.clone(),
+            val_data: self.texts.data.val_data.clone(),
             tokenizer: self.texts.tokenizer.describe(),
             numerics: format!("{:?}", self.machine.numerics).to_lowercase(),
             prompt: prompt.map(str::to_owned),
@@ -149,15 +157,16 @@ impl Setup {
     }
 
     fn start(&self, run: &Run, unigram_entropy: f64, settings: Settings) -> Event {
-        let (config, model, loader) = (&self.config, run.trainer().model(), &self.texts.loader);
+        let (config, model) = (&self.config, run.trainer().model());
+        let [train_tokens, val_tokens] = self.texts.tokens.map(|tokens| tokens as usize);
         Event::Start {
             device: self.machine.device.describe(),
             reason: self.machine.reason.clone(),
             model: config.model.to_string(),
             params: model.layout().count(),
             tokens_per_step: config.tokens_per_step(),
-            train_tokens: loader.tokens(Split::Train) as usize,
-            val_tokens: loader.tokens(Split::Validation) as usize,
+            train_tokens,
+            val_tokens,
             unigram_entropy,
             step: run.step_count(),
             steps: config.schedule.total,

@@ -95,9 +95,17 @@ fn everything_is_measured_told_and_drawn() {
 fn parts_make_up_the_step(report: &Value) {
     let parts = at(report, "step.parts").as_array().unwrap();
     let names: Vec<&str> = parts.iter().map(|p| at(p, "name").as_str().unwrap()).collect();
-    for name in
-        ["engine_fwd", "engine_bwd", "dw", "head", "io", "elementwise", "optimizer", "other"]
-    {
+    for name in [
+        "engine_fwd",
+        "engine_bwd",
+        "dw",
+        "head",
+        "io",
+        "elementwise",
+        "optimizer",
+        "data",
+        "other",
+    ] {
         assert!(names.contains(&name), "no {name} in {names:?}");
     }
     let sum: f64 = parts.iter().map(|p| at(p, "ms.median").as_f64().unwrap()).sum();

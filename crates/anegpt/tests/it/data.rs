@@ -91,10 +91,10 @@ fn inspect_describes_tokens_and_refuses_text() {
     assert_eq!((&report["tokens"], &report["bits"]), (&100.into(), &16.into()));
     assert_eq!((&report["first"][1], &report["vocab_size"]), (&3.into(), &serde_json::Value::Null));
 
-    bench.write("story.txt", "Once upon a time there was a pumpkin in a garden.");
-    let (code, error) = fails(&bench, &["data", "inspect", "story.txt"]);
+    bench.write("story", "Once upon a time there was a pumpkin in a garden.");
+    let (code, error) = fails(&bench, &["data", "inspect", "story"]);
     assert_eq!(code, 1);
-    assert!(error.contains("story.txt: this is text, not token ids"), "{error}");
+    assert!(error.contains("story: this is text, not token ids"), "{error}");
     assert!(error.contains("anegpt data tokenize"), "{error}");
 }
 
@@ -183,4 +183,106 @@ fn the_validation_text_changes_only_by_its_flag() {
     assert!(error.contains("checksum of the validation part"), "{error}");
     std::fs::copy(bench.path("kept.txt"), bench.path("val.txt")).unwrap();
     bench.ok(&[&resume[..], &["--val-data", "other.txt"]].concat());
+}
+
+/// Files that pyarrow has written, with 60 rows each.
+fn parquet(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tests/parquet").join(name)
+}
+
+#[test]
+fn texts_are_inspected() {
+    let bench = Bench::new();
+    std::fs::copy(parquet("zstd_v2.parquet"), bench.path("a.parquet")).unwrap();
+    std::fs::copy(parquet("texts.jsonl"), bench.path("a.jsonl")).unwrap();
+    let shown = bench.ok(&["data", "inspect", "a.parquet"]);
+    assert!(shown.contains("60 rows in 3 row groups, zstd"), "{shown}");
+    let report = |file: &str| -> serde_json::Value {
+        serde_json::from_str(&bench.ok(&["data", "inspect", file, "--json"])).unwrap()
+    };
+    let (columns, lines) = (report("a.parquet"), report("a.jsonl"));
+    for field in ["documents", "text_bytes", "first"] {
+        assert_eq!(columns[field], lines[field]);
+    }
+    assert!(columns["documents"].as_u64().unwrap() > 40);
+    let (_, error) = fails(&bench, &["data", "inspect", "a.parquet", "--text-field", "tags"]);
+    assert!(error.contains("`tags` holds lists"), "{error}");
+}
+
+#[test]
+fn a_run_learns_from_parquet_files_and_validates_with_the_last() {
+    let bench = Bench::new();
+    bench.small_run();
+    std::fs::create_dir(bench.path("shards")).unwrap();
+    for (from, to) in [("snappy_v1", "0"), ("zstd_v2", "1"), ("gzip_v2", "2")] {
+        let from = parquet(&format!("{from}.parquet"));
+        std::fs::copy(from, bench.path(&format!("shards/{to}.parquet"))).unwrap();
+    }
+    let args = [one_step("shards", "bpe:300"), vec!["--out", "run"]].concat();
+    let start = bench.ok(&args);
+    let start: serde_json::Value = serde_json::from_str(start.lines().next().unwrap()).unwrap();
+    let tokens = |part: &str| start[part].as_u64().unwrap();
+    assert_eq!(tokens("train_tokens"), 2 * tokens("val_tokens"), "{start}");
+    assert!(start["text"].as_str().unwrap().contains("to validate: 2.parquet"), "{start}");
+    bench.ok(&["train", "--resume", "run", "--steps", "2", "--device", "cpu"]);
+
+    std::fs::write(bench.path("other.jsonl"), "{\"content\": \"Once upon a time\"}\n".repeat(99))
+        .unwrap();
+    let (_, error) = fails(&bench, &one_step("other.jsonl", "bpe:300"));
+    assert!(error.contains("other.jsonl:1: it has no string field \"text\""), "{error}");
+    let field =
+        [one_step("other.jsonl", "bpe:270"), vec!["--text-field", "content", "--out", "field"]]
+            .concat();
+    bench.ok(&field);
+    bench.ok(&["train", "--resume", "field", "--steps", "2", "--device", "cpu"]);
+}
+
+/// Whole documents, stopped and resumed: the same bytes as without a stop.
+#[test]
+fn packing_whole_documents_goes_on_where_it_was() {
+    let bench = Bench::new();
+    bench.small_run();
+    std::fs::create_dir(bench.path("shards")).unwrap();
+    for (from, to) in [("snappy_v1", "0"), ("zstd_v2", "1"), ("gzip_v2", "2")] {
+        let from = parquet(&format!("{from}.parquet"));
+        std::fs::copy(from, bench.path(&format!("shards/{to}.parquet"))).unwrap();
+    }
+    let start = |out: &'static str, steps: &'static str| {
+        let mut args = one_step("shards", "bpe:300");
+        args.retain(|arg| !["--steps", "1"].contains(arg));
+        // The rate depends on the length of the run.
+        let rate = ["--schedule", "constant", "--warmup", "0"];
+        [&args[..], &rate, &["--packing", "bos-fit", "--steps", steps, "--out", out]].concat()
+    };
+    let log = bench.ok(&start("straight", "6"));
+    bench.ok(&start("stopped", "2"));
+    for steps in ["3", "6"] {
+        bench.ok(&["train", "--resume", "stopped", "--steps", steps, "--device", "cpu"]);
+    }
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let read =
+            |run: &str| std::fs::read(bench.path(&format!("{run}/step-00000006/{file}"))).unwrap();
+        assert!(read("straight") == read("stopped"), "{file} differs");
+    }
+    let events: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(events[0]["text"].as_str().unwrap().contains("whole documents"), "{}", events[0]);
+    let step = events.iter().find(|event| event["event"] == "step").unwrap();
+    assert!(step["parts"]["data"].is_number(), "{step}");
+
+    let (code, error) =
+        fails(&bench, &["train", "--resume", "stopped", "--steps", "7", "--packing", "concat"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("--packing cannot change in a resumed run"), "{error}");
+    std::fs::copy(parquet("plain_v1.parquet"), bench.path("shards/1.parquet")).unwrap();
+    let (_, error) =
+        fails(&bench, &["train", "--resume", "stopped", "--steps", "7", "--device", "cpu"]);
+    assert!(error.contains("the data has changed since the checkpoint"), "{error}");
+    bench.write("ids.bin", [0u8; 4000]);
+    let (code, error) = fails(
+        &bench,
+        &[one_step("ids.bin", "run/tokenizer.json"), vec!["--packing", "bos-fit"]].concat(),
+    );
+    assert_eq!(code, 2);
+    assert!(error.contains("reads texts, not token ids"), "{error}");
 }

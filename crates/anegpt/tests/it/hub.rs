@@ -225,3 +225,66 @@ fn what_cannot_be_fetched_is_told() {
     std::fs::rename(repo.join("config.json"), repo.join("small.gguf")).unwrap();
     fails(&["has no config.json", "hf://org/small/small.gguf"], &|_, _| None);
 }
+
+/// A hub with one data set of two files, which asks for a token.
+fn gated(file: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let urls: Vec<String> = (0..2).map(|n| format!("{address}/{n}.parquet")).collect();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let first = lines.next().unwrap_or_default();
+            let mut head = lines.take_while(|line| !line.is_empty());
+            let known =
+                head.any(|line| line.eq_ignore_ascii_case("authorization: bearer hf_secret"));
+            let (status, body) = match first.split(' ').nth(1) {
+                _ if !known => ("401 Unauthorized", b"{}".to_vec()),
+                Some("/api/datasets/org/set/parquet") => {
+                    let all = json!({"main": {"train": urls, "test": []}});
+                    ("200 OK", all.to_string().into_bytes())
+                }
+                _ => ("200 OK", file.clone()),
+            };
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+            );
+            // The client may hang up.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_data_set_is_fetched_with_a_token() {
+    if !has_curl() {
+        return;
+    }
+    let bench = Bench::new();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tests/parquet");
+    let file = std::fs::read(fixtures.join("zstd_v2.parquet")).unwrap();
+    let hub = gated(file.clone());
+    let download = |token: &str| {
+        let args = ["data", "download", "hf://datasets/org/set"];
+        let home = bench.path("home");
+        let command = &mut bench.command(&args);
+        command.env("HF_ENDPOINT", &hub).env("HF_TOKEN", token).env("HF_HOME", home);
+        command.env_remove("HUGGING_FACE_HUB_TOKEN").output().unwrap()
+    };
+    let refused = error(&download(""));
+    assert!(refused.contains("401") && refused.contains("set HF_TOKEN to a token"), "{refused}");
+    let output = download("hf_secret");
+    assert!(output.status.success(), "{}", error(&output));
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let out = "data/org--set/main/train";
+    for words in [&format!("{out}/00001.parquet: "), "anegpt train --data data/org--set/main/train"]
+    {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert_eq!(std::fs::read(bench.path(&format!("{out}/00000.parquet"))).unwrap(), file);
+    let inspected = bench.ok(&["data", "inspect", out]);
+    assert!(inspected.contains("120 rows in 6 row groups"), "{inspected}");
+}

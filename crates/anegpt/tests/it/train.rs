@@ -38,7 +38,7 @@ fn json_events_tell_the_run() {
         assert_eq!(step["skipped"], false);
         let parts = step["parts"].as_object().unwrap();
         let sum: f64 = parts.values().map(|ms| ms.as_f64().unwrap()).sum();
-        assert!(parts.len() == 7 && sum > 0.0 && sum <= number("ms"), "{step}");
+        assert!(parts.len() == 8 && sum > 0.0 && sum <= number("ms"), "{step}");
     }
     let start = &of("start")[0];
     assert_eq!((&start["tokens_per_step"], &start["steps"]), (&256.into(), &40.into()));

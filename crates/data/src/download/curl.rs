@@ -1,9 +1,9 @@
 //! One run of `curl`: its arguments, the headers at the front of its output, its way of failing.
 
-use super::{Attempt, is_sha256};
+use super::{Attempt, Token, is_sha256};
 use crate::error::{Error, Result};
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 /// Most bytes of headers that are read.
@@ -18,6 +18,8 @@ pub(super) struct Response {
     pub(super) range: Option<(Option<u64>, Option<u64>)>,
     /// The entity tag, if it is a strong one.
     pub(super) etag: Option<String>,
+    /// Where it is instead.
+    pub(super) location: Option<String>,
     /// SHA-256 of the file as Hugging Face announces it, in whichever answer.
     pub(super) linked_sha256: Option<String>,
 }
@@ -29,20 +31,72 @@ pub(super) struct Curl {
     messages: ChildStderr,
 }
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask<'a> {
+    pub(super) url: &'a str,
+    /// First byte.
+    pub(super) from: u64,
+    /// The version that the bytes before it are of.
+    pub(super) etag: Option<&'a str>,
+    /// Shown to the server of `url` alone.
+    pub(super) token: Option<&'a Token>,
+}
+
+/// A transfer whose headers were read, and the last of them.
+pub(super) struct Opened {
+    pub(super) curl: Curl,
+    pub(super) response: Response,
+}
+
+/// Redirections that are followed.
+const REDIRECTIONS: usize = 10;
+
+impl Ask<'_> {
+    /// Begins the transfer. With a token, redirections on the same server are followed here, and the first to
+    /// another one without the token: what curl itself does with it depends on its version.
+    pub(super) fn open(self, program: &OsStr) -> Result<std::result::Result<Opened, Attempt>> {
+        let (mut url, mut sum) = (self.url.to_owned(), None);
+        for _ in 0..=REDIRECTIONS {
+            let token = self.token.filter(|_| same_origin(&url, self.url));
+            let mut curl = Curl::start(program, Ask { url: &url, token, ..self })?;
+            let Some(mut response) = curl.response(token.is_none()) else {
+                return Ok(Err(curl.failure()));
+            };
+            sum = sum.or(response.linked_sha256.take());
+            response.linked_sha256.clone_from(&sum);
+            match response.location.take().filter(|_| (300..400).contains(&response.status)) {
+                None => return Ok(Ok(Opened { curl, response })),
+                Some(location) => match resolve(&url, &location) {
+                    Some(next) => url = next,
+                    None => return Ok(Err(explain(Some(1), &format!("moved to {location}")))),
+                },
+            }
+        }
+        Ok(Err(explain(Some(47), "")))
+    }
+}
+
 impl Curl {
-    pub(super) fn start(program: &OsStr, url: &str, from: u64, etag: Option<&str>) -> Result<Curl> {
+    fn start(program: &OsStr, ask: Ask<'_>) -> Result<Curl> {
+        let Ask { url, from, etag, token } = ask;
         let mut command = Command::new(program);
         // No ~/.curlrc: an option there could send the output elsewhere. Proxies are still taken
         // from the environment.
-        command.args(["--disable", "--silent", "--show-error", "--include", "--location"]);
-        command.args(["--max-redirs", "10", "--connect-timeout", "30"]);
-        command.args(["--speed-limit", "1", "--speed-time", "60", "--suppress-connect-headers"]);
+        command.args(["--disable", "--silent", "--show-error", "--include"]);
+        command.args(["--connect-timeout", "30", "--speed-limit", "1", "--speed-time", "60"]);
         let redirections = if url.starts_with("https:") { "=https" } else { "=http,https" };
         command.args(["--proto", "=http,https", "--proto-redir", redirections]);
+        command.args(["--suppress-connect-headers", "--max-redirs", &REDIRECTIONS.to_string()]);
         command.args(["--user-agent", concat!("anegpt/", env!("CARGO_PKG_VERSION"))]);
         if is_loopback(url) {
             command.args(["--noproxy", "*"]);
         }
+        match token {
+            None => command.arg("--location"),
+            // Arguments are seen by everyone on the machine, standard input by nobody.
+            Some(_) => command.args(["--config", "-"]),
+        };
         if from > 0 {
             command.args(["--range", &format!("{from}-")]);
             if let Some(etag) = etag {
@@ -50,21 +104,26 @@ impl Curl {
             }
         }
         command.args(["--url", url]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let input = if token.is_some() { Stdio::piped() } else { Stdio::null() };
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let missing = |_| Error::CurlMissing {
             program: program.to_string_lossy().into_owned(),
             url: url.to_owned(),
         };
         let mut child = command.spawn().map_err(missing)?;
+        if let (Some(token), Some(mut input)) = (token, child.stdin.take()) {
+            // A curl that does not read it fails, and says why.
+            let _ = writeln!(input, "header = \"Authorization: Bearer {}\"", token.secret());
+        }
         let output = child.stdout.take().expect("standard output was asked to be piped");
         let messages = child.stderr.take().expect("standard error was asked to be piped");
         Ok(Curl { child, body: BufReader::with_capacity(64 << 10, output), messages })
     }
 
-    /// Reads the headers of every answer up to the last, whose body follows. `None` when curl
-    /// ended before.
-    pub(super) fn response(&mut self) -> Option<Response> {
-        read_response(&mut self.body)
+    /// Reads the headers of every answer up to the last, whose body follows: where curl `follows` them,
+    /// redirections are not the last. `None` when curl ended before.
+    fn response(&mut self, follows: bool) -> Option<Response> {
+        read_response(&mut self.body, follows)
     }
 
     /// Waits for curl. `None` when it was content.
@@ -97,8 +156,36 @@ impl Drop for Curl {
     }
 }
 
-fn is_loopback(url: &str) -> bool {
+pub(super) fn is_loopback(url: &str) -> bool {
     ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|h| url.starts_with(h))
+}
+
+/// Scheme, name and port of an address.
+fn origin(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let server = rest.split(['/', '?', '#']).next()?;
+    // What stands before an @ is no part of the server's name.
+    let plain = !server.is_empty() && !server.contains(['@', '\\']);
+    plain.then(|| format!("{scheme}://{server}").to_ascii_lowercase())
+}
+
+pub(super) fn same_origin(a: &str, b: &str) -> bool {
+    origin(a).is_some_and(|a| Some(a) == origin(b))
+}
+
+/// The address that `location` is, as `url` names it; none that leads from a secure connection to another.
+fn resolve(url: &str, location: &str) -> Option<String> {
+    let next = match location {
+        _ if location.starts_with("//") => format!("{}:{location}", url.split_once(':')?.0),
+        _ if location.starts_with('/') => format!("{}{location}", origin(url)?),
+        _ => location.to_owned(),
+    };
+    let schemes: &[&str] = match url.starts_with("https://") {
+        true => &["https://"],
+        false => &["https://", "http://"],
+    };
+    let fits = schemes.iter().any(|scheme| next.starts_with(scheme)) && origin(&next).is_some();
+    fits.then_some(next)
 }
 
 /// Quoted, not weak, and safe to send back.
@@ -107,25 +194,24 @@ pub(super) fn is_strong_etag(etag: &str) -> bool {
     quoted && etag.len() < 256 && etag.bytes().all(|b| b.is_ascii_graphic())
 }
 
-pub(super) fn read_response(output: &mut impl BufRead) -> Option<Response> {
+fn read_response(output: &mut impl BufRead, follows: bool) -> Option<Response> {
     let mut lines = output.take(HEADERS);
     let mut linked_sha256 = None;
     loop {
         let status = next_line(&mut lines)?;
         let status = status.strip_prefix("HTTP/")?.split_whitespace().nth(1)?.parse().ok()?;
         let mut response = Response { status, ..Response::default() };
-        let mut moved = false;
         loop {
             let line = next_line(&mut lines)?;
             if line.is_empty() {
                 break;
             }
             let Some((name, value)) = line.split_once(':') else { continue };
-            moved |= name.eq_ignore_ascii_case("location");
             response.header(name, value.trim());
         }
         linked_sha256 = response.linked_sha256.take().or(linked_sha256);
-        let interim = status < 200 || (300..400).contains(&status) && moved;
+        let moved = (300..400).contains(&status) && response.location.is_some();
+        let interim = status < 200 || follows && moved;
         if !interim {
             return Some(Response { linked_sha256, ..response });
         }
@@ -143,6 +229,7 @@ fn next_line(lines: &mut impl BufRead) -> Option<String> {
 impl Response {
     fn header(&mut self, name: &str, value: &str) {
         match name.to_ascii_lowercase().as_str() {
+            "location" => self.location = Some(value.to_owned()),
             "content-length" => self.length = value.parse().ok(),
             "content-range" => self.range = parse_range(value),
             "etag" => self.etag = is_strong_etag(value).then(|| value.to_owned()),
@@ -217,16 +304,49 @@ mod tests {
              Content-Length: 5\r\n\r\nBODY"
         );
         let mut output = text.as_bytes();
-        let response = read_response(&mut output).unwrap();
+        let response = read_response(&mut output, true).unwrap();
         let expected = Response {
             status: 206,
             length: Some(5),
             range: Some((Some(5), Some(10))),
             etag: Some("\"b\"".into()),
+            location: None,
             linked_sha256: Some(sum),
         };
         assert_eq!(response, expected);
         assert_eq!(output, b"BODY");
+    }
+
+    #[test]
+    fn servers_are_told_apart() {
+        let hub = "https://huggingface.co/a/b";
+        for same in
+            ["https://huggingface.co", "https://HuggingFace.co/x?y", "https://huggingface.co?x"]
+        {
+            assert!(same_origin(hub, same), "{same}");
+        }
+        for other in [
+            "http://huggingface.co/a",
+            "https://huggingface.co:444/a",
+            "https://huggingface.co.evil.org/a",
+            "https://evil.org/huggingface.co",
+            "https://huggingface.co@evil.org/a",
+            "huggingface.co/a",
+        ] {
+            assert!(!same_origin(hub, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn redirections_are_resolved_and_stay_secure() {
+        let from = |location| resolve("https://hub.co/a/b?c", location);
+        assert_eq!(from("/d/e").as_deref(), Some("https://hub.co/d/e"));
+        assert_eq!(from("//cdn.co/d").as_deref(), Some("https://cdn.co/d"));
+        assert_eq!(from("https://cdn.co/d?e").as_deref(), Some("https://cdn.co/d?e"));
+        for bad in ["http://cdn.co/d", "file:///etc/passwd", "d/e", "", "https://"] {
+            assert_eq!(from(bad), None, "{bad}");
+        }
+        assert!(resolve("http://127.0.0.1:80/a", "http://127.0.0.1:81/b").is_some());
     }
 
     #[test]
@@ -241,11 +361,11 @@ mod tests {
 
         #[test]
         fn random_answers_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0usize..200) {
-            let _ = read_response(&mut &bytes[..]);
+            let _ = read_response(&mut &bytes[..], true);
             let good = b"HTTP/1.1 206 OK\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 99999999999999999999\r\n\r\n";
             let mut mixed = good[..cut.min(good.len())].to_vec();
             mixed.extend(&bytes);
-            let _ = read_response(&mut &mixed[..]);
+            let _ = read_response(&mut &mixed[..], false);
         }
     }
 }

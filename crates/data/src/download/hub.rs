@@ -4,18 +4,119 @@
 //! A revision is a name that moves, so files are asked for by the commit that it stands for: all of them are
 //! of one version, also when a transfer is continued a week later.
 
-use super::{Attempt, is_sha256};
-use super::{Curl, Download, Downloaded, Progress, http_failure};
+use super::curl::{Ask, Opened, is_loopback, same_origin};
+use super::{Attempt, Download, Downloaded, Progress, Token, http_failure, is_sha256};
 use crate::error::{Error, Result};
 use serde_json::Value;
-use std::ffi::OsStr;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The server that is asked where no other is named.
 pub const HUB: &str = "https://huggingface.co";
 /// Longest answer about a repository.
 const LONGEST_LISTING: u64 = 64 << 20;
+
+/// A server like the hub, and the token to show to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hub {
+    endpoint: String,
+    token: Option<Token>,
+}
+
+impl Hub {
+    /// The server at `endpoint`. A token is shown only over a secure connection, or to this machine.
+    pub fn new(endpoint: &str, token: Option<Token>) -> Hub {
+        let endpoint = endpoint.trim_end_matches('/').to_owned();
+        let safe = endpoint.starts_with("https://") || is_loopback(&format!("{endpoint}/"));
+        Hub { endpoint, token: token.filter(|_| safe) }
+    }
+
+    /// The server that `HF_ENDPOINT` names, else [`HUB`], and [`Token::from_environment`].
+    pub fn from_environment() -> Hub {
+        let endpoint = std::env::var("HF_ENDPOINT").ok().filter(|text| !text.is_empty());
+        Hub::new(endpoint.as_deref().unwrap_or(HUB), Token::from_environment())
+    }
+
+    /// Its address, without a slash at the end.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The address on this server that another one is to be asked for by: hubs that stand in for [`HUB`]
+    /// answer with its addresses. `None` if it is none.
+    pub(super) fn address(&self, url: &str) -> Option<String> {
+        match url.strip_prefix(HUB) {
+            Some(path) if path.starts_with('/') => Some(format!("{}{path}", self.endpoint)),
+            _ => (url.starts_with("https://") || is_loopback(url)).then(|| url.to_owned()),
+        }
+    }
+
+    /// The token, for an address on this server.
+    fn token_for(&self, url: &str) -> Option<Token> {
+        self.token.clone().filter(|_| same_origin(url, &self.endpoint))
+    }
+
+    /// A download of something that people read of at `page`. The token is shown to this server alone.
+    pub(super) fn download(&self, url: &str, to: PathBuf, page: &str) -> Download {
+        let mut download = Download::new(url, to);
+        download.token = self.token_for(url);
+        download.denied = Some(self.denied(page));
+        download
+    }
+
+    /// What to do where the server does not give what stands at `page`.
+    fn denied(&self, page: &str) -> String {
+        let Hub { endpoint, token } = self;
+        let conditions = format!("accept its conditions at {endpoint}/{page}");
+        match token {
+            None => format!(
+                "it is gated or private, or does not exist. If it is gated, {conditions}, and set HF_TOKEN to \
+                 a token of your account ({endpoint}/settings/tokens)"
+            ),
+            Some(_) => format!(
+                "your token (HF_TOKEN, or huggingface/token in the cache) gives no access to it. If it is \
+                 gated, {conditions} with the token's account, and let the token read gated repositories"
+            ),
+        }
+    }
+
+    /// The body of a short answer, about what people read of at `page`.
+    ///
+    /// # Errors
+    /// [`Error::CurlMissing`], [`Error::Transfer`] or [`Error::Denied`].
+    pub(super) fn get(&self, url: &str, page: &str) -> Result<Vec<u8>> {
+        let failed = |attempt: Attempt| match attempt {
+            Attempt::Complete => unreachable!("a failure was asked for"),
+            Attempt::Failed { problem, advice, .. } => {
+                Error::Transfer { url: url.to_owned(), problem, advice: advice.to_owned() }
+            }
+        };
+        let token = self.token_for(url);
+        let ask = Ask { url, from: 0, etag: None, token: token.as_ref() };
+        let Opened { mut curl, response } = match ask.open("curl".as_ref())? {
+            Ok(opened) => opened,
+            Err(attempt) => return Err(failed(attempt)),
+        };
+        match response.status {
+            200 => {}
+            status @ (401 | 403) => {
+                return Err(Error::Denied {
+                    url: url.to_owned(),
+                    status,
+                    advice: self.denied(page),
+                });
+            }
+            status => return Err(failed(http_failure(status))),
+        }
+        let mut body = vec![];
+        // What curl says about its end is the better explanation.
+        let _ = (&mut curl.body).take(LONGEST_LISTING).read_to_end(&mut body);
+        match curl.end() {
+            None => Ok(body),
+            Some(attempt) => Err(failed(attempt)),
+        }
+    }
+}
 
 /// A repository at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +141,7 @@ pub struct RemoteFile {
 /// What a repository holds at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// Address of the server.
-    endpoint: String,
+    hub: Hub,
     /// Name of the repository.
     repository: String,
     /// The commit.
@@ -82,16 +182,16 @@ impl Repository {
         self.revision.replace('/', "%2F")
     }
 
-    /// Asks the server at `endpoint` what the repository holds.
+    /// Asks a server what the repository holds.
     ///
     /// # Errors
     /// [`Error::CurlMissing`], or [`Error::Transfer`] when the server cannot be reached, refuses, or
-    /// answers with something else.
-    pub fn list(&self, endpoint: &str) -> Result<Listing> {
-        let endpoint = endpoint.trim_end_matches('/').to_owned();
+    /// answers with something else; [`Error::Denied`] when it asks for a token, or the token does not do.
+    pub fn list(&self, hub: &Hub) -> Result<Listing> {
         let revision = self.revision_component();
+        let endpoint = hub.endpoint();
         let url = format!("{endpoint}/api/models/{}/revision/{revision}?blobs=true", self.name);
-        let text = get(&url, "curl".as_ref())?;
+        let text = hub.get(&url, &self.name)?;
         let fault = |problem: String| Error::Transfer {
             url: url.clone(),
             problem,
@@ -103,7 +203,7 @@ impl Repository {
         let commit =
             commit.ok_or_else(|| fault("the answer names no commit".to_owned()))?.to_owned();
         let files = json["siblings"].as_array().into_iter().flatten().filter_map(file).collect();
-        Ok(Listing { endpoint, repository: self.name.clone(), commit, files })
+        Ok(Listing { hub: hub.clone(), repository: self.name.clone(), commit, files })
     }
 }
 
@@ -136,41 +236,16 @@ impl Listing {
         directory: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Downloaded> {
-        let Listing { endpoint, repository, commit, .. } = self;
-        let url = format!("{endpoint}/{repository}/resolve/{commit}/{name}");
+        let Listing { hub, repository, commit, .. } = self;
+        let url = format!("{}/{repository}/resolve/{commit}/{name}", hub.endpoint());
         let file = self.file(name).filter(|file| !file.name.contains(['/', '\\']));
         let Some(file) = file else {
             let problem = format!("{repository} has no file {name} at {commit}");
             return Err(Error::Transfer { url, problem, advice: "check the name".to_owned() });
         };
-        let mut download = Download::new(url, directory.join(name));
+        let mut download = hub.download(&url, directory.join(name), repository);
         (download.bytes, download.sha256) = (file.bytes, file.sha256.clone());
         download.run(progress)
-    }
-}
-
-/// The body of a short answer.
-fn get(url: &str, curl: &OsStr) -> Result<Vec<u8>> {
-    let failed = |attempt: Attempt| match attempt {
-        Attempt::Complete => unreachable!("a failure was asked for"),
-        Attempt::Failed { problem, advice, .. } => {
-            Error::Transfer { url: url.to_owned(), problem, advice: advice.to_owned() }
-        }
-    };
-    let mut curl = Curl::start(curl, url, 0, None)?;
-    match curl.response() {
-        None => return Err(failed(curl.failure())),
-        Some(response) if response.status != 200 => {
-            return Err(failed(http_failure(response.status)));
-        }
-        Some(_) => {}
-    }
-    let mut body = vec![];
-    // What curl says about its end is the better explanation.
-    let _ = (&mut curl.body).take(LONGEST_LISTING).read_to_end(&mut body);
-    match curl.end() {
-        None => Ok(body),
-        Some(attempt) => Err(failed(attempt)),
     }
 }
 

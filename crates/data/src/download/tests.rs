@@ -11,6 +11,7 @@ struct Request {
     path: String,
     from: Option<usize>,
     if_range: Option<String>,
+    authorization: Option<String>,
 }
 
 /// A server on this machine whose `n`th answer is the bytes of `answers(n, request)`.
@@ -53,6 +54,7 @@ fn read_request(stream: &TcpStream) -> Request {
                 let from = value.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap();
                 request.from = Some(from.parse().unwrap());
             }
+            "authorization" => request.authorization = Some(value.to_owned()),
             "if-range" => request.if_range = Some(value.to_owned()),
             _ => {}
         }
@@ -104,10 +106,8 @@ struct Case {
 }
 
 /// A download of `/file` from the server, quick to retry; `None` without curl on this machine.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn case(server: &Server) -> Option<Case> {
-    if std::process::Command::new("curl").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no curl on this machine");
+    if !has_curl() {
         return None;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -118,6 +118,15 @@ fn case(server: &Server) -> Option<Case> {
         ..Download::new(url, dir.path().join("sub/file.bin"))
     };
     Some(Case { dir, download })
+}
+
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn has_curl() -> bool {
+    let found = std::process::Command::new("curl").arg("--version").output().is_ok();
+    if !found {
+        eprintln!("skipped: there is no curl on this machine");
+    }
+    found
 }
 
 impl Case {
@@ -499,4 +508,223 @@ fn tinystories_keeps_shard_zero_for_validation() {
     let files = TinyStories::Text.fetch_with(case.dir.path(), &mut local, &mut |_| {}).unwrap();
     assert!(files.train[0].ends_with("TinyStoriesV2-GPT4-train.txt"));
     assert!(files.validation[0].ends_with("TinyStoriesV2-GPT4-valid.txt"));
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parquet");
+    std::fs::read(directory.join(name)).unwrap()
+}
+
+fn hub(server: &Server, token: &str) -> Hub {
+    Hub::new(&server.address, Token::new(token))
+}
+
+/// Quick to retry.
+fn impatient(download: Download) -> Download {
+    Download { retries: 2, backoff: Duration::from_millis(1), ..download }
+}
+
+/// The hub refers to another path of its own, and that to another server, as it does for large files.
+#[test]
+fn a_token_is_shown_to_the_hub_and_to_no_other_server() {
+    let body = payload(5000);
+    let sum = sha256_hex(&body);
+    let cdn = Server::start({
+        let body = body.clone();
+        // It breaks off once, so that the second transfer is a continued one.
+        move |n, request| match n {
+            0 => cut(serve(&body, "\"e\"", request), 3000),
+            _ => serve(&body, "\"e\"", request),
+        }
+    });
+    let place = format!("{}/signed?key=1", cdn.address);
+    let main = Server::start(move |_, request| match request.path.as_str() {
+        "/file" => answer("307 Temporary Redirect\r\nLocation: /moved", b""),
+        _ => answer(&format!("302 Found\r\nLocation: {place}\r\nX-Linked-Etag: \"{sum}\""), b""),
+    });
+    if !has_curl() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("file");
+    let url = format!("{}/file", main.address);
+    let download = impatient(hub(&main, "hf_secret").download(&url, to.clone(), "org/name"));
+    assert!(!format!("{download:?}").contains("hf_secret"));
+    let got = download.run(&mut |_| {}).unwrap();
+    assert_eq!((got.sha256, std::fs::read(&to).unwrap()), (sha256_hex(&body), body));
+    let shown = Some("Bearer hf_secret".to_owned());
+    let paths: Vec<String> = main.seen().iter().map(|request| request.path.clone()).collect();
+    assert_eq!(paths, ["/file", "/moved", "/file", "/moved"]);
+    assert!(main.seen().iter().all(|request| request.authorization == shown));
+    let from: Vec<_> = cdn.seen().iter().map(|request| request.from).collect();
+    assert_eq!(from, [None, Some(3000)]);
+    assert!(cdn.seen().iter().all(|request| request.authorization.is_none()), "{:?}", cdn.seen());
+}
+
+#[test]
+fn a_token_is_not_shown_where_it_is_not_safe_or_not_meant() {
+    let token = || Token::new("hf_secret");
+    for (endpoint, url, shown) in [
+        ("https://huggingface.co", "https://huggingface.co/x", true),
+        ("http://127.0.0.1:80", "http://127.0.0.1:80/x", true),
+        ("http://127.0.0.1:80", "http://127.0.0.1:81/x", false),
+        ("https://huggingface.co", "https://cdn.huggingface.co/x", false),
+        ("http://mirror.org", "http://mirror.org/x", false),
+    ] {
+        let download = Hub::new(endpoint, token()).download(url, "to".into(), "page");
+        assert_eq!(download.token.is_some(), shown, "{endpoint} {url}");
+    }
+}
+
+#[test]
+fn redirections_with_a_token_end() {
+    let server = Server::start(|_, _| answer("302 Found\r\nLocation: /again", b""));
+    if !has_curl() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("{}/file", server.address);
+    let download = impatient(hub(&server, "t").download(&url, dir.path().join("x"), "org/name"));
+    let error = download.run(&mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("too many redirections"), "{error}");
+    assert_eq!(server.seen().len(), 11);
+}
+
+#[test]
+fn gated_repositories_are_explained() {
+    let server = Server::start(|_, request| match request.authorization {
+        None => answer("401 Unauthorized", b"{}"),
+        Some(_) => answer("403 Forbidden", b"{}"),
+    });
+    if !has_curl() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (token, status, advice) in [
+        ("", 401, "set HF_TOKEN to a token of your account"),
+        (
+            "hf_secret",
+            403,
+            "your token (HF_TOKEN, or huggingface/token in the cache) gives no access",
+        ),
+    ] {
+        let hub = hub(&server, token);
+        let check = |error: Error, page: &str| {
+            let text = error.to_string();
+            assert!(matches!(error, Error::Denied { status: s, .. } if s == status), "{text}");
+            let page = format!("accept its conditions at {}/{page}", server.address);
+            assert!(text.contains(advice) && text.contains(&page), "{text}");
+            assert!(!text.contains("hf_secret"), "{text}");
+        };
+        let model = Repository::parse("org/model").unwrap();
+        check(model.list(&hub).unwrap_err(), "org/model");
+        let set = Dataset::parse("org/set").unwrap();
+        check(set.list(&hub).unwrap_err(), "datasets/org/set");
+        let shard = climbmix(&hub, dir.path(), 1).remove(0);
+        check(shard.run(&mut |_| {}).unwrap_err(), "datasets/karpathy/climbmix-400b-shuffle");
+    }
+    assert_eq!(server.seen().len(), 6, "nothing is tried again");
+}
+
+/// A hub that answers with the addresses of the one that it stands in for.
+#[test]
+fn files_of_a_data_set_are_listed_and_fetched() {
+    let listing = serde_json::json!({
+        "main": {
+            "train": [
+                "https://huggingface.co/api/datasets/org/set/parquet/main/train/0.parquet",
+                "https://huggingface.co/api/datasets/org/set/parquet/main/train/1.parquet",
+            ],
+            "test": ["https://huggingface.co/api/datasets/org/set/parquet/main/test/0.parquet"],
+        },
+        "other": {"train": ["file:///etc/passwd"]},
+    });
+    let files = ["snappy_v1.parquet", "zstd_v2.parquet"].map(fixture);
+    let server = Server::start({
+        let files = files.clone();
+        move |_, request| match request.path.as_str() {
+            "/api/datasets/org/set/parquet" => answer("200 OK", listing.to_string().as_bytes()),
+            "/api/datasets/org/set/parquet/main/train/0.parquet" => {
+                serve(&files[0], "\"0\"", request)
+            }
+            "/api/datasets/org/set/parquet/main/train/1.parquet" => {
+                serve(&files[1], "\"1\"", request)
+            }
+            _ => answer("404 Not Found", b""),
+        }
+    });
+    if !has_curl() {
+        return;
+    }
+    let hub = hub(&server, "");
+    let list = |name: &str| Dataset::parse(name).unwrap().list(&hub);
+    let several = list("org/set").unwrap_err().to_string();
+    assert!(several.contains("several parts"), "{several}");
+    assert!(several.contains("hf://datasets/org/set/main/test, hf://datasets/org/set/main/train"));
+    let absent = list("org/set/main/validation").unwrap_err().to_string();
+    assert!(absent.contains("subset main, split validation") && absent.contains("give one of"));
+    assert!(list("org/set/other/train").unwrap_err().to_string().contains("no addresses"));
+    assert!(list("org/none").unwrap_err().to_string().contains("404"));
+
+    let dir = tempfile::tempdir().unwrap();
+    let found = list("org/set/main/train").unwrap();
+    let downloads: Vec<Download> =
+        found.downloads(&hub, dir.path(), usize::MAX).into_iter().map(impatient).collect();
+    let mut last = None;
+    let got = fetch_all(&downloads, 4, &mut |overall| last = Some(overall)).unwrap();
+    assert_eq!(got.iter().map(|g| g.fetched).collect::<Vec<_>>(), [true, true]);
+    let bytes = files.iter().map(|file| file.len() as u64).sum();
+    assert_eq!(last, Some(Overall { files: 2, done: bytes, total: Some(bytes) }));
+    for (n, file) in files.iter().enumerate() {
+        assert_eq!(&std::fs::read(dir.path().join(format!("{n:05}.parquet"))).unwrap(), file);
+    }
+    let seen = server.seen().len();
+    let got = fetch_all(&downloads, 1, &mut |_| {}).unwrap();
+    assert!(
+        got.iter().all(|g| !g.fetched) && server.seen().len() == seen,
+        "nothing is fetched twice"
+    );
+    assert_eq!(found.downloads(&hub, dir.path(), 1).len(), 1);
+}
+
+#[test]
+fn what_is_no_whole_parquet_file_is_not_kept() {
+    let whole = fixture("zstd_v2.parquet");
+    for (body, what) in [
+        (b"<html>busy</html>".to_vec(), "it is no Parquet file"),
+        (whole[..whole.len() - 1].to_vec(), "it is no Parquet file, or is cut short"),
+    ] {
+        let server = Server::start(move |_, request| serve(&body, "\"e\"", request));
+        let Some(mut case) = case(&server) else { return };
+        case.download.is_parquet = true;
+        let error = case.run().unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("run the command again"), "{error}");
+        assert_eq!(case.names(), [""; 0], "nothing is left");
+        std::fs::write(&case.download.to, "PAR1").unwrap();
+        let error = case.run().unwrap_err().to_string();
+        assert!(error.contains("delete it to download it again"), "{error}");
+    }
+}
+
+/// The third of six files is not there: nothing is begun after it, and what was complete is kept.
+#[test]
+fn a_failure_among_several_files_begins_no_more() {
+    let server = Server::start(|_, request| match request.path.as_str() {
+        "/2" => answer("404 Not Found", b""),
+        path => serve(path.as_bytes(), "\"e\"", request),
+    });
+    if !has_curl() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let download = |n: usize| {
+        let (url, to) = (format!("{}/{n}", server.address), dir.path().join(n.to_string()));
+        impatient(Download::new(url, to))
+    };
+    let downloads: Vec<Download> = (0..6).map(download).collect();
+    let error = fetch_all(&downloads, 1, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("/2: the server answered 404"), "{error}");
+    let there: Vec<bool> = downloads.iter().map(|download| download.to.exists()).collect();
+    assert_eq!(there, [true, true, false, false, false, false]);
+    assert_eq!(fetch_all(&[], 4, &mut |_| {}).unwrap(), []);
 }

@@ -124,7 +124,12 @@ impl Stories {
         stories.map_while(move |text| {
             let begins = (done as u64) < n_bytes as u64;
             done += text.len() + SEPARATOR.len() + 2;
-            begins.then_some(Ok(Document { text, begins, bytes_done: done as u64 }))
+            begins.then_some(Ok(Document {
+                text,
+                begins,
+                bytes_done: done as u64,
+                ..Document::new("")
+            }))
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Document, TextSource};
 use crate::error::{Error, Result};
-use crate::tokens::{Format, TokenWriter};
+use crate::tokens::{Format, TokenFile, TokenWriter};
 use rayon::prelude::*;
 use std::fmt::Display;
 use std::path::Path;
@@ -110,6 +110,30 @@ pub fn tokenize_file<E: Display + Send>(
     let report = tokenize(input.documents(), encode, document_start, &mut sink, progress)?;
     writer.finish()?;
     Ok(report)
+}
+
+/// The tokens of a text in a file of `directory`, which is written unless one is there that was made of the
+/// same text, as it is now, with the same `tokenizer` (its whole description). Also returns what was counted,
+/// if it was written.
+///
+/// # Errors
+/// Those of [`tokenize`], and of reading and writing token files.
+pub fn tokenize_stored<E: Display + Send>(
+    input: &TextSource,
+    (tokenizer, vocab_size): (&str, u32),
+    encode: &Encode<'_, E>,
+    document_start: Option<u32>,
+    directory: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(TokenFile, Option<Tokenized>)> {
+    let path = directory.join(input.name_with(tokenizer)?).with_extension("bin");
+    if let Ok(file) = TokenFile::open(&path) {
+        return Ok((file, None));
+    }
+    std::fs::create_dir_all(directory).map_err(Error::io(directory, "create"))?;
+    let format = Format::shard_for(vocab_size);
+    let report = tokenize_file(input, encode, document_start, &path, format, progress)?;
+    Ok((TokenFile::open(path)?, Some(report)))
 }
 
 /// [`tokenize`] into memory, four bytes per token.

@@ -1,3 +1,4 @@
+use super::plain::{CHUNK, PIECE};
 use super::*;
 use crate::synth::{SEPARATOR, Stories};
 use crate::tokens::{Format, TokenFile};
@@ -112,7 +113,7 @@ fn binary_files_get_advice_of_their_own() {
 /// "ab" and "c" are two pieces of one document.
 #[test]
 fn a_document_in_pieces_is_marked_and_counted_once() {
-    let piece = |text: &str, begins| Ok(Document { text: text.into(), begins, bytes_done: 0 });
+    let piece = |text: &str, begins| Ok(Document { begins, ..Document::new(text) });
     let pieces = [piece("ab", true), piece("c", false), piece("d", true)];
     let (tokens, report) = tokenize_to_memory(pieces, &bytes_as_ids, Some(7), &mut |_| {}).unwrap();
     assert_eq!(tokens, [7, 97, 98, 99, 7, 100]);
@@ -272,4 +273,171 @@ proptest! {
         let joined = documents.join(&format!("\n{SEPARATOR}\n"));
         prop_assert_eq!(texts("a.txt", joined.as_bytes()), documents);
     }
+}
+
+fn parquet(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parquet").join(name)
+}
+
+/// All documents, and from the place of each, and from where the reader stood before each.
+fn check_places(source: &TextSource) {
+    let all: Vec<Document> = source.documents().collect::<Result<_>>().unwrap();
+    let mut documents = source.documents();
+    for n in 0..=all.len() {
+        let stands = documents.place();
+        let rest: Vec<Document> = source.documents_from(stands).collect::<Result<_>>().unwrap();
+        assert!(rest == all[n..], "document {n} from {stands:?}");
+        if let Some(document) = all.get(n) {
+            assert_eq!(source.documents_from(document.place).next().unwrap().unwrap(), *document);
+        }
+        documents.next();
+    }
+}
+
+#[test]
+fn documents_are_read_again_by_their_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "a line of some words\n".repeat(3 * PIECE / 21);
+    let plain = format!(
+        "\u{feff} one \n{SEPARATOR}\n\n{SEPARATOR}two{SEPARATOR}\n{long}{SEPARATOR}three\n"
+    );
+    std::fs::write(dir.path().join("a.txt"), plain).unwrap();
+    std::fs::write(dir.path().join("b.md"), " no separator\nbut two lines \n").unwrap();
+    std::fs::write(
+        dir.path().join("c.jsonl"),
+        "{\"text\":\"x\"}\n\n{\"text\":\" \"}\n{\"text\":\"yé\"}",
+    )
+    .unwrap();
+    for name in ["snappy_v1.parquet", "plain_v1.parquet"] {
+        std::fs::copy(parquet(name), dir.path().join(name)).unwrap();
+    }
+    std::fs::write(dir.path().join("z.txt"), "last").unwrap();
+    check_places(&TextSource::open(dir.path(), SEPARATOR).unwrap());
+    let texts = ["one", "two", "three"].map(str::to_owned).to_vec();
+    check_places(&TextSource::in_memory("memory", texts));
+}
+
+#[test]
+fn the_last_of_several_parquet_files_validates() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy =
+        |name: &str| std::fs::copy(parquet("gzip_v2.parquet"), dir.path().join(name)).unwrap();
+    copy("shard_00000.parquet");
+    let open = || TextSource::open(dir.path(), SEPARATOR).unwrap();
+    assert!(open().split_last().is_none(), "a single one is not split");
+    copy("shard_00001.parquet");
+    copy("shard_06542.parquet");
+    let mut train = open();
+    let last = train.split_last().unwrap();
+    let names = |source: &TextSource| -> Vec<String> {
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        source.files().map(name).collect()
+    };
+    assert_eq!(names(&train), ["shard_00000.parquet", "shard_00001.parquet"]);
+    assert_eq!(names(&last), ["shard_06542.parquet"]);
+    assert_eq!(2 * last.documents().count(), train.documents().count());
+    std::fs::write(dir.path().join("notes.txt"), "text").unwrap();
+    assert!(open().split_last().is_none(), "other texts are not split");
+}
+
+#[test]
+fn parquet_texts_are_tokenized_like_lines() {
+    let tokens = |name: &str| {
+        let source = TextSource::open(parquet(name), SEPARATOR).unwrap();
+        tokenize_to_memory(source.documents(), &bytes_as_ids, Some(7), &mut |_| {}).unwrap()
+    };
+    assert_eq!(tokens("snappy_v1.parquet"), tokens("texts.jsonl"));
+    let info = parquet_info(&parquet("zstd_v2.parquet"), "text").unwrap();
+    assert_eq!((info.rows, info.row_groups, info.compression), (60, 3, "zstd"));
+}
+
+#[test]
+fn lines_without_a_text_are_explained() {
+    let says = |line: &str, what: &str| {
+        let error = fails("a.jsonl", line.as_bytes());
+        assert!(error.contains("a.jsonl:1: ") && error.contains(what), "{line}: {error}");
+    };
+    says(
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}",
+        "a conversation (it has \"messages\")",
+    );
+    says(
+        "[{\"role\": \"user\", \"content\": \"hi\"}]",
+        "a conversation (it is a list of messages)",
+    );
+    says("[\"hi\", \"hello\"]", "a conversation");
+    says(
+        "{\"content\": \"a\", \"n\": 1}",
+        "no string field \"text\"; those it has are \"content\"",
+    );
+    says("{\"n\": 1}", "it has no string field \"text\"");
+    says("{\"text\": 1}", "its field \"text\" is not a string");
+    says("17", "not a JSON object with a field \"text\"");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.jsonl");
+    std::fs::write(&path, "{\"content\": \"a\"}\n").unwrap();
+    let source = TextSource::open(&path, SEPARATOR).unwrap().field("content");
+    assert_eq!(source.documents().next().unwrap().unwrap().text, "a");
+}
+
+#[test]
+fn stored_tokens_are_made_once_and_again_when_anything_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (text, cache) = (dir.path().join("a.txt"), dir.path().join("cache"));
+    let tokens = |tokenizer: &str| {
+        let source = TextSource::open(&text, SEPARATOR).unwrap();
+        let key = (tokenizer, 256);
+        let stored = tokenize_stored(&source, key, &bytes_as_ids, Some(7), &cache, &mut |_| {});
+        let (file, made) = stored.unwrap();
+        let mut ids = vec![0; file.len()];
+        file.read(0, &mut ids);
+        (ids, made.is_some())
+    };
+    std::fs::write(&text, "ab").unwrap();
+    assert_eq!(tokens("bytes"), (vec![7, 97, 98], true));
+    assert_eq!(tokens("bytes"), (vec![7, 97, 98], false));
+    assert!(tokens("others").1, "another tokenizer");
+    std::fs::write(&text, "abc").unwrap();
+    assert_eq!(tokens("bytes"), (vec![7, 97, 98, 99], true));
+    for entry in std::fs::read_dir(&cache).unwrap() {
+        std::fs::write(entry.unwrap().path(), "anetok\r\n").unwrap();
+    }
+    assert_eq!(tokens("bytes"), (vec![7, 97, 98, 99], true), "a damaged one is made again");
+}
+
+#[test]
+fn fingerprints_tell_texts_apart_wherever_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |place: &str, text: &str| {
+        let path = dir.path().join(place);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        TextSource::open(&path, SEPARATOR).unwrap().fingerprint().unwrap()
+    };
+    let long = "x".repeat(200_000);
+    let first = of("one/a.txt", &long);
+    assert_eq!(first, of("two/a.txt", &long));
+    assert_ne!(first, of("one/b.txt", &long));
+    assert_ne!(first, of("one/a.txt", &format!("{long}x")));
+    for at in [0, 199_999] {
+        let mut changed = long.clone();
+        changed.replace_range(at..=at, "y");
+        assert_ne!(first, of("one/a.txt", &changed), "{at}");
+    }
+}
+
+#[test]
+fn documents_are_fetched_in_any_order() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["gzip_v2.parquet", "plain_v1.parquet", "texts.jsonl"] {
+        std::fs::copy(parquet(name), dir.path().join(name)).unwrap();
+    }
+    std::fs::write(dir.path().join("z.txt"), "one<|endoftext|>\n two <|endoftext|>three").unwrap();
+    let source = TextSource::open(dir.path(), SEPARATOR).unwrap();
+    let all: Vec<Document> = source.documents().collect::<Result<_>>().unwrap();
+    let want: Vec<Document> = (0..400).map(|n| all[n * n * 31 % all.len()].clone()).collect();
+    let places: Vec<Place> = want.iter().map(|document| document.place).collect();
+    assert_eq!(source.fetch(&places).unwrap(), want);
+    let absent = Place { file: 0, at: 0, detail: 1000 };
+    assert!(source.fetch(&[absent]).unwrap_err().to_string().contains("read ahead"));
 }

@@ -37,6 +37,11 @@ pub trait Objective {
     /// # Errors
     /// When it is a place in other data, or none of this objective.
     fn resume(&mut self, place: &serde_json::Value) -> Result<(), ResumeError>;
+
+    /// Returns the seconds that [`Objective::accumulate`] has waited for data since this was last asked.
+    fn take_waited(&mut self) -> f64 {
+        0.0
+    }
 }
 
 /// Why an objective cannot go on from a place.

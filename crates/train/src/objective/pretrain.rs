@@ -5,36 +5,47 @@ use crate::config::RunConfig;
 use crate::error::TrainError;
 use crate::stop::Stop;
 use crate::trainer::Trainer;
-use data::loader::{Batch, Cursor, Loader};
+use data::loader::{Batch, Batches};
 use gpt::TokenWeights;
+use std::time::Instant;
 
-/// Next-token prediction on the windows of a [`Loader`].
+/// Next-token prediction on the rows of a loader.
 #[derive(Debug)]
 pub struct Pretrain {
-    loader: Loader,
+    loader: Box<dyn Batches>,
     batch: usize,
     accum: usize,
+    /// Seconds that were spent waiting for rows.
+    waited: f64,
 }
 
 impl Pretrain {
-    /// Reads `config.accum` micro-batches of `config.batch` windows for each step.
-    pub fn new(loader: Loader, config: &RunConfig) -> Self {
-        Pretrain { loader, batch: config.batch, accum: config.accum }
+    /// Reads `config.accum` micro-batches of `config.batch` rows for each step.
+    pub fn new(loader: impl Into<Box<dyn Batches>>, config: &RunConfig) -> Self {
+        let loader = loader.into();
+        Pretrain { loader, batch: config.batch, accum: config.accum, waited: 0.0 }
     }
 
     /// The data.
-    pub fn loader(&self) -> &Loader {
-        &self.loader
+    pub fn loader(&self) -> &dyn Batches {
+        &*self.loader
+    }
+
+    fn next_batch(&mut self, rows: usize) -> Result<Batch, TrainError> {
+        let start = Instant::now();
+        let batch = self.loader.next_batch(rows);
+        self.waited += start.elapsed().as_secs_f64();
+        Ok(batch?)
     }
 }
 
 impl Objective for Pretrain {
-    /// The loaders of all ranks stand at the same place: of the next windows, the first `batch` are
+    /// The loaders of all ranks stand at the same place: of the next rows, the first `batch` are
     /// rank 0's micro-batch, those after them rank 1's, and so on.
     fn accumulate(&mut self, trainer: &mut Trainer) -> Result<(), TrainError> {
         let (rank, ranks) = (trainer.ranks().rank(), trainer.ranks().size());
         for _ in 0..self.accum {
-            let Batch { inputs, targets, seq, .. } = self.loader.next_batch(self.batch * ranks);
+            let Batch { inputs, targets, seq, .. } = self.next_batch(self.batch * ranks)?;
             let own = rank * self.batch * seq..(rank + 1) * self.batch * seq;
             let weight = 1.0 / (self.accum * inputs.len()) as f32;
             let (inputs, targets) = (&inputs[own.clone()], &targets[own]);
@@ -49,7 +60,7 @@ impl Objective for Pretrain {
         batches: usize,
         stop: &Stop,
     ) -> Result<Option<f64>, TrainError> {
-        let set = self.loader.validation_batches(self.batch, batches.max(1));
+        let set = self.loader.validation_batches(self.batch, batches.max(1))?;
         let mut total = 0.0;
         for Batch { inputs, targets, .. } in &set {
             if stop.requested() {
@@ -61,11 +72,17 @@ impl Objective for Pretrain {
     }
 
     fn place(&self) -> serde_json::Value {
-        serde_json::to_value(self.loader.cursor()).expect("plain data")
+        self.loader.place()
     }
 
     fn resume(&mut self, place: &serde_json::Value) -> Result<(), ResumeError> {
-        let cursor: Cursor = serde_json::from_value(place.clone())?;
-        Ok(self.loader.resume(&cursor)?)
+        match self.loader.resume(place) {
+            Err(data::Error::Place(error)) => Err(ResumeError::Place(error)),
+            other => Ok(other?),
+        }
+    }
+
+    fn take_waited(&mut self) -> f64 {
+        std::mem::take(&mut self.waited)
     }
 }

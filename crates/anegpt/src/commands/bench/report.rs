@@ -118,6 +118,7 @@ fn describe(part: &str) -> &'static str {
         "optimizer" => "norm of gradients, AdamW",
         "io" => "activations, weights: host to device, back",
         "elementwise" => "embedding, gradients of norms",
+        "data" => "waiting for the batch",
         "other" => "the rest of the step",
         _ => "",
     }

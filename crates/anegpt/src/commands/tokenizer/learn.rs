@@ -4,7 +4,7 @@ use crate::{corpus, number, progress};
 use anyhow::Result;
 use clap::ValueEnum;
 use data::synth::SEPARATOR;
-use data::text::{Document, Documents, TextSource};
+use data::text::{Document, Documents, FIELD, TextSource};
 use std::path::PathBuf;
 use tokenizer::chat::NANOCHAT_TOKENS;
 use tokenizer::{BpeLearner, LearnProgress, LearnRules, Tokenizer};
@@ -23,9 +23,12 @@ Examples:
   anegpt tokenizer train --data data/climbmix --rules nanochat
   anegpt tokenizer train --data shakespeare.txt --char --out chars.json")]
 pub(crate) struct Args {
-    /// Text file, or directory of *.txt, *.md and *.jsonl
+    /// Text file, or directory of *.txt, *.md, *.jsonl and *.parquet
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
+    /// Field of *.jsonl, or column of *.parquet, that holds the text
+    #[arg(long, value_name = "NAME", default_value = FIELD)]
+    text_field: String,
     /// Rules of the vocabulary
     #[arg(long, value_enum, value_name = "NAME", default_value_t = Rules::Gpt2)]
     rules: Rules,
@@ -80,7 +83,7 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let text = TextSource::open(&args.data, SEPARATOR)?;
+    let text = TextSource::open(&args.data, SEPARATOR)?.field(&args.text_field);
     text.oddities().iter().for_each(|notice| eprintln!("warning: {notice}"));
     let mut excerpt =
         Excerpt::new(args.or(args.doc_cap, 0, 10_000), args.or(args.max_chars, 0, 2_000_000_000));
@@ -232,7 +235,7 @@ mod tests {
     use super::*;
 
     fn document(text: &str, begins: bool) -> Document {
-        Document { text: text.to_owned(), begins, bytes_done: 0 }
+        Document { begins, ..Document::new(text) }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::samples::SAMPLES;
 use crate::{files, term};
 use anyhow::{Result, bail};
 use data::synth::SEPARATOR;
-use data::text::TextSource;
+use data::text::{FIELD, TextSource};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tokenizer::Tokenizer;
@@ -27,9 +27,12 @@ pub(crate) struct Args {
     /// Other tokenizer files to compare it with
     #[arg(long, value_name = "FILE", num_args = 1..)]
     beside: Vec<PathBuf>,
-    /// Text file, or directory of *.txt, *.md and *.jsonl; may be repeated [default: examples]
+    /// Text file, or directory of *.txt, *.md, *.jsonl and *.parquet; may be repeated [default: examples]
     #[arg(long, value_name = "PATH")]
     data: Vec<PathBuf>,
+    /// Field of *.jsonl, or column of *.parquet, that holds the text
+    #[arg(long, value_name = "NAME", default_value = FIELD)]
+    text_field: String,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -160,7 +163,8 @@ fn rows(args: &Args, tokenizers: &[Tokenizer]) -> Result<Vec<Row>> {
     }
     let of_path = |path: &PathBuf| -> Result<Row> {
         let mut row = Row::new(path.display().to_string(), tokenizers.len());
-        for document in TextSource::open(path, SEPARATOR)?.documents() {
+        let source = TextSource::open(path, SEPARATOR)?.field(&args.text_field);
+        for document in source.documents() {
             row.measure(tokenizers, &document?.text);
         }
         Ok(row)
