@@ -59,6 +59,7 @@ pub mod params;
 pub mod plan;
 pub mod planner;
 mod run;
+pub mod size;
 pub mod slots;
 
 pub use batch::{MicroBatch, ModelError, Timings, TokenWeights, mean, precision};
@@ -70,4 +71,5 @@ pub use head::tokens_at_once;
 pub use model::{Model, host_products};
 pub use ops::Dims;
 pub use params::{Layout, Param, Parameters, initialise};
+pub use size::{ParameterCounts, StepMemory};
 pub use slots::{Column, SlotDecoder, SlotOptions};

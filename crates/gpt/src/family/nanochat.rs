@@ -11,7 +11,7 @@ use crate::declare::{Declared, Init, Tensor};
 pub(super) struct Nanochat;
 
 /// A model whose extents follow from its number of layers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Depth {
     /// Layers.
     pub depth: usize,
@@ -24,7 +24,9 @@ pub struct Depth {
     /// Longest sequence.
     pub seq_len: usize,
     /// Windows of the layers, repeated: `S`hort or `L`ong, in the last layer always long.
-    pub window_pattern: &'static str,
+    pub window_pattern: String,
+    /// True if the values of every second layer get rows looked up by token.
+    pub value_embeds: bool,
     /// The state of the model's code.
     pub edition: Edition,
 }
@@ -38,10 +40,23 @@ impl Depth {
             head_dim: 128,
             vocab_size: 32_768,
             seq_len: 2048,
-            window_pattern: "SSSL",
+            window_pattern: "SSSL".to_owned(),
+            value_embeds: true,
             edition,
         }
     }
+
+    /// The model of the preset called `name`; none if that is no preset of this family.
+    pub fn preset(name: &str) -> Option<Self> {
+        EDITIONS.iter().find_map(|&(start, edition)| {
+            let digits = name.strip_prefix(start)?;
+            let depth = digits.parse::<usize>().ok().filter(|n| n.to_string() == digits)?;
+            (1..=Depth::MOST).contains(&depth).then(|| Depth::new(edition, depth))
+        })
+    }
+
+    /// The most layers of a preset.
+    pub const MOST: usize = 1 << 10;
 
     /// The configuration.
     pub fn config(&self) -> GptConfig {
@@ -74,7 +89,7 @@ impl Depth {
                 qk_scale: Some(if july { 1.2 } else { 1.0 }),
                 softcap: Some(15.0),
                 vocab_multiple: 64,
-                value_embeds: true,
+                value_embeds: self.value_embeds,
                 gate_channels: if july { 12 } else { 32 },
                 gate_scale: if july { 3.0 } else { 2.0 },
                 embedding_norm: true,
@@ -154,11 +169,7 @@ impl Architecture for Nanochat {
     }
 
     fn preset(&self, name: &str) -> Option<GptConfig> {
-        EDITIONS.iter().find_map(|&(start, edition)| {
-            let digits = name.strip_prefix(start)?;
-            let depth = digits.parse::<usize>().ok().filter(|n| n.to_string() == digits)?;
-            (1..=1 << 10).contains(&depth).then(|| Depth::new(edition, depth).config())
-        })
+        Depth::preset(name).map(|depth| depth.config())
     }
 
     fn tensor(&self, port: &str, layer: Option<usize>) -> Tensor {
