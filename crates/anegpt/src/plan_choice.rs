@@ -1,10 +1,15 @@
-//! `--plan`: a plan by its name, or the planner's choice.
+//! `--plan`: a plan by its name, or the planner's choice; the price of a step with its optimizer.
 
 use anyhow::Result;
+use chip::Profile;
+use chip::cost::host::HostWork;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use gpt::GptConfig;
+use gpt::forecast::StepEstimate;
 use gpt::plan::{BASELINE, PLANS, Plan};
 use gpt::planner::candidates;
+use gpt::{GptConfig, Layout};
+use train::OptimizerConfig;
+use train::optim::{self, Work};
 
 /// What `--plan` asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,6 +18,18 @@ pub(crate) enum PlanChoice {
     Auto,
     /// This one.
     Named(&'static Plan),
+}
+
+/// A forecast of a step of `config` that prices its own optimizer in place of AdamW.
+pub(crate) fn with_optimizer(
+    step: StepEstimate,
+    optimizer: OptimizerConfig,
+    config: &GptConfig,
+    profile: &Profile,
+) -> StepEstimate {
+    let Work { flops, bytes } = optim::work(&*optimizer.build(), &Layout::new(config));
+    let work = HostWork { gemm_flops: flops, pass_bytes: bytes, ..HostWork::default() };
+    step.with_optimizer(work, profile)
 }
 
 impl PlanChoice {
@@ -33,7 +50,7 @@ impl PlanChoice {
         self,
         config: &GptConfig,
         [batch, seq, accum]: [usize; 3],
-        profile: Option<&chip::Profile>,
+        profile: Option<&Profile>,
     ) -> Result<&'static Plan> {
         Ok(match (self, profile) {
             (PlanChoice::Named(plan), _) => plan,

@@ -3,7 +3,7 @@
 use crate::usage;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use gpt::{FamilyName, FeedForward, GptConfig, Nanochat, Norm};
+use gpt::{Edition, FamilyName, FeedForward, GptConfig, Nanochat, Norm};
 use serde::Deserialize;
 use std::path::Path;
 use std::str::FromStr;
@@ -15,6 +15,8 @@ use train::{Fade, Momentum};
 pub(crate) struct ConfigFile {
     /// Preset that the model's numbers start from.
     pub(crate) preset: Option<String>,
+    /// Layers of a model of nanochat from which all numbers follow.
+    pub(crate) depth: Option<usize>,
     pub(crate) model: ModelSection,
     pub(crate) train: TrainSection,
 }
@@ -27,9 +29,9 @@ pub(crate) struct ModelSection {
     n_head: Option<usize>,
     n_kv_head: Option<usize>,
     n_embd: Option<usize>,
-    head_dim: Option<usize>,
+    pub(crate) head_dim: Option<usize>,
     hidden: Option<usize>,
-    seq_len: Option<usize>,
+    pub(crate) seq_len: Option<usize>,
     /// 0 switches rotary embedding off.
     rope_theta: Option<f64>,
     norm_eps: Option<f64>,
@@ -42,6 +44,11 @@ pub(crate) struct ModelSection {
     learned_positions: Option<bool>,
     no_rope: Option<Vec<usize>>,
     windows: Option<Vec<usize>>,
+    /// What `--depth` and the presets of nanochat derive the shape from.
+    pub(crate) edition: Option<EditionChoice>,
+    pub(crate) aspect_ratio: Option<usize>,
+    pub(crate) window_pattern: Option<String>,
+    pub(crate) value_embeds: Option<Switch>,
     /// Entries of [`Nanochat`] that differ from the preset's.
     nanochat: Option<toml::Table>,
 }
@@ -67,6 +74,38 @@ pub(crate) enum ScheduleChoice {
     Linear,
     /// Not at all
     Constant,
+}
+
+/// The states of nanochat's model, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+pub(crate) enum EditionChoice {
+    /// That of February 2026
+    #[serde(rename = "2026-02")]
+    #[value(name = "2026-02")]
+    February,
+    /// That of July 2026
+    #[serde(rename = "2026-07")]
+    #[value(name = "2026-07")]
+    July,
+}
+
+impl From<EditionChoice> for Edition {
+    fn from(choice: EditionChoice) -> Edition {
+        match choice {
+            EditionChoice::February => Edition::February2026,
+            EditionChoice::July => Edition::July2026,
+        }
+    }
+}
+
+/// A part of a model that can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Switch {
+    /// With it
+    Full,
+    /// Without it
+    Off,
 }
 
 /// Muon's momentum as it is typed: one number, or the first, the largest and the last.
@@ -133,6 +172,13 @@ pub(crate) struct TrainSection {
     pub(crate) embedding_lr: Option<f64>,
     pub(crate) classifier_lr: Option<f64>,
     pub(crate) vector_lr: Option<f64>,
+    pub(crate) value_embedding_lr: Option<f64>,
+    pub(crate) scalar_lr: Option<f64>,
+    pub(crate) smear_lr: Option<f64>,
+    /// The rules of the dial: tokens for each weight, tokens of a step, operations of the run.
+    pub(crate) token_param_ratio: Option<f64>,
+    pub(crate) batch_tokens: Option<u64>,
+    pub(crate) target_flops: Option<f64>,
     pub(crate) momentum: Option<MomentumChoice>,
     /// The course of Muon's weight decay.
     pub(crate) decay_fade: Option<Fade>,
@@ -160,6 +206,12 @@ impl TrainSection {
             embedding_lr: self.embedding_lr.or(other.embedding_lr),
             classifier_lr: self.classifier_lr.or(other.classifier_lr),
             vector_lr: self.vector_lr.or(other.vector_lr),
+            value_embedding_lr: self.value_embedding_lr.or(other.value_embedding_lr),
+            scalar_lr: self.scalar_lr.or(other.scalar_lr),
+            smear_lr: self.smear_lr.or(other.smear_lr),
+            token_param_ratio: self.token_param_ratio.or(other.token_param_ratio),
+            batch_tokens: self.batch_tokens.or(other.batch_tokens),
+            target_flops: self.target_flops.or(other.target_flops),
             momentum: self.momentum.or(other.momentum),
             decay_fade: self.decay_fade.or(other.decay_fade),
             schedule: self.schedule.or(other.schedule),
@@ -277,7 +329,7 @@ pub(crate) fn share_beside_muon(width: usize) -> f64 {
 }
 
 /// AdamW's peak rate of a fresh run at a width; see [`suited`].
-fn fresh_rate(width: usize) -> f64 {
+pub(crate) fn fresh_rate(width: usize) -> f64 {
     let width = width as f64;
     let rows = || SUITED.iter().map(|row| (row.0 as f64, row.3));
     let above = rows().find(|row| row.0 >= width);
@@ -335,9 +387,12 @@ pub(crate) fn model(
         norm_eps: section.norm_eps.unwrap_or(base.norm_eps),
         tied: section.tied.unwrap_or(base.tied),
         qk_norm: section.qk_norm.unwrap_or(base.qk_norm),
-        nanochat: nanochat(&base.nanochat, section.nanochat.as_ref())?,
+        nanochat: nanochat(&base.nanochat, section)?,
         ..mixture(&base, section)
     };
+    if section.value_embeds.is_some() && config.family.name() != "nanochat" {
+        return Err(usage("--value-embeds is for models of nanochat: others have none"));
+    }
     config.validate().map_err(|e| usage(e.to_string()))?;
     Ok(config)
 }
@@ -359,11 +414,16 @@ fn mixture(base: &GptConfig, section: &ModelSection) -> GptConfig {
     }
 }
 
-/// Returns `base` with the entries of `given` in place of its own.
-fn nanochat(base: &Nanochat, given: Option<&toml::Table>) -> Result<Nanochat> {
+/// Returns `base` with the entries of `section` in place of its own.
+fn nanochat(base: &Nanochat, section: &ModelSection) -> Result<Nanochat> {
     let mut entries = toml::Table::try_from(base).context("a configuration is a table")?;
-    entries.extend(given.cloned().unwrap_or_default());
-    entries.try_into().map_err(|e| usage(format!("[model.nanochat]: {}", e.to_string().trim_end())))
+    entries.extend(section.nanochat.clone().unwrap_or_default());
+    let fault =
+        |e: toml::de::Error| usage(format!("[model.nanochat]: {}", e.to_string().trim_end()));
+    let mut parts: Nanochat = entries.try_into().map_err(fault)?;
+    // The flag stands above the file.
+    parts.value_embeds = section.value_embeds.map_or(parts.value_embeds, |s| s == Switch::Full);
+    Ok(parts)
 }
 
 #[cfg(test)]

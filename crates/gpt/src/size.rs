@@ -3,6 +3,7 @@
 use crate::block::Memory;
 use crate::config::GptConfig;
 use crate::declare::Group;
+use crate::head::tokens_at_once;
 use crate::ops::Dims;
 use crate::params::Layout;
 use crate::plan::{Plan, PlanError, Schedule};
@@ -87,7 +88,7 @@ pub struct StepMemory {
     pub weights: f64,
     /// Their gradients.
     pub gradients: f64,
-    /// Arrays of the host: the stream before each block, looked-up rows, gradients of both, and the logits.
+    /// Arrays of the host: the stream before each block, looked-up rows, gradients of both, and the logits that exist at once.
     pub activations: f64,
     /// Surfaces: the device's weights, saved values and gradients.
     pub surfaces: f64,
@@ -103,13 +104,14 @@ impl StepMemory {
         let schedule = Schedule::new(plan, dims, Memory::Sequence)?;
         let [vocab, width, tokens] = schedule.head;
         // The head keeps its input and the cotangent of that, too.
-        let channels = schedule.arrays.iter().sum::<usize>() + vocab + 2 * width;
+        let streams = (schedule.arrays.iter().sum::<usize>() + 2 * width) * tokens;
+        let logits = vocab * tokens_at_once(tokens);
         let weights = 4.0 * Layout::new(dims.config).count() as f64;
         let surfaces = match uniform {
             true => schedule.values.len() as f64 * schedule.largest() as f64,
             false => schedule.values.iter().map(|value| value.ty.bytes() as f64).sum(),
         };
-        let activations = 4.0 * channels as f64 * tokens as f64;
+        let activations = 4.0 * (streams + logits) as f64;
         Ok(StepMemory { weights, gradients: weights, activations, surfaces })
     }
 

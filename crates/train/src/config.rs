@@ -1,6 +1,7 @@
 //! Settings: what a run computes, and what happens between its steps.
 
 use crate::optim::{OptimizerConfig, named_or_adamw};
+use crate::scaling::Dial;
 use crate::schedule::LrSchedule;
 use gpt::GptConfig;
 use gpt::plan::{BASELINE, Plan};
@@ -30,6 +31,9 @@ pub struct RunConfig {
     /// How the model is cut into programs; runs from before there was a choice had the baseline.
     #[serde(default = "baseline")]
     pub plan: &'static Plan,
+    /// The depth that the numbers follow from, where they follow from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dial: Option<Dial>,
 }
 
 fn baseline() -> &'static Plan {

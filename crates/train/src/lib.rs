@@ -38,8 +38,8 @@
 //! let schedule = LrSchedule::cosine(1e-2, 1e-3, 0, 10);
 //! let params = initialise(&model, 42);
 //! let optimizer = OptimizerConfig::default();
-//! let (batch, accum, seq, clip, seed, plan) = (1, 1, 16, 1.0, 42, &BASELINE);
-//! let config = RunConfig { model, optimizer, schedule, batch, accum, seq, clip, seed, plan };
+//! let (batch, accum, seq, clip, seed, plan, dial) = (1, 1, 16, 1.0, 42, &BASELINE, None);
+//! let config = RunConfig { model, optimizer, schedule, batch, accum, seq, clip, seed, plan, dial };
 //! let device = Emulator::engine(Profile::default(), Numerics::Fast);
 //! let ranks = Box::new(Solo);
 //! let mut trainer =
@@ -73,6 +73,7 @@ mod hook;
 pub mod objective;
 pub mod optim;
 pub mod ranks;
+pub mod recipe;
 pub mod run;
 mod sample;
 pub mod scale;
@@ -89,6 +90,7 @@ pub use hook::Hook;
 pub use objective::Objective;
 pub use optim::{AdamW, AdamWGroups, Muon, Optimizer, OptimizerConfig};
 pub use ranks::{Ranks, Solo};
+pub use recipe::Recipe;
 pub use run::{Run, RunOutput, Session};
 pub use sample::Samples;
 pub use scale::LossScale;

@@ -11,14 +11,14 @@
 //! - learning rates: times √(batch/2^19), which keeps the noise of an update (Malladi et al. 2022);
 //! - weight decay: times √(batch/2^19)·D₁₂/D, which keeps its share of the whole run (Wang and Aitchison 2024).
 
-use crate::schedule::Multipliers;
+use crate::recipe::Recipe;
+use gpt::Edition;
+use serde::{Deserialize, Serialize};
 
 /// Tokens per step for which rates and decay are tuned.
 pub const REFERENCE_BATCH: u64 = 1 << 19;
 /// The batch grows with this power of the tokens.
 const BATCH_EXPONENT: f64 = 0.383;
-/// Width for which the rates of AdamW are tuned.
-const REFERENCE_WIDTH: f64 = 768.0;
 
 /// The constants that a run may choose.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,9 +58,9 @@ pub struct Budget {
 }
 
 impl Rules {
-    /// nanochat's, with `reference` weights in the model of depth 12.
-    pub fn new(reference: u64) -> Rules {
-        Rules { ratio: 12.0, reference, weight_decay: 0.28 }
+    /// Those of `recipe`, with `reference` weights in the model of depth 12.
+    pub fn new(recipe: &Recipe, reference: u64) -> Rules {
+        Rules { ratio: recipe.ratio, reference, weight_decay: recipe.weight_decay }
     }
 
     /// The numbers of a run of a model of `weights`. The decay is that of the tokens that the ratio gives, even
@@ -89,25 +89,26 @@ fn nearest_batch(share: f64) -> u64 {
     1 << exponent.round_ties_even().clamp(0.0, 62.0) as u32
 }
 
-/// Rate of the matrices of the layers in the reference run.
-pub const MATRIX_RATE: f64 = 0.02;
-
-/// The rates of the other parameters of a model of `width`, as shares of the matrices' rate, which is
-/// [`MATRIX_RATE`] times `rate` ([`Budget::rate`]). Those of tables fall with the root of the width; that of
-/// smear does not follow the batch.
-pub fn multipliers(width: usize, rate: f64) -> Multipliers {
-    let table = (width as f64 / REFERENCE_WIDTH).powf(-0.5) / MATRIX_RATE;
-    Multipliers {
-        embedding: 0.3 * table,
-        classifier: 0.008 * table,
-        value_embedding: 0.15 * table,
-        matrix: 1.0,
-        // nanochat has no gains and no biases.
-        vector: 0.2 / MATRIX_RATE,
-        residual_scale: 0.5 * 0.01 / MATRIX_RATE,
-        skip_scale: 0.5 / MATRIX_RATE,
-        smear: 0.2 / (MATRIX_RATE * rate),
-    }
+/// The dial of a run: the depth from which its numbers follow, and the numbers that those follow from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dial {
+    /// Layers of the model.
+    pub depth: usize,
+    /// The edition whose rules hold.
+    pub edition: Edition,
+    /// Training tokens for each weight.
+    pub ratio: f64,
+    /// N of the model.
+    pub weights: u64,
+    /// N of the reference model.
+    pub reference: u64,
+    /// Tokens that the ratio gives.
+    pub tokens: u64,
+    /// Tokens of a step that the rule gives, or that were asked for.
+    pub batch_tokens: u64,
+    /// Floating-point operations of training on one token.
+    pub flops_per_token: f64,
 }
 
 impl Budget {
@@ -153,8 +154,12 @@ mod tests {
         12 * width * width * depth + 12 * heads * depth.div_ceil(2) + 32_768 * width
     }
 
+    fn rules() -> Rules {
+        Rules::new(&Recipe::of(Edition::July2026), weights(12))
+    }
+
     fn budget(depth: u64, asked: &Asked) -> Budget {
-        Rules::new(weights(12)).budget(weights(depth), asked)
+        rules().budget(weights(depth), asked)
     }
 
     #[test]
@@ -197,48 +202,11 @@ mod tests {
         let small = budget(4, &Asked { batch: Some(16_384), ..Asked::default() });
         assert_eq!((small.steps, small.rate), (138_412_608 / 16_384, (1.0f64 / 32.0).sqrt()));
         assert!((usual.weight_decay / small.weight_decay - 4.0).abs() < 1e-12, "√16");
-        let rules = Rules { ratio: 20.0, ..Rules::new(weights(12)) };
+        let rules = Rules { ratio: 20.0, ..rules() };
         let found = rules.budget(weights(12), &Asked::default());
         assert_eq!((found.tokens, found.batch, found.rate), (20 * 110_100_912, 524_288, 1.0));
         assert_eq!(found.weight_decay, 0.28);
         let none = budget(2, &Asked { batch: Some(1 << 40), ..Asked::default() });
         assert!(none.warnings().iter().any(|warning| warning.contains("not one step")));
-    }
-
-    /// Depth 12, whose numbers are nanochat's own, and depth 4: a third of the width, half the batch.
-    #[test]
-    fn groups_have_their_rates() {
-        let (root, half) = (3f64.sqrt(), 0.5f64.sqrt());
-        for (depth, width, [embedding, classifier, value, residual, skip, smear, matrix]) in [
-            (12, 768, [0.3, 0.008, 0.15, 0.005, 0.5, 0.2, 0.02]),
-            (
-                4,
-                256,
-                [
-                    0.3 * root * half,
-                    0.008 * root * half,
-                    0.15 * root * half,
-                    0.005 * half,
-                    0.5 * half,
-                    0.2,
-                    0.02 * half,
-                ],
-            ),
-        ] {
-            let rate = budget(depth, &Asked::default()).rate;
-            let found = multipliers(width, rate);
-            for (share, want) in [
-                (found.embedding, embedding),
-                (found.classifier, classifier),
-                (found.value_embedding, value),
-                (found.residual_scale, residual),
-                (found.skip_scale, skip),
-                (found.smear, smear),
-                (found.matrix, matrix),
-            ] {
-                let got = share * MATRIX_RATE * rate;
-                assert!((got / want - 1.0).abs() < 1e-12, "depth {depth}: {got} {want}");
-            }
-        }
     }
 }

@@ -158,17 +158,18 @@ pub enum Fade {
     Constant,
     /// Half a cosine from 1 at the first step to 0 one step after the last.
     Cosine,
+    /// A line between the same ends.
+    Linear,
 }
 
 impl Fade {
     /// The share of a step.
     pub fn at(self, progress: &Progress) -> f64 {
+        let done = (progress.step as f64 / progress.total.max(1) as f64).min(1.0);
         match self {
             Fade::Constant => 1.0,
-            Fade::Cosine => {
-                let done = progress.step as f64 / progress.total.max(1) as f64;
-                (1.0 + (PI * done.min(1.0)).cos()) / 2.0
-            }
+            Fade::Cosine => (1.0 + (PI * done).cos()) / 2.0,
+            Fade::Linear => 1.0 - done,
         }
     }
 }
@@ -289,6 +290,10 @@ mod tests {
         assert_eq!((fade(0), fade(2520)), (1.0, 0.0));
         assert!((fade(1260) - 0.5).abs() < 1e-12 && (fade(630) - 0.853_553_390_593).abs() < 1e-12);
         assert_eq!(Fade::Constant.at(&d12.progress(77)), 1.0);
+        assert_eq!(
+            [0, 1260, 2520].map(|step| Fade::Linear.at(&d12.progress(step))),
+            [1.0, 0.5, 0.0]
+        );
     }
 
     #[test]

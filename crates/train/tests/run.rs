@@ -28,6 +28,7 @@ fn settings(steps: u64, peak: f64) -> RunConfig {
         clip: 1.0,
         seed: 5,
         plan: &gpt::plan::BASELINE,
+        dial: None,
     }
 }
 

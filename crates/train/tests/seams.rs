@@ -29,6 +29,7 @@ fn settings(accum: usize) -> RunConfig {
         clip: 1.0,
         seed: 5,
         plan: &gpt::plan::BASELINE,
+        dial: None,
     }
 }
 

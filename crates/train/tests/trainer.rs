@@ -44,6 +44,7 @@ fn settings(batch: usize, accum: usize, clip: f64) -> RunConfig {
         clip,
         seed: 5,
         plan: &gpt::plan::BASELINE,
+        dial: None,
     }
 }
 

@@ -16,11 +16,11 @@ mod work;
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, NumericsChoice};
 use crate::settings::{self, ConfigFile, TrainSection, Weights};
-use crate::{number, progress, setup, stop, usage};
+use crate::setup::{self, Base, ShapeArgs};
+use crate::{number, progress, stop, usage};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use gpt::GptConfig;
 use report::Report;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -309,24 +309,25 @@ fn deliver(args: &Args, report: &Report) -> Result<()> {
 
 /// Name of the model and settings of the run.
 fn run_config(args: &Args) -> Result<(String, RunConfig)> {
-    let file = match &args.config {
+    let mut file = match &args.config {
         Some(path) => settings::read(path)?,
         None => ConfigFile::default(),
     };
-    let preset = args.preset.as_deref().or(file.preset.as_deref()).unwrap_or("tiny");
-    let base = GptConfig::preset(preset).map_err(|e| usage(e.to_string()))?;
+    ShapeArgs::default().onto(&mut file, args.preset.as_deref());
+    let base = Base::new(&file, args.seq.or(file.train.seq))?;
     if args.steps == Some(0) {
         return Err(usage("--steps must be at least 1"));
     }
-    let vocab_size = base.vocab_size;
+    let vocab_size = base.config.vocab_size;
     let given = TrainSection { seq: args.seq.or(file.train.seq), ..file.train };
-    let model = settings::model(base, &file.model, vocab_size, given.seq)?;
+    let model = settings::model(base.config, &file.model, vocab_size, given.seq)?;
     let TrainSection { batch, accum, seq, .. } =
         settings::suited(&model, &given, Weights::Fresh).settings;
     let asked = TrainSection {
         batch: args.batch.or(batch),
         accum: args.accum.or(accum),
         seq,
+        optimizer: file.train.optimizer,
         // No run gets there: it ends when enough is measured.
         steps: Some(1 << 40),
         warmup: Some(0),
@@ -336,7 +337,7 @@ fn run_config(args: &Args) -> Result<(String, RunConfig)> {
     let config = setup::run_config(model, &asked, 1)?;
     let name = match &args.config {
         Some(path) => path.display().to_string(),
-        None => preset.to_owned(),
+        None => file.preset.unwrap_or_else(|| "tiny".to_owned()),
     };
     Ok((name, config))
 }

@@ -1,35 +1,49 @@
 //! `anegpt plan`: how a model is cut into programs, and what a step of it would take on a chip.
 
 mod drawing;
+mod programs;
+mod whole;
 
-use crate::plan_choice::PlanChoice;
+use crate::plan_choice::{PlanChoice, with_optimizer};
 use crate::progress::counted;
-use crate::settings::{self, ConfigFile, Weights};
+use crate::settings::{self, ConfigFile, OptimizerChoice, TrainSection, Weights};
+use crate::setup::{self, Base, BudgetArgs, ShapeArgs};
 use crate::{number, term, usage};
 use anyhow::{Context, Result};
-use chip::{Chip, Os, Profile, estimate, legal};
+use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
 use gpt::forecast::timeline;
 use gpt::plan::Programs;
 use gpt::planner::{Candidate, candidates};
-use gpt::{Dims, GptConfig, Layout};
-use mil::{DType, Function, Program};
-use std::path::PathBuf;
+use gpt::{Dims, Layout};
+use mil::{DType, Program};
+use programs::Row;
+use std::path::{Path, PathBuf};
+use train::RunConfig;
+use whole::Whole;
 
-/// Show the programs of a model and forecast a training step
+/// Show the programs of a model and forecast its training
 ///
 /// Nothing is trained. Forecasts come from the cost model and are not confirmed on
-/// hardware.
+/// hardware. With --depth, also what the whole run takes: parameters by kind, tokens,
+/// steps, operations, memory, and time on every chip.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   anegpt plan --preset stories110m --chip m4-pro
+  anegpt plan --depth 12                              a nanochat from end to end
   anegpt plan --preset stories110m --draw step.svg    the steps on the clock
   anegpt plan --preset qwen3-0.6b --chip m5-max --write programs/")]
 pub(crate) struct Args {
     /// Model size (list: anegpt help train) [default: tiny]
     #[arg(long, value_name = "NAME", conflicts_with = "config", help_heading = "Model")]
     preset: Option<String>,
+    #[command(flatten)]
+    shape: ShapeArgs,
+    /// Tokens of the vocabulary [default: the preset's; 32768 with --depth]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    #[arg(value_parser = number::whole(1usize))]
+    vocab_size: Option<usize>,
     /// Configuration file (TOML), as for train
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     config: Option<PathBuf>,
@@ -39,6 +53,9 @@ pub(crate) struct Args {
     /// Its system: macos15 or macos26
     #[arg(long, default_value = "macos15", help_heading = "Device")]
     os: Os,
+    /// Memory that a micro-batch is chosen for with --depth, in GiB [default: this machine's]
+    #[arg(long, value_name = "GIB", help_heading = "Device")]
+    memory: Option<f64>,
     /// Sequences per micro-batch [default: by model size; 4 for tiny]
     #[arg(long, value_name = "N", help_heading = "Step")]
     #[arg(value_parser = number::whole(1usize))]
@@ -47,10 +64,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", help_heading = "Step")]
     #[arg(value_parser = number::whole(1usize))]
     accum: Option<usize>,
-    /// Sequence length in tokens [default: 256]
+    /// Sequence length in tokens [default: 256; 2048 with --depth]
     #[arg(long, value_name = "N", help_heading = "Step")]
     #[arg(value_parser = number::whole(1usize))]
     seq: Option<usize>,
+    /// Steps of the run [default: by model size; with --depth by its rules]
+    #[arg(long, value_name = "N", help_heading = "Step")]
+    #[arg(value_parser = number::whole(1u64))]
+    steps: Option<u64>,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    /// Optimizer [default: adamw; muon with --depth]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Step")]
+    optimizer: Option<OptimizerChoice>,
     /// How the model is split into programs; auto: the fastest by forecast that the chip
     /// accepts
     #[arg(long, value_parser = PlanChoice::parser(), default_value = "auto")]
@@ -67,114 +93,172 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
-    let file = match &args.config {
+/// A run as it would be, and what its rules warn of.
+struct Planned {
+    run: RunConfig,
+    name: Option<String>,
+    warnings: Vec<String>,
+}
+
+/// The run that `args` describe.
+fn planned(args: &Args, profile: &Profile) -> Result<Planned> {
+    let mut file = match &args.config {
         Some(path) => settings::read(path)?,
         None => ConfigFile::default(),
     };
-    let preset = args.preset.as_deref().or(file.preset.as_deref()).unwrap_or("tiny");
-    let base = GptConfig::preset(preset).map_err(|e| usage(e.to_string()))?;
-    let seq = args.seq.or(file.train.seq);
-    let config = settings::model(base.clone(), &file.model, base.vocab_size, seq)?;
-    let train = settings::suited(&config, &file.train, Weights::Fresh).settings;
-    let (batch, accum) = (args.batch.or(train.batch).unwrap_or(1), args.accum.or(train.accum));
-    let (accum, seq) = (accum.unwrap_or(1), seq.or(train.seq).unwrap_or(config.seq_len));
-    if batch == 0 || accum == 0 || seq == 0 {
-        return Err(usage("--batch, --accum and --seq must be at least 1"));
-    }
+    args.shape.onto(&mut file, args.preset.as_deref());
+    let asked = TrainSection {
+        steps: args.steps,
+        batch: args.batch,
+        accum: args.accum,
+        seq: args.seq,
+        optimizer: args.optimizer,
+        token_param_ratio: args.budget.token_param_ratio,
+        batch_tokens: args.budget.batch_tokens,
+        target_flops: args.budget.target_flops,
+        ..TrainSection::default()
+    };
+    let asked = asked.or(file.train);
+    let base = Base::new(&file, asked.seq)?;
+    setup::refuse_without_dial(&base, &asked)?;
+    let vocab_size = args.vocab_size.unwrap_or(base.config.vocab_size);
+    let model = settings::model(base.config, &file.model, vocab_size, asked.seq)?;
+    let (run, warnings) = match base.depth.filter(|_| base.dial) {
+        Some(depth) => {
+            let memory = args.memory.map(|gib| gib * f64::from(1 << 30));
+            let (run, turned) = setup::by_depth(&depth, model, &asked, memory, Some(profile))?;
+            (run, turned.warnings)
+        }
+        None => {
+            let settings = settings::suited(&model, &asked, Weights::Fresh).settings;
+            (setup::run_config(model, &settings, 42)?, vec![])
+        }
+    };
+    let preset = || file.preset.clone().unwrap_or_else(|| "tiny".to_owned());
+    let name = (args.config.is_none() && !base.dial).then(preset);
+    Ok(Planned { run, name, warnings })
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
     let profile = Profile { chip: args.chip, os: args.os, ..Profile::default() };
-    let dims = Dims { config: &config, batch, seq, dtype: DType::Fp16 };
-    let all = candidates(&config, batch, seq, accum, &profile)?;
+    if let Some(memory) = args.memory.filter(|gib| !(gib.is_finite() && *gib > 0.0)) {
+        return Err(usage(format!("--memory {memory} must be a number above 0")));
+    }
+    let planned = planned(args, &profile)?;
+    let run = &planned.run;
+    let RunConfig { batch, seq, accum, .. } = *run;
+    let mut all = candidates(&run.model, batch, seq, accum, &profile)?;
+    for candidate in &mut all {
+        let step = std::mem::take(&mut candidate.step);
+        candidate.step = with_optimizer(step, run.optimizer, &run.model, &profile);
+    }
     let chosen = match args.plan {
         PlanChoice::Auto => &all[0],
         PlanChoice::Named(plan) => {
             all.iter().find(|candidate| candidate.plan == plan).expect("all plans are priced")
         }
     };
-    let (plan, step) = (chosen.plan, &chosen.step);
-    let programs = Programs::new(plan, &dims, Memory::Sequence)?;
+    let dims = Dims { config: &run.model, batch, seq, dtype: DType::Fp16 };
+    let programs = Programs::new(chosen.plan, &dims, Memory::Sequence)?;
     if let Some(directory) = &args.write {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("cannot create {}", directory.display()))?;
-        for f in programs.engine() {
-            let path = directory.join(format!("{}.mil", f.name));
-            std::fs::write(&path, Program::new(f.clone()).to_string())
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        write(&programs, directory)?;
     }
     if let Some(file) = &args.draw {
-        let steps = timeline(plan, &config, batch, seq, &profile)?;
-        let title = format!(
-            "Plan {} on {}: forecast, not confirmed on hardware",
-            plan.name,
-            profile.described()
-        );
-        let subtitle = format!("{config}; {batch} × {} per micro-batch", counted(seq, "token"));
-        std::fs::write(file, drawing::svg(&title, &subtitle, &steps))
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        draw(file, chosen, run, &profile)?;
     }
+    let chips = if run.dial.is_some() { &Chip::ALL[..] } else { &[args.chip] };
+    let whole = Whole::new(run, chosen.plan, &profile, chips)?;
     let rows: Vec<Row> = programs.engine().map(|f| Row::new(f, &profile)).collect();
     if args.json {
-        let settings = serde_json::json!({
-            "preset": args.config.is_none().then_some(preset), "config": args.config,
-            "batch": batch, "accum": accum, "seq": seq, "write": args.write,
-            "draw": args.draw,
-        });
-        println!("{}", json(&rows, &config, &all, chosen, &profile, settings));
+        println!("{}", json(args, &planned, &rows, &all, chosen, &profile, &whole));
         return Ok(());
     }
-    let params = Layout::new(&config).count();
-    let label = |label: &str, text: &str| println!("{}", term::labelled(label, text));
-    label("model", &format!("{config}, {:.2} M parameters", params as f64 / 1e6));
-    label(
-        "plan",
-        &format!(
-            "{}: {}, compiled once, run by {}",
-            plan.name,
-            counted(rows.len(), "program"),
-            match config.n_layer {
-                1 => "1 layer".to_owned(),
-                n if programs.kernels.iter().any(|kernel| kernel.kind > 0) => {
-                    format!("{n} layers of several kinds")
-                }
-                n => format!("each of {n} layers"),
-            }
-        ),
-    );
-    label(
-        "step",
-        &format!(
-            "{} of {batch} × {} on {}\n",
-            match accum {
-                1 => "1 micro-batch".to_owned(),
-                n => format!("{n} micro-batches"),
-            },
-            counted(seq, "token"),
-            profile.described()
-        ),
-    );
-    println!(
-        "  {:<8} {:>3} {:>3} {:>7} {:>7} {:>8} {:>10} {:>9}  alone bound by",
-        "program", "in", "out", "MB in", "MB out", "GFLOP", "engine ms", "alone ms"
-    );
-    for row in &rows {
-        println!(
-            "  {:<8} {:>3} {:>3} {:>7.2} {:>7.2} {:>8.3} {:>10.3} {:>9.3}  {}{}",
-            row.name,
-            row.inputs,
-            row.outputs,
-            row.bytes_in as f64 / 1e6,
-            row.bytes_out as f64 / 1e6,
-            row.flops / 1e9,
-            1e3 * row.engine_seconds,
-            1e3 * row.seconds,
-            row.bound,
-            if row.legal { "" } else { "; REFUSED, see: anegpt mil check" },
-        );
+    heading(run, chosen, &programs, &profile);
+    if run.dial.is_some() {
+        println!("{}\n{}\n{}", whole.parameters(), whole.horizon(), whole.memory());
     }
-    println!("  alone: run by itself, with all data copied in and out; in a step most stay");
-    println!("  on the CPU: embedding, residuals, gradients of norms and weights, head, AdamW\n");
+    println!("{}{}", programs::table(&rows), notes(run));
     label("plans", &listed(&all, chosen));
+    step(chosen, &profile);
+    if run.dial.is_some() {
+        println!("\n{}", whole.times().trim_end());
+    }
+    for warning in &planned.warnings {
+        println!("\n{}", term::labelled("warning", warning));
+    }
+    if let Some(file) = &args.draw {
+        println!("\ndrawn in {}", file.display());
+    }
+    if let Some(directory) = &args.write {
+        println!("\nprograms written to {}", directory.display());
+    }
+    Ok(())
+}
+
+fn label(label: &str, text: &str) {
+    println!("{}", term::labelled(label, text));
+}
+
+/// Writes every program of the engine to a file in `directory`.
+fn write(programs: &Programs, directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    for f in programs.engine() {
+        let path = directory.join(format!("{}.mil", f.name));
+        std::fs::write(&path, Program::new(f.clone()).to_string())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn draw(file: &Path, chosen: &Candidate, run: &RunConfig, profile: &Profile) -> Result<()> {
+    let RunConfig { model, batch, seq, .. } = run;
+    let steps = timeline(chosen.plan, model, *batch, *seq, profile)?;
+    let title = format!(
+        "Plan {} on {}: forecast, not confirmed on hardware",
+        chosen.plan.name,
+        profile.described()
+    );
+    let subtitle = format!("{model}; {batch} × {} per micro-batch", counted(*seq, "token"));
+    std::fs::write(file, drawing::svg(&title, &subtitle, &steps))
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// The lines above the tables.
+fn heading(run: &RunConfig, chosen: &Candidate, programs: &Programs, profile: &Profile) {
+    let RunConfig { model, batch, seq, accum, .. } = run;
+    let params = Layout::new(model).count() as f64 / 1e6;
+    label("model", &format!("{model}, {params:.2} M parameters"));
+    let layers = match model.n_layer {
+        1 => "1 layer".to_owned(),
+        n if programs.kernels.iter().any(|kernel| kernel.kind > 0) => {
+            format!("{n} layers of several kinds")
+        }
+        n => format!("each of {n} layers"),
+    };
+    let count = counted(programs.engine().count(), "program");
+    label("plan", &format!("{}: {count}, compiled once, run by {layers}", chosen.plan.name));
+    let micro_batches = match accum {
+        1 => "1 micro-batch".to_owned(),
+        n => format!("{n} micro-batches"),
+    };
+    let (tokens, chip) = (counted(*seq, "token"), profile.described());
+    label("step", &format!("{micro_batches} of {batch} × {tokens} on {chip}\n"));
+}
+
+/// The lines below the table of programs.
+fn notes(run: &RunConfig) -> String {
+    let optimizer = whole::optimizer(&run.optimizer);
+    format!(
+        "  alone: run by itself, with all data copied in and out; in a step most stay\n  on the CPU: \
+         embedding, residuals, gradients of norms and weights, head;\n  its optimizer: \
+         {optimizer}\n"
+    )
+}
+
+/// The forecast of a step by its parts.
+fn step(chosen: &Candidate, profile: &Profile) {
+    let step = &chosen.step;
     label(
         "forecast",
         &format!(
@@ -191,13 +275,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let line = format!("  {name:<12}{:>9.2} ms {:>4.0} %  {bar}", 1e3 * seconds, 100.0 * share);
         println!("{}", line.trim_end());
     }
-    if let Some(file) = &args.draw {
-        println!("\ndrawn in {}", file.display());
-    }
-    if let Some(directory) = &args.write {
-        println!("\nprograms written to {}", directory.display());
-    }
-    Ok(())
 }
 
 /// All plans with their forecasts, in the order of the planner.
@@ -213,60 +290,18 @@ fn listed(all: &[Candidate], chosen: &Candidate) -> String {
     all.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// One program of the plan.
-struct Row {
-    name: String,
-    inputs: usize,
-    outputs: usize,
-    bytes_in: usize,
-    bytes_out: usize,
-    flops: f64,
-    /// Of a run, copies of surfaces excluded.
-    engine_seconds: f64,
-    /// Of a run by itself.
-    seconds: f64,
-    bound: &'static str,
-    legal: bool,
-}
-
-impl Row {
-    fn new(f: &Function, profile: &Profile) -> Self {
-        let e = estimate(f, profile);
-        let program = Program::new(f.clone());
-        Row {
-            name: f.name.clone(),
-            inputs: f.inputs().count(),
-            outputs: f.outputs.len(),
-            bytes_in: f.inputs().map(|id| f.ty(id).bytes()).sum(),
-            bytes_out: f.outputs.iter().map(|&id| f.ty(id).bytes()).sum(),
-            flops: e.operations.iter().map(|o| o.flops).sum(),
-            engine_seconds: e.engine_seconds(),
-            seconds: e.seconds,
-            bound: e.bound().name(),
-            legal: legal::check(&program, profile).is_ok(),
-        }
-    }
-}
-
 /// Fields are added, never renamed.
 fn json(
+    args: &Args,
+    planned: &Planned,
     rows: &[Row],
-    config: &GptConfig,
     all: &[Candidate],
     chosen: &Candidate,
     profile: &Profile,
-    settings: serde_json::Value,
+    whole: &Whole<'_>,
 ) -> serde_json::Value {
-    let programs: Vec<_> = (rows.iter())
-        .map(|r| {
-            serde_json::json!({
-                "name": r.name, "inputs": r.inputs, "outputs": r.outputs, "bytes_in": r.bytes_in,
-                "bytes_out": r.bytes_out, "flops": r.flops, "engine_seconds": r.engine_seconds,
-                "seconds": r.seconds,
-                "bound_by": r.bound, "legal": r.legal,
-            })
-        })
-        .collect();
+    let RunConfig { model, batch, seq, accum, .. } = &planned.run;
+    let programs: Vec<_> = rows.iter().map(Row::json).collect();
     let step = &chosen.step;
     let parts: serde_json::Map<String, serde_json::Value> =
         step.parts().into_iter().map(|(name, s)| (name.to_owned(), s.into())).collect();
@@ -279,11 +314,14 @@ fn json(
             })
         })
         .collect();
-    let params = Layout::new(config).count();
-    serde_json::json!({
+    let params = Layout::new(model).count();
+    let mut object = serde_json::json!({
         "anegpt": env!("CARGO_PKG_VERSION"),
-        "settings": settings,
-        "model": config.to_string(),
+        "settings": {
+            "preset": planned.name, "config": args.config, "batch": batch, "accum": accum,
+            "seq": seq, "write": args.write, "draw": args.draw,
+        },
+        "model": model.to_string(),
         "plan": chosen.plan.name,
         "forecast_ms_per_step": 1e3 * step.seconds,
         "plans": plans,
@@ -293,8 +331,11 @@ fn json(
         "confirmed_on_hardware": false,
         "params": params,
         "parameters": params,
-        "layers": config.n_layer,
+        "layers": model.n_layer,
         "programs": programs,
         "step": { "seconds": step.seconds, "low": step.low, "high": step.high, "parts": parts },
-    })
+        "warnings": planned.warnings,
+    });
+    object.as_object_mut().expect("it is an object").extend(whole.json());
+    object
 }

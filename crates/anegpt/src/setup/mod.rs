@@ -1,16 +1,19 @@
 //! From flags, files and checkpoints to everything that a run needs.
 
 mod args;
+mod dial;
 mod directory;
 mod numbers;
 mod prompt;
 mod ready;
+mod shape;
 mod sources;
 
-pub(crate) use args::RunArgs;
+pub(crate) use args::{BudgetArgs, RunArgs, ShapeArgs};
 pub(crate) use directory::Place;
 pub(crate) use numbers::{fits_in_memory, run_config};
 pub(crate) use ready::Ready;
+pub(crate) use shape::Base;
 
 use crate::corpus;
 use crate::files::ModelFile;
@@ -20,16 +23,22 @@ use crate::plan_choice::PlanChoice;
 use crate::settings::{self, ConfigFile, Suited, TrainSection, Weights};
 use crate::{files, term, usage};
 use anyhow::{Context, Result};
+use chip::Profile;
 use clap::ValueEnum;
+use dial::{Turned, turn};
 use formats::Model;
 use gpt::plan::Plan;
-use gpt::{GptConfig, Layout};
-use numbers::{Cadence, with_changes};
+use gpt::{Depth, Dims, GptConfig, Layout};
+use mil::DType;
+use numbers::{Cadence, fits, follow_batch, with_changes};
 use serde::{Deserialize, Serialize};
 use sources::{DataChoice, Packing, Sources, Texts};
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
 use train::{Checkpoint, RunConfig, checkpoint};
+
+/// The seed of runs that ask for none.
+const SEED: u64 = 42;
 
 /// The notes in a checkpoint by which `--resume` needs nothing else.
 #[derive(Serialize, Deserialize)]
@@ -127,6 +136,8 @@ pub(crate) struct Setup {
     /// True if a resumed run is judged by another text than before.
     judged_anew: bool,
     talk: Talk,
+    /// What the rules of the dial give that cannot be meant.
+    dial_warnings: Vec<String>,
 }
 
 /// Data as a checkpoint notes it: to be found from any directory.
@@ -152,6 +163,12 @@ fn flags(args: &RunArgs) -> TrainSection {
         embedding_lr: args.embedding_lr,
         classifier_lr: args.classifier_lr,
         vector_lr: args.vector_lr,
+        value_embedding_lr: args.value_embedding_lr,
+        scalar_lr: args.scalar_lr,
+        smear_lr: args.smear_lr,
+        token_param_ratio: args.budget.token_param_ratio,
+        batch_tokens: args.budget.batch_tokens,
+        target_flops: args.budget.target_flops,
         momentum: args.momentum,
         schedule: args.schedule,
         warmdown: args.warmdown,
@@ -170,16 +187,21 @@ pub(crate) fn open(args: &RunArgs) -> Result<Setup> {
 }
 
 fn fresh(args: &RunArgs) -> Result<Setup> {
-    let file = match &args.config {
+    let mut file = match &args.config {
         Some(path) => settings::read(path)?,
         None => ConfigFile::default(),
     };
-    let preset = args.preset.as_deref().or(file.preset.as_deref()).unwrap_or("tiny");
-    let base = GptConfig::preset(preset).map_err(|e| usage(e.to_string()))?;
+    args.shape.onto(&mut file, args.preset.as_deref());
     let asked = flags(args).or(file.train);
-    let seed = asked.seed.unwrap_or(42);
-    if args.init.is_some() && file.model != settings::ModelSection::default() {
-        return Err(usage("the weights of --init have a shape of their own: leave out [model]"));
+    let base = Base::new(&file, asked.seq)?;
+    refuse_without_dial(&base, &asked)?;
+    let seed = asked.seed.unwrap_or(SEED);
+    let shaped = base.dial || file.model != settings::ModelSection::default();
+    if args.init.is_some() && shaped {
+        return Err(usage(
+            "the weights of --init have a shape of their own: leave out [model], depth, and flags such as \
+             --head-dim",
+        ));
     }
     if let (Some(_), Some(spec)) = (&args.init, args.tokenizer.as_deref())
         && corpus::is_learned(spec)
@@ -218,7 +240,7 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
             }
             (config, Some(found.parameters.into_values()))
         }
-        None => (settings::model(base, &file.model, have, asked.seq)?, None),
+        None => (settings::model(base.config, &file.model, have, asked.seq)?, None),
     };
     if let Some(seq) = asked.seq.filter(|&seq| seq > model.seq_len) {
         return Err(usage(format!(
@@ -233,12 +255,24 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         }
         None => Weights::Fresh,
     };
-    let Suited { settings, lr_reason } = settings::suited(&model, &asked, weights);
-    let mut config = run_config(model, &settings, seed)?;
-    fits_in_memory(&config)?;
-    let params = params.unwrap_or_else(|| gpt::initialise(&config.model, seed));
     let (device, chip) = (args.device.unwrap_or(DeviceChoice::Auto), args.chip);
-    let machine = machine::open(device, chip, args.numerics)?;
+    let open = || machine::open(device, chip, args.numerics);
+    let (mut config, lr_reason, machine, dial_warnings) = match base.depth.filter(|_| base.dial) {
+        Some(depth) => {
+            let machine = open()?;
+            let profile = machine.device.profile();
+            let (config, turned) = by_depth(&depth, model, &asked, None, profile.as_ref())?;
+            fits_in_memory(&config)?;
+            (config, turned.lr_reason, machine, turned.warnings)
+        }
+        None => {
+            let Suited { settings, lr_reason } = settings::suited(&model, &asked, weights);
+            let config = run_config(model, &settings, seed)?;
+            fits_in_memory(&config)?;
+            (config, lr_reason, open()?, vec![])
+        }
+    };
+    let params = params.unwrap_or_else(|| gpt::initialise(&config.model, seed));
     config.plan = plan(args.plan.unwrap_or(PlanChoice::Auto), &config, &machine)?;
     let choice = args.host_gemm.unwrap_or(HostGemmChoice::Auto);
     let host_gemm = HostGemm::choose(choice, &host_gemm::shapes(&config, machine.numerics))?;
@@ -260,7 +294,40 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         resumed: None,
         judged_anew: false,
         talk,
+        dial_warnings,
     })
+}
+
+/// The settings of a run that follow from the depth of its model, on a machine with `profile`, if it has one, and
+/// `memory` bytes, unless those are this machine's.
+pub(crate) fn by_depth(
+    depth: &Depth,
+    model: GptConfig,
+    asked: &TrainSection,
+    memory: Option<f64>,
+    profile: Option<&Profile>,
+) -> Result<(RunConfig, Turned)> {
+    let turned = turn(depth, &model, asked, &mut |batch, seq| {
+        let dims = Dims { config: &model, batch, seq, dtype: DType::Fp16 };
+        fits(&dims, memory, profile)
+    })?;
+    let mut config = run_config(model, &turned.settings, asked.seed.unwrap_or(SEED))?;
+    follow_batch(&mut config, asked, turned.rate);
+    config.dial = Some(turned.dial.clone());
+    Ok((config, turned))
+}
+
+/// Refuses flags of the dial in a run that has none.
+pub(crate) fn refuse_without_dial(base: &Base, asked: &TrainSection) -> Result<()> {
+    let given = [
+        ("--token-param-ratio", asked.token_param_ratio.is_some()),
+        ("--batch-tokens", asked.batch_tokens.is_some()),
+        ("--target-flops", asked.target_flops.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given && !base.dial) {
+        Some((flag, _)) => Err(usage(format!("{flag} is a rule of --depth N: give that too"))),
+        None => Ok(()),
+    }
 }
 
 fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
@@ -336,6 +403,7 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
         resumed: Some(found),
         judged_anew,
         talk: notes.talk,
+        dial_warnings: vec![],
     })
 }
 

@@ -7,9 +7,13 @@ use crate::settings::{
 };
 use crate::{memory, usage};
 use anyhow::Result;
-use gpt::{GptConfig, Layout};
+use chip::Profile;
+use gpt::plan::BASELINE;
+use gpt::planner::candidates;
+use gpt::{Dims, GptConfig, Layout, StepMemory};
 use train::{
-    AdamW, AdamWGroups, Decay, Intervals, LrSchedule, Multipliers, Muon, OptimizerConfig, RunConfig,
+    AdamW, AdamWGroups, Decay, Intervals, LrSchedule, Multipliers, Muon, OptimizerConfig, Recipe,
+    RunConfig,
 };
 
 /// The settings of a resumed run, with what its flags change.
@@ -100,10 +104,15 @@ fn check_decay(config: &RunConfig) -> Result<()> {
 }
 
 fn check_multipliers(schedule: &LrSchedule) -> Result<()> {
-    let Multipliers { embedding, classifier, vector, .. } = schedule.multipliers;
-    for (flag, share) in
-        [("embedding-lr", embedding), ("classifier-lr", classifier), ("vector-lr", vector)]
-    {
+    let shares = schedule.multipliers;
+    for (flag, share) in [
+        ("embedding-lr", shares.embedding),
+        ("classifier-lr", shares.classifier),
+        ("vector-lr", shares.vector),
+        ("value-embedding-lr", shares.value_embedding),
+        ("scalar-lr", shares.skip_scale),
+        ("smear-lr", shares.smear),
+    ] {
         let rate = share * schedule.peak;
         if !(rate.is_finite() && rate >= 0.0) {
             return Err(usage(format!("--{flag} {rate} must be a number of at least 0")));
@@ -114,11 +123,13 @@ fn check_multipliers(schedule: &LrSchedule) -> Result<()> {
 
 /// Refuses a model that this machine cannot hold: the system would end the program without a word.
 /// Counted is what cannot be less: weights, gradients and the optimizer's state, all f32, and the residual
-/// stream of a micro-batch and the logits that exist at once.
+/// stream, the rows of value embeddings of a micro-batch and the logits that exist at once.
 pub(crate) fn fits_in_memory(config: &RunConfig) -> Result<()> {
     let model = &config.model;
     let tokens = config.batch as f64 * config.seq as f64;
-    let stream = tokens * (2 * model.n_layer + 3) as f64 * model.n_embd as f64;
+    let streams = if model.nanochat.residual_scales { 3 } else { 2 } * model.n_layer + 3;
+    let tables = (0..model.n_layer).filter(|&layer| model.embeds_values(layer)).count();
+    let stream = tokens * (streams * model.n_embd + tables * model.kv_dim()) as f64;
     let logits = (gpt::tokens_at_once(config.batch * config.seq) * model.vocab_size) as f64;
     let layout = Layout::new(model);
     let state = train::optim::state_elements(&*config.optimizer.build(), &layout);
@@ -137,6 +148,43 @@ pub(crate) fn fits_in_memory(config: &RunConfig) -> Result<()> {
     }
 }
 
+/// The share of the memory that a run with a micro-batch of our choice may take.
+const SHARE: f64 = 0.5;
+/// The memory of a machine that does not tell, in bytes.
+const UNTOLD: f64 = (8u64 << 30) as f64;
+
+/// True if half of `memory` (bytes; this machine's unless told) holds a training step of `dims` on an engine, by
+/// the plan that needs most, and the chip accepts the programs of some plan.
+///
+/// # Errors
+/// When the programs of the model cannot be derived.
+pub(crate) fn fits(
+    dims: &Dims<'_>,
+    memory: Option<f64>,
+    profile: Option<&Profile>,
+) -> Result<bool> {
+    let Dims { config, batch, seq, .. } = *dims;
+    let step = StepMemory::new(&BASELINE, dims, true)?;
+    // Two moments of AdamW: Muon has less.
+    let needed = step.total() + 2.0 * step.weights;
+    let have = memory.or_else(memory::bytes).unwrap_or(UNTOLD);
+    if needed > SHARE * have {
+        return Ok(false);
+    }
+    let Some(profile) = profile else { return Ok(true) };
+    Ok(candidates(config, batch, seq, 1, profile)?[0].refused.is_empty())
+}
+
+/// Gives smear the rate that it was asked for, or its own, which does not follow the batch as others do:
+/// `factor` is that of the batch.
+pub(crate) fn follow_batch(config: &mut RunConfig, asked: &TrainSection, factor: f64) {
+    let multipliers = &mut config.schedule.multipliers;
+    if matches!(config.optimizer, OptimizerConfig::Muon(_)) {
+        multipliers.smear /= if asked.smear_lr.is_none() { factor } else { 1.0 };
+        multipliers.vector /= if asked.vector_lr.is_none() { factor } else { 1.0 };
+    }
+}
+
 pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> Result<RunConfig> {
     let steps = train.steps.unwrap_or(1000);
     let peak = train.lr.unwrap_or(3e-4);
@@ -150,10 +198,12 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
     }
     let floor = train.min_lr.map_or(0.1, |least| least / peak);
     let warmup = train.warmup.unwrap_or(steps / 20).min(steps);
-    let optimizer = optimizer(train)?;
-    let usual = match optimizer {
-        OptimizerConfig::AdamW(_) => Multipliers::default(),
-        OptimizerConfig::Muon(_) => Multipliers::others(share_beside_muon(model.n_embd)),
+    let recipe = (model.family.name() == "nanochat").then(|| Recipe::of(model.nanochat.initial));
+    let optimizer = optimizer(train, recipe.as_ref())?;
+    let usual = match (optimizer, recipe) {
+        (OptimizerConfig::AdamW(_), _) => Multipliers::default(),
+        (OptimizerConfig::Muon(_), None) => Multipliers::others(share_beside_muon(model.n_embd)),
+        (OptimizerConfig::Muon(_), Some(recipe)) => recipe.multipliers(model.n_embd, 1.0),
     };
     let multipliers = multipliers(train, peak, usual);
     let config = RunConfig {
@@ -168,7 +218,8 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
         seq: positive("--seq", train.seq.unwrap_or(256).min(model.seq_len))?,
         clip: train.clip.unwrap_or(1.0),
         seed,
-        plan: &gpt::plan::BASELINE,
+        plan: &BASELINE,
+        dial: None,
         model,
     };
     check_numbers(&config)?;
@@ -178,11 +229,17 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
 /// The rates of groups as shares of `peak`, `usual` where none is asked for.
 fn multipliers(asked: &TrainSection, peak: f64, usual: Multipliers) -> Multipliers {
     let share = |rate: Option<f64>, usual| rate.map_or(usual, |rate| rate / peak);
+    // Where the rates of groups differ anyway, one of them says nothing of the others.
+    let alike = usual.embedding == usual.classifier && usual.embedding == usual.value_embedding;
+    let embedding = asked.embedding_lr.filter(|_| alike);
     Multipliers {
         embedding: share(asked.embedding_lr, usual.embedding),
-        value_embedding: share(asked.embedding_lr, usual.value_embedding),
-        classifier: share(asked.classifier_lr.or(asked.embedding_lr), usual.classifier),
-        vector: share(asked.vector_lr.or(asked.embedding_lr), usual.vector),
+        value_embedding: share(asked.value_embedding_lr.or(embedding), usual.value_embedding),
+        classifier: share(asked.classifier_lr.or(embedding), usual.classifier),
+        vector: share(asked.vector_lr.or(embedding), usual.vector),
+        skip_scale: share(asked.scalar_lr, usual.skip_scale),
+        residual_scale: share(asked.scalar_lr.map(|lr| lr / 100.0), usual.residual_scale),
+        smear: share(asked.smear_lr, usual.smear),
         ..usual
     }
 }
@@ -204,7 +261,7 @@ fn fall(asked: &TrainSection, usual: Decay) -> Result<Decay> {
 }
 
 /// The optimizer that is asked for, with its defaults where nothing is.
-fn optimizer(train: &TrainSection) -> Result<OptimizerConfig> {
+fn optimizer(train: &TrainSection, recipe: Option<&Recipe>) -> Result<OptimizerConfig> {
     let defaults = AdamW::default();
     let adamw = AdamW {
         beta1: train.beta1.unwrap_or(defaults.beta1),
@@ -221,16 +278,27 @@ fn optimizer(train: &TrainSection) -> Result<OptimizerConfig> {
             OptimizerConfig::AdamW(adamw)
         }
         OptimizerChoice::Muon => {
-            let usual = Muon::default();
+            let usual = muon(recipe, train);
             let momentum = train.momentum.map_or(usual.momentum, |choice| choice.0);
             let fade = train.decay_fade.unwrap_or(usual.fade);
-            // --weight-decay is for what Muon updates.
-            let adamw = AdamW { weight_decay: defaults.weight_decay, ..adamw };
-            let adamw = AdamWGroups::all(adamw);
             let weight_decay = train.weight_decay.unwrap_or(usual.weight_decay);
-            OptimizerConfig::Muon(Muon { momentum, weight_decay, fade, adamw, ..usual })
+            OptimizerConfig::Muon(Muon { momentum, weight_decay, fade, ..usual })
         }
     })
+}
+
+/// Muon with `recipe`'s formulas and settings of groups, momentum and decay as in every run; or with the
+/// same settings for all groups.
+fn muon(recipe: Option<&Recipe>, train: &TrainSection) -> Muon {
+    let usual = Muon::default();
+    let mut adamw = recipe.map_or_else(AdamWGroups::default, |recipe| recipe.muon.adamw);
+    // --weight-decay is for what Muon updates.
+    adamw.change(|adamw| {
+        adamw.beta1 = train.beta1.unwrap_or(adamw.beta1);
+        adamw.beta2 = train.beta2.unwrap_or(adamw.beta2);
+    });
+    let Muon { momentum, weight_decay, fade, .. } = usual;
+    Muon { momentum, weight_decay, fade, adamw, ..recipe.map_or(usual, |recipe| recipe.muon) }
 }
 
 fn refuse_momentum(momentum: Option<MomentumChoice>) -> Result<()> {

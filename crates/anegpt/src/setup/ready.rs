@@ -3,14 +3,14 @@
 use super::numbers::intervals;
 use super::{Notes, Setup};
 use crate::machine::Machine;
+use crate::plan_choice::with_optimizer;
+use crate::progress;
 use ane::AneError;
 use anyhow::Result;
-use chip::cost::host::HostWork;
 use clap::ValueEnum;
-use gpt::{Layout, ModelError};
+use gpt::ModelError;
 use std::path::Path;
 use tokenizer::Tokenizer;
-use train::optim::{self, Work};
 use train::{Event, Forecast, Intervals, Run, RunConfig, Settings, TrainError};
 
 /// Times that a text is seen before a warning is due.
@@ -114,7 +114,12 @@ impl Setup {
         let other_products = before.and_then(|before| self.host_gemm.differs(before));
         let epochs = self.texts.epochs(&self.config);
         let shortened = shortened(self.warmup, self.config.schedule.total);
-        [other_products, shortened, too_often(&self.config, epochs)].into_iter().flatten().collect()
+        let small = match &self.config.dial {
+            Some(_) if epochs > 1.0 => Some(too_small(&self.config, epochs)),
+            _ => too_often(&self.config, epochs),
+        };
+        let others = [other_products, shortened, small].into_iter().flatten();
+        self.dial_warnings.iter().cloned().chain(others).collect()
     }
 
     /// Returns the notes of a checkpoint.
@@ -201,6 +206,19 @@ fn too_often(run: &RunConfig, epochs: f64) -> Option<String> {
     })
 }
 
+/// A warning where a text has fewer tokens than the rules of the dial want.
+fn too_small(run: &RunConfig, epochs: f64) -> String {
+    let steps = run.schedule.total;
+    let wanted = steps as f64 * run.tokens_per_step() as f64;
+    let fewer = ((steps as f64 * ADVISED.min(epochs) / epochs) as u64).max(1);
+    format!(
+        "the run is to see {} tokens and the text has {}: all of it will be seen {epochs:.1} times, and a          model may learn it by heart. More text helps; --steps {fewer} sees it {:.0} times, a smaller          --token-param-ratio less often too",
+        progress::count(wanted),
+        progress::count(wanted / epochs),
+        ADVISED.min(epochs)
+    )
+}
+
 /// Names what was typed where a device refuses the programs that follow from it.
 fn refused(error: TrainError, extent: &str) -> anyhow::Error {
     let of_device = matches!(
@@ -222,10 +240,7 @@ fn refused(error: TrainError, extent: &str) -> anyhow::Error {
 fn forecast(machine: &Machine, run: &RunConfig) -> Result<Option<Forecast>> {
     let Some(on) = machine.device.profile() else { return Ok(None) };
     let step = gpt::forecast::forecast(run.plan, &run.model, run.batch, run.seq, run.accum, &on)?;
-    let optimizer = run.optimizer.build();
-    let Work { flops, bytes } = optim::work(&*optimizer, &Layout::new(&run.model));
-    let work = HostWork { gemm_flops: flops, pass_bytes: bytes, ..HostWork::default() };
-    let step = step.with_optimizer(work, &on);
+    let step = with_optimizer(step, run.optimizer, &run.model, &on);
     let ms = |seconds: f64| 1e3 * seconds;
     Ok(Some(Forecast {
         chip: on.chip.to_string(),

@@ -7,7 +7,8 @@ use crate::term::{self, Role, fit, labelled, paint};
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
 use std::io::{Result, Write};
-use train::{Event, Forecast, LrSchedule, Multipliers, OptimizerConfig, Settings};
+use train::scaling::Dial;
+use train::{Event, Forecast, Multipliers, OptimizerConfig, RunConfig, Settings};
 
 /// Step lines of a run, about.
 const STEP_LINES: u64 = 20;
@@ -137,10 +138,13 @@ impl Human {
 
     fn settings(&mut self, settings: &Settings, step: u64) -> Result<()> {
         if let Some(run) = &settings.run {
+            if let Some(dial) = &run.dial {
+                self.label("depth", &dialled(dial, run))?;
+            }
             let (peak, reason) = (run.schedule.peak, &settings.lr_reason);
             self.label("rate", &format!("{peak:.2e} at its peak, {reason}"))?;
             if let OptimizerConfig::Muon(_) = run.optimizer {
-                self.label("optimizer", &muon(&run.schedule))?;
+                self.label("optimizer", &muon(run))?;
             }
         }
         if let Some(path) = &settings.resumed {
@@ -208,10 +212,42 @@ impl Human {
     }
 }
 
+/// The tokens of a run that follow from the depth of its model.
+pub(super) fn dialled(dial: &Dial, run: &RunConfig) -> String {
+    let count = |n: u64| progress::count(n as f64);
+    let seen = run.schedule.total * run.tokens_per_step() as u64;
+    format!(
+        "{}: {} weights × {} give {} tokens; the run sees {} of {} × {} × {} per step",
+        dial.depth,
+        count(dial.weights),
+        dial.ratio,
+        count(dial.tokens),
+        count(seen),
+        run.accum,
+        run.batch,
+        run.seq
+    )
+}
+
 /// Which parameters Muon updates, and the rates of the others.
-fn muon(schedule: &LrSchedule) -> String {
+fn muon(run: &RunConfig) -> String {
+    let schedule = &run.schedule;
     let Multipliers { embedding, classifier, vector, .. } = schedule.multipliers;
     let rate = |share: f64| format!("{:.2e}", share * schedule.peak);
+    if run.model.family.name() == "nanochat" {
+        let Multipliers { value_embedding, residual_scale, skip_scale, smear, .. } =
+            schedule.multipliers;
+        let groups = [
+            ("embedding", embedding),
+            ("value embeddings", value_embedding),
+            ("classifier", classifier),
+            ("factors of the stream", residual_scale),
+            ("of the first stream", skip_scale),
+            ("smear and backout", smear),
+        ];
+        let groups = groups.map(|(name, share)| format!("{} ({name})", rate(share))).join(", ");
+        return format!("Muon for the matrices of the layers, AdamW for the rest, at {groups}");
+    }
     let others = match embedding == classifier && embedding == vector {
         true => format!("at {}", rate(embedding)),
         false => format!(

@@ -1,6 +1,7 @@
 //! The report at the end of a run, made of its events.
 
 use super::curve;
+use super::human::dialled;
 use super::json;
 use crate::power::Totals;
 use crate::progress;
@@ -121,6 +122,11 @@ impl Report {
             lines.text.push_str(&format!("{curve}\n\n"));
         }
         lines.text.push_str("=== Efficiency Report ===\n");
+        if let Some((run, dial)) =
+            self.settings.run.as_ref().and_then(|run| Some((run, run.dial.as_ref()?)))
+        {
+            lines.row("Depth:", &dialled(dial, run));
+        }
         let total = ending.spent.total_s;
         lines.row("Steps:", &format!("{} of {}", ending.steps, self.planned));
         lines.row("Time:", &format!("{total:.2} s"));

@@ -12,6 +12,7 @@ mod check;
 mod compiled;
 mod data;
 mod devices;
+mod dial;
 mod doctor;
 mod eval;
 mod export;

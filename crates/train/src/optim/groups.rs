@@ -33,17 +33,6 @@ impl Default for AdamWGroups {
 }
 
 impl AdamWGroups {
-    /// nanochat's.
-    pub const NANOCHAT: AdamWGroups = AdamWGroups {
-        embedding: nanochat(0.8, 0.995, 0.001),
-        classifier: nanochat(0.8, 0.96, 0.01),
-        value_embedding: nanochat(0.8, 0.995, 0.01),
-        vector: nanochat(0.8, 0.95, 0.0),
-        residual_scale: nanochat(0.8, 0.95, 0.05),
-        skip_scale: nanochat(0.96, 0.95, 0.0),
-        smear: nanochat(0.8, 0.95, 0.0),
-    };
-
     /// As AdamW alone: the same settings for all, and decay of tables only.
     pub fn all(adamw: AdamW) -> Self {
         let other = AdamW { weight_decay: 0.0, ..adamw };
@@ -56,6 +45,14 @@ impl AdamWGroups {
             skip_scale: other,
             smear: other,
         }
+    }
+
+    /// Changes the settings of every group.
+    pub fn change(&mut self, change: impl Fn(&mut AdamW)) {
+        let AdamWGroups { embedding, classifier, value_embedding, vector, .. } = self;
+        [embedding, classifier, value_embedding, vector].into_iter().for_each(&change);
+        let AdamWGroups { residual_scale, skip_scale, smear, .. } = self;
+        [residual_scale, skip_scale, smear].into_iter().for_each(change);
     }
 
     /// The settings of `group`.
@@ -74,10 +71,6 @@ impl AdamWGroups {
             Group::Matrix => unreachable!("matrices of layers have an optimizer of their own"),
         }
     }
-}
-
-const fn nanochat(beta1: f32, beta2: f32, weight_decay: f32) -> AdamW {
-    AdamW { beta1, beta2, epsilon: 1e-10, weight_decay }
 }
 
 impl Optimizer for AdamWGroups {
@@ -108,7 +101,7 @@ mod tests {
     /// p = [.5, −.25, .1], g = [.3, −.2, .01], then −1.5 times that, at rate 0.01.
     #[test]
     fn follows_the_published_numbers_with_the_settings_of_its_group() {
-        let settings = nanochat(0.8, 0.95, 0.1);
+        let settings = AdamW { beta1: 0.8, beta2: 0.95, epsilon: 1e-10, weight_decay: 0.1 };
         let groups = AdamWGroups { vector: settings, ..AdamWGroups::default() };
         let layout = Layout::new(&GptConfig::preset("tiny").unwrap());
         let mut gain = layout.params().iter().find(|p| p.group == Group::Vector).unwrap().clone();

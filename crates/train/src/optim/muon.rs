@@ -14,6 +14,9 @@
 //! 6. W ← W − ρ(X + λW), ρ = lr·√max(1, r/c), without λW where it and X have opposite signs (cautious
 //!    decay, Chen et al. 2025).
 //!
+//! As of February 2026, nanochat had neither the scaling of rows in 2 nor 4, and 1.02 in place of 1.01
+//! (`equal_rows`, `rescale`, `margin`).
+//!
 //! State: `momentum` [r, c] and `second` [r, 1] or [1, c]. A gradient of zeros gives X = 0.
 
 use super::{AdamWGroups, CHUNK, Optimizer, Update, Work, sum_of_squares};
@@ -32,8 +35,6 @@ const COEFFICIENTS: [[f64; 3]; 5] = [
     [3.285753657755655, -2.3681294933425376, 0.46449024233003106],
     [2.3465413258596377, -1.7097828382687081, 0.42323551169305323],
 ];
-/// The room that the first iteration leaves between the largest singular value and the end of its interval.
-const MARGIN: f64 = 1.01;
 /// Least divisors of norms, and the least second moment: zeros stay zeros.
 const LEAST_NORM: f64 = 1e-6;
 const LEAST_MOMENT: f64 = 1e-10;
@@ -52,6 +53,24 @@ pub struct Muon {
     pub fade: Fade,
     /// For all parameters but the matrices of the layers.
     pub adamw: AdamWGroups,
+    /// The room that the first iteration leaves between the largest singular value and the end of its interval.
+    #[serde(default = "usual_margin")]
+    pub margin: f64,
+    /// True if every row is first scaled to the same norm.
+    #[serde(default = "yes")]
+    pub equal_rows: bool,
+    /// True if the result is scaled to the norm of a semi-orthogonal matrix.
+    #[serde(default = "yes")]
+    pub rescale: bool,
+}
+
+/// Runs from before there was a choice have July's.
+fn usual_margin() -> f64 {
+    1.01
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Default for Muon {
@@ -64,6 +83,9 @@ impl Default for Muon {
             weight_decay: 0.1,
             fade: Fade::Constant,
             adamw: AdamWGroups::default(),
+            margin: usual_margin(),
+            equal_rows: true,
+            rescale: true,
         }
     }
 }
@@ -109,13 +131,54 @@ impl Muon {
         assert!([w.len(), g.len(), momentum.len()] == [rows * columns; 3] && second.len() == lines);
         let mu = self.momentum.at(&update.progress);
         let mut x = nesterov(mu, update.scale, g, momentum);
-        equalise_rows(&mut x, columns);
+        self.scale_rows(&mut x, columns);
         orthogonalise(&mut x, extents);
         let decay = f64::from(self.weight_decay) * self.fade.at(&update.progress);
         let rate = f64::from(update.lr) * (rows as f64 / columns as f64).max(1.0).sqrt();
-        let factors = normalise_lines(self.beta2, &x, extents, second);
+        let factors = self.normalise_lines(&x, extents, second);
         let factors: Vec<f32> = factors.into_iter().map(|factor| (rate * factor) as f32).collect();
         descend(w, &x, extents, &factors, (rate * decay) as f32);
+    }
+
+    /// Step 2.
+    fn scale_rows(&self, x: &mut [f32], columns: usize) {
+        let norms: Vec<f64> = x.par_chunks(columns).map(|row| sum_of_squares(row).sqrt()).collect();
+        let mean_square = norms.iter().map(|norm| norm * norm).sum::<f64>() / norms.len() as f64;
+        let factor = |norm: &f64| match self.equal_rows {
+            true => mean_square.sqrt() / norm.max(LEAST_NORM),
+            false => 1.0,
+        };
+        let all = norms.iter().map(|norm| (norm * factor(norm)).powi(2)).sum::<f64>().sqrt();
+        let share = 1.0 / (self.margin * all + LEAST_NORM);
+        x.par_chunks_mut(columns).zip(&norms).for_each(|(row, norm)| {
+            let factor = (factor(norm) * share) as f32;
+            row.iter_mut().for_each(|x| *x *= factor);
+        });
+    }
+
+    /// Steps 4 and 5: updates the second moments and returns a factor for each line of X.
+    fn normalise_lines(&self, x: &[f32], extents: Extents, second: &mut [f32]) -> Vec<f64> {
+        let squares = squares_of_lines(x, extents);
+        let [rows, columns] = extents;
+        let (lines, length) = (squares.len(), (rows * columns / squares.len()) as f64);
+        let norm = squares.iter().sum::<f64>().sqrt();
+        // A semi-orthogonal matrix has as many singular values of 1 as it has shorter lines.
+        let unit = match self.rescale {
+            true => (rows.min(columns) as f64).sqrt() / norm.max(LEAST_NORM),
+            false => 1.0,
+        };
+        let (mut factors, mut before, mut after) = (Vec::with_capacity(lines), 0.0, 0.0);
+        for (squares, moment) in squares.iter().zip(second) {
+            let squares = squares * unit * unit;
+            *moment += (1.0 - self.beta2) * ((squares / length) as f32 - *moment);
+            let factor = f64::from(*moment).max(LEAST_MOMENT).sqrt().recip();
+            before += squares;
+            after += squares * factor * factor;
+            factors.push(unit * factor);
+        }
+        let back = before.sqrt() / after.sqrt().max(LEAST_MOMENT);
+        factors.iter_mut().for_each(|factor| *factor *= back);
+        factors
     }
 }
 
@@ -176,19 +239,6 @@ fn nesterov(mu: f64, scale: f32, g: &[f32], momentum: &mut [f32]) -> Vec<f32> {
     u
 }
 
-/// Step 2.
-fn equalise_rows(x: &mut [f32], columns: usize) {
-    let norms: Vec<f64> = x.par_chunks(columns).map(|row| sum_of_squares(row).sqrt()).collect();
-    let mean_square = norms.iter().map(|norm| norm * norm).sum::<f64>() / norms.len() as f64;
-    let factor = |norm: &f64| mean_square.sqrt() / norm.max(LEAST_NORM);
-    let all = norms.iter().map(|norm| (norm * factor(norm)).powi(2)).sum::<f64>().sqrt();
-    let share = 1.0 / (MARGIN * all + LEAST_NORM);
-    x.par_chunks_mut(columns).zip(&norms).for_each(|(row, norm)| {
-        let factor = (factor(norm) * share) as f32;
-        row.iter_mut().for_each(|x| *x *= factor);
-    });
-}
-
 /// Step 3: X becomes a matrix whose singular values are about 1, with the same singular vectors.
 fn orthogonalise(x: &mut Vec<f32>, [rows, columns]: Extents) {
     let (side, tall) = (rows.min(columns), rows > columns);
@@ -234,28 +284,6 @@ fn as_it_lies(x: &[f32], columns: usize) -> Operand<'_> {
 
 fn transposed(x: &[f32], columns: usize) -> Operand<'_> {
     Operand { data: Elements::F32(x), rs: 1, cs: columns }
-}
-
-/// Steps 4 and 5: updates the second moments and returns a factor for each line of X.
-fn normalise_lines(beta2: f32, x: &[f32], extents: Extents, second: &mut [f32]) -> Vec<f64> {
-    let squares = squares_of_lines(x, extents);
-    let [rows, columns] = extents;
-    let (lines, length) = (squares.len(), (rows * columns / squares.len()) as f64);
-    let norm = squares.iter().sum::<f64>().sqrt();
-    // A semi-orthogonal matrix has as many singular values of 1 as it has shorter lines.
-    let unit = (rows.min(columns) as f64).sqrt() / norm.max(LEAST_NORM);
-    let (mut factors, mut before, mut after) = (Vec::with_capacity(lines), 0.0, 0.0);
-    for (squares, moment) in squares.iter().zip(second) {
-        let squares = squares * unit * unit;
-        *moment += (1.0 - beta2) * ((squares / length) as f32 - *moment);
-        let factor = f64::from(*moment).max(LEAST_MOMENT).sqrt().recip();
-        before += squares;
-        after += squares * factor * factor;
-        factors.push(unit * factor);
-    }
-    let back = before.sqrt() / after.sqrt().max(LEAST_MOMENT);
-    factors.iter_mut().for_each(|factor| *factor *= back);
-    factors
 }
 
 /// Columns whose squares one task adds up.

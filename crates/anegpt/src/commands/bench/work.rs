@@ -46,12 +46,27 @@ pub(super) struct Work {
     pub(super) bytes: f64,
 }
 
-/// Per parameter: the norm squares and adds; the update scales the gradient, takes two moments, and
-/// moves the weight (multiplications, additions, a root and a division of [`train::AdamW::update`]).
-const OPTIMIZER_FLOPS: f64 = 2.0 + 1.0 + 3.0 + 4.0 + 7.0;
-/// Per parameter: the norm reads the gradient; the update reads weight, gradient and two moments, and
-/// writes all but the gradient.
-const OPTIMIZER_BYTES: f64 = 4.0 + 4.0 * 4.0 + 3.0 * 4.0;
+/// Per parameter: the norm squares and adds; AdamW scales the gradient, takes two moments, and moves the
+/// weight (multiplications, additions, a root and a division of [`train::AdamW::update`]).
+const ADAMW_FLOPS: f64 = 2.0 + 1.0 + 3.0 + 4.0 + 7.0;
+/// Per element of a matrix of Muon, besides its products: the norm; scale, momentum and its mean with the
+/// gradient; squares of rows, their scaling, squares of lines; weight and decay.
+const MUON_FLOPS: f64 = 2.0 + 1.0 + 3.0 + 3.0 + 2.0 + 1.0 + 2.0 + 5.0;
+/// Per parameter: the norm reads the gradient.
+const NORM_BYTES: f64 = 4.0;
+
+/// The work of an update: the norm of the gradients and the optimizer.
+fn of_optimizer(config: &RunConfig) -> Work {
+    let (optimizer, layout) = (config.optimizer.build(), Layout::new(&config.model));
+    let mut work = Work::default();
+    for param in layout.params() {
+        let (n, own) = (param.count() as f64, optimizer.work_of(param));
+        let elementwise = if own.flops > 0.0 { MUON_FLOPS } else { ADAMW_FLOPS };
+        work.flops += own.flops + elementwise * n;
+        work.bytes += own.bytes + NORM_BYTES * n;
+    }
+    work
+}
 
 /// The steps of one micro-batch that have products.
 pub(super) fn steps(config: &RunConfig, numerics: Numerics) -> Result<Vec<StepWork>> {
@@ -77,9 +92,7 @@ pub(super) fn of_step(
         part.flops += accum * step.work.flops();
         part.bytes += accum * step.work.bytes_in as f64 + written * step.work.bytes_out as f64;
     }
-    let params = Layout::new(&config.model).count() as f64;
-    let optimizer = Work { flops: OPTIMIZER_FLOPS * params, bytes: OPTIMIZER_BYTES * params };
-    work.insert("optimizer", optimizer);
+    work.insert("optimizer", of_optimizer(config));
     Ok(work)
 }
 
@@ -102,6 +115,7 @@ mod tests {
             clip: 1.0,
             seed: 1,
             plan: &BASELINE,
+            dial: None,
         }
     }
 
@@ -146,6 +160,22 @@ mod tests {
         let weights = (c.n_layer * layer + c.vocab_size * c.n_embd) as f64;
         let formula = 6.0 * weights * 96.0 + 6.0 * scores;
         assert_eq!(counted, 3.0 * (formula + scores));
+    }
+
+    /// AdamW: 17 operations and 32 bytes per parameter. Muon: the products of the iterations besides.
+    #[test]
+    fn the_optimizer_is_priced() {
+        let mut config = config(4);
+        let layout = Layout::new(&config.model);
+        let of = |config: &RunConfig| of_step(config, Numerics::Fast).unwrap()["optimizer"];
+        let (adamw, params) = (of(&config), layout.count() as f64);
+        assert_eq!((adamw.flops, adamw.bytes), (17.0 * params, 32.0 * params));
+        config.optimizer = train::OptimizerConfig::Muon(train::Muon::default());
+        let muon = of(&config);
+        let matrices = layout.params().iter().filter(|p| p.group == gpt::Group::Matrix);
+        let products: f64 = matrices.map(|p| train::Muon::flops([p.shape[0], p.shape[1]])).sum();
+        assert!(muon.flops > products && muon.flops < products + 19.0 * params);
+        assert!(muon.bytes > adamw.bytes);
     }
 
     #[test]

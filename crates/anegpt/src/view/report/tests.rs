@@ -18,6 +18,7 @@ fn events(best: u64) -> Vec<Event> {
         clip: 1.0,
         seed: 1,
         plan: &gpt::plan::BASELINE,
+        dial: None,
     };
     let settings = Settings {
         out: "out/my run".into(),
