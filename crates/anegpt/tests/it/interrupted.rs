@@ -20,38 +20,49 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// SIGKILL at random moments, resumed each time: the last checkpoint is that of a run that was
-/// never interrupted, byte for byte. `ANEGPT_KILLS` sets how many kills (10 unless told otherwise).
+/// SIGKILL at random moments, resumed each time: the last checkpoint is that of a run that was never
+/// interrupted, byte for byte. `ANEGPT_KILLS` sets how many kills (10 unless told otherwise).
 #[test]
 fn killed_runs_end_with_the_same_bytes() {
-    let kills: usize =
-        std::env::var("ANEGPT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let bench = Bench::new();
     let base = bench.small_run();
-    let steps = ["--steps", "120", "--checkpoint-every", "3", "--eval-every", "20"];
-    bench.ok(&with(&base, &[&steps[..], &["--out", "whole"]].concat()));
-    let expected = files(&bench.path("whole/step-00000120"));
+    let first = with(&base, &["--steps", "120", "--eval-every", "20", "--checkpoint-every", "3"]);
+    end_with_the_same_bytes(
+        &bench,
+        &first,
+        &["--eval-every", "20", "--checkpoint-every", "3"],
+        120,
+    );
+}
+
+/// The same with Muon and all of the dial: two kinds of state, momentum and decay that change at every step.
+#[test]
+fn killed_runs_of_a_dial_end_with_the_same_bytes() {
+    let bench = Bench::new();
+    bench.small_run();
+    let first = "train --depth 2 --aspect-ratio 16 --head-dim 16 --seq 32 --batch-tokens 256 --steps 60 \
+                 --data text.txt --tokenizer bpe:300 --sample-every 0 --eval-every 20 --checkpoint-every 2";
+    let first: Vec<&str> = first.split_whitespace().collect();
+    end_with_the_same_bytes(&bench, &first, &["--eval-every", "20", "--checkpoint-every", "2"], 60);
+}
+
+/// Kills runs that begin as `first` and go on with `later` until enough kills fell.
+fn end_with_the_same_bytes(bench: &Bench, first: &[&str], later: &[&str], steps: usize) {
+    let kills: usize =
+        std::env::var("ANEGPT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let last = format!("step-{steps:08}");
+    bench.ok(&[first, &["--out", "whole"]].concat());
+    let expected = files(&bench.path("whole").join(&last));
     let mut random = 0x9E37_79B9_7F4A_7C15u64;
     let (mut killed, mut rounds) = (0, 0);
     while killed < kills {
         rounds += 1;
         let out = format!("killed-{rounds}");
         // A kill may fall between the last checkpoint and the end of the program.
-        while !bench.path(&out).join("step-00000120").exists() {
-            let resumable = train_has_checkpoint(&bench.path(&out));
-            let fresh = with(&base, &[&steps[..], &["--out", &out]].concat());
-            let resume = [
-                "train",
-                "--resume",
-                &out,
-                "--checkpoint-every",
-                "3",
-                "--eval-every",
-                "20",
-                "--sample-every",
-                "0",
-            ];
-            let args: &[&str] = if resumable { &resume } else { &fresh };
+        while !bench.path(&out).join(&last).exists() {
+            let fresh = [first, &["--out", &out]].concat();
+            let resume = [&["train", "--resume", &out, "--sample-every", "0"], later].concat();
+            let args = if train_has_checkpoint(&bench.path(&out)) { &resume } else { &fresh };
             let mut child =
                 bench.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
             random = random
@@ -68,7 +79,7 @@ fn killed_runs_end_with_the_same_bytes() {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             break;
         }
-        let found = files(&bench.path(&out).join("step-00000120"));
+        let found = files(&bench.path(&out).join(&last));
         assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
         for (name, bytes) in &expected {
             assert!(found[name] == *bytes, "{name} differs after {killed} kills");
