@@ -132,6 +132,14 @@ fn checkpoint_or_directory(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// The newest checkpoint of a run, or what the path itself is. An address stays what it is.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
+    match path.is_dir() {
+        true => checkpoint_or_directory(path),
+        false => Ok(path.to_owned()),
+    }
+}
+
 /// Reads a directory in the layout of Hugging Face.
 fn read_directory(directory: &Path) -> Result<ModelFile> {
     let described = parsed(&directory.join("config.json"), hugging_face::read_config)?;

@@ -2,7 +2,8 @@
 //!
 //! An [`Engine`] continues many texts at once on the CPU: every [`step`](Engine::step) is one forward pass
 //! over all of them ([`gpt::SlotDecoder`]). A [`Generator`] continues one text on any device
-//! ([`gpt::Decoder`]). Both draw tokens with a [`Sampler`] from a seed of the text's own.
+//! ([`gpt::Decoder`]). Both draw tokens with a [`Sampler`] from a seed of the text's own. A
+//! [`Scorer`] tells how likely tokens of given texts are.
 //!
 //! ```
 //! use gpt::{GptConfig, Parameters, initialise};
@@ -44,6 +45,7 @@
 mod engine;
 mod generator;
 mod sample;
+mod score;
 mod tail;
 
 pub use engine::{
@@ -51,6 +53,7 @@ pub use engine::{
 };
 pub use generator::{Generated, Generator, Request};
 pub use sample::{Sampler, Sampling, SamplingError};
+pub use score::{Scorer, SpanScore};
 
 use gpt::ModelError;
 use tokenizer::Tokenizer;

@@ -12,7 +12,9 @@ use cpu::Numerics;
 use cpu::blas::{Sgemm, Stored};
 use data::loader::{Batch, Loader, LoaderConfig};
 use gpt::plan::BASELINE;
-use gpt::{GptConfig, Layout, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
+use gpt::{
+    GptConfig, Layout, MicroBatch, Model, ModelError, Parameters, TokenWeights, initialise, mean,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use train::evaluate::{Windows, token_losses};
@@ -396,8 +398,20 @@ fn evaluation_and_validation_agree() {
         let each = |place, loss| {
             assert_eq!(place, losses.len() + 1, "in order");
             losses.push(loss);
+            Ok::<(), ModelError>(())
         };
-        token_losses(&mut compiled, tokens, windows, each).unwrap();
+        token_losses(&mut compiled, tokens, windows, 0, each).unwrap();
+        // Going on after any number of tokens gives the same losses.
+        for done in [1, 7, losses.len() / 2, losses.len()] {
+            let mut rest = vec![];
+            let each = |place, loss| {
+                assert_eq!(place, done + rest.len() + 1, "in order");
+                rest.push(loss);
+                Ok::<(), ModelError>(())
+            };
+            token_losses(&mut compiled, tokens, windows, done, each).unwrap();
+            assert_eq!(rest, losses[done..], "after {done}");
+        }
         losses
     };
     let all = losses(&validation, 4, windows);

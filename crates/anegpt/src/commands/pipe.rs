@@ -231,7 +231,10 @@ impl<'m> Server<'m> {
         let scorer = self.scorer(tokens.len() - 1)?;
         let windows = Windows { seq: scorer.seq(), stride: scorer.seq() };
         let mut losses = Vec::with_capacity(tokens.len());
-        token_losses(scorer, &tokens, windows, |_, loss| losses.push(loss))?;
+        token_losses(scorer, &tokens, windows, 0, |_, loss| {
+            losses.push(loss);
+            Ok::<(), ModelError>(())
+        })?;
         let total: f64 = losses.iter().sum();
         if !total.is_finite() {
             let damaged = "the loss is not finite: the weights are damaged, or too large for this \

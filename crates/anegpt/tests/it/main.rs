@@ -10,6 +10,7 @@ mod chat;
 mod check;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod compiled;
+mod core;
 mod data;
 mod devices;
 mod dial;

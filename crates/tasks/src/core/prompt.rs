@@ -32,18 +32,23 @@ pub enum Texts {
 
 /// The examples of a task, in the order in which they are asked.
 #[derive(Clone, Debug)]
-pub struct Questions<'t> {
-    task: &'t CoreTask,
+pub struct Questions {
+    shots: usize,
+    delimiter: String,
     questions: Vec<Question>,
 }
 
-impl<'t> Questions<'t> {
+impl Questions {
     /// Reads the examples of a task, shuffles them and keeps the first `most`.
     ///
     /// # Errors
     /// As [`CoreTask::questions`].
-    pub fn read(task: &'t CoreTask, most: Option<usize>) -> Result<Self> {
-        Ok(Questions { questions: task.questions(most)?, task })
+    pub fn read(task: &CoreTask, most: Option<usize>) -> Result<Self> {
+        Ok(Questions::new(task, task.questions(most)?))
+    }
+
+    fn new(task: &CoreTask, questions: Vec<Question>) -> Self {
+        Questions { shots: task.shots, delimiter: task.delimiter.clone(), questions }
     }
 
     /// The number of questions.
@@ -66,13 +71,13 @@ impl<'t> Questions<'t> {
     pub fn shots(&self, index: usize) -> Vec<usize> {
         let others = self.questions.len() - 1;
         let mut random = PythonRandom::new(SHOTS + index as u64);
-        let drawn = random.sample(others, self.task.shots.min(others));
+        let drawn = random.sample(others, self.shots.min(others));
         drawn.into_iter().map(|i| if i < index { i } else { i + 1 }).collect()
     }
 
     /// The prompts of question `index`.
     pub fn texts(&self, index: usize) -> Texts {
-        let delimiter = self.task.delimiter.as_str();
+        let delimiter = self.delimiter.as_str();
         let mut before = String::new();
         for shot in self.shots(index) {
             let (question, answer) = solved(&self.questions[shot].example);
@@ -143,9 +148,9 @@ mod tests {
     use super::super::Kind;
     use super::*;
 
-    fn questions(task: &CoreTask, examples: Vec<Example>) -> Questions<'_> {
+    fn questions(task: &CoreTask, examples: Vec<Example>) -> Questions {
         let number = |(line, example)| Question { line, example };
-        Questions { task, questions: (1..).zip(examples).map(number).collect() }
+        Questions::new(task, (1..).zip(examples).map(number).collect())
     }
 
     fn task(kind: Kind, shots: usize, delimiter: &str) -> CoreTask {

@@ -1,11 +1,17 @@
 //! `anegpt eval`.
 
+mod results;
+mod samples;
+mod table;
+mod tasks;
+
 use crate::engine::EngineArgs;
+use crate::generation::Weights;
 use crate::machine::{Machine, TextDevice};
 use crate::{corpus, files, number, progress, usage};
 use anyhow::Result;
-use gpt::Model;
 use gpt::plan::BASELINE;
+use gpt::{Model, ModelError, Parameters};
 use std::path::PathBuf;
 use std::time::Instant;
 use tokenizer::Tokenizer;
@@ -16,9 +22,9 @@ pub(crate) const LONGEST_DEFAULT: usize = 1024;
 /// Tokens that are computed at once, unless told otherwise.
 const TOKENS_AT_ONCE: usize = 2048;
 
-/// Measure the loss of a model on a text
+/// Measure a model: its loss on a text, CORE, samples
 ///
-/// The text is read as in training: documents one after the other, each after the token
+/// Without --tasks, the loss on the text of --data. The text is read as in training: documents one after the other, each after the token
 /// that separates them. Windows of --seq tokens are read, and every token but the first is
 /// predicted once. With --stride S a window begins S tokens after the one before it, and only
 /// the tokens that no earlier window predicted count: they have more context. Without it,
@@ -29,12 +35,25 @@ const TOKENS_AT_ONCE: usize = 2048;
 /// of the documents. Of token files, and of a text cut by --max-tokens, the bytes of the
 /// decoded text count. Without a separator the first token is not predicted, and its bytes
 /// do not count.
+///
+/// --tasks bpb measures bits per byte of --data as nanochat does: the tokens that stand for
+/// bytes, over those bytes. --tasks core asks the questions of CORE, 22 tasks with few-shot
+/// prompts, from the bundle of --bundle, a directory with core.yaml, eval_meta_data.csv and
+/// eval_data/. nanochat publishes it: download and unpack
+/// <https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip>. Prompts that are
+/// longer than the model reads keep their end, and are counted. --tasks sample continues 7
+/// fixed prompts greedily and draws 8 texts. core and sample are computed on the CPU.
+///
+/// Results of --tasks are written as they come, to --out. The same command goes on where one
+/// that was interrupted stopped, and ends with the same table. An evaluation that is done is
+/// shown again.
 #[derive(Debug, clap::Args)]
 #[command(
     mut_arg("hardware_time", |arg| arg.hide(true)),
     after_help = "\
 Examples:
   anegpt eval -m out/run-1 --data new.txt --stride 128
+  anegpt eval -m out/run-1 --tasks core,sample --bundle eval_bundle
   anegpt eval -m stories260K.bin --tokenizer tok512.bin --data new.txt"
 )]
 pub(crate) struct Args {
@@ -45,8 +64,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     tokenizer: Option<PathBuf>,
     /// Text file, directory, token files, or `synthetic`
-    #[arg(long, value_name = "DATA", help_heading = "Data")]
-    data: String,
+    #[arg(long, value_name = "DATA", required_unless_present = "tasks", help_heading = "Data")]
+    data: Option<String>,
     /// Field of *.jsonl, or column of *.parquet, that holds the text [default: text]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     text_field: Option<String>,
@@ -66,10 +85,42 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", help_heading = "Data")]
     #[arg(value_parser = number::whole(0usize))]
     max_tokens: Option<usize>,
-    /// Seed of synthetic data
+    /// Seed of synthetic data and of samples
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Data")]
     #[arg(value_parser = number::whole(0u64))]
     seed: u64,
+    /// Tasks to do, in this order
+    #[arg(
+        long,
+        value_name = "TASK,...",
+        value_enum,
+        value_delimiter = ',',
+        help_heading = "Tasks"
+    )]
+    tasks: Vec<Task>,
+    /// Directory of CORE's tasks: core.yaml, eval_meta_data.csv, eval_data/
+    #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Tasks")]
+    bundle: Option<PathBuf>,
+    /// Ask at most N questions of each task of CORE
+    #[arg(long, value_name = "N", requires = "tasks", help_heading = "Tasks")]
+    #[arg(value_parser = number::whole(1usize))]
+    max_per_task: Option<usize>,
+    /// Only these tasks of CORE
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "tasks")]
+    #[arg(help_heading = "Tasks")]
+    core_tasks: Option<Vec<String>>,
+    /// How core and sample store weights; int8 is for speed [default: f32]
+    #[arg(long, value_enum, requires = "tasks", help_heading = "Tasks")]
+    weights: Option<Weights>,
+    /// Directory of results [default: eval/ in the model's directory]
+    #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Output")]
+    out: Option<PathBuf>,
+    /// Forget the results in --out and begin anew
+    #[arg(long, requires = "tasks", help_heading = "Output")]
+    restart: bool,
+    /// Also write CORE's table to FILE: Task, Accuracy, Centered
+    #[arg(long, value_name = "FILE", requires = "tasks", help_heading = "Output")]
+    csv: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -77,6 +128,17 @@ pub(crate) struct Args {
     device: TextDevice,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Task {
+    /// Bits per byte of the text of --data
+    Bpb,
+    /// CORE, of the tasks in --bundle
+    Core,
+    /// Texts for reading
+    Sample,
 }
 
 /// Sums over the predicted tokens.
@@ -102,34 +164,59 @@ impl Sums {
     }
 }
 
+/// A text as the model reads it.
+struct Reading {
+    machine: Machine,
+    corpus: corpus::Corpus,
+    tokens: Vec<u32>,
+    /// Of the text that all tokens but the first stand for.
+    bytes: u64,
+    windows: Windows,
+    compiled: Model,
+}
+
+impl Reading {
+    /// Reads the text of `data`, and compiles the model for it.
+    fn new(args: &Args, data: &str, parameters: &Parameters, tokenizer: Tokenizer) -> Result<Self> {
+        let machine = args.device.open()?;
+        let limit = parameters.config().seq_len;
+        let seq = args.seq.unwrap_or(limit.min(LONGEST_DEFAULT));
+        if !(1..=limit).contains(&seq) {
+            return Err(usage(format!("--seq {seq}: the model reads 1 to {limit} tokens")));
+        }
+        let windows = Windows { seq, stride: args.stride.unwrap_or(seq) };
+        if !(1..=seq).contains(&windows.stride) {
+            return Err(usage(format!("--stride {}: it is 1 to --seq ({seq})", windows.stride)));
+        }
+        let field = args.text_field.as_deref();
+        let wanted = corpus::Wanted { data, field, seed: args.seed };
+        let corpus = corpus::load(wanted, None, Some(tokenizer))?;
+        let (tokens, bytes) = text(&corpus, args.max_tokens);
+        if tokens.len() < 2 {
+            return Err(usage(format!("{data}: there is no second token to predict")));
+        }
+        let rows = (tokens.len() - 1).div_ceil(windows.stride);
+        let batch = args.batch.unwrap_or(TOKENS_AT_ONCE / seq).clamp(1, rows);
+        let device = machine.device.as_ref();
+        let compiled = Model::new(&BASELINE, parameters, batch, seq, device, machine.numerics)?;
+        Ok(Reading { machine, corpus, tokens, bytes, windows, compiled })
+    }
+}
+
 pub(crate) fn run(args: Args) -> Result<()> {
-    let machine = args.device.open()?;
+    if !args.tasks.is_empty() {
+        return tasks::run(&args);
+    }
+    // The command line demands it.
+    let data = args.data.clone().unwrap_or_default();
     let model = files::open_model(&args.model, args.tokenizer.as_deref())?;
-    let limit = model.parameters.config().seq_len;
-    let seq = args.seq.unwrap_or(limit.min(LONGEST_DEFAULT));
-    if !(1..=limit).contains(&seq) {
-        return Err(usage(format!("--seq {seq}: the model reads 1 to {limit} tokens")));
-    }
-    let windows = Windows { seq, stride: args.stride.unwrap_or(seq) };
-    if !(1..=seq).contains(&windows.stride) {
-        return Err(usage(format!("--stride {}: it is 1 to --seq ({seq})", windows.stride)));
-    }
-    let field = args.text_field.as_deref();
-    let wanted = corpus::Wanted { data: &args.data, field, seed: args.seed };
-    let corpus = corpus::load(wanted, None, Some(model.tokenizer))?;
-    let (tokens, bytes) = text(&corpus, args.max_tokens);
-    if tokens.len() < 2 {
-        return Err(usage(format!("{}: there is no second token to predict", args.data)));
-    }
-    let rows = (tokens.len() - 1).div_ceil(windows.stride);
-    let batch = args.batch.unwrap_or(TOKENS_AT_ONCE / seq).clamp(1, rows);
-    let device = machine.device.as_ref();
-    let mut compiled =
-        Model::new(&BASELINE, &model.parameters, batch, seq, device, machine.numerics)?;
+    let mut reading = Reading::new(&args, &data, &model.parameters, model.tokenizer)?;
+    let Reading { machine, corpus, tokens, bytes, windows, compiled } = &mut reading;
+    let windows = *windows;
     let start = Instant::now();
     let bar = progress::steps("evaluating", tokens.len() as u64 - 1);
-    let mut sums = Sums { bytes, ..Sums::default() };
-    token_losses(&mut compiled, &tokens, windows, |place, loss| {
+    let mut sums = Sums { bytes: *bytes, ..Sums::default() };
+    token_losses(compiled, tokens, windows, 0, |place, loss| {
         sums.tokens += 1;
         sums.nats += loss;
         if !corpus.tokenizer.decode_bytes(tokens[place]).is_empty() {
@@ -138,18 +225,25 @@ pub(crate) fn run(args: Args) -> Result<()> {
         if place % 256 == 0 {
             bar.set_position(place as u64);
         }
+        Ok::<(), ModelError>(())
     })?;
     bar.finish_and_clear();
-    if !sums.nats.is_finite() {
+    check_finite(sums.nats)?;
+    let seconds = start.elapsed().as_secs_f64();
+    match args.json {
+        true => println!("{}", json(&args, &sums, windows, machine, seconds)),
+        false => print(&sums, windows, machine, seconds),
+    }
+    Ok(())
+}
+
+/// Refuses a loss that is infinite or no number.
+fn check_finite(nats: f64) -> Result<()> {
+    if !nats.is_finite() {
         anyhow::bail!(
             "the loss is not finite: the weights are damaged, or too large for this arithmetic (try \
              --device cpu --numerics f32)"
         );
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    match args.json {
-        true => println!("{}", json(&args, &sums, windows, &machine, seconds)),
-        false => print(&sums, windows, &machine, seconds),
     }
     Ok(())
 }

@@ -1,6 +1,34 @@
-//! The loss of a model on a text.
+//! Measures models: the loss of each token of a text, and CORE, whose answers are kept as they come.
 
-use gpt::{Model, ModelError};
+mod core;
+mod journal;
+
+pub use core::{Answer, Core, CoreError, CoreScore, TaskScore};
+pub use journal::{Journal, JournalError};
+
+use gpt::{Model, ModelError, Parameters};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+
+/// The checksum of a model: of its configuration and its weights.
+pub fn model_checksum(parameters: &Parameters) -> String {
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_vec(parameters.config()).expect("plain data"));
+    hash.update(bytemuck::cast_slice::<f32, u8>(&parameters.read()));
+    hexadecimal(&hash.finalize())
+}
+
+/// The checksum of some bytes.
+pub fn checksum(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
 
 /// How a text is cut into what the model reads at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,31 +48,30 @@ impl Windows {
     }
 }
 
-/// Calls `each` with the place and loss (nats) of every token but the first, in order and each once:
-/// a window gives the losses of the tokens that no earlier one has predicted. `model` is compiled for
-/// windows of `seq` tokens, has its weights, and reads several windows at once; results do not depend
-/// on how many.
+/// Calls `each` with the place and loss (nats) of every token but the first `1 + done`, in order and each
+/// once: a window gives the losses of the tokens that no earlier one has predicted. `model` is compiled for
+/// windows of `seq` tokens, has its weights, and reads several windows at once; results depend neither on
+/// how many, nor on `done`.
 ///
 /// # Errors
-/// When the device fails or a token is not of the vocabulary.
+/// When the device fails or a token is not of the vocabulary, and those of `each`.
 ///
 /// # Panics
 /// If the stride is 0 or longer than the windows, or they are not those of the model.
-pub fn token_losses(
+pub fn token_losses<E: From<ModelError>>(
     model: &mut Model,
     tokens: &[u32],
     windows: Windows,
-    mut each: impl FnMut(usize, f64),
-) -> Result<(), ModelError> {
+    done: usize,
+    mut each: impl FnMut(usize, f64) -> Result<(), E>,
+) -> Result<(), E> {
     let Windows { seq, stride } = windows;
     assert!((1..=seq).contains(&stride) && model.seq() == seq, "windows of the model");
     let targets = tokens.len().saturating_sub(1);
-    if targets == 0 {
-        return Ok(());
-    }
-    let starts: Vec<usize> = windows.starts(tokens.len()).collect();
+    let starts = windows.starts(tokens.len());
+    let starts: Vec<usize> = starts.filter(|start| targets.min(start + seq) > done).collect();
     // The tokens up to here are predicted.
-    let mut done = 0;
+    let mut done = done;
     for group in starts.chunks(model.batch()) {
         let mut inputs = vec![0; model.batch() * seq];
         let mut wanted = inputs.clone();
@@ -58,7 +85,7 @@ pub fn token_losses(
         for (row, &start) in group.iter().enumerate() {
             let end = targets.min(start + seq);
             for place in done..end {
-                each(place + 1, losses[row * seq + place - start]);
+                each(place + 1, losses[row * seq + place - start])?;
             }
             done = end;
         }

@@ -1,0 +1,124 @@
+//! Results of an evaluation: where they are kept, and what they are of.
+
+use super::{Args, Task};
+use crate::{hub, usage};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use tasks::bpb::BitsPerByte;
+use train::evaluate::{Answer, Journal, JournalError};
+
+/// The file of results in their directory.
+pub(super) const FILE: &str = "results.jsonl";
+
+/// A result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub(super) enum Entry {
+    /// Sums up to some token of the text.
+    Bpb(Sums),
+    /// An answer to a question of CORE.
+    Core(Answer),
+    /// A text.
+    Sample(Sample),
+}
+
+/// Sums over the tokens that were predicted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sums {
+    /// Tokens.
+    pub(super) tokens: u64,
+    /// Their loss.
+    pub(super) nats: f64,
+    /// The loss of those that stand for bytes, those bytes, and how many such tokens there are.
+    pub(super) text_nats: f64,
+    pub(super) bytes: u64,
+    pub(super) text_tokens: u64,
+}
+
+impl Sums {
+    pub(super) fn bits_per_byte(&self) -> Option<f64> {
+        let Sums { text_nats: nats, bytes, text_tokens: tokens, .. } = *self;
+        BitsPerByte { nats, bytes, tokens }.value()
+    }
+}
+
+/// A text that the model wrote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sample {
+    /// What it continues; nothing for a text from the beginning.
+    pub(super) prompt: Option<String>,
+    /// The continuation; absent where the prompt could not be read.
+    pub(super) text: Option<String>,
+    /// Why it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fault: Option<String>,
+}
+
+/// The directory of results: the one asked for, else one in the model's directory, or beside its file.
+/// `found` is the checkpoint or model that the path of the model stands for.
+pub(super) fn directory(args: &Args, found: &Path) -> Result<PathBuf> {
+    if let Some(out) = &args.out {
+        return Ok(out.clone());
+    }
+    if hub::address(&args.model).is_some() {
+        return Err(usage("a model at an address has no directory for results: add --out DIR"));
+    }
+    if !args.model.is_dir() {
+        let mut name = args.model.file_name().unwrap_or_default().to_owned();
+        name.push(".eval");
+        return Ok(args.model.with_file_name(name));
+    }
+    let own = args.model.join("eval");
+    Ok(match found.file_name() {
+        // A run: its checkpoints have results of their own.
+        Some(name) if found != args.model => own.join(name),
+        _ => own,
+    })
+}
+
+/// Opens the results in `directory`.
+///
+/// # Errors
+/// If they are those of another evaluation, which the message says how to keep or to give up.
+pub(super) fn open(args: &Args, directory: &Path, header: &Value) -> Result<(Journal, Vec<Entry>)> {
+    let path = directory.join(FILE);
+    if args.restart {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Journal::open(&path, header).map_err(|error| match error {
+        JournalError::Other { .. } | JournalError::Line { .. } => usage(format!(
+            "{error}. Keep them and write elsewhere with --out DIR, or replace them with --restart"
+        )),
+        error => error.into(),
+    })
+}
+
+/// What decides the results of all tasks.
+pub(super) fn header(tasks: &[(Task, Value)], model: &str, tokenizer: &str) -> Value {
+    let of = |(task, settings): &(Task, Value)| (name(*task).to_owned(), settings.clone());
+    let names: Vec<&str> = tasks.iter().map(|(task, _)| name(*task)).collect();
+    let mut header = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "model": model,
+        "tokenizer": tokenizer,
+        "tasks": names,
+    });
+    header.as_object_mut().expect("an object").extend(tasks.iter().map(of));
+    header
+}
+
+/// The name of a task in files.
+pub(super) fn name(task: Task) -> &'static str {
+    match task {
+        Task::Bpb => "bpb",
+        Task::Core => "core",
+        Task::Sample => "sample",
+    }
+}

@@ -1,0 +1,247 @@
+//! `anegpt eval --tasks`.
+
+use crate::Bench;
+use crate::generate::small_model;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+const TEXT: &str = include_str!("../models/text.txt");
+const EXPECTED: &str = include_str!("../core/expected.json");
+
+/// A bundle of all three types of tasks.
+fn bundle() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/core/bundle");
+    path.to_str().unwrap().to_owned()
+}
+
+fn llama(bench: &Bench) -> String {
+    small_model(bench, "llama", &json!({}))
+}
+
+/// The answers in a directory of results.
+fn answers(out: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(out.join("results.jsonl")).unwrap();
+    let lines = text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap());
+    lines.filter(|line: &Value| line["task"] == "core").collect()
+}
+
+fn error(bench: &Bench, args: &[&str], code: i32) -> String {
+    let output = bench.run(args);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+    crate::words(&error)
+}
+
+/// The rules of CORE written again in Python, with the model in f64 (`scripts/core_oracle.py --write`): question by
+/// question, some of them cut on the left. Losses differ by what f32 rounds: of logits below 100, each the sum of
+/// about a hundred terms, at most 100·100·2^−24 < 1e-3 in the worst case, and in practice the root of it.
+#[test]
+fn answers_are_those_of_an_independent_program() {
+    let bench = Bench::new();
+    let model = llama(&bench);
+    let expected: Value = serde_json::from_str(EXPECTED).unwrap();
+    let args = ["eval", "-m", &model, "--tasks", "core", "--bundle", &bundle(), "--json"];
+    let found: Value = serde_json::from_str(
+        &bench.ok(&[&args[..], &["--out", "r", "--csv", "core.csv"]].concat()),
+    )
+    .unwrap();
+    let answers = answers(&bench.path("r"));
+    let right = expected["answers"].as_array().unwrap();
+    assert_eq!(answers.len(), right.len());
+    for (answer, right) in answers.iter().zip(right) {
+        for field in ["label", "question", "line", "correct", "tokens", "chosen", "gold"] {
+            assert_eq!(answer.get(field), right.get(field), "{field}: {answer} {right}");
+        }
+        for field in ["truncated", "cut"] {
+            let found = answer.get(field).unwrap_or(&json!(false)).clone();
+            assert_eq!(found, right[field], "{field}: {answer} {right}");
+        }
+        let pairs =
+            answer["nats"].as_array().unwrap().iter().zip(right["nats"].as_array().unwrap());
+        for (nats, exact) in pairs.map(|(a, b)| (a.as_f64().unwrap(), b.as_f64().unwrap())) {
+            assert!((nats - exact).abs() < 1e-4 * exact.max(1.0), "{answer} {right}");
+        }
+    }
+    let core = &found["tasks"]["core"];
+    let close = |a: &Value, b: &Value| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-12;
+    assert!(close(&core["core"], &expected["core"]), "{core}");
+    let tasks = core["tasks"].as_array().unwrap().iter().zip(expected["tasks"].as_array().unwrap());
+    let mut csv = format!("{:<35}, {:<10}, {:<10}\n", "Task", "Accuracy", "Centered");
+    for (task, right) in tasks {
+        assert_eq!(task["label"], right["label"]);
+        for field in ["accuracy", "centered"] {
+            assert!(close(&task[field], &right[field]), "{field}: {task} {right}");
+        }
+        let number = |field: &str| right[field].as_f64().unwrap();
+        let label = right["label"].as_str().unwrap();
+        csv +=
+            &format!("{label:<35}, {:<10.6}, {:<10.6}\n", number("accuracy"), number("centered"));
+    }
+    csv += &format!("{:<35}, {:<10}, {:<10.6}\n", "CORE", "", expected["core"].as_f64().unwrap());
+    assert_eq!(std::fs::read_to_string(bench.path("core.csv")).unwrap(), csv);
+    let cut = right.iter().filter(|answer| answer["truncated"] == true).count();
+    assert!(cut > 5, "the test is of cut prompts too");
+    let people = bench.ok(&[&args[..7], &["--out", "r"]].concat());
+    let note =
+        format!("{cut} of {} questions have prompts of more than the 128 tokens", right.len());
+    assert!(people.contains(&note), "{people}");
+}
+
+#[test]
+fn tasks_and_questions_can_be_chosen() {
+    let bench = Bench::new();
+    let model = llama(&bench);
+    let args =
+        ["eval", "-m", &model, "--tasks", "core", "--bundle", &bundle(), "--max-per-task", "3"];
+    let some = ["--core-tasks", "who,sums", "--weights", "int8"];
+    let people = bench.ok(&[&args[..], &some].concat());
+    let tasks: Vec<&str> =
+        people.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(tasks, ["Task", "sums", "who", "CORE"], "{people}");
+    // Beside the model, where nothing else was asked for.
+    assert_eq!(answers(&Path::new(&model).join("eval")).len(), 6);
+    let other = error(&bench, &args, 2);
+    for part in ["another evaluation", "`core.tasks`", "`core.weights`", "--out DIR", "--restart"] {
+        assert!(other.contains(part), "{other}");
+    }
+    bench.ok(&[&args[..], &["--restart"]].concat());
+    assert_eq!(answers(&Path::new(&model).join("eval")).len(), 17);
+    let unknown = error(&bench, &[&args[..], &["--core-tasks", "whom", "--out", "x"]].concat(), 1);
+    assert!(unknown.contains("has no task `whom`: it has kitchen, sums, who,"), "{unknown}");
+}
+
+/// Every character is one byte and one token: both ways to count bytes give the same.
+#[test]
+fn bits_per_byte_are_those_of_the_text() {
+    let bench = Bench::new();
+    let model = llama(&bench);
+    bench.write("text.txt", TEXT);
+    let text =
+        ["eval", "-m", &model, "--data", "text.txt", "--json", "--seq", "48", "--stride", "20"];
+    let plain: Value = serde_json::from_str(&bench.ok(&text)).unwrap();
+    let tasks = bench.ok(&[&text[..], &["--tasks", "bpb,sample", "--out", "r"]].concat());
+    let tasks: Value = serde_json::from_str(&tasks).unwrap();
+    for field in ["nats_per_token", "bits_per_byte"] {
+        assert_eq!(tasks[field], plain[field], "{field}");
+        assert_eq!(tasks["tasks"]["bpb"][field], plain[field], "{field}");
+    }
+    let samples = tasks["tasks"]["sample"].as_array().unwrap();
+    assert_eq!(samples.len(), 15);
+    assert_eq!(samples[0]["prompt"], "The capital of France is");
+    assert!(samples[0]["text"].as_str().unwrap().len() <= 16, "{}", samples[0]);
+    let unconditioned = &samples[7..];
+    assert!(
+        unconditioned.iter().all(|sample| sample["prompt"].is_null() && sample["text"].is_string())
+    );
+    assert_ne!(unconditioned[0]["text"], unconditioned[1]["text"]);
+    // Separators alone: tokens are predicted, and none of them is text.
+    bench.write("nothing.bin", [1u8, 0, 1, 0, 1, 0]);
+    let nothing = ["eval", "-m", &model, "--tasks", "bpb", "--data", "nothing.bin", "--out", "n"];
+    let error = error(&bench, &nothing, 1);
+    assert!(error.contains("there are no bits per byte"), "{error}");
+}
+
+#[test]
+fn flags_are_for_the_tasks_that_use_them() {
+    let bench = Bench::new();
+    let model = llama(&bench);
+    bench.write("text.txt", TEXT);
+    let base = ["eval", "-m", &model];
+    for (more, part) in [
+        (&["--tasks", "core"][..], "add --bundle DIR"),
+        (&["--tasks", "bpb"], "add --data FILE"),
+        (&["--tasks", "sample", "--data", "text.txt"], "--data is for --tasks bpb"),
+        (&["--tasks", "sample", "--seq", "8"], "is for --tasks bpb"),
+        (
+            &["--tasks", "bpb", "--data", "text.txt", "--bundle", "x"],
+            "--bundle is for --tasks core",
+        ),
+        (&["--data", "text.txt", "--bundle", "x"], "--tasks"),
+        (&["--data", "text.txt", "--restart"], "--tasks"),
+        (&["--tasks", "arc"], "possible values: bpb, core, sample"),
+        (&[], "--data"),
+    ] {
+        let error = error(&bench, &[&base[..], more].concat(), 2);
+        assert!(error.contains(part), "{more:?}: {error}");
+    }
+    let missing = error(&bench, &[&base[..], &["--tasks", "core", "--bundle", "x"]].concat(), 1);
+    assert!(missing.contains("x: no core.yaml here: a bundle is a directory with"), "{missing}");
+}
+
+/// SIGKILL at random moments: the same results, the same table, byte for byte. `ANEGPT_KILLS` sets how many kills (10
+/// unless told otherwise).
+#[test]
+fn killed_evaluations_end_with_the_same_table() {
+    let kills: usize =
+        std::env::var("ANEGPT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let bench = Bench::new();
+    let model = llama(&bench);
+    bench.write("text.txt", TEXT.repeat(120));
+    let bundle = bundle();
+    let args = |out: &str| -> Vec<String> {
+        let base =
+            format!("eval -m {model} --tasks sample,bpb,core --data text.txt --seq 32 --out {out}");
+        let own = ["--bundle".to_owned(), bundle.clone(), "--csv".to_owned(), format!("{out}.csv")];
+        base.split(' ').map(str::to_owned).chain(own).collect()
+    };
+    let whole = args("whole");
+    let table = bench.ok(&whole.iter().map(String::as_str).collect::<Vec<_>>());
+    let results = |out: &str| std::fs::read(bench.path(out).join("results.jsonl"));
+    let (expected, csv) =
+        (results("whole").unwrap(), std::fs::read(bench.path("whole.csv")).unwrap());
+    let mut random = 0x9E37_79B9_7F4A_7C15u64;
+    let (mut killed, mut rounds) = (0, 0);
+    while killed < kills {
+        rounds += 1;
+        assert!(rounds < 100 + kills, "the program is killed before it ends");
+        let out = format!("killed-{rounds}");
+        let args = args(&out);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        loop {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let length = (random >> 33) % (expected.len() as u64 + 1);
+            let mut child =
+                bench.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            // Killed once there is so much of the results, unless it ends first.
+            let so_much = || results(&out).is_ok_and(|bytes| bytes.len() as u64 >= length);
+            while child.try_wait().unwrap().is_none() && !so_much() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let has_all = results(&out).is_ok_and(|bytes| bytes == expected);
+            if killed < kills && !has_all && child.try_wait().unwrap().is_none() {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                killed += 1;
+                continue;
+            }
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), table, "after {killed} kills");
+            break;
+        }
+        assert!(results(&out).unwrap() == expected, "results differ after {killed} kills");
+        assert_eq!(std::fs::read(bench.path(&format!("{out}.csv"))).unwrap(), csv);
+    }
+    eprintln!("{killed} kills in {rounds} evaluations");
+}
+
+/// A model with long contexts does not cost what it does not use, and a real vocabulary works.
+#[test]
+fn models_of_other_programs_are_asked() {
+    let bench = Bench::new();
+    let files: Option<Vec<PathBuf>> =
+        ["stories260K.bin", "tok512.bin"].map(crate::real_data).into_iter().collect();
+    let Some(files) = files else { return };
+    let [model, tokenizer] = [&files[0], &files[1]].map(|path| path.to_str().unwrap());
+    let args = ["eval", "-m", model, "--tokenizer", tokenizer, "--tasks", "core,sample"];
+    let people = bench.ok(&[&args[..], &["--bundle", &bundle(), "--out", "r"]].concat());
+    assert!(people.contains("CORE") && people.contains("> The capital of France is |"), "{people}");
+    let long = small_model(&bench, "llama", &json!({ "max_position_embeddings": 1_048_576 }));
+    let core = ["eval", "-m", &long, "--tasks", "core", "--bundle", &bundle(), "--out", "long"];
+    let people = bench.ok(&core);
+    assert!(!people.contains("more than the"), "nothing is cut: {people}");
+}
