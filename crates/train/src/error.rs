@@ -1,6 +1,7 @@
 //! Why a run ends early.
 
 use crate::checkpoint::CheckpointError;
+use crate::evaluate::{CoreError, JournalError};
 use crate::ranks::RanksError;
 use gpt::ModelError;
 use infer::InferError;
@@ -22,6 +23,10 @@ pub enum TrainError {
     Sample(#[from] InferError),
     #[error(transparent)]
     Ranks(#[from] RanksError),
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     #[error("{path}: the state is not one of a training run: {reason}")]
     State { path: PathBuf, reason: String },
     #[error(

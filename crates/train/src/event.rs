@@ -2,6 +2,7 @@
 //! reader share. Fields may be added, never renamed.
 
 use crate::config::{Intervals, RunConfig};
+use crate::evaluate::TaskScore;
 use crate::stop::Reason;
 use ane::PowerSample;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -78,7 +79,22 @@ pub enum Event {
         /// Mean loss in nats per token; null if it is not finite.
         #[serde(deserialize_with = "or_nan")]
         val_loss: f64,
+        /// Bits per byte of the tokens that stand for bytes, where there are such tokens.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bits_per_byte: Option<f64>,
         /// Wall time of the measurement.
+        #[serde(default)]
+        ms: f64,
+    },
+    /// CORE was measured.
+    Core {
+        /// Updates so far.
+        step: u64,
+        /// The mean of the tasks' centred accuracies.
+        core: f64,
+        /// The tasks.
+        tasks: Vec<TaskScore>,
+        /// Wall time of what was asked in this session.
         #[serde(default)]
         ms: f64,
     },
@@ -238,6 +254,8 @@ pub struct Spent {
     pub validation_s: f64,
     /// Sampling texts.
     pub samples_s: f64,
+    /// Measuring CORE.
+    pub core_s: f64,
     /// Waiting for checkpoints: what is written while steps run is not counted.
     pub checkpoints_s: f64,
     /// Everything else, such as the log.

@@ -23,7 +23,7 @@
 //! 7. The run emits [`Event::Step`] and calls its [`Hook`]s; then, where they are due, it validates,
 //!    draws a sample, and starts a checkpoint, which is written while the next step runs. None of these
 //!    starts after a skipped step. The one at the end of a run is always written: a skipped step left the
-//!    weights as they were.
+//!    weights as they were. Where CORE is due ([`CoreEvery`]), it is measured once that checkpoint is written.
 //!
 //! ```
 //! use ane::Emulator;
@@ -87,11 +87,11 @@ pub use config::{Intervals, RunConfig};
 pub use error::TrainError;
 pub use event::{Best, Event, Forecast, Settings, Spent};
 pub use hook::Hook;
-pub use objective::Objective;
+pub use objective::{Objective, Validation};
 pub use optim::{AdamW, AdamWGroups, Muon, Optimizer, OptimizerConfig};
 pub use ranks::{Ranks, Solo};
 pub use recipe::Recipe;
-pub use run::{Run, RunOutput, Session};
+pub use run::{CoreEvery, Run, RunOutput, Session};
 pub use sample::Samples;
 pub use scale::LossScale;
 pub use schedule::{Decay, Fade, LrSchedule, Momentum, Multipliers};

@@ -3,14 +3,14 @@
 
 mod session;
 
-pub use session::{Listener, RunOutput, Session};
+pub use session::{CoreEvery, Listener, RunOutput, Session};
 
 use crate::background::{Snapshot, Writer};
 use crate::checkpoint::Checkpoint;
 use crate::config::RunConfig;
 use crate::error::TrainError;
 use crate::event::{Best, Event};
-use crate::objective::{Objective, Pretrain, ResumeError};
+use crate::objective::{Objective, Pretrain, ResumeError, Validation};
 use crate::ranks::Solo;
 use crate::scale::LossScale;
 use crate::stop::Stop;
@@ -191,15 +191,20 @@ impl<O: Objective> Run<O> {
     /// # Errors
     /// When the device fails or a token is not of the vocabulary.
     pub fn evaluate(&mut self, batches: usize) -> Result<f64, TrainError> {
-        let loss = self.evaluate_until(batches, &Stop::default())?;
-        Ok(loss.expect("nobody asked to stop"))
+        let measured = self.evaluate_until(batches, None, &Stop::default())?;
+        Ok(measured.expect("nobody asked to stop").loss)
     }
 
     /// As [`Run::evaluate`]; `None` if the run is to end before it is done.
-    fn evaluate_until(&mut self, batches: usize, stop: &Stop) -> Result<Option<f64>, TrainError> {
-        let loss = self.objective.validate(&mut self.trainer, batches, stop)?;
-        self.val_loss = loss.or(self.val_loss);
-        Ok(loss)
+    fn evaluate_until(
+        &mut self,
+        batches: usize,
+        token_bytes: Option<&[u32]>,
+        stop: &Stop,
+    ) -> Result<Option<Validation>, TrainError> {
+        let measured = self.objective.validate(&mut self.trainer, batches, token_bytes, stop)?;
+        self.val_loss = measured.map(|measured| measured.loss).or(self.val_loss);
+        Ok(measured)
     }
 
     fn snapshot(&self, keep: usize, output: &RunOutput) -> Snapshot {

@@ -230,6 +230,14 @@ impl Trainer {
         self.model.loss(inputs, targets)
     }
 
+    /// As [`Trainer::loss`], of each token.
+    ///
+    /// # Errors
+    /// As [`Trainer::loss`].
+    pub fn token_losses(&mut self, inputs: &[u32], targets: &[u32]) -> Result<&[f64], ModelError> {
+        self.model.token_losses(inputs, targets)
+    }
+
     /// Takes weights, optimizer state, loss scale and counts of a checkpoint.
     ///
     /// # Errors

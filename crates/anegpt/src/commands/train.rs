@@ -16,11 +16,12 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use train::{Event, Hook, Reason, RunOutput, Samples, Session, Stop, checkpoint};
+use train::{CoreEvery, Event, Hook, Reason, RunOutput, Samples, Session, Stop, checkpoint};
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let started = Instant::now();
     let place = Place::claim(&args.run)?;
+    let core = args.core.read()?;
     let ready = setup::open(&args.run)?.ready(args.inject_faults.as_deref())?;
     let (_lock, out) = place.take()?;
     let mut view = View::new(&args.view, &out)?;
@@ -31,7 +32,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut power = RunPower::open(ready.run.config().tokens_per_step());
     let mut doctor = Doctor::new(args.doctor_every, &ready.machine)?;
     let setup_s = started.elapsed().as_secs_f64();
-    let ended = to_end(ready, &out, setup_s, vec![&mut power, &mut doctor], &mut view)?;
+    let hooks: Vec<&mut dyn Hook> = vec![&mut power, &mut doctor];
+    let ended = to_end(ready, core, &out, setup_s, hooks, &mut view)?;
     match Signal::of(ended) {
         Some(signal) => {
             view.line(&ending::interrupted(&out))?;
@@ -45,6 +47,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 /// ended.
 fn to_end(
     ready: Ready,
+    core: Option<CoreEvery>,
     out: &Path,
     setup_s: f64,
     hooks: Vec<&mut dyn Hook>,
@@ -62,6 +65,7 @@ fn to_end(
             setup_s,
         },
         samples: Samples { device, tokenizer: &tokenizer, prompt },
+        core,
         stop: &stop,
         hooks,
     };

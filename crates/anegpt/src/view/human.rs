@@ -52,10 +52,16 @@ impl Human {
         match event {
             Event::Start { .. } => self.start(event),
             Event::Step { .. } => self.step(event),
-            Event::Eval { step, val_loss, .. } => {
+            Event::Eval { step, val_loss, bits_per_byte, .. } => {
                 self.val_loss = Some(*val_loss);
                 let loss = paint(Role::Validation, &format!("validation loss {val_loss:.4}"));
-                self.line(&format!("step {step:>6}  {loss}"))
+                let bits = bits_per_byte.map(|bits| format!(", {bits:.4} bits per byte"));
+                self.line(&format!("step {step:>6}  {loss}{}", bits.unwrap_or_default()))
+            }
+            Event::Core { step, core, tasks, .. } => {
+                let score = paint(Role::Validation, &format!("CORE {core:.4}"));
+                let questions: usize = tasks.iter().map(|task| task.questions).sum();
+                self.line(&format!("step {step:>6}  {score} ({questions} questions)"))
             }
             Event::Sample { text, .. } => self.line(&format!("\n{}\n", sample(text))),
             Event::Checkpoint { path, ms, best, .. } => {

@@ -29,6 +29,9 @@ pub(super) struct Report {
     /// Training and validation losses by step.
     training: Vec<(u64, f64)>,
     validation: Vec<(u64, f64)>,
+    /// Bits per byte when the loss was last measured, and CORE when it was, with the step.
+    bits_per_byte: Option<f64>,
+    core: Option<(u64, f64)>,
     /// Milliseconds of this session's steps, together and by part.
     ms: f64,
     parts: BTreeMap<String, f64>,
@@ -82,7 +85,11 @@ impl Report {
                     *self.parts.entry(name.clone()).or_default() += ms;
                 }
             }
-            Event::Eval { step, val_loss, .. } => self.validation.push((*step, *val_loss)),
+            Event::Eval { step, val_loss, bits_per_byte, .. } => {
+                self.validation.push((*step, *val_loss));
+                self.bits_per_byte = *bits_per_byte;
+            }
+            Event::Core { step, core, .. } => self.core = Some((*step, *core)),
             Event::Power { source, sample, .. } => {
                 self.power.add(sample);
                 self.power_source.clone_from(source);
@@ -139,6 +146,7 @@ impl Report {
         }
         self.energy(&mut lines, &ending.spent);
         self.losses(&mut lines, ending);
+        self.score(&mut lines);
         lines.row("Run directory:", &self.settings.out.display().to_string());
         self.next(&mut lines, ending);
         Some(lines.text)
@@ -221,7 +229,16 @@ impl Report {
                 lines.row("  at the start", &format!("{first:.4} {better}"));
             }
         }
+        if let Some(bits) = self.bits_per_byte {
+            lines.row("  bits per byte", &format!("{bits:.4}"));
+        }
         lines.row("  unigram model", &format!("{:.4}, for comparison", self.unigram));
+    }
+
+    fn score(&self, lines: &mut Lines) {
+        if let Some((step, core)) = self.core {
+            lines.row("CORE:", &format!("{core:.4} after step {step}"));
+        }
     }
 
     /// Writes the commands to type next.
@@ -261,8 +278,8 @@ impl Lines {
 }
 
 /// Activities with their names, in the order in which they begin.
-fn activities(spent: &Spent) -> [(&'static str, f64); 7] {
-    [
+fn activities(spent: &Spent) -> Vec<(&'static str, f64)> {
+    let mut all = vec![
         ("set-up", spent.setup_s),
         ("compiling", spent.compile_s),
         ("steps", spent.steps_s),
@@ -270,7 +287,11 @@ fn activities(spent: &Spent) -> [(&'static str, f64); 7] {
         ("samples", spent.samples_s),
         ("checkpoints", spent.checkpoints_s),
         ("other", spent.other_s),
-    ]
+    ];
+    if spent.core_s > 0.0 {
+        all.insert(5, ("CORE", spent.core_s));
+    }
+    all
 }
 
 /// Returns the kind of device, in words.

@@ -245,3 +245,45 @@ fn models_of_other_programs_are_asked() {
     let people = bench.ok(&core);
     assert!(!people.contains("more than the"), "nothing is cut: {people}");
 }
+
+/// CORE while a model is trained: events, and the checkpoints of a run without it.
+#[test]
+fn training_tells_core_and_saves_the_same_bytes() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let bundle = bundle();
+    let steps = ["--steps", "12", "--log-format", "json", "--eval-every", "6"];
+    let core = ["--core-every", "5", "--bundle", &bundle, "--core-max-per-task", "2"];
+    let with_core = [&steps[..], &core, &["--out", "with"]].concat();
+    let log = bench.ok(&crate::with(&base, &with_core));
+    bench.ok(&crate::with(&base, &[&steps[..], &["--out", "without"]].concat()));
+    for file in ["model.safetensors", "optimizer.safetensors", "state.json", "config.json"] {
+        let [one, other] = ["with", "without"]
+            .map(|out| std::fs::read(bench.path(out).join("step-00000012").join(file)).unwrap());
+        assert!(one == other, "{file} differs");
+    }
+    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
+    let steps: Vec<_> = of("core").iter().map(|event| event["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [5, 10, 12]);
+    for event in of("core") {
+        let centred = |task: &Value| task["centered"].as_f64().unwrap();
+        let tasks = event["tasks"].as_array().unwrap();
+        let mean = tasks.iter().map(centred).sum::<f64>() / tasks.len() as f64;
+        assert_eq!((tasks.len(), event["core"].as_f64()), (6, Some(mean)), "{event}");
+        assert!(tasks.iter().any(|task| task["truncated"].as_u64() > Some(0)), "{event}");
+    }
+    // Tokens of the validation part have a few bytes each.
+    for event in of("eval") {
+        let number = |field: &str| event[field].as_f64().unwrap();
+        let bytes = number("val_loss") / std::f64::consts::LN_2 / number("bits_per_byte");
+        assert!((1.0..4.0).contains(&bytes), "{bytes} bytes a token: {event}");
+    }
+    let report = bench.ok(&["report", "with"]);
+    assert!(report.contains("CORE:") && report.contains("after step 12"), "{report}");
+    let alone = error(&bench, &["train", "--core-every", "5"], 2);
+    assert!(alone.contains("--bundle"), "{alone}");
+    let missing = error(&bench, &["train", "--core-every", "5", "--bundle", "x", "--out", "n"], 1);
+    assert!(missing.contains("no core.yaml here"), "{missing}");
+    assert!(!bench.path("n").exists(), "nothing was begun");
+}

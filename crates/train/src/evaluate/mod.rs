@@ -1,8 +1,10 @@
 //! Measures models: the loss of each token of a text, and CORE, whose answers are kept as they come.
 
+mod asked;
 mod core;
 mod journal;
 
+pub(crate) use asked::Asked;
 pub use core::{Answer, Core, CoreError, CoreScore, TaskScore};
 pub use journal::{Journal, JournalError};
 

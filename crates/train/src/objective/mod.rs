@@ -9,6 +9,15 @@ use crate::error::TrainError;
 use crate::stop::Stop;
 use crate::trainer::Trainer;
 
+/// The loss on data that a model was not trained on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Validation {
+    /// Nats per token.
+    pub loss: f64,
+    /// Of the tokens that stand for bytes, where these are known.
+    pub bits_per_byte: Option<f64>,
+}
+
 /// An objective and its place in its data.
 pub trait Objective {
     /// Accumulates the micro-batches of the next step.
@@ -17,8 +26,9 @@ pub trait Objective {
     /// When the device fails, or a token is not of the vocabulary.
     fn accumulate(&mut self, trainer: &mut Trainer) -> Result<(), TrainError>;
 
-    /// Returns the loss, in nats per token, over (at most) `batches` batches that are never trained
-    /// on, always the same ones; `None` if the run is to end before it is measured.
+    /// Returns the loss over (at most) `batches` batches that are never trained on, always the same ones;
+    /// `None` if the run is to end before it is measured. `token_bytes` has the bytes that each token
+    /// stands for, where that is known.
     ///
     /// # Errors
     /// As [`Objective::accumulate`].
@@ -26,8 +36,9 @@ pub trait Objective {
         &self,
         trainer: &mut Trainer,
         batches: usize,
+        token_bytes: Option<&[u32]>,
         stop: &Stop,
-    ) -> Result<Option<f64>, TrainError>;
+    ) -> Result<Option<Validation>, TrainError>;
 
     /// Returns the place in the data, as a checkpoint stores it.
     fn place(&self) -> serde_json::Value;

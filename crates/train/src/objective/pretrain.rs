@@ -1,13 +1,14 @@
 //! Pretraining: every token of a stream predicts the one after it, and all count the same.
 
-use super::{Objective, ResumeError};
+use super::{Objective, ResumeError, Validation};
 use crate::config::RunConfig;
 use crate::error::TrainError;
 use crate::stop::Stop;
 use crate::trainer::Trainer;
 use data::loader::{Batch, Batches};
-use gpt::TokenWeights;
+use gpt::{TokenWeights, mean};
 use std::time::Instant;
+use tasks::bpb::BitsPerByte;
 
 /// Next-token prediction on the rows of a loader.
 #[derive(Debug)]
@@ -58,17 +59,23 @@ impl Objective for Pretrain {
         &self,
         trainer: &mut Trainer,
         batches: usize,
+        token_bytes: Option<&[u32]>,
         stop: &Stop,
-    ) -> Result<Option<f64>, TrainError> {
+    ) -> Result<Option<Validation>, TrainError> {
         let set = self.loader.validation_batches(self.batch, batches.max(1))?;
-        let mut total = 0.0;
+        let (mut total, mut sums) = (0.0, BitsPerByte::default());
         for Batch { inputs, targets, .. } in &set {
             if stop.requested() {
                 return Ok(None);
             }
-            total += trainer.loss(inputs, targets)?;
+            let losses = trainer.token_losses(inputs, targets)?;
+            total += mean(losses);
+            for (&target, &loss) in targets.iter().zip(losses) {
+                let bytes = token_bytes.and_then(|bytes| bytes.get(target as usize));
+                sums.add(loss, bytes.map_or(0, |&bytes| bytes as usize));
+            }
         }
-        Ok(Some(total / set.len() as f64))
+        Ok(Some(Validation { loss: total / set.len() as f64, bits_per_byte: sums.value() }))
     }
 
     fn place(&self) -> serde_json::Value {

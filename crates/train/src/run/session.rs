@@ -5,9 +5,10 @@ use super::Run;
 use crate::background::Written;
 use crate::config::Intervals;
 use crate::error::TrainError;
+use crate::evaluate::{Asked, Core};
 use crate::event::{Best, Event, Spent};
 use crate::hook::Hook;
-use crate::objective::Objective;
+use crate::objective::{Objective, Validation};
 use crate::sample::{Sampler, Samples};
 use crate::stop::{Reason, Stop};
 use std::path::PathBuf;
@@ -26,6 +27,15 @@ pub struct RunOutput {
     pub setup_s: f64,
 }
 
+/// CORE as often as asked for.
+#[derive(Debug)]
+pub struct CoreEvery {
+    /// Steps between measurements; it is also measured at the end.
+    pub steps: u64,
+    /// The questions.
+    pub core: Core,
+}
+
 /// A session of a run, from a fresh start or a checkpoint to the end.
 pub struct Session<'s, 'h> {
     /// The actions between steps, and how often they happen.
@@ -34,6 +44,8 @@ pub struct Session<'s, 'h> {
     pub output: RunOutput,
     /// How samples are drawn.
     pub samples: Samples<'s>,
+    /// CORE, if it is to be measured.
+    pub core: Option<CoreEvery>,
     /// Asks the run to end early.
     pub stop: &'s Stop,
     /// The hooks, in the order in which they are called.
@@ -53,6 +65,9 @@ impl<O: Objective> Run<O> {
     /// end, unless the last validation loss is not finite. A state with a new lowest validation loss is
     /// written even where no checkpoint is due, after the first tenth of the run and at most once in a
     /// twentieth of it. A sample that fails is a warning.
+    ///
+    /// Before CORE is measured the state is written, even where no checkpoint is due. Answers are kept as they
+    /// come: a resumed run asks what is left, and nothing that was told before. No checkpoint depends on it.
     ///
     /// A requested stop takes effect after the step, the batch of a measurement or the token of a sample
     /// under way; then only the checkpoint is written.
@@ -78,6 +93,7 @@ impl<O: Objective> Run<O> {
             first_val_loss: None,
             newest: None,
             writing: None,
+            token_bytes: vec![],
         };
         course.begin()?;
         while course.run.step_count() < course.total() && !stop.requested() {
@@ -130,6 +146,8 @@ struct Course<'c, 's, 'h, O> {
     newest: Option<PathBuf>,
     /// Step of the last checkpoint that was begun.
     writing: Option<u64>,
+    /// Of each token of the tokenizer.
+    token_bytes: Vec<u32>,
 }
 
 impl<O: Objective> Course<'_, '_, '_, O> {
@@ -155,10 +173,23 @@ impl<O: Objective> Course<'_, '_, '_, O> {
                 Err(error) => self.no_sample(&error)?,
             }
         }
+        let tokenizer = self.session.samples.tokenizer;
+        let bytes = |id: u32| tokenizer.decode_bytes(id).len() as u32;
+        self.token_bytes = (0..tokenizer.vocab_size() as u32).map(bytes).collect();
         if self.run.val_loss.is_none() {
             self.first_val_loss = self.validate()?;
         }
+        // The session before may have ended while this was measured.
+        let step = self.run.step_count();
+        if step < self.total() && self.core_due(step) {
+            self.ask_core(true)?;
+        }
         Ok(())
+    }
+
+    /// True if CORE is to be measured after `step`, and not only at the end.
+    fn core_due(&self, step: u64) -> bool {
+        step > 0 && self.session.core.as_ref().is_some_and(|core| due(core.steps, step))
     }
 
     fn step(&mut self) -> Result<(), TrainError> {
@@ -205,8 +236,12 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         if due(sample, step) {
             self.sample()?;
         }
-        if save && self.run.trainer.overflows() == 0 {
-            self.run.best = improved.or(self.run.best);
+        let core = self.core_due(step) && !self.session.stop.requested();
+        if (save || core) && self.run.trainer.overflows() == 0 {
+            // What is saved for CORE alone changes nothing that a later checkpoint says.
+            if save {
+                self.run.best = improved.or(self.run.best);
+            }
             let (run, output) = (&mut *self.run, &self.session.output);
             timed(&mut self.spent.checkpoints_s, || {
                 let snapshot = run.snapshot(keep, output);
@@ -214,7 +249,51 @@ impl<O: Objective> Course<'_, '_, '_, O> {
             })?;
             self.writing = Some(step);
         }
-        Ok(())
+        match (core, self.run.trainer.overflows()) {
+            (false, _) => Ok(()),
+            (true, 0) => {
+                self.written()?;
+                self.ask_core(false)
+            }
+            (true, _) => {
+                let message =
+                    format!("CORE is not measured after step {step}, whose update was skipped");
+                self.tell(Event::Warning { message })
+            }
+        }
+    }
+
+    /// Waits for the checkpoint that is being written.
+    fn written(&mut self) -> Result<(), TrainError> {
+        let run = &mut *self.run;
+        let written = timed(&mut self.spent.checkpoints_s, || {
+            run.writer.wait()?;
+            run.writer.finished()
+        })?;
+        self.tell_written(written)
+    }
+
+    /// Measures and tells CORE, unless it was told for this state or the run is to end. A `resumed` run
+    /// leaves answers to other questions as they are.
+    fn ask_core(&mut self, resumed: bool) -> Result<(), TrainError> {
+        let Some(CoreEvery { core, .. }) = &self.session.core else { return Ok(()) };
+        let (step, stop) = (self.run.step_count(), self.session.stop);
+        let path = self.session.output.directory.join(format!("core/step-{step:08}.jsonl"));
+        let parameters = self.run.trainer.model().parameters();
+        let tokenizer = self.session.samples.tokenizer;
+        let start = Instant::now();
+        let asked = timed(&mut self.spent.core_s, || {
+            let mut asked = Asked::open(&path, core, parameters, tokenizer, resumed)?;
+            if let Some(asked) = &mut asked {
+                asked.ask(parameters, tokenizer, || stop.requested())?;
+            }
+            Ok::<_, TrainError>(asked)
+        })?;
+        let Some(mut asked) = asked else { return Ok(()) };
+        let Some(score) = asked.to_tell() else { return Ok(()) };
+        let ms = 1e3 * start.elapsed().as_secs_f64();
+        (self.listen)(Event::Core { step, core: score.core, tasks: score.tasks, ms })?;
+        Ok(asked.told()?)
     }
 
     /// The last validation, sample and checkpoint.
@@ -235,6 +314,7 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         }
         self.sample()?;
         self.save()?;
+        self.ask_core(false)?;
         // Asked to stop by now, the run is done all the same, if all of this was.
         let unmeasured = batches > 0 && val_loss.is_none();
         let reason = self.session.stop.reason().filter(|_| unmeasured).unwrap_or_default();
@@ -265,13 +345,16 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         if batches == 0 {
             return Ok(None);
         }
-        let (run, stop) = (&mut *self.run, self.session.stop);
+        let (run, stop, bytes) = (&mut *self.run, self.session.stop, &self.token_bytes);
         let start = Instant::now();
-        let measured = timed(&mut self.spent.validation_s, || run.evaluate_until(batches, stop))?;
-        if let Some(val_loss) = measured {
-            self.tell(Event::Eval { step, val_loss, ms: 1e3 * start.elapsed().as_secs_f64() })?;
-        }
-        Ok(measured)
+        let measured =
+            timed(&mut self.spent.validation_s, || run.evaluate_until(batches, Some(bytes), stop))?;
+        let Some(Validation { loss: val_loss, bits_per_byte }) = measured else { return Ok(None) };
+        let ms = 1e3 * start.elapsed().as_secs_f64();
+        // Of a run that has diverged there is none.
+        let bits_per_byte = bits_per_byte.filter(|bits| bits.is_finite());
+        self.tell(Event::Eval { step, val_loss, bits_per_byte, ms })?;
+        Ok(Some(val_loss))
     }
 
     /// Draws and tells a sample, with a seed that depends on the step. A failure is told as well, and
@@ -356,6 +439,7 @@ impl<O: Objective> Course<'_, '_, '_, O> {
             + spent.steps_s
             + spent.validation_s
             + spent.samples_s
+            + spent.core_s
             + spent.checkpoints_s;
         spent.other_s = spent.total_s - known;
     }

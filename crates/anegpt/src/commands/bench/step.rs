@@ -89,6 +89,7 @@ impl Trained {
             intervals: ONLY_STEPS,
             output,
             samples: Samples { device, tokenizer: &tokenizer, prompt: "" },
+            core: None,
             stop: &stop,
             hooks: vec![],
         };

@@ -4,6 +4,10 @@ use crate::engine::EngineArgs;
 use crate::number;
 use crate::setup::RunArgs;
 use crate::view::ViewArgs;
+use anyhow::Result;
+use std::path::PathBuf;
+use train::CoreEvery;
+use train::evaluate::Core;
 
 /// Train a GPT
 ///
@@ -32,6 +36,8 @@ pub(crate) struct Args {
     pub(super) run: RunArgs,
     #[command(flatten)]
     pub(super) view: ViewArgs,
+    #[command(flatten)]
+    pub(super) core: CoreArgs,
     /// Steps between checks that the device still computes correctly; 0 = none
     /// [default: 100 on an engine, 0 on the emulator]
     ///
@@ -53,6 +59,33 @@ pub(crate) struct Args {
     pub(super) inject_faults: Option<String>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// CORE while a model is trained.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CoreArgs {
+    /// Steps between measurements of CORE, which then also is at the end
+    ///
+    /// A checkpoint is saved before. Answers are kept in DIR/core; a resumed run
+    /// goes on with those that are missing, if the flags are given again.
+    #[arg(long, value_name = "N", requires = "bundle", help_heading = "Output")]
+    #[arg(value_parser = number::whole(1u64))]
+    core_every: Option<u64>,
+    /// Directory of CORE's tasks (anegpt eval --help says where it comes from)
+    #[arg(long, value_name = "DIR", requires = "core_every", help_heading = "Output")]
+    bundle: Option<PathBuf>,
+    /// Ask at most N questions of each task of CORE
+    #[arg(long, value_name = "N", default_value_t = 500, help_heading = "Output")]
+    #[arg(value_parser = number::whole(1usize))]
+    core_max_per_task: usize,
+}
+
+impl CoreArgs {
+    /// The questions of CORE, if they are to be asked.
+    pub(super) fn read(&self) -> Result<Option<CoreEvery>> {
+        let (Some(steps), Some(bundle)) = (self.core_every, &self.bundle) else { return Ok(None) };
+        Ok(Some(CoreEvery { steps, core: Core::read(bundle, None, Some(self.core_max_per_task))? }))
+    }
 }
 
 #[cfg(test)]
