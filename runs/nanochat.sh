@@ -52,17 +52,8 @@ if [ ! -e "$last" ]; then
   fi
 fi
 
-echo "== bits per byte"
-if [ ! -e "$out/bpb-$steps.json" ]; then
-  "$ANEGPT" eval -m "$model" --data "$out/val.txt" --json >"$out/part.json"
-  mv "$out/part.json" "$out/bpb-$steps.json"
-fi
-cat "$out/bpb-$steps.json"
-
-echo "== samples"
-for prompt in "Once upon a time" "One day" "The little dog"; do
-  "$ANEGPT" generate -m "$model" -p "$prompt" -n 60 --temperature 0.8 --seed 1
-done
+echo "== score"
+"$ANEGPT" eval --model "$model" --data "$out/val.txt" --tasks bpb,sample --out "$out/eval-$steps"
 
 echo
 echo "Talk with it:  $ANEGPT chat $model"
