@@ -22,8 +22,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The most tokens of a section, and the fewest where there are several.
-const SECTION: usize = 512;
-const LEAST_SECTION: usize = 128;
+const SECTION: usize = 1024;
+const LEAST_SECTION: usize = 256;
 /// Elements of a tile of logits that are aimed at: 1 MiB of f32.
 const TILE: usize = 1 << 18;
 /// The most groups; each has its own sum of cotangents, [D, T].
@@ -448,28 +448,28 @@ mod tests {
 
     #[test]
     fn a_library_is_told_how_many_products_run_at_once() {
-        // 9440 rows in tiles of 504 are 19 tiles, and in sixteen groups at most ten of two tiles.
+        // 4720 rows in tiles of 256 are 19 tiles, and in sixteen groups at most ten of two tiles.
         let at_once = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| products(9440, 4096, 8)).map(|shape| shape.at_once)
+            pool.install(|| products(4720, 4096, 8)).map(|shape| shape.at_once)
         };
         assert_eq!(at_once(32), [10, 10]);
         assert_eq!(at_once(3), [3, 3]);
-        let [logits, gradient] = products(9440, 4096, 8);
-        assert_eq!((logits.m, logits.n, logits.k, logits.transposed), (504, 512, 8, false));
-        assert_eq!((gradient.m, gradient.n, gradient.k, gradient.transposed), (504, 8, 512, true));
+        let [logits, gradient] = products(4720, 4096, 8);
+        assert_eq!((logits.m, logits.n, logits.k, logits.transposed), (256, 1024, 8, false));
+        assert_eq!((gradient.m, gradient.n, gradient.k, gradient.transposed), (256, 8, 1024, true));
     }
 
     #[test]
     fn sections_are_equal_and_cover_the_tokens() {
         let expected = [
             (1, 1),
-            (512, 512),
-            (513, 171),
-            (1024, 512),
-            (8 * 1024, 512),
-            (3 * 257, 257),
-            // No divisor between 128 and 512: all at once.
+            (1024, 1024),
+            (1026, 513),
+            (2048, 1024),
+            (8 * 1024, 1024),
+            (3 * 401, 401),
+            // No divisor between 256 and 1024: all at once.
             (1031, 1031),
         ];
         for (tokens, section) in expected {

@@ -41,11 +41,11 @@ fn losses_are_those_of_the_logits() {
     assert!(model.token_losses(&inputs[..2], &targets[..2]).is_err());
 }
 
-/// A micro-batch that the head works on in three sections: losses and gradients are those of its sequences,
+/// A micro-batch of three sequences, which the head works on in two sections: losses and gradients are those of its sequences,
 /// one by one.
 #[test]
 fn sections_of_the_head_add_up() {
-    const SEQ: usize = 257;
+    const SEQ: usize = 400;
     let tiny = GptConfig::preset("tiny").unwrap();
     let config = GptConfig { n_layer: 1, seq_len: 512, vocab_size: 700, ..tiny };
     let parameters = Parameters::new(&config, initialise(&config, 3));
@@ -57,7 +57,7 @@ fn sections_of_the_head_add_up() {
     let weights: Vec<f32> = (0..3 * SEQ).map(|i| [1.0, 0.0, -0.5][i % 3] / SEQ as f32).collect();
     let model =
         |batch| Model::new(&BASELINE, &parameters, batch, SEQ, &device, Numerics::F32).unwrap();
-    assert_eq!(gpt::tokens_at_once(3 * SEQ), SEQ);
+    assert_eq!(gpt::tokens_at_once(3 * SEQ), 600);
 
     let (mut all, mut one) = (model(3), model(1));
     let mut grads = vec![f32::NAN; all.layout().count()];
@@ -79,7 +79,7 @@ fn sections_of_the_head_add_up() {
     let squares = |g: &[f32]| g.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>();
     let apart: Vec<f32> = grads.iter().zip(&sum).map(|(a, b)| a - b).collect();
     let relative = (squares(&apart) / squares(&sum)).sqrt();
-    // Sums of 771 terms in another order.
-    assert!(relative < 771f64.sqrt() * 2f64.powi(-24) * 4.0, "{relative}");
+    // Sums of 1200 terms in another order.
+    assert!(relative < 1200f64.sqrt() * 2f64.powi(-24) * 4.0, "{relative}");
     assert!(squares(&sum) > 1e-6);
 }
