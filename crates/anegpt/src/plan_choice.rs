@@ -14,7 +14,7 @@ use train::optim::{self, Work};
 /// What `--plan` asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum PlanChoice {
-    /// The fastest by forecast that the chip accepts.
+    /// What the planner chooses ([`gpt::planner`]).
     Auto,
     /// This one.
     Named(&'static Plan),
@@ -35,7 +35,8 @@ pub(crate) fn with_optimizer(
 impl PlanChoice {
     /// Parses `auto` or a row of [`PLANS`]; `--help` lists them.
     pub(crate) fn parser() -> impl TypedValueParser<Value = PlanChoice> {
-        let auto = PossibleValue::new("auto").help("The fastest by forecast that the chip accepts");
+        let auto = PossibleValue::new("auto")
+            .help("baseline, unless another plan saves a tenth by forecast");
         let named = PLANS.iter().map(|plan| PossibleValue::new(plan.name).help(plan.about));
         PossibleValuesParser::new(std::iter::once(auto).chain(named))
             .map(|name| Plan::named(&name).map_or(PlanChoice::Auto, PlanChoice::Named))

@@ -25,7 +25,7 @@ pub(crate) struct ConfigFile {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ModelSection {
-    n_layer: Option<usize>,
+    pub(crate) n_layer: Option<usize>,
     n_head: Option<usize>,
     n_kv_head: Option<usize>,
     n_embd: Option<usize>,

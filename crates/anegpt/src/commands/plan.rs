@@ -77,8 +77,8 @@ pub(crate) struct Args {
     /// Optimizer [default: adamw; muon with --depth]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Step")]
     optimizer: Option<OptimizerChoice>,
-    /// How the model is split into programs; auto: the fastest by forecast that the chip
-    /// accepts
+    /// How the model is split into programs; auto: baseline if the chip accepts it and no
+    /// other plan saves a tenth of a step by forecast
     #[arg(long, value_parser = PlanChoice::parser(), default_value = "auto")]
     #[arg(help_heading = "Device")]
     plan: PlanChoice,
@@ -185,6 +185,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     for warning in &planned.warnings {
         println!("\n{}", term::labelled("warning", warning));
+    }
+    if !planned.warnings.is_empty() {
+        println!("\nFlags named in warnings are those of anegpt train.");
     }
     if let Some(file) = &args.draw {
         println!("\ndrawn in {}", file.display());

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ShapeArgs {
     /// Layers of a nanochat from which all else follows: width, tokens, steps, batch,
-    /// rates, decay. Any other flag sets its number itself
+    /// rates, decay. In train, any other flag sets its number itself
     #[arg(long, value_name = "N", conflicts_with = "preset")]
     #[arg(help_heading = "Model", value_parser = number::whole(1usize))]
     pub(crate) depth: Option<usize>,
@@ -127,8 +127,8 @@ pub(crate) struct RunArgs {
     /// Arithmetic of the emulator [default: fast]
     #[arg(long, value_enum, help_heading = "Device")]
     pub(crate) numerics: Option<NumericsChoice>,
-    /// How the model is split into programs; auto: the fastest by forecast that the chip
-    /// accepts [default: auto, or that of the resumed run]
+    /// How the model is split into programs; auto: baseline if the chip accepts it and no
+    /// other plan saves a tenth of a step by forecast [default: auto, or that of the resumed run]
     #[arg(long, value_parser = PlanChoice::parser(), help_heading = "Device")]
     pub(crate) plan: Option<PlanChoice>,
     /// Training steps, counted from the start of the run [default: 800; by --depth]

@@ -19,8 +19,6 @@ pub(crate) struct Turned {
     pub(crate) settings: TrainSection,
     /// What the run keeps of the dial.
     pub(crate) dial: Dial,
-    /// Factor of the rates.
-    pub(crate) rate: f64,
     /// Why the peak learning rate.
     pub(crate) lr_reason: String,
     /// What the rules give that cannot be meant, and what mends it.
@@ -77,7 +75,7 @@ pub(crate) fn turn(
     let tokens = budget.tokens;
     let dial =
         Dial { depth, edition, ratio, weights, reference, tokens, batch_tokens, flops_per_token };
-    Ok(Turned { settings, dial, rate: budget.rate, lr_reason, warnings })
+    Ok(Turned { settings, dial, lr_reason, warnings })
 }
 
 /// The rules with their reference: the model of depth 12 that is otherwise the same.
@@ -195,9 +193,9 @@ fn nonsense(
     }
     if budget.steps == 0 {
         warnings.push(format!(
-            "{} tokens are not one step of {}: the run makes one step. --batch-tokens N makes smaller steps, \
-             --steps N more of them",
-            budget.tokens, budget.batch
+            "what the run is to see is less than one step of {} tokens: the run makes one step. \
+             --batch-tokens N makes smaller steps, --steps N more of them",
+            budget.batch
         ));
     }
     let steps = budget.steps.max(1);
@@ -284,7 +282,20 @@ mod tests {
         let small = TrainSection { batch_tokens: Some(16_384), ..TrainSection::default() };
         let found = turned(8, &small);
         assert_eq!((found.settings.batch, found.settings.accum), (Some(8), Some(1)));
-        assert!((found.rate - 32f64.sqrt().recip()).abs() < 1e-15);
+        let rate = found.settings.lr.unwrap() / MATRIX_RATE;
+        assert!((rate - 32f64.sqrt().recip()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn smear_keeps_its_rate_whatever_that_of_matrices() {
+        let depth = Depth::new(Edition::July2026, 4);
+        for lr in [None, Some(0.01)] {
+            let asked = TrainSection { lr, ..TrainSection::default() };
+            let run = crate::setup::by_depth(&depth, depth.config(), &asked, None, None);
+            let schedule = run.unwrap().0.schedule;
+            let rate = schedule.multipliers.smear * schedule.peak;
+            assert!((rate - 0.2).abs() < 1e-12, "{lr:?}: {rate}");
+        }
     }
 
     #[test]
@@ -293,7 +304,10 @@ mod tests {
         let short = of(TrainSection { steps: Some(5), ..TrainSection::default() });
         assert!(short.contains("warm-up of 40 steps") && short.contains("--warmup 0"), "{short}");
         let large = of(TrainSection { batch_tokens: Some(1 << 33), ..TrainSection::default() });
-        assert!(large.contains("not one step") && large.contains("--batch-tokens"), "{large}");
+        assert!(
+            large.contains("less than one step") && large.contains("--batch-tokens"),
+            "{large}"
+        );
         let depth = Depth::new(Edition::July2026, 2);
         let error = |asked: TrainSection| {
             let turned = turn(&depth, &depth.config(), &asked, &mut |_, _| Ok(true));

@@ -30,11 +30,12 @@ use formats::Model;
 use gpt::plan::Plan;
 use gpt::{Depth, Dims, GptConfig, Layout};
 use mil::DType;
-use numbers::{Cadence, fits, follow_batch, with_changes};
+use numbers::{Cadence, fits, follow_rate, with_changes};
 use serde::{Deserialize, Serialize};
 use sources::{DataChoice, Packing, Sources, Texts};
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
+use train::recipe::MATRIX_RATE;
 use train::{Checkpoint, RunConfig, checkpoint};
 
 /// The seed of runs that ask for none.
@@ -312,7 +313,8 @@ pub(crate) fn by_depth(
         fits(&dims, memory, profile)
     })?;
     let mut config = run_config(model, &turned.settings, asked.seed.unwrap_or(SEED))?;
-    follow_batch(&mut config, asked, turned.rate);
+    let factor = config.schedule.peak / MATRIX_RATE;
+    follow_rate(&mut config, asked, factor);
     config.dial = Some(turned.dial.clone());
     Ok((config, turned))
 }

@@ -175,9 +175,9 @@ pub(crate) fn fits(
     Ok(candidates(config, batch, seq, 1, profile)?[0].refused.is_empty())
 }
 
-/// Gives smear the rate that it was asked for, or its own, which does not follow the batch as others do:
-/// `factor` is that of the batch.
-pub(crate) fn follow_batch(config: &mut RunConfig, asked: &TrainSection, factor: f64) {
+/// Gives smear the rate that it was asked for, or its own, which does not follow the matrices' rate as others
+/// do: `factor` is that rate over nanochat's.
+pub(crate) fn follow_rate(config: &mut RunConfig, asked: &TrainSection, factor: f64) {
     let multipliers = &mut config.schedule.multipliers;
     if matches!(config.optimizer, OptimizerConfig::Muon(_)) {
         multipliers.smear /= if asked.smear_lr.is_none() { factor } else { 1.0 };

@@ -212,7 +212,9 @@ fn too_small(run: &RunConfig, epochs: f64) -> String {
     let wanted = steps as f64 * run.tokens_per_step() as f64;
     let fewer = ((steps as f64 * ADVISED.min(epochs) / epochs) as u64).max(1);
     format!(
-        "the run is to see {} tokens and the text has {}: all of it will be seen {epochs:.1} times, and a          model may learn it by heart. More text helps; --steps {fewer} sees it {:.0} times, a smaller          --token-param-ratio less often too",
+        "the run is to see {} tokens and the text has {}: all of it will be seen {epochs:.1} times, and a \
+         model may learn it by heart. More text helps; --steps {fewer} sees it {:.0} times, a smaller \
+         --token-param-ratio less often too",
         progress::count(wanted),
         progress::count(wanted / epochs),
         ADVISED.min(epochs)

@@ -51,6 +51,11 @@ fn of_depth(depth: usize, section: &ModelSection) -> Result<Depth> {
     if !(1..=Depth::MOST).contains(&depth) {
         return Err(usage(format!("--depth {depth} must be between 1 and {}", Depth::MOST)));
     }
+    if let Some(layers) = section.n_layer.filter(|&layers| layers != depth) {
+        return Err(usage(format!(
+            "`n_layer` is {layers} and the depth {depth}, which is the number of layers: leave one of them out"
+        )));
+    }
     let edition = section.edition.map_or(Edition::July2026, Edition::from);
     Ok(Depth { vocab_size: VOCABULARY, ..Depth::new(edition, depth) })
 }
@@ -138,6 +143,7 @@ mod tests {
             ("preset = \"tiny\"\n[model]\naspect_ratio = 3", "--aspect-ratio is for --depth N"),
             ("depth = 2\n[model]\nwindow_pattern = \"SX\"", "letters S (short) and L (long)"),
             ("depth = 2\n[model]\nhead_dim = 33", "even width"),
+            ("depth = 2\n[model]\nn_layer = 3", "leave one of them out"),
             (
                 "preset = \"nanochat-d2\"\n[model]\nedition = \"2026-02\"",
                 "is not that of the preset",

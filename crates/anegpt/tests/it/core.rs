@@ -108,6 +108,10 @@ fn tasks_and_questions_can_be_chosen() {
     }
     bench.ok(&[&args[..], &["--restart"]].concat());
     assert_eq!(answers(&Path::new(&model).join("eval")).len(), 17);
+    let sample = error(&bench, &["eval", "-m", &model, "--tasks", "sample"], 2);
+    for part in ["results of --tasks core, not of --tasks sample", "--out DIR", "--restart"] {
+        assert!(sample.contains(part), "{sample}");
+    }
     let unknown = error(&bench, &[&args[..], &["--core-tasks", "whom", "--out", "x"]].concat(), 1);
     assert!(unknown.contains("has no task `whom`: it has kitchen, sums, who,"), "{unknown}");
 }

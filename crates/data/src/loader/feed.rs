@@ -158,7 +158,8 @@ impl Reader {
             }
             if whole && empty {
                 let path = self.part.source.files().next().unwrap_or("".as_ref()).to_owned();
-                let problem = "no document in this part of it: give more text, or --val-data FILE";
+                let problem = "the part to train on or the last tenth, to validate with, has no document: \
+                     give more text, or --val-data FILE";
                 return Err(Error::NoText { path, problem });
             }
             position = Position { epoch: position.epoch + 1, next: Place::default() };

@@ -112,7 +112,7 @@ pub(crate) struct Args {
     /// How core and sample store weights; int8 is for speed [default: f32]
     #[arg(long, value_enum, requires = "tasks", help_heading = "Tasks")]
     weights: Option<Weights>,
-    /// Directory of results [default: eval/ in the model's directory]
+    /// Directory of results [default: eval/ in the model's directory, by checkpoint]
     #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Output")]
     out: Option<PathBuf>,
     /// Forget the results in --out and begin anew

@@ -1,6 +1,7 @@
 //! The results of an evaluation as text.
 
 use super::results::{Sample, Sums};
+use crate::term;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use train::evaluate::{CoreScore, TaskScore};
@@ -109,7 +110,8 @@ fn sample_table(samples: &[Sample]) -> String {
             (Some(text), _) => text.clone(),
             (None, fault) => format!(" (none: {})", fault.as_deref().unwrap_or_default()),
         };
-        let _ = writeln!(out, "> {prompt}{}", text.trim_end().replace('\n', "\n  "));
+        let text = format!("{prompt}{}", text.trim_end());
+        let _ = writeln!(out, "{}", term::wrap(&text, term::text_width(), "> ", "  "));
     }
     out
 }

@@ -189,7 +189,7 @@ fn what_cannot_be_read_is_told_and_ends_nothing_else() {
 
     let (train, validation) = parts(&memory(&[0, 0]));
     let error = BestFit::new(train, validation, bytes(), CONFIG).unwrap_err();
-    assert!(error.to_string().contains("no document in this part"), "{error}");
+    assert!(error.to_string().contains("has no document"), "{error}");
     let refuse: Arc<Tokenize> = Arc::new(|_| Err("it is unknown".to_owned()));
     let (train, validation) = parts(&memory(&[5]));
     let error = BestFit::new(train, validation, refuse, CONFIG).unwrap_err();
