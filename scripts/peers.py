@@ -116,7 +116,7 @@ def transformers(checkpoint, work, to="hf"):
     import torch
     from transformers import AutoModelForCausalLM
 
-    # Not even asked for where the class is one of transformers.
+    # transformers' own classes load without it.
     trust = {"trust_remote_code": True} if to == "hf-code" else {}
     for dtype, shard in [("f32", None), ("f32", 20000), ("f16", None), ("bf16", 9000)]:
         place = work / f"{to}-{dtype}-{shard}"

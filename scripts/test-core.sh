@@ -3,21 +3,14 @@
 # CORE_PYTHON=… uses that interpreter and installs nothing; ANEGPT=… is the program.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
 
-environment=target/core
-python=${CORE_PYTHON:-$environment/bin/python}
 packages=(numpy==2.3.5 pyyaml==6.0.4 tokenizers==0.23.3)
-if [ -z "${CORE_PYTHON:-}" ] && ! "$python" -c 'import numpy, tokenizers, yaml' 2> /dev/null; then
-  mkdir -p target
-  if ! { python3 -m venv "$environment" && "$python" -m pip install --quiet "${packages[@]}"; } 2> target/core.log; then
-    echo "skipped: CORE beside Python (packages cannot be installed; see target/core.log)"
-    exit 0
-  fi
-fi
-if [ -z "${ANEGPT:-}" ]; then
-  cargo build --release --quiet -p anegpt
-  ANEGPT=$PWD/target/release/anegpt
-fi
+python_with "${CORE_PYTHON:-}" core 'numpy, tokenizers, yaml' "${packages[@]}" || {
+  echo "skipped: CORE beside Python (packages cannot be installed; see target/core.log)"
+  exit 0
+}
+build_anegpt
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tests=crates/anegpt/tests

@@ -4,6 +4,7 @@
 # PICTURES=directory keeps screenshots.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
 
 chromium=${CHROMIUM:-/usr/bin/chromium}
 if [ ! -x "$chromium" ] || ! command -v npm > /dev/null; then
@@ -19,12 +20,8 @@ if [ ! -e "$tools/node_modules/playwright-core" ]; then
   fi
 fi
 
-if [ -z "${ANEGPT:-}" ]; then
-  cargo build --release --quiet -p anegpt
-  ANEGPT=$PWD/target/release/anegpt
-fi
+build_anegpt
 work=$(mktemp -d)
-servers=()
 trap 'kill "${servers[@]}" 2> /dev/null || true; rm -rf "$work"' EXIT
 # A model that learned nothing yet: it goes on until it is stopped, at the pace of a larger one.
 # Its context holds all answers of the conversation, however long they get.
@@ -32,22 +29,7 @@ printf '[model]\nn_layer = 8\nn_embd = 512\nn_head = 8\nseq_len = 8192\n' > "$wo
 "$ANEGPT" train --config "$work/model.toml" --steps 1 --batch 1 --seq 32 --device cpu --sample-every 0 --eval-every 0 \
   --log-format json --out "$work/model" > /dev/null
 
-# serve NAME ARGUMENTS…: starts a server and sets `url`.
-serve() {
-  local log=$work/$1.log
-  shift
-  "$ANEGPT" serve "$work/model" --name small --port 0 "$@" > "$log" 2>&1 &
-  servers+=("$!")
-  for _ in $(seq 300); do
-    url=$(sed -n 's/^serving *//p' "$log")
-    [ -z "$url" ] || return 0
-    kill -0 "${servers[-1]}" 2> /dev/null || break
-    sleep 0.1
-  done
-  cat "$log"
-  return 1
-}
-
+served=$work/model
 serve long
 long=$url
 serve short --context 256

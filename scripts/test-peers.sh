@@ -5,6 +5,7 @@
 # PEERS_PYTHON=… uses that interpreter and installs nothing; PEERS_TORCH=0 leaves out PyTorch (540 MB).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
 
 packages=(mlx==0.32.4 mlx-lm==0.32.2 transformers==5.24.0 xllamacpp==2026.10.11549 gguf==0.19.0 tiktoken==0.14.0)
 [ "$(uname)" = Darwin ] || packages+=(mlx-cpu==0.32.4)
@@ -37,17 +38,11 @@ if [ -z "${PEERS_PYTHON:-}" ] && [ ! -e "$environment/complete" ]; then
 fi
 [ ! -d "$environment/cuda" ] || export LD_LIBRARY_PATH=$PWD/$environment/cuda
 
-cargo build --release --quiet -p anegpt
-anegpt=$PWD/target/release/anegpt
+build_anegpt
+anegpt=$ANEGPT
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# Sentences of few words: in seconds a model learns when a document ends.
-"$python" - > "$work/documents.txt" << 'PY'
-import random
-draw = random.Random(1)
-for _ in range(3000):
-    print(" ".join(draw.choices(["aa", "bb", "cc"], k=draw.randint(3, 6))) + "!\n<|endoftext|>")
-PY
+documents "$work/documents.txt"
 shape='n_layer = 2\nn_embd = 32\nn_head = 2\nseq_len = 128\n'
 printf "[model]\n${shape}n_kv_head = 1\nhidden = 64\n" > "$work/llama.toml"
 printf "[model]\n${shape}n_kv_head = 1\nhidden = 96\nhead_dim = 32\nqk_norm = true\ntied = false\nrope_theta = 1e6\n" > "$work/qwen3.toml"

@@ -4,19 +4,13 @@
 # the time that both take to learn from a text, in alternating runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
 
-environment=target/rustbpe
-python=${RUSTBPE_PYTHON:-$environment/bin/python}
-if [ -z "${RUSTBPE_PYTHON:-}" ] && ! "$python" -c 'import rustbpe' 2> /dev/null; then
-  if ! { python3 -m venv "$environment" && "$python" -m pip install --quiet rustbpe==0.1.0; } 2> target/rustbpe.log; then
-    echo "skipped: vocabularies beside nanochat's (rustbpe cannot be installed; see target/rustbpe.log)"
-    exit 0
-  fi
-fi
-if [ -z "${ANEGPT:-}" ]; then
-  cargo build --release --quiet -p anegpt
-  ANEGPT=$PWD/target/release/anegpt
-fi
+python_with "${RUSTBPE_PYTHON:-}" rustbpe rustbpe rustbpe==0.1.0 || {
+  echo "skipped: vocabularies beside nanochat's (rustbpe cannot be installed; see target/rustbpe.log)"
+  exit 0
+}
+build_anegpt
 # English, several languages with mathematics and code, and Rust.
 data=../shared/data
 texts=(ARCHITECTURE.md crates/anegpt/src/commands/tokenizer/samples crates/mil/src)
