@@ -2,16 +2,13 @@
 
 The formulas are those of nanochat of July 2026: the model (value embeddings, smear, backout, sliding windows,
 logits capped at 15) and an update by Muon for the matrices of the layers, stacked by shape, and AdamW for the
-rest. Prints one JSON object. Run by run.py; useful alone too.
+rest, always compiled. Prints one JSON object. Run by run.py; useful alone too.
 """
 
-import argparse
 import json
 import math
-import resource
-import time
 
-START = time.perf_counter()
+from timing import arguments, measure
 
 import torch
 import torch.nn as nn
@@ -169,53 +166,32 @@ class MuonAdamW:
         self.t = 0
 
     @torch.no_grad()
-    def step(self, multiplier=1.0):
+    def step(self):
         self.t += 1
         scalar = lambda x: torch.tensor(x, dtype=torch.float32)
         t = scalar(float(self.t))
         for group, lr, (beta1, beta2), decay in self.rules:
             for p in group:
-                adamw_step(p, p.grad, *self.state[p], t, scalar(lr * multiplier), scalar(beta1), scalar(beta2), scalar(decay))
+                adamw_step(p, p.grad, *self.state[p], t, scalar(lr), scalar(beta1), scalar(beta2), scalar(decay))
         for group, momentum, second in self.stacks:
             stacked, grads = torch.stack(list(group)), torch.stack([p.grad for p in group])
-            muon_step(stacked, grads, momentum, second, scalar(0.85), scalar(0.02 * multiplier), scalar(0.28))
+            muon_step(stacked, grads, momentum, second, scalar(0.85), scalar(0.02), scalar(0.28))
             torch._foreach_copy_(group, list(stacked.unbind(0)))
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--geometry", required=True, help="JSON: depth, vocab")
-    p.add_argument("--mode", choices=["eager", "compile"], default="compile", help="of the model; the updates are always compiled")
-    p.add_argument("--batch", type=int, default=1)
-    p.add_argument("--accum", type=int, default=1)
-    p.add_argument("--seq", type=int, default=512)
-    p.add_argument("--steps", type=int, default=8)
-    p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--seed", type=int, default=1)
-    a = p.parse_args()
+    a = arguments(__doc__, "depth, vocab", seq=512)
     torch.manual_seed(a.seed)
     torch.set_num_threads(a.threads)
     geometry = json.loads(a.geometry)
     model = Model(geometry["depth"], geometry["vocab"], a.seq)
     optimizer = MuonAdamW(model)
-    call = torch.compile(model, dynamic=False) if a.mode == "compile" else model
-    times, updates, first = [], [], None
-    for _ in range(a.steps + 1):
-        t = time.perf_counter()
-        for _ in range(a.accum):
-            x, y = (torch.randint(geometry["vocab"], (a.batch, a.seq)) for _ in range(2))
-            (call(x, y) / a.accum).backward()
-        before = time.perf_counter()
+
+    def update():
         optimizer.step()
         model.zero_grad(set_to_none=True)
-        now = time.perf_counter()
-        if first is None:
-            first = now - START
-        else:
-            times.append((now - t) * 1e3)
-            updates.append((now - before) * 1e3)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"ms": times, "update_ms": updates, "first_step_s": first, "peak_mb": peak, "version": torch.__version__}))
+
+    measure(a, geometry["vocab"], torch.compile(model, dynamic=False) if a.mode == "compile" else model, update)
 
 
 main()

@@ -188,7 +188,7 @@ class Peers:
         return binary
 
     def step(self, peer, geometry, batch, accum, seq, steps, threads):
-        shape = ["--geometry", json.dumps({k: v for k, v in geometry.items() if k != "seq"}), "--batch", batch, "--accum", accum, "--seq", seq]
+        shape = ["--geometry", json.dumps(geometry), "--batch", batch, "--accum", accum, "--seq", seq]
         shape += ["--steps", min(steps, 2) if peer in SLOW else steps, "--threads", threads]
         if peer == "ours":
             return ours(self.binary, geometry, batch, accum, seq, steps, threads)

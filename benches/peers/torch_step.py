@@ -1,15 +1,11 @@
 """Times training steps of a Llama-style model in PyTorch: forward, backward, fused AdamW.
 
-Prints one JSON object per step and one with the summary. Run by run.py; useful alone too.
+Prints one JSON object. Run by run.py; useful alone too.
 """
 
-import argparse
 import json
-import resource
-import statistics
-import time
 
-START = time.perf_counter()
+from timing import arguments, measure
 
 import torch
 import torch.nn as nn
@@ -77,37 +73,18 @@ class Model(nn.Module):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--geometry", required=True, help="JSON: dim, layers, heads, hidden, vocab, tied, qk_norm")
-    p.add_argument("--mode", choices=["eager", "compile"], default="compile")
-    p.add_argument("--batch", type=int, default=1)
-    p.add_argument("--accum", type=int, default=1)
-    p.add_argument("--seq", type=int, default=256)
-    p.add_argument("--steps", type=int, default=8)
-    p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--seed", type=int, default=1)
-    a = p.parse_args()
+    a = arguments(__doc__, "dim, layers, heads, hidden, vocab, tied, qk_norm", seq=256)
     torch.manual_seed(a.seed)
     torch.set_num_threads(a.threads)
     geometry = json.loads(a.geometry)
     model = Model(**geometry, seq=a.seq)
     adam = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1, fused=True)
-    call = torch.compile(model) if a.mode == "compile" else model
-    times, first = [], None
-    for _ in range(a.steps + 1):
-        t = time.perf_counter()
-        for _ in range(a.accum):
-            x, y = (torch.randint(geometry["vocab"], (a.batch, a.seq)) for _ in range(2))
-            (call(x, y) / a.accum).backward()
+
+    def update():
         adam.step()
         adam.zero_grad(set_to_none=False)
-        now = time.perf_counter()
-        if first is None:
-            first = now - START
-        else:
-            times.append((now - t) * 1e3)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"ms": times, "first_step_s": first, "peak_mb": peak, "version": torch.__version__}))
+
+    measure(a, geometry["vocab"], torch.compile(model) if a.mode == "compile" else model, update)
 
 
 main()
