@@ -564,7 +564,7 @@ impl Job {
         }
     }
 
-    /// Columns of a tile that its first `rows` rows are wanted in.
+    /// How many columns of a tile have wanted elements in its first `rows` rows.
     fn reach(&self, tile: Tile, rows: usize) -> usize {
         match self.lower {
             true => (tile.row + rows).saturating_sub(tile.column).min(tile.columns),
@@ -900,6 +900,9 @@ impl Stage<'_> {
         }
         let tile =
             Tile { row, rows: rows.min(end.0 - row), column, columns: columns.min(end.1 - column) };
+        if job.reach(tile, tile.rows) == 0 {
+            return;
+        }
         let sums = match job.sums_in_result() {
             Some((c, rs)) => Sums::Result(c, rs),
             None if self.sums.is_null() => {
@@ -970,6 +973,9 @@ fn narrow_product(job: &Job, kernels: &Kernels, threads: usize) {
 const IN_PLACE: usize = 8192;
 
 fn narrow_tile(job: &Job, kernels: &Kernels, tile: Tile, private: &mut Private) {
+    if job.reach(tile, tile.rows) == 0 {
+        return;
+    }
     let k = job.shape.k;
     let (mr, nr) = (kernels.mr, kernels.nr);
     let kc = block_length(k);

@@ -365,24 +365,17 @@ fn pack<'s>(
     space
 }
 
-/// Storage of which threads write disjoint parts.
+/// Room for packed columns, of which each thread writes chunks of its own.
 struct Packing(*mut f32);
 
-// SAFETY: see the name.
+// SAFETY: threads write disjoint chunks.
 unsafe impl Sync for Packing {}
 
-fn pack_chunk(
-    kernels: &Kernels,
-    rows: usize,
-    x: Columns<'_>,
-    chunk: Range<usize>,
-    mut to: &mut [f32],
-) {
-    let mut t = chunk.start;
-    while t < chunk.end {
-        let tokens = kernels.tokens(chunk.end - t);
-        let (group, rest) = to.split_at_mut(tokens * rows);
-        for (k, to) in group.chunks_exact_mut(tokens).enumerate() {
+fn pack_chunk(kernels: &Kernels, rows: usize, x: Columns<'_>, chunk: Range<usize>, to: &mut [f32]) {
+    let first = chunk.start;
+    for (t, tokens) in groups(kernels, chunk) {
+        let to = &mut to[(t - first) * rows..][..tokens * rows];
+        for (k, to) in to.chunks_exact_mut(tokens).enumerate() {
             let from = k * x.row + t * x.column;
             match x.column {
                 1 => to.copy_from_slice(&x.data[from..from + tokens]),
@@ -391,8 +384,21 @@ fn pack_chunk(
                 }
             }
         }
-        (t, to) = (t + tokens, rest);
     }
+}
+
+/// The groups of packed columns among `columns`, each with its first column and how many it has: as many as
+/// a kernel takes at once, of one chunk of [`PACKED`].
+fn groups(kernels: &Kernels, columns: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+    let mut t = columns.start;
+    std::iter::from_fn(move || {
+        let left = columns.end.min((t / PACKED + 1) * PACKED).checked_sub(t)?;
+        (left > 0).then(|| {
+            let first = t;
+            t += kernels.tokens(left);
+            (first, t - first)
+        })
+    })
 }
 
 thread_local! {
@@ -464,17 +470,13 @@ impl Job<'_> {
     /// `weights` points to these weights; `sums` has room for all columns; the extents were checked.
     unsafe fn packed_columns(&self, weights: *const f32, start: usize, len: usize, sums: *mut f32) {
         let (count, rows) = (self.x.count, self.matrix.columns);
-        let mut t = 0;
-        while t < count {
-            // As `pack` divides them.
-            let tokens = self.kernels.tokens(count.min((t / PACKED + 1) * PACKED) - t);
+        for (t, tokens) in groups(&self.kernels, 0..count) {
             // SAFETY: all columns are packed, group after group.
             unsafe {
                 let x = self.packed.as_ptr().add(t * rows + start * tokens);
                 let sums = sums.add(t * PANEL);
                 self.kernels.run_packed(tokens, weights, len, x, sums, start == 0);
             }
-            t += tokens;
         }
     }
 

@@ -311,8 +311,10 @@ impl Head {
     ) -> Result<(), AneError> {
         self.normalise(x, values)?;
         let classifier = &values[self.classifier.clone()];
-        let sections = targets.chunks(self.section).enumerate();
-        sections.into_iter().try_for_each(|(i, targets)| self.losses_of(i, classifier, targets))
+        for (i, targets) in targets.chunks(self.section).enumerate() {
+            self.losses_of(i, classifier, targets)?;
+        }
+        Ok(())
     }
 
     /// Loss in nats of each token, as [`Head::forward`] or [`Head::backward`] last computed it.

@@ -58,6 +58,19 @@ fn best(all: &[Candidate]) -> usize {
     legal.min_by(|&a, &b| price(a).total_cmp(&price(b))).unwrap_or(0)
 }
 
+/// True if `profile` accepts all programs of a plan.
+///
+/// # Errors
+/// As [`candidates`].
+pub fn accepted(dims: &Dims<'_>, profile: &Profile) -> Result<bool, PlanError> {
+    for plan in PLANS {
+        if refused(plan, dims, profile)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Names of the programs of `plan` that `profile` refuses.
 fn refused(plan: &Plan, dims: &Dims<'_>, profile: &Profile) -> Result<Vec<String>, PlanError> {
     let programs = Programs::new(plan, dims, Memory::Sequence)?;

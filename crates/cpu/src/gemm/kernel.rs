@@ -64,7 +64,7 @@ macro_rules! kernels {
                     }
                 };
                 let next = if INTERLEAVED { MR } else { 1 };
-                // Several at a time: the loop's own instructions count where programs share a core.
+                // Four at a time: the loop's own instructions cost time where two threads share a core.
                 for _ in 0..k / UNROLLED {
                     for u in 0..UNROLLED {
                         add_products(&mut sums, a.add(u * next), b.add(u * b_rs));

@@ -98,7 +98,7 @@ fn int8_is_q8_0() {
 /// The same bits alone, among others, transposed, and on any number of threads.
 #[test]
 fn a_column_does_not_depend_on_its_neighbours() {
-    let (rows, k, count) = (1500, 700, 37);
+    let (rows, k, count) = (1500, 700, 2 * PACKED + 25);
     let x = numbers(k * count, 5);
     for format in WeightFormat::ALL {
         let matrix = Matrix::new(format, rows, &numbers(rows * k, 4));
@@ -107,7 +107,7 @@ fn a_column_does_not_depend_on_its_neighbours() {
             let column = |t: usize| -> Vec<u32> {
                 all.iter().skip(t).step_by(count).map(|y| y.to_bits()).collect()
             };
-            for t in [0, 11, 36] {
+            for t in [0, 11, PACKED - 1, PACKED, count - 1] {
                 let alone: Vec<f32> = x.iter().skip(t).step_by(count).copied().collect();
                 let alone = product(level, &matrix, &alone, 1);
                 let bits: Vec<u32> = alone.iter().map(|y| y.to_bits()).collect();
@@ -118,6 +118,12 @@ fn a_column_does_not_depend_on_its_neighbours() {
             let columns = Columns { data: &x, count, row: count, column: 1 };
             multiply_at(level, &matrix, columns, to);
             assert!((0..rows * count).all(|i| turned[i] == all[i % rows * count + i / rows]));
+            let by_column: Vec<f32> = (0..k * count).map(|i| x[i % k * count + i / k]).collect();
+            let mut y = vec![1.0; rows * count];
+            let to = Target { data: &mut y, row: count, column: 1, accumulate: true };
+            let columns = Columns { data: &by_column, count, row: 1, column: k };
+            multiply_at(level, &matrix, columns, to);
+            assert!(y == all, "{format:?} {level}: columns one after the other");
             let pool = rayon::ThreadPoolBuilder::new().num_threads(5).build().unwrap();
             assert!(pool.install(|| product(level, &matrix, &x, count)) == all);
         }
