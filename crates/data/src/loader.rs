@@ -187,7 +187,7 @@ impl Loader {
         validation: TokenSource,
         config: LoaderConfig,
     ) -> Result<Loader> {
-        check_seq(&config)?;
+        check_seq(config.seq)?;
         for source in [&train, &validation] {
             if source.len() <= config.seq {
                 return Err(too_short(source, config.seq, config.seq as u64 + 1));
@@ -397,9 +397,10 @@ impl Batch {
     }
 }
 
-fn check_seq(config: &LoaderConfig) -> Result<()> {
-    if config.seq == 0 || config.seq > 1 << 24 {
-        let value = config.seq.to_string();
+/// Refuses a length of sequences that is out of range.
+fn check_seq(seq: usize) -> Result<()> {
+    if seq == 0 || seq > 1 << 24 {
+        let value = seq.to_string();
         return Err(Error::Setting { name: "seq", value, expected: "between 1 and 16777216" });
     }
     Ok(())
@@ -414,7 +415,7 @@ fn too_short(source: &TokenSource, seq: usize, needed: u64) -> Error {
 /// # Errors
 /// As [`Loader::new`].
 pub fn training_range(source: &TokenSource, config: &LoaderConfig) -> Result<Range<usize>> {
-    check_seq(config)?;
+    check_seq(config.seq)?;
     let fraction = config.validation_fraction;
     if !(fraction > 0.0 && fraction <= 0.5) {
         return Err(Error::Setting {

@@ -29,6 +29,7 @@ pub use encode::{
 use lines::JsonlReader;
 pub use place::Place;
 use plain::PlainReader;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -105,7 +106,7 @@ pub struct ParquetInfo {
     /// Bytes of the column's pages before compression: about those of its texts.
     pub text_bytes: u64,
     /// How its pages are compressed.
-    pub compression: &'static str,
+    pub compressions: BTreeSet<&'static str>,
 }
 
 /// Describes the column `field` of a Parquet file.
@@ -118,7 +119,7 @@ pub fn parquet_info(path: &Path, field: &str) -> Result<ParquetInfo> {
         rows: file.rows(),
         row_groups: file.groups(),
         text_bytes: file.text_bytes(),
-        compression: file.compression(),
+        compressions: file.compressions(),
     })
 }
 
@@ -277,7 +278,7 @@ impl TextSource {
     }
 
     /// File and row group of a place in a Parquet file.
-    fn row_group(&self, place: Place) -> Option<(u32, u64)> {
+    pub(crate) fn row_group(&self, place: Place) -> Option<(u32, u64)> {
         let input = self.inputs.get(place.file as usize)?;
         matches!(input.kind, Kind::Parquet).then_some((place.file, place.at))
     }

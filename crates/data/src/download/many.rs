@@ -80,7 +80,11 @@ impl State {
 
     fn hear(&mut self, told: Told) {
         match told {
-            Told::Progress(n, progress) => self.bytes[n] = Some((progress.done, progress.total)),
+            Told::Progress(n, progress) => {
+                // Checking a file counts from its beginning again.
+                let before = self.bytes[n].map_or(0, |(done, _)| done);
+                self.bytes[n] = Some((progress.done.max(before), progress.total));
+            }
             Told::End(n, Ok(downloaded)) => {
                 self.bytes[n] = Some((downloaded.bytes, Some(downloaded.bytes)));
                 self.ended[n] = Some(downloaded);

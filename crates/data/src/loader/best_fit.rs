@@ -8,7 +8,7 @@
 use super::batches::Batches;
 use super::feed::{Feed, Part, Position, Reader, Refill, Sample, Tokenize};
 use super::packer::Packer;
-use super::{Batch, Split};
+use super::{Batch, Split, check_seq};
 use crate::error::{Error, Result};
 use crate::text::Place;
 use serde::{Deserialize, Serialize};
@@ -84,10 +84,7 @@ impl BestFit {
         tokenize: Arc<Tokenize>,
         config: BestFitConfig,
     ) -> Result<BestFit> {
-        if config.seq == 0 || config.seq > 1 << 24 {
-            let value = config.seq.to_string();
-            return Err(Error::Setting { name: "seq", value, expected: "from 1 to 16777216" });
-        }
+        check_seq(config.seq)?;
         let mark = config.document_start;
         let train = Reader::new(train, Arc::clone(&tokenize), mark);
         let validation = Reader::new(validation, tokenize, mark);
@@ -111,11 +108,13 @@ impl BestFit {
     /// The next row of the training part.
     fn row(&mut self) -> Result<Vec<u32>> {
         let BestFit { packer, position, ready, feed, config, train, .. } = self;
-        if feed.is_none() {
-            let from = ready.back().map_or(*position, |last| last.position);
-            *feed = Some(Feed::start(train.clone(), from)?);
-        }
-        let Some(feed) = feed else { return Ok(vec![]) };
+        let feed = match feed {
+            Some(feed) => feed,
+            none => {
+                let from = ready.back().map_or(*position, |last| last.position);
+                none.insert(Feed::start(train.clone(), from)?)
+            }
+        };
         fill(packer, config, &mut |packer| {
             let refill = ready.pop_front().map_or_else(|| feed.next(), Ok)?;
             *position = refill.position;

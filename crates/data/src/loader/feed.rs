@@ -17,7 +17,7 @@ const AHEAD: usize = 8;
 /// A tokenizer: text to ids, without marks at the beginning or end.
 pub type Tokenize = dyn Fn(&str) -> std::result::Result<Vec<u32>, String> + Send + Sync;
 
-/// The documents of a source that end after so many bytes of it and not after others.
+/// The documents of a source that end within a range of its bytes.
 #[derive(Debug, Clone)]
 pub struct Part {
     source: Arc<TextSource>,
@@ -38,7 +38,22 @@ impl Part {
         (of(0..cut), of(cut..u64::MAX))
     }
 
-    /// About the bytes of its texts.
+    /// What is said where it has no document.
+    fn without_documents(&self) -> &'static str {
+        match (self.bytes.start, self.bytes.end) {
+            (0, u64::MAX) => "it has no document to train on or to validate with",
+            (0, _) => {
+                "no document ends in its first nine tenths, which are to train on: give more documents, or \
+                 leave out --packing bos-fit"
+            }
+            _ => {
+                "no document ends in its last tenth, which is to validate with: give more documents, or \
+                 --val-data FILE"
+            }
+        }
+    }
+
+    /// About the bytes of its texts; of text files and JSON lines, those of the files.
     fn text_bytes(&self) -> Result<u64> {
         let all = self.source.total_bytes().max(1);
         let share = self.bytes.end.min(all) - self.bytes.start.min(all);
@@ -74,7 +89,7 @@ pub(super) struct Position {
 #[derive(Debug)]
 pub(super) struct Refill {
     pub(super) entries: Vec<Entry>,
-    /// Bytes of their texts.
+    /// Bytes that they take in their source, as [`Part::text_bytes`] counts them.
     pub(super) bytes: u64,
     /// After them.
     pub(super) position: Position,
@@ -86,6 +101,9 @@ struct Pass<'a> {
     documents: Documents<'a>,
     /// Read, and to come next.
     pending: Option<Document>,
+    /// Bytes of the source up to the end of the last document that was read, and those of the pending one.
+    done: u64,
+    taken: u64,
     ended: bool,
 }
 
@@ -94,11 +112,16 @@ impl Pass<'_> {
     fn peek(&mut self) -> Result<Option<&Document>> {
         let bytes = &self.reader.part.bytes;
         while self.pending.is_none() && !self.ended {
-            match self.documents.next().transpose()? {
-                Some(document) if document.bytes_done > bytes.end => self.ended = true,
-                Some(document) if document.bytes_done <= bytes.start => {}
-                Some(document) => self.pending = Some(document),
-                None => self.ended = true,
+            let Some(document) = self.documents.next().transpose()? else {
+                self.ended = true;
+                break;
+            };
+            self.taken = document.bytes_done.saturating_sub(self.done);
+            self.done = document.bytes_done;
+            match self.done {
+                done if done > bytes.end => self.ended = true,
+                done if done <= bytes.start => {}
+                _ => self.pending = Some(document),
             }
         }
         Ok(self.pending.as_ref())
@@ -108,19 +131,24 @@ impl Pass<'_> {
         self.pending.as_ref().map_or(self.documents.place(), |document| document.place)
     }
 
-    /// The documents of the next refill: at most [`REFILL`], all of one row group of a Parquet file.
-    fn some(&mut self) -> Result<Vec<Document>> {
+    /// The documents of the next refill: at most [`REFILL`], all of one row group of a Parquet file; and their
+    /// bytes: of the texts in a Parquet file, else of the file.
+    fn some(&mut self) -> Result<(Vec<Document>, u64)> {
         let source = Arc::clone(&self.reader.part.source);
-        let mut some: Vec<Document> = Vec::new();
+        let (mut some, mut bytes) = (Vec::<Document>::new(), 0);
         while some.len() < REFILL {
             let Some(next) = self.peek()? else { break };
             let together = some.last().is_none_or(|last| source.same_block(last.place, next.place));
             if !together {
                 break;
             }
+            bytes += match source.row_group(next.place) {
+                Some(_) => next.text.len() as u64,
+                None => self.taken,
+            };
             some.extend(self.pending.take());
         }
-        Ok(some)
+        Ok((some, bytes))
     }
 }
 
@@ -133,7 +161,7 @@ impl Reader {
         self.part.source.fingerprint()
     }
 
-    /// Tells `take` refill after refill, from `position` on and in pass after pass, until it returns false.
+    /// Hands `take` refill after refill, from `position` on and in pass after pass, until it returns false.
     pub(super) fn read(
         &self,
         mut position: Position,
@@ -142,14 +170,16 @@ impl Reader {
         loop {
             let whole = position.next == Place::default();
             let documents = self.part.source.documents_from(position.next);
-            let mut pass = Pass { reader: self, documents, pending: None, ended: false };
+            let pending = None;
+            let mut pass =
+                Pass { reader: self, documents, pending, done: 0, taken: 0, ended: false };
             let mut empty = true;
             loop {
-                let some = pass.some()?;
+                let (some, bytes) = pass.some()?;
                 if some.is_empty() {
                     break;
                 }
-                let (entries, bytes) = self.tokenized(some)?;
+                let entries = self.tokenized(some)?;
                 empty &= entries.is_empty();
                 position.next = pass.place();
                 if !take(Refill { entries, bytes, position }) {
@@ -158,21 +188,17 @@ impl Reader {
             }
             if whole && empty {
                 let path = self.part.source.files().next().unwrap_or("".as_ref()).to_owned();
-                let problem = "the part to train on or the last tenth, to validate with, has no document: \
-                     give more text, or --val-data FILE";
+                let problem = self.part.without_documents();
                 return Err(Error::NoText { path, problem });
             }
             position = Position { epoch: position.epoch + 1, next: Place::default() };
         }
     }
 
-    fn tokenized(&self, documents: Vec<Document>) -> Result<(Vec<Entry>, u64)> {
-        let bytes = documents.iter().map(|document| document.text.len() as u64).sum();
+    fn tokenized(&self, documents: Vec<Document>) -> Result<Vec<Entry>> {
         let entries = documents.into_iter().map(|document| self.entry(&document));
         // A tokenizer without a mark gives nothing for some texts.
-        let entries: Result<Vec<Entry>> =
-            entries.filter(|entry| !matches!(entry, Ok(e) if e.tokens.is_empty())).collect();
-        Ok((entries?, bytes))
+        entries.filter(|entry| !matches!(entry, Ok(e) if e.tokens.is_empty())).collect()
     }
 
     /// Every document begins with the mark, and so does every piece of a long one.
@@ -232,7 +258,7 @@ impl Reader {
 #[derive(Debug)]
 pub(super) struct Sample {
     pub(super) tokens: Vec<u32>,
-    /// Bytes of their texts.
+    /// Bytes that they take in their source.
     bytes: u64,
     /// About the bytes of all texts.
     all_bytes: u64,
@@ -265,7 +291,8 @@ impl Feed {
             }
         };
         let thread = std::thread::Builder::new().name("tokenizing".to_owned()).spawn(work);
-        let thread = thread.map_err(Error::io("tokenizing".as_ref(), "start a thread for"))?;
+        let thread =
+            thread.map_err(Error::io("the documents".as_ref(), "start a thread to read"))?;
         Ok(Feed { refills: Some(refills), thread: Some(thread) })
     }
 
@@ -273,8 +300,8 @@ impl Feed {
     pub(super) fn next(&mut self) -> Result<Refill> {
         let next = self.refills.as_ref().and_then(|refills| refills.recv().ok());
         next.unwrap_or_else(|| {
-            let source = std::io::Error::other("it has ended before");
-            Err(Error::io("tokenizing".as_ref(), "go on with")(source))
+            let source = std::io::Error::other("reading ended with an earlier error");
+            Err(Error::io("the documents".as_ref(), "read on in")(source))
         })
     }
 }

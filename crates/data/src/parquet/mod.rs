@@ -14,6 +14,7 @@ mod thrift;
 use crate::error::{Error, Result};
 use footer::{Chunk, Column, Footer};
 use page::{Dictionary, Header, Page, Use};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -66,8 +67,8 @@ impl ParquetFile {
     }
 
     /// How the pages are compressed, in words.
-    pub(crate) fn compression(&self) -> &'static str {
-        self.chunks.first().map_or("uncompressed", |chunk| chunk.codec.name())
+    pub(crate) fn compressions(&self) -> BTreeSet<&'static str> {
+        self.chunks.iter().map(|chunk| chunk.codec.name()).collect()
     }
 
     /// Goes through the rows from `row` of row group `group` on.

@@ -77,18 +77,20 @@ impl JsonlReader {
     /// The text of a line.
     fn text(&self, line: &str) -> Result<String> {
         let field = &self.field;
-        let value: Value = serde_json::from_str(line).map_err(|e| {
-            self.fault(format!("not a JSON object with a string field \"{field}\": {e}"))
+        let value: Value = serde_json::from_str(line.trim_end()).map_err(|e| {
+            // The line is that of the file.
+            let reason = e.to_string().replace(" at line 1 column ", " at column ");
+            self.fault(format!("not a JSON object with a string field \"{field}\": {reason}"))
         })?;
-        let object = match value {
+        let mut object = match value {
             Value::Object(object) => object,
             Value::Array(items) if is_conversation(&items) => {
                 return Err(self.fault(conversation("it is a list of messages")));
             }
             _ => return Err(self.fault(format!("not a JSON object with a field \"{field}\""))),
         };
-        match object.get(field) {
-            Some(Value::String(text)) => Ok(text.clone()),
+        match object.remove(field) {
+            Some(Value::String(text)) => Ok(text),
             Some(_) => Err(self.fault(format!("its field \"{field}\" is not a string"))),
             None if object.get("messages").is_some_and(Value::is_array) => {
                 Err(self.fault(conversation("it has \"messages\"")))

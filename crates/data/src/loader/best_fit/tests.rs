@@ -176,12 +176,7 @@ fn what_cannot_be_read_is_told_and_ends_nothing_else() {
     std::fs::write(&path, format!("{good}{{\"text\": 3}}\n")).unwrap();
     let source = TextSource::open(&path, "").unwrap();
     let mut faulty = loader(&source, CONFIG);
-    let error = loop {
-        match faulty.next_batch(10) {
-            Ok(_) => {}
-            Err(error) => break error,
-        }
-    };
+    let error = (0..1000).find_map(|_| faulty.next_batch(10).err()).expect("an error");
     assert!(
         error.to_string().contains("a.jsonl:2001: its field \"text\" is not a string"),
         "{error}"
@@ -189,7 +184,11 @@ fn what_cannot_be_read_is_told_and_ends_nothing_else() {
 
     let (train, validation) = parts(&memory(&[0, 0]));
     let error = BestFit::new(train, validation, bytes(), CONFIG).unwrap_err();
-    assert!(error.to_string().contains("has no document"), "{error}");
+    assert!(error.to_string().contains("no document to train on"), "{error}");
+    std::fs::write(&path, line("one document")).unwrap();
+    let (train, validation) = Part::split(TextSource::open(&path, "").unwrap());
+    let error = BestFit::new(train, validation, bytes(), CONFIG).unwrap_err();
+    assert!(error.to_string().contains("no document ends in its first nine tenths"), "{error}");
     let refuse: Arc<Tokenize> = Arc::new(|_| Err("it is unknown".to_owned()));
     let (train, validation) = parts(&memory(&[5]));
     let error = BestFit::new(train, validation, refuse, CONFIG).unwrap_err();
