@@ -154,14 +154,22 @@ fn follows_the_formulas_in_f64() {
         let (r, c) = (g.rows, g.columns);
         let w = noise(r, c, 99);
         let (mut own, mut twin) = (Own::new(&w), Twin::new(w));
-        for i in 0..3 {
-            // Momentum and gradient never cancel: what is left of that would have fewer digits.
-            let g = g.map(|_, _, v| v * [1e-3, -2e-3, -3e-3][i]);
-            own.step(&g);
-            twin.step(&g, settings());
-            let found = distance(&own.w, &twin.w);
-            assert!(found < bound(r, c), "{r}x{c}, step {i}: {found}");
-        }
+        stay_together(&mut own, &mut twin, &g);
+    }
+}
+
+/// Factors of the gradients of three steps: momentum and gradient never cancel, as what is left of that would
+/// have fewer digits.
+const FACTORS: [f64; 3] = [1e-3, -2e-3, -3e-3];
+
+/// Three steps of both with multiples of `g`: the weights agree after each.
+fn stay_together(own: &mut Own, twin: &mut Twin, g: &Matrix) {
+    for factor in FACTORS {
+        let g = g.map(|_, _, v| v * factor);
+        own.step(&g);
+        twin.step(&g, settings());
+        let (r, c, found) = (g.rows, g.columns, distance(&own.w, &twin.w));
+        assert!(found < bound(r, c), "{r}x{c}, factor {factor}: {found}");
     }
 }
 
@@ -175,16 +183,10 @@ fn follows_the_formulas_of_february() {
         let Muon { momentum, weight_decay, fade, .. } = own.muon;
         own.muon = Muon { momentum, weight_decay, fade, beta2: 0.9, ..recipe };
         twin.february = true;
-        for i in 0..3 {
-            let g = g.map(|_, _, v| v * [1e-3, -2e-3, -3e-3][i]);
-            own.step(&g);
-            twin.step(&g, settings());
-            let found = distance(&own.w, &twin.w);
-            assert!(found < bound(r, c), "{r}x{c}, step {i}: {found}");
-        }
+        stay_together(&mut own, &mut twin, &g);
         // The formulas differ by more than rounding.
         let mut july = Twin::new(noise(r, c, 9));
-        (0..3).for_each(|i| july.step(&g.map(|_, _, v| v * [1e-3, -2e-3, -3e-3][i]), settings()));
+        FACTORS.iter().for_each(|f| july.step(&g.map(|_, _, v| v * f), settings()));
         assert!(distance(&own.w, &july.w) > 100.0 * bound(r, c), "{r}x{c}");
     }
 }

@@ -33,6 +33,8 @@ pub enum JournalError {
         path: PathBuf,
         /// What differs.
         differences: String,
+        /// How it describes what it holds.
+        there: Box<Value>,
     },
     /// A line is no result.
     #[error("{path}, line {line}: not a result of an evaluation: {reason}", path = path.display())]
@@ -109,7 +111,7 @@ impl Journal {
         let differences = differences(&found, header, "");
         if !differences.is_empty() {
             let (path, differences) = (self.path.clone(), differences.join("; "));
-            return Err(JournalError::Other { path, differences });
+            return Err(JournalError::Other { path, differences, there: Box::new(found) });
         }
         let read =
             |(line, text)| serde_json::from_slice(text).map_err(|error| self.line(line, &error));

@@ -25,6 +25,11 @@ pub fn checksum(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
 
+/// The checksum of tokens.
+pub fn tokens_checksum(tokens: &[u32]) -> String {
+    checksum(bytemuck::cast_slice(tokens))
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
