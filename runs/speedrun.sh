@@ -32,6 +32,7 @@ echo "== plan"
 # A shard has 250 million characters, about 55 million tokens, and whole documents packed into sequences lose a third.
 shards=${SHARDS:-}
 if [ -z "$shards" ]; then
+  # The last entry of this name is the run's.
   tokens=$("$ANEGPT" plan --depth "$depth" --vocab-size "$vocab" ${STEPS:+--steps "$STEPS"} --json \
     | sed -n 's/.*"tokens": *\([0-9]*\).*/\1/p' | head -n 1)
   shards=$((tokens / 36000000 + 1))
@@ -39,9 +40,15 @@ fi
 
 echo "== data: $shards shards"
 "$ANEGPT" data download climbmix -n "$shards" --out "$out/climbmix"
-if [ ! -e "$out/eval_bundle/core.yaml" ]; then
-  curl --fail --location --retry 5 --continue-at - --output "$out/eval_bundle.zip" "$bundle"
-  unzip -q -o "$out/eval_bundle.zip" -d "$out"
+# What is made or fetched gets its name when it is whole.
+if [ ! -e "$out/eval_bundle" ]; then
+  if [ ! -e "$out/eval_bundle.zip" ]; then
+    curl --fail --location --retry 5 --continue-at - --output "$out/part.zip" "$bundle"
+    mv "$out/part.zip" "$out/eval_bundle.zip"
+  fi
+  rm -rf "$out/part"
+  unzip -q "$out/eval_bundle.zip" -d "$out/part"
+  mv "$out/part/eval_bundle" "$out/eval_bundle"
 fi
 
 echo "== tokenizer"

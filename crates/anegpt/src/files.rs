@@ -16,6 +16,8 @@ pub(crate) struct ModelFile {
     pub(crate) parameters: Parameters,
     /// Tokens that end a text, besides those of the tokenizer.
     pub(crate) ends: Vec<u32>,
+    /// The checkpoint, directory or file that was read.
+    pub(crate) place: PathBuf,
     /// A file that has its tokenizer, if there is one.
     pub(crate) tokenizer: Option<PathBuf>,
     /// The template of its conversations, in Jinja.
@@ -27,6 +29,8 @@ pub(crate) struct ModelFile {
 pub(crate) struct Opened {
     pub(crate) parameters: Parameters,
     pub(crate) tokenizer: Tokenizer,
+    /// The checkpoint, directory or file that was read.
+    pub(crate) place: PathBuf,
     /// Tokens that end a text, besides those of the tokenizer.
     pub(crate) ends: Vec<u32>,
     /// The template of its conversations, in Jinja.
@@ -54,8 +58,9 @@ pub(crate) fn open_model(path: &Path, tokenizer: Option<&Path>) -> Result<Opened
 }
 
 impl ModelFile {
-    fn new(parameters: Parameters) -> Self {
-        ModelFile { parameters, ends: vec![], tokenizer: None, chat_template: None }
+    fn new(parameters: Parameters, place: &Path) -> Self {
+        let place = place.to_owned();
+        ModelFile { parameters, place, ends: vec![], tokenizer: None, chat_template: None }
     }
 
     /// The model with its tokenizer: the one given, else its own.
@@ -65,8 +70,8 @@ impl ModelFile {
         if have > vocabulary {
             return Err(InferError::Vocabulary { tokenizer: have, model: vocabulary }.into());
         }
-        let ModelFile { parameters, ends, chat_template, .. } = self;
-        Ok(Opened { parameters, tokenizer, ends, chat_template })
+        let ModelFile { parameters, place, ends, chat_template, .. } = self;
+        Ok(Opened { parameters, tokenizer, place, ends, chat_template })
     }
 }
 
@@ -90,7 +95,7 @@ fn read_local(path: &Path) -> Result<ModelFile> {
         return read_gguf(path);
     }
     let (config, params) = llama2c::read(path)?;
-    Ok(ModelFile::new(Parameters::new(&config, params)))
+    Ok(ModelFile::new(Parameters::new(&config, params), path))
 }
 
 fn read_gguf(path: &Path) -> Result<ModelFile> {
@@ -100,7 +105,7 @@ fn read_gguf(path: &Path) -> Result<ModelFile> {
         ends: file.ends(),
         tokenizer: file.has_tokenizer().then(|| path.to_owned()),
         chat_template: file.chat_template().map(str::to_owned),
-        ..ModelFile::new(Parameters::new(&config, params))
+        ..ModelFile::new(Parameters::new(&config, params), path)
     })
 }
 
@@ -129,14 +134,6 @@ fn checkpoint_or_directory(path: &Path) -> Result<PathBuf> {
                 ),
             }
         }
-    }
-}
-
-/// The newest checkpoint of a run, or what the path itself is. An address stays what it is.
-pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
-    match path.is_dir() {
-        true => checkpoint_or_directory(path),
-        false => Ok(path.to_owned()),
     }
 }
 
@@ -169,7 +166,7 @@ fn read_directory(directory: &Path) -> Result<ModelFile> {
         ends,
         tokenizer: beside.into_iter().find(|path| path.exists()),
         chat_template: read_chat_template(directory)?,
-        ..ModelFile::new(Parameters::new(&described.config, params))
+        ..ModelFile::new(Parameters::new(&described.config, params), directory)
     })
 }
 

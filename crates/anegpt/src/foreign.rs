@@ -62,7 +62,7 @@ fn holds_early(head: &[u8], part: &[u8]) -> bool {
 /// The command that converts PyTorch's own files.
 const SAVE: &str = "in Python: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)";
 
-/// The script that converts nanochat's own files.
+/// What is said of a file of weights that nanochat saved.
 const CONVERT: &str = "of nanochat, which runs code when it is read: convert its directory with the Python script in docs/from-nanochat.md";
 
 /// True for the name of a file of weights that nanochat saved.

@@ -13,7 +13,7 @@ use lab::{MachineInfo, Recorder};
 /// The device that the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DeviceChoice {
-    /// The Neural Engine if it works, otherwise the emulator
+    /// The best that this machine has
     Auto,
     /// The Neural Engine, by the faster of its two routes
     Ane,

@@ -7,6 +7,7 @@ use gpt::{Edition, FamilyName, FeedForward, GptConfig, Nanochat, Norm};
 use serde::Deserialize;
 use std::path::Path;
 use std::str::FromStr;
+use train::recipe::MATRIX_RATE;
 use train::{Fade, Momentum};
 
 /// A configuration file. Every entry may be left out.
@@ -242,10 +243,6 @@ const SUITED: [(usize, u64, usize, f64); 6] = [
     (1024, 1000, 1, 3e-4),
 ];
 
-/// Muon's peak rate of a fresh run, at any width: a semi-orthogonal matrix moves what goes through it by no more
-/// than the rate times its length (Jordan et al. 2024).
-const MUON_RATE: f64 = 0.02;
-
 /// Tokens of a sequence, where the model reads as many.
 const SEQUENCE: usize = 256;
 /// Peak rate for existing weights as a share of a fresh run's.
@@ -285,7 +282,7 @@ pub(crate) fn suited(model: &GptConfig, asked: &TrainSection, weights: Weights) 
     let &(_, fresh_steps, batch, _) = row;
     let batch = asked.batch.unwrap_or(batch);
     let muon = asked.optimizer == Some(OptimizerChoice::Muon);
-    let fresh = if muon { MUON_RATE } else { fresh_rate(width) };
+    let fresh = if muon { MATRIX_RATE } else { fresh_rate(width) };
     let (steps, lr, why) = match weights {
         Weights::Fresh if muon => (fresh_steps, fresh, "for Muon at any width".to_owned()),
         Weights::Fresh => (fresh_steps, fresh, format!("for width {width}")),
@@ -325,7 +322,7 @@ pub(crate) fn sequence(model: &GptConfig, asked: &TrainSection) -> usize {
 
 /// The rate of AdamW's parameters as a share of Muon's: that of AdamW alone at the width.
 pub(crate) fn share_beside_muon(width: usize) -> f64 {
-    fresh_rate(width) / MUON_RATE
+    fresh_rate(width) / MATRIX_RATE
 }
 
 /// AdamW's peak rate of a fresh run at a width; see [`suited`].

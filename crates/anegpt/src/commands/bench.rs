@@ -110,7 +110,7 @@ Parts of a step (anegpt train -v shows them too):
   engine_bwd   their backward programs: gradients of activations
   dw           matrix products for the gradients of weights, on the CPU
   head         last norm, classifier, loss and their gradients, on the CPU
-  optimizer    gradient norm, clipping, AdamW
+  optimizer    gradient norm, clipping, update
   io           activations and weights between CPU and device
   elementwise  embedding, gradients of norms
   other        the rest of the step

@@ -82,21 +82,22 @@ enum Target {
     Llama2c(Version),
 }
 
+/// The types of a directory for `reader`.
+const fn hugging_face_for(reader: Reader) -> [(Dtype, Target); 3] {
+    [
+        (Dtype::F32, Target::HuggingFace(Precision::F32, reader)),
+        (Dtype::F16, Target::HuggingFace(Precision::F16, reader)),
+        (Dtype::Bf16, Target::HuggingFace(Precision::Bf16, reader)),
+    ]
+}
+
 impl Format {
     /// The types that it has, and what is written for each.
     fn types(self) -> &'static [(Dtype, Target)] {
-        use Target::{Gguf, HuggingFace, Llama2c};
+        use Target::{Gguf, Llama2c};
         match self {
-            Format::Hf => &[
-                (Dtype::F32, HuggingFace(Precision::F32, Reader::Transformers)),
-                (Dtype::F16, HuggingFace(Precision::F16, Reader::Transformers)),
-                (Dtype::Bf16, HuggingFace(Precision::Bf16, Reader::Transformers)),
-            ],
-            Format::HfCode => &[
-                (Dtype::F32, HuggingFace(Precision::F32, Reader::TransformersWithCode)),
-                (Dtype::F16, HuggingFace(Precision::F16, Reader::TransformersWithCode)),
-                (Dtype::Bf16, HuggingFace(Precision::Bf16, Reader::TransformersWithCode)),
-            ],
+            Format::Hf => &const { hugging_face_for(Reader::Transformers) },
+            Format::HfCode => &const { hugging_face_for(Reader::TransformersWithCode) },
             Format::Gguf => &[
                 (Dtype::F32, Gguf(Precision::F32)),
                 (Dtype::F16, Gguf(Precision::F16)),

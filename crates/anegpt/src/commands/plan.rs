@@ -8,7 +8,7 @@ use crate::plan_choice::{PlanChoice, with_optimizer};
 use crate::progress::counted;
 use crate::settings::{self, ConfigFile, OptimizerChoice, TrainSection, Weights};
 use crate::setup::{self, Base, BudgetArgs, ShapeArgs};
-use crate::{number, term, usage};
+use crate::{memory, number, term, usage};
 use anyhow::{Context, Result};
 use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
@@ -93,6 +93,28 @@ pub(crate) struct Args {
     json: bool,
 }
 
+impl Args {
+    /// The memory that was asked for.
+    fn memory_bytes(&self) -> Option<f64> {
+        self.memory.map(|gib| gib * GIB)
+    }
+}
+
+const GIB: f64 = (1 << 30) as f64;
+
+/// A warning where a step takes more memory than there is.
+fn too_large(run: &RunConfig, bytes: f64, memory: Option<f64>) -> Option<String> {
+    let have = memory.filter(|&have| run.dial.is_some() && bytes > have)?;
+    Some(format!(
+        "a micro-batch of {} × {} tokens takes {:.1} GiB and the memory is {:.1} GiB: a smaller --batch, --seq or \
+         --depth takes less",
+        run.batch,
+        run.seq,
+        bytes / GIB,
+        have / GIB
+    ))
+}
+
 /// A run as it would be, and what its rules warn of.
 struct Planned {
     run: RunConfig,
@@ -125,8 +147,8 @@ fn planned(args: &Args, profile: &Profile) -> Result<Planned> {
     let model = settings::model(base.config, &file.model, vocab_size, asked.seq)?;
     let (run, warnings) = match base.depth.filter(|_| base.dial) {
         Some(depth) => {
-            let memory = args.memory.map(|gib| gib * f64::from(1 << 30));
-            let (run, turned) = setup::by_depth(&depth, model, &asked, memory, Some(profile))?;
+            let (run, turned) =
+                setup::by_depth(&depth, model, &asked, args.memory_bytes(), Some(profile))?;
             (run, turned.warnings)
         }
         None => {
@@ -144,7 +166,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(memory) = args.memory.filter(|gib| !(gib.is_finite() && *gib > 0.0)) {
         return Err(usage(format!("--memory {memory} must be a number above 0")));
     }
-    let planned = planned(args, &profile)?;
+    let mut planned = planned(args, &profile)?;
     let run = &planned.run;
     let RunConfig { batch, seq, accum, .. } = *run;
     let mut all = candidates(&run.model, batch, seq, accum, &profile)?;
@@ -168,6 +190,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let chips = if run.dial.is_some() { &Chip::ALL[..] } else { &[args.chip] };
     let whole = Whole::new(run, chosen.plan, &profile, chips)?;
+    let memory = args.memory_bytes().or_else(memory::bytes);
+    planned.warnings.extend(too_large(run, whole.bytes(), memory));
     let rows: Vec<Row> = programs.engine().map(|f| Row::new(f, &profile)).collect();
     if args.json {
         println!("{}", json(args, &planned, &rows, &all, chosen, &profile, &whole));

@@ -118,7 +118,8 @@ pub(crate) struct RunArgs {
     /// Tokenizer: bpe, bpe:SIZE, char, or a file [default: bpe:2048, or the one of --init]
     #[arg(long, value_name = "SPEC", help_heading = "Data")]
     pub(crate) tokenizer: Option<String>,
-    /// Where to compute [default: auto, or the device of the resumed run]
+    /// Where to compute; auto: the Neural Engine if it works, else its emulator [default:
+    /// auto, or the device of the resumed run]
     #[arg(long, value_enum, help_heading = "Device")]
     pub(crate) device: Option<DeviceChoice>,
     /// Chip to emulate (list: anegpt devices) [default: m4, or the chip of the resumed run]

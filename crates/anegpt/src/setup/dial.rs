@@ -1,5 +1,6 @@
 //! The dial: from the depth of a model to the numbers of its run (`--depth`), by nanochat's rules.
 
+use super::numbers::check_extents;
 use crate::progress::count;
 use crate::settings::{self, MomentumChoice, OptimizerChoice, ScheduleChoice, TrainSection};
 use crate::usage;
@@ -43,6 +44,7 @@ pub(crate) fn turn(
     asked: &TrainSection,
     fits: &mut dyn FnMut(usize, usize) -> Result<bool>,
 ) -> Result<Turned> {
+    check_extents(asked)?;
     let recipe = Recipe::of(depth.edition);
     let rules = rules(depth, model, asked, &recipe)?;
     let weights = ParameterCounts::new(model).scaling() as u64;
@@ -84,6 +86,9 @@ fn rules(depth: &Depth, model: &GptConfig, asked: &TrainSection, recipe: &Recipe
     let reference = Depth { depth: 12, vocab_size, ..depth.clone() }.config();
     let reference = ParameterCounts::new(&reference).scaling() as u64;
     let ratio = asked.token_param_ratio.unwrap_or(recipe.ratio);
+    if let Some(tokens) = asked.batch_tokens.filter(|tokens| !(1..=1 << 40).contains(tokens)) {
+        return Err(usage(format!("--batch-tokens {tokens} must be between 1 and {}", 1u64 << 40)));
+    }
     for (flag, value) in
         [("--token-param-ratio", Some(ratio)), ("--target-flops", asked.target_flops)]
     {
@@ -128,10 +133,7 @@ fn settings_of(
     let steps = budget.steps.max(1);
     let muon = asked.optimizer != Some(OptimizerChoice::Adamw);
     let (lr, why) = match muon {
-        true => {
-            let tokens = cut.batch * cut.accum * asked.seq.unwrap_or(model.seq_len);
-            (MATRIX_RATE * budget.rate, format!("for {tokens} tokens per step"))
-        }
+        true => (MATRIX_RATE * budget.rate, format!("for {} tokens per step", budget.batch)),
         false => (settings::fresh_rate(model.n_embd), format!("for width {}", model.n_embd)),
     };
     let line = matches!(asked.schedule, None | Some(ScheduleChoice::Linear));
@@ -184,11 +186,12 @@ fn nonsense(
     let muon = settings.optimizer == Some(OptimizerChoice::Muon);
     if muon && budget.weight_decay > 1.0 && asked.weight_decay.is_none() {
         warnings.push(format!(
-            "the rule gives a weight decay of {:.2}: it is that of depth 12 times the tokens of depth 12 over those \
-             of this model ({}), and was tuned on larger models, where it is below 1. --weight-decay 0.28 sets \
-             that of depth 12; a smaller --batch-tokens lowers it too",
+            "the rule gives a weight decay of {:.2}: it grows as the tokens become fewer ({} here), and was tuned \
+             on larger models, where it is below 1. --weight-decay {} is that of depth 12; a smaller \
+             --batch-tokens lowers it too",
             budget.weight_decay,
-            count(budget.tokens as f64)
+            count(budget.tokens as f64),
+            recipe.weight_decay
         ));
     }
     if budget.steps == 0 {
@@ -322,5 +325,11 @@ mod tests {
         assert!(error(both).contains("--batch-tokens 4096 is not"));
         let none = TrainSection { token_param_ratio: Some(0.0), ..TrainSection::default() };
         assert!(error(none).contains("--token-param-ratio 0 must be"));
+        let tokens = TrainSection { batch_tokens: Some(u64::MAX), ..TrainSection::default() };
+        assert!(
+            error(tokens).contains("--batch-tokens 18446744073709551615 must be between 1 and")
+        );
+        let empty = TrainSection { batch: Some(0), ..TrainSection::default() };
+        assert!(error(empty).contains("--batch must be at least 1"));
     }
 }

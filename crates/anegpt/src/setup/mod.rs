@@ -30,7 +30,7 @@ use formats::Model;
 use gpt::plan::Plan;
 use gpt::{Depth, Dims, GptConfig, Layout};
 use mil::DType;
-use numbers::{Cadence, fits, follow_rate, with_changes};
+use numbers::{Cadence, fits, run_at, with_changes};
 use serde::{Deserialize, Serialize};
 use sources::{DataChoice, Packing, Sources, Texts};
 use std::path::{Path, PathBuf};
@@ -312,9 +312,8 @@ pub(crate) fn by_depth(
         let dims = Dims { config: &model, batch, seq, dtype: DType::Fp16 };
         fits(&dims, memory, profile)
     })?;
-    let mut config = run_config(model, &turned.settings, asked.seed.unwrap_or(SEED))?;
-    let factor = config.schedule.peak / MATRIX_RATE;
-    follow_rate(&mut config, asked, factor);
+    let rate = turned.settings.lr.map_or(1.0, |lr| lr / MATRIX_RATE);
+    let mut config = run_at(model, &turned.settings, asked.seed.unwrap_or(SEED), rate)?;
     config.dial = Some(turned.dial.clone());
     Ok((config, turned))
 }

@@ -9,7 +9,7 @@ use crate::{memory, usage};
 use anyhow::Result;
 use chip::Profile;
 use gpt::plan::BASELINE;
-use gpt::planner::candidates;
+use gpt::planner::accepted;
 use gpt::{Dims, GptConfig, Layout, StepMemory};
 use train::{
     AdamW, AdamWGroups, Decay, Intervals, LrSchedule, Multipliers, Muon, OptimizerConfig, Recipe,
@@ -163,7 +163,6 @@ pub(crate) fn fits(
     memory: Option<f64>,
     profile: Option<&Profile>,
 ) -> Result<bool> {
-    let Dims { config, batch, seq, .. } = *dims;
     let step = StepMemory::new(&BASELINE, dims, true)?;
     // Two moments of AdamW: Muon has less.
     let needed = step.total() + 2.0 * step.weights;
@@ -172,27 +171,40 @@ pub(crate) fn fits(
         return Ok(false);
     }
     let Some(profile) = profile else { return Ok(true) };
-    Ok(candidates(config, batch, seq, 1, profile)?[0].refused.is_empty())
+    Ok(accepted(dims, profile)?)
 }
 
-/// Gives smear the rate that it was asked for, or its own, which does not follow the matrices' rate as others
-/// do: `factor` is that rate over nanochat's.
-pub(crate) fn follow_rate(config: &mut RunConfig, asked: &TrainSection, factor: f64) {
-    let multipliers = &mut config.schedule.multipliers;
-    if matches!(config.optimizer, OptimizerConfig::Muon(_)) {
-        multipliers.smear /= if asked.smear_lr.is_none() { factor } else { 1.0 };
-        multipliers.vector /= if asked.vector_lr.is_none() { factor } else { 1.0 };
+/// Refuses extents of a step that no machine computes.
+pub(super) fn check_extents(train: &TrainSection) -> Result<()> {
+    let extents = [("--batch", train.batch), ("--accum", train.accum), ("--seq", train.seq)];
+    for (name, value) in extents {
+        match value {
+            Some(0) => return Err(usage(format!("{name} must be at least 1"))),
+            Some(n) if n > 1 << 20 => {
+                return Err(usage(format!("{name} {n} is more than any machine holds")));
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
+/// The run of `model` with the settings `train`.
 pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> Result<RunConfig> {
+    run_at(model, train, seed, 1.0)
+}
+
+/// The same where the matrices have `rate` times nanochat's learning rate: rates of its other parameters follow that,
+/// but for those that do not.
+pub(super) fn run_at(
+    model: GptConfig,
+    train: &TrainSection,
+    seed: u64,
+    rate: f64,
+) -> Result<RunConfig> {
     let steps = train.steps.unwrap_or(1000);
     let peak = train.lr.unwrap_or(3e-4);
-    let positive = |name: &str, value: usize| match value {
-        0 => Err(usage(format!("{name} must be at least 1"))),
-        n if n > 1 << 20 => Err(usage(format!("{name} {n} is more than any machine holds"))),
-        n => Ok(n),
-    };
+    check_extents(train)?;
     if steps == 0 {
         return Err(usage("--steps must be at least 1"));
     }
@@ -203,7 +215,7 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
     let usual = match (optimizer, recipe) {
         (OptimizerConfig::AdamW(_), _) => Multipliers::default(),
         (OptimizerConfig::Muon(_), None) => Multipliers::others(share_beside_muon(model.n_embd)),
-        (OptimizerConfig::Muon(_), Some(recipe)) => recipe.multipliers(model.n_embd, 1.0),
+        (OptimizerConfig::Muon(_), Some(recipe)) => recipe.multipliers(model.n_embd, rate),
     };
     let multipliers = multipliers(train, peak, usual);
     let config = RunConfig {
@@ -213,9 +225,9 @@ pub(crate) fn run_config(model: GptConfig, train: &TrainSection, seed: u64) -> R
             decay: fall(train, Decay::Cosine)?,
             ..LrSchedule::cosine(peak, floor, warmup, steps)
         },
-        batch: positive("--batch", train.batch.unwrap_or(1))?,
-        accum: positive("--accum", train.accum.unwrap_or(1))?,
-        seq: positive("--seq", train.seq.unwrap_or(256).min(model.seq_len))?,
+        batch: train.batch.unwrap_or(1),
+        accum: train.accum.unwrap_or(1),
+        seq: train.seq.unwrap_or(256).min(model.seq_len),
         clip: train.clip.unwrap_or(1.0),
         seed,
         plan: &BASELINE,
@@ -345,7 +357,7 @@ const CHECKPOINT: u64 = 2000;
 
 /// How often a run is validated, sampled and saved.
 pub(crate) fn intervals(cadence: &Cadence, run: &RunConfig) -> Intervals {
-    let (steps, step) = (run.schedule.total, (run.batch * run.accum * run.seq) as u64);
+    let (steps, step) = (run.schedule.total, run.tokens_per_step() as u64);
     // A batch of validation is a forward pass, a third of a micro-batch.
     let batches = 3 * steps * run.accum as u64 / VALIDATION_SHARE;
     // One measurement comes before the first step, one at the end.

@@ -202,7 +202,7 @@ impl Texts {
     /// How often a run sees the training part. Packing whole documents drops the rests of those that are cut,
     /// so it is seen more often then.
     pub(super) fn epochs(&self, run: &RunConfig) -> f64 {
-        let seen = run.schedule.total as f64 * (run.batch * run.accum * run.seq) as f64;
+        let seen = run.schedule.total as f64 * run.tokens_per_step() as f64;
         seen / self.tokens[0] as f64
     }
 
@@ -250,6 +250,8 @@ mod tests {
         let expected = sources.train_tokens(16, 1).unwrap();
         let texts = sources.cut(16, 1).unwrap();
         assert_eq!(expected, texts.tokens[0]);
+        // Nine tenths of the documents, nine characters each.
+        assert_eq!(expected, 90 * 9);
         assert!(texts.description.contains("whole documents"), "{}", texts.description);
     }
 }

@@ -4,6 +4,7 @@
 use super::report::{Report, described, shares};
 use crate::progress;
 use crate::term::{self, Role, fit, labelled, paint};
+use gpt::{Group, Layout};
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
 use std::io::{Result, Write};
@@ -241,17 +242,20 @@ fn muon(run: &RunConfig) -> String {
     let Multipliers { embedding, classifier, vector, .. } = schedule.multipliers;
     let rate = |share: f64| format!("{:.2e}", share * schedule.peak);
     if run.model.family.name() == "nanochat" {
-        let Multipliers { value_embedding, residual_scale, skip_scale, smear, .. } =
-            schedule.multipliers;
+        let layout = Layout::new(&run.model);
+        let has = |group| layout.params().iter().any(|param| param.group == group);
         let groups = [
-            ("embedding", embedding),
-            ("value embeddings", value_embedding),
-            ("classifier", classifier),
-            ("factors of the stream", residual_scale),
-            ("of the first stream", skip_scale),
-            ("smear and backout", smear),
+            (Group::Embedding, "embedding"),
+            (Group::ValueEmbedding, "value embeddings"),
+            (Group::Classifier, "classifier"),
+            (Group::ResidualScale, "factors of the stream"),
+            (Group::SkipScale, "factors of the first stream"),
+            (Group::Smear, "smear and backout"),
         ];
-        let groups = groups.map(|(name, share)| format!("{} ({name})", rate(share))).join(", ");
+        let groups: Vec<String> = (groups.into_iter().filter(|(group, _)| has(*group)))
+            .map(|(group, name)| format!("{} ({name})", rate(schedule.multipliers.of(group))))
+            .collect();
+        let groups = groups.join(", ");
         return format!("Muon for the matrices of the layers, AdamW for the rest, at {groups}");
     }
     let others = match embedding == classifier && embedding == vector {

@@ -209,15 +209,20 @@ fn texts_are_inspected() {
     assert!(error.contains("`tags` holds lists"), "{error}");
 }
 
-#[test]
-fn a_run_learns_from_parquet_files_and_validates_with_the_last() {
-    let bench = Bench::new();
-    bench.small_run();
+/// The directory `shards` with three files of Parquet.
+fn shards(bench: &Bench) {
     std::fs::create_dir(bench.path("shards")).unwrap();
     for (from, to) in [("snappy_v1", "0"), ("zstd_v2", "1"), ("gzip_v2", "2")] {
         let from = parquet(&format!("{from}.parquet"));
         std::fs::copy(from, bench.path(&format!("shards/{to}.parquet"))).unwrap();
     }
+}
+
+#[test]
+fn a_run_learns_from_parquet_files_and_validates_with_the_last() {
+    let bench = Bench::new();
+    bench.small_run();
+    shards(&bench);
     let args = [one_step("shards", "bpe:300"), vec!["--out", "run"]].concat();
     let start = bench.ok(&args);
     let start: serde_json::Value = serde_json::from_str(start.lines().next().unwrap()).unwrap();
@@ -242,11 +247,7 @@ fn a_run_learns_from_parquet_files_and_validates_with_the_last() {
 fn packing_whole_documents_goes_on_where_it_was() {
     let bench = Bench::new();
     bench.small_run();
-    std::fs::create_dir(bench.path("shards")).unwrap();
-    for (from, to) in [("snappy_v1", "0"), ("zstd_v2", "1"), ("gzip_v2", "2")] {
-        let from = parquet(&format!("{from}.parquet"));
-        std::fs::copy(from, bench.path(&format!("shards/{to}.parquet"))).unwrap();
-    }
+    shards(&bench);
     let start = |out: &'static str, steps: &'static str| {
         let mut args = one_step("shards", "bpe:300");
         args.retain(|arg| !["--steps", "1"].contains(arg));

@@ -107,10 +107,8 @@ fn value_embeddings_can_be_left_out() {
     let events = small(&bench, "--steps 6 --value-embeds off --out off");
     assert_eq!(events[0]["run"]["model"]["nanochat"]["value_embeds"], false);
     let config = std::fs::read_to_string(bench.path("off/step-00000006/state.json")).unwrap();
-    assert!(
-        words(&config).contains("\"value_embeds\": false")
-            || config.contains("\"value_embeds\":false")
-    );
+    let state: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(state["state"]["run"]["model"]["nanochat"]["value_embeds"], false, "{state}");
 }
 
 /// The table of depths.

@@ -115,7 +115,7 @@ fn describe(part: &str) -> &'static str {
         "engine_bwd" => "backward programs of the layers",
         "dw" => "products for gradients of weights",
         "head" => "last norm, classifier, loss, gradients",
-        "optimizer" => "norm of gradients, AdamW",
+        "optimizer" => "norm of gradients, update",
         "io" => "activations, weights: host to device, back",
         "elementwise" => "embedding, gradients of norms",
         "data" => "waiting for the batch",

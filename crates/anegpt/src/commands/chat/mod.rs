@@ -86,7 +86,7 @@ struct Speaker {
 }
 
 fn model_to_talk(model: Opened, args: &Args) -> Result<Speaker> {
-    let Opened { parameters, tokenizer, mut ends, chat_template } = model;
+    let Opened { parameters, tokenizer, mut ends, chat_template, .. } = model;
     let format = ChatTemplate::find(&tokenizer, chat_template.as_deref())?;
     match &format {
         Some(format) => ends.extend(format.ends()),

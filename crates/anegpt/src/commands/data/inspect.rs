@@ -5,6 +5,7 @@ use anyhow::Result;
 use data::synth::SEPARATOR;
 use data::text::{FIELD, ParquetInfo, TextSource, is_parquet, is_text_file, parquet_info};
 use data::tokens::TokenFile;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
 
@@ -116,13 +117,16 @@ fn texts(args: &Args, tokenizer: Option<&Tokenizer>) -> Result<()> {
     let files = source.files().count();
     let groups: usize = parquet.iter().map(|info| info.row_groups).sum();
     let rows: u64 = parquet.iter().map(|info| info.rows).sum();
-    let compression = parquet.first().map(|info| info.compression);
+    let codecs: BTreeSet<&str> =
+        parquet.iter().flat_map(|info| &info.compressions).copied().collect();
+    let compression =
+        (!codecs.is_empty()).then(|| codecs.into_iter().collect::<Vec<_>>().join(", "));
     if args.json {
         let report = serde_json::json!({
             "path": args.path, "files": files, "bytes": source.total_bytes(),
             "documents": counts.documents, "text_bytes": counts.bytes,
             "tokens": tokenizer.map(|_| counts.tokens), "first": counts.first,
-            "parquet": compression.map(|compression| serde_json::json!({
+            "parquet": compression.as_ref().map(|compression| serde_json::json!({
                 "files": parquet.len(), "rows": rows, "row_groups": groups,
                 "compression": compression,
             })),
@@ -133,7 +137,9 @@ fn texts(args: &Args, tokenizer: Option<&Tokenizer>) -> Result<()> {
     println!("path       {}", args.path.display());
     println!("files      {files} ({})", progress::size(source.total_bytes()));
     if let Some(compression) = compression {
-        println!("parquet    {rows} rows in {groups} row groups, {compression}");
+        let (rows, groups) =
+            (progress::counted(rows as usize, "row"), progress::counted(groups, "row group"));
+        println!("parquet    {rows} in {groups}, {compression}");
     }
     println!("documents  {}", counts.documents);
     println!("text       {}", progress::size(counts.bytes));

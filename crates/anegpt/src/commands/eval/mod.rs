@@ -24,9 +24,9 @@ const TOKENS_AT_ONCE: usize = 2048;
 
 /// Measure a model: its loss on a text, CORE, samples
 ///
-/// Without --tasks, the loss on the text of --data. The text is read as in training: documents one after the other, each after the token
-/// that separates them. Windows of --seq tokens are read, and every token but the first is
-/// predicted once. With --stride S a window begins S tokens after the one before it, and only
+/// Without --tasks, eval measures the loss on the text of --data. The text is read as in
+/// training: documents one after the other, each after the token that separates them.
+/// Windows of --seq tokens are read, and every token but the first is predicted once. With --stride S a window begins S tokens after the one before it, and only
 /// the tokens that no earlier window predicted count: they have more context. Without it,
 /// windows lie side by side, as in the validation of `anegpt train`.
 ///

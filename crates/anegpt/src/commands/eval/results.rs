@@ -93,12 +93,15 @@ pub(super) fn open(args: &Args, directory: &Path, header: &Value) -> Result<(Jou
         }
     }
     Journal::open(&path, header).map_err(|error| match error {
-        JournalError::Other { .. } if other_tasks(&path, header).is_some() => usage(format!(
-            "{}: these are results of {}. Keep them and write elsewhere with --out DIR, name the same \
-             tasks, or replace them with --restart",
-            path.display(),
-            other_tasks(&path, header).unwrap_or_default()
-        )),
+        JournalError::Other { ref there, .. } if there["tasks"] != header["tasks"] => {
+            usage(format!(
+                "{}: these are results of --tasks {}, not of --tasks {}. Keep them and write elsewhere \
+                 with --out DIR, name the same tasks, or replace them with --restart",
+                path.display(),
+                names(there),
+                names(header)
+            ))
+        }
         JournalError::Other { .. } | JournalError::Line { .. } => usage(format!(
             "{error}. Keep them and write elsewhere with --out DIR, or replace them with --restart"
         )),
@@ -106,16 +109,10 @@ pub(super) fn open(args: &Args, directory: &Path, header: &Value) -> Result<(Jou
     })
 }
 
-/// The tasks of the results in `path` and those of `header`, if they differ.
-fn other_tasks(path: &Path, header: &Value) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let there: Value = serde_json::from_str(text.lines().next()?).ok()?;
-    let names = |of: &Value| -> Option<String> {
-        let names: Option<Vec<&str>> = of["tasks"].as_array()?.iter().map(Value::as_str).collect();
-        Some(names?.join(","))
-    };
-    let (there, here) = (names(&there)?, names(header)?);
-    (there != here).then(|| format!("--tasks {there}, not of --tasks {here}"))
+/// The tasks of `header`, with commas.
+fn names(header: &Value) -> String {
+    let tasks = header["tasks"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    tasks.collect::<Vec<_>>().join(",")
 }
 
 /// What decides the results of all tasks.

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use infer::{Scorer, WeightFormat};
 use serde_json::{Value, json};
 use std::time::Instant;
-use train::evaluate::{Answer, Core, Journal, checksum, model_checksum, token_losses};
+use train::evaluate::{
+    Answer, Core, Journal, checksum, model_checksum, token_losses, tokens_checksum,
+};
 
 /// Tokens after which the sums of a text are kept.
 const KEEP_EVERY: usize = 1 << 14;
@@ -61,9 +63,8 @@ impl Results {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     check(args)?;
-    let found = files::resolve(&args.model)?;
-    let model = files::open_model(&found, args.tokenizer.as_deref())?;
-    let directory = results::directory(args, &found)?;
+    let model = files::open_model(&args.model, args.tokenizer.as_deref())?;
+    let directory = results::directory(args, &model.place)?;
     let mut tasks: Vec<(Task, Prepared)> = vec![];
     for &task in &args.tasks {
         if tasks.iter().all(|(other, _)| *other != task) {
@@ -161,9 +162,8 @@ fn describe(args: &Args, task: &Prepared) -> Value {
     let weights = format!("{:?}", weights(args)).to_lowercase();
     match task {
         Prepared::Bpb(reading) => {
-            let bytes: Vec<u8> = reading.tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
             json!({
-                "data": checksum(&bytes),
+                "data": tokens_checksum(&reading.tokens),
                 "tokens": reading.tokens.len(),
                 "seq": reading.windows.seq,
                 "stride": reading.windows.stride,

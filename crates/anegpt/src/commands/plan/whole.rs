@@ -75,7 +75,7 @@ impl<'a> Whole<'a> {
         ]
     }
 
-    fn bytes(&self) -> f64 {
+    pub(super) fn bytes(&self) -> f64 {
         self.parts().iter().map(|(_, bytes)| bytes).sum()
     }
 
@@ -145,7 +145,10 @@ impl<'a> Whole<'a> {
             format!("  {name:<18}{value:>15}   {note}").trim_end().to_owned() + "\n"
         };
         let ratio = run.dial.as_ref().map_or(String::new(), |dial| {
-            format!("the rule: {} × N = {}", dial.ratio, progress::count(dial.tokens as f64))
+            // Steps, or operations, may have been asked for.
+            let by_rule = dial.tokens / run.tokens_per_step() as u64 == run.schedule.total;
+            let rule = if by_rule { "the rule:" } else { "not the rule's" };
+            format!("{rule} {} × N = {}", dial.ratio, progress::count(dial.tokens as f64))
         });
         let cut = format!("{} × {} × {}: --accum, --batch, --seq", run.accum, run.batch, run.seq);
         let mut text = format!("  {:<18}{:>15}\n", "run", "number");
