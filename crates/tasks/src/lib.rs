@@ -1,5 +1,6 @@
-//! Evaluation tasks: what a model is asked, and how its answers are scored.
+//! Tasks: what a model is asked, how its answers are scored, and conversations that it learns from.
 //!
+//! - [`Conversation`] and [`Conversations`]: what is learned in finetuning;
 //! - [`core`]: in-context tasks (CORE) in the format of its published bundle;
 //! - [`bpb`]: bits per byte of a text;
 //! - [`sample`]: prompts whose continuations are for reading;
@@ -11,6 +12,7 @@
 #![warn(missing_docs)]
 
 pub mod bpb;
+mod conversation;
 pub mod core;
 mod csv;
 mod error;
@@ -18,4 +20,5 @@ pub mod random;
 pub mod sample;
 mod yaml;
 
+pub use conversation::{Conversation, Conversations};
 pub use error::{Result, TaskError};
