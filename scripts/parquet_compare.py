@@ -43,6 +43,50 @@ def table(rows, kind, required):
     return pa.table([list(range(len(rows))), column, tags], schema=schema)
 
 
+def nested(count, seed):
+    """Rows with lists and structures, some of them empty or absent."""
+    rng = random.Random(seed)
+    words = texts(40, 6, seed)
+    word, number = pa.string(), pa.int64()
+    schema = pa.schema([
+        ("id", pa.int32()), pa.field("n", number, nullable=False), ("text", word),
+        ("choices", pa.struct([("text", pa.list_(word)), ("label", pa.list_(word))])),
+        ("messages", pa.list_(pa.struct([("role", word), ("content", word)]))),
+        ("deep", pa.list_(pa.list_(number))),
+    ])
+
+    def some(make, absent=0.1):
+        return None if rng.random() < absent else make()
+
+    def several(make, most=4):
+        return some(lambda: [make() for _ in range(rng.randint(0, most))])
+
+    def drawn():
+        return rng.choice(words)
+
+    def integer():
+        return rng.randint(-2**40, 2**40)
+
+    rows = [{
+        "id": some(lambda: rng.randint(-2**31, 2**31 - 1)),
+        "n": integer(),
+        "text": drawn(),
+        "choices": some(lambda: {"text": several(drawn), "label": several(lambda: rng.choice("ABCD"))}),
+        "messages": several(lambda: some(lambda: {"role": drawn(), "content": drawn()})),
+        "deep": several(lambda: several(lambda: some(integer))),
+    } for _ in range(count)]
+    return pa.Table.from_pylist(rows, schema=schema), [plain(row, pa.struct(schema)) for row in rows]
+
+
+def plain(value, kind):
+    """A value with empty lists where lists are absent."""
+    if pa.types.is_list(kind):
+        return [plain(of, kind.value_type) for of in value or []]
+    if pa.types.is_struct(kind) and value is not None:
+        return {field.name: plain(value[field.name], field.type) for field in kind}
+    return value
+
+
 def write_lines(rows, path):
     lines = [json.dumps({"text": row}) for row in rows if row is not None and row.strip()]
     path.write_text("".join(line + "\n" for line in lines))
@@ -62,6 +106,13 @@ def fixtures(directory):
         data = table(rows, pa.string(), required)
         pq.write_table(data, directory / f"{name}.parquet", data_page_size=300, **how)
     pq.write_table(table(rows, pa.string(), False), directory / "lz4.parquet", compression="lz4")
+    data, expected = nested(40, 3)
+    (directory / "nested.jsonl").write_text("".join(json.dumps(row) + "\n" for row in expected))
+    pq.write_table(data, directory / "nested_v1.parquet", compression="snappy", data_page_version="1.0", row_group_size=15)
+    pq.write_table(
+        data, directory / "nested_v2.parquet", compression="zstd", data_page_version="2.0", use_dictionary=False,
+        data_page_size=100, row_group_size=40,
+    )
     delta = {"text": "DELTA_LENGTH_BYTE_ARRAY"}
     pq.write_table(
         table(rows, pa.string(), False), directory / "delta.parquet", use_dictionary=False, column_encoding=delta

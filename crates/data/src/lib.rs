@@ -4,7 +4,8 @@
 //! - [`text`]: text files and directories, split into documents and tokenized;
 //! - [`tokens`]: files of token ids, written once and memory-mapped;
 //! - [`loader`]: batches in random order that resume exactly where a checkpoint stopped;
-//! - [`download`]: data sets fetched over the network.
+//! - [`download`]: data sets fetched over the network;
+//! - [`Records`]: rows of Parquet files.
 //!
 //! ```
 //! use data::loader::{Loader, LoaderConfig, TokenSource};
@@ -38,4 +39,5 @@ pub mod text;
 pub mod tokens;
 
 pub use error::{Error, Result};
+pub use parquet::Records;
 pub use sniff::is_text;

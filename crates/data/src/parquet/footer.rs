@@ -8,6 +8,10 @@ const BYTE_ARRAY: i64 = 6;
 /// `FieldRepetitionType`.
 const OPTIONAL: i64 = 1;
 const REPEATED: i64 = 2;
+/// `ConvertedType.LIST`.
+const LIST: i64 = 3;
+/// Structures within structures, at most.
+const DEPTH: u32 = 32;
 
 /// The part of the metadata that is needed.
 #[derive(Debug, Default)]
@@ -25,6 +29,7 @@ struct Element {
     kind: Option<i64>,
     repetition: i64,
     children: i64,
+    converted: Option<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -45,20 +50,55 @@ struct RawChunk {
     dictionary: Option<i64>,
 }
 
-/// A column of text.
+/// A column of values that are not taken apart further.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Column {
     pub(super) name: String,
-    /// True if values may be absent.
-    pub(super) optional: bool,
+    pub(super) physical: Physical,
+    /// Lists that its values lie in.
+    pub(super) repetition: u32,
+    /// Lists, and structures and values that may be absent, on the way to a value.
+    pub(super) definition: u32,
     /// Its place among the columns of a row group.
     leaf: usize,
+}
+
+/// How values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Physical {
+    Bytes,
+    Int32,
+    Int64,
+}
+
+impl Physical {
+    fn of(kind: Option<i64>) -> Option<Physical> {
+        match kind? {
+            1 => Some(Physical::Int32),
+            2 => Some(Physical::Int64),
+            BYTE_ARRAY => Some(Physical::Bytes),
+            _ => None,
+        }
+    }
+}
+
+/// A field as a tree, with the level of definition from which on each part is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Node {
+    /// Values of a column, by its place in a list of them.
+    Value { column: usize, definition: u32 },
+    /// Fields by name.
+    Structure { fields: Vec<(String, Node)>, definition: u32 },
+    /// Elements; another one begins with this level of repetition.
+    List { element: Box<Node>, definition: u32, repetition: u32 },
 }
 
 /// The pages of the column in one row group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Chunk {
     pub(super) rows: u64,
+    /// Values and places without one: as many as rows, where there are no lists.
+    pub(super) entries: u64,
     /// Offset of the first page in the file.
     pub(super) start: u64,
     /// Offset after the last one.
@@ -87,7 +127,7 @@ impl Footer {
         Ok(footer)
     }
 
-    /// The column called `name`.
+    /// The column of texts called `name`.
     ///
     /// # Errors
     /// The reason why it cannot be read.
@@ -109,7 +149,9 @@ impl Footer {
                 }
                 return Ok(Column {
                     name: name.into(),
-                    optional: element.repetition == OPTIONAL,
+                    physical: Physical::Bytes,
+                    repetition: 0,
+                    definition: u32::from(element.repetition == OPTIONAL),
                     leaf,
                 });
             }
@@ -124,6 +166,84 @@ impl Footer {
                 "it has no column `{name}`; those that may hold texts are {}: name one with --text-field",
                 texts.join(", ")
             ),
+        })
+    }
+
+    /// The field called `name`, whatever it holds; `columns` are added to.
+    ///
+    /// # Errors
+    /// The reason why it cannot be read.
+    pub(super) fn field(&self, name: &str, columns: &mut Vec<Column>) -> Result<Node, String> {
+        if self.encrypted {
+            return Err("the file is encrypted: decrypt it first".into());
+        }
+        let (mut leaf, mut names, mut at) = (0, vec![], 1);
+        while let Some(element) = self.schema.get(at) {
+            if element.name == name {
+                return self.node(&mut at, &mut leaf, Level::default(), columns);
+            }
+            names.push(format!("`{}`", element.name));
+            let (end, leaves) = self.subtree(at);
+            (at, leaf) = (end, leaf + leaves);
+        }
+        Err(format!("it has no column `{name}`, but {}", names.join(", ")))
+    }
+
+    /// The tree at `at`, which goes on behind it, as `leaf` does behind its columns.
+    fn node(
+        &self,
+        at: &mut usize,
+        leaf: &mut usize,
+        level: Level,
+        columns: &mut Vec<Column>,
+    ) -> Result<Node, String> {
+        let damaged = || "its metadata is damaged".to_owned();
+        let element = self.schema.get(*at).ok_or_else(damaged)?;
+        let level = level.within(element).ok_or_else(damaged)?;
+        let Level { repetition, definition, .. } = level;
+        *at += 1;
+        let node = match element.children {
+            ..=0 => {
+                let column = columns.len();
+                let physical = Physical::of(element.kind).ok_or_else(|| {
+                    let what = self.describe(*at - 1);
+                    format!("its column `{}` holds {what}, which are not read here", element.name)
+                })?;
+                let (name, leaf_at) = (element.name.clone(), *leaf);
+                columns.push(Column { name, physical, repetition, definition, leaf: leaf_at });
+                *leaf += 1;
+                Node::Value { column, definition }
+            }
+            children => {
+                let mut fields = vec![];
+                for _ in 0..children {
+                    let name = self.schema.get(*at).ok_or_else(damaged)?.name.clone();
+                    fields.push((name, self.node(at, leaf, level, columns)?));
+                }
+                let alone = fields.len() == 1;
+                match fields.pop() {
+                    // A list is a structure of one field, which repeats a structure of one field.
+                    Some((_, Node::List { element: inner, definition, repetition }))
+                        if alone && element.converted == Some(LIST) =>
+                    {
+                        let element = match *inner {
+                            Node::Structure { mut fields, .. } if fields.len() == 1 => {
+                                Box::new(fields.remove(0).1)
+                            }
+                            other => Box::new(other),
+                        };
+                        Node::List { element, definition, repetition }
+                    }
+                    last => {
+                        fields.extend(last);
+                        Node::Structure { fields, definition }
+                    }
+                }
+            }
+        };
+        Ok(match element.repetition {
+            REPEATED => Node::List { element: Box::new(node), definition, repetition },
+            _ => node,
         })
     }
 
@@ -173,6 +293,28 @@ impl Footer {
     }
 }
 
+/// How deep something lies in a schema.
+#[derive(Debug, Clone, Copy, Default)]
+struct Level {
+    repetition: u32,
+    definition: u32,
+    depth: u32,
+}
+
+impl Level {
+    /// The level of a node that lies in something of this one; `None` if that is too deep.
+    fn within(self, element: &Element) -> Option<Level> {
+        let repeated = element.repetition == REPEATED;
+        let absent = repeated || element.repetition == OPTIONAL;
+        let level = Level {
+            repetition: self.repetition + u32::from(repeated),
+            definition: self.definition + u32::from(absent),
+            depth: self.depth + 1,
+        };
+        (level.depth <= DEPTH).then_some(level)
+    }
+}
+
 fn advice(name: &str) -> &'static str {
     match name {
         "messages" => " (conversations are not learned from as they stand)",
@@ -197,12 +339,13 @@ fn chunk(group: &RawGroup, column: &Column, bytes: u64) -> Result<Chunk, String>
         "its pages lie beyond the end of the file, which is cut short or damaged".to_owned()
     })?;
     let rows = u64::try_from(group.rows).map_err(|_| damaged())?;
-    // A column that is not nested has a value, or none, for every row.
-    if raw.values != group.rows {
+    let entries = u64::try_from(raw.values).map_err(|_| damaged())?;
+    // A list without elements has an entry too.
+    if entries < rows || (entries > rows && column.repetition == 0) {
         return Err(damaged());
     }
     let uncompressed = u64::try_from(raw.uncompressed).map_err(|_| damaged())?;
-    Ok(Chunk { rows, start, end, uncompressed, codec: Codec::of(raw.codec)? })
+    Ok(Chunk { rows, entries, start, end, uncompressed, codec: Codec::of(raw.codec)? })
 }
 
 fn element(reader: &mut Reader<'_>) -> Parsed<Element> {
@@ -213,6 +356,7 @@ fn element(reader: &mut Reader<'_>) -> Parsed<Element> {
             (3, Kind::Int) => element.repetition = reader.int()?,
             (4, Kind::Binary) => element.name = reader.text()?,
             (5, Kind::Int) => element.children = reader.int()?,
+            (6, Kind::Int) => element.converted = Some(reader.int()?),
             (_, kind) => reader.skip(kind)?,
         }
     }

@@ -1,24 +1,27 @@
-//! Parquet files, as far as a column of text needs them: no lists or structures, plain and dictionary
-//! pages of both versions, and four ways of compression. The format is that of
-//! parquet.apache.org/docs/file-format.
+//! Parquet files: a column of texts ([`ParquetFile`]), or rows of texts, whole numbers, lists and structures of
+//! them ([`Records`]). Plain and dictionary pages of both versions are read, and four ways of compression. The
+//! format is that of parquet.apache.org/docs/file-format.
 //!
-//! One page is in memory at a time, with its dictionary. Everything that a file states is checked before
+//! One page of a column is in memory at a time, with its dictionary. Everything that a file states is checked before
 //! it is used, and no memory is taken for what it merely claims.
 
 mod codec;
 mod footer;
 mod hybrid;
 mod page;
+mod records;
 mod thrift;
 
 use crate::error::{Error, Result};
 use footer::{Chunk, Column, Footer};
-use page::{Dictionary, Header, Page, Use};
+use page::{Dictionary, Entry, Header, Page, Use};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use thrift::Fault;
+
+pub use records::Records;
 
 /// At either end of a file.
 const MAGIC: &[u8; 4] = b"PAR1";
@@ -43,11 +46,7 @@ impl ParquetFile {
     /// [`Error::Parquet`] when it is damaged, or the column is not one of texts; [`Error::Io`].
     pub(crate) fn open(path: &Path, column: &str) -> Result<ParquetFile> {
         let fault = |problem: String| Error::Parquet { path: path.to_owned(), problem };
-        let mut file = File::open(path).map_err(Error::io(path, "open"))?;
-        let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
-        let metadata = metadata(&mut file, bytes).map_err(Error::io(path, "read"))?;
-        let metadata = metadata.map_err(|problem| fault(problem.to_owned()))?;
-        let footer = Footer::parse(&metadata).map_err(|e| fault(e.to_string()))?;
+        let (file, footer, bytes) = open(path)?;
         let column = footer.column(column).map_err(fault)?;
         let chunks = footer.chunks(&column, bytes).map_err(fault)?;
         Ok(ParquetFile { path: path.to_owned(), file, column, chunks })
@@ -75,6 +74,17 @@ impl ParquetFile {
     pub(crate) fn rows_from(self, group: usize, row: u64) -> Rows {
         Rows { file: self, group, row: 0, until: row, pages: None }
     }
+}
+
+/// Opens a file; what its end says, and how long it is.
+fn open(path: &Path) -> Result<(File, Footer, u64)> {
+    let fault = |problem: String| Error::Parquet { path: path.to_owned(), problem };
+    let mut file = File::open(path).map_err(Error::io(path, "open"))?;
+    let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
+    let metadata = metadata(&mut file, bytes).map_err(Error::io(path, "read"))?;
+    let metadata = metadata.map_err(|problem| fault(problem.to_owned()))?;
+    let footer = Footer::parse(&metadata).map_err(|e| fault(e.to_string()))?;
+    Ok((file, footer, bytes))
 }
 
 /// What is wrong with a file that should be a whole Parquet file, with columns of whatever kind.
@@ -159,9 +169,9 @@ impl Rows {
             }
             let pages = self.pages.get_or_insert_with(|| Pages::new(chunk));
             let (group, row) = (self.group, self.row);
-            let (file, optional) = (&mut self.file.file, self.file.column.optional);
+            let (file, column) = (&mut self.file.file, &self.file.column);
             let wanted = row >= self.until;
-            let found = pages.next(file, chunk, optional).and_then(|value| match value {
+            let found = pages.next(file, chunk, column).and_then(|entry| match entry.value {
                 Some(value) if wanted => to_text(value, row).map(Some),
                 _ => Ok(None),
             });
@@ -217,32 +227,32 @@ impl PageError {
 struct Pages {
     /// Offset of the next page.
     at: u64,
-    /// Rows that no page has had yet.
+    /// Entries that no page has had yet.
     ahead: u64,
     page: Option<Page>,
     dictionary: Option<Dictionary>,
-    /// Offset, bytes, rows and rows left of the present page.
+    /// Offset, bytes, entries and entries left of the present page.
     place: (u64, u64, u64, u64),
 }
 
 impl Pages {
     fn new(chunk: &Chunk) -> Pages {
-        let (at, ahead) = (chunk.start, chunk.rows);
+        let (at, ahead) = (chunk.start, chunk.entries);
         Pages { at, ahead, page: None, dictionary: None, place: (at, 0, 1, 0) }
     }
 
-    /// The value of the next row.
+    /// The next entry.
     fn next(
         &mut self,
         file: &mut File,
         chunk: &Chunk,
-        optional: bool,
-    ) -> std::result::Result<Option<&[u8]>, PageError> {
+        column: &Column,
+    ) -> std::result::Result<Entry<'_>, PageError> {
         while self.place.3 == 0 {
-            self.turn(file, chunk, optional)?;
+            self.turn(file, chunk, column)?;
         }
         self.place.3 -= 1;
-        let Some(page) = &mut self.page else { return Ok(None) };
+        let page = self.page.as_mut().expect("a page with entries");
         Ok(page.next(self.dictionary.as_ref())?)
     }
 
@@ -251,7 +261,7 @@ impl Pages {
         &mut self,
         file: &mut File,
         chunk: &Chunk,
-        optional: bool,
+        column: &Column,
     ) -> std::result::Result<(), PageError> {
         self.page = None;
         let header = self.header(file, chunk)?;
@@ -263,14 +273,16 @@ impl Pages {
         let read = |file: &mut File| read_at(file, start, stored as u64);
         match header.purpose() {
             Use::Dictionary => {
-                self.dictionary = Some(Dictionary::new(&header, &read(file)?, chunk.codec)?);
+                let stored = read(file)?;
+                let dictionary = Dictionary::new(&header, &stored, chunk.codec, column.physical)?;
+                self.dictionary = Some(dictionary);
             }
             Use::Data => {
                 let rows = header.values()?;
                 let ahead = self.ahead.checked_sub(rows);
                 self.ahead =
                     ahead.ok_or("its pages have more rows than the row group".to_owned())?;
-                self.page = Some(Page::new(&header, &read(file)?, chunk.codec, optional)?);
+                self.page = Some(Page::new(&header, &read(file)?, chunk.codec, column)?);
                 self.place = (self.at, end - self.at, rows.max(1), rows);
             }
             Use::None => {}

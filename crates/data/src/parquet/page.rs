@@ -1,6 +1,7 @@
 //! Pages: their headers, and the values in them, one at a time.
 
 use super::codec::{Codec, PAGE};
+use super::footer::{Column, Physical};
 use super::hybrid::Hybrid;
 use super::thrift::{Fault, Kind, Parsed, Reader};
 
@@ -146,7 +147,12 @@ pub(super) struct Dictionary {
 }
 
 impl Dictionary {
-    pub(super) fn new(header: &Header, stored: &[u8], codec: Codec) -> Result<Dictionary, String> {
+    pub(super) fn new(
+        header: &Header,
+        stored: &[u8],
+        codec: Codec,
+        physical: Physical,
+    ) -> Result<Dictionary, String> {
         header.check(stored)?;
         if ![PLAIN, PLAIN_DICTIONARY].contains(&header.encoding) {
             return Err(foreign_encoding(header.encoding));
@@ -154,7 +160,7 @@ impl Dictionary {
         let bytes = codec.decompress(stored, size(header.uncompressed)?)?;
         let (mut spans, mut at) = (Vec::new(), 0);
         for _ in 0..header.values()? {
-            let (start, end) = plain(&bytes, &mut at)?;
+            let (start, end) = plain(&bytes, &mut at, physical)?;
             spans.push((start as u32, end as u32));
         }
         Ok(Dictionary { bytes, spans })
@@ -170,14 +176,27 @@ impl Dictionary {
 #[derive(Debug)]
 pub(super) struct Page {
     bytes: Vec<u8>,
-    /// For each row 1 or, where there is no value, 0. Absent if all rows have one.
-    levels: Option<Hybrid>,
+    levels: Levels,
+    /// The level of definition of what is there.
+    there: u32,
+    physical: Physical,
     values: Values,
+}
+
+/// The levels of each entry: of repetition and of definition. Absent if all are 0.
+type Levels = [Option<Hybrid>; 2];
+
+/// A value, or a place without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry<'a> {
+    pub(super) repetition: u32,
+    pub(super) definition: u32,
+    pub(super) value: Option<&'a [u8]>,
 }
 
 #[derive(Debug)]
 enum Values {
-    /// Texts, each after its length; the next one's place.
+    /// Values as they are, texts after their length; the next one's place.
     Plain(usize),
     /// Places in the dictionary.
     Indices(Hybrid),
@@ -188,13 +207,14 @@ impl Page {
         header: &Header,
         stored: &[u8],
         codec: Codec,
-        optional: bool,
+        column: &Column,
     ) -> Result<Page, String> {
         header.check(stored)?;
         let damaged = || Fault::Damaged.to_string();
+        let most = [column.repetition, column.definition];
         let (bytes, levels, at) = match header.kind {
-            3 => Page::unpack_v2(header, stored, codec, optional)?,
-            _ => Page::unpack_v1(header, stored, codec, optional)?,
+            3 => Page::unpack_v2(header, stored, codec, most)?,
+            _ => Page::unpack_v1(header, stored, codec, most)?,
         };
         let values = match header.encoding {
             PLAIN => Values::Plain(at),
@@ -207,31 +227,34 @@ impl Page {
             }
             other => return Err(foreign_encoding(other)),
         };
-        Ok(Page { bytes, levels, values })
+        let (there, physical) = (column.definition, column.physical);
+        Ok(Page { bytes, levels, there, physical, values })
     }
 
-    /// Levels, with their length before them, and values are compressed together.
+    /// Levels of at most `most`, with their length before them, and values are compressed together.
     fn unpack_v1(
         header: &Header,
         stored: &[u8],
         codec: Codec,
-        optional: bool,
-    ) -> Result<(Vec<u8>, Option<Hybrid>, usize), String> {
+        most: [u32; 2],
+    ) -> Result<(Vec<u8>, Levels, usize), String> {
         let bytes = codec.decompress(stored, size(header.uncompressed)?)?;
-        if !optional {
-            return Ok((bytes, None, 0));
-        }
-        if header.level_encoding != RLE {
+        if most != [0, 0] && header.level_encoding != RLE {
             return Err(foreign_encoding(header.level_encoding));
         }
         let damaged = || Fault::Damaged.to_string();
-        let length = bytes.first_chunk().map(|b| u32::from_le_bytes(*b)).ok_or_else(damaged)?;
-        let end = 4 + length as usize;
-        if end > bytes.len() {
-            return Err(damaged());
+        let (mut levels, mut at) = ([None, None], 0);
+        for (levels, most) in levels.iter_mut().zip(most).filter(|(_, most)| *most > 0) {
+            let length = bytes.get(at..).and_then(|rest| rest.first_chunk());
+            let length = length.map(|b| u32::from_le_bytes(*b)).ok_or_else(damaged)?;
+            let end = at + 4 + length as usize;
+            if end > bytes.len() {
+                return Err(damaged());
+            }
+            *levels = Hybrid::new(width(most), at + 4, end);
+            at = end;
         }
-        let levels = Hybrid::new(1, 4, end);
-        Ok((bytes, levels, end))
+        Ok((bytes, levels, at))
     }
 
     /// Levels stand before the values, uncompressed.
@@ -239,53 +262,75 @@ impl Page {
         header: &Header,
         stored: &[u8],
         codec: Codec,
-        optional: bool,
-    ) -> Result<(Vec<u8>, Option<Hybrid>, usize), String> {
+        most: [u32; 2],
+    ) -> Result<(Vec<u8>, Levels, usize), String> {
         let damaged = || Fault::Damaged.to_string();
-        let (repetition, levels) = (size(header.repetition_bytes)?, size(header.level_bytes)?);
-        let before = repetition + levels;
+        let (first, second) = (size(header.repetition_bytes)?, size(header.level_bytes)?);
+        let before = first + second;
         let packed = stored.get(before..).ok_or_else(damaged)?;
         let rest = size(header.uncompressed)?.checked_sub(before).ok_or_else(damaged)?;
         let codec = if header.is_compressed && !packed.is_empty() { codec } else { Codec::None };
         let mut bytes = stored[..before].to_vec();
         bytes.append(&mut codec.decompress(packed, rest)?);
-        let levels = if optional { Hybrid::new(1, repetition, before) } else { None };
+        let levels =
+            |most, at, end| (most > 0).then(|| Hybrid::new(width(most), at, end)).flatten();
+        let levels = [levels(most[0], 0, first), levels(most[1], first, before)];
         Ok((bytes, levels, before))
     }
 
-    /// The value of the next row, which may have none.
+    /// The next entry.
     pub(super) fn next<'a>(
         &'a mut self,
         dictionary: Option<&'a Dictionary>,
-    ) -> Result<Option<&'a [u8]>, String> {
+    ) -> Result<Entry<'a>, String> {
         let short = || "a page has fewer values than it states: it is damaged".to_owned();
-        if let Some(levels) = &mut self.levels
-            && levels.next(&self.bytes).ok_or_else(short)? == 0
-        {
-            return Ok(None);
+        let [repetition, definition] = &mut self.levels;
+        let repetition = match repetition {
+            Some(levels) => levels.next(&self.bytes).ok_or_else(short)?,
+            None => 0,
+        };
+        let definition = match definition {
+            Some(levels) => levels.next(&self.bytes).ok_or_else(short)?,
+            None => 0,
+        };
+        if definition < self.there {
+            return Ok(Entry { repetition, definition, value: None });
         }
-        match &mut self.values {
+        let value = match &mut self.values {
             Values::Plain(at) => {
-                let (start, end) = plain(&self.bytes, at)?;
-                Ok(Some(&self.bytes[start..end]))
+                let (start, end) = plain(&self.bytes, at, self.physical)?;
+                &self.bytes[start..end]
             }
             Values::Indices(indices) => {
                 let index = indices.next(&self.bytes).ok_or_else(short)?;
                 let value = dictionary.and_then(|dictionary| dictionary.get(index));
-                let value = value.ok_or("a page names a value that its dictionary lacks");
-                Ok(Some(value?))
+                value.ok_or("a page names a value that its dictionary lacks")?
             }
-        }
+        };
+        Ok(Entry { repetition, definition, value: Some(value) })
     }
 }
 
+/// Bits of a level that is at most `most`.
+fn width(most: u32) -> u32 {
+    u32::BITS - most.leading_zeros()
+}
+
 /// Where the plain value at `at` is; goes on after it.
-fn plain(bytes: &[u8], at: &mut usize) -> Result<(usize, usize), String> {
-    let place = bytes.get(*at..).and_then(|rest| rest.first_chunk()).and_then(|length| {
-        let start = *at + 4;
-        let end = start.checked_add(u32::from_le_bytes(*length) as usize)?;
+fn plain(bytes: &[u8], at: &mut usize, physical: Physical) -> Result<(usize, usize), String> {
+    let place = || {
+        let (start, length) = match physical {
+            Physical::Int32 => (*at, 4),
+            Physical::Int64 => (*at, 8),
+            Physical::Bytes => {
+                let length = bytes.get(*at..)?.first_chunk()?;
+                (*at + 4, u32::from_le_bytes(*length) as usize)
+            }
+        };
+        let end = start.checked_add(length)?;
         (end <= bytes.len()).then_some((start, end))
-    });
+    };
+    let place = place();
     let (start, end) = place.ok_or("a page ends within a value: it is damaged")?;
     *at = end;
     Ok((start, end))
@@ -301,7 +346,7 @@ fn foreign_encoding(encoding: i64) -> String {
         _ => return format!("unknown encoding {encoding}: the file is damaged or new"),
     };
     format!(
-        "its texts are encoded as {name}, which is not read: write the file again with plain or dictionary \
+        "its values are encoded as {name}, which is not read: write the file again with plain or dictionary \
          pages, in Python pyarrow.parquet.write_table(table, path)"
     )
 }

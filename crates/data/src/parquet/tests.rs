@@ -133,3 +133,48 @@ fn no_truncation_is_read() {
         }
     }
 }
+
+fn records(path: &Path, fields: &[&str]) -> Result<Vec<serde_json::Value>> {
+    Records::open(path, fields)?.collect()
+}
+
+const NESTED: [&str; 2] = ["nested_v1.parquet", "nested_v2.parquet"];
+
+/// Lists, structures, and both within another, with rows that have none.
+#[test]
+fn records_are_what_went_in() {
+    let lines = std::fs::read_to_string(fixture("nested.jsonl")).unwrap();
+    let want: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let fields = ["id", "n", "text", "choices", "messages", "deep"];
+    for name in NESTED {
+        let path = fixture(name);
+        assert_eq!(records(&path, &fields).unwrap(), want, "{name}");
+        for (row, want) in records(&path, &["deep", "id"]).unwrap().iter().zip(&want) {
+            assert_eq!(row, &serde_json::json!({"deep": want["deep"], "id": want["id"]}));
+        }
+        let error = records(&path, &["answer"]).unwrap_err().to_string();
+        assert!(error.contains("no column `answer`, but `id`, `n`, `text`"), "{error}");
+    }
+}
+
+/// Damage is an error or another value, never a panic or an endless loop.
+#[test]
+fn damaged_records_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("damaged.parquet");
+    for name in NESTED {
+        let good = std::fs::read(fixture(name)).unwrap();
+        for at in (0..good.len()).step_by(5) {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            let rows = Records::open(&path, &["choices", "messages", "deep"]);
+            assert!(rows.map_or(0, |rows| rows.take(1000).count()) <= 1000);
+        }
+        for length in (0..good.len()).step_by(97) {
+            std::fs::write(&path, &good[..length]).unwrap();
+            assert!(matches!(records(&path, &["deep"]), Err(Error::Parquet { .. })), "{length}");
+        }
+    }
+}

@@ -64,6 +64,28 @@ const PLOTS: &[Plot] = &[
     plots_heart::treasure,
 ];
 
+/// A story, and what it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The story.
+    pub text: String,
+    /// What it is about.
+    pub facts: Facts,
+}
+
+/// Who a story is about. A story need not say all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Name of the hero: "Bella".
+    pub hero: String,
+    /// What the hero is: "bear", "girl" or "boy".
+    pub kind: String,
+    /// What the hero is like: "proud".
+    pub quality: String,
+    /// Where the hero lives: "under an old oak tree".
+    pub home: String,
+}
+
 /// The endless sequence of stories of one seed. Iterating yields stories 0, 1, 2, …
 ///
 /// ```
@@ -84,6 +106,11 @@ impl Stories {
 
     /// Story number `index`, a single paragraph without a line break.
     pub fn story(&self, index: u64) -> String {
+        self.told(index).text
+    }
+
+    /// Story number `index` with what it is about.
+    pub fn told(&self, index: u64) -> Told {
         let mut rng = Rng::new(self.seed, index);
         loop {
             // A draft outside the promised length is dropped; the generator simply goes on with
@@ -91,9 +118,10 @@ impl Stories {
             let plot = PLOTS[rng.below(PLOTS.len())];
             let mut scene = Scene::new(rng);
             plot(&mut scene);
+            let facts = scene.facts();
             let (text, stream) = scene.finish();
             if STORY_WORDS.contains(&text.split(' ').count()) {
-                return text;
+                return Told { text, facts };
             }
             rng = stream;
         }

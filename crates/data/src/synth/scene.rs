@@ -1,5 +1,6 @@
 //! The teller: remembers who and what is in the story and writes one beat after another.
 
+use super::Facts;
 use super::lexicon::{self, Home};
 
 /// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
@@ -234,6 +235,12 @@ impl Scene {
         if let Some((_, views)) = lexicon::WEATHER.iter().find(|(name, _)| *name == weather) {
             self.maybe(views);
         }
+    }
+
+    /// What the story is about.
+    pub(super) fn facts(&self) -> Facts {
+        let fact = |key| self.get(key).to_owned();
+        Facts { hero: fact("h"), kind: fact("kind"), quality: fact("trait"), home: fact("home") }
     }
 
     /// The finished story and the rest of its stream of random numbers.
