@@ -45,6 +45,53 @@ pub enum TaskError {
         /// Names of the tasks that there are.
         known: String,
     },
+    /// A task that there is not.
+    #[error("there is no task `{name}`: there are {known}")]
+    Name {
+        /// The name asked for.
+        name: String,
+        /// Names of the tasks that there are.
+        known: String,
+    },
+    /// A task with a count that is none.
+    #[error("`{text}`: behind `*` stands how often the task comes, at least once: `gsm8k*4`")]
+    Count {
+        /// What was given.
+        text: String,
+    },
+    /// A part that a task does not have.
+    #[error("the task `{name}` has no {split} part")]
+    Split {
+        /// The task.
+        name: &'static str,
+        /// The part asked for.
+        split: &'static str,
+    },
+    /// A Parquet file cannot be read.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// A row that is not what the task's rows are.
+    #[error("{path}, row {row}: {reason}: these are not the rows of the task", path = path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The row, from 0.
+        row: usize,
+        /// The field and its fault.
+        reason: String,
+    },
+    /// Python cannot be run.
+    #[error("python3 cannot be run: {reason}")]
+    Python {
+        /// The fault and its remedy.
+        reason: String,
+    },
+    /// Answers are programs, which were not to be run.
+    #[error("answers to `{name}` are programs, which only --allow-code-exec runs")]
+    NoPython {
+        /// The task.
+        name: &'static str,
+    },
 }
 
 impl TaskError {

@@ -1,0 +1,59 @@
+//! Facts of small stories as a choice among four.
+
+use super::stories::{Asked, ask, says};
+use super::{Built, Problem, Rule};
+use crate::answer::multiple_choice;
+use crate::random::PythonRandom;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+use tokenizer::chat::Part;
+
+pub(super) const TASK: Built = Built {
+    name: "stories-choice",
+    describe: "the questions of `stories`, with four options: the answer, and what other stories answer",
+    rule: Rule::Letter,
+    draw,
+};
+
+/// The answers.
+pub(super) const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
+
+/// Stories that wrong options are taken from.
+const OTHERS: usize = 1000;
+
+/// Returns what is answered to a question of this kind.
+fn answers(aspect: &str) -> &'static [String] {
+    static ANSWERS: OnceLock<BTreeMap<&str, Vec<String>>> = OnceLock::new();
+    let all = ANSWERS.get_or_init(|| {
+        let mut random = PythonRandom::new(0);
+        let mut all: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for _ in 0..OTHERS {
+            let Asked { aspect, answer, .. } = ask(&mut random);
+            all.entry(aspect).or_default().insert(answer);
+        }
+        all.into_iter().map(|(aspect, answers)| (aspect, answers.into_iter().collect())).collect()
+    });
+    all.get(aspect).map_or(&[], Vec::as_slice)
+}
+
+fn draw(random: &mut PythonRandom) -> Problem {
+    let asked = ask(random);
+    let others = answers(asked.aspect);
+    let mut options = vec![asked.answer.clone()];
+    while options.len() < LETTERS.len() {
+        let other = &others[random.below(others.len())];
+        if !options.contains(other) && !says(&asked.beginning, other) {
+            options.push(other.clone());
+        }
+    }
+    random.shuffle(&mut options);
+    let right = options.iter().position(|option| *option == asked.answer).unwrap_or(0);
+    let lettered: Vec<(String, String)> =
+        LETTERS.iter().map(|&letter| letter.to_owned()).zip(options).collect();
+    let question = format!("{} {}", asked.beginning, asked.question);
+    Problem {
+        about: asked.beginning,
+        question: multiple_choice(&question, &lettered),
+        answer: vec![Part::Text(LETTERS[right].to_owned())],
+    }
+}
