@@ -4,8 +4,9 @@ use crate::files::{self, Opened};
 use crate::{number, usage};
 use anyhow::Result;
 use clap::ValueEnum;
-use infer::{Sampling, SamplingError, WeightFormat};
+use infer::{Calculator, Sampling, SamplingError, Tools, WeightFormat};
 use std::path::{Path, PathBuf};
+use tokenizer::Tokenizer;
 
 /// The model that generates.
 #[derive(Clone, Debug, clap::Args)]
@@ -87,6 +88,25 @@ fn refused(fault: &SamplingError) -> String {
             format!("--repetition-penalty {x} must be above 0 (1 = off)")
         }
         other => other.to_string(),
+    }
+}
+
+/// Tools that a model may call, if its vocabulary has nanochat's tokens for calls.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct ToolArgs {
+    /// Leave calls of the calculator unanswered
+    #[arg(long, help_heading = "Tools")]
+    no_tools: bool,
+    /// Have the calculator write whole results as integers: 10/2 is 5, not 5.0
+    #[arg(long, help_heading = "Tools", conflicts_with = "no_tools")]
+    tool_int_format: bool,
+}
+
+impl ToolArgs {
+    /// The calculator; `None` if it is not wanted, or the vocabulary cannot call it.
+    pub(crate) fn find(self, tokenizer: &Tokenizer) -> Option<Tools> {
+        let calculator = Calculator { whole_as_int: self.tool_int_format };
+        (!self.no_tools).then(|| Tools::find(tokenizer, calculator))?
     }
 }
 

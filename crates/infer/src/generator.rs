@@ -1,13 +1,15 @@
 //! One text at a time, on any device: a [`Generator`] feeds a [`Decoder`].
 
 use crate::tail::Tail;
+use crate::tools::{Calls, Part, Tools};
 use crate::{Finish, InferError, Sampler, Sampling, check_tokenizer, prompt_tokens, text_ends};
 use gpt::Decoder;
+use std::collections::VecDeque;
 use std::time::Instant;
 use tokenizer::Tokenizer;
 
 /// How a text is continued.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Request<'s> {
     /// Longest continuation, in tokens.
     pub max_tokens: usize,
@@ -19,6 +21,8 @@ pub struct Request<'s> {
     pub slide: bool,
     /// Strings before which the text ends.
     pub stop: &'s [String],
+    /// A tool that may be called. What it gives counts among the `max_tokens`.
+    pub tools: Option<&'s Tools>,
 }
 
 /// A continuation and what it took.
@@ -26,7 +30,7 @@ pub struct Request<'s> {
 pub struct Generated {
     /// Tokens of the prompt, with the one that begins a text.
     pub prompt: usize,
-    /// Tokens drawn.
+    /// Tokens drawn, and those that tools gave.
     pub tokens: Vec<u32>,
     /// Why there are no more.
     pub finish: Finish,
@@ -81,7 +85,7 @@ impl<'t> Generator<'t> {
 
     /// Continues `prompt` until the text ends, at a token that ends it or before a stop string, `max_tokens`
     /// are drawn or the model can read no more. `emit` gets every piece of text as soon as it is certain, the
-    /// prompt not included.
+    /// prompt and what a tool was asked and gave not included.
     ///
     /// # Errors
     /// When the prompt cannot be encoded or does not fit, a setting is out of range, the model gives
@@ -121,16 +125,34 @@ impl<'t> Generator<'t> {
         self.decoder.reset();
         let mut logits = self.feed(&text)?;
         let prompt_seconds = start.elapsed().as_secs_f64();
+        let mut calls = Calls::new(request.tools.cloned());
+        // What a tool gave, as far as the model has not read it.
+        let mut forced = VecDeque::new();
         let finish = loop {
             if text.len() - prompt >= request.max_tokens {
                 break Finish::MaxTokens;
             }
-            let next = sampler.choose(&logits);
+            let next = match forced.pop_front() {
+                Some(token) => {
+                    sampler.read(token);
+                    token
+                }
+                None => sampler.choose(&logits),
+            };
             if self.ends.contains(&next) {
                 break Finish::EndOfText;
             }
             text.push(next);
-            let (piece, stopped) = tail.push(next);
+            let taken = calls.take(next, self.tokenizer);
+            forced.extend(taken.forced);
+            let (piece, stopped) = match taken.part {
+                Part::Text if taken.ends => (tail.cut(), false),
+                Part::Text => tail.push(next),
+                Part::Call | Part::Output => {
+                    let _ = if taken.ends { tail.cut() } else { tail.pass(next) };
+                    (String::new(), false)
+                }
+            };
             if !piece.is_empty() && !emit(&piece) {
                 break Finish::Stopped;
             }
@@ -152,7 +174,8 @@ impl<'t> Generator<'t> {
                 break Finish::ContextFull;
             };
         };
-        let rest = if finish == Finish::StopString { String::new() } else { tail.finish() };
+        let said = finish != Finish::StopString && calls.part() == Part::Text;
+        let rest = if said { tail.finish() } else { String::new() };
         if !rest.is_empty() {
             emit(&rest);
         }

@@ -47,6 +47,7 @@ mod generator;
 mod sample;
 mod score;
 mod tail;
+pub mod tools;
 
 pub use engine::{
     Engine, EngineOptions, Event, Job, JobId, Stats, TokenLogprob, Usage, WeightFormat,
@@ -54,6 +55,7 @@ pub use engine::{
 pub use generator::{Generated, Generator, Request};
 pub use sample::{Sampler, Sampling, SamplingError};
 pub use score::{Scorer, SpanScore};
+pub use tools::{Calculator, Part, Tool, Tools};
 
 use gpt::ModelError;
 use tokenizer::Tokenizer;

@@ -37,6 +37,16 @@ impl<T: Deref<Target = Tokenizer> + Clone> Tail<T> {
         (std::mem::replace(&mut self.held, rest), false)
     }
 
+    /// Takes the next token where no stop string counts. Returns the text that it completes.
+    pub(crate) fn pass(&mut self, id: u32) -> String {
+        self.stream.push(id)
+    }
+
+    /// Ends a part of the text: what was held back. The next part begins anew, behind it.
+    pub(crate) fn cut(&mut self) -> String {
+        std::mem::take(&mut self.held) + &self.stream.cut()
+    }
+
     /// Length of the longest end of the text with which a stop string begins.
     fn uncertain(&self) -> usize {
         let longest = self.stops.iter().map(String::len).max().unwrap_or(0);

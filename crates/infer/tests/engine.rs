@@ -2,8 +2,8 @@
 
 use gpt::{GptConfig, Layout, Parameters, initialise};
 use infer::{
-    Engine, EngineOptions, Event, Finish, InferError, Job, JobId, Sampling, TokenLogprob, Usage,
-    WeightFormat,
+    Engine, EngineOptions, Event, Finish, InferError, Job, JobId, Part, Sampling, TokenLogprob,
+    Usage, WeightFormat,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl Outcome {
         assert!(self.finish.is_none() && self.error.is_none(), "nothing comes after the end");
         match event {
             Event::Prompt { logprobs } => self.prompt = Some(logprobs),
-            Event::Token { id, text, logprob } => {
+            Event::Token { id, text, part: Part::Text, forced: false, logprob } => {
                 self.tokens.push(id);
                 self.text += &text;
                 self.pieces.push(text);
@@ -115,6 +115,7 @@ impl Outcome {
                 self.pieces.push(text);
                 (self.finish, self.usage) = (Some(finish), usage);
             }
+            Event::Token { .. } => panic!("no job has tools"),
             Event::Failed(error) => self.error = Some(error.to_string()),
         }
     }
@@ -172,6 +173,7 @@ fn various(count: usize) -> Vec<Job> {
             prompt_logprobs: i % 7 == 3,
             logit_bias: if i % 6 == 1 { vec![(A, 2.5), (B, -50.0)] } else { vec![] },
             slide: false,
+            tools: None,
         }
     };
     (0..count).map(job).collect()
@@ -209,7 +211,8 @@ fn one_text_is_that_of_a_generator() {
     ] {
         let sampling = Sampling { temperature: 0.9, repetition_penalty, ..Sampling::default() };
         let stop = &[stop.to_owned()];
-        let request = infer::Request { max_tokens: most, sampling, seed: 4, slide, stop };
+        let request =
+            infer::Request { max_tokens: most, sampling, seed: 4, slide, stop, tools: None };
         let decoder = gpt::Decoder::new(&model, 8, &device, cpu::Numerics::F32).unwrap();
         let mut generator = infer::Generator::new(decoder, &tokenizer).unwrap().ending_at(&[D]);
         let (mut want, mut got) = (vec![], vec![]);

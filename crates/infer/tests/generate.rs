@@ -69,7 +69,7 @@ static DEVICE: LazyLock<Emulator> = LazyLock::new(|| Emulator::cpu(Numerics::F32
 const GREEDY: Sampling = Sampling::GREEDY;
 
 fn request(max_tokens: usize, sampling: Sampling) -> Request<'static> {
-    Request { max_tokens, sampling, seed: 1, slide: false, stop: &[] }
+    Request { max_tokens, sampling, seed: 1, slide: false, stop: &[], tools: None }
 }
 
 /// Tokens drawn after `prompt`, and the text.

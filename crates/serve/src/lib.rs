@@ -36,7 +36,7 @@ mod worker;
 pub use limits::Limits;
 
 use app::App;
-use infer::{Engine, InferError};
+use infer::{Engine, InferError, Tools};
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub struct Described {
     pub ends: Vec<u32>,
     /// Format of its conversations. Without one, they are written out as plain text.
     pub template: Option<ChatTemplate>,
+    /// A tool that the model may call in chats. Neither calls nor results are in the content of an answer.
+    pub tools: Option<Tools>,
     /// Source of the template, for `/props`.
     pub template_source: Option<String>,
     /// How weights are stored, for `system_fingerprint`.
@@ -68,6 +70,7 @@ impl Described {
             name: name.into(),
             ends: vec![],
             template: None,
+            tools: None,
             template_source: None,
             weights: "f32",
         }

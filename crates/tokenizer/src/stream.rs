@@ -51,6 +51,11 @@ impl<T: Deref<Target = Tokenizer>> Stream<T> {
 
     /// Ends the text: bytes that never became a character turn into U+FFFD.
     pub fn finish(mut self) -> String {
+        self.cut()
+    }
+
+    /// Ends a part of the text, as [`Stream::finish`] ends all of it, and goes on behind it.
+    pub fn cut(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
     }
 

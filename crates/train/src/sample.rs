@@ -43,7 +43,7 @@ impl<'s> Sampler<'s> {
     ) -> Result<Option<String>, TrainError> {
         let mut text = self.prompt.to_owned();
         let sampling = Sampling::default();
-        let request = Request { max_tokens, sampling, seed, slide: true, stop: &[] };
+        let request = Request { max_tokens, sampling, seed, slide: true, stop: &[], tools: None };
         let drawn = self.generator.generate_while(self.prompt, request, |piece| {
             text.push_str(piece);
             !stop.requested()

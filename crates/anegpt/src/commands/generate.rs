@@ -2,7 +2,7 @@
 
 use crate::engine::EngineArgs;
 use crate::files::Opened;
-use crate::generation::{ModelArgs, SamplingArgs, Weights};
+use crate::generation::{ModelArgs, SamplingArgs, ToolArgs, Weights};
 use crate::machine::{Kind, Machine, TextDevice};
 use crate::{number, term, usage};
 use anyhow::Result;
@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// A text ends at the token that separates documents in training, at an eos_token_id of
 /// the model, before a --stop string, or after --max-tokens. When the context is full, generation goes on from the
 /// newest half of the text; with --no-slide it stops.
+///
+/// A model with nanochat's chat tokens may call a calculator. Calls and results are among the tokens of --json, not
+/// in the text.
 #[derive(Debug, clap::Args)]
 #[command(
     mut_arg("hardware_time", |arg| arg.hide(true)),
@@ -52,6 +55,8 @@ pub(crate) struct Args {
     /// Stop when the context is full
     #[arg(long, help_heading = "Sampling")]
     no_slide: bool,
+    #[command(flatten)]
+    tools: ToolArgs,
     /// Print one JSON object: text, tokens, speeds, why it ended
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -71,7 +76,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let machine = args.device.open()?;
     let model = args.model.open(path)?;
     let (max_tokens, seed, slide) = (args.max_tokens, args.sampling.seed, !args.no_slide);
-    let request = Request { max_tokens, sampling, seed, slide, stop: &args.stop };
+    let tools = args.tools.find(&model.tokenizer);
+    let (stop, tools) = (&args.stop[..], tools.as_ref());
+    let request = Request { max_tokens, sampling, seed, slide, stop, tools };
     let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };
     let context = model.parameters.config().seq_len;
     let generated = match (machine.kind, machine.numerics) {

@@ -3,20 +3,21 @@
 //!
 //! The first line of output describes the model. Requests are `{"generate": {…}}`, `{"loss": {…}}`,
 //! `{"encode": {…}}` and `{"decode": {…}}`; each answer ends with a line `{"done": {…}}` or `{"error":
-//! …}`, before which generation writes its pieces as lines `{"text": …}`. The end of standard input
-//! ends the program. An error's `kind` is `request` where another request would do better, `model` or
+//! …}`, before which generation writes its pieces as lines `{"text": …}`. Calls of the calculator and their
+//! results are among the `tokens` of an answer, not in its text. The end of standard input ends the program. An error's `kind` is `request` where another request would do better, `model` or
 //! `device` where none would.
 
 use super::eval::LONGEST_DEFAULT;
 use crate::engine::EngineArgs;
 use crate::files::{self, Opened};
+use crate::generation::ToolArgs;
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
 use anyhow::{Context, Result, anyhow};
 use chip::Chip;
 use clap::ValueEnum;
 use gpt::plan::BASELINE;
 use gpt::{Decoder, Layout, Model, ModelError};
-use infer::{Finish, Generator, InferError, Sampling};
+use infer::{Finish, Generator, InferError, Sampling, Tools};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::BufRead;
@@ -45,6 +46,8 @@ pub(crate) struct Args {
     /// Arithmetic of the emulator
     #[arg(long, value_name = "NUMERICS")]
     numerics: Option<String>,
+    #[command(flatten)]
+    tools: ToolArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }
@@ -77,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Ok(model) => model,
         Err(error) => return end("request", &error),
     };
-    match Server::new(&model, &machine) {
+    match Server::new(&model, &machine, args.tools) {
         Ok(server) => server.serve(),
         Err(error) => end("request", &error),
     }
@@ -114,6 +117,7 @@ struct Server<'m> {
     tokenizer: &'m Tokenizer,
     machine: &'m Machine,
     generator: Generator<'m>,
+    tools: Option<Tools>,
     /// Computes losses in windows of one length; compiled for the first text of such a length.
     scorer: Option<Model>,
 }
@@ -150,12 +154,13 @@ impl From<tokenizer::Error> for Failure {
 }
 
 impl<'m> Server<'m> {
-    fn new(model: &'m Opened, machine: &'m Machine) -> Result<Self> {
+    fn new(model: &'m Opened, machine: &'m Machine, tools: ToolArgs) -> Result<Self> {
         let device = machine.device.as_ref();
         let (width, numerics) = (device.least_width(), machine.numerics);
         let decoder = Decoder::new(&model.parameters, width, device, numerics)?;
         let generator = Generator::new(decoder, &model.tokenizer)?.ending_at(&model.ends);
-        Ok(Server { tokenizer: &model.tokenizer, machine, generator, scorer: None })
+        let tokenizer = &model.tokenizer;
+        Ok(Server { tokenizer, machine, generator, tools: tools.find(tokenizer), scorer: None })
     }
 
     /// Answers until nobody asks any more.
@@ -200,7 +205,8 @@ impl<'m> Server<'m> {
     fn generate(&mut self, settings: &Generate) -> Result<Value, Failure> {
         let Generate { temperature, top_k, top_p, max_tokens, seed, .. } = *settings;
         let sampling = Sampling { temperature, top_k, top_p, ..Sampling::default() };
-        let request = infer::Request { max_tokens, sampling, seed, slide: true, stop: &[] };
+        let tools = self.tools.as_ref();
+        let request = infer::Request { max_tokens, sampling, seed, slide: true, stop: &[], tools };
         let done = self.generator.generate(&settings.prompt, request, |piece| {
             println!("{}", json!({ "text": piece }));
         })?;

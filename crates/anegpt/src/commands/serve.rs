@@ -1,6 +1,6 @@
 //! `anegpt serve`.
 
-use crate::generation::{ModelArgs, Weights};
+use crate::generation::{ModelArgs, ToolArgs, Weights};
 use crate::stop::{self, EndedBy, Signal};
 use crate::{memory, number, term, usage};
 use anyhow::{Context, Result, bail};
@@ -16,6 +16,9 @@ use tokenizer::chat::ChatTemplate;
 /// MODEL is what `anegpt generate` takes. Programs find it at http://HOST:PORT/v1: chat/completions,
 /// completions and models. There are also /health (generates a token), /metrics (Prometheus),
 /// /tokenize, /detokenize, and a page to talk to the model at http://HOST:PORT.
+///
+/// A model with nanochat's chat tokens may call a calculator in chats; calls and results count as tokens, and are not in
+/// the content of the answer.
 ///
 /// Texts of many clients are continued together, on the CPU. Ctrl-C or SIGTERM ends the server once
 /// answers that have begun are finished, after 30 seconds at the latest; a second one ends it at once.
@@ -58,6 +61,8 @@ pub(crate) struct Args {
     /// Allow pages of this origin (scheme://host:port) to ask; * = all
     #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
     cors: Vec<String>,
+    #[command(flatten)]
+    tools: ToolArgs,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -74,6 +79,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let described = Described {
         ends: model.ends,
         template,
+        tools: args.tools.find(&model.tokenizer),
         template_source: model.chat_template,
         weights: weights.name(),
         ..Described::new(args.name.clone().unwrap_or_else(|| name_of(path)))

@@ -1,9 +1,9 @@
 //! What an engine is asked for, and what it answers.
 
-use crate::{Finish, InferError, Sampling};
+use crate::{Finish, InferError, Part, Sampling, Tools};
 
 /// A text to be continued.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Job {
     /// Tokens of the prompt, with the one that begins a text ([`crate::prompt_tokens`]).
     pub prompt: Vec<u32>,
@@ -25,6 +25,8 @@ pub struct Job {
     pub logit_bias: Vec<(u32, f32)>,
     /// When the context is full, go on from the newest half of it; else stop.
     pub slide: bool,
+    /// A tool that may be called. What it gives counts among the `max_tokens`.
+    pub tools: Option<Tools>,
 }
 
 impl Default for Job {
@@ -41,6 +43,7 @@ impl Default for Job {
             prompt_logprobs: false,
             logit_bias: vec![],
             slide: false,
+            tools: None,
         }
     }
 }
@@ -58,14 +61,18 @@ pub enum Event {
         /// Those of the second token, the third, …
         logprobs: Vec<TokenLogprob>,
     },
-    /// A token was drawn.
+    /// A token was drawn, or forced by a tool.
     Token {
         /// The token.
         id: u32,
         /// Text that is certain now: whole characters, and nothing that may become a stop string. Often
         /// empty.
         text: String,
-        /// Its log probability, if asked for.
+        /// The part of the answer that the text belongs to; [`Part::Text`] where there are no tools.
+        part: Part,
+        /// True if the token is what a tool gave, or stands around it: it was not drawn.
+        forced: bool,
+        /// Its log probability, if asked for and drawn.
         logprob: Option<TokenLogprob>,
     },
     /// The text is complete.
@@ -119,7 +126,7 @@ pub struct Usage {
     pub prompt: usize,
     /// Those of them that were in the cache already.
     pub cached: usize,
-    /// Tokens drawn, without the one that ended the text.
+    /// Tokens drawn or forced, without the one that ended the text.
     pub completion: usize,
     /// How often the window slid.
     pub slides: usize,

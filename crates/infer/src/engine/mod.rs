@@ -66,7 +66,7 @@ impl Default for EngineOptions {
 pub struct Stats {
     /// Jobs that ended, failures and cancellations included.
     pub jobs: u64,
-    /// Tokens of prompts that were read.
+    /// Tokens of prompts, and of what tools gave, that were read.
     pub prompt_tokens: u64,
     /// Tokens of prompts that were in a cache already.
     pub cached_tokens: u64,
@@ -350,7 +350,8 @@ impl Engine {
     fn follow(&mut self, all: Vec<(usize, Vec<Event>, Next)>, to: &mut Vec<(JobId, Event)>) {
         for (slot, events, next) in all {
             let sequence = self.sequences[slot].as_mut().expect("a job of the pass");
-            let drawn = events.iter().filter(|event| matches!(event, Event::Token { .. }));
+            let drawn =
+                events.iter().filter(|event| matches!(event, Event::Token { forced: false, .. }));
             self.stats.generated_tokens += drawn.count() as u64;
             to.extend(events.into_iter().map(|event| (sequence.id, event)));
             match next {

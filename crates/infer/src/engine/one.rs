@@ -1,13 +1,13 @@
 //! An engine for one text, as a [`crate::Generator`] is.
 
 use super::{Engine, Event, Job};
-use crate::{Finish, Generated, InferError, Request, prompt_tokens, text_ends};
+use crate::{Finish, Generated, InferError, Part, Request, prompt_tokens, text_ends};
 use std::time::Instant;
 
 impl Engine {
     /// Continues `prompt` until the text ends, at the tokenizer's ends, at `ends` or before a stop string,
-    /// `max_tokens` are drawn or the context is full. `emit` gets every piece of text as soon as it is certain, the prompt not
-    /// included. Jobs that are active go on meanwhile, and their events are lost.
+    /// there are `max_tokens` more or the context is full. `emit` gets every piece of text as soon as it is certain, the prompt
+    /// and what a tool was asked and gave not included. Jobs that are active go on meanwhile, and their events are lost.
     ///
     /// # Errors
     /// As [`crate::Generator::generate`].
@@ -18,11 +18,12 @@ impl Engine {
         request: Request<'_>,
         mut emit: impl FnMut(&str),
     ) -> Result<Generated, InferError> {
-        let Request { max_tokens, sampling, seed, slide, stop } = request;
+        let Request { max_tokens, sampling, seed, slide, stop, tools } = request;
         let prompt = prompt_tokens(&self.tokenizer, prompt)?;
         let ends = [&text_ends(&self.tokenizer), ends].concat();
-        let stop = stop.to_vec();
-        let job = Job { prompt, max_tokens, sampling, seed, stop, ends, slide, ..Job::default() };
+        let (stop, tools) = (stop.to_vec(), tools.cloned());
+        let job =
+            Job { prompt, max_tokens, sampling, seed, stop, ends, slide, tools, ..Job::default() };
         let mut done = Generated {
             prompt: job.prompt.len(),
             tokens: vec![],
@@ -41,9 +42,9 @@ impl Engine {
                 let text = match event {
                     Event::Prompt { .. } => continue,
                     Event::Failed(error) => return Err(error),
-                    Event::Token { id, text, .. } => {
+                    Event::Token { id, text, part, .. } => {
                         done.tokens.push(id);
-                        text
+                        if part == Part::Text { text } else { String::new() }
                     }
                     Event::Finished { ref text, finish, usage } => {
                         (done.finish, done.slides) = (finish, usage.slides);

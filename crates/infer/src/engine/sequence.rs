@@ -2,7 +2,9 @@
 
 use super::job::{Event, Job, JobId, TokenLogprob, Usage};
 use crate::tail::Tail;
-use crate::{Finish, InferError, Sampler};
+use crate::tools::{Calls, Taken};
+use crate::{Finish, InferError, Part, Sampler};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tokenizer::{Stream, Tokenizer};
 
@@ -16,6 +18,8 @@ pub(super) struct Sequence {
     pub(super) usage: Usage,
     sampler: Sampler,
     tail: Tail<Arc<Tokenizer>>,
+    calls: Calls,
+    tokenizer: Arc<Tokenizer>,
     /// Of the prompt, as far as it was read.
     logprobs: Vec<TokenLogprob>,
 }
@@ -43,6 +47,8 @@ impl Sequence {
             usage: Usage { prompt: job.prompt.len(), ..Usage::default() },
             sampler,
             tail: Tail::new(stream, &job.stop),
+            calls: Calls::new(job.tools.clone()),
+            tokenizer: Arc::clone(tokenizer),
             logprobs: vec![],
             job,
         }
@@ -99,24 +105,40 @@ impl Sequence {
         if self.job.ends.contains(&id) {
             return self.end(Finish::EndOfText, events);
         }
-        self.text.push(id);
-        self.usage.completion += 1;
-        let (text, stopped) = self.tail.push(id);
         let logprob = self.job.logprobs.map(|count| TokenLogprob::new(logits, id, count));
-        events.push(Event::Token { id, text, logprob });
-        if stopped {
-            let (finish, text, usage) = (Finish::StopString, String::new(), self.usage);
-            events.push(Event::Finished { text, finish, usage });
-            return Next::End;
+        let (mut ahead, mut next) = (VecDeque::from([(id, logprob)]), Next::Read);
+        // The drawn token, then those that it forces.
+        for count in 1.. {
+            let Some((id, logprob)) = ahead.pop_front() else { break };
+            let forced = count > 1;
+            if forced {
+                self.sampler.read(id);
+            }
+            self.text.push(id);
+            self.usage.completion += 1;
+            let Taken { part, ends, forced: more } = self.calls.take(id, &self.tokenizer);
+            ahead.extend(more.into_iter().map(|id| (id, None)));
+            let (text, stopped) = match part {
+                _ if ends => (self.tail.cut(), false),
+                Part::Text => self.tail.push(id),
+                Part::Call | Part::Output => (self.tail.pass(id), false),
+            };
+            events.push(Event::Token { id, text, part, forced, logprob });
+            if stopped {
+                let (finish, text, usage) = (Finish::StopString, String::new(), self.usage);
+                events.push(Event::Finished { text, finish, usage });
+                return Next::End;
+            }
+            if self.usage.completion == self.job.max_tokens {
+                return self.end(Finish::MaxTokens, events);
+            }
+            next = match (count > room, self.job.slide) {
+                (true, true) => Next::Slide,
+                (true, false) => return self.end(Finish::ContextFull, events),
+                (false, _) => Next::Read,
+            };
         }
-        if self.usage.completion == self.job.max_tokens {
-            return self.end(Finish::MaxTokens, events);
-        }
-        match (room, self.job.slide) {
-            (0, true) => Next::Slide,
-            (0, false) => self.end(Finish::ContextFull, events),
-            _ => Next::Read,
-        }
+        next
     }
 
     /// Keeps the newest `tokens` tokens of the text.
@@ -127,7 +149,10 @@ impl Sequence {
 
     /// Ends the text.
     pub(super) fn end(&mut self, finish: Finish, events: &mut Vec<Event>) -> Next {
-        let (text, usage) = (self.tail.finish(), self.usage);
+        // What a call or its result ends with is not of the text.
+        let rest = self.tail.finish();
+        let text = if self.calls.part() == Part::Text { rest } else { String::new() };
+        let usage = self.usage;
         events.push(Event::Finished { text, finish, usage });
         Next::End
     }

@@ -3,7 +3,7 @@
 use crate::app::{App, too_late};
 use crate::error::{ApiError, Result};
 use crate::worker::Answer;
-use infer::{Event, Finish, TokenLogprob, Usage};
+use infer::{Event, Finish, Part, TokenLogprob, Usage};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -108,7 +108,9 @@ impl Answering {
         let choice = &mut self.choices[index];
         match event {
             Event::Prompt { logprobs } => delta.prompt = Some(logprobs),
-            Event::Token { id, text, logprob } => {
+            // What a tool was asked and gave is not of the answer.
+            Event::Token { part: Part::Call | Part::Output, .. } => {}
+            Event::Token { id, text, logprob, .. } => {
                 if std::mem::take(&mut self.first) {
                     self.app.metrics.first_token(self.start.elapsed());
                 }

@@ -69,6 +69,7 @@ fn prepare(app: &App, body: &Map<String, Value>) -> Result<Prepared> {
             max_tokens: most.map_or(room, |most| most.min(room)),
             ends: ends.clone(),
             logprobs,
+            tools: app.described.tools.clone(),
             ..job
         }
     };

@@ -288,3 +288,24 @@ fn characters_are_never_split() {
         chunks.iter().map(|c| c["choices"][0]["text"].as_str().unwrap()).collect();
     assert_eq!(texts, ["é", "é", "é", "é", "\u{FFFD}", ""]);
 }
+
+/// What the calculator was asked and gave counts, and is not of the content.
+#[test]
+fn calls_of_the_calculator_are_not_in_the_content() {
+    let server = Setup::model(model::calling()).start();
+    let reply = server.ok(PATH, &chat("hi", json!({ "logprobs": true })));
+    assert_eq!(content(&reply, 0), "iok");
+    assert_eq!(reply["usage"]["completion_tokens"], 11);
+    let tokens: Vec<&str> = reply["choices"][0]["logprobs"]["content"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|token| token["token"].as_str().unwrap())
+        .collect();
+    assert_eq!(tokens, ["i", "<|python_start|>", "o", "k"]);
+    let chunks = server.stream(PATH, &chat("hi", json!({}))).chunks();
+    assert_eq!(streamed(&chunks, 1), ["iok"]);
+    let cut = server.ok(PATH, &chat("hi", json!({ "max_tokens": 4 })));
+    assert_eq!(content(&cut, 0), "i");
+    assert_eq!(cut["choices"][0]["finish_reason"], "length");
+}

@@ -1,11 +1,11 @@
 //! Models that are small, or whose texts are known.
 
 use gpt::{GptConfig, Layout, Parameters, initialise};
-use infer::{Engine, EngineOptions};
+use infer::{Calculator, Engine, EngineOptions, Tools};
 use serve::Described;
 use std::sync::Arc;
 use tokenizer::Tokenizer;
-use tokenizer::chat::ChatTemplate;
+use tokenizer::chat::{ChatTemplate, NANOCHAT_TOKENS};
 
 pub(crate) const VOCAB: usize = 264;
 pub(crate) const BOS: u32 = 1;
@@ -39,7 +39,8 @@ impl Model {
 
     pub(crate) fn described(&self) -> Described {
         let template = ChatTemplate::find(&self.tokenizer, self.template).unwrap();
-        Described { template, ..Described::new("letters") }
+        let tools = Tools::find(&self.tokenizer, Calculator::default());
+        Described { template, tools, ..Described::new("letters") }
     }
 }
 
@@ -64,14 +65,18 @@ pub(crate) fn tokenizer() -> Arc<Tokenizer> {
 
 /// A model in which `next[i].1` follows `next[i].0`: blocks add nothing.
 fn table(next: &[(u32, u32)], seq_len: usize) -> Model {
+    table_of(VOCAB, next, seq_len)
+}
+
+fn table_of(vocab: usize, next: &[(u32, u32)], seq_len: usize) -> Model {
     let config = GptConfig {
         n_layer: 1,
         n_head: 1,
         n_kv_head: 1,
-        n_embd: VOCAB,
+        n_embd: vocab,
         head_dim: 2,
         hidden: 2,
-        vocab_size: VOCAB,
+        vocab_size: vocab,
         seq_len,
         tied: false,
         ..GptConfig::default()
@@ -81,9 +86,9 @@ fn table(next: &[(u32, u32)], seq_len: usize) -> Model {
     for param in layout.params() {
         let part = &mut params[param.range()];
         match param.port {
-            "embedding" => (0..VOCAB).for_each(|i| part[i * VOCAB + i] = 1.0),
+            "embedding" => (0..vocab).for_each(|i| part[i * vocab + i] = 1.0),
             "classifier" => {
-                next.iter().for_each(|&(from, to)| part[to as usize * VOCAB + from as usize] = 9.0)
+                next.iter().for_each(|&(from, to)| part[to as usize * vocab + from as usize] = 9.0)
             }
             _ if !param.decays() => part.fill(1.0),
             _ => {}
@@ -102,6 +107,21 @@ pub(crate) fn letters() -> Model {
 /// "abcdabcd…" without end.
 pub(crate) fn endless() -> Model {
     table(&[(byte(b':'), A), (A, B), (B, C), (C, D), (D, A)], 200_000)
+}
+
+/// Answers "i", has 2*3 computed, and goes on with "ok", in nanochat's format.
+pub(crate) fn calling() -> Model {
+    let bytes = Tokenizer::train_bpe(["abc"], 257, &mut |_| {}).unwrap();
+    let tokenizer = Arc::new(bytes.with_special_tokens(&NANOCHAT_TOKENS).unwrap());
+    let letter = |name: &str| tokenizer.encode(name).unwrap()[0];
+    let id = |name: &str| tokenizer.special(name).unwrap_or_else(|| letter(name));
+    let paths: [&[&str]; 2] = [
+        &["<|assistant_start|>", "i", "<|python_start|>", "2", "*", "3", "<|python_end|>"],
+        &["<|output_end|>", "o", "k", "<|assistant_end|>"],
+    ];
+    let pairs = paths.iter().flat_map(|path| path.windows(2));
+    let next: Vec<(u32, u32)> = pairs.map(|pair| (id(pair[0]), id(pair[1]))).collect();
+    Model { tokenizer: Arc::clone(&tokenizer), ..table_of(tokenizer.vocab_size(), &next, 512) }
 }
 
 /// A model whose texts differ with everything that they are made of.

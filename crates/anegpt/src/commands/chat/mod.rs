@@ -6,10 +6,10 @@ mod slash;
 mod talk;
 
 use crate::files::Opened;
-use crate::generation::{ModelArgs, SamplingArgs, Weights};
+use crate::generation::{ModelArgs, SamplingArgs, ToolArgs, Weights};
 use crate::{number, stop};
 use anyhow::Result;
-use infer::{Engine, EngineOptions, text_ends};
+use infer::{Engine, EngineOptions, Tools, text_ends};
 use input::{Input, Line};
 use output::Output;
 use std::sync::Arc;
@@ -26,6 +26,9 @@ use tokenizer::chat::{ChatTemplate, Message, Role};
 /// ends with \ goes on in the next one; """ begins and ends a longer text. With -p there is
 /// one answer. If standard input is no terminal, each line of it is a message; answers go to
 /// standard output, everything else to standard error.
+///
+/// A model with nanochat's chat tokens may call a calculator in the middle of an answer. A terminal shows
+/// the call and its result; elsewhere they are left out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -54,6 +57,8 @@ pub(crate) struct Args {
     max_tokens: usize,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    tools: ToolArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -82,6 +87,7 @@ struct Speaker {
     /// `None` for a base model.
     format: Option<ChatTemplate>,
     ends: Vec<u32>,
+    tools: Option<Tools>,
     weights: Weights,
 }
 
@@ -98,8 +104,9 @@ fn model_to_talk(model: Opened, args: &Args) -> Result<Speaker> {
         weights: args.weights.into(),
         ..EngineOptions::default()
     };
+    let tools = args.tools.find(&tokenizer);
     let engine = Engine::new(&parameters, Arc::new(tokenizer), options)?;
-    Ok(Speaker { engine, format, ends, weights: args.weights })
+    Ok(Speaker { engine, format, ends, tools, weights: args.weights })
 }
 
 /// Takes messages until there are no more.

@@ -5,7 +5,7 @@ use super::{Speaker, is_system};
 use crate::generation::Weights;
 use crate::stop::{self, Signal};
 use crate::{progress, term};
-use infer::{Engine, Event, Finish, InferError, Job, Sampling, Usage, prompt_tokens};
+use infer::{Engine, Event, Finish, InferError, Job, Part, Sampling, Tools, Usage, prompt_tokens};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokenizer::chat::{ChatTemplate, Message, Role};
 
@@ -66,6 +66,7 @@ pub(super) struct Talk {
     engine: Engine,
     format: Option<ChatTemplate>,
     ends: Vec<u32>,
+    tools: Option<Tools>,
     weights: Weights,
     pub(super) settings: Settings,
     /// All messages, that of the system first.
@@ -87,11 +88,12 @@ struct Last {
 
 impl Talk {
     pub(super) fn new(speaker: Speaker, settings: Settings) -> Self {
-        let Speaker { engine, format, ends, weights } = speaker;
+        let Speaker { engine, format, ends, tools, weights } = speaker;
         Talk {
             engine,
             format,
             ends,
+            tools,
             weights,
             settings,
             messages: vec![],
@@ -137,6 +139,7 @@ impl Talk {
             sampling,
             seed,
             ends,
+            tools: self.tools.clone(),
             ..Job::default()
         })?;
         let (mut tokens, mut text, mut usage) = (vec![], String::new(), None);
@@ -147,19 +150,19 @@ impl Talk {
                 break;
             }
             for (_, event) in self.engine.step()? {
-                let piece = match event {
-                    Event::Token { id, text, .. } => {
+                let (part, piece) = match event {
+                    Event::Token { id, text, part, .. } => {
                         tokens.push(id);
-                        text
+                        (part, text)
                     }
                     Event::Finished { text, finish: why, usage: took } => {
                         (finish, usage) = (why, Some(took));
-                        text
+                        (Part::Text, text)
                     }
                     Event::Failed(error) => return Err(error.into()),
-                    Event::Prompt { .. } => String::new(),
+                    Event::Prompt { .. } => continue,
                 };
-                out.piece(&piece);
+                out.piece(part, &piece);
                 text.push_str(&piece);
             }
         }
