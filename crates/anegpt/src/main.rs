@@ -12,6 +12,7 @@ mod output;
 mod allocator;
 mod arrays;
 mod canary;
+mod chart;
 mod commands;
 mod corpus;
 mod engine;
@@ -97,6 +98,7 @@ enum Command {
     Doctor(commands::doctor::Args),
     Probe(commands::probe::Args),
     Report(commands::report::Args),
+    Parity(commands::parity::Args),
     Plan(commands::plan::Args),
     #[command(hide = true)]
     Pipe(commands::pipe::Args),
@@ -127,6 +129,7 @@ impl Command {
             | Command::Export(_)
             | Command::Import(_)
             | Command::Report(_)
+            | Command::Parity(_)
             | Command::Plan(_)
             | Command::Engine => None,
         }
@@ -217,6 +220,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Probe(args) => commands::probe::run(&args),
         Command::Report(args) => commands::report::run(&args),
+        Command::Parity(args) => commands::parity::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Pipe(args) => commands::pipe::run(&args),
         Command::Bench(args) => commands::bench::run(&args),

@@ -323,6 +323,18 @@ fn finished(out: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     Ok(found.into_iter().map(|(step, _, path)| (step, path)).collect())
 }
 
+/// The finished checkpoints under `out` with their steps, the oldest first; none is verified.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn all(out: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let mut found = finished(out)?;
+    // What a step replaced comes after what stands now.
+    found.dedup_by_key(|checkpoint| checkpoint.0);
+    found.reverse();
+    Ok(found)
+}
+
 /// Names of what is in a directory; none if it does not exist.
 fn entries(out: &Path) -> Result<Vec<String>, CheckpointError> {
     let fault = |source| CheckpointError::Read { path: out.to_owned(), source };

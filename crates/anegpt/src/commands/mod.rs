@@ -11,6 +11,7 @@ pub(crate) mod facts;
 pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod mil;
+pub(crate) mod parity;
 pub(crate) mod pipe;
 pub(crate) mod plan;
 pub(crate) mod probe;

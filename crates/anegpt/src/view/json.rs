@@ -49,7 +49,7 @@ pub(super) fn open_log(out: &Path) -> Result<File> {
 ///
 /// # Errors
 /// When the log cannot be read, or a line of JSON is no event.
-pub(super) fn read(log: impl BufRead, mut each: impl FnMut(&Event)) -> Result<()> {
+pub(crate) fn read(log: impl BufRead, mut each: impl FnMut(&Event)) -> Result<()> {
     for (index, line) in log.lines().enumerate() {
         let line = line.context("cannot read the log")?;
         let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else { continue };

@@ -5,6 +5,7 @@ mod human;
 mod json;
 mod report;
 
+pub(crate) use json::read as events_of;
 pub(crate) use report::{of_log, resume};
 
 use anyhow::{Context, Result};

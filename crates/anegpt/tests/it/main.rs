@@ -29,6 +29,7 @@ mod mil;
 mod nanochat;
 #[cfg(target_os = "linux")]
 mod output;
+mod parity;
 mod pipe;
 mod plan;
 mod probe;

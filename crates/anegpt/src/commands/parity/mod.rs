@@ -1,0 +1,85 @@
+//! `anegpt parity`: the same training under different arithmetic and plans, compared.
+
+mod args;
+mod compare;
+mod picture;
+mod runs;
+mod text;
+
+pub(crate) use args::Args;
+
+use crate::usage;
+use anyhow::{Context, Result};
+use compare::Comparison;
+use runs::Job;
+use std::fs;
+use std::path::Path;
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if !(args.own.divergence > 0.0 && args.own.divergence.is_finite()) {
+        return Err(usage("--divergence must be a share above 0, such as 0.01"));
+    }
+    if args.variants.len() < 2 {
+        return Err(usage(
+            "there is one kind of run alone: name two or more --numerics or --plan, such as --numerics f32,fast",
+        ));
+    }
+    fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot create {}", args.out.display()))?;
+    let jobs = args.jobs();
+    args.claim()?;
+    let finished = runs::to_end(&jobs, &args.flags, args.own.compare_every)?;
+    let comparison = Comparison::of(&args.variants, &finished, args.own.divergence)?;
+    for (name, contents) in [
+        ("parity.json", serde_json::to_string_pretty(&comparison)? + "\n"),
+        ("losses.svg", picture::losses(&comparison, &finished)),
+        ("layers.svg", picture::layers(&comparison)),
+    ] {
+        write(&args.out.join(name), &contents)?;
+    }
+    print!("{}", text::report(&comparison));
+    println!("\npictures and figures: {}", args.out.display());
+    Ok(())
+}
+
+fn write(path: &Path, contents: &str) -> Result<()> {
+    fs::write(path, contents).with_context(|| format!("cannot write {}", path.display()))
+}
+
+impl Args {
+    /// Every run: all kinds of one seed, then those of the next.
+    fn jobs(&self) -> Vec<Job> {
+        let seeds = (0..self.own.seeds).map(|n| self.first_seed.wrapping_add(n));
+        seeds
+            .flat_map(|seed| {
+                self.variants.iter().enumerate().map(move |(variant, kind)| Job {
+                    variant,
+                    kind: *kind,
+                    seed,
+                    first: seed == self.first_seed,
+                    directory: self.out.join(format!("{}-seed-{seed}", kind.file_name())),
+                })
+            })
+            .collect()
+    }
+
+    /// Notes the flags of the runs, or refuses a directory whose runs have others.
+    fn claim(&self) -> Result<()> {
+        let path = self.out.join("flags.json");
+        let flags: Vec<String> =
+            self.flags.first.iter().map(|flag| flag.to_string_lossy().into_owned()).collect();
+        let flags = serde_json::to_string(&flags)?;
+        match fs::read_to_string(&path) {
+            Ok(before) if before.trim() == flags => Ok(()),
+            Ok(before) => Err(usage(format!(
+                "{} has runs with other flags: {}\nGive the same flags, or another --out.",
+                self.out.display(),
+                before.trim()
+            ))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                write(&path, &(flags + "\n"))
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+}

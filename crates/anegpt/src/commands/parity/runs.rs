@@ -1,0 +1,245 @@
+//! The runs of a comparison: each is `anegpt train` in a process of its own, so that what ends one loses
+//! nothing of the others.
+
+use super::args::Flags;
+use crate::machine::NumericsChoice;
+use crate::plan_choice::PlanChoice;
+use crate::stop::{self, EndedBy, Signal};
+use crate::{progress, view};
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::Mutex;
+use train::{Event, Reason, checkpoint};
+
+/// A kind of run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Variant {
+    pub(super) numerics: NumericsChoice,
+    pub(super) plan: PlanChoice,
+}
+
+impl Variant {
+    pub(super) fn numerics(self) -> String {
+        self.numerics.to_possible_value().expect("no value is skipped").get_name().to_owned()
+    }
+
+    pub(super) fn plan(self) -> &'static str {
+        match self.plan {
+            PlanChoice::Auto => "auto",
+            PlanChoice::Named(plan) => plan.name,
+        }
+    }
+
+    /// As a person reads it: `fast, baseline`.
+    pub(super) fn name(self) -> String {
+        format!("{}, {}", self.numerics(), self.plan())
+    }
+
+    pub(super) fn file_name(self) -> String {
+        format!("{}-{}", self.numerics(), self.plan())
+    }
+}
+
+/// A run that a comparison needs.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    /// Index of its kind.
+    pub(super) variant: usize,
+    pub(super) kind: Variant,
+    pub(super) seed: u64,
+    /// True if its checkpoints are compared.
+    pub(super) first: bool,
+    pub(super) directory: PathBuf,
+}
+
+/// Losses by step.
+pub(super) type Series = Vec<(u64, f64)>;
+
+/// What a run's log tells.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) training: Series,
+    pub(super) validation: Series,
+    pub(super) skipped: usize,
+    /// Milliseconds of the steps in the log.
+    pub(super) ms: Vec<f64>,
+    pub(super) planned: u64,
+    pub(super) finished: bool,
+}
+
+impl Outcome {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Start { step, steps, .. } => {
+                // A session goes on from its checkpoint: what an earlier one did after it is void.
+                self.training.retain(|point| point.0 <= *step);
+                self.validation.retain(|point| point.0 <= *step);
+                self.ms.truncate(self.training.len());
+                (self.planned, self.finished) = (*steps, false);
+            }
+            Event::Step { step, loss, ms, skipped, .. } => {
+                self.training.push((*step, *loss));
+                self.ms.push(*ms);
+                self.skipped += usize::from(*skipped);
+            }
+            Event::Eval { step, val_loss, .. } => {
+                self.validation.retain(|point| point.0 < *step);
+                self.validation.push((*step, *val_loss));
+            }
+            Event::Done { steps, reason, .. } => {
+                self.finished = *reason == Reason::Finished && *steps >= self.planned;
+            }
+            _ => {}
+        }
+    }
+
+    /// The outcome of the run in a directory; nothing where there is no log.
+    pub(super) fn read(directory: &Path) -> Result<Self> {
+        let mut outcome = Outcome::default();
+        let path = directory.join("log.jsonl");
+        match File::open(&path) {
+            Ok(log) => view::events_of(BufReader::new(log), |event| outcome.note(event))
+                .with_context(|| path.display().to_string())?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        }
+        Ok(outcome)
+    }
+}
+
+/// A job that is done.
+#[derive(Clone, Debug)]
+pub(super) struct Finished {
+    pub(super) job: Job,
+    pub(super) outcome: Outcome,
+}
+
+impl Finished {
+    /// The last validation loss, in nats per token.
+    pub(super) fn loss(&self) -> f64 {
+        self.outcome.validation.last().map_or(f64::NAN, |point| point.1)
+    }
+}
+
+/// Does all jobs that are not done yet; the first seed's runs keep a checkpoint every `compare_every` steps.
+pub(super) fn to_end(
+    jobs: &[Job],
+    flags: &Flags,
+    compare_every: Option<u64>,
+) -> Result<Vec<Finished>> {
+    let asked: Arc<Mutex<Option<Signal>>> = Arc::default();
+    let noted = asked.clone();
+    stop::on_request(move |signal| {
+        if noted.lock().expect("no thread panics with it").replace(signal).is_some() {
+            stop::at_once(signal.exit_code());
+        }
+        eprintln!("\nThe run saves a checkpoint. The same command goes on with the comparison.");
+    })?;
+    let asked = || *asked.lock().expect("no thread panics with it");
+    let mut finished = vec![];
+    for (index, job) in jobs.iter().enumerate() {
+        let mut outcome = Outcome::read(&job.directory)?;
+        if !outcome.finished {
+            let label = format!("{}/{}", index + 1, jobs.len());
+            train(job, &label, flags, compare_every, &asked)?;
+            if let Some(signal) = asked() {
+                return Err(EndedBy(signal).into());
+            }
+            outcome = Outcome::read(&job.directory)?;
+        }
+        if !outcome.finished {
+            bail!("the run in {} has not done its steps", job.directory.display());
+        }
+        let run = Finished { job: job.clone(), outcome };
+        println!("{}, seed {}: validation loss {:.4}", job.kind.name(), job.seed, run.loss());
+        finished.push(run);
+    }
+    Ok(finished)
+}
+
+/// Runs a job, or goes on with it.
+fn train(
+    job: &Job,
+    label: &str,
+    flags: &Flags,
+    compare_every: Option<u64>,
+    asked: &impl Fn() -> Option<Signal>,
+) -> Result<()> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("train");
+    match checkpoint::exists(&job.directory) {
+        true => command.arg("--resume").arg(&job.directory).args(&flags.later),
+        false => command
+            .args(&flags.first)
+            .arg("--out")
+            .arg(&job.directory)
+            .arg("--seed")
+            .arg(job.seed.to_string()),
+    };
+    command.args(["--numerics", &job.kind.numerics(), "--plan", job.kind.plan()]);
+    command.args(["--sample-every", "0", "--log-format", "json"]);
+    match (job.first, compare_every) {
+        (true, every) => {
+            // All of them: none is removed.
+            command.args(["--keep", &u32::MAX.to_string()]);
+            command.args(every.map(|every| format!("--checkpoint-every={every}")));
+        }
+        (false, _) => {
+            command.args(["--keep", "1"]);
+        }
+    }
+    let errors = job.directory.with_extension("err");
+    let stderr =
+        File::create(&errors).with_context(|| format!("cannot write {}", errors.display()))?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .context("cannot start `anegpt train`")?;
+    let events = child.stdout.take().expect("standard output is a pipe");
+    let bar = progress::training(0);
+    for line in BufReader::new(events).lines() {
+        // Whatever is no event stands in the run's log too.
+        let event = line.ok().and_then(|line| serde_json::from_str::<Event>(&line).ok());
+        match event {
+            Some(Event::Start { steps, step, .. }) => {
+                bar.set_length(steps);
+                bar.set_position(step);
+            }
+            Some(Event::Step { step, loss, .. }) => {
+                bar.set_position(step);
+                let fields = [
+                    label.to_owned(),
+                    job.kind.name(),
+                    format!("seed {}", job.seed),
+                    format!("loss {loss:.4}"),
+                ];
+                progress::report(&bar, &fields);
+            }
+            _ => {}
+        }
+        // Without a reader, the run saves and ends.
+        if asked().is_some() {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    let status = child.wait()?;
+    if !status.success() && asked().is_none() {
+        let said = fs::read_to_string(&errors).unwrap_or_default();
+        bail!(
+            "the run of {} with seed {} failed ({status}):\n{}",
+            job.kind.name(),
+            job.seed,
+            said.trim()
+        );
+    }
+    let _ = fs::remove_file(&errors);
+    Ok(())
+}
