@@ -172,6 +172,16 @@ class Models(unittest.TestCase):
         # Longer than the model reads: the window slides.
         self.assertEqual(len(self.model.generate("The", max_tokens=50, top_k=1).tokens), 50)
 
+    def test_stop(self):
+        settings = {"max_tokens": 40, "temperature": 0}
+        whole = str(self.model.generate("Tom", **settings))
+        end = whole[len(whole) // 2 :][:3]
+        want = whole[: whole.find(end)]
+        for stop in (end, ["not in the text", end]):
+            text = self.model.generate("Tom", stop=stop, **settings)
+            self.assertEqual((text, text.finish_reason), (want, "stop_string"))
+        self.assertEqual("".join(self.model.stream("Tom", stop=end, **settings)), want)
+
     def test_streams(self):
         settings = {"max_tokens": 24, "seed": 3}
         whole = self.model.generate("Tom", **settings)

@@ -142,6 +142,19 @@ pub enum Finish {
     StopString,
 }
 
+impl Finish {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Finish::EndOfText => "end_of_text",
+            Finish::MaxTokens => "max_tokens",
+            Finish::ContextFull => "context_full",
+            Finish::Stopped => "stopped",
+            Finish::StopString => "stop_string",
+        }
+    }
+}
+
 /// The tokens that a text continuing `prompt` begins with: the one that begins a text, where the tokenizer
 /// asks for it, and those of the prompt.
 ///

@@ -45,7 +45,7 @@ class Generated(str):
     tokens: Tuple[int, ...]
     #: Tokens of the prompt, with the one that begins a text if there is one.
     prompt_tokens: int
-    #: Why it ended: ``end_of_text``, ``max_tokens`` or ``context_full``.
+    #: Why it ended: ``end_of_text``, ``max_tokens``, ``context_full`` or ``stop_string``.
     finish_reason: str
     #: Seconds from the prompt's last token to the last one.
     seconds: float
@@ -127,6 +127,7 @@ class Model:
         top_k: int = 0,
         top_p: float = 0.95,
         seed: int = 1,
+        stop: Union[str, Sequence[str]] = (),
     ) -> Generated:
         """Continues a text and returns the continuation.
 
@@ -137,12 +138,13 @@ class Model:
             top_k: sample from this many most likely tokens; 0 from all.
             top_p: sample from the most likely tokens that together have this probability.
             seed: the same seed gives the same text.
+            stop: end before the first of these texts, which is not part of the continuation.
 
         Raises:
             ValueError: a setting is out of range, or the prompt cannot be continued.
             RuntimeError: the device fails.
         """
-        answer = self._ask_to_generate(prompt, max_tokens, temperature, top_k, top_p, seed)
+        answer = self._ask_to_generate(prompt, max_tokens, temperature, top_k, top_p, seed, stop)
         return _generated("".join(answer), answer.done())
 
     def stream(
@@ -154,12 +156,13 @@ class Model:
         top_k: int = 0,
         top_p: float = 0.95,
         seed: int = 1,
+        stop: Union[str, Sequence[str]] = (),
     ) -> Iterator[str]:
         """Continues a text and yields it piece by piece, as soon as each is there.
 
         Args and errors are those of :meth:`generate`.
         """
-        yield from self._ask_to_generate(prompt, max_tokens, temperature, top_k, top_p, seed)
+        yield from self._ask_to_generate(prompt, max_tokens, temperature, top_k, top_p, seed, stop)
 
     def loss(self, text: str) -> Loss:
         """The loss of the model on a text.
@@ -222,6 +225,7 @@ class Model:
         top_k: int,
         top_p: float,
         seed: int,
+        stop: Union[str, Sequence[str]],
     ) -> "_Answer":
         settings = {
             "prompt": prompt,
@@ -230,6 +234,7 @@ class Model:
             "top_k": top_k,
             "top_p": top_p,
             "seed": seed,
+            "stop": [stop] if isinstance(stop, str) else list(stop),
         }
         return self._ask({"generate": settings})
 

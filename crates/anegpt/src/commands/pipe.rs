@@ -17,7 +17,7 @@ use chip::Chip;
 use clap::ValueEnum;
 use gpt::plan::BASELINE;
 use gpt::{Decoder, Layout, Model, ModelError};
-use infer::{Finish, Generator, InferError, Sampling, Tools};
+use infer::{Generator, InferError, Sampling, Tools};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::BufRead;
@@ -69,6 +69,8 @@ struct Generate {
     top_k: usize,
     top_p: f32,
     seed: u64,
+    #[serde(default)]
+    stop: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -206,20 +208,15 @@ impl<'m> Server<'m> {
         let Generate { temperature, top_k, top_p, max_tokens, seed, .. } = *settings;
         let sampling = Sampling { temperature, top_k, top_p, ..Sampling::default() };
         let tools = self.tools.as_ref();
-        let request = infer::Request { max_tokens, sampling, seed, slide: true, stop: &[], tools };
+        let request =
+            infer::Request { max_tokens, sampling, seed, slide: true, stop: &settings.stop, tools };
         let done = self.generator.generate(&settings.prompt, request, |piece| {
             println!("{}", json!({ "text": piece }));
         })?;
         Ok(json!({
             "tokens": done.tokens,
             "prompt_tokens": done.prompt,
-            "finish_reason": match done.finish {
-                Finish::EndOfText => "end_of_text",
-                Finish::MaxTokens => "max_tokens",
-                Finish::ContextFull => "context_full",
-                Finish::Stopped => "stopped",
-                Finish::StopString => "stop_string",
-            },
+            "finish_reason": done.finish.name(),
             "seconds": done.seconds,
         }))
     }

@@ -64,6 +64,31 @@ fn requests_are_answered_line_by_line() {
     assert!(decoded["done"]["text"].is_string(), "{decoded}");
 }
 
+/// The text of an answer.
+fn text(answers: &[Value]) -> String {
+    answers.iter().filter_map(|answer| answer["text"].as_str()).collect()
+}
+
+#[test]
+fn a_text_ends_before_a_stop_string() {
+    let bench = Bench::new();
+    bench.ok(&with(&bench.small_run(), &["--steps", "3", "--out", "run", "--device", "cpu"]));
+    let generate = |stop: Value| {
+        let request = json!({"generate": {
+            "prompt": "Once", "max_tokens": 24, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 1,
+            "stop": stop,
+        }});
+        bench.pipe(&["run", "--device", "cpu"], &[request.to_string()])
+    };
+    let whole = text(&generate(json!([])));
+    // From the middle of the text on, so that it begins nowhere before.
+    let middle = whole.char_indices().nth(whole.chars().count() / 2).unwrap().0;
+    let stop: String = whole[middle..].chars().take(3).collect();
+    let answers = generate(json!(["not in the text", stop]));
+    assert_eq!(text(&answers), whole[..whole.find(&stop).unwrap()]);
+    assert_eq!(answers.last().unwrap()["done"]["finish_reason"], "stop_string");
+}
+
 #[test]
 fn what_cannot_be_loaded_is_an_answer_too() {
     let bench = Bench::new();

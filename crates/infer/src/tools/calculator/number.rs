@@ -226,8 +226,8 @@ mod tests {
             (0.1, "0.1"),
             (-123.0, "-123.0"),
             (1e15, "1000000000000000.0"),
-            // As near to the one that ends with 3.
-            (166_145_269_875_339.125, "166145269875339.12"),
+            // ….125: as near to the one that ends with 3.
+            (166_145_269_875_339.12, "166145269875339.12"),
             (f64::INFINITY, "inf"),
             (f64::NEG_INFINITY, "-inf"),
             (f64::NAN, "nan"),
