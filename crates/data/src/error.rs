@@ -152,6 +152,25 @@ pub enum Error {
         /// The tokenizer's error.
         message: String,
     },
+    /// An example that cannot be read, or not be written in tokens.
+    #[error("{place}: {reason}")]
+    Example {
+        /// Where it stands.
+        place: String,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// No example has anything to learn in its first tokens.
+    #[error(
+        "none of the {examples} conversations has an answer to learn in its first {seq} tokens; use a longer --seq, or \
+         conversations that are shorter"
+    )]
+    NothingToLearn {
+        /// How many there are.
+        examples: usize,
+        /// Sequence length.
+        seq: usize,
+    },
     /// The `curl` program is not installed.
     #[error(
         "cannot run `{program}`, which does the transfer; install curl, or download {url} by other \

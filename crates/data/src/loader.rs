@@ -1,7 +1,8 @@
 //! Batches of training rows in an order that can be resumed anywhere.
 //!
 //! There are two ways of packing documents into rows, both [`Batches`]: [`Loader`] cuts windows out of all
-//! documents one after the other, as told here, and [`BestFit`] fills rows with whole documents.
+//! documents one after the other, as told here, and [`BestFit`] fills rows with whole documents. [`examples`] packs
+//! tokens of which only some are learned.
 //!
 //! The stream of tokens is cut once, into a front part for training and a back part for
 //! validation, where possible at the start of a document; the parts never overlap. An epoch goes
@@ -17,6 +18,7 @@
 
 mod batches;
 mod best_fit;
+pub mod examples;
 mod feed;
 mod order;
 mod packer;

@@ -27,6 +27,11 @@ pub trait Conversations: Debug + Send + Sync {
     /// May panic if `index` is not below [`Conversations::len`].
     fn get(&self, index: usize) -> Result<Conversation>;
 
+    /// Returns where a conversation stands, for errors.
+    fn place(&self, index: usize) -> String {
+        format!("conversation {}", index + 1)
+    }
+
     /// True if there is no conversation.
     fn is_empty(&self) -> bool {
         self.len() == 0

@@ -84,6 +84,10 @@ impl Conversations for JsonLines {
         read.map_err(|source| TaskError::Io { path: self.path.clone(), source })?;
         parse(&text).map_err(|reason| TaskError::line(&self.path, number, reason))
     }
+
+    fn place(&self, index: usize) -> String {
+        format!("{}, line {}", self.path.display(), self.lines[index].number)
+    }
 }
 
 /// The conversation of a line, or what is wrong with it.
@@ -145,6 +149,7 @@ mod tests {
         let hello = Message::new(Role::Assistant, "Hello");
         assert_eq!(first.messages, [Message::new(Role::User, "Hi"), hello]);
         assert_eq!(lines.get(1).unwrap(), second);
+        assert!(lines.place(1).ends_with("talks.jsonl, line 4"), "{}", lines.place(1));
     }
 
     #[test]

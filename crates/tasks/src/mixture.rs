@@ -38,6 +38,11 @@ impl Conversations for Mixture {
         let (list, place) = self.order[index];
         self.lists[list as usize].get(place as usize)
     }
+
+    fn place(&self, index: usize) -> String {
+        let (list, place) = self.order[index];
+        self.lists[list as usize].place(place as usize)
+    }
 }
 
 /// Lists one after the other.
@@ -51,6 +56,17 @@ impl Sequence {
     pub fn new(lists: Vec<Arc<dyn Conversations>>) -> Self {
         Sequence { lists }
     }
+
+    /// The list that has a conversation, and its place there.
+    fn find(&self, mut index: usize) -> (&dyn Conversations, usize) {
+        for list in &self.lists {
+            if index < list.len() {
+                return (&**list, index);
+            }
+            index -= list.len();
+        }
+        panic!("a conversation of the list");
+    }
 }
 
 impl Conversations for Sequence {
@@ -58,14 +74,14 @@ impl Conversations for Sequence {
         self.lists.iter().map(|list| list.len()).sum()
     }
 
-    fn get(&self, mut index: usize) -> Result<Conversation> {
-        for list in &self.lists {
-            if index < list.len() {
-                return list.get(index);
-            }
-            index -= list.len();
-        }
-        panic!("a conversation of the list");
+    fn get(&self, index: usize) -> Result<Conversation> {
+        let (list, index) = self.find(index);
+        list.get(index)
+    }
+
+    fn place(&self, index: usize) -> String {
+        let (list, index) = self.find(index);
+        list.place(index)
     }
 }
 
@@ -97,6 +113,10 @@ impl Conversations for Slice {
     fn get(&self, index: usize) -> Result<Conversation> {
         assert!(index < self.len, "a conversation of the slice");
         self.list.get(self.start + index * self.step)
+    }
+
+    fn place(&self, index: usize) -> String {
+        self.list.place(self.start + index * self.step)
     }
 }
 

@@ -6,7 +6,7 @@
 //! order, pass after pass without end. Of equally long ones the first is taken.
 
 use super::batches::Batches;
-use super::feed::{Feed, Part, Position, Reader, Refill, Sample, Tokenize};
+use super::feed::{Entry, Feed, Part, Position, Reader, Refill, Sample, Tokenize};
 use super::packer::Packer;
 use super::{Batch, Split, check_seq};
 use crate::error::{Error, Result};
@@ -58,7 +58,7 @@ pub struct BestFit {
     train: Reader,
     validation: Reader,
     config: BestFitConfig,
-    packer: Packer,
+    packer: Packer<Entry>,
     /// After the documents that were packed or wait.
     position: Position,
     /// The first documents, which were read for the estimates; none after resuming.
@@ -118,7 +118,7 @@ impl BestFit {
         fill(packer, config, &mut |packer| {
             let refill = ready.pop_front().map_or_else(|| feed.next(), Ok)?;
             *position = refill.position;
-            refill.entries.into_iter().for_each(|entry| packer.push(entry));
+            refill.entries.into_iter().for_each(|entry| wait(packer, entry));
             Ok(())
         })
     }
@@ -136,8 +136,8 @@ impl BestFit {
     fn pack_judges(&self, count: usize) -> Result<Vec<Vec<u32>>> {
         let mut feed = Feed::start(self.validation.clone(), Position::default())?;
         let mut packer = Packer::default();
-        let mut refill = |packer: &mut Packer| {
-            feed.next()?.entries.into_iter().for_each(|entry| packer.push(entry));
+        let mut refill = |packer: &mut Packer<Entry>| {
+            feed.next()?.entries.into_iter().for_each(|entry| wait(packer, entry));
             Ok(())
         };
         (0..count).map(|_| fill(&mut packer, &self.config, &mut refill)).collect()
@@ -145,24 +145,30 @@ impl BestFit {
 
     fn stored(&self) -> Stored {
         let [train, validation] = self.fingerprints.clone();
+        let waiting = self.packer.in_order().into_iter();
         Stored {
             packing: NAME.to_owned(),
             seq: self.config.seq,
             buffer: self.config.buffer,
             epoch: self.position.epoch,
             next: self.position.next,
-            waiting: self.packer.in_order(),
+            waiting: waiting.map(|entry| (entry.place, entry.tokens.len())).collect(),
             train,
             validation,
         }
     }
 }
 
+/// Lets a document wait.
+fn wait(packer: &mut Packer<Entry>, entry: Entry) {
+    packer.push(entry.tokens.len(), entry);
+}
+
 /// A row of `seq + 1` tokens; `refill` is asked for documents while fewer wait than are to.
 fn fill(
-    packer: &mut Packer,
+    packer: &mut Packer<Entry>,
     config: &BestFitConfig,
-    refill: &mut dyn FnMut(&mut Packer) -> Result<()>,
+    refill: &mut dyn FnMut(&mut Packer<Entry>) -> Result<()>,
 ) -> Result<Vec<u32>> {
     let capacity = config.seq + 1;
     let mut row = Vec::with_capacity(capacity);
@@ -226,7 +232,7 @@ impl Batches for BestFit {
             differs(what, &stored.validation, &here.validation)?;
         }
         let mut packer = Packer::default();
-        self.train.again(&stored.waiting)?.into_iter().for_each(|entry| packer.push(entry));
+        self.train.again(&stored.waiting)?.into_iter().for_each(|entry| wait(&mut packer, entry));
         self.packer = packer;
         self.position = Position { epoch: stored.epoch, next: stored.next };
         self.ready.clear();

@@ -1,6 +1,5 @@
 //! Documents, tokenized ahead of their use.
 
-use super::packer::Entry;
 use crate::error::{Error, Result};
 use crate::text::{Document, Documents, Place, TextSource};
 use std::fmt::{self, Debug};
@@ -60,6 +59,13 @@ impl Part {
         let bytes = u128::from(self.source.text_bytes()?) * u128::from(share) / u128::from(all);
         Ok(bytes as u64)
     }
+}
+
+/// A tokenized document, with its place among the texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) place: Place,
+    pub(super) tokens: Vec<u32>,
 }
 
 /// Reads a part and turns it into tokens.

@@ -1,30 +1,29 @@
-//! Documents that wait for a row that they fit into.
+//! Documents or examples that wait for a row that they fit into.
 
-use crate::text::Place;
 use std::collections::{BTreeMap, VecDeque};
 
-/// A tokenized document, with its place among the texts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) place: Place,
-    pub(super) tokens: Vec<u32>,
-}
-
-/// Documents by length, and those of a length in the order in which they came.
+/// Entries by length in tokens, and those of a length in the order in which they came.
 ///
-/// The longest that fits and the shortest are what a scan of all documents in their order would find, the
+/// The longest that fits and the shortest are what a scan of all entries in their order would find, the
 /// first of several equal ones, without the scan.
-#[derive(Debug, Default)]
-pub(super) struct Packer {
-    lengths: BTreeMap<usize, VecDeque<(u64, Entry)>>,
+#[derive(Debug)]
+pub(super) struct Packer<E> {
+    lengths: BTreeMap<usize, VecDeque<(u64, E)>>,
     count: usize,
-    /// Documents that ever came.
+    /// Entries that ever came.
     came: u64,
 }
 
-impl Packer {
-    pub(super) fn push(&mut self, entry: Entry) {
-        self.lengths.entry(entry.tokens.len()).or_default().push_back((self.came, entry));
+impl<E> Default for Packer<E> {
+    fn default() -> Self {
+        Packer { lengths: BTreeMap::new(), count: 0, came: 0 }
+    }
+}
+
+impl<E> Packer<E> {
+    /// Takes in an entry of `length` tokens.
+    pub(super) fn push(&mut self, length: usize, entry: E) {
+        self.lengths.entry(length).or_default().push_back((self.came, entry));
         self.came += 1;
         self.count += 1;
     }
@@ -33,19 +32,19 @@ impl Packer {
         self.count
     }
 
-    /// Takes the longest document of at most `room` tokens.
-    pub(super) fn take_longest(&mut self, room: usize) -> Option<Entry> {
+    /// Takes the longest entry of at most `room` tokens.
+    pub(super) fn take_longest(&mut self, room: usize) -> Option<E> {
         let (&length, _) = self.lengths.range(..=room).next_back()?;
         self.take(length)
     }
 
-    /// Takes the shortest document.
-    pub(super) fn take_shortest(&mut self) -> Option<Entry> {
+    /// Takes the shortest entry.
+    pub(super) fn take_shortest(&mut self) -> Option<E> {
         let (&length, _) = self.lengths.first_key_value()?;
         self.take(length)
     }
 
-    fn take(&mut self, length: usize) -> Option<Entry> {
+    fn take(&mut self, length: usize) -> Option<E> {
         let same = self.lengths.get_mut(&length)?;
         let (_, entry) = same.pop_front()?;
         if same.is_empty() {
@@ -55,11 +54,11 @@ impl Packer {
         Some(entry)
     }
 
-    /// Places and lengths of all documents, in the order in which they came.
-    pub(super) fn in_order(&self) -> Vec<(Place, usize)> {
+    /// All entries, in the order in which they came.
+    pub(super) fn in_order(&self) -> Vec<&E> {
         let mut all: Vec<_> = self.lengths.values().flatten().collect();
         all.sort_by_key(|(came, _)| *came);
-        all.into_iter().map(|(_, entry)| (entry.place, entry.tokens.len())).collect()
+        all.into_iter().map(|(_, entry)| entry).collect()
     }
 }
 
@@ -68,7 +67,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Documents in a list, which is scanned: the definition.
+    /// An entry: its number, and its length.
+    type Entry = (usize, usize);
+
+    /// Entries in a list, which is scanned: the definition.
     #[derive(Default)]
     struct Naive(Vec<Entry>);
 
@@ -76,8 +78,8 @@ mod tests {
         fn take_longest(&mut self, room: usize) -> Option<Entry> {
             let mut best: Option<usize> = None;
             for (n, entry) in self.0.iter().enumerate() {
-                let longer = best.is_none_or(|b| entry.tokens.len() > self.0[b].tokens.len());
-                if entry.tokens.len() <= room && longer {
+                let longer = best.is_none_or(|b| entry.1 > self.0[b].1);
+                if entry.1 <= room && longer {
                     best = Some(n);
                 }
             }
@@ -87,7 +89,7 @@ mod tests {
         fn take_shortest(&mut self) -> Option<Entry> {
             let mut best: Option<usize> = None;
             for (n, entry) in self.0.iter().enumerate() {
-                if best.is_none_or(|b| entry.tokens.len() < self.0[b].tokens.len()) {
+                if best.is_none_or(|b| entry.1 < self.0[b].1) {
                     best = Some(n);
                 }
             }
@@ -106,17 +108,14 @@ mod tests {
             for (n, (action, length)) in actions.into_iter().enumerate() {
                 match action {
                     0 | 1 => {
-                        let place = Place { at: n as u64, ..Place::default() };
-                        let entry = Entry { place, tokens: vec![n as u32; length] };
-                        packer.push(entry.clone());
-                        naive.0.push(entry);
+                        packer.push(length, (n, length));
+                        naive.0.push((n, length));
                     }
                     2 => prop_assert_eq!(packer.take_longest(length), naive.take_longest(length)),
                     _ => prop_assert_eq!(packer.take_shortest(), naive.take_shortest()),
                 }
                 prop_assert_eq!(packer.len(), naive.0.len());
-                let listed: Vec<_> = naive.0.iter().map(|e| (e.place, e.tokens.len())).collect();
-                prop_assert_eq!(packer.in_order(), listed);
+                prop_assert_eq!(packer.in_order(), naive.0.iter().collect::<Vec<_>>());
             }
         }
     }
