@@ -178,6 +178,8 @@ fn or_nan<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
+    /// The command that makes and resumes the run; runs from before there was a choice have `train`.
+    pub command: String,
     /// Version of the program.
     pub version: String,
     /// Directory of checkpoints and logs.
@@ -210,6 +212,13 @@ pub struct Settings {
     pub run: Option<RunConfig>,
     /// The actions between steps, and how often they happen.
     pub intervals: Option<Intervals>,
+}
+
+impl Settings {
+    /// Returns the command that makes and resumes the run.
+    pub fn command(&self) -> &str {
+        if self.command.is_empty() { "train" } else { &self.command }
+    }
 }
 
 /// Forecast of a step. Not confirmed on hardware.

@@ -59,6 +59,14 @@ pub fn saved(checkpoint: &Checkpoint) -> Result<(RunConfig, serde_json::Value), 
     Ok((saved.run, saved.extra))
 }
 
+/// Returns the number of updates of a checkpoint of a run.
+///
+/// # Errors
+/// When the checkpoint is of something else.
+pub fn updates(checkpoint: &Checkpoint) -> Result<u64, TrainError> {
+    Ok(read_saved(checkpoint)?.progress.updates)
+}
+
 fn read_saved(checkpoint: &Checkpoint) -> Result<Saved, TrainError> {
     serde_json::from_value(checkpoint.state().clone()).map_err(|e| not_a_run(checkpoint, &e))
 }

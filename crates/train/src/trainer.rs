@@ -26,7 +26,7 @@ const PATIENCE: u32 = 30;
 /// The outcome of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// Mean loss in nats per token.
+    /// The step's objective: mean loss in nats per token, or the weighted sum of the tokens' losses.
     pub loss: f64,
     /// Learning rate, before the multipliers of groups.
     pub lr: f64,
@@ -60,8 +60,10 @@ pub(crate) struct Arenas {
 #[derive(Clone, Copy, Debug, Default)]
 struct Accumulated {
     micro_batches: usize,
-    /// Sum of their mean losses.
-    loss: f64,
+    /// Sum of the mean losses of those whose tokens weigh the same.
+    means: f64,
+    /// Sum of weight times loss over the tokens of the others.
+    weighted: f64,
     tokens: usize,
 }
 
@@ -131,7 +133,8 @@ impl Trainer {
 
     /// Adds the gradients of one micro-batch (`inputs` and `targets` are [B, S]), the loss of each
     /// token counting its weight in the step's objective. For the mean over a step, the weight is even, 1
-    /// over its tokens, those of all micro-batches and ranks.
+    /// over its tokens, those of all micro-batches and ranks. Where each token has its own weight, the step's
+    /// loss is the sum of weight times loss.
     ///
     /// # Errors
     /// When the device fails, or a token is not of the vocabulary.
@@ -147,7 +150,7 @@ impl Trainer {
         };
         let scale = self.scale.get();
         let scaled: Vec<f32>;
-        let weights = match weights {
+        let scaled = match weights {
             TokenWeights::Even(weight) => TokenWeights::Even(scale * weight),
             TokenWeights::Each(weights) => {
                 scaled = weights.iter().map(|weight| scale * weight).collect();
@@ -155,10 +158,13 @@ impl Trainer {
             }
         };
         let Trainer { model, grads, .. } = self;
-        let loss = mean(model.loss_and_grads(inputs, targets, weights, micro_batch, grads)?);
+        let losses = model.loss_and_grads(inputs, targets, scaled, micro_batch, grads)?;
         let sums = &mut self.accumulated;
+        match weights {
+            TokenWeights::Even(_) => sums.means += mean(losses),
+            TokenWeights::Each(weights) => sums.weighted += weighted(weights, losses),
+        }
         sums.micro_batches += 1;
-        sums.loss += loss;
         sums.tokens += inputs.len();
         Ok(())
     }
@@ -171,10 +177,12 @@ impl Trainer {
     /// # Panics
     /// If nothing was accumulated, or a checkpoint is still being written.
     pub fn apply(&mut self) -> Result<StepReport, TrainError> {
-        let Accumulated { micro_batches, loss, tokens } = std::mem::take(&mut self.accumulated);
+        let Accumulated { micro_batches, means, weighted, tokens } =
+            std::mem::take(&mut self.accumulated);
         assert!(micro_batches > 0, "gradients were accumulated");
         let ranks = self.ranks.size();
-        let loss = self.ranks.sum(loss / micro_batches as f64)? / ranks as f64;
+        let loss = means / micro_batches as f64 / ranks as f64 + weighted;
+        let loss = self.ranks.sum(loss)?;
         let start = Instant::now();
         self.ranks.sum_in_order(&mut self.grads)?;
         let scale = self.scale.get();
@@ -260,6 +268,25 @@ impl Trainer {
         Ok(())
     }
 
+    /// Takes the optimizer's state of another run's checkpoint, which made `updates` updates: the first updates of
+    /// this run are as if that run went on.
+    ///
+    /// # Errors
+    /// When the checkpoint is of another model or optimizer, or damaged.
+    ///
+    /// # Panics
+    /// If a checkpoint is still being written.
+    pub fn warm_start(
+        &mut self,
+        checkpoint: &Checkpoint,
+        updates: u64,
+    ) -> Result<(), CheckpointError> {
+        let Arenas { state } = exclusive(&mut self.arenas);
+        checkpoint.read_tensors("optimizer.safetensors", state.tensors_mut())?;
+        self.counts.updates = updates;
+        Ok(())
+    }
+
     /// Has the host's products computed by `library` from now on; `None` for our own kernel. Two
     /// runs give the same bytes only with the same choice.
     pub fn multiply_with(&mut self, library: Option<&Arc<dyn Sgemm>>) {
@@ -315,6 +342,12 @@ impl Trainer {
     pub(crate) fn take_timings(&mut self) -> (Timings, f64) {
         (self.model.timings().take(), std::mem::take(&mut self.optimizer_seconds))
     }
+}
+
+/// Σ weight·loss over the tokens that count: where a weight is 0, the loss may be anything.
+fn weighted(weights: &[f32], losses: &[f64]) -> f64 {
+    let counted = weights.iter().zip(losses).filter(|(weight, _)| **weight != 0.0);
+    counted.map(|(&weight, loss)| f64::from(weight) * loss).sum()
 }
 
 /// The arenas, which nothing else holds between the end of the writer and its next beginning.

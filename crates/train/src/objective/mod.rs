@@ -2,8 +2,10 @@
 //! was learned is measured.
 
 mod pretrain;
+mod sft;
 
 pub use pretrain::Pretrain;
+pub use sft::{Chats, Sft};
 
 use crate::error::TrainError;
 use crate::stop::Stop;
