@@ -36,6 +36,7 @@ mod setup;
 mod stop;
 mod svg;
 mod term;
+mod training;
 mod view;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -82,6 +83,7 @@ struct Cli {
 #[allow(clippy::large_enum_variant, reason = "there is one, and it lives as long as the program")]
 enum Command {
     Train(commands::train::Args),
+    Sft(commands::sft::Args),
     Generate(commands::generate::Args),
     Chat(commands::chat::Args),
     Serve(commands::serve::Args),
@@ -112,7 +114,8 @@ impl Command {
     /// Returns how the engine is to be driven, if the command opens a device.
     fn engine(&self) -> Option<&EngineArgs> {
         match self {
-            Command::Train(args) => Some(&args.engine),
+            Command::Train(args) => Some(&args.process.engine),
+            Command::Sft(args) => Some(&args.process.engine),
             Command::Generate(args) => Some(&args.engine),
             Command::Eval(args) => Some(&args.engine),
             Command::Devices(args) => Some(&args.engine),
@@ -207,6 +210,7 @@ fn error_label() -> String {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Train(args) => commands::train::run(args),
+        Command::Sft(args) => commands::sft::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Chat(args) => commands::chat::run(&args),
         Command::Serve(args) => commands::serve::run(args),

@@ -17,5 +17,6 @@ pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod report;
 pub(crate) mod serve;
+pub(crate) mod sft;
 pub(crate) mod tokenizer;
 pub(crate) mod train;

@@ -68,6 +68,54 @@ pub(crate) struct BudgetArgs {
     pub(crate) target_flops: Option<f64>,
 }
 
+/// Flags that say where a run computes, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct MachineArgs {
+    /// Where to compute; auto: the Neural Engine if it works, else its emulator [default:
+    /// auto, or the device of the resumed run]
+    #[arg(long, value_enum, help_heading = "Device")]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Chip to emulate (list: anegpt devices) [default: m4, or the chip of the resumed run]
+    #[arg(long, help_heading = "Device")]
+    pub(crate) chip: Option<chip::Chip>,
+    /// Arithmetic of the emulator [default: fast]
+    #[arg(long, value_enum, help_heading = "Device")]
+    pub(crate) numerics: Option<NumericsChoice>,
+    /// How the model is split into programs; auto: baseline if the chip accepts it and no
+    /// other plan saves a tenth of a step by forecast [default: auto, or that of the resumed run]
+    #[arg(long, value_parser = PlanChoice::parser(), help_heading = "Device")]
+    pub(crate) plan: Option<PlanChoice>,
+    /// Matrix products on the CPU: ours, accelerate, auto [default: auto, or that
+    /// of the resumed run]
+    #[arg(long, value_enum, value_name = "WHICH", hide_possible_values = true)]
+    #[arg(help_heading = "Device")]
+    pub(crate) host_gemm: Option<HostGemmChoice>,
+}
+
+/// Flags that say what a run writes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct OutputArgs {
+    /// Output directory [default: the next free out/run-N]
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub(crate) out: Option<PathBuf>,
+    /// Steps between checkpoints, besides the best; 0 = only at the end [default: a quarter of the run]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(value_parser = number::whole(0u64))]
+    pub(crate) checkpoint_every: Option<u64>,
+    /// Number of checkpoints to keep, besides the best [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(value_parser = number::whole(0usize))]
+    pub(crate) keep: Option<usize>,
+    /// Steps between validations; 0 = only at the end [default: a tenth of the run]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(value_parser = number::whole(0u64))]
+    pub(crate) eval_every: Option<u64>,
+    /// Steps between samples; 0 = none [default: a fifth of the run]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(value_parser = number::whole(0u64))]
+    pub(crate) sample_every: Option<u64>,
+}
+
 /// Flags that a resumed run cannot change.
 const FROM_THE_BEGINNING: [&str; 8] = [
     "edition",
@@ -80,7 +128,7 @@ const FROM_THE_BEGINNING: [&str; 8] = [
     "target_flops",
 ];
 
-/// Flags of every command that trains.
+/// Flags of `anegpt train` that say what is computed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
     /// Model size: tiny, stories260k, stories15m, stories42m, stories110m,
@@ -118,20 +166,8 @@ pub(crate) struct RunArgs {
     /// Tokenizer: bpe, bpe:SIZE, char, or a file [default: bpe:2048, or the one of --init]
     #[arg(long, value_name = "SPEC", help_heading = "Data")]
     pub(crate) tokenizer: Option<String>,
-    /// Where to compute; auto: the Neural Engine if it works, else its emulator [default:
-    /// auto, or the device of the resumed run]
-    #[arg(long, value_enum, help_heading = "Device")]
-    pub(crate) device: Option<DeviceChoice>,
-    /// Chip to emulate (list: anegpt devices) [default: m4, or the chip of the resumed run]
-    #[arg(long, help_heading = "Device")]
-    pub(crate) chip: Option<chip::Chip>,
-    /// Arithmetic of the emulator [default: fast]
-    #[arg(long, value_enum, help_heading = "Device")]
-    pub(crate) numerics: Option<NumericsChoice>,
-    /// How the model is split into programs; auto: baseline if the chip accepts it and no
-    /// other plan saves a tenth of a step by forecast [default: auto, or that of the resumed run]
-    #[arg(long, value_parser = PlanChoice::parser(), help_heading = "Device")]
-    pub(crate) plan: Option<PlanChoice>,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
     /// Training steps, counted from the start of the run [default: 800; by --depth]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     #[arg(value_parser = number::whole(1u64))]
@@ -209,32 +245,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     #[arg(value_parser = number::whole(0u64))]
     pub(crate) seed: Option<u64>,
-    /// Output directory [default: the next free out/run-N]
-    #[arg(long, value_name = "DIR", help_heading = "Output")]
-    pub(crate) out: Option<PathBuf>,
-    /// Steps between checkpoints, besides the best; 0 = only at the end [default: a quarter of the run]
-    #[arg(long, value_name = "N", help_heading = "Output")]
-    #[arg(value_parser = number::whole(0u64))]
-    pub(crate) checkpoint_every: Option<u64>,
-    /// Number of checkpoints to keep, besides the best [default: 3]
-    #[arg(long, value_name = "N", help_heading = "Output")]
-    #[arg(value_parser = number::whole(0usize))]
-    pub(crate) keep: Option<usize>,
-    /// Steps between validations; 0 = only at the end [default: a tenth of the run]
-    #[arg(long, value_name = "N", help_heading = "Output")]
-    #[arg(value_parser = number::whole(0u64))]
-    pub(crate) eval_every: Option<u64>,
-    /// Steps between samples; 0 = none [default: a fifth of the run]
-    #[arg(long, value_name = "N", help_heading = "Output")]
-    #[arg(value_parser = number::whole(0u64))]
-    pub(crate) sample_every: Option<u64>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
     /// Prompt of the samples [default: "Once upon a time", or the beginning of the
     /// validation data where the tokenizer cannot encode that]
     #[arg(long, value_name = "TEXT", help_heading = "Output")]
     pub(crate) prompt: Option<String>,
-    /// Matrix products on the CPU: ours, accelerate, auto [default: auto, or that
-    /// of the resumed run]
-    #[arg(long, value_enum, value_name = "WHICH", hide_possible_values = true)]
-    #[arg(help_heading = "Device")]
-    pub(crate) host_gemm: Option<HostGemmChoice>,
 }

@@ -1,6 +1,5 @@
 //! Where a run writes.
 
-use super::RunArgs;
 use crate::usage;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -15,12 +14,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Locks the directory that `args` ask for, if they do, and tidies it up.
+    /// Locks the directory of a run that resumes from `resume`, or writes to `out`, if either is given, and tidies
+    /// it up.
     ///
     /// # Errors
     /// When it cannot be written to, or holds a run that is not to go on.
-    pub(crate) fn claim(args: &RunArgs) -> Result<Place> {
-        let Some(out) = output_directory(args)? else {
+    pub(crate) fn claim(resume: Option<&Path>, out: Option<&Path>) -> Result<Place> {
+        let Some(out) = output_directory(resume, out)? else {
             return Ok(Place { named: None, created: None });
         };
         let created = Some(out.clone()).filter(|out| !out.exists());
@@ -52,23 +52,23 @@ impl Drop for Place {
 }
 
 /// The directory to write to, where it is known: that of the resumed run or the one asked for.
-fn output_directory(args: &RunArgs) -> Result<Option<PathBuf>> {
-    if let (Some(directory), None) = (&args.resume, &args.out) {
+fn output_directory(resume: Option<&Path>, out: Option<&Path>) -> Result<Option<PathBuf>> {
+    if let (Some(directory), None) = (resume, out) {
         return match directory.join("state.json").exists() {
             true => run_of(directory).map(Some),
             // Locking a directory creates it; a mistyped path is to leave nothing behind.
             false if !directory.exists() => {
                 bail!("{}: no checkpoint here: there is no such directory", directory.display())
             }
-            false => Ok(Some(directory.clone())),
+            false => Ok(Some(directory.to_owned())),
         };
     }
-    match &args.out {
-        Some(out) if args.resume.is_none() && checkpoint::exists(out) => Err(usage(format!(
+    match out {
+        Some(out) if resume.is_none() && checkpoint::exists(out) => Err(usage(format!(
             "{} already holds a run: go on with --resume {0}, or choose another --out",
             out.display()
         ))),
-        out => Ok(out.clone()),
+        out => Ok(out.map(Path::to_owned)),
     }
 }
 

@@ -3,47 +3,52 @@
 mod args;
 mod dial;
 mod directory;
+mod frame;
 mod numbers;
 mod prompt;
 mod ready;
+mod sft;
+mod sft_args;
 mod shape;
 mod sources;
 
 pub(crate) use args::{BudgetArgs, RunArgs, ShapeArgs};
 pub(crate) use directory::Place;
+pub(crate) use frame::Ready;
 pub(crate) use numbers::{fits_in_memory, run_config};
-pub(crate) use ready::Ready;
+pub(crate) use sft::open as open_sft;
+pub(crate) use sft_args::SftArgs;
 pub(crate) use shape::Base;
 
 use crate::corpus;
-use crate::files::ModelFile;
 use crate::host_gemm::{self, HostGemm, HostGemmChoice};
-use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
+use crate::machine::Machine;
 use crate::plan_choice::PlanChoice;
 use crate::settings::{self, ConfigFile, Suited, TrainSection, Weights};
 use crate::{files, term, usage};
 use anyhow::{Context, Result};
 use chip::Profile;
-use clap::ValueEnum;
 use dial::{Turned, turn};
-use formats::Model;
+use frame::{Frame, FrameNotes, Opened, Talk};
 use gpt::plan::Plan;
 use gpt::{Depth, Dims, GptConfig, Layout};
 use mil::DType;
 use numbers::{Cadence, fits, run_at, with_changes};
 use serde::{Deserialize, Serialize};
 use sources::{DataChoice, Packing, Sources, Texts};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokenizer::Tokenizer;
 use train::recipe::MATRIX_RATE;
 use train::{Checkpoint, RunConfig, checkpoint};
 
+/// The command of a run that learns from texts.
+const TRAIN: &str = "train";
 /// The seed of runs that ask for none.
 const SEED: u64 = 42;
 
 /// The notes in a checkpoint by which `--resume` needs nothing else.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Notes {
+struct Notes {
     /// An absolute path, so that the run goes on from any directory; or `synthetic`.
     data: String,
     /// The same for the validation part, if it does not come from `data`.
@@ -55,88 +60,18 @@ pub(crate) struct Notes {
     /// How documents are packed; runs from before there was a choice had windows.
     #[serde(default)]
     packing: Packing,
-    numerics: String,
     prompt: String,
-    /// The device asked for, so that a resumed run computes as it did.
-    device: String,
-    chip: Option<String>,
-    /// The library of the host's products; runs from before there was a choice had our own.
-    #[serde(default = "ours")]
-    host_gemm: String,
-    #[serde(default)]
-    cadence: Cadence,
-    #[serde(default)]
-    talk: Talk,
+    #[serde(flatten)]
+    frame: FrameNotes,
 }
 
-/// How the model that a run began with is talked to, which the run keeps.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Talk {
-    /// Tokens that end a text, besides those of the tokenizer.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    ends: Vec<u32>,
-    /// The template of its conversations, in Jinja.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    chat_template: Option<String>,
-}
-
-impl Talk {
-    fn of(model: &ModelFile) -> Self {
-        Talk { ends: model.ends.clone(), chat_template: model.chat_template.clone() }
-    }
-}
-
-fn ours() -> String {
-    host_gemm::OURS.to_owned()
-}
-
-impl Notes {
-    /// The model of the run as formats write it, but for the weights.
-    pub(crate) fn described<'m>(
-        &'m self,
-        config: &'m GptConfig,
-        tokenizer: &'m Tokenizer,
-    ) -> Model<'m> {
-        Model {
-            ends: &self.talk.ends,
-            chat_template: self.talk.chat_template.as_deref(),
-            ..Model::new(config).with_tokenizer(tokenizer)
-        }
-    }
-
-    fn device(&self) -> Option<DeviceChoice> {
-        DeviceChoice::from_str(&self.device, true).ok()
-    }
-
-    fn chip(&self) -> Option<chip::Chip> {
-        self.chip.as_ref()?.parse().ok()
-    }
-}
-
-/// Everything a run needs.
+/// A run of `anegpt train` before it is compiled.
 pub(crate) struct Setup {
-    config: RunConfig,
-    lr_reason: String,
-    params: Vec<f32>,
+    frame: Frame,
     texts: Texts,
-    machine: Machine,
-    host_gemm: HostGemm,
-    /// The library of the host's products in the resumed run.
-    host_gemm_before: Option<String>,
-    /// The name asked for.
-    device: DeviceChoice,
-    chip: Option<chip::Chip>,
     prompt: prompt::Wanted,
-    cadence: Cadence,
-    /// Steps of warm-up that were asked for.
-    warmup: Option<u64>,
-    /// Where existing weights come from.
-    init: Option<PathBuf>,
-    /// The checkpoint to go on from.
-    resumed: Option<Checkpoint>,
     /// True if a resumed run is judged by another text than before.
     judged_anew: bool,
-    talk: Talk,
     /// What the rules of the dial give that cannot be meant.
     dial_warnings: Vec<String>,
 }
@@ -256,15 +191,14 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         }
         None => Weights::Fresh,
     };
-    let (device, chip) = (args.device.unwrap_or(DeviceChoice::Auto), args.chip);
-    let open = || machine::open(device, chip, args.numerics);
-    let (mut config, lr_reason, machine, dial_warnings) = match base.depth.filter(|_| base.dial) {
+    let open = || Opened::fresh(&args.machine);
+    let (mut config, lr_reason, opened, dial_warnings) = match base.depth.filter(|_| base.dial) {
         Some(depth) => {
-            let machine = open()?;
-            let profile = machine.device.profile();
+            let opened = open()?;
+            let profile = opened.machine.device.profile();
             let (config, turned) = by_depth(&depth, model, &asked, None, profile.as_ref())?;
             fits_in_memory(&config)?;
-            (config, turned.lr_reason, machine, turned.warnings)
+            (config, turned.lr_reason, opened, turned.warnings)
         }
         None => {
             let Suited { settings, lr_reason } = settings::suited(&model, &asked, weights);
@@ -274,27 +208,28 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         }
     };
     let params = params.unwrap_or_else(|| gpt::initialise(&config.model, seed));
-    config.plan = plan(args.plan.unwrap_or(PlanChoice::Auto), &config, &machine)?;
-    let choice = args.host_gemm.unwrap_or(HostGemmChoice::Auto);
-    let host_gemm = HostGemm::choose(choice, &host_gemm::shapes(&config, machine.numerics))?;
+    config.plan = plan(args.machine.plan.unwrap_or(PlanChoice::Auto), &config, &opened.machine)?;
+    let choice = args.machine.host_gemm.unwrap_or(HostGemmChoice::Auto);
+    let host_gemm = HostGemm::choose(choice, &host_gemm::shapes(&config, opened.machine.numerics))?;
     let texts = sources.cut(config.seq, seed)?;
     Ok(Setup {
-        config,
-        lr_reason,
-        params,
+        frame: Frame {
+            command: TRAIN,
+            config,
+            lr_reason,
+            params,
+            opened,
+            host_gemm,
+            host_gemm_before: None,
+            cadence: Cadence::of(&args.output, Cadence::default()),
+            warmup: asked.warmup,
+            init: args.init.clone(),
+            resumed: None,
+            talk,
+        },
         texts,
-        machine,
-        host_gemm,
-        host_gemm_before: None,
-        device,
-        chip,
         prompt: prompt::Wanted::new(args.prompt.as_deref(), None),
-        cadence: Cadence::of(args, Cadence::default()),
-        warmup: asked.warmup,
-        init: args.init.clone(),
-        resumed: None,
         judged_anew: false,
-        talk,
         dial_warnings,
     })
 }
@@ -332,12 +267,10 @@ pub(crate) fn refuse_without_dial(base: &Base, asked: &TrainSection) -> Result<(
 }
 
 fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
-    let (found, faults) = checkpoint::newest(directory)?;
-    faults.iter().for_each(|fault| term::warn(&format!("skipped a damaged checkpoint: {fault}")));
-    warn_of_later(&found);
+    let found = newest(directory)?;
     let (config, notes) = train::run::saved(&found)?;
-    let notes: Notes = serde_json::from_value(notes)
-        .with_context(|| format!("{} was not written by `train`", found.path().display()))?;
+    let notes: Notes =
+        serde_json::from_value(notes).with_context(|| not_written_by(TRAIN, &found))?;
     for (flag, given) in [
         ("--batch", args.batch.is_some()),
         ("--accum", args.accum.is_some()),
@@ -359,9 +292,6 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
         )));
     }
     let tokenizer = Tokenizer::load(found.path().join("tokenizer.json"))?;
-    let device = args.device.or(notes.device()).unwrap_or(DeviceChoice::Auto);
-    // Another device is asked for without the chip of the one before.
-    let chip = args.chip.or(notes.chip().filter(|_| args.device.is_none()));
     let noted = "the data that the checkpoint names; where it is elsewhere now, give --data FILE";
     let data = args.data.clone().map_or(notes.data, absolute);
     let val_data = args.val_data.clone().map(absolute).or(notes.val_data);
@@ -372,15 +302,15 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
         true => sources?,
         false => sources.context(noted)?,
     };
-    let numerics = args.numerics.or_else(|| NumericsChoice::from_str(&notes.numerics, true).ok());
-    let machine = machine::open(device, chip, numerics)?;
-    if let Some(choice) = args.plan {
-        config.plan = plan(choice, &config, &machine)?;
+    let opened = Opened::again(&args.machine, &notes.frame)?;
+    if let Some(choice) = args.machine.plan {
+        config.plan = plan(choice, &config, &opened.machine)?;
     }
     fits_in_memory(&config)?;
     let params = vec![0.0; Layout::new(&config.model).count()];
-    let shapes = host_gemm::shapes(&config, machine.numerics);
-    let host_gemm = HostGemm::resume(args.host_gemm, &notes.host_gemm, &shapes)?;
+    let before = notes.frame.host_gemm;
+    let shapes = host_gemm::shapes(&config, opened.machine.numerics);
+    let host_gemm = HostGemm::resume(args.machine.host_gemm, &before, &shapes)?;
     let mut texts = sources.cut(config.seq, config.seed)?;
     let judged_anew = args.val_data.is_some();
     if judged_anew {
@@ -388,24 +318,39 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
     }
     let lr_reason = if args.lr.is_some() { "as asked for" } else { "as before" }.to_owned();
     Ok(Setup {
-        config,
-        lr_reason,
-        params,
+        frame: Frame {
+            command: TRAIN,
+            config,
+            lr_reason,
+            params,
+            opened,
+            host_gemm,
+            host_gemm_before: Some(before),
+            cadence: Cadence::of(&args.output, notes.frame.cadence),
+            warmup: args.warmup,
+            init: None,
+            resumed: Some(found),
+            talk: notes.frame.talk,
+        },
         texts,
-        machine,
-        host_gemm,
-        host_gemm_before: Some(notes.host_gemm),
-        device,
-        chip,
         prompt: prompt::Wanted::new(args.prompt.as_deref(), Some(&notes.prompt)),
-        cadence: Cadence::of(args, notes.cadence),
-        warmup: args.warmup,
-        init: None,
-        resumed: Some(found),
         judged_anew,
-        talk: notes.talk,
         dial_warnings: vec![],
     })
+}
+
+/// Reads the newest checkpoint of a run, or the one in `directory`; tells of damaged ones that it skips, and of
+/// later ones.
+fn newest(directory: &Path) -> Result<Checkpoint> {
+    let (found, faults) = checkpoint::newest(directory)?;
+    faults.iter().for_each(|fault| term::warn(&format!("skipped a damaged checkpoint: {fault}")));
+    warn_of_later(&found);
+    Ok(found)
+}
+
+/// What is said of a checkpoint whose notes are those of another command.
+fn not_written_by(command: &str, found: &Checkpoint) -> String {
+    format!("{} was not written by `anegpt {command}`", found.path().display())
 }
 
 /// The plan that `choice` is for a run on `machine`.

@@ -1,6 +1,6 @@
 //! The numbers of a run: defaults, changes by flags, and what is refused.
 
-use super::args::RunArgs;
+use super::args::{OutputArgs, RunArgs};
 use super::flags;
 use crate::settings::{
     MomentumChoice, OptimizerChoice, ScheduleChoice, TrainSection, share_beside_muon,
@@ -332,7 +332,7 @@ pub(crate) struct Cadence {
 
 impl Cadence {
     /// Returns the intervals of the flags, and `other`'s where they do not tell.
-    pub(super) fn of(args: &RunArgs, other: Cadence) -> Cadence {
+    pub(super) fn of(args: &OutputArgs, other: Cadence) -> Cadence {
         Cadence {
             eval_every: args.eval_every.or(other.eval_every),
             sample_every: args.sample_every.or(other.sample_every),

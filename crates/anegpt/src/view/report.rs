@@ -247,9 +247,12 @@ impl Report {
         // The newest is the best of most runs.
         let older = ending.best.is_some_and(|best| best.step < ending.steps);
         let model = if older { out.join("best") } else { out.clone() };
-        let mut generate = vec![format!("anegpt generate --model {}", path(&model))];
-        generate.extend(self.settings.prompt.iter().map(|p| format!("--prompt {}", quoted(p))));
-        let more = [resume(out), format!("--steps {}", 2 * self.planned)];
+        let talks = self.settings.command() != "train";
+        let speak = if talks { "chat" } else { "generate" };
+        let mut generate = vec![format!("anegpt {speak} --model {}", path(&model))];
+        let prompt = self.settings.prompt.iter().filter(|_| !talks);
+        generate.extend(prompt.map(|p| format!("--prompt {}", quoted(p))));
+        let more = [resume(self.settings.command(), out), format!("--steps {}", 2 * self.planned)];
         lines.text.push_str("\nNext:\n");
         for words in [&generate[..], &more] {
             lines.text.push_str(&format!("{}\n", command(words, lines.width)));
@@ -336,9 +339,9 @@ pub(super) fn shares(parts: &BTreeMap<String, f64>, total: f64) -> String {
     shown.join(", ")
 }
 
-/// The command that goes on with a run.
-pub(crate) fn resume(out: &Path) -> String {
-    format!("anegpt train --resume {}", path(out))
+/// The command line that goes on with a run of `command`.
+pub(crate) fn resume(command: &str, out: &Path) -> String {
+    format!("anegpt {command} --resume {}", path(out))
 }
 
 /// A command line to be copied: two spaces in front, and lines continued as a shell has it where it

@@ -46,6 +46,26 @@ fn killed_runs_of_a_dial_end_with_the_same_bytes() {
     end_with_the_same_bytes(&bench, &first, &["--eval-every", "20", "--checkpoint-every", "2"], 60);
 }
 
+/// The same with finetuning: conversations wait for a row that they fit into, and passes have orders of their own.
+#[test]
+fn killed_runs_on_conversations_end_with_the_same_bytes() {
+    let bench = Bench::new();
+    bench.base_and_talks("10");
+    let first = "sft -m base --data talks.jsonl --epochs 2 --eval-every 20 --checkpoint-every 2";
+    let first: Vec<&str> = first.split(' ').collect();
+    let steps = end_of(&bench, &[&first[..], &["--out", "trial"]].concat());
+    assert!(steps > 40, "{steps}");
+    let later = ["--eval-every", "20", "--checkpoint-every", "2"];
+    end_with_the_same_bytes(&bench, &first, &later, steps);
+}
+
+/// The steps of a run.
+fn end_of(bench: &Bench, args: &[&str]) -> usize {
+    let text = bench.ok(&[args, &["--log-format", "json"]].concat());
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    last["steps"].as_u64().unwrap() as usize
+}
+
 /// Kills runs that begin as `first` and go on with `later` until enough kills fell.
 fn end_with_the_same_bytes(bench: &Bench, first: &[&str], later: &[&str], steps: usize) {
     let kills: usize =
@@ -61,7 +81,7 @@ fn end_with_the_same_bytes(bench: &Bench, first: &[&str], later: &[&str], steps:
         // A kill may fall between the last checkpoint and the end of the program.
         while !bench.path(&out).join(&last).exists() {
             let fresh = [first, &["--out", &out]].concat();
-            let resume = [&["train", "--resume", &out, "--sample-every", "0"], later].concat();
+            let resume = [&[first[0], "--resume", &out, "--sample-every", "0"], later].concat();
             let args = if train_has_checkpoint(&bench.path(&out)) { &resume } else { &fresh };
             let mut child =
                 bench.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

@@ -38,6 +38,7 @@ mod readme;
 mod report;
 #[cfg(unix)]
 mod serve;
+mod sft;
 #[cfg(unix)]
 mod terminal;
 mod tokenizer;

@@ -1,9 +1,8 @@
 //! The flags of `anegpt train`.
 
-use crate::engine::EngineArgs;
 use crate::number;
 use crate::setup::RunArgs;
-use crate::view::ViewArgs;
+use crate::training::ProcessArgs;
 use anyhow::Result;
 use std::path::PathBuf;
 use train::CoreEvery;
@@ -35,30 +34,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(super) run: RunArgs,
     #[command(flatten)]
-    pub(super) view: ViewArgs,
-    #[command(flatten)]
     pub(super) core: CoreArgs,
-    /// Steps between checks that the device still computes correctly; 0 = none
-    /// [default: 100 on an engine, 0 on the emulator]
-    ///
-    /// The check also runs before the first step and before each checkpoint. A wrong
-    /// answer ends the run.
-    #[arg(long, value_name = "N", help_heading = "Advanced")]
-    #[arg(value_parser = number::whole(0u64))]
-    pub(super) doctor_every: Option<u64>,
-    /// Inject device faults, for tests: flaky-compile:3,hang-after:100, ...
-    #[arg(
-        long,
-        value_name = "SPEC",
-        help_heading = "Advanced",
-        long_help = format!(
-            "Inject device faults, to test how a run copes. Any of these, separated by commas: {}",
-            ane::faults::KNOWN
-        )
-    )]
-    pub(super) inject_faults: Option<String>,
     #[command(flatten)]
-    pub(crate) engine: EngineArgs,
+    pub(crate) process: ProcessArgs,
 }
 
 /// CORE while a model is trained.

@@ -1,0 +1,339 @@
+//! The frame of a run: everything but its objective and its data, for every command that trains.
+
+use super::args::MachineArgs;
+use super::numbers::{self, Cadence};
+use crate::files::ModelFile;
+use crate::host_gemm::{self, HostGemm};
+use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
+use crate::plan_choice::with_optimizer;
+use ane::AneError;
+use anyhow::Result;
+use clap::ValueEnum;
+use formats::Model;
+use formats::hugging_face::files_of;
+use gpt::ModelError;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use tokenizer::Tokenizer;
+use train::{
+    Checkpoint, Event, Forecast, Intervals, Objective, Run, RunConfig, Settings, Solo, TrainError,
+    Trainer,
+};
+
+/// The notes in a checkpoint that every command writes.
+#[derive(Serialize, Deserialize)]
+pub(super) struct FrameNotes {
+    numerics: String,
+    /// The device asked for, so that a resumed run computes as it did.
+    device: String,
+    chip: Option<String>,
+    /// The library of the host's products; runs from before there was a choice had our own.
+    #[serde(default = "ours")]
+    pub(super) host_gemm: String,
+    #[serde(default)]
+    pub(super) cadence: Cadence,
+    #[serde(default)]
+    pub(super) talk: Talk,
+}
+
+/// How the model that a run began with is talked to, which the run keeps.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Talk {
+    /// Tokens that end a text, besides those of the tokenizer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) ends: Vec<u32>,
+    /// The template of its conversations, in Jinja.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) chat_template: Option<String>,
+}
+
+impl Talk {
+    pub(super) fn of(model: &ModelFile) -> Self {
+        Talk { ends: model.ends.clone(), chat_template: model.chat_template.clone() }
+    }
+}
+
+fn ours() -> String {
+    host_gemm::OURS.to_owned()
+}
+
+/// A machine, and the names that it was asked for by.
+pub(super) struct Opened {
+    pub(super) machine: Machine,
+    device: DeviceChoice,
+    chip: Option<chip::Chip>,
+}
+
+impl Opened {
+    /// Opens the machine that flags ask for.
+    pub(super) fn fresh(args: &MachineArgs) -> Result<Opened> {
+        let device = args.device.unwrap_or(DeviceChoice::Auto);
+        Opened::open(device, args.chip, args.numerics)
+    }
+
+    /// Opens that of a resumed run, unless flags ask for another.
+    pub(super) fn again(args: &MachineArgs, notes: &FrameNotes) -> Result<Opened> {
+        let noted = DeviceChoice::from_str(&notes.device, true).ok();
+        let device = args.device.or(noted).unwrap_or(DeviceChoice::Auto);
+        // Another device is asked for without the chip of the one before.
+        let noted = notes.chip.as_ref().and_then(|chip| chip.parse().ok());
+        let chip = args.chip.or(noted.filter(|_| args.device.is_none()));
+        let noted = || NumericsChoice::from_str(&notes.numerics, true).ok();
+        Opened::open(device, chip, args.numerics.or_else(noted))
+    }
+
+    fn open(
+        device: DeviceChoice,
+        chip: Option<chip::Chip>,
+        numerics: Option<NumericsChoice>,
+    ) -> Result<Opened> {
+        Ok(Opened { machine: machine::open(device, chip, numerics)?, device, chip })
+    }
+}
+
+/// A run without objective and data.
+pub(super) struct Frame {
+    /// The command that makes and resumes it.
+    pub(super) command: &'static str,
+    pub(super) config: RunConfig,
+    pub(super) lr_reason: String,
+    pub(super) params: Vec<f32>,
+    pub(super) opened: Opened,
+    pub(super) host_gemm: HostGemm,
+    /// The library of the host's products in the resumed run.
+    pub(super) host_gemm_before: Option<String>,
+    pub(super) cadence: Cadence,
+    /// Steps of warm-up that were asked for.
+    pub(super) warmup: Option<u64>,
+    /// Where existing weights come from.
+    pub(super) init: Option<PathBuf>,
+    /// The checkpoint to go on from.
+    pub(super) resumed: Option<Checkpoint>,
+    pub(super) talk: Talk,
+}
+
+/// What the first event tells of a run's data.
+pub(super) struct About {
+    pub(super) data: String,
+    pub(super) val_data: Option<String>,
+    /// One line for people.
+    pub(super) text: String,
+    /// Tokens to train and to validate.
+    pub(super) tokens: [u64; 2],
+    pub(super) epochs: f64,
+    pub(super) unigram_entropy: f64,
+}
+
+/// A run before its first step.
+pub(crate) struct Ready<O> {
+    pub(crate) run: Run<O>,
+    pub(crate) machine: Machine,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) intervals: Intervals,
+    /// The prompt of samples; absent where none are taken.
+    pub(crate) prompt: Option<String>,
+    /// The text files of every checkpoint.
+    pub(crate) texts: Vec<(&'static str, String)>,
+    /// For `state.json`.
+    pub(crate) notes: serde_json::Value,
+    /// Warnings before the first step.
+    pub(crate) warnings: Vec<String>,
+    /// The command that resumes it.
+    pub(crate) command: &'static str,
+    start: Event,
+}
+
+impl<O> Ready<O> {
+    /// The first event, of a run that writes to `out`.
+    pub(crate) fn start_event(&self, out: &Path) -> Event {
+        let mut event = self.start.clone();
+        if let Event::Start { settings, .. } = &mut event {
+            settings.out = out.to_owned();
+        }
+        event
+    }
+}
+
+impl Frame {
+    /// Returns how often the run is looked at and saved.
+    pub(super) fn intervals(&self) -> Intervals {
+        numbers::intervals(&self.cadence, &self.config)
+    }
+
+    /// Compiles the model, and brings a resumed run to where it stood. `faults` are those to inject.
+    ///
+    /// # Errors
+    /// When the device does not take the model, or the checkpoint is of another run.
+    pub(super) fn compile<O: Objective>(
+        mut self,
+        faults: Option<&str>,
+        objective: O,
+    ) -> Result<(Frame, Run<O>)> {
+        self.opened.machine = self.opened.machine.for_training(faults, self.config.seed)?;
+        let (machine, config) = (&self.opened.machine, &self.config);
+        let extent = format!("--seq {} and --batch {}", config.seq, config.batch);
+        let (params, optimizer) = (std::mem::take(&mut self.params), config.optimizer.build());
+        let (device, numerics) = (machine.device.as_ref(), machine.numerics);
+        let trainer = Trainer::new(config, params, optimizer, device, numerics, Box::new(Solo))
+            .map_err(|error| refused(error, &extent))?;
+        let mut run = Run::new(config.clone(), trainer, objective);
+        run.trainer_mut().multiply_with(self.host_gemm.library.as_ref());
+        if let Some(found) = &self.resumed {
+            run.resume(found)?;
+        }
+        Ok((self, run))
+    }
+
+    /// Returns what is odd about the run, whatever its data.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let before = self.host_gemm_before.as_ref();
+        let other_products = before.and_then(|before| self.host_gemm.differs(before));
+        let shortened = shortened(self.warmup, self.config.schedule.total);
+        other_products.into_iter().chain(shortened).collect()
+    }
+
+    /// Returns the notes of a checkpoint.
+    pub(super) fn notes(&self) -> FrameNotes {
+        let device = self.opened.device.to_possible_value().expect("all are named");
+        FrameNotes {
+            numerics: format!("{:?}", self.opened.machine.numerics),
+            device: device.get_name().to_owned(),
+            chip: self.opened.chip.map(|chip| chip.to_string()),
+            host_gemm: self.host_gemm.name(),
+            cadence: self.cadence,
+            talk: self.talk.clone(),
+        }
+    }
+
+    /// Completes a run that was compiled.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot be written, or the cost model fails.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of the run")]
+    pub(super) fn ready<O: Objective>(
+        self,
+        run: Run<O>,
+        tokenizer: Tokenizer,
+        about: About,
+        mut intervals: Intervals,
+        prompt: Option<String>,
+        notes: &impl Serialize,
+        warnings: Vec<String>,
+    ) -> Result<Ready<O>> {
+        // A loss over another number of batches would not compare with the best so far, and push it out.
+        if let Some(best) = run.best() {
+            intervals.eval_batches = best.batches;
+        }
+        let model = Model {
+            ends: &self.talk.ends,
+            chat_template: self.talk.chat_template.as_deref(),
+            ..Model::new(&self.config.model).with_tokenizer(&tokenizer)
+        };
+        let texts = files_of(&model)?;
+        let start = self.start(&run, &tokenizer, about, intervals, prompt.as_deref())?;
+        let (machine, command) = (self.opened.machine, self.command);
+        let notes = serde_json::to_value(notes)?;
+        Ok(Ready {
+            run,
+            machine,
+            tokenizer,
+            intervals,
+            prompt,
+            texts,
+            notes,
+            warnings,
+            command,
+            start,
+        })
+    }
+
+    fn start<O: Objective>(
+        &self,
+        run: &Run<O>,
+        tokenizer: &Tokenizer,
+        about: About,
+        intervals: Intervals,
+        prompt: Option<&str>,
+    ) -> Result<Event> {
+        let (config, model) = (&self.config, run.trainer().model());
+        let machine = &self.opened.machine;
+        let [train_tokens, val_tokens] = about.tokens.map(|tokens| tokens as usize);
+        let settings = Settings {
+            command: self.command.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            data: about.data,
+            val_data: about.val_data,
+            tokenizer: tokenizer.describe(),
+            numerics: format!("{:?}", machine.numerics).to_lowercase(),
+            prompt: prompt.map(str::to_owned),
+            init: self.init.clone(),
+            resumed: self.resumed.as_ref().map(|found| found.path().to_owned()),
+            epochs: about.epochs,
+            lr_reason: self.lr_reason.clone(),
+            backend: machine.kind.id().to_owned(),
+            text: about.text,
+            forecast: forecast(machine, config)?,
+            run: Some(config.clone()),
+            intervals: Some(intervals),
+            ..Settings::default()
+        };
+        Ok(Event::Start {
+            device: machine.device.describe(),
+            reason: machine.reason.clone(),
+            model: config.model.to_string(),
+            params: model.layout().count(),
+            tokens_per_step: config.tokens_per_step(),
+            train_tokens,
+            val_tokens,
+            unigram_entropy: about.unigram_entropy,
+            step: run.step_count(),
+            steps: config.schedule.total,
+            programs: model.programs(),
+            compile_s: model.compile_seconds,
+            host_gemm: self.host_gemm.name(),
+            host_gemm_reason: self.host_gemm.reason.clone(),
+            settings: Box::new(settings),
+        })
+    }
+}
+
+/// A warning where a longer warm-up was asked for than there are steps.
+fn shortened(warmup: Option<u64>, steps: u64) -> Option<String> {
+    let asked = warmup.filter(|&asked| asked > steps)?;
+    Some(format!(
+        "--warmup {asked} is longer than the run: the learning rate rises to its peak over all of its \
+         {steps} steps"
+    ))
+}
+
+/// Names what was typed where a device refuses the programs that follow from it.
+fn refused(error: TrainError, extent: &str) -> anyhow::Error {
+    let of_device = matches!(
+        error,
+        TrainError::Device(AneError::Refused { .. })
+            | TrainError::Model(ModelError::Device(AneError::Refused { .. }))
+    );
+    let error = anyhow::Error::new(error);
+    match of_device {
+        true => error.context(format!(
+            "the device refuses this model with {extent}; smaller ones may fit, and \
+             --device cpu has no such limits"
+        )),
+        false => error,
+    }
+}
+
+/// The cost model's forecast of a step, where it knows the chip.
+fn forecast(machine: &Machine, run: &RunConfig) -> Result<Option<Forecast>> {
+    let Some(on) = machine.device.profile() else { return Ok(None) };
+    let step = gpt::forecast::forecast(run.plan, &run.model, run.batch, run.seq, run.accum, &on)?;
+    let step = with_optimizer(step, run.optimizer, &run.model, &on);
+    let ms = |seconds: f64| 1e3 * seconds;
+    Ok(Some(Forecast {
+        chip: on.chip.to_string(),
+        ms: ms(step.seconds),
+        low_ms: ms(step.low),
+        high_ms: ms(step.high),
+        parts: step.parts().map(|(name, seconds)| (name.to_owned(), ms(seconds))).into(),
+    }))
+}

@@ -1,0 +1,520 @@
+//! From the flags of `anegpt sft` to a run.
+
+use super::frame::{About, Frame, FrameNotes, Opened, Ready, Talk};
+use super::numbers::{Cadence, check_extents, check_numbers, fits_in_memory, run_config};
+use super::sft_args::SftArgs;
+use super::{SEED, newest, not_written_by, plan};
+use crate::files::{self, Opened as OpenedModel};
+use crate::host_gemm::{self, HostGemm, HostGemmChoice};
+use crate::plan_choice::PlanChoice;
+use crate::settings::{self, TrainSection, Weights};
+use crate::{progress, usage};
+use anyhow::{Context, Result};
+use data::loader::examples::{Examples, Packed, PackedConfig, Survey, WAITING, unigram_entropy};
+use gpt::{GptConfig, Layout};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tasks::{Conversations, JsonLines, Mixture, Sequence, Slice};
+use tokenizer::Tokenizer;
+use tokenizer::chat::ChatTemplate;
+use train::objective::{Chats, Sft};
+use train::{Checkpoint, Decay, LrSchedule, Momentum, OptimizerConfig, RunConfig};
+
+/// The command of a run that learns from conversations.
+const SFT: &str = "sft";
+/// The peak rate as a share of the base run's (nanochat).
+const RATE_SHARE: f64 = 0.8;
+/// The last share of the run in which the rate falls to 0 (nanochat).
+const WARMDOWN: f64 = 0.5;
+/// Muon's momentum (nanochat).
+const MOMENTUM: Momentum = Momentum::Trapezoid { first: 0.85, peak: 0.95, last: 0.95, rise: 300 };
+/// Steps that make one pass over the conversations enough.
+const ENOUGH_STEPS: u64 = 100;
+/// Passes otherwise.
+const PASSES: u64 = 3;
+/// The fewest steps of a run for which none are asked.
+const LEAST_STEPS: u64 = 20;
+/// Tokens of a row for models of which no run is known.
+const SEQUENCE: usize = 512;
+/// Where the files of published tasks are, unless told otherwise.
+const TASK_DATA: &str = "task_data";
+/// One of so many conversations validates, where no others are given.
+const HELD_OUT: usize = 10;
+
+/// The notes in a checkpoint by which `--resume` needs nothing else.
+#[derive(Serialize, Deserialize)]
+struct Notes {
+    sft: Source,
+    #[serde(flatten)]
+    frame: FrameNotes,
+}
+
+/// Where the conversations of a run come from; paths are absolute.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Source {
+    /// Names of tasks, each perhaps with how often it comes: `spelling*2`.
+    tasks: Vec<String>,
+    /// Directory of the files of published tasks.
+    task_data: PathBuf,
+    data: Option<PathBuf>,
+    val_data: Option<PathBuf>,
+}
+
+/// A run of `anegpt sft` before it is compiled.
+pub(crate) struct SftSetup {
+    frame: Frame,
+    source: Source,
+    tokenizer: Tokenizer,
+    parts: [Packed; 2],
+    /// True if a resumed run is judged by other conversations than before.
+    judged_anew: bool,
+    /// The checkpoint whose optimizer the run goes on with.
+    warm: Option<Checkpoint>,
+    format: &'static str,
+}
+
+/// Reads what `args` name: a checkpoint to go on from, or the beginning of a run.
+///
+/// # Errors
+/// When a file cannot be read, the model has no format of conversations, or a flag makes no sense.
+pub(crate) fn open(args: &SftArgs) -> Result<SftSetup> {
+    match &args.resume {
+        Some(directory) => resumed(args, directory),
+        None => fresh(args),
+    }
+}
+
+fn fresh(args: &SftArgs) -> Result<SftSetup> {
+    let path = args.model.as_deref().ok_or_else(|| usage("give --model or --resume"))?;
+    let model = files::open_model(path, args.tokenizer.as_deref())?;
+    let base = Base::of(&model)?;
+    let asked = args.asked();
+    check_extents(&asked)?;
+    let OpenedModel { parameters, tokenizer, ends, chat_template, .. } = model;
+    let talk = Talk { ends, chat_template };
+    let format = format_of(path, &tokenizer, &talk)?;
+    let config = parameters.config().clone();
+    let seed = asked.seed.unwrap_or(SEED);
+    let seq = asked.seq.or(base.as_ref().map(|base| base.run.seq)).unwrap_or(SEQUENCE);
+    let seq = sequence(seq, asked.seq.is_some(), &config)?;
+    let source = Source::of(args, Source::default())?;
+    let described = format.describe();
+    let parts = source.read(format, &tokenizer, seq, seed)?;
+    let asked = TrainSection { seq: Some(seq), seed: Some(seed), ..asked };
+    let (mut config, lr_reason) = match &base {
+        Some(base) => after(&base.run, config, args, &asked, &parts[0])?,
+        None => alone(config, args, &asked, &parts[0])?,
+    };
+    check_numbers(&config)?;
+    fits_in_memory(&config)?;
+    let warm = warm(args.load_optimizer, base)?;
+    let opened = Opened::fresh(&args.machine)?;
+    config.plan = plan(args.machine.plan.unwrap_or(PlanChoice::Auto), &config, &opened.machine)?;
+    let choice = args.machine.host_gemm.unwrap_or(HostGemmChoice::Auto);
+    let host_gemm = HostGemm::choose(choice, &host_gemm::shapes(&config, opened.machine.numerics))?;
+    Ok(SftSetup {
+        frame: Frame {
+            command: SFT,
+            config,
+            lr_reason,
+            params: parameters.into_values(),
+            opened,
+            host_gemm,
+            host_gemm_before: None,
+            cadence: Cadence::of(&args.output, Cadence::default()),
+            warmup: args.warmup,
+            init: Some(path.to_owned()),
+            resumed: None,
+            talk,
+        },
+        source,
+        tokenizer,
+        parts,
+        judged_anew: false,
+        warm,
+        format: described,
+    })
+}
+
+fn resumed(args: &SftArgs, directory: &Path) -> Result<SftSetup> {
+    let found = newest(directory)?;
+    let (mut config, notes) = train::run::saved(&found)?;
+    let notes: Notes =
+        serde_json::from_value(notes).with_context(|| not_written_by(SFT, &found))?;
+    if let Some(steps) = args.steps {
+        config.schedule.total = steps;
+    }
+    if config.schedule.total <= found.step() {
+        return Err(usage(format!(
+            "the run has done its {} steps: give --steps N for a longer one (N counts from the beginning)",
+            found.step()
+        )));
+    }
+    let tokenizer = Tokenizer::load(found.path().join("tokenizer.json"))?;
+    let talk = notes.frame.talk.clone();
+    let format = format_of(found.path(), &tokenizer, &talk)?;
+    let described = format.describe();
+    let source = Source::of(args, notes.sft)?;
+    let noted = "the conversations that the checkpoint names; where they are elsewhere now, give --data FILE";
+    let parts = source.read(format, &tokenizer, config.seq, config.seed).context(noted)?;
+    let opened = Opened::again(&args.machine, &notes.frame)?;
+    if let Some(choice) = args.machine.plan {
+        config.plan = plan(choice, &config, &opened.machine)?;
+    }
+    fits_in_memory(&config)?;
+    let before = notes.frame.host_gemm;
+    let shapes = host_gemm::shapes(&config, opened.machine.numerics);
+    let host_gemm = HostGemm::resume(args.machine.host_gemm, &before, &shapes)?;
+    Ok(SftSetup {
+        frame: Frame {
+            command: SFT,
+            params: vec![0.0; Layout::new(&config.model).count()],
+            config,
+            lr_reason: "as before".to_owned(),
+            opened,
+            host_gemm,
+            host_gemm_before: Some(before),
+            cadence: Cadence::of(&args.output, notes.frame.cadence),
+            warmup: None,
+            init: None,
+            resumed: Some(found),
+            talk,
+        },
+        source,
+        tokenizer,
+        parts,
+        judged_anew: args.val_data.is_some(),
+        warm: None,
+        format: described,
+    })
+}
+
+impl SftSetup {
+    /// Compiles the model, and brings a resumed run to where it stood. `faults` are those to inject.
+    ///
+    /// # Errors
+    /// When the device does not take the model, or the checkpoint is of another run.
+    pub(crate) fn ready(self, faults: Option<&str>) -> Result<Ready<Sft>> {
+        let about = self.about()?;
+        let warnings = self.warnings(about.epochs);
+        let SftSetup { frame, source, tokenizer, parts: [train, validation], warm, .. } = self;
+        let intervals = train::Intervals { sample: 0, ..frame.intervals() };
+        let objective = Sft::new(train, validation, &frame.config);
+        let (frame, mut run) = frame.compile(faults, objective)?;
+        if let Some(base) = &warm {
+            run.trainer_mut().warm_start(base, train::run::updates(base)?)?;
+        }
+        if self.judged_anew {
+            run.forget_validation();
+        }
+        let notes = Notes { sft: source, frame: frame.notes() };
+        frame.ready(run, tokenizer, about, intervals, None, &notes, warnings)
+    }
+
+    fn about(&self) -> Result<About> {
+        let [train, validation] = self.parts.each_ref().map(Packed::survey);
+        let vocab_size = self.frame.config.model.vocab_size as u32;
+        let path = |path: &Path| path.display().to_string();
+        let data = self.source.to_string();
+        let text = format!(
+            "{data}: {} to train, {} to validate, by {}; {} of {} tokens are the assistant's",
+            progress::counted(train.kept(), "conversation"),
+            validation.kept(),
+            self.format,
+            progress::count(train.learned() as f64),
+            progress::count(train.tokens() as f64),
+        );
+        Ok(About {
+            data,
+            val_data: self.source.val_data.as_deref().map(path),
+            text,
+            tokens: [train.tokens(), validation.tokens()],
+            epochs: self.epochs(),
+            unigram_entropy: unigram_entropy(train, validation, vocab_size)?,
+        })
+    }
+
+    /// How often the conversations are seen in the whole run.
+    fn epochs(&self) -> f64 {
+        let RunConfig { schedule, batch, accum, .. } = &self.frame.config;
+        let rows = schedule.total * (batch * accum) as u64;
+        rows as f64 / self.parts[0].rows(1) as f64
+    }
+
+    fn warnings(&self, epochs: f64) -> Vec<String> {
+        let mut warnings = self.frame.warnings();
+        let names = ["to train", "to validate"];
+        for (part, name) in self.parts.iter().map(Packed::survey).zip(names) {
+            warnings.extend(shortened(part, name));
+        }
+        warnings.extend(super::ready::too_often(&self.frame.config, epochs));
+        warnings
+    }
+}
+
+/// A warning where conversations are cut or left out.
+fn shortened(survey: &Survey, name: &str) -> Option<String> {
+    let (all, seq) = (survey.len(), survey.seq());
+    let of = |n: usize| progress::counted(n, "conversation");
+    let cut = Some(survey.cut())
+        .filter(|&n| n > 0)
+        .map(|n| format!("{} of {all} {name} are longer than --seq {seq} and cut to it", of(n)));
+    let out = Some(survey.left_out()).filter(|&n| n > 0).map(|n| {
+        format!("{} of {all} {name} have no answer within --seq {seq} and are left out", of(n))
+    });
+    let said: Vec<String> = cut.into_iter().chain(out).collect();
+    (!said.is_empty()).then(|| format!("{}. A longer --seq reads more of them", said.join("; ")))
+}
+
+/// A run that the weights come from.
+struct Base {
+    checkpoint: Checkpoint,
+    run: RunConfig,
+}
+
+impl Base {
+    /// The run of a model, if it is a checkpoint of one.
+    fn of(model: &OpenedModel) -> Result<Option<Base>> {
+        if !model.place.join("state.json").exists() {
+            return Ok(None);
+        }
+        let checkpoint = Checkpoint::open(&model.place)?;
+        let (run, _) = train::run::saved(&checkpoint)?;
+        Ok(Some(Base { checkpoint, run }))
+    }
+}
+
+/// The format of a model's conversations.
+fn format_of(path: &Path, tokenizer: &Tokenizer, talk: &Talk) -> Result<ChatTemplate> {
+    let found = ChatTemplate::find(tokenizer, talk.chat_template.as_deref())?;
+    found.ok_or_else(|| {
+        usage(format!(
+            "{} has no format for conversations: neither special tokens for them in its vocabulary nor a chat \
+             template. A model of your own has them from its first step, by its tokenizer: anegpt tokenizer train \
+             --chat --data TEXT --out tokenizer.json, then anegpt train --tokenizer tokenizer.json. A directory of \
+             Hugging Face takes a template as chat_template.jinja",
+            path.display()
+        ))
+    })
+}
+
+/// Tokens of a row.
+fn sequence(seq: usize, asked: bool, model: &GptConfig) -> Result<usize> {
+    match seq > model.seq_len {
+        true if asked => Err(usage(format!(
+            "--seq {seq} is longer than the {} tokens that the model reads",
+            model.seq_len
+        ))),
+        _ => Ok(seq.min(model.seq_len)),
+    }
+}
+
+/// The steps, and the micro-batches of each, of a run of `rows` rows in all passes that are asked for, or by our rule.
+fn steps(args: &SftArgs, batch: usize, usual_accum: usize, conversations: &Packed) -> (u64, usize) {
+    let rows = |passes| conversations.rows(passes);
+    let long = rows(args.epochs.unwrap_or(PASSES));
+    // A batch that was right for a long text leaves few conversations without a handful of steps.
+    let most = (long / (batch as u64 * LEAST_STEPS)).max(1) as usize;
+    let accum = args.accum.unwrap_or(usual_accum.min(most));
+    let steps = |rows: u64| rows.div_ceil((batch * accum) as u64);
+    let by_rule = || match (args.epochs, steps(rows(1))) {
+        (Some(_), _) => steps(long),
+        (None, one) if one >= ENOUGH_STEPS => one,
+        (None, _) => steps(long).clamp(LEAST_STEPS, LEAST_STEPS.max(ENOUGH_STEPS)),
+    };
+    (args.steps.unwrap_or_else(by_rule), accum)
+}
+
+/// The settings of a run that goes on from `base`, and why its rate.
+fn after(
+    base: &RunConfig,
+    model: GptConfig,
+    args: &SftArgs,
+    asked: &TrainSection,
+    conversations: &Packed,
+) -> Result<(RunConfig, String)> {
+    let batch = asked.batch.unwrap_or(base.batch);
+    let (steps, accum) = steps(args, batch, base.accum, conversations);
+    let share = args.init_lr_frac.unwrap_or(RATE_SHARE);
+    let reason = match asked.lr {
+        Some(_) => "as asked for".to_owned(),
+        None => format!("{share} times that of the run it goes on from"),
+    };
+    let mut optimizer = base.optimizer;
+    let decay = asked.weight_decay.unwrap_or(0.0);
+    match &mut optimizer {
+        OptimizerConfig::AdamW(adamw) => adamw.weight_decay = decay,
+        OptimizerConfig::Muon(muon) => {
+            muon.weight_decay = decay;
+            if let Momentum::Trapezoid { .. } = muon.momentum {
+                muon.momentum = MOMENTUM;
+            }
+        }
+    }
+    let schedule = LrSchedule {
+        peak: asked.lr.unwrap_or(share * base.schedule.peak),
+        floor: 0.0,
+        warmup: asked.warmup.unwrap_or(0).min(steps),
+        total: steps,
+        decay: Decay::Linear { share: asked.warmdown.unwrap_or(WARMDOWN) },
+        multipliers: base.schedule.multipliers,
+    };
+    let config = RunConfig {
+        model,
+        optimizer,
+        schedule,
+        batch,
+        accum,
+        seq: asked.seq.expect("it is known by now"),
+        clip: asked.clip.unwrap_or(base.clip),
+        seed: asked.seed.expect("it is known by now"),
+        plan: base.plan,
+        dial: None,
+    };
+    Ok((config, reason))
+}
+
+/// The settings of a run of weights whose own run is not known, and why its rate.
+fn alone(
+    model: GptConfig,
+    args: &SftArgs,
+    asked: &TrainSection,
+    conversations: &Packed,
+) -> Result<(RunConfig, String)> {
+    let train_tokens = conversations.survey().tokens();
+    let weights = Weights::Existing { train_tokens };
+    let batch = settings::suited(&model, asked, weights).settings.batch.unwrap_or(1);
+    let (steps, accum) = steps(args, batch, 1, conversations);
+    let asked = TrainSection {
+        steps: Some(steps),
+        accum: Some(accum),
+        min_lr: Some(0.0),
+        weight_decay: Some(asked.weight_decay.unwrap_or(0.0)),
+        warmdown: Some(asked.warmdown.unwrap_or(WARMDOWN)),
+        ..*asked
+    };
+    let chosen = settings::suited(&model, &asked, weights);
+    let seed = asked.seed.expect("it is known by now");
+    Ok((run_config(model, &chosen.settings, seed)?, chosen.lr_reason))
+}
+
+/// The checkpoint whose optimizer the run goes on with: the base run's, unless that is not wanted.
+fn warm(wanted: Option<bool>, base: Option<Base>) -> Result<Option<Checkpoint>> {
+    match (wanted, base) {
+        (Some(true), None) => Err(usage(
+            "--load-optimizer true: the model is no checkpoint of a run of this program, and has no optimizer to go on \
+             with",
+        )),
+        (Some(false), _) | (None, None) => Ok(None),
+        (_, Some(base)) => Ok(Some(base.checkpoint)),
+    }
+}
+
+impl Source {
+    /// Where flags say, else as in `before`.
+    fn of(args: &SftArgs, before: Source) -> Result<Source> {
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path).with_context(|| format!("no path: {}", path.display()))
+        };
+        let given = |path: &Option<PathBuf>, before: Option<PathBuf>| match path {
+            Some(path) => absolute(path).map(Some),
+            None => Ok(before),
+        };
+        let tasks = match args.tasks.is_empty() {
+            true => before.tasks,
+            false => args.tasks.clone(),
+        };
+        let task_data = match (&args.task_data, before.task_data) {
+            (Some(path), _) => absolute(path)?,
+            (None, before) if before.as_os_str().is_empty() => absolute(&TASK_DATA.into())?,
+            (None, before) => before,
+        };
+        let data = given(&args.data, before.data)?;
+        Ok(Source { tasks, task_data, data, val_data: given(&args.val_data, before.val_data)? })
+    }
+
+    /// The conversations to train on and those to validate with.
+    fn parts(&self) -> Result<[Arc<dyn Conversations>; 2]> {
+        let options = tasks::Options { data: &self.task_data, ..tasks::Options::default() };
+        let names: Vec<&str> = self.tasks.iter().map(String::as_str).collect();
+        // Once each: a task that is learned twice is not judged twice.
+        let once = names.iter().map(|name| Ok(tasks::counted(name)?.0));
+        let once: Vec<&str> = once.collect::<Result<_>>()?;
+        let mut train: Vec<Arc<dyn Conversations>> = vec![];
+        let mut judges: Vec<Arc<dyn Conversations>> = vec![];
+        if !names.is_empty() {
+            train.push(Arc::new(tasks::open_mixture(&names, tasks::Split::Train, &options)?));
+            judges.push(Arc::new(tasks::open_mixture(&once, tasks::Split::Test, &options)?));
+        }
+        if let Some(path) = &self.data {
+            let all: Arc<dyn Conversations> = Arc::new(JsonLines::open(path)?);
+            let [own, held_out] = match self.val_data.is_some() {
+                true => [Some(all), None],
+                false => split(all)?.map(Some),
+            };
+            train.extend(own);
+            judges.extend(held_out);
+        }
+        if let Some(path) = &self.val_data {
+            judges = vec![Arc::new(JsonLines::open(path).context("--val-data")?)];
+        }
+        Ok([train, judges].map(|lists| -> Arc<dyn Conversations> { Arc::new(Mixture::new(lists)) }))
+    }
+
+    /// Reads the conversations, renders each of them once, and packs them into rows of `seq` tokens: those to train
+    /// on, in an order of their own in every pass, and those to validate with.
+    fn read(
+        &self,
+        template: ChatTemplate,
+        tokenizer: &Tokenizer,
+        seq: usize,
+        seed: u64,
+    ) -> Result<[Packed; 2]> {
+        let pad = tokenizer.bos().or(tokenizer.eos()).unwrap_or(0);
+        let config = PackedConfig { seq, waiting: WAITING, pad, shuffle: None };
+        let [train, validation] = self.parts()?.map(|conversations| Chats {
+            conversations,
+            template: template.clone(),
+            tokenizer: tokenizer.clone(),
+        });
+        Ok([
+            packed(train, PackedConfig { shuffle: Some(seed), ..config }, "reading")?,
+            packed(validation, config, "validation")?,
+        ])
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data = self.data.iter().map(|path| path.display().to_string());
+        let all: Vec<String> = self.tasks.iter().cloned().chain(data).collect();
+        f.write_str(&all.join(", "))
+    }
+}
+
+/// Packs conversations, after a look at all of them.
+fn packed(chats: Chats, config: PackedConfig, label: &str) -> Result<Packed> {
+    let chats: Arc<dyn Examples> = Arc::new(chats);
+    let bar = progress::steps(label, chats.len() as u64);
+    let survey = Survey::of(&*chats, config.seq, &mut |seen| bar.set_position(seen as u64));
+    bar.finish_and_clear();
+    Ok(Packed::new(chats, survey?, config)?)
+}
+
+/// Conversations to train on, and one of [`HELD_OUT`] to validate with.
+fn split(all: Arc<dyn Conversations>) -> Result<[Arc<dyn Conversations>; 2]> {
+    let len = all.len();
+    let every = HELD_OUT.min(len);
+    if every < 2 {
+        return Err(usage(
+            "one conversation cannot both train and validate: give more, or --val-data FILE",
+        ));
+    }
+    let part = |start: usize| -> Arc<dyn Conversations> {
+        Arc::new(Slice::new(Arc::clone(&all), start, len, every))
+    };
+    Ok([Arc::new(Sequence::new((0..every - 1).map(part).collect())), part(every - 1)])
+}

@@ -1,0 +1,152 @@
+//! A run from its first step to its end, for every command that trains: events to their views, requests to
+//! stop, what to type next.
+
+use crate::canary::Doctor;
+use crate::engine::EngineArgs;
+use crate::number;
+use crate::power::RunPower;
+use crate::setup::{Place, Ready};
+use crate::stop::{self, EndedBy, Signal};
+use crate::view::{self, View, ViewArgs};
+use anyhow::{Context, Result};
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use train::{
+    CoreEvery, Event, Hook, Objective, Reason, RunOutput, Samples, Session, Stop, checkpoint,
+};
+
+/// Said as soon as a run is asked to stop.
+const STOPPING: &str = "stopping after this step, saving a checkpoint; Ctrl-C again ends at once";
+
+/// Flags of every command that trains, beside those that say what is computed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProcessArgs {
+    #[command(flatten)]
+    view: ViewArgs,
+    /// Steps between checks that the device still computes correctly; 0 = none
+    /// [default: 100 on an engine, 0 on the emulator]
+    ///
+    /// The check also runs before the first step and before each checkpoint. A wrong
+    /// answer ends the run.
+    #[arg(long, value_name = "N", help_heading = "Advanced")]
+    #[arg(value_parser = number::whole(0u64))]
+    doctor_every: Option<u64>,
+    /// Inject device faults, for tests: flaky-compile:3,hang-after:100, ...
+    #[arg(
+        long,
+        value_name = "SPEC",
+        help_heading = "Advanced",
+        long_help = format!(
+            "Inject device faults, to test how a run copes. Any of these, separated by commas: {}",
+            ane::faults::KNOWN
+        )
+    )]
+    pub(crate) inject_faults: Option<String>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// Runs to the end, or until a signal or a view that cannot be written ends the run. The program began when it
+/// `started`.
+///
+/// # Errors
+/// When the run fails, and when a signal ended it.
+pub(crate) fn to_end<O: Objective>(
+    ready: Ready<O>,
+    core: Option<CoreEvery>,
+    place: Place,
+    args: &ProcessArgs,
+    started: Instant,
+) -> Result<()> {
+    let (_lock, out) = place.take()?;
+    let mut view = View::new(&args.view, &out)?;
+    view.show(&ready.start_event(&out))?;
+    for message in &ready.warnings {
+        view.show(&Event::Warning { message: message.clone() })?;
+    }
+    let mut power = RunPower::open(ready.run.config().tokens_per_step());
+    let mut doctor = Doctor::new(args.doctor_every, &ready.machine)?;
+    let setup_s = started.elapsed().as_secs_f64();
+    let hooks: Vec<&mut dyn Hook> = vec![&mut power, &mut doctor];
+    let command = ready.command;
+    let ended = steps(ready, core, &out, setup_s, hooks, &mut view)?;
+    match Signal::of(ended) {
+        Some(signal) => {
+            view.line(&interrupted(command, &out))?;
+            Err(EndedBy(signal).into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Returns why the run ended.
+fn steps<O: Objective>(
+    ready: Ready<O>,
+    core: Option<CoreEvery>,
+    out: &Path,
+    setup_s: f64,
+    hooks: Vec<&mut dyn Hook>,
+    view: &mut View,
+) -> Result<Reason> {
+    let Ready { mut run, machine, tokenizer, intervals, prompt, texts, notes, command, .. } = ready;
+    let (stop, device) = (stop_on_request(view)?, machine.device.as_ref());
+    let prompt = prompt.as_deref().unwrap_or_default();
+    let mut session = Session {
+        intervals,
+        output: RunOutput { directory: out.to_owned(), texts, extra: notes, setup_s },
+        samples: Samples { device, tokenizer: &tokenizer, prompt },
+        core,
+        stop: &stop,
+        hooks,
+    };
+    let (mut ended, mut failed) = (Reason::Finished, None);
+    let result = run.to_end(&mut session, &mut |mut event| {
+        if let Event::Done { reason, peak_memory_mib, .. } = &mut event {
+            ended = *reason;
+            *peak_memory_mib = crate::memory::peak_mib();
+        }
+        if let Err(error) = view.show(&event) {
+            failed.get_or_insert(error);
+            stop.request(Reason::Stopped);
+        }
+        Ok(())
+    });
+    view.finish();
+    result.with_context(|| match checkpoint::exists(out) {
+        true => format!("the run ended; go on with: {}", view::resume(command, out)),
+        false => "the run ended before its first checkpoint".to_owned(),
+    })?;
+    failed.map_or(Ok(ended), Err)
+}
+
+/// Listens for requests to stop, and says at once what becomes of them.
+fn stop_on_request(view: &View) -> Result<Arc<Stop>> {
+    let requested = Arc::new(Stop::default());
+    let (stop, bar) = (requested.clone(), Mutex::new(view.bar()));
+    stop::on_request(move |signal| {
+        let bar = bar.lock().expect("this thread alone takes it");
+        // The second request does not wait for the checkpoint.
+        if !stop.request(signal.reason()) {
+            if !bar.is_hidden() {
+                eprintln!();
+            }
+            stop::at_once(signal.exit_code());
+        }
+        bar.suspend(|| {
+            let mut error = std::io::stderr().lock();
+            // Nobody may be left to read it.
+            let _ = writeln!(error, "{STOPPING}");
+        });
+    })?;
+    Ok(requested)
+}
+
+/// The command to type after a run that a signal ended.
+fn interrupted(command: &str, out: &Path) -> String {
+    match checkpoint::exists(out) {
+        true => format!("\nNext: {}", view::resume(command, out)),
+        false => "nothing is saved: no step was done".to_owned(),
+    }
+}

@@ -1,0 +1,195 @@
+//! Finetuning on conversations, as people do it.
+
+use crate::{Bench, with, words};
+use serde_json::Value;
+use std::fmt::Write;
+
+/// Questions and answers that a small model learns.
+const SAID: [(&str, &str); 4] = [("red", "blue"), ("one", "two"), ("cat", "dogs"), ("hi", "hello")];
+
+impl Bench {
+    /// A small model of nanochat's that was trained for `steps` on built-in text, with tokens for conversations: the run
+    /// `base`. And `talks.jsonl`, conversations in no order that could be learned.
+    pub(crate) fn base_and_talks(&self, steps: &str) {
+        self.write("text.txt", self.ok(&["data", "synth", "--count", "150"]));
+        let learn = "tokenizer train --data text.txt --vocab-size 300 --chat --out tokens.json";
+        self.ok(&learn.split(' ').collect::<Vec<_>>());
+        let train = "train --depth 2 --aspect-ratio 16 --head-dim 16 --seq 32 --batch-tokens 256 --data text.txt \
+                     --tokenizer tokens.json --sample-every 0 --eval-every 0 --out base --steps";
+        self.ok(&train.split_whitespace().chain([steps]).collect::<Vec<_>>());
+        self.write("talks.jsonl", talks(600));
+    }
+}
+
+fn talks(count: usize) -> String {
+    let (mut state, mut lines) = (1u32, String::new());
+    for _ in 0..count {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (question, answer) = SAID[(state >> 30) as usize];
+        let line = serde_json::json!({"messages": [
+            {"role": "user", "content": question}, {"role": "assistant", "content": answer}
+        ]});
+        writeln!(lines, "{line}").unwrap();
+    }
+    lines
+}
+
+fn events(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
+    events.iter().filter(|event| event["event"] == kind).collect()
+}
+
+/// From a base model that has never seen a conversation to one that answers, in every program.
+#[test]
+fn a_base_model_learns_to_answer() {
+    let bench = Bench::new();
+    bench.base_and_talks("40");
+    let sft = "sft -m base --data talks.jsonl --epochs 8 --lr 0.02 --log-format json --out tuned";
+    let events = events(&bench.ok(&sft.split(' ').collect::<Vec<_>>()));
+    let start = of(&events, "start")[0];
+    assert_eq!((&start["command"], &start["init"]), (&"sft".into(), &"base".into()));
+    let text = start["text"].as_str().unwrap();
+    assert!(
+        text.contains("540 conversations to train, 60 to validate, by nanochat's chat tokens"),
+        "{text}"
+    );
+    let losses: Vec<f64> =
+        of(&events, "eval").iter().map(|event| event["val_loss"].as_f64().unwrap()).collect();
+    let (first, last) = (losses[0], losses[losses.len() - 1]);
+    // The answers follow from the questions: nothing is left to guess.
+    assert!(first > 2.0 && last < 0.1, "{losses:?}");
+    assert!(of(&events, "eval")[0]["bits_per_byte"].as_f64().unwrap() > 0.0);
+    for (question, answer) in SAID {
+        let said = bench.ok(&["chat", "tuned", "-p", question, "--temperature", "0"]);
+        assert_eq!(said.trim(), answer, "{question}");
+    }
+    // What Hugging Face's programs read speaks as the model does.
+    bench.ok(&["export", "--model", "tuned", "--to", "hf-code", "--out", "exported"]);
+    let template = std::fs::read_to_string(bench.path("exported/chat_template.jinja")).unwrap();
+    assert!(template.contains("<|assistant_start|>"), "{template}");
+    // A base model with the same tokens answers nothing of this.
+    let said = bench.ok(&["chat", "base", "-p", "red", "--temperature", "0", "-n", "8"]);
+    assert_ne!(said.trim(), "blue");
+}
+
+/// Rates, micro-batch, optimizer and its moments are those of the run that the model comes from.
+#[test]
+fn settings_follow_the_run_of_the_model() {
+    let bench = Bench::new();
+    bench.base_and_talks("20");
+    let run = |more: &[&str]| {
+        let sft = ["sft", "-m", "base", "--data", "talks.jsonl", "--log-format", "json"];
+        let all = events(&bench.ok(&[&sft[..], &["--steps", "3"], more].concat()));
+        (of(&all, "start")[0]["run"].clone(), of(&all, "step")[0].clone())
+    };
+    let state = std::fs::read_to_string(bench.path("base/latest/state.json")).unwrap();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    let base = &state["state"]["run"];
+    let (run_0, step) = run(&[]);
+    let rate = |run: &Value| run["schedule"]["peak"].as_f64().unwrap();
+    assert!((rate(&run_0) / rate(base) - 0.8).abs() < 1e-12);
+    for entry in ["batch", "seq", "clip"] {
+        assert_eq!(run_0[entry], base[entry], "{entry}");
+    }
+    assert_eq!(run_0["schedule"]["multipliers"], base["schedule"]["multipliers"]);
+    assert_eq!(run_0["schedule"]["decay"]["linear"]["share"], 0.5);
+    let muon = |run: &Value| match serde_json::from_value(run["optimizer"].clone()).unwrap() {
+        train::OptimizerConfig::Muon(muon) => muon,
+        other => panic!("{other:?}"),
+    };
+    let (own, before) = (muon(&run_0), muon(base));
+    assert_eq!((own.weight_decay, own.adamw), (0.0, before.adamw));
+    let (other, cold) = run(&["--load-optimizer", "false", "--init-lr-frac", "0.4"]);
+    assert!((rate(&other) / rate(base) - 0.4).abs() < 1e-12);
+    assert_eq!(cold["loss"], step["loss"], "the first step is on the same weights");
+    let tensors = |out: &str| std::fs::read(bench.path(out).join("latest/optimizer.safetensors"));
+    assert_ne!(tensors("out/run-1").unwrap(), tensors("out/run-2").unwrap());
+}
+
+#[test]
+fn what_cannot_be_learned_is_told() {
+    let bench = Bench::new();
+    bench.base_and_talks("3");
+    let long = format!(
+        r#"[{{"role":"user","content":"{}"}},{{"role":"assistant","content":"a"}}]"#,
+        "x".repeat(200)
+    );
+    let cut = format!(
+        r#"[{{"role":"user","content":"x"}},{{"role":"assistant","content":"{}"}}]"#,
+        "y".repeat(200)
+    );
+    bench.write("mixed.jsonl", format!("{long}\n{cut}\n{}", talks(60)));
+    let sft = "sft -m base --data mixed.jsonl --val-data talks.jsonl --steps 2 --log-format json";
+    let all = events(&bench.ok(&sft.split(' ').collect::<Vec<_>>()));
+    let warning = of(&all, "warning")[0]["message"].as_str().unwrap().to_owned();
+    assert!(
+        warning.contains("1 conversation of 62 to train are longer than --seq 32 and cut to it")
+            && warning.contains("1 conversation of 62 to train have no answer within --seq 32"),
+        "{warning}"
+    );
+    bench.write("long.jsonl", format!("{long}\n{long}\n"));
+    bench.write("one.jsonl", talks(1));
+    bench.write("bad.jsonl", format!("{}{{\"messages\": 3}}\n", talks(2)));
+    bench.write(
+        "turns.jsonl",
+        format!("{}[{{\"role\":\"assistant\",\"content\":\"a\"}}]\n", talks(12)),
+    );
+    bench.small_run();
+    bench.ok(&with(&bench.small_run(), &["--steps", "2", "--out", "silent"]));
+    for (args, code, says) in [
+        (
+            "-m base --data long.jsonl",
+            1,
+            "none of the 1 conversations has an answer to learn in its first 32",
+        ),
+        ("-m base --data one.jsonl", 2, "one conversation cannot both train and validate"),
+        ("-m base --data bad.jsonl", 1, "bad.jsonl, line 3: `messages` is not a list"),
+        ("-m base --data turns.jsonl", 1, "turns.jsonl, line 13: message 1 is of the assistant"),
+        ("-m base --tasks speling", 1, "there is no task `speling`"),
+        ("-m base --tasks gsm8k", 1, "openai--gsm8k/main/train"),
+        ("-m base --data nowhere.jsonl", 1, "nowhere.jsonl: cannot be read"),
+        ("-m silent --data talks.jsonl", 2, "silent has no format for conversations"),
+        ("-m base --data talks.jsonl --seq 4096", 2, "--seq 4096 is longer than the"),
+        ("-m base --data talks.jsonl --lr 0", 2, "--lr 0 must be a number above 0"),
+        ("-m base", 2, "--tasks <NAMES>"),
+        ("--data talks.jsonl", 2, "--model <MODEL>"),
+        ("--resume base", 1, "was not written by `anegpt sft`"),
+        ("--resume out/run-1 --lr 1", 2, "cannot be used with"),
+        ("--resume out/run-1", 2, "the run has done its 2 steps"),
+    ] {
+        let args: Vec<&str> = ["sft"].into_iter().chain(args.split(' ')).collect();
+        let output = bench.run(&args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+        assert!(words(&error).contains(says), "{args:?}: {error}");
+    }
+    let output = bench.run(&["train", "--resume", "out/run-1", "--steps", "9"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("was not written by `anegpt train`"), "{error}");
+}
+
+/// A run says what to type next, and that goes on with it.
+#[test]
+fn a_run_goes_on_as_it_says() {
+    let bench = Bench::new();
+    bench.base_and_talks("3");
+    let text =
+        bench.ok(&["sft", "-m", "base", "--data", "talks.jsonl", "--steps", "4", "--out", "tuned"]);
+    let text = words(&text);
+    assert!(text.contains("anegpt chat --model tuned"), "{text}");
+    assert!(text.contains("anegpt sft --resume tuned --steps 8"), "{text}");
+    bench.ok(&["sft", "--resume", "tuned", "--steps", "8"]);
+    assert!(bench.path("tuned/step-00000008").exists());
+    std::fs::rename(bench.path("talks.jsonl"), bench.path("moved.jsonl")).unwrap();
+    let output = bench.run(&["sft", "--resume", "tuned", "--steps", "9"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("give --data FILE"), "{error}");
+    bench.ok(&["sft", "--resume", "tuned", "--steps", "9", "--data", "moved.jsonl"]);
+    bench.write("moved.jsonl", talks(601));
+    let output = bench.run(&["sft", "--resume", "tuned", "--steps", "10", "--data", "moved.jsonl"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("the data has changed since the checkpoint"), "{error}");
+}
