@@ -77,7 +77,7 @@ impl SamplingArgs {
 }
 
 /// Names the flag that was wrong, and what it may be.
-fn refused(fault: &SamplingError) -> String {
+pub(crate) fn refused(fault: &SamplingError) -> String {
     match fault {
         SamplingError::Temperature(t) => {
             format!("--temperature {t} must be a number of at least 0 (0 = greedy)")
@@ -107,6 +107,15 @@ impl ToolArgs {
     pub(crate) fn find(self, tokenizer: &Tokenizer) -> Option<Tools> {
         let calculator = Calculator { whole_as_int: self.tool_int_format };
         (!self.no_tools).then(|| Tools::find(tokenizer, calculator))?
+    }
+
+    /// A few words that tell the tools of one evaluation from those of another.
+    pub(crate) fn describe(self) -> &'static str {
+        match (self.no_tools, self.tool_int_format) {
+            (true, _) => "none",
+            (_, true) => "calculator, whole results as integers",
+            _ => "calculator",
+        }
     }
 }
 

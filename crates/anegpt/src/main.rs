@@ -35,6 +35,7 @@ mod settings;
 mod setup;
 mod stop;
 mod svg;
+mod task_data;
 mod term;
 mod training;
 mod view;

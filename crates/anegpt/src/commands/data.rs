@@ -3,6 +3,8 @@
 mod download;
 mod inspect;
 
+pub(crate) use download::fetch;
+
 use crate::{files, number, progress};
 use anyhow::{Context, Result};
 use data::synth::{SEPARATOR, Stories};

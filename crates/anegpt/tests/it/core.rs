@@ -164,7 +164,7 @@ fn flags_are_for_the_tasks_that_use_them() {
         ),
         (&["--data", "text.txt", "--bundle", "x"], "--tasks"),
         (&["--data", "text.txt", "--restart"], "--tasks"),
-        (&["--tasks", "arc"], "possible values: bpb, core, sample"),
+        (&["--tasks", "arc"], "there are bpb, core, sample, spelling, counting"),
         (&[], "--data"),
     ] {
         let error = error(&bench, &[&base[..], more].concat(), 2);

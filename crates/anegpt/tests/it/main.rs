@@ -40,6 +40,7 @@ mod report;
 mod serve;
 mod sft;
 #[cfg(unix)]
+mod tasks;
 mod terminal;
 mod tokenizer;
 mod train;

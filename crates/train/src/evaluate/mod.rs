@@ -1,10 +1,15 @@
-//! Measures models: the loss of each token of a text, and CORE, whose answers are kept as they come.
+//! Measures models: the loss of each token of a text, CORE, and tasks of conversations, whose answers are kept as
+//! they come.
 
 mod asked;
+mod chat;
 mod core;
 mod journal;
 
 pub(crate) use asked::Asked;
+pub use chat::{
+    Answering, Asking, CHATCORE, Chat, ChatAnswer, ChatError, ChatScore, ChatTaskScore,
+};
 pub use core::{Answer, Core, CoreError, CoreScore, TaskScore};
 pub use journal::{Journal, JournalError};
 

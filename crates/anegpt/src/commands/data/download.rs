@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Fetches files, several at a time, and tells what became of each.
-fn fetch(downloads: &[Download]) -> Result<()> {
+pub(crate) fn fetch(downloads: &[Download]) -> Result<()> {
     let bar = progress::bytes("fetching", 0);
     let result = fetch_all(downloads, AT_ONCE, &mut |overall: Overall| {
         bar.set_prefix(format!("{}/{}", overall.files, downloads.len()));

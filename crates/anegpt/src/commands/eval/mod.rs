@@ -1,18 +1,20 @@
 //! `anegpt eval`.
 
+mod chat;
 mod results;
 mod samples;
 mod table;
 mod tasks;
 
 use crate::engine::EngineArgs;
-use crate::generation::Weights;
+use crate::generation::{ToolArgs, Weights};
 use crate::machine::{Machine, TextDevice};
 use crate::{corpus, files, number, progress, usage};
 use anyhow::Result;
 use gpt::plan::BASELINE;
 use gpt::{Model, ModelError, Parameters};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Instant;
 use tokenizer::Tokenizer;
 use train::evaluate::{Windows, token_losses};
@@ -21,6 +23,14 @@ use train::evaluate::{Windows, token_losses};
 pub(crate) const LONGEST_DEFAULT: usize = 1024;
 /// Tokens that are computed at once, unless told otherwise.
 const TOKENS_AT_ONCE: usize = 2048;
+
+const EXAMPLES: &str = "\
+Examples:
+  anegpt eval -m out/run-1 --data new.txt --stride 128
+  anegpt eval -m out/run-1 --tasks core,sample --bundle eval_bundle
+  anegpt eval -m out/sft --tasks spelling,counting,arithmetic --max-per-task 100
+  anegpt eval -m out/sft --tasks mmlu,gsm8k --samples 8 --temperature 1
+  anegpt eval -m stories260K.bin --tokenizer tok512.bin --data new.txt";
 
 /// Measure a model: its loss on a text, CORE, samples
 ///
@@ -42,7 +52,16 @@ const TOKENS_AT_ONCE: usize = 2048;
 /// eval_data/. nanochat publishes it: download and unpack
 /// <https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip>. Prompts that are
 /// longer than the model reads keep their end, and are counted. --tasks sample continues 7
-/// fixed prompts greedily and draws 8 texts. core and sample are computed on the CPU.
+/// fixed prompts greedily and draws 8 texts.
+///
+/// The other tasks ask a model that answers in conversations. A choice is made by the
+/// probability of its letters. Else the model writes --samples answers, and passes if any of
+/// them is right. Some tasks are built in; the files of the
+/// others are fetched from Hugging Face's hub into --task-data. ChatCORE,
+/// the mean of centred accuracies, is told if all of arc-easy, arc-challenge, mmlu, gsm8k
+/// and humaneval are asked. Every question is logged with its answers in --out.
+///
+/// All tasks but bpb are computed on the CPU.
 ///
 /// Results of --tasks are written as they come, to --out. The same command goes on where one
 /// that was interrupted stopped, and ends with the same table. An evaluation that is done is
@@ -50,11 +69,7 @@ const TOKENS_AT_ONCE: usize = 2048;
 #[derive(Debug, clap::Args)]
 #[command(
     mut_arg("hardware_time", |arg| arg.hide(true)),
-    after_help = "\
-Examples:
-  anegpt eval -m out/run-1 --data new.txt --stride 128
-  anegpt eval -m out/run-1 --tasks core,sample --bundle eval_bundle
-  anegpt eval -m stories260K.bin --tokenizer tok512.bin --data new.txt"
+    after_help = chat::help(EXAMPLES)
 )]
 pub(crate) struct Args {
     /// Model: a directory, a file or an address
@@ -89,19 +104,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Data")]
     #[arg(value_parser = number::whole(0u64))]
     seed: u64,
-    /// Tasks to do, in this order
-    #[arg(
-        long,
-        value_name = "TASK,...",
-        value_enum,
-        value_delimiter = ',',
-        help_heading = "Tasks"
-    )]
+    /// Tasks to do, in this order: bpb, core, sample, or those listed below
+    #[arg(long, value_name = "TASK,...", value_delimiter = ',', help_heading = "Tasks")]
     tasks: Vec<Task>,
     /// Directory of CORE's tasks: core.yaml, eval_meta_data.csv, eval_data/
     #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Tasks")]
     bundle: Option<PathBuf>,
-    /// Ask at most N questions of each task of CORE
+    /// Ask at most N questions of each task, of CORE or of conversations
     #[arg(long, value_name = "N", requires = "tasks", help_heading = "Tasks")]
     #[arg(value_parser = number::whole(1usize))]
     max_per_task: Option<usize>,
@@ -109,7 +118,30 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "tasks")]
     #[arg(help_heading = "Tasks")]
     core_tasks: Option<Vec<String>>,
-    /// How core and sample store weights; int8 is for speed [default: f32]
+    /// Directory of the tasks' Parquet files; those that it lacks are fetched
+    /// [default: task_data]
+    #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Tasks")]
+    task_data: Option<PathBuf>,
+    /// Answers written to a question, which passes if any is right [default: 1]
+    #[arg(long, value_name = "N", requires = "tasks", help_heading = "Tasks")]
+    #[arg(value_parser = number::whole(1usize))]
+    samples: Option<usize>,
+    /// Temperature of written answers; 0 always takes the most likely token [default: 0]
+    #[arg(long, value_name = "T", requires = "tasks", help_heading = "Tasks")]
+    temperature: Option<f32>,
+    /// Draw only from the K most likely tokens; 0 from all [default: 50]
+    #[arg(long, value_name = "K", requires = "tasks", help_heading = "Tasks")]
+    #[arg(value_parser = number::whole(0usize))]
+    top_k: Option<usize>,
+    /// Longest written answer, in tokens [default: 512]
+    #[arg(long, value_name = "N", requires = "tasks", help_heading = "Tasks")]
+    #[arg(value_parser = number::whole(1usize))]
+    max_new_tokens: Option<usize>,
+    /// Run programs that the model writes, for humaneval: in a process of their own, with limits and,
+    /// where the system can deny it, without network
+    #[arg(long, requires = "tasks", help_heading = "Tasks")]
+    allow_code_exec: bool,
+    /// How all tasks but bpb store weights; int8 is for speed [default: f32]
     #[arg(long, value_enum, requires = "tasks", help_heading = "Tasks")]
     weights: Option<Weights>,
     /// Directory of results [default: eval/ in the model's directory, by checkpoint]
@@ -118,12 +150,14 @@ pub(crate) struct Args {
     /// Forget the results in --out and begin anew
     #[arg(long, requires = "tasks", help_heading = "Output")]
     restart: bool,
-    /// Also write CORE's table to FILE: Task, Accuracy, Centered
+    /// Also write the table of accuracies to FILE: Task, Accuracy, Centered
     #[arg(long, value_name = "FILE", requires = "tasks", help_heading = "Output")]
     csv: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
+    #[command(flatten)]
+    tools: ToolArgs,
     #[command(flatten)]
     device: TextDevice,
     #[command(flatten)]
@@ -131,14 +165,41 @@ pub(crate) struct Args {
 }
 
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
-    /// Bits per byte of the text of --data
+    /// Bits per byte of the text of --data.
     Bpb,
-    /// CORE, of the tasks in --bundle
+    /// CORE, of the tasks in --bundle.
     Core,
-    /// Texts for reading
+    /// Texts for reading.
     Sample,
+    /// A task of conversations, by its name.
+    Chat(&'static str),
+}
+
+impl Task {
+    /// Its name in --tasks and in files.
+    fn name(self) -> &'static str {
+        match self {
+            Task::Bpb => "bpb",
+            Task::Core => "core",
+            Task::Sample => "sample",
+            Task::Chat(name) => name,
+        }
+    }
+}
+
+impl FromStr for Task {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Task, String> {
+        let chat = ::tasks::all().into_iter().map(|task| Task::Chat(task.name));
+        let all: Vec<Task> =
+            [Task::Bpb, Task::Core, Task::Sample].into_iter().chain(chat).collect();
+        let known = || all.iter().map(|task| task.name()).collect::<Vec<_>>().join(", ");
+        let found = all.iter().find(|task| task.name() == text);
+        found.copied().ok_or_else(|| format!("there are {}", known()))
+    }
 }
 
 /// Sums over the predicted tokens.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tasks::bpb::BitsPerByte;
-use train::evaluate::{Answer, Journal, JournalError};
+use train::evaluate::{Answer, ChatAnswer, Journal, JournalError};
 
 /// The file of results in their directory.
 pub(super) const FILE: &str = "results.jsonl";
@@ -22,6 +22,8 @@ pub(super) enum Entry {
     Core(Answer),
     /// A text.
     Sample(Sample),
+    /// An answer in a conversation.
+    Chat(ChatAnswer),
 }
 
 /// Sums over the tokens that were predicted so far.
@@ -117,8 +119,8 @@ fn names(header: &Value) -> String {
 
 /// What decides the results of all tasks.
 pub(super) fn header(tasks: &[(Task, Value)], model: &str, tokenizer: &str) -> Value {
-    let of = |(task, settings): &(Task, Value)| (name(*task).to_owned(), settings.clone());
-    let names: Vec<&str> = tasks.iter().map(|(task, _)| name(*task)).collect();
+    let of = |(task, settings): &(Task, Value)| (task.name().to_owned(), settings.clone());
+    let names: Vec<&str> = tasks.iter().map(|(task, _)| task.name()).collect();
     let mut header = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "model": model,
@@ -127,13 +129,4 @@ pub(super) fn header(tasks: &[(Task, Value)], model: &str, tokenizer: &str) -> V
     });
     header.as_object_mut().expect("an object").extend(tasks.iter().map(of));
     header
-}
-
-/// The name of a task in files.
-pub(super) fn name(task: Task) -> &'static str {
-    match task {
-        Task::Bpb => "bpb",
-        Task::Core => "core",
-        Task::Sample => "sample",
-    }
 }

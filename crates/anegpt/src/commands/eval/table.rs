@@ -4,7 +4,7 @@ use super::results::{Sample, Sums};
 use crate::term;
 use serde_json::{Value, json};
 use std::fmt::Write;
-use train::evaluate::{CoreScore, TaskScore};
+use train::evaluate::{ChatScore, ChatTaskScore, CoreScore, TaskScore};
 
 /// Results of all tasks, each where it was asked for.
 #[derive(Debug, Default)]
@@ -13,6 +13,7 @@ pub(super) struct Outcome {
     /// With the tokens that the model reads.
     pub(super) core: Option<(CoreScore, usize)>,
     pub(super) sample: Option<Vec<Sample>>,
+    pub(super) chat: Option<ChatScore>,
 }
 
 impl Outcome {
@@ -21,7 +22,8 @@ impl Outcome {
         let bpb = self.bpb.as_ref().map(bpb_table);
         let core = self.core.as_ref().map(|(score, context)| core_table(score, *context));
         let sample = self.sample.as_deref().map(sample_table);
-        let parts: Vec<String> = [bpb, core, sample].into_iter().flatten().collect();
+        let chat = self.chat.as_ref().map(chat_table);
+        let parts: Vec<String> = [bpb, core, chat, sample].into_iter().flatten().collect();
         parts.join("\n")
     }
 
@@ -45,6 +47,9 @@ impl Outcome {
         }
         if let Some(samples) = &self.sample {
             tasks.insert("sample".to_owned(), json!(samples));
+        }
+        if let Some(score) = &self.chat {
+            tasks.insert("chat".to_owned(), json!(score));
         }
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -102,6 +107,37 @@ fn core_table(score: &CoreScore, context: usize) -> String {
     out
 }
 
+fn chat_table(score: &ChatScore) -> String {
+    let widest = score.tasks.iter().map(|task| task.name.len()).max().unwrap_or(0).max(8);
+    let mut out = format!("{:<widest$}  Accuracy  Centered  Questions\n", "Task");
+    for ChatTaskScore { name, accuracy, centered, questions, .. } in &score.tasks {
+        let _ = writeln!(out, "{name:<widest$}  {accuracy:8.4}  {centered:8.4}  {questions:>9}");
+    }
+    let (name, mean) = chat_mean(score);
+    let _ = writeln!(out, "{name:<widest$}  {:8}  {mean:8.4}", "");
+    let sum = |of: fn(&ChatTaskScore) -> usize| score.tasks.iter().map(of).sum::<usize>();
+    let (truncated, cut) = (sum(|task| task.truncated), sum(|task| task.cut));
+    if truncated > 0 {
+        let _ = writeln!(
+            out,
+            "{truncated} questions are longer than the model reads: their end was read"
+        );
+    }
+    if cut > 0 {
+        let _ =
+            writeln!(out, "{cut} answers were cut off, by --max-new-tokens or the model's context");
+    }
+    out
+}
+
+/// What the mean of a score is called, and the mean.
+fn chat_mean(score: &ChatScore) -> (&'static str, f64) {
+    match score.chatcore {
+        Some(mean) => ("ChatCORE", mean),
+        None => ("Mean", score.mean),
+    }
+}
+
 fn sample_table(samples: &[Sample]) -> String {
     let mut out = String::new();
     for Sample { prompt, text, fault } in samples {
@@ -116,19 +152,59 @@ fn sample_table(samples: &[Sample]) -> String {
     out
 }
 
-/// CORE in the columns of nanochat's report.
-pub(super) fn csv(score: &CoreScore) -> String {
+/// Accuracies in the columns of nanochat's report: those of CORE, then those of conversations.
+pub(super) fn csv(outcome: &Outcome) -> String {
     let mut out = format!("{:<35}, {:<10}, {:<10}\n", "Task", "Accuracy", "Centered");
-    for TaskScore { label, accuracy, centered, .. } in &score.tasks {
-        let _ = writeln!(out, "{label:<35}, {accuracy:<10.6}, {centered:<10.6}");
+    let mut row = |label: &str, accuracy: Option<f64>, centered: f64| {
+        let accuracy = accuracy.map_or(String::new(), |accuracy| format!("{accuracy:.6}"));
+        let _ = writeln!(out, "{label:<35}, {accuracy:<10}, {centered:<10.6}");
+    };
+    if let Some((score, _)) = &outcome.core {
+        for TaskScore { label, accuracy, centered, .. } in &score.tasks {
+            row(label, Some(*accuracy), *centered);
+        }
+        row("CORE", None, score.core);
     }
-    let _ = writeln!(out, "{:<35}, {:<10}, {:<10.6}", "CORE", "", score.core);
+    if let Some(score) = &outcome.chat {
+        for ChatTaskScore { name, accuracy, centered, .. } in &score.tasks {
+            row(name, Some(*accuracy), *centered);
+        }
+        let (name, mean) = chat_mean(score);
+        row(name, None, mean);
+    }
     out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn means_are_named_by_what_was_asked() {
+        let task = |name: &str, accuracy, centered, cut| ChatTaskScore {
+            name: name.to_owned(),
+            questions: 4,
+            accuracy,
+            centered,
+            truncated: 0,
+            cut,
+        };
+        let tasks = vec![task("arc-easy", 0.625, 0.5, 0), task("spelling", 0.25, 0.25, 3)];
+        let score = ChatScore { chatcore: None, mean: 0.375, tasks };
+        let table = "\
+Task      Accuracy  Centered  Questions
+arc-easy    0.6250    0.5000          4
+spelling    0.2500    0.2500          4
+Mean                  0.3750
+3 answers were cut off, by --max-new-tokens or the model's context
+";
+        assert_eq!(chat_table(&score), table);
+        let whole = ChatScore { chatcore: Some(0.5), ..score };
+        assert!(chat_table(&whole).contains("\nChatCORE              0.5000\n"));
+        let outcome = Outcome { chat: Some(whole), ..Outcome::default() };
+        let last = csv(&outcome).lines().last().unwrap().to_owned();
+        assert_eq!(last, format!("ChatCORE{}, {}, 0.500000  ", " ".repeat(27), " ".repeat(10)));
+    }
 
     fn score() -> CoreScore {
         let task = |label: &str, accuracy, centered, truncated| TaskScore {
@@ -158,7 +234,8 @@ CORE                0.1875
 
     #[test]
     fn the_file_has_the_columns_of_nanochat() {
-        let lines: Vec<String> = csv(&score()).lines().map(str::to_owned).collect();
+        let outcome = Outcome { core: Some((score(), 64)), ..Outcome::default() };
+        let lines: Vec<String> = csv(&outcome).lines().map(str::to_owned).collect();
         assert_eq!(lines[0], format!("Task{}, Accuracy  , Centered  ", " ".repeat(31)));
         assert_eq!(lines[1], format!("words{}, 0.125000  , 0.125000  ", " ".repeat(30)));
         assert_eq!(lines[3], format!("CORE{},           , 0.187500  ", " ".repeat(31)));

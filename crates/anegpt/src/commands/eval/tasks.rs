@@ -1,5 +1,6 @@
 //! Evaluation by tasks, whose results are kept as they come.
 
+use super::chat;
 use super::results::{self, Entry, Sums};
 use super::samples::{self, Writer};
 use super::table::{Outcome, csv};
@@ -11,7 +12,8 @@ use infer::{Scorer, WeightFormat};
 use serde_json::{Value, json};
 use std::time::Instant;
 use train::evaluate::{
-    Answer, Core, Journal, checksum, model_checksum, token_losses, tokens_checksum,
+    Answer, Chat, ChatAnswer, Core, Journal, checksum, model_checksum, token_losses,
+    tokens_checksum,
 };
 
 /// Tokens after which the sums of a text are kept.
@@ -22,6 +24,7 @@ enum Prepared {
     Bpb(Box<Reading>),
     Core(Core),
     Sample,
+    Chat(Chat),
 }
 
 /// What was found of earlier results, and where new ones go.
@@ -53,6 +56,13 @@ impl Results {
         })
     }
 
+    fn chat(&self) -> impl Iterator<Item = &ChatAnswer> + Clone {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Chat(answer) => Some(answer),
+            _ => None,
+        })
+    }
+
     fn samples(&self) -> impl Iterator<Item = &results::Sample> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Sample(sample) => Some(sample),
@@ -67,9 +77,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let directory = results::directory(args, &model.place)?;
     let mut tasks: Vec<(Task, Prepared)> = vec![];
     for &task in &args.tasks {
-        if tasks.iter().all(|(other, _)| *other != task) {
+        if !matches!(task, Task::Chat(_)) && tasks.iter().all(|(other, _)| *other != task) {
             tasks.push((task, prepare(args, task, &model)?));
         }
+    }
+    if let Some(chat) = chat::prepare(args)? {
+        tasks.push((Task::Chat("chat"), Prepared::Chat(chat)));
     }
     let settings = |(task, prepared): &(Task, Prepared)| (*task, describe(args, prepared));
     let settings: Vec<(Task, Value)> = tasks.iter().map(settings).collect();
@@ -89,6 +102,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
                 let context = model.parameters.config().seq_len;
                 outcome.core = Some((core.score(results.answers()), context));
             }
+            Prepared::Chat(chat) => {
+                converse(args, chat, &model, &mut results)?;
+                outcome.chat = Some(chat.score(results.chat()));
+            }
             Prepared::Sample => {
                 write(args, &model, &mut results)?;
                 outcome.sample = Some(results.samples().cloned().collect());
@@ -96,8 +113,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         }
         results.journal.sync()?;
     }
-    if let (Some(path), Some((score, _))) = (&args.csv, &outcome.core) {
-        std::fs::write(path, csv(score))
+    if let Some(path) = &args.csv {
+        std::fs::write(path, csv(&outcome))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     match args.json {
@@ -110,22 +127,38 @@ pub(super) fn run(args: &Args) -> Result<()> {
 /// Refuses flags whose task is not asked for, and tasks that lack one.
 fn check(args: &Args) -> Result<()> {
     let asked = |task| args.tasks.contains(&task);
+    let chat = args.tasks.iter().any(|task| matches!(task, Task::Chat(_)));
     let windows = [args.seq, args.stride, args.batch, args.max_tokens];
+    let windows = windows.iter().any(Option::is_some);
     for (given, flag, task) in [
         (args.data.is_some(), "--data", Task::Bpb),
-        (
-            windows.iter().any(Option::is_some),
-            "--seq, --stride, --batch or --max-tokens",
-            Task::Bpb,
-        ),
+        (windows, "--seq, --stride, --batch or --max-tokens", Task::Bpb),
         (args.bundle.is_some(), "--bundle", Task::Core),
-        (args.max_per_task.is_some(), "--max-per-task", Task::Core),
         (args.core_tasks.is_some(), "--core-tasks", Task::Core),
-        (args.csv.is_some(), "--csv", Task::Core),
     ] {
         if given && !asked(task) {
-            let name = results::name(task);
+            let name = task.name();
             return Err(usage(format!("{flag} is for --tasks {name}: add {name} to --tasks")));
+        }
+    }
+    let written = [args.samples, args.top_k, args.max_new_tokens].iter().any(Option::is_some);
+    for (given, flag, core) in [
+        (args.max_per_task.is_some(), "--max-per-task", true),
+        (args.csv.is_some(), "--csv", true),
+        (args.task_data.is_some(), "--task-data", false),
+        (args.allow_code_exec, "--allow-code-exec", false),
+        (
+            written || args.temperature.is_some(),
+            "--samples, --temperature, --top-k or --max-new-tokens",
+            false,
+        ),
+    ] {
+        if given && !chat && !(core && asked(Task::Core)) {
+            let core = if core { "core or " } else { "" };
+            return Err(usage(format!(
+                "{flag} is for {core}tasks of conversations: add one to --tasks (`anegpt eval --help` lists \
+                 them)"
+            )));
         }
     }
     if asked(Task::Bpb) && args.data.is_none() {
@@ -153,7 +186,7 @@ fn prepare(args: &Args, task: Task, model: &Opened) -> Result<Prepared> {
     })
 }
 
-fn weights(args: &Args) -> WeightFormat {
+pub(super) fn weights(args: &Args) -> WeightFormat {
     args.weights.map_or(WeightFormat::F32, WeightFormat::from)
 }
 
@@ -174,6 +207,11 @@ fn describe(args: &Args, task: &Prepared) -> Value {
         Prepared::Core(core) => {
             let mut header = core.header();
             header["weights"] = json!(weights);
+            header
+        }
+        Prepared::Chat(chat) => {
+            let mut header = chat.header();
+            header["tools"] = json!(args.tools.describe());
             header
         }
         Prepared::Sample => json!({ "seed": args.seed, "weights": weights }),
@@ -235,6 +273,26 @@ fn ask(args: &Args, core: &Core, model: &Opened, results: &mut Results) -> Resul
     bar.finish_and_clear();
     let (seconds, asked) = (start.elapsed().as_secs_f64(), all - done);
     eprintln!("core: {asked} questions, {} tokens in {seconds:.1} s", scorer.tokens_read());
+    Ok(())
+}
+
+/// Asks the questions of conversations that have no answer yet.
+fn converse(args: &Args, chat: &Chat, model: &Opened, results: &mut Results) -> Result<()> {
+    chat.check(results.chat())?;
+    let (done, all) = (results.chat().count(), chat.len());
+    if done == all {
+        return Ok(());
+    }
+    let (start, bar) = (Instant::now(), progress::steps("questions", all as u64));
+    bar.set_position(done as u64);
+    chat::ask(args, chat, model, done, |answer| {
+        results.add(Entry::Chat(answer))?;
+        bar.inc(1);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    let (seconds, asked) = (start.elapsed().as_secs_f64(), all - done);
+    eprintln!("chat: {asked} questions in {seconds:.1} s");
     Ok(())
 }
 

@@ -1,0 +1,98 @@
+//! Tasks of conversations: their files, and the model that is asked.
+
+use super::tasks::weights;
+use super::{Args, Task};
+use crate::files::Opened;
+use crate::generation::refused;
+use crate::{task_data, term, usage};
+use anyhow::{Result, bail};
+use infer::Sampling;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use tasks::{Kind, Options, Python, Split};
+use tokenizer::chat::ChatTemplate;
+use train::evaluate::{Answering, Asking, Chat, ChatAnswer};
+
+/// What nanochat's evaluation draws from.
+const TOP_K: usize = 50;
+
+/// Columns of the help.
+const COLUMNS: usize = 80;
+
+/// Returns what each task asks, and examples of commands.
+pub(super) fn help(examples: &str) -> String {
+    let mut out = "Tasks of conversations:\n".to_owned();
+    for task in tasks::all().iter().filter(|task| task.kind != Kind::Training) {
+        let (first, rest) = (format!("  {:<14} ", task.name), " ".repeat(17));
+        let _ = writeln!(out, "{}", term::wrap(task.describe, COLUMNS, &first, &rest));
+    }
+    format!("{out}\n{examples}")
+}
+
+/// Opens the tasks of conversations in --tasks, each once; `None` if there is none.
+pub(super) fn prepare(args: &Args) -> Result<Option<Chat>> {
+    let mut names: Vec<&str> = vec![];
+    for task in &args.tasks {
+        if let Task::Chat(name) = task
+            && !names.contains(name)
+        {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let runs = names.contains(&"humaneval");
+    if runs && !args.allow_code_exec {
+        return Err(usage(
+            "humaneval runs programs that the model writes: allow it with --allow-code-exec, or leave the \
+             task out",
+        ));
+    }
+    let python = if runs { Some(Python::find()?) } else { None };
+    if let Some(python) = &python {
+        eprintln!("programs run in {}", python.describe());
+    }
+    let data = args.task_data.as_deref().unwrap_or(Path::new(task_data::DIRECTORY));
+    let options = Options { data, python: python.as_ref(), ..Options::default() };
+    let mut opened = vec![];
+    for name in names {
+        task_data::provide(name, Split::Test, data)?;
+        opened.push(Arc::from(tasks::open(name, Split::Test, &options)?));
+    }
+    let temperature = args.temperature.unwrap_or(0.0);
+    let top_k = args.top_k.unwrap_or(TOP_K);
+    let sampling = Sampling { temperature, top_k, ..Sampling::GREEDY };
+    sampling.validate().map_err(|fault| usage(refused(&fault)))?;
+    let defaults = Asking::default();
+    let asking = Asking {
+        samples: args.samples.unwrap_or(defaults.samples),
+        sampling,
+        max_new_tokens: args.max_new_tokens.unwrap_or(defaults.max_new_tokens),
+        seed: args.seed,
+        weights: weights(args),
+    };
+    Ok(Some(Chat::new(opened, args.max_per_task, asking)?))
+}
+
+/// Asks the questions from number `first` on.
+pub(super) fn ask(
+    args: &Args,
+    chat: &Chat,
+    model: &Opened,
+    first: usize,
+    each: impl FnMut(ChatAnswer) -> Result<()>,
+) -> Result<()> {
+    let template = ChatTemplate::find(&model.tokenizer, model.chat_template.as_deref())?;
+    let Some(template) = template else {
+        bail!(
+            "the model has no format of conversations: neither a chat template nor the special tokens of \
+             nanochat (`anegpt tokenizer train --rules nanochat` learns a vocabulary with them)"
+        );
+    };
+    let tokenizer = Arc::new(model.tokenizer.clone());
+    let tools = args.tools.find(&tokenizer);
+    let (parameters, tokenizer, template) = (&model.parameters, &tokenizer, &template);
+    chat.ask(Answering { parameters, tokenizer, template, tools: tools.as_ref() }, first, each)
+}

@@ -1,0 +1,44 @@
+//! The Parquet files of published tasks, in the layout of nanochat's `task_data`.
+
+use crate::commands::data::fetch;
+use anyhow::{Context, Result};
+use data::download::{Dataset, Hub};
+use std::fs;
+use std::path::Path;
+use tasks::Split;
+
+/// Where they are unless told otherwise.
+pub(crate) const DIRECTORY: &str = "task_data";
+/// Stands among files of which some may be missing.
+const FETCHING: &str = "fetching";
+/// Lists the files once all are there.
+const MANIFEST: &str = "manifest.json";
+
+/// Fetches the files of a part of a task into `directory`, unless they are there or it needs none.
+pub(crate) fn provide(name: &str, split: Split, directory: &Path) -> Result<()> {
+    let Some(source) = tasks::source(name, split)? else { return Ok(()) };
+    let place = directory.join(&source.directory);
+    let fetching = place.join(FETCHING);
+    if has_parquet(&place) && !fetching.exists() {
+        return Ok(());
+    }
+    let files = Dataset::parse(&source.data_set)?.list(&Hub::from_environment());
+    let files = files.with_context(|| {
+        let place = place.display();
+        format!("the files of the task `{name}` are not in {place}, and cannot be fetched")
+    })?;
+    let downloads = files.downloads(&Hub::from_environment(), &place, usize::MAX);
+    let written = || format!("cannot write to {}", place.display());
+    fs::create_dir_all(&place).with_context(written)?;
+    fs::write(&fetching, "").with_context(written)?;
+    fetch(&downloads)?;
+    let names = downloads.iter().filter_map(|file| file.to.file_name()?.to_str());
+    let manifest = serde_json::to_string(&names.collect::<Vec<_>>())?;
+    fs::write(place.join(MANIFEST), manifest).with_context(written)?;
+    fs::remove_file(&fetching).with_context(written)
+}
+
+fn has_parquet(directory: &Path) -> bool {
+    let listed = fs::read_dir(directory).into_iter().flatten().flatten();
+    listed.into_iter().any(|file| file.path().extension().is_some_and(|end| end == "parquet"))
+}

@@ -1,0 +1,125 @@
+//! `anegpt eval --tasks` with tasks of conversations.
+
+use crate::Bench;
+use crate::generate::small_model;
+use serde_json::{Value, json};
+use std::path::Path;
+
+const EXPECTED: &str = include_str!("../tasks/expected.json");
+const PUBLISHED: &str = "arc-easy,arc-challenge,mmlu,gsm8k,humaneval";
+/// Roles and texts as lines, as in `scripts/tasks_oracle.py`.
+const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
+    {% if add_generation_prompt %}assistant: {% endif %}";
+
+/// A model of 128 tokens that answers in conversations.
+fn answering(bench: &Bench) -> String {
+    let model = small_model(bench, "llama", &json!({}));
+    let config = json!({"chat_template": TEMPLATE}).to_string();
+    std::fs::write(Path::new(&model).join("tokenizer_config.json"), config).unwrap();
+    model
+}
+
+fn data() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tasks");
+    path.to_str().unwrap().to_owned()
+}
+
+fn answers(out: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(out.join("results.jsonl")).unwrap();
+    let lines = text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap());
+    lines.filter(|line: &Value| line["task"] == "chat").collect()
+}
+
+fn error(bench: &Bench, args: &[&str], code: i32) -> String {
+    let output = bench.run(args);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+    crate::words(&error)
+}
+
+/// nanochat's rules written again in Python, with the model in f64 (`scripts/tasks_oracle.py --write`): letters, texts
+/// and verdicts, question by question, most of them cut on the left. No answer hangs on a margin below 1e-4.
+#[test]
+fn answers_are_those_of_an_independent_program() {
+    let bench = Bench::new();
+    let (model, data) = (answering(&bench), data());
+    let args =
+        ["eval", "-m", &model, "--tasks", PUBLISHED, "--task-data", &data, "--allow-code-exec"];
+    let args = [&args[..], &["--max-new-tokens", "24", "--out", "r"]].concat();
+    let found: Value = serde_json::from_str(&bench.ok(&[&args[..], &["--json"]].concat())).unwrap();
+    let expected: Value = serde_json::from_str(EXPECTED).unwrap();
+    let right = expected["answers"].as_array().unwrap();
+    let answers = answers(&bench.path("r"));
+    assert_eq!(answers.len(), right.len());
+    for (answer, right) in answers.iter().zip(right) {
+        for (field, value) in right.as_object().unwrap() {
+            let absent = if field == "cut" { json!(0) } else { json!(false) };
+            assert_eq!(answer.get(field).unwrap_or(&absent), value, "{field}: {answer} {right}");
+        }
+    }
+    let score = &found["tasks"]["chat"];
+    let close = |a: &Value, b: &Value| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-12;
+    assert!(close(&score["chatcore"], &expected["chatcore"]), "{score}");
+    let tasks =
+        score["tasks"].as_array().unwrap().iter().zip(expected["tasks"].as_array().unwrap());
+    for (task, right) in tasks {
+        assert_eq!((&task["name"], &task["questions"]), (&right["name"], &right["questions"]));
+        assert!(close(&task["accuracy"], &right["accuracy"]), "{task} {right}");
+        assert!(close(&task["centered"], &right["centered"]), "{task} {right}");
+    }
+    let people = bench.ok(&args);
+    let last = people.lines().find(|line| line.starts_with("ChatCORE")).unwrap();
+    assert!(last.ends_with(&format!("{:.4}", expected["chatcore"].as_f64().unwrap())), "{people}");
+    assert!(people.contains("questions are longer than the model reads"), "{people}");
+}
+
+/// Samples of a question differ, those of a seed do not, and where the results stop does not matter.
+#[test]
+fn an_evaluation_goes_on_where_it_was() {
+    let bench = Bench::new();
+    let model = answering(&bench);
+    let args = |out| {
+        let tasks = ["eval", "-m", &model, "--tasks", "stories-choice,arithmetic,spelling"];
+        let how = ["--max-per-task", "5", "--samples", "3", "--temperature", "1"];
+        [&tasks[..], &how, &["--max-new-tokens", "12", "--csv", "t.csv", "--out", out]].concat()
+    };
+    let table = bench.ok(&args("whole"));
+    let results = |out: &str| bench.path(out).join("results.jsonl");
+    let whole = std::fs::read_to_string(results("whole")).unwrap();
+    let all = answers(&bench.path("whole"));
+    assert_eq!(all.len(), 15);
+    assert_eq!(all[0]["answers"].as_array().unwrap().len(), 1, "a choice is made once");
+    let written = all[5]["answers"].as_array().unwrap();
+    assert!(written.len() == 3 && written[0] != written[1], "{}", all[5]);
+    std::fs::create_dir(bench.path("cut")).unwrap();
+    for length in [whole.find('\n').unwrap() + 1, whole.len() / 3, whole.len() / 2, whole.len() - 1]
+    {
+        std::fs::write(results("cut"), &whole.as_bytes()[..length]).unwrap();
+        assert_eq!(bench.ok(&args("cut")), table, "{length}");
+        assert!(std::fs::read_to_string(results("cut")).unwrap() == whole, "{length}");
+    }
+    let csv = std::fs::read_to_string(bench.path("t.csv")).unwrap();
+    let names: Vec<&str> = csv.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["Task", "stories-choice", "arithmetic", "spelling", "Mean"], "{csv}");
+    let other = [&args("whole")[..], &["--top-k", "3"]].concat();
+    let other = error(&bench, &other, 2);
+    assert!(other.contains("`chat.top_k`: 50 there, 3 here"), "{other}");
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused() {
+    let bench = Bench::new();
+    let model = answering(&bench);
+    let base = small_model(&bench, "llama", &json!({}));
+    let refused = |model: &str, code: i32, more: &[&str], parts: &[&str]| {
+        let args = [&["eval", "-m", model, "--out", "x", "--tasks"], more].concat();
+        let error = error(&bench, &args, code);
+        assert!(parts.iter().all(|part| error.contains(part)), "{more:?}: {error}");
+    };
+    refused(&model, 2, &["humaneval"], &["programs that the model writes", "--allow-code-exec"]);
+    refused(&model, 2, &["speling"], &["there are bpb, core, sample, spelling,", "humaneval"]);
+    refused(&model, 2, &["sample", "--samples", "2"], &["--samples", "tasks of conversations"]);
+    refused(&model, 2, &["spelling", "--temperature", "-1"], &["--temperature -1 must be"]);
+    refused(&model, 1, &["smoltalk", "--task-data", "here"], &["`smoltalk`", "here"]);
+    refused(&base, 1, &["spelling"], &["no format of conversations"]);
+}
