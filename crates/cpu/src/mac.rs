@@ -41,6 +41,11 @@ const COLUMNS: usize = 32;
 /// Rows of one task: each task goes once over the right operand.
 const TASK: usize = 8 * ROWS;
 
+/// Added to a number of magnitude below 2^22, leaves it rounded to a whole number in the low bits of the sum.
+const MAGIC: f32 = 12_582_912.0;
+/// Products of fewer units than this may be rounded by [`MAGIC`].
+const SMALL: f32 = 2_097_152.0;
+
 /// The power of two in a value: its exponent alone.
 #[inline(always)]
 fn power_of_two(x: f32) -> f32 {
@@ -158,40 +163,56 @@ fn element(data: Elements<'_>, at: usize) -> f32 {
     }
 }
 
-/// The left operand [m, k] in blocks of [`ROWS`]: for each k, the elements in units, then their
-/// powers of two. Missing rows are zeros.
+/// Numbers that are packed for each element of the left operand ([`Left`]).
+const PACKED: usize = 3;
+
+/// The left operand [m, k] in blocks of [`ROWS`]: for each k, the elements in units; the same, one unit of
+/// f32 further from 0; the least magnitude of a right element with which a product counts. Missing rows
+/// are zeros.
 struct Left {
     k: usize,
     blocks: Vec<f32>,
     /// Largest ‖row‖ of each block, in units.
     norms: Vec<f64>,
+    /// Largest element of each block, in units.
+    largest: Vec<f32>,
 }
 
 impl Left {
     fn pack(a: Operand<'_>, offset: usize, m: usize, k: usize) -> Self {
         let count = m.div_ceil(ROWS);
-        let mut blocks = vec![0.0; count * k * 2 * ROWS];
+        let step = PACKED * ROWS;
+        let mut blocks = vec![0.0; count * k * step];
         let mut norms = vec![0.0; count];
+        let mut largest = vec![0f32; count];
         for i in 0..m {
-            let block = &mut blocks[i / ROWS * k * 2 * ROWS..][..k * 2 * ROWS];
-            let mut square = 0.0;
-            for (l, pair) in block.chunks_exact_mut(2 * ROWS).enumerate() {
+            let block = &mut blocks[i / ROWS * k * step..][..k * step];
+            let (mut square, mut most) = (0.0, 0f32);
+            for (l, packed) in block.chunks_exact_mut(step).enumerate() {
                 let v = element(a.data, offset + i * a.rs + l * a.cs) * UNITS;
-                (pair[i % ROWS], pair[ROWS + i % ROWS]) = (v, power_of_two(v));
+                packed[i % ROWS] = v;
+                packed[ROWS + i % ROWS] =
+                    if v == 0.0 { v } else { f32::from_bits(v.to_bits() + 1) };
+                // A right element has at least the power of two that makes a unit with this one's if its
+                // magnitude is not below that power. 1/0 is infinite: a zero counts with none.
+                packed[2 * ROWS + i % ROWS] = 1.0 / power_of_two(v);
                 square += f64::from(v) * f64::from(v);
+                most = most.max(v.abs());
             }
             let norm: &mut f64 = &mut norms[i / ROWS];
             *norm = if square.is_nan() { square } else { norm.max(square.sqrt()) };
+            largest[i / ROWS] = largest[i / ROWS].max(most);
         }
-        Left { k, blocks, norms }
+        Left { k, blocks, norms, largest }
     }
 
     fn block(&self, i: usize) -> &[f32] {
-        &self.blocks[i * self.k * 2 * ROWS..][..self.k * 2 * ROWS]
+        let step = PACKED * ROWS;
+        &self.blocks[i * self.k * step..][..self.k * step]
     }
 
     fn at(&self, i: usize, l: usize) -> f32 {
-        self.block(i / ROWS)[l * 2 * ROWS + i % ROWS] / UNITS
+        self.block(i / ROWS)[l * PACKED * ROWS + i % ROWS] / UNITS
     }
 }
 
@@ -202,6 +223,8 @@ struct Right {
     panels: Vec<f32>,
     /// Largest ‖column‖ of each panel.
     norms: Vec<f64>,
+    /// Largest element of each panel.
+    largest: Vec<f32>,
 }
 
 impl Right {
@@ -209,6 +232,7 @@ impl Right {
         let count = n.div_ceil(COLUMNS);
         let mut panels = vec![0.0; count * k * COLUMNS];
         let mut norms = vec![0.0; count];
+        let mut largest = vec![0f32; count];
         for (p, panel) in panels.chunks_exact_mut((k * COLUMNS).max(1)).enumerate() {
             let first = p * COLUMNS;
             let mut squares = [0.0; COLUMNS];
@@ -217,6 +241,7 @@ impl Right {
                     let v = element(b.data, offset + l * b.rs + (first + j) * b.cs);
                     row[j] = v;
                     squares[j] += f64::from(v) * f64::from(v);
+                    largest[p] = largest[p].max(v.abs());
                 }
             }
             let worst = squares.iter().fold(0.0, |max: f64, &s| {
@@ -224,7 +249,7 @@ impl Right {
             });
             norms[p] = worst.sqrt();
         }
-        Right { k, n, panels, norms }
+        Right { k, n, panels, norms, largest }
     }
 
     fn panel(&self, p: usize) -> &[f32] {
@@ -246,7 +271,8 @@ fn multiply(left: &Left, right: &Right, first: usize, to: &mut [f32]) {
             let rows = ROWS.min(rows - block * ROWS);
             let place = |i: usize| (block * ROWS + i) * n + p * COLUMNS;
             if bound < OVERFLOW as f64 {
-                let sums = simd::dispatch(Tile { a: left.block(at), b: right.panel(p) });
+                let small = left.largest[at] * right.largest[p] < SMALL;
+                let sums = simd::dispatch(Tile { a: left.block(at), b: right.panel(p), small });
                 for (i, sums) in sums.iter().enumerate().take(rows) {
                     let to = &mut to[place(i)..][..columns];
                     to.iter_mut().zip(sums).for_each(|(to, &s)| *to = finish(s));
@@ -270,6 +296,66 @@ fn multiply(left: &Left, right: &Right, first: usize, to: &mut [f32]) {
 struct Tile<'a> {
     a: &'a [f32],
     b: &'a [f32],
+    /// True if every product is below [`SMALL`].
+    small: bool,
+}
+
+impl Tile<'_> {
+    /// The right operand row by row, each with the packed elements of the left one.
+    #[inline(always)]
+    fn rows(&self) -> impl Iterator<Item = (&[f32; PACKED * ROWS], &[f32; COLUMNS])> {
+        let left = self.a.chunks_exact(PACKED * ROWS);
+        left.zip(self.b.chunks_exact(COLUMNS)).map(|(a, b)| {
+            let a = a.try_into().expect("the chunk's length");
+            (a, b.try_into().expect("the chunk's length"))
+        })
+    }
+
+    /// Products of any size.
+    #[inline(always)]
+    fn any(&self) -> [[i32; COLUMNS]; ROWS] {
+        let mut sums = [[0i32; COLUMNS]; ROWS];
+        for (a, b) in self.rows() {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                for (sum, &b) in sums.iter_mut().zip(b) {
+                    // Exact: eleven bits times eleven.
+                    let p = a[i] * b;
+                    // Halves go away from zero; a product of 2^22 units or more is whole, and
+                    // adding a half to it changes nothing that survives.
+                    let v = p + 0.5f32.copysign(p);
+                    // SAFETY: |v| is at most the bound on sums, which is below 2^31.
+                    let units = unsafe { v.to_int_unchecked::<i32>() };
+                    let kept = if b.abs() >= a[2 * ROWS + i] { units } else { 0 };
+                    *sum = sum.wrapping_add(kept);
+                }
+            }
+        }
+        sums
+    }
+
+    /// Small products, with one rounding in a fused multiplication and addition.
+    ///
+    /// Let P < 2^21 units be the product of the operands' powers of two: operands have eleven bits, so the product
+    /// is a multiple of P·2^−20. With the left element one unit of f32 further from 0, it grows by less than
+    /// P·2^−22. If P·2^−20 is at most half a unit, halves are multiples of it too: one that was a half now rounds
+    /// away from 0, and no other reaches one. Else P·2^−20 is one unit, the product is whole, and grows by less
+    /// than a quarter.
+    #[inline(always)]
+    fn small(&self) -> [[i32; COLUMNS]; ROWS] {
+        let mut sums = [[0i32; COLUMNS]; ROWS];
+        for (a, b) in self.rows() {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                for (sum, &b) in sums.iter_mut().zip(b) {
+                    let rounded = a[ROWS + i].mul_add(b, MAGIC);
+                    let kept = if b.abs() >= a[2 * ROWS + i] { rounded } else { MAGIC };
+                    *sum = sum.wrapping_add(kept.to_bits() as i32);
+                }
+            }
+        }
+        let terms = (self.b.len() / COLUMNS) as u32;
+        let magic = terms.wrapping_mul(MAGIC.to_bits()) as i32;
+        sums.map(|row| row.map(|sum| sum.wrapping_sub(magic)))
+    }
 }
 
 impl SliceKernel for Tile<'_> {
@@ -277,29 +363,7 @@ impl SliceKernel for Tile<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> Self::Output {
-        let mut sums = [[0i32; COLUMNS]; ROWS];
-        for (a, b) in self.a.chunks_exact(2 * ROWS).zip(self.b.chunks_exact(COLUMNS)) {
-            let a: &[f32; 2 * ROWS] = a.try_into().expect("the chunk's length");
-            let b: &[f32; COLUMNS] = b.try_into().expect("the chunk's length");
-            let mut powers = [0.0; COLUMNS];
-            for j in 0..COLUMNS {
-                powers[j] = power_of_two(b[j]);
-            }
-            for i in 0..ROWS {
-                for j in 0..COLUMNS {
-                    // Exact: eleven bits times eleven.
-                    let p = a[i] * b[j];
-                    // Halves go away from zero; a product of 2^22 units or more is whole, and
-                    // adding a half to it changes nothing that survives.
-                    let v = p + 0.5f32.copysign(p);
-                    // SAFETY: |v| is at most the bound on sums, which is below 2^31.
-                    let units = unsafe { v.to_int_unchecked::<i32>() };
-                    let kept = if a[ROWS + i] * powers[j] >= 1.0 { units } else { 0 };
-                    sums[i][j] = sums[i][j].wrapping_add(kept);
-                }
-            }
-        }
-        sums
+        if FUSED && self.small { self.small() } else { self.any() }
     }
 }
 
@@ -358,5 +422,53 @@ mod tests {
         let mut sum = Sum::default();
         [(255.0, 128.0), (-256.0, 128.0), (1.0, 1.0)].iter().for_each(|&(a, b)| sum.add(a, b));
         assert_eq!(sum.finish(), -127.0);
+    }
+
+    /// Tiles of many terms, by the kernels of every instruction set, beside the law term by term: operands of
+    /// all exponents that keep the sums small, with products that are halves and such at the edge of what
+    /// counts.
+    #[test]
+    fn tiles_follow_the_law() {
+        let mut state = 0x9E37_79B9_7F4A_7C15u64;
+        let mut draw = |below: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let (k, mut halves) = (96, 0);
+        for (lowest, exponents, mantissas) in
+            [(-24, 26, 1024), (-12, 6, 4), (-10, 3, 32), (-3, 5, 1024), (-24, 12, 1024)]
+        {
+            let mut value = || {
+                let mantissa = 1.0 + draw(mantissas) as f32 / mantissas as f32;
+                let value = mantissa * 2f32.powi(lowest + draw(exponents) as i32);
+                let value = half::f16::from_f32(value).to_f32();
+                [value, -value, value, -value, value, -value, 0.0][draw(7) as usize]
+            };
+            let a: Vec<f32> = (0..ROWS * k).map(|_| value()).collect();
+            let b: Vec<f32> = (0..k * COLUMNS).map(|_| value()).collect();
+            let operand = |data, rs| Operand { data: Elements::F32(data), rs, cs: 1 };
+            let left = Left::pack(operand(&a, k), 0, ROWS, k);
+            let right = Right::pack(operand(&b, COLUMNS), 0, k, COLUMNS);
+            assert!(left.largest[0] * right.largest[0] < SMALL);
+            let tile = |small| Tile { a: left.block(0), b: right.panel(0), small };
+            let tiles =
+                [simd::dispatch(tile(true)), simd::dispatch(tile(false)), tile(true).small()];
+            for i in 0..ROWS {
+                for j in 0..COLUMNS {
+                    let mut sum = Sum::default();
+                    for l in 0..k {
+                        let (a, b) = (a[i * k + l], b[l * COLUMNS + j]);
+                        sum.add(a, b);
+                        halves += usize::from((a * b * UNITS).fract().abs() == 0.5);
+                    }
+                    for tile in &tiles {
+                        assert_eq!(i64::from(tile[i][j]), sum.units, "{lowest}: {i}, {j}");
+                    }
+                }
+            }
+        }
+        assert!(halves > 1000, "{halves} products are halves");
     }
 }
