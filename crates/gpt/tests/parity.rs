@@ -95,16 +95,23 @@ impl<'a> Reference<'a> {
 
     /// Mean loss over a batch; gradients of the mean go to `g`.
     fn step(&mut self, inputs: &[u32], targets: &[u32], seq: usize) -> f64 {
-        let tokens = inputs.len();
-        inputs
-            .chunks(seq)
-            .zip(targets.chunks(seq))
-            .map(|(x, y)| self.sequence(x, y, 1.0 / tokens as f64))
-            .sum::<f64>()
-            / tokens as f64
+        let even = vec![1.0 / inputs.len() as f64; inputs.len()];
+        self.weighted_step(inputs, targets, seq, &even)
     }
 
-    fn sequence(&mut self, inputs: &[u32], targets: &[u32], weight: f64) -> f64 {
+    /// Σ weight·loss, whose gradient is added to what there is.
+    fn weighted_step(
+        &mut self,
+        inputs: &[u32],
+        targets: &[u32],
+        seq: usize,
+        weights: &[f64],
+    ) -> f64 {
+        let sequences = inputs.chunks(seq).zip(targets.chunks(seq)).zip(weights.chunks(seq));
+        sequences.map(|((x, y), weights)| self.sequence(x, y, weights)).sum()
+    }
+
+    fn sequence(&mut self, inputs: &[u32], targets: &[u32], weights: &[f64]) -> f64 {
         let c = self.c;
         let (d, e, eps) = (c.n_embd, c.head_dim, c.norm_eps);
         let scale = 1.0 / (e as f64).sqrt();
@@ -210,10 +217,11 @@ impl<'a> Reference<'a> {
             let logits = mat_t(&wc, &n, c.vocab_size);
             let max = logits.iter().copied().fold(f64::MIN, f64::max);
             let sum: f64 = logits.iter().map(|v| (v - max).exp()).sum();
-            loss += sum.ln() + max - logits[targets[t] as usize];
+            loss += weights[t] * (sum.ln() + max - logits[targets[t] as usize]);
             let dl: Vec<f64> = (logits.iter().enumerate())
                 .map(|(i, v)| {
-                    weight * ((v - max).exp() / sum - f64::from(u8::from(i == targets[t] as usize)))
+                    weights[t]
+                        * ((v - max).exp() / sum - f64::from(u8::from(i == targets[t] as usize)))
                 })
                 .collect();
             let dn = mat_back(&wc, &n, &dl, &mut self.g[cls.clone()]);
@@ -633,6 +641,35 @@ fn a_norm_gradient_that_is_right_only_for_gains_of_one_is_seen() {
         "a thousand times the tolerance of the step's test: {}",
         gap(&gains)
     );
+}
+
+/// Advantages of reinforcement learning: weights of both signs, and zero for what is not learned.
+#[test]
+fn weighted_losses_agree_to_1e_5() {
+    for (name, c, batch, seq) in variants() {
+        let params = weights(&c);
+        let n = batch * seq;
+        let each: Vec<f32> =
+            (0..n).map(|i| [0.75, -0.25, 0.0, -1.5, 0.0][i % 5] / n as f32).collect();
+        let device = Emulator::engine(Profile::default(), Numerics::F32);
+        let parameters = Parameters::new(&c, params.clone());
+        let mut model =
+            Model::new(&BASELINE, &parameters, batch, seq, &device, Numerics::F32).unwrap();
+        let mut grads = vec![f32::NAN; model.layout().count()];
+        let [inputs, targets] = batch_of(3, n, c.vocab_size);
+        let (given, first) = (TokenWeights::Each(&each), MicroBatch::First);
+        model.loss_and_grads(&inputs, &targets, given, first, &mut grads).unwrap();
+        let mut reference = Reference::new(&c, &params);
+        let exact: Vec<f64> = each.iter().map(|&weight| f64::from(weight)).collect();
+        reference.weighted_step(&inputs, &targets, seq, &exact);
+        for p in model.layout().params() {
+            let want = &reference.g[p.range()];
+            let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            let got = grads[p.range()].iter().map(|&v| f64::from(v));
+            let error = got.zip(want).map(|(g, w)| (g - w).abs()).fold(0.0, f64::max);
+            assert!(largest > 0.0 && error < 1e-5 * largest, "{name}: {} {error:e}", p.name);
+        }
+    }
 }
 
 /// Other trainers give query head h the key head h mod n_kv forward and h div share backward.

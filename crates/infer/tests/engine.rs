@@ -110,7 +110,7 @@ impl Outcome {
                 self.pieces.push(text);
                 self.logprobs.extend(logprob);
             }
-            Event::Finished { text, finish, usage } => {
+            Event::Finished { text, finish, usage, .. } => {
                 self.text += &text;
                 self.pieces.push(text);
                 (self.finish, self.usage) = (Some(finish), usage);

@@ -134,7 +134,7 @@ fn run(engine: &mut Engine) -> BTreeMap<JobId, Outcome> {
                         Part::Output => &mut outcome.given,
                     } += &text;
                 }
-                Event::Finished { text, finish, usage } => {
+                Event::Finished { text, finish, usage, .. } => {
                     outcome.said += &text;
                     (outcome.finish, outcome.usage) = (Some(finish), usage);
                 }

@@ -18,6 +18,12 @@ pub enum TrainError {
     #[error(transparent)]
     Data(#[from] data::Error),
     #[error(transparent)]
+    Task(#[from] tasks::TaskError),
+    #[error(
+        "a question of {tokens} tokens leaves no room for an answer in sequences of {seq}: give a longer --seq"
+    )]
+    Question { tokens: usize, seq: usize },
+    #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Sample(#[from] InferError),

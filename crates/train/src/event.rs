@@ -3,6 +3,7 @@
 
 use crate::config::{Intervals, RunConfig};
 use crate::evaluate::TaskScore;
+use crate::objective::Pass;
 use crate::stop::Reason;
 use ane::PowerSample;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -72,16 +73,39 @@ pub enum Event {
         /// Milliseconds by part.
         parts: BTreeMap<String, f64>,
     },
+    /// Questions were answered, to learn from (reinforcement learning).
+    Round {
+        /// Rounds so far.
+        round: u64,
+        /// Questions.
+        questions: usize,
+        /// Answers to each.
+        samples: usize,
+        /// Mean reward of an answer.
+        reward: f64,
+        /// Mean tokens of an answer.
+        answer_tokens: f64,
+        /// Share of the answers that the model ended; the others were cut off.
+        ended: f64,
+        /// Share of the questions whose answers were all judged alike: nothing is learned from them.
+        skipped: f64,
+        /// Wall time.
+        ms: f64,
+    },
     /// The validation loss was measured.
     Eval {
         /// Updates so far.
         step: u64,
-        /// Mean loss in nats per token; null if it is not finite.
+        /// Mean loss in nats per token, or the share of wrong answers (reinforcement learning); null if it is not
+        /// finite.
         #[serde(deserialize_with = "or_nan")]
         val_loss: f64,
         /// Bits per byte of the tokens that stand for bytes, where there are such tokens.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bits_per_byte: Option<f64>,
+        /// How many held-out questions were answered rightly (reinforcement learning).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pass: Option<Pass>,
         /// Wall time of the measurement.
         #[serde(default)]
         ms: f64,

@@ -211,7 +211,7 @@ impl<O: Objective> Run<O> {
         stop: &Stop,
     ) -> Result<Option<Validation>, TrainError> {
         let measured = self.objective.validate(&mut self.trainer, batches, token_bytes, stop)?;
-        self.val_loss = measured.map(|measured| measured.loss).or(self.val_loss);
+        self.val_loss = measured.as_ref().map(|measured| measured.loss).or(self.val_loss);
         Ok(measured)
     }
 

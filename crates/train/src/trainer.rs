@@ -169,17 +169,22 @@ impl Trainer {
         Ok(())
     }
 
-    /// One update with the accumulated gradients, skipped if they are not finite.
+    /// One update with the accumulated gradients, skipped if they are not finite. If nothing was accumulated, the
+    /// step counts and changes nothing.
     ///
     /// # Errors
     /// When the run has diverged, or ranks do not answer.
     ///
     /// # Panics
-    /// If nothing was accumulated, or a checkpoint is still being written.
+    /// If a checkpoint is still being written.
     pub fn apply(&mut self) -> Result<StepReport, TrainError> {
         let Accumulated { micro_batches, means, weighted, tokens } =
             std::mem::take(&mut self.accumulated);
-        assert!(micro_batches > 0, "gradients were accumulated");
+        if micro_batches == 0 {
+            let (lr, loss_scale) = (self.schedule.rate(self.counts.step), self.scale.get());
+            self.counts.step += 1;
+            return Ok(StepReport { loss: 0.0, lr, grad_norm: 0.0, loss_scale, skipped: false });
+        }
         let ranks = self.ranks.size();
         let loss = means / micro_batches as f64 / ranks as f64 + weighted;
         let loss = self.ranks.sum(loss)?;

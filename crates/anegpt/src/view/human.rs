@@ -8,6 +8,7 @@ use gpt::{Group, Layout};
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
 use std::io::{Result, Write};
+use train::objective::Pass;
 use train::scaling::Dial;
 use train::{Event, Forecast, Multipliers, OptimizerConfig, RunConfig, Settings};
 
@@ -23,6 +24,8 @@ pub(super) struct Human {
     tokens_per_step: usize,
     total: u64,
     val_loss: Option<f64>,
+    /// The last round of reinforcement learning, until it is shown.
+    round: Option<String>,
     /// True once a step was shown.
     begun: bool,
 }
@@ -36,6 +39,7 @@ impl Human {
             tokens_per_step: 0,
             total: 0,
             val_loss: None,
+            round: None,
             begun: false,
         }
     }
@@ -53,6 +57,13 @@ impl Human {
         match event {
             Event::Start { .. } => self.start(event),
             Event::Step { .. } => self.step(event),
+            Event::Round { .. } => {
+                self.round = Some(round(event));
+                Ok(())
+            }
+            Event::Eval { step, pass: Some(pass), .. } => {
+                self.line(&format!("step {step:>6}  {}", passed(pass)))
+            }
             Event::Eval { step, val_loss, bits_per_byte, .. } => {
                 self.val_loss = Some(*val_loss);
                 let loss = paint(Role::Validation, &format!("validation loss {val_loss:.4}"));
@@ -210,6 +221,9 @@ impl Human {
         let line = fit(&fields, term::text_width() - begin.len());
         let (_, others) = line.split_at(loss.len());
         self.line(&format!("{begin}{}{others}", paint(Role::Loss, &loss)))?;
+        if let Some(round) = self.round.take() {
+            self.line(&term::hanging("", &round, begin.len(), term::text_width()))?;
+        }
         if self.verbose { self.parts(parts, *ms, begin.len()) } else { Ok(()) }
     }
 
@@ -268,6 +282,28 @@ fn muon(run: &RunConfig) -> String {
         ),
     };
     format!("Muon for the matrices of the layers, AdamW for the rest, {others}")
+}
+
+/// What came of the answers to learn from.
+fn round(event: &Event) -> String {
+    let Event::Round { reward, answer_tokens, ended, skipped, .. } = event else {
+        return String::new();
+    };
+    format!(
+        "mean reward {reward:.3}; {answer_tokens:.1} tokens an answer, {:.0} % of them cut off; {:.0} % of the \
+         questions teach nothing",
+        100.0 * (1.0 - ended),
+        100.0 * skipped
+    )
+}
+
+/// How many held-out questions are answered rightly, with one answer and with several.
+fn passed(pass: &Pass) -> String {
+    let Pass { questions, samples, at } = pass;
+    let of = |k: usize| format!("pass@{k} {:.4}", at[k - 1]);
+    let several = if *samples > 1 { format!(", {}", of(*samples)) } else { String::new() };
+    let first = paint(Role::Validation, &of(1));
+    format!("{first}{several} on {questions} held-out questions")
 }
 
 /// A sampled text as a block with a bar at its left.

@@ -114,7 +114,10 @@ impl Report {
                     reason: *reason,
                 });
             }
-            Event::Sample { .. } | Event::Checkpoint { .. } | Event::Warning { .. } => {}
+            Event::Round { .. }
+            | Event::Sample { .. }
+            | Event::Checkpoint { .. }
+            | Event::Warning { .. } => {}
         }
     }
 

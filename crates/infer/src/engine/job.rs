@@ -81,6 +81,8 @@ pub enum Event {
         text: String,
         /// Why there is no more.
         finish: Finish,
+        /// The token that ended it, with [`Finish::EndOfText`].
+        end: Option<u32>,
         /// What it took.
         usage: Usage,
     },

@@ -46,7 +46,7 @@ impl Engine {
                         done.tokens.push(id);
                         if part == Part::Text { text } else { String::new() }
                     }
-                    Event::Finished { ref text, finish, usage } => {
+                    Event::Finished { ref text, finish, usage, .. } => {
                         (done.finish, done.slides) = (finish, usage.slides);
                         done.seconds = seconds - done.prompt_seconds;
                         if !text.is_empty() {

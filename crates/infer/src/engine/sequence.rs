@@ -103,7 +103,7 @@ impl Sequence {
     fn draw(&mut self, logits: &[f32], room: usize, events: &mut Vec<Event>) -> Next {
         let id = self.sampler.choose(logits);
         if self.job.ends.contains(&id) {
-            return self.end(Finish::EndOfText, events);
+            return self.finish(Finish::EndOfText, Some(id), events);
         }
         let logprob = self.job.logprobs.map(|count| TokenLogprob::new(logits, id, count));
         let (mut ahead, mut next) = (VecDeque::from([(id, logprob)]), Next::Read);
@@ -126,7 +126,7 @@ impl Sequence {
             events.push(Event::Token { id, text, part, forced, logprob });
             if stopped {
                 let (finish, text, usage) = (Finish::StopString, String::new(), self.usage);
-                events.push(Event::Finished { text, finish, usage });
+                events.push(Event::Finished { text, finish, end: None, usage });
                 return Next::End;
             }
             if self.usage.completion == self.job.max_tokens {
@@ -149,11 +149,15 @@ impl Sequence {
 
     /// Ends the text.
     pub(super) fn end(&mut self, finish: Finish, events: &mut Vec<Event>) -> Next {
+        self.finish(finish, None, events)
+    }
+
+    fn finish(&mut self, finish: Finish, end: Option<u32>, events: &mut Vec<Event>) -> Next {
         // What a call or its result ends with is not of the text.
         let rest = self.tail.finish();
         let text = if self.calls.part() == Part::Text { rest } else { String::new() };
         let usage = self.usage;
-        events.push(Event::Finished { text, finish, usage });
+        events.push(Event::Finished { text, finish, end, usage });
         Next::End
     }
 }

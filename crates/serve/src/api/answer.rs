@@ -122,7 +122,7 @@ impl Answering {
                 }
                 delta.logprobs = choice.release(false);
             }
-            Event::Finished { text, finish, usage } => {
+            Event::Finished { text, finish, usage, .. } => {
                 choice.told += text.len();
                 choice.usage = Some(usage);
                 delta.text = text;

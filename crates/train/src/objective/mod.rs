@@ -2,27 +2,45 @@
 //! was learned is measured.
 
 mod pretrain;
+pub mod rl;
 mod sft;
 
 pub use pretrain::Pretrain;
+pub use rl::Rl;
 pub use sft::{Chats, Sft};
 
 use crate::error::TrainError;
+use crate::event::Event;
 use crate::stop::Stop;
 use crate::trainer::Trainer;
+use serde::{Deserialize, Serialize};
 
 /// The loss on data that a model was not trained on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Validation {
-    /// Nats per token.
+    /// Nats per token; in reinforcement learning, the share of answers that are wrong.
     pub loss: f64,
     /// Of the tokens that stand for bytes, where these are known.
     pub bits_per_byte: Option<f64>,
+    /// How many questions were answered rightly, in reinforcement learning.
+    pub pass: Option<Pass>,
+}
+
+/// How many questions a model answers rightly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pass {
+    /// Questions.
+    pub questions: usize,
+    /// Answers to each.
+    pub samples: usize,
+    /// The probability that one of k answers is right, for k from 1 to `samples` ([`rl::pass_at`]).
+    pub at: Vec<f64>,
 }
 
 /// An objective and its place in its data.
 pub trait Objective {
-    /// Accumulates the micro-batches of the next step.
+    /// Accumulates the micro-batches of the next step. Where it accumulates none, the step has nothing to
+    /// learn and makes no update.
     ///
     /// # Errors
     /// When the device fails, or a token is not of the vocabulary.
@@ -54,6 +72,11 @@ pub trait Objective {
     /// Returns the seconds that [`Objective::accumulate`] has waited for data since this was last asked.
     fn take_waited(&mut self) -> f64 {
         0.0
+    }
+
+    /// Returns what [`Objective::accumulate`] has to tell since this was last asked.
+    fn take_events(&mut self) -> Vec<Event> {
+        vec![]
     }
 }
 

@@ -75,7 +75,11 @@ impl Objective for Pretrain {
                 sums.add(loss, bytes.map_or(0, |&bytes| bytes as usize));
             }
         }
-        Ok(Some(Validation { loss: total / set.len() as f64, bits_per_byte: sums.value() }))
+        Ok(Some(Validation {
+            loss: total / set.len() as f64,
+            bits_per_byte: sums.value(),
+            pass: None,
+        }))
     }
 
     fn place(&self) -> serde_json::Value {

@@ -133,7 +133,7 @@ impl Objective for Sft {
                 tokens += 1;
             }
         }
-        Ok(Some(Validation { loss: nats / tokens as f64, bits_per_byte: sums.value() }))
+        Ok(Some(Validation { loss: nats / tokens as f64, bits_per_byte: sums.value(), pass: None }))
     }
 
     fn place(&self) -> serde_json::Value {

@@ -200,6 +200,9 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         let seconds = start.elapsed().as_secs_f64() - waited;
         self.spent.steps_s += seconds;
         self.spent.checkpoints_s += waited;
+        for event in self.run.objective.take_events() {
+            self.tell(event)?;
+        }
         let event = self.run.step_event(report, seconds);
         self.tell(event)?;
         self.ask_hooks()?;
@@ -349,11 +352,13 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         let start = Instant::now();
         let measured =
             timed(&mut self.spent.validation_s, || run.evaluate_until(batches, Some(bytes), stop))?;
-        let Some(Validation { loss: val_loss, bits_per_byte }) = measured else { return Ok(None) };
+        let Some(Validation { loss: val_loss, bits_per_byte, pass }) = measured else {
+            return Ok(None);
+        };
         let ms = 1e3 * start.elapsed().as_secs_f64();
         // Of a run that has diverged there is none.
         let bits_per_byte = bits_per_byte.filter(|bits| bits.is_finite());
-        self.tell(Event::Eval { step, val_loss, bits_per_byte, ms })?;
+        self.tell(Event::Eval { step, val_loss, bits_per_byte, pass, ms })?;
         Ok(Some(val_loss))
     }
 

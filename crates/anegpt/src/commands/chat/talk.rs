@@ -155,7 +155,7 @@ impl Talk {
                         tokens.push(id);
                         (part, text)
                     }
-                    Event::Finished { text, finish: why, usage: took } => {
+                    Event::Finished { text, finish: why, usage: took, .. } => {
                         (finish, usage) = (why, Some(took));
                         (Part::Text, text)
                     }

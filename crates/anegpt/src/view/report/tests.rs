@@ -83,7 +83,8 @@ fn events(best: u64) -> Vec<Event> {
         spent,
         peak_memory_mib: Some(111.0),
     };
-    let eval = |step, val_loss| Event::Eval { step, val_loss, bits_per_byte: None, ms: 150.0 };
+    let eval =
+        |step, val_loss| Event::Eval { step, val_loss, bits_per_byte: None, pass: None, ms: 150.0 };
     let middle = vec![step(1), step(2), eval(2, 6.0), step(3), step(4), eval(4, 4.5), power];
     [vec![start], middle, vec![done]].concat()
 }

@@ -1,0 +1,225 @@
+//! Reinforcement learning of a small model.
+
+use ane::Emulator;
+use cpu::Numerics;
+use gpt::{GptConfig, initialise};
+use infer::{Calculator, Sampling, Tools};
+use std::sync::Arc;
+use tasks::{Conversation, Conversations, Kind, Task};
+use tokenizer::Tokenizer;
+use tokenizer::chat::{ChatTemplate, Message, NANOCHAT_TOKENS, Role};
+use train::objective::rl::{Advantage, Questions, RlConfig, Speaker};
+use train::objective::{Objective, Rl};
+use train::{Event, LrSchedule, OptimizerConfig, RunConfig, Solo, Stop, Trainer};
+
+const SEQ: usize = 16;
+
+/// Questions whose answers are the better the more of their letters are capital.
+#[derive(Debug)]
+struct Capitals {
+    /// What an answer is worth, whatever it is.
+    constant: Option<f32>,
+}
+
+impl Conversations for Capitals {
+    fn len(&self) -> usize {
+        5
+    }
+
+    fn get(&self, index: usize) -> tasks::Result<Conversation> {
+        let question = ["a", "b", "ab", "ba", "abc"][index];
+        let messages = vec![Message::new(Role::User, question), Message::new(Role::Assistant, "A")];
+        Ok(Conversation { messages })
+    }
+}
+
+impl Task for Capitals {
+    fn name(&self) -> &str {
+        "capitals"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Generative
+    }
+
+    fn baseline(&self) -> f64 {
+        0.0
+    }
+
+    fn identity(&self) -> String {
+        "capitals".to_owned()
+    }
+
+    fn reward(&self, _index: usize, answer: &str) -> tasks::Result<f32> {
+        let count = answer.chars().count().max(1) as f32;
+        let capitals = answer.chars().filter(char::is_ascii_uppercase).count() as f32;
+        Ok(self.constant.unwrap_or(capitals / count))
+    }
+}
+
+fn speaker() -> Speaker {
+    let bytes = Tokenizer::train_bpe(["abc"], 257, &mut |_| {}).unwrap();
+    let tokenizer = bytes.with_special_tokens(&NANOCHAT_TOKENS).unwrap();
+    let template = ChatTemplate::find(&tokenizer, None).unwrap().unwrap();
+    let tools = Tools::find(&tokenizer, Calculator::default());
+    Speaker { tokenizer: Arc::new(tokenizer), template, ends: vec![], tools }
+}
+
+fn settings(steps: u64) -> RunConfig {
+    let model = GptConfig {
+        n_layer: 1,
+        n_head: 2,
+        n_kv_head: 1,
+        n_embd: 16,
+        head_dim: 8,
+        hidden: 24,
+        vocab_size: speaker().tokenizer.vocab_size(),
+        seq_len: SEQ,
+        tied: false,
+        ..GptConfig::default()
+    };
+    RunConfig {
+        model,
+        optimizer: OptimizerConfig::default(),
+        schedule: LrSchedule::cosine(2e-2, 0.5, 0, steps),
+        batch: 4,
+        accum: 8,
+        seq: SEQ,
+        clip: 1.0,
+        seed: 5,
+        plan: &gpt::plan::BASELINE,
+        dial: None,
+    }
+}
+
+fn config() -> RlConfig {
+    RlConfig {
+        questions: 4,
+        samples: 8,
+        max_tokens: 4,
+        sampling: Sampling { temperature: 1.0, top_k: 200, ..Sampling::GREEDY },
+        advantage: Advantage::Mean,
+        epochs: 1,
+        clip: 0.2,
+        slots: 8,
+        held_out_samples: 4,
+        example: 2,
+    }
+}
+
+fn objective(config: RlConfig, constant: Option<f32>) -> Rl {
+    let questions = Questions::new(vec![Arc::new(Capitals { constant })]);
+    Rl::new(config, questions.clone(), questions, speaker(), &settings(1)).unwrap()
+}
+
+fn trainer(numerics: Numerics, steps: u64) -> Trainer {
+    let run = settings(steps);
+    let params = initialise(&run.model, 3);
+    let (device, optimizer) = (Emulator::cpu(numerics), run.optimizer.build());
+    Trainer::new(&run, params, optimizer, &device, numerics, Box::new(Solo)).unwrap()
+}
+
+/// Steps, and the bits of the weights behind them.
+fn steps(trainer: &mut Trainer, objective: &mut Rl, count: u64) -> Vec<u32> {
+    for _ in 0..count {
+        objective.accumulate(trainer).unwrap();
+        trainer.apply().unwrap();
+    }
+    trainer.params().iter().map(|value| value.to_bits()).collect()
+}
+
+fn rewards(objective: &mut Rl) -> Vec<f64> {
+    let reward = |event: Event| match event {
+        Event::Round { reward, .. } => Some(reward),
+        _ => None,
+    };
+    objective.take_events().into_iter().filter_map(reward).collect()
+}
+
+#[test]
+fn a_model_learns_what_is_rewarded() {
+    let first = RlConfig { epochs: 3, advantage: Advantage::Std, ..config() };
+    for (config, numerics) in
+        [(config(), Numerics::F32), (first, Numerics::F32), (config(), Numerics::Fast)]
+    {
+        let (mut trainer, mut objective) = (trainer(numerics, 60), objective(config, None));
+        let wrong = |trainer: &mut Trainer, objective: &Rl| {
+            let measured = objective.validate(trainer, 9, None, &Stop::default()).unwrap().unwrap();
+            let pass = measured.pass.unwrap();
+            assert_eq!((pass.questions, pass.samples, pass.at.len()), (5, 4, 4));
+            assert_eq!(measured.loss, 1.0 - pass.at[0]);
+            assert!(pass.at.is_sorted());
+            measured.loss
+        };
+        let before = wrong(&mut trainer, &objective);
+        steps(&mut trainer, &mut objective, 60);
+        let rewards = rewards(&mut objective);
+        assert_eq!(rewards.len(), 60 / config.epochs);
+        let mean = |rewards: &[f64]| rewards.iter().sum::<f64>() / rewards.len() as f64;
+        let (early, late) = (mean(&rewards[..3]), mean(&rewards[rewards.len() - 3..]));
+        // A tenth of the tokens are capital letters.
+        assert!(early < 0.3 && late > 0.6, "{early} {late} {config:?}");
+        let after = wrong(&mut trainer, &objective);
+        assert!(after < before - 0.3, "{before} {after}");
+    }
+}
+
+#[test]
+fn nothing_depends_on_how_many_answers_are_written_at_once() {
+    let after = |slots| {
+        steps(
+            &mut trainer(Numerics::F32, 9),
+            &mut objective(RlConfig { slots, ..config() }, None),
+            3,
+        )
+    };
+    let one = after(1);
+    assert_eq!(after(3), one);
+    assert_eq!(after(32), one);
+}
+
+/// In the middle of a round, its answers are part of the place; between rounds, they are drawn again.
+#[test]
+fn a_run_goes_on_from_every_place() {
+    for epochs in [1, 3] {
+        let config = RlConfig { epochs, ..config() };
+        let whole = steps(&mut trainer(Numerics::F32, 9), &mut objective(config, None), 7);
+        for first in [1, 2, 3, 5] {
+            let (mut trainer, mut before) = (trainer(Numerics::F32, 9), objective(config, None));
+            steps(&mut trainer, &mut before, first);
+            let place = before.place().to_string();
+            let mut after = objective(config, None);
+            after.resume(&serde_json::from_str(&place).unwrap()).unwrap();
+            assert_eq!(steps(&mut trainer, &mut after, 7 - first), whole, "{epochs} {first}");
+        }
+    }
+    let mut other = objective(config(), None);
+    assert!(other.resume(&serde_json::json!({ "epoch": 1 })).is_err());
+}
+
+/// Nothing is better than anything else: the step counts, and changes nothing.
+#[test]
+fn answers_that_are_judged_alike_teach_nothing() {
+    let (mut trainer, mut objective) = (trainer(Numerics::Fast, 9), objective(config(), Some(0.5)));
+    let before = steps(&mut trainer, &mut objective, 0);
+    assert_eq!(steps(&mut trainer, &mut objective, 2), before);
+    let counts = trainer.counts();
+    assert_eq!((counts.step, counts.updates, counts.tokens), (2, 0, 0));
+    let events = objective.take_events();
+    let skipped = |event: &Event| matches!(event, Event::Round { skipped: 1.0, reward: 0.5, .. });
+    assert_eq!(events.iter().filter(|event| skipped(event)).count(), 2);
+    let example = |event: &Event| matches!(event, Event::Sample { text, .. } if text.contains("→"));
+    assert_eq!(events.iter().filter(|event| example(event)).count(), 1);
+}
+
+#[test]
+fn a_question_that_leaves_no_room_is_refused() {
+    let questions = Questions::new(vec![Arc::new(Capitals { constant: None })]);
+    let run = RunConfig { seq: 7, ..settings(1) };
+    let error = Rl::new(config(), questions.clone(), questions, speaker(), &run).unwrap_err();
+    // BOS, three tokens around "abc", and the beginning of the answer.
+    assert_eq!(
+        error.to_string(),
+        "a question of 7 tokens leaves no room for an answer in sequences of 7: give a longer --seq"
+    );
+}
