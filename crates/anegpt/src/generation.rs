@@ -5,6 +5,7 @@ use crate::{number, usage};
 use anyhow::Result;
 use clap::ValueEnum;
 use infer::{Calculator, Sampling, SamplingError, Tools, WeightFormat};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
 
@@ -92,7 +93,7 @@ pub(crate) fn refused(fault: &SamplingError) -> String {
 }
 
 /// Tools that a model may call, if its vocabulary has nanochat's tokens for calls.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args, Serialize, Deserialize)]
 pub(crate) struct ToolArgs {
     /// Leave calls of the calculator unanswered
     #[arg(long, help_heading = "Tools")]

@@ -76,7 +76,8 @@ fn flags_are_shown_where_they_are_used() {
         // What the hardware says of its times is shown by these two.
         let timed = ["anegpt mil run", "anegpt probe"].contains(&path.as_str());
         assert_eq!(has("hardware-time"), timed, "{path}");
-        let trains = ["anegpt train", "anegpt sft", "anegpt parity"].contains(&path.as_str());
+        let trains =
+            ["anegpt train", "anegpt sft", "anegpt rl", "anegpt parity"].contains(&path.as_str());
         assert_eq!(has("host-gemm"), trains, "{path}");
         let numerics = opens && !["anegpt devices", "anegpt probe"].contains(&path.as_str());
         assert_eq!(has("numerics"), numerics || path == "anegpt mil replay", "{path}");

@@ -85,6 +85,7 @@ struct Cli {
 enum Command {
     Train(commands::train::Args),
     Sft(commands::sft::Args),
+    Rl(commands::rl::Args),
     Generate(commands::generate::Args),
     Chat(commands::chat::Args),
     Serve(commands::serve::Args),
@@ -117,6 +118,7 @@ impl Command {
         match self {
             Command::Train(args) => Some(&args.process.engine),
             Command::Sft(args) => Some(&args.process.engine),
+            Command::Rl(args) => Some(&args.process.engine),
             Command::Generate(args) => Some(&args.engine),
             Command::Eval(args) => Some(&args.engine),
             Command::Devices(args) => Some(&args.engine),
@@ -212,6 +214,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Train(args) => commands::train::run(args),
         Command::Sft(args) => commands::sft::run(args),
+        Command::Rl(args) => commands::rl::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Chat(args) => commands::chat::run(&args),
         Command::Serve(args) => commands::serve::run(args),

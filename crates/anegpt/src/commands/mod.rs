@@ -16,6 +16,7 @@ pub(crate) mod pipe;
 pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod report;
+pub(crate) mod rl;
 pub(crate) mod serve;
 pub(crate) mod sft;
 pub(crate) mod tokenizer;

@@ -39,7 +39,7 @@ const LEAST_STEPS: u64 = 20;
 /// Tokens of a row for models of which no run is known.
 const SEQUENCE: usize = 512;
 /// Where the files of published tasks are, unless told otherwise.
-const TASK_DATA: &str = "task_data";
+pub(super) const TASK_DATA: &str = "task_data";
 /// One of so many conversations validates, where no others are given.
 const HELD_OUT: usize = 10;
 
@@ -270,14 +270,14 @@ fn shortened(survey: &Survey, name: &str) -> Option<String> {
 }
 
 /// A run that the weights come from.
-struct Base {
+pub(super) struct Base {
     checkpoint: Checkpoint,
-    run: RunConfig,
+    pub(super) run: RunConfig,
 }
 
 impl Base {
     /// The run of a model, if it is a checkpoint of one.
-    fn of(model: &OpenedModel) -> Result<Option<Base>> {
+    pub(super) fn of(model: &OpenedModel) -> Result<Option<Base>> {
         if !model.place.join("state.json").exists() {
             return Ok(None);
         }
@@ -288,7 +288,7 @@ impl Base {
 }
 
 /// The format of a model's conversations.
-fn format_of(path: &Path, tokenizer: &Tokenizer, talk: &Talk) -> Result<ChatTemplate> {
+pub(super) fn format_of(path: &Path, tokenizer: &Tokenizer, talk: &Talk) -> Result<ChatTemplate> {
     let found = ChatTemplate::find(tokenizer, talk.chat_template.as_deref())?;
     found.ok_or_else(|| {
         usage(format!(
@@ -302,7 +302,7 @@ fn format_of(path: &Path, tokenizer: &Tokenizer, talk: &Talk) -> Result<ChatTemp
 }
 
 /// Tokens of a row.
-fn sequence(seq: usize, asked: bool, model: &GptConfig) -> Result<usize> {
+pub(super) fn sequence(seq: usize, asked: bool, model: &GptConfig) -> Result<usize> {
     match seq > model.seq_len {
         true if asked => Err(usage(format!(
             "--seq {seq} is longer than the {} tokens that the model reads",

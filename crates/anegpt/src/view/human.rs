@@ -62,7 +62,8 @@ impl Human {
                 Ok(())
             }
             Event::Eval { step, pass: Some(pass), .. } => {
-                self.line(&format!("step {step:>6}  {}", passed(pass)))
+                let text = paint(Role::Validation, &passed(pass));
+                self.line(&format!("step {step:>6}  {text}"))
             }
             Event::Eval { step, val_loss, bits_per_byte, .. } => {
                 self.val_loss = Some(*val_loss);
@@ -138,12 +139,16 @@ impl Human {
             &format!("{programs} compiled in {ready:.0} ms, shared by all layers"),
         )?;
         self.label("data", &settings.text)?;
+        self.label("epochs", &format!("{:.2} in {steps} steps", settings.epochs))?;
+        if *train_tokens == 0 {
+            // Of answers that are still to be written, no tokens are known.
+            return self.settings(settings, *step);
+        }
         let (train, val) = (count(train_tokens), count(val_tokens));
         self.label(
             "tokens",
             &format!("{train} to train, {val} to validate, {tokens_per_step} per step"),
         )?;
-        self.label("epochs", &format!("{:.2} in {steps} steps", settings.epochs))?;
         self.label(
             "baseline",
             &format!(
@@ -298,12 +303,11 @@ fn round(event: &Event) -> String {
 }
 
 /// How many held-out questions are answered rightly, with one answer and with several.
-fn passed(pass: &Pass) -> String {
+pub(super) fn passed(pass: &Pass) -> String {
     let Pass { questions, samples, at } = pass;
     let of = |k: usize| format!("pass@{k} {:.4}", at[k - 1]);
     let several = if *samples > 1 { format!(", {}", of(*samples)) } else { String::new() };
-    let first = paint(Role::Validation, &of(1));
-    format!("{first}{several} on {questions} held-out questions")
+    format!("{}{several} on {questions} held-out questions", of(1))
 }
 
 /// A sampled text as a block with a bar at its left.

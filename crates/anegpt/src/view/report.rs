@@ -1,7 +1,7 @@
 //! The report at the end of a run, made of its events.
 
 use super::curve;
-use super::human::dialled;
+use super::human::{dialled, passed};
 use super::json;
 use crate::power::Totals;
 use crate::progress;
@@ -13,6 +13,7 @@ use mil::DType;
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
+use train::objective::Pass;
 use train::{Best, Event, Reason, RunConfig, Settings, Spent};
 use unicode_width::UnicodeWidthStr;
 
@@ -32,6 +33,9 @@ pub(super) struct Report {
     /// Bits per byte when the loss was last measured, and CORE when it was, with the step.
     bits_per_byte: Option<f64>,
     core: Option<(u64, f64)>,
+    /// Mean rewards of the rounds, and answers to held-out questions with the step (reinforcement learning).
+    rewards: Vec<f64>,
+    passes: Vec<(u64, Pass)>,
     /// Milliseconds of this session's steps, together and by part.
     ms: f64,
     parts: BTreeMap<String, f64>,
@@ -85,6 +89,7 @@ impl Report {
                     *self.parts.entry(name.clone()).or_default() += ms;
                 }
             }
+            Event::Eval { step, pass: Some(pass), .. } => self.passes.push((*step, pass.clone())),
             Event::Eval { step, val_loss, bits_per_byte, .. } => {
                 self.validation.push((*step, *val_loss));
                 self.bits_per_byte = *bits_per_byte;
@@ -114,10 +119,8 @@ impl Report {
                     reason: *reason,
                 });
             }
-            Event::Round { .. }
-            | Event::Sample { .. }
-            | Event::Checkpoint { .. }
-            | Event::Warning { .. } => {}
+            Event::Round { reward, .. } => self.rewards.push(*reward),
+            Event::Sample { .. } | Event::Checkpoint { .. } | Event::Warning { .. } => {}
         }
     }
 
@@ -128,7 +131,10 @@ impl Report {
             return None;
         }
         let mut lines = Lines { width, text: String::new() };
-        if let Some(curve) = curve::draw(&self.training, &self.validation, width, unicode) {
+        let learns_from_answers = !self.rewards.is_empty();
+        if !learns_from_answers
+            && let Some(curve) = curve::draw(&self.training, &self.validation, width, unicode)
+        {
             lines.text.push_str(&format!("{curve}\n\n"));
         }
         lines.text.push_str("=== Efficiency Report ===\n");
@@ -143,12 +149,21 @@ impl Report {
         for (name, seconds) in activities(&ending.spent) {
             lines.share(name, &format!("{seconds:.2} s"), seconds / total);
         }
-        self.speed(&mut lines);
+        match learns_from_answers {
+            true => {
+                let ms = self.ms / self.steps();
+                lines.row("Step:", &format!("{ms:.1} ms on average, answers included"));
+            }
+            false => self.speed(&mut lines),
+        }
         if let Some(mib) = ending.peak_memory_mib {
             lines.row("Peak memory:", &format!("{mib:.0} MiB"));
         }
         self.energy(&mut lines, &ending.spent);
-        self.losses(&mut lines, ending);
+        match learns_from_answers {
+            true => self.answers(&mut lines, ending),
+            false => self.losses(&mut lines, ending),
+        }
         self.score(&mut lines);
         lines.row("Run directory:", &self.settings.out.display().to_string());
         self.next(&mut lines, ending);
@@ -236,6 +251,26 @@ impl Report {
             lines.row("  bits per byte", &format!("{bits:.4}"));
         }
         lines.row("  unigram model", &format!("{:.4}, for comparison", self.unigram));
+    }
+
+    /// Writes how right the answers were.
+    fn answers(&self, lines: &mut Lines, ending: &Ending) {
+        // A tenth of the rounds at each end.
+        let some = self.rewards.len().div_ceil(10);
+        let mean = |rewards: &[f64]| rewards.iter().sum::<f64>() / rewards.len() as f64;
+        let (first, last) =
+            (mean(&self.rewards[..some]), mean(&self.rewards[self.rewards.len() - some..]));
+        lines.row("Reward:", &format!("{first:.4} at first, {last:.4} in the end"));
+        for (step, pass) in self.passes.first().into_iter().chain(self.passes.last()) {
+            let label = format!("After step {step}:");
+            lines.row(&label, &passed(pass));
+        }
+        if let Some(best) = ending.best {
+            lines.row(
+                "  best",
+                &format!("pass@1 {:.4} after step {}", 1.0 - best.val_loss, best.step),
+            );
+        }
     }
 
     fn score(&self, lines: &mut Lines) {

@@ -59,6 +59,17 @@ fn killed_runs_on_conversations_end_with_the_same_bytes() {
     end_with_the_same_bytes(&bench, &first, &later, steps);
 }
 
+/// The same with answers that are judged: three updates of each round, so that most checkpoints hold one.
+#[test]
+fn killed_runs_of_judged_answers_end_with_the_same_bytes() {
+    let bench = Bench::new();
+    bench.tuned_to_count();
+    let first = "rl -m tuned --tasks counting --questions 3 --samples 4 --max-tokens 60 --held-out 2 --epochs 3 \
+                 --held-out-samples 2 --steps 30 --eval-every 10 --checkpoint-every 1";
+    let first: Vec<&str> = first.split_whitespace().collect();
+    end_with_the_same_bytes(&bench, &first, &["--eval-every", "10", "--checkpoint-every", "1"], 30);
+}
+
 /// The steps of a run.
 fn end_of(bench: &Bench, args: &[&str]) -> usize {
     let text = bench.ok(&[args, &["--log-format", "json"]].concat());

@@ -36,6 +36,7 @@ mod probe;
 mod prompt;
 mod readme;
 mod report;
+mod rl;
 #[cfg(unix)]
 mod serve;
 mod sft;

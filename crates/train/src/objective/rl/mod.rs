@@ -127,8 +127,11 @@ impl Rl {
         let RlConfig { questions: count, samples, max_tokens, epochs, slots, .. } = config;
         assert!([count, samples, max_tokens, epochs, slots].iter().all(|&number| number > 0));
         for part in [&questions, &held_out] {
-            assert!(part.len() > 0, "there are questions");
-            speaker.check(part, run.seq)?;
+            assert!(!part.is_empty(), "there are questions");
+            let (tokens, seq) = (speaker.longest(part)?, run.seq);
+            if tokens >= seq {
+                return Err(TrainError::Question { tokens, seq });
+            }
         }
         Ok(Rl {
             config,

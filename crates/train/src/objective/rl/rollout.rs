@@ -5,6 +5,7 @@ use crate::error::TrainError;
 use crate::stop::Stop;
 use gpt::Parameters;
 use infer::{Engine, EngineOptions, Event, Finish, Job, JobId, Tools};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tasks::Task;
@@ -90,15 +91,14 @@ impl Speaker {
         prompt.map_err(|error| TrainError::Sample(error.into()))
     }
 
-    /// Checks that every question leaves room for an answer in `seq` tokens.
-    pub(super) fn check(&self, questions: &Questions, seq: usize) -> Result<(), TrainError> {
-        for question in 0..questions.len() {
-            let tokens = self.prompt(questions, question)?.len();
-            if tokens >= seq {
-                return Err(TrainError::Question { tokens, seq });
-            }
-        }
-        Ok(())
+    /// Returns the number of tokens of the longest question, with the beginning of the answer; 0 for none.
+    ///
+    /// # Errors
+    /// When a question cannot be read, or written in the model's format.
+    pub fn longest(&self, questions: &Questions) -> Result<usize, TrainError> {
+        let lengths = (0..questions.len()).into_par_iter();
+        let lengths = lengths.map(|question| Ok(self.prompt(questions, question)?.len()));
+        lengths.try_reduce(|| 0, |a, b| Ok(a.max(b)))
     }
 }
 

@@ -1,0 +1,375 @@
+//! From the flags of `anegpt rl` to a run.
+
+use super::frame::{About, Frame, FrameNotes, Opened, Ready, Talk};
+use super::numbers::{Cadence, check_numbers, fits_in_memory, run_config};
+use super::rl_args::RlArgs;
+use super::sft::{Base, TASK_DATA, format_of, sequence};
+use super::{SEED, newest, not_written_by, plan};
+use crate::files::{self, Opened as OpenedModel};
+use crate::generation::ToolArgs;
+use crate::host_gemm::{self, HostGemm, HostGemmChoice};
+use crate::plan_choice::PlanChoice;
+use crate::settings::{self, TrainSection, Weights};
+use crate::{progress, usage};
+use anyhow::{Context, Result};
+use gpt::{GptConfig, Layout};
+use infer::Sampling;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tasks::{Kind, Split, Task};
+use tokenizer::Tokenizer;
+use train::objective::rl::{Advantage, Questions, Rl, RlConfig, Speaker};
+use train::{Decay, Intervals, LrSchedule, Momentum, OptimizerConfig, RunConfig};
+
+/// The command of a run that learns from judged answers.
+const RL: &str = "rl";
+/// The first rate as a share of the peak of the model's run (nanochat).
+const RATE_SHARE: f64 = 0.05;
+/// Muon's momentum (nanochat).
+const MOMENTUM: Momentum = Momentum::Constant(0.95);
+/// Measurements of a run, besides that before the first step.
+const MEASUREMENTS: u64 = 10;
+/// Examples of answers.
+const EXAMPLES: u64 = 5;
+
+/// The notes in a checkpoint by which `--resume` needs nothing else.
+#[derive(Serialize, Deserialize)]
+struct Notes {
+    rl: Asked,
+    #[serde(flatten)]
+    frame: FrameNotes,
+}
+
+/// What is asked and how; paths are absolute.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    tasks: Vec<String>,
+    task_data: PathBuf,
+    questions: usize,
+    samples: usize,
+    max_tokens: usize,
+    temperature: f32,
+    top_k: usize,
+    advantage: Advantage,
+    epochs: usize,
+    ratio_clip: f64,
+    held_out: usize,
+    held_out_samples: usize,
+    tools: ToolArgs,
+}
+
+/// A run of `anegpt rl` before it is compiled.
+pub(crate) struct RlSetup {
+    frame: Frame,
+    asked: Asked,
+    questions: Asking,
+    slots: usize,
+}
+
+/// What a model answers with, and the questions to learn from and those held out.
+struct Asking {
+    speaker: Speaker,
+    parts: [Questions; 2],
+}
+
+/// Reads what `args` name: a checkpoint to go on from, or the beginning of a run.
+///
+/// # Errors
+/// When a file cannot be read, the model has no format of conversations, or a flag makes no sense.
+pub(crate) fn open(args: &RlArgs) -> Result<RlSetup> {
+    match &args.resume {
+        Some(directory) => resumed(args, directory),
+        None => fresh(args),
+    }
+}
+
+fn fresh(args: &RlArgs) -> Result<RlSetup> {
+    let path = args.model.as_deref().ok_or_else(|| usage("give --model or --resume"))?;
+    let model = files::open_model(path, args.tokenizer.as_deref())?;
+    let base = Base::of(&model)?;
+    let OpenedModel { parameters, tokenizer, ends, chat_template, .. } = model;
+    let talk = Talk { ends, chat_template };
+    let asked = Asked::of(args)?;
+    let questions = asked.open(path, tokenizer, &talk)?;
+    let shape = parameters.config().clone();
+    let seq = match args.seq {
+        Some(seq) => sequence(seq, true, &shape)?,
+        None => questions.longest(asked.max_tokens)?.min(shape.seq_len),
+    };
+    let (mut config, lr_reason) = settings_of(args, base.map(|base| base.run), shape, seq)?;
+    let rounds = questions.parts[0].len().div_ceil(asked.questions) as u64;
+    config.schedule.total = args.steps.unwrap_or(rounds * asked.epochs as u64);
+    config.accum = (asked.questions * asked.samples).div_ceil(config.batch);
+    check_numbers(&config)?;
+    fits_in_memory(&config)?;
+    let opened = Opened::fresh(&args.machine)?;
+    config.plan = plan(args.machine.plan.unwrap_or(PlanChoice::Auto), &config, &opened.machine)?;
+    let choice = args.machine.host_gemm.unwrap_or(HostGemmChoice::Auto);
+    let host_gemm = HostGemm::choose(choice, &host_gemm::shapes(&config, opened.machine.numerics))?;
+    Ok(RlSetup {
+        frame: Frame {
+            command: RL,
+            config,
+            lr_reason,
+            params: parameters.into_values(),
+            opened,
+            host_gemm,
+            host_gemm_before: None,
+            cadence: Cadence::of(&args.output, Cadence::default()),
+            warmup: None,
+            init: Some(path.to_owned()),
+            resumed: None,
+            talk,
+        },
+        asked,
+        questions,
+        slots: args.slots.into(),
+    })
+}
+
+fn resumed(args: &RlArgs, directory: &Path) -> Result<RlSetup> {
+    let found = newest(directory)?;
+    let (mut config, notes) = train::run::saved(&found)?;
+    let notes: Notes = serde_json::from_value(notes).with_context(|| not_written_by(RL, &found))?;
+    if let Some(steps) = args.steps {
+        config.schedule.total = steps;
+    }
+    if config.schedule.total <= found.step() {
+        return Err(usage(format!(
+            "the run has done its {} steps: give --steps N for a longer one (N counts from the beginning)",
+            found.step()
+        )));
+    }
+    let tokenizer = Tokenizer::load(found.path().join("tokenizer.json"))?;
+    let talk = notes.frame.talk.clone();
+    let mut asked = notes.rl;
+    if let Some(path) = &args.task_data {
+        asked.task_data = absolute(path)?;
+    }
+    let questions = asked.open(found.path(), tokenizer, &talk)?;
+    let opened = Opened::again(&args.machine, &notes.frame)?;
+    if let Some(choice) = args.machine.plan {
+        config.plan = plan(choice, &config, &opened.machine)?;
+    }
+    fits_in_memory(&config)?;
+    let before = notes.frame.host_gemm;
+    let shapes = host_gemm::shapes(&config, opened.machine.numerics);
+    let host_gemm = HostGemm::resume(args.machine.host_gemm, &before, &shapes)?;
+    Ok(RlSetup {
+        frame: Frame {
+            command: RL,
+            params: vec![0.0; Layout::new(&config.model).count()],
+            config,
+            lr_reason: "as before".to_owned(),
+            opened,
+            host_gemm,
+            host_gemm_before: Some(before),
+            cadence: Cadence::of(&args.output, notes.frame.cadence),
+            warmup: None,
+            init: None,
+            resumed: Some(found),
+            talk,
+        },
+        asked,
+        questions,
+        slots: args.slots.into(),
+    })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("no path: {}", path.display()))
+}
+
+/// The settings of a run that goes on from that of its model, where this is known, and why its rate. Steps and
+/// micro-batches are still to be set.
+fn settings_of(
+    args: &RlArgs,
+    base: Option<RunConfig>,
+    shape: GptConfig,
+    seq: usize,
+) -> Result<(RunConfig, String)> {
+    let seed = args.seed.unwrap_or(SEED);
+    let share = args.init_lr_frac.unwrap_or(RATE_SHARE);
+    let (base, whose) = match base {
+        Some(base) => (base, "that of the run it goes on from"),
+        None => {
+            let asked = TrainSection {
+                seq: Some(seq),
+                steps: Some(1),
+                batch: args.batch,
+                ..TrainSection::default()
+            };
+            let chosen = settings::suited(&shape, &asked, Weights::Existing { train_tokens: 0 });
+            (run_config(shape.clone(), &chosen.settings, seed)?, "that of finetuning")
+        }
+    };
+    let mut optimizer = base.optimizer;
+    match &mut optimizer {
+        OptimizerConfig::AdamW(adamw) => adamw.weight_decay = 0.0,
+        OptimizerConfig::Muon(muon) => (muon.weight_decay, muon.momentum) = (0.0, MOMENTUM),
+    }
+    let lr_reason = match args.lr {
+        Some(_) => "as asked for".to_owned(),
+        None => format!("{share} times {whose}"),
+    };
+    let schedule = LrSchedule {
+        peak: args.lr.unwrap_or(share * base.schedule.peak),
+        floor: 0.0,
+        warmup: 0,
+        total: 1,
+        decay: Decay::Linear { share: 1.0 },
+        multipliers: base.schedule.multipliers,
+    };
+    let config = RunConfig {
+        model: shape,
+        optimizer,
+        schedule,
+        batch: args.batch.unwrap_or(base.batch),
+        accum: 1,
+        seq,
+        clip: args.clip.unwrap_or(base.clip),
+        seed,
+        plan: base.plan,
+        dial: None,
+    };
+    Ok((config, lr_reason))
+}
+
+impl Asked {
+    fn of(args: &RlArgs) -> Result<Asked> {
+        if !(args.temperature.is_finite() && args.temperature > 0.0) {
+            let t = args.temperature;
+            return Err(usage(format!("--temperature {t} must be a number above 0")));
+        }
+        if !(args.ratio_clip.is_finite() && args.ratio_clip > 0.0) {
+            let clip = args.ratio_clip;
+            return Err(usage(format!("--ratio-clip {clip} must be a number above 0")));
+        }
+        Ok(Asked {
+            tasks: args.tasks.clone(),
+            task_data: absolute(args.task_data.as_deref().unwrap_or(Path::new(TASK_DATA)))?,
+            questions: args.questions,
+            samples: args.samples,
+            max_tokens: args.max_tokens,
+            temperature: args.temperature,
+            top_k: args.top_k,
+            advantage: args.advantage_norm.into(),
+            epochs: args.epochs,
+            ratio_clip: args.ratio_clip,
+            held_out: args.held_out,
+            held_out_samples: args.held_out_samples,
+            tools: args.tools,
+        })
+    }
+
+    /// Opens the questions for a model that is at `path`.
+    fn open(&self, path: &Path, tokenizer: Tokenizer, talk: &Talk) -> Result<Asking> {
+        let template = format_of(path, &tokenizer, talk)?;
+        let tools = self.tools.find(&tokenizer);
+        let ends = talk.ends.clone();
+        let speaker = Speaker { tokenizer: Arc::new(tokenizer), template, ends, tools };
+        let parts = [self.part(Split::Train)?, self.part(Split::Test)?];
+        Ok(Asking { speaker, parts })
+    }
+
+    /// The questions of one part of all tasks. Each measures once, however often it comes in training.
+    fn part(&self, split: Split) -> Result<Questions> {
+        let options = tasks::Options { data: &self.task_data, ..tasks::Options::default() };
+        let mut all: Vec<Arc<dyn Task>> = vec![];
+        for text in &self.tasks {
+            let (name, times) = tasks::counted(text)?;
+            let task: Arc<dyn Task> = tasks::open(name, split, &options)?.into();
+            if task.kind() == Kind::Training {
+                return Err(usage(format!(
+                    "the answers to `{name}` are not judged: it is for sft. Judged are: {}",
+                    judged()
+                )));
+            }
+            let times = if split == Split::Train { times } else { 1 };
+            all.extend(std::iter::repeat_n(task, times));
+        }
+        Ok(Questions::new(all))
+    }
+
+    fn config(&self, slots: usize, example: u64) -> RlConfig {
+        let sampling =
+            Sampling { temperature: self.temperature, top_k: self.top_k, ..Sampling::GREEDY };
+        RlConfig {
+            questions: self.questions,
+            samples: self.samples,
+            max_tokens: self.max_tokens,
+            sampling,
+            advantage: self.advantage,
+            epochs: self.epochs,
+            clip: self.ratio_clip,
+            slots,
+            held_out_samples: self.held_out_samples,
+            example,
+        }
+    }
+}
+
+/// The names of tasks whose answers are judged.
+fn judged() -> String {
+    let judged = tasks::all().into_iter().filter(|task| task.kind != Kind::Training);
+    judged.map(|task| task.name).collect::<Vec<_>>().join(", ")
+}
+
+impl Asking {
+    /// Tokens of the longest question with an answer of `answer` tokens, rounded up so that programs have even
+    /// widths.
+    fn longest(&self, answer: usize) -> Result<usize> {
+        let [train, test] = self.parts.each_ref().map(|part| self.speaker.longest(part));
+        Ok((train?.max(test?) + answer).next_multiple_of(32))
+    }
+}
+
+impl RlSetup {
+    /// Compiles the model, and brings a resumed run to where it stood. `faults` are those to inject.
+    ///
+    /// # Errors
+    /// When the device does not take the model, or the checkpoint is of another run.
+    pub(crate) fn ready(self, faults: Option<&str>) -> Result<Ready<Rl>> {
+        let about = self.about();
+        let RlSetup { frame, asked, questions, slots } = self;
+        let Asking { speaker, parts: [train, test] } = questions;
+        let total = frame.config.schedule.total;
+        let every = |asked: Option<u64>, times: u64| asked.unwrap_or((total / times).max(1));
+        let intervals = Intervals {
+            eval: every(frame.cadence.eval_every, MEASUREMENTS),
+            eval_batches: asked.held_out,
+            sample: 0,
+            ..frame.intervals()
+        };
+        let examples = every(frame.cadence.sample_every, EXAMPLES).div_ceil(asked.epochs as u64);
+        let tokenizer = Tokenizer::clone(&speaker.tokenizer);
+        let config = asked.config(slots, examples);
+        let objective = Rl::new(config, train, test, speaker, &frame.config)?;
+        let (frame, run) = frame.compile(faults, objective)?;
+        let (notes, warnings) = (Notes { rl: asked, frame: frame.notes() }, frame.warnings());
+        frame.ready(run, tokenizer, about, intervals, None, &notes, warnings)
+    }
+
+    fn about(&self) -> About {
+        let Asked { tasks, questions, samples, max_tokens, epochs, .. } = &self.asked;
+        let [train, test] = self.questions.parts.each_ref().map(Questions::len);
+        let data = tasks.join(", ");
+        let rounds = self.frame.config.schedule.total.div_ceil(*epochs as u64);
+        let text = format!(
+            "{data}: {} to learn from, {test} held out, by {}; {questions} × {samples} answers a round, of at \
+             most {max_tokens} tokens",
+            progress::counted(train, "question"),
+            self.questions.speaker.template.describe(),
+        );
+        About {
+            data,
+            val_data: None,
+            text,
+            tokens: [0, 0],
+            epochs: rounds as f64 * *questions as f64 / train as f64,
+            unigram_entropy: 0.0,
+        }
+    }
+}

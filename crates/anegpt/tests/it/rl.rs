@@ -1,0 +1,98 @@
+//! Reinforcement learning on built-in tasks, as people do it.
+
+use crate::{Bench, words};
+use serde_json::Value;
+
+impl Bench {
+    /// A small model that was taught how answers to `counting` look, and guesses many of them: the run `tuned`.
+    pub(crate) fn tuned_to_count(&self) {
+        self.write("text.txt", self.ok(&["data", "synth", "--count", "150"]));
+        for command in [
+            "tokenizer train --data text.txt --vocab-size 300 --chat --out tokens.json",
+            "train --depth 2 --aspect-ratio 16 --head-dim 16 --seq 128 --batch-tokens 1024 --data text.txt \
+             --tokenizer tokens.json --sample-every 0 --eval-every 0 --steps 20 --out base",
+            "sft -m base --tasks counting --steps 120 --lr 0.02 --eval-every 0 --out tuned",
+        ] {
+            self.ok(&command.split_whitespace().collect::<Vec<_>>());
+        }
+    }
+}
+
+fn events(text: &str, kind: &str) -> Vec<Value> {
+    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter(|event| event["event"] == kind).collect()
+}
+
+#[test]
+fn a_run_tells_what_answers_were_worth() {
+    let bench = Bench::new();
+    bench.tuned_to_count();
+    let rl = "rl -m tuned --tasks counting --questions 4 --samples 4 --max-tokens 90 --held-out 6 \
+              --held-out-samples 3 --eval-every 2 --steps 4 --log-format json --out better";
+    let text = bench.ok(&rl.split_whitespace().collect::<Vec<_>>());
+    let start = &events(&text, "start")[0];
+    assert_eq!(start["command"], "rl");
+    let (run, base) =
+        (&start["run"], std::fs::read(bench.path("tuned/latest/state.json")).unwrap());
+    let base: Value = serde_json::from_slice(&base).unwrap();
+    let peak = |run: &Value| run["schedule"]["peak"].as_f64().unwrap();
+    assert!((peak(run) / peak(&base["state"]["run"]) - 0.05).abs() < 1e-12);
+    assert_eq!(run["schedule"]["decay"]["linear"]["share"], 1.0);
+    let rounds = events(&text, "round");
+    assert_eq!(rounds.len(), 4);
+    for round in &rounds {
+        assert_eq!((&round["questions"], &round["samples"]), (&4.into(), &4.into()));
+        assert!(round["answer_tokens"].as_f64().unwrap() > 5.0, "{round}");
+    }
+    let rewards: Vec<f64> = rounds.iter().map(|round| round["reward"].as_f64().unwrap()).collect();
+    assert!(rewards.iter().any(|&reward| reward > 0.0 && reward < 1.0), "{rewards:?}");
+    let steps = events(&text, "step");
+    assert!(steps.iter().any(|step| step["grad_norm"].as_f64().unwrap() > 0.0));
+    let evals = events(&text, "eval");
+    assert_eq!(evals.iter().map(|eval| &eval["step"]).collect::<Vec<_>>(), [0, 2, 4]);
+    for eval in &evals {
+        let at: Vec<f64> =
+            eval["pass"]["at"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect();
+        assert!(at.len() == 3 && at.is_sorted(), "{eval}");
+        assert!((eval["val_loss"].as_f64().unwrap() - (1.0 - at[0])).abs() < 1e-12);
+    }
+    let sample = events(&text, "sample")[0]["text"].as_str().unwrap().to_owned();
+    assert!(sample.starts_with("How many ") && sample.contains("reward "), "{sample}");
+    // People get the same in words.
+    let more = bench.ok(&["rl", "--resume", "better", "--steps", "6"]);
+    let more = words(&more);
+    assert!(more.contains("pass@1") && more.contains("mean reward"), "{more}");
+    assert!(more.contains("anegpt rl --resume better --steps 12"), "{more}");
+}
+
+#[test]
+fn what_cannot_be_rewarded_is_told() {
+    let bench = Bench::new();
+    bench.tuned_to_count();
+    let tiny =
+        "train --preset tiny --data text.txt --tokenizer bpe:300 --steps 1 --seq 32 --out silent";
+    bench.ok(&tiny.split(' ').collect::<Vec<_>>());
+    for (args, code, says) in [
+        ("-m silent --tasks counting", 2, "silent has no format for conversations"),
+        ("-m tuned --tasks couting", 1, "there is no task `couting`"),
+        ("-m tuned --tasks gsm8k", 1, "openai--gsm8k/main/train"),
+        ("-m tuned --tasks smoltalk", 1, "smoltalk"),
+        ("-m tuned --tasks counting --temperature 0", 2, "must be a number above 0"),
+        ("-m tuned --tasks counting --ratio-clip nan", 2, "must be a number above 0"),
+        ("-m tuned --tasks counting --samples 1", 2, "--samples"),
+        (
+            "-m tuned --tasks counting --seq 16",
+            1,
+            "leaves no room for an answer in sequences of 16",
+        ),
+        ("-m tuned --tasks counting --seq 4096", 2, "--seq 4096 is longer than the"),
+        ("-m tuned", 2, "--tasks <NAMES>"),
+        ("--resume tuned", 1, "was not written by `anegpt rl`"),
+    ] {
+        let args: Vec<&str> = ["rl"].into_iter().chain(args.split(' ')).collect();
+        let output = bench.run(&args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+        assert!(words(&error).contains(says), "{args:?}: {error}");
+    }
+}
