@@ -72,6 +72,11 @@ pub trait Device: Send + Sync + Debug {
         1
     }
 
+    /// True if requests leave the CPU free: work of the host beside them costs nothing.
+    fn overlaps(&self) -> bool {
+        false
+    }
+
     /// Compiles the first function of `program`; `weights` are the files it names.
     ///
     /// # Errors
@@ -121,6 +126,10 @@ macro_rules! as_inside {
 
         fn least_width(&self) -> usize {
             self.$inside.least_width()
+        }
+
+        fn overlaps(&self) -> bool {
+            self.$inside.overlaps()
         }
 
         fn surface(

@@ -29,8 +29,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Three devices wrap another: [`Packed`] reduces programs to one input and one output, [`Retrying`]
-//! retries failed compiles after a pause, [`Faulty`] fails on demand. A [`Queue`] runs requests
+//! Four devices wrap another: [`Packed`] reduces programs to one input and one output, [`Retrying`]
+//! retries failed compiles after a pause, [`Faulty`] fails on demand, [`Paced`] takes the time of its forecast. A [`Queue`] runs requests
 //! asynchronously; a [`Request`] binds byte buffers by position, as the machine does.
 //!
 //! Nothing here knows Objective-C, models, tokens or training.
@@ -44,6 +44,7 @@ pub mod device;
 pub mod emulator;
 pub mod error;
 pub mod faults;
+pub mod paced;
 pub mod packed;
 pub mod power;
 pub mod retry;
@@ -59,6 +60,7 @@ pub use emulator::{
 };
 pub use error::{AneError, NsError, OwnError};
 pub use faults::{FaultError, Faults, Faulty};
+pub use paced::Paced;
 pub use packed::{Packed, pack};
 pub use power::PowerSample;
 pub use retry::{Backoff, Retrying};

@@ -37,6 +37,7 @@ mod stop;
 mod svg;
 mod task_data;
 mod term;
+mod timeline;
 mod training;
 mod view;
 

@@ -7,14 +7,16 @@ use crate::number;
 use crate::power::RunPower;
 use crate::setup::{Place, Ready};
 use crate::stop::{self, EndedBy, Signal};
+use crate::timeline;
 use crate::view::{self, View, ViewArgs};
 use anyhow::{Context, Result};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use train::{
-    CoreEvery, Event, Hook, Objective, Reason, RunOutput, Samples, Session, Stop, checkpoint,
+    CoreEvery, Event, Hook, Objective, Reason, Run, RunConfig, RunOutput, Samples, Session, Stop,
+    checkpoint,
 };
 
 /// Said as soon as a run is asked to stop.
@@ -25,6 +27,10 @@ const STOPPING: &str = "stopping after this step, saving a checkpoint; Ctrl-C ag
 pub(crate) struct ProcessArgs {
     #[command(flatten)]
     view: ViewArgs,
+    /// Draw the last micro-batch on the clock as it ran, engine and CPU on a lane
+    /// each, as SVG
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    timeline: Option<PathBuf>,
     /// Steps between checks that the device still computes correctly; 0 = none
     /// [default: 100 on an engine, 0 on the emulator]
     ///
@@ -71,7 +77,11 @@ pub(crate) fn to_end<O: Objective>(
     let setup_s = started.elapsed().as_secs_f64();
     let hooks: Vec<&mut dyn Hook> = vec![&mut power, &mut doctor];
     let command = ready.command;
-    let ended = steps(ready, core, &out, setup_s, hooks, &mut view)?;
+    let (ended, run) = steps(ready, core, &out, setup_s, hooks, &mut view)?;
+    if let Some(file) = &args.timeline {
+        draw(file, &run)?;
+        view.line(&format!("drawn in {}", file.display()))?;
+    }
     match Signal::of(ended) {
         Some(signal) => {
             view.line(&interrupted(command, &out))?;
@@ -81,7 +91,15 @@ pub(crate) fn to_end<O: Objective>(
     }
 }
 
-/// Returns why the run ended.
+/// Draws the last micro-batch of `run` into `file`.
+fn draw<O: Objective>(file: &Path, run: &Run<O>) -> Result<()> {
+    let RunConfig { plan, model, batch, seq, .. } = run.config();
+    let title = format!("Plan {} as it ran: step {}", plan.name, run.step_count());
+    let steps = run.trainer().model().timeline();
+    timeline::draw(file, &title, &timeline::subtitle(model, *batch, *seq), &steps)
+}
+
+/// Returns why the run ended, and the run.
 fn steps<O: Objective>(
     ready: Ready<O>,
     core: Option<CoreEvery>,
@@ -89,7 +107,7 @@ fn steps<O: Objective>(
     setup_s: f64,
     hooks: Vec<&mut dyn Hook>,
     view: &mut View,
-) -> Result<Reason> {
+) -> Result<(Reason, Run<O>)> {
     let Ready { mut run, machine, tokenizer, intervals, prompt, texts, notes, command, .. } = ready;
     let (stop, device) = (stop_on_request(view)?, machine.device.as_ref());
     let prompt = prompt.as_deref().unwrap_or_default();
@@ -118,7 +136,7 @@ fn steps<O: Objective>(
         true => format!("the run ended; go on with: {}", view::resume(command, out)),
         false => "the run ended before its first checkpoint".to_owned(),
     })?;
-    failed.map_or(Ok(ended), Err)
+    failed.map_or(Ok((ended, run)), Err)
 }
 
 /// Listens for requests to stop, and says at once what becomes of them.

@@ -7,7 +7,7 @@ use crate::head::HeadFunctions;
 use crate::ops::{Dims, MASKED, causal_mask};
 use crate::params::Parameters;
 use crate::plan::{DECODE, Schedule};
-use crate::run::{Batch, Outside, Runtime, Spare};
+use crate::run::{Batch, OutsideStep, Runtime, Spare};
 use ane::{AneError, Device, Surface};
 use cpu::{Elements, HostProgram, Numerics, OutputMut};
 use std::collections::BTreeMap;
@@ -194,11 +194,12 @@ impl<'d> Decoder<'d> {
         let batch = Batch { tokens, start, before: self.last, seq: columns, columns };
         let (kept, kv_dim, head) =
             (tokens.len(), self.parameters.config().kv_dim(), &mut self.head);
-        self.runtime.forward(&batch, &mut |outside| match outside {
-            Outside::Head { stream, values } => head.run(stream, values),
-            Outside::Append { new, cache } => {
+        self.runtime.forward(&batch, &mut |step| match step {
+            OutsideStep::Head { stream, values } => head.run(stream, values),
+            OutsideStep::Append { new, cache } => {
                 append(new, cache, [kv_dim, columns, kept], start, capacity)
             }
+            OutsideStep::HeadBackward(_) => unreachable!("decoding has no gradients"),
         })?;
         Ok(())
     }

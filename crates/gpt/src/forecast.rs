@@ -1,7 +1,7 @@
 //! How long a training step takes on a chip: kernels by [`chip::cost`], the host's share by
 //! [`chip::cost::host`].
 //!
-//! [`forecast`] is for this project's own plan, in which engine and host take turns.
+//! [`forecast`] is for this project's own plans, whose steps run on two lanes ([`Lanes`]).
 //! [`published_steps`] describes other trainers, whose steps are published, in the same terms and
 //! holds the model against them. Nothing here was confirmed on hardware.
 
@@ -10,7 +10,8 @@ use crate::config::GptConfig;
 use crate::ops::Dims;
 use crate::params::Layout;
 use crate::plan::{
-    BASELINE, Part, Pass, Place, Plan, PlanError, Programs, Schedule, Sink, Source, Step,
+    BASELINE, Lanes, Part, Pass, Place, Plan, PlanError, Programs, Schedule, Sink, Source, Step,
+    TimedStep,
 };
 use chip::cost::host::HostWork;
 use chip::cost::{CONSTANTS, Silicon, estimate, estimate::error_bar, fit::is_tabled};
@@ -40,6 +41,8 @@ pub struct StepEstimate {
     pub elementwise: f64,
     /// The optimizer: AdamW, unless another takes its place.
     pub optimizer: f64,
+    /// Both lanes are busy for so long; the parts without this are the whole step.
+    pub overlap: f64,
 }
 
 impl StepEstimate {
@@ -57,9 +60,24 @@ impl StepEstimate {
     /// The same step on `profile` with an optimizer that does `work`, in place of AdamW.
     pub fn with_optimizer(self, work: HostWork, profile: &Profile) -> StepEstimate {
         let parts = StepEstimate { optimizer: work.seconds(Silicon::of(profile.chip)), ..self };
-        let seconds = parts.parts().iter().map(|(_, t)| t).sum::<f64>();
+        let seconds = parts.sum();
         let share = seconds / self.seconds;
         StepEstimate { seconds, low: share * self.low, high: share * self.high, ..parts }
+    }
+
+    /// Seconds of the engine's lane.
+    pub fn engine(&self) -> f64 {
+        self.engine_forward + self.engine_backward
+    }
+
+    /// Seconds of the host's lane.
+    pub fn host(&self) -> f64 {
+        self.parts().iter().map(|(_, t)| t).sum::<f64>() - self.engine()
+    }
+
+    /// Seconds of the step by its parts.
+    fn sum(&self) -> f64 {
+        self.engine() + self.host() - self.overlap
     }
 
     /// Names (those of [`crate::Timings::parts`] where both have them) and seconds.
@@ -93,7 +111,7 @@ const SILU_BYTES: f64 = 120.0;
 const STEP_BAR: f64 = 0.25;
 
 /// Forecast of a step of `accum` micro-batches of `batch` sequences of `seq` tokens by `plan` on `profile`:
-/// the sum over the plan's own steps, one after the other.
+/// micro-batch after micro-batch on two lanes, then the update.
 ///
 /// # Errors
 /// When the programs of the model cannot be derived.
@@ -109,12 +127,16 @@ pub fn forecast(
     let pricing = Pricing::new(plan, &dims, profile)?;
     let name = profile.chip.facts().name;
     let mut parts = StepEstimate::default();
+    let mut end = 0f64;
     for step in pricing.timeline() {
         *parts.of(step.part) += accum as f64 * step.seconds;
+        end = end.max(step.start + step.seconds);
     }
+    let busy: f64 = parts.parts().iter().map(|(_, t)| t).sum();
+    parts.overlap = busy - accum as f64 * end;
     parts.io += pricing.weights().seconds(pricing.silicon);
     parts.optimizer = pricing.adam().seconds(pricing.silicon);
-    let seconds = parts.parts().iter().map(|(_, t)| t).sum::<f64>();
+    let seconds = parts.sum();
     let (low, high) = error_bar(is_tabled(name));
     Ok(StepEstimate {
         seconds,
@@ -124,25 +146,8 @@ pub fn forecast(
     })
 }
 
-/// A step of a schedule on the clock. Not confirmed on hardware.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TimedStep {
-    /// What it does: the name of its program, or a few words.
-    pub name: String,
-    /// The layer that it is of, if it is of one.
-    pub layer: Option<usize>,
-    /// The part of a training step that it counts to.
-    pub part: Part,
-    /// What is busy with it.
-    pub place: Place,
-    /// Seconds from the start of the micro-batch.
-    pub start: f64,
-    /// Seconds that it takes.
-    pub seconds: f64,
-}
-
-/// The steps of one micro-batch of `batch` sequences of `seq` tokens, one after the other, as
-/// [`forecast`] adds them up. Copying weights to the device and the optimizer come once per update, and
+/// The steps of one micro-batch of `batch` sequences of `seq` tokens on both lanes, in the order in
+/// which they begin. Copying weights to the device and the optimizer come once per update, and
 /// are not among them.
 ///
 /// # Errors
@@ -180,20 +185,14 @@ impl<'d> Pricing<'d> {
     }
 
     fn timeline(&self) -> Vec<TimedStep> {
-        let (schedule, mut start) = (&self.schedule, 0.0);
-        let steps = schedule.forward.iter().chain(&schedule.backward);
-        steps
-            .map(|step| {
-                let seconds = self.seconds(step);
-                let (name, layer) = schedule.describe(step);
-                let place =
-                    if matches!(step, Step::Run { .. }) { Place::Engine } else { Place::Host };
-                let part = schedule.part(step);
-                let timed = TimedStep { name, layer, part, place, start, seconds };
-                start += seconds;
-                timed
-            })
-            .collect()
+        let seconds: Vec<f64> = self.schedule.steps().map(|step| self.seconds(step)).collect();
+        let starts = Lanes::new(&self.schedule).starts(&seconds);
+        let steps = self.schedule.steps().zip(starts.into_iter().zip(seconds));
+        let mut timed: Vec<TimedStep> = steps
+            .map(|(step, (start, seconds))| self.schedule.timed(step, start, seconds))
+            .collect();
+        timed.sort_by(|a, b| a.start.total_cmp(&b.start));
+        timed
     }
 
     /// Elements of the residual stream.

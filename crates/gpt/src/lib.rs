@@ -51,6 +51,7 @@ pub mod decode;
 pub mod family;
 pub mod forecast;
 mod head;
+mod lanes;
 pub mod loss;
 pub mod model;
 mod normal;

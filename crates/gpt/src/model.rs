@@ -8,8 +8,8 @@ use crate::config::GptConfig;
 use crate::head::{self, Head};
 use crate::ops::{Dims, causal_mask};
 use crate::params::{Layout, Parameters};
-use crate::plan::{Plan, Schedule};
-use crate::run::{Batch, Outside, Runtime, Spare};
+use crate::plan::{Plan, Schedule, TimedStep};
+use crate::run::{Batch, Gradients, OutsideStep, Runtime, Spare};
 use ane::Device;
 use cpu::{HostShape, Numerics, Sgemm};
 use std::sync::Arc;
@@ -106,6 +106,12 @@ impl Model {
         &mut self.runtime.timings
     }
 
+    /// The steps of the last micro-batch, as they really ran. Where requests leave the CPU free
+    /// ([`Device::overlaps`]), those of the host run beside them.
+    pub fn timeline(&self) -> Vec<TimedStep> {
+        self.runtime.timeline()
+    }
+
     /// Brings the parameters to the device, if they changed; else the next batch does.
     ///
     /// # Errors
@@ -131,9 +137,9 @@ impl Model {
         self.check_tokens(targets)?;
         let batch = self.batch_of(inputs);
         let head = &mut self.head;
-        self.runtime.forward(&batch, &mut |outside| match outside {
-            Outside::Head { stream, values } => head.forward(stream, values, targets),
-            Outside::Append { .. } => unreachable!("training has no cache"),
+        self.runtime.forward(&batch, &mut |step| match step {
+            OutsideStep::Head { stream, values } => head.forward(stream, values, targets),
+            _ => unreachable!("a loss alone has neither cache nor gradients"),
         })?;
         Ok(self.head.losses())
     }
@@ -160,10 +166,12 @@ impl Model {
         self.check_tokens(targets)?;
         let batch = self.batch_of(inputs);
         let head = &mut self.head;
-        // The head computes losses and gradients together, section by section.
-        self.runtime.forward(&batch, &mut |_| Ok(()))?;
-        self.runtime.backward(&batch, micro_batch, grads, &mut |call| {
-            head.backward(call, targets, weights, micro_batch)
+        let into = Gradients { micro_batch, grads };
+        self.runtime.train(&batch, into, &mut |step| match step {
+            // The head computes losses and gradients together, section by section.
+            OutsideStep::Head { .. } => Ok(()),
+            OutsideStep::HeadBackward(call) => head.backward(call, targets, weights, micro_batch),
+            OutsideStep::Append { .. } => unreachable!("training has no cache"),
         })?;
         Ok(self.head.losses())
     }

@@ -110,7 +110,7 @@ mod tests {
         let names: Vec<_> = all.iter().map(|candidate| candidate.plan.name).collect();
         assert_eq!(names, ["baseline", "fused"]);
         assert!(all.iter().all(|candidate| candidate.refused.is_empty()));
-        assert!(all[1].step.seconds < all[0].step.seconds);
+        assert!(all[1].step.engine() < all[0].step.engine());
         // Too wide for every chip.
         let all = candidates(&config, 1, 200_000, 1, &profile).unwrap();
         assert!(all.iter().all(|candidate| !candidate.refused.is_empty()), "{all:?}");

@@ -2,9 +2,10 @@
 
 use crate::batch::{MicroBatch, ModelError, Timings};
 use crate::config::GptConfig;
+use crate::lanes::{Span, in_turn, side_by_side};
 use crate::ops::{self, Dims};
 use crate::params::Parameters;
-use crate::plan::{Index, Part, Place, Schedule, Sink, Source, Step};
+use crate::plan::{Index, Lanes, Part, Place, Schedule, Sink, Source, Step, TimedStep};
 use ane::surface::ReadGuard;
 use ane::{AneError, Device, Executable, Surface};
 use cpu::{Elements, HostProgram, OutputMut, Sgemm, simd};
@@ -29,13 +30,6 @@ pub(crate) struct Bound {
     executable: Box<dyn Executable>,
     /// Per layer: inputs and outputs in binding order, by their indices among the values.
     requests: Vec<(Vec<usize>, Vec<usize>)>,
-}
-
-/// A program of either place.
-#[derive(Debug)]
-enum Compiled {
-    Engine(Bound),
-    Host(HostProgram),
 }
 
 /// Executables by the names of their programs, compiled before.
@@ -110,7 +104,11 @@ impl Batch<'_> {
 #[derive(Debug)]
 pub(crate) struct Runtime {
     schedule: Schedule,
-    programs: Vec<Compiled>,
+    /// Set where engine and host work side by side.
+    lanes: Option<Lanes>,
+    /// Programs of either place, by their indices in the schedule.
+    engine: BTreeMap<usize, Bound>,
+    host: BTreeMap<usize, HostProgram>,
     surfaces: Vec<Surface>,
     parameters: Parameters,
     /// Version of the parameters that the device has.
@@ -118,6 +116,8 @@ pub(crate) struct Runtime {
     /// [C, T] each.
     arrays: Vec<Vec<f32>>,
     pub(crate) timings: Timings,
+    /// The steps of the last micro-batch.
+    last: Vec<Span>,
 }
 
 impl Runtime {
@@ -135,20 +135,19 @@ impl Runtime {
         device: &dyn Device,
         spare: &mut Spare,
     ) -> Result<Self, ModelError> {
-        let mut programs = vec![];
-        for kernel in &schedule.programs {
+        let (mut engine, mut host) = (BTreeMap::new(), BTreeMap::new());
+        for (index, kernel) in schedule.programs.iter().enumerate() {
             let name = &kernel.function.name;
-            programs.push(match kernel.place {
-                Place::Host => Compiled::Host(HostProgram::new(&kernel.function)?),
-                Place::Engine => {
-                    let executable = match spare.remove(name) {
-                        Some(executable) => executable,
-                        None => device
-                            .compile(&Program::new(kernel.function.clone()), &Weights::new())?,
-                    };
-                    Compiled::Engine(bind(executable, &schedule, kernel.kind, dims.config))
-                }
-            });
+            if kernel.place == Place::Host {
+                host.insert(index, HostProgram::new(&kernel.function)?);
+                continue;
+            }
+            let program = || Program::new(kernel.function.clone());
+            let executable = match spare.remove(name) {
+                Some(executable) => executable,
+                None => device.compile(&program(), &Weights::new())?,
+            };
+            engine.insert(index, bind(executable, &schedule, kernel.kind, dims.config));
         }
         let allocation = schedule.largest().max(device.least_allocation());
         let surfaces = (schedule.values.iter())
@@ -157,12 +156,17 @@ impl Runtime {
         let arrays = schedule.arrays.iter().map(|channels| vec![0.0; channels * dims.tokens()]);
         Ok(Runtime {
             arrays: arrays.collect(),
+            // Without a backward pass, each step waits for the one before it.
+            lanes: (device.overlaps() && !schedule.backward.is_empty())
+                .then(|| Lanes::new(&schedule)),
             schedule,
-            programs,
+            engine,
+            host,
             surfaces,
             parameters: parameters.clone(),
             version: None,
             timings: Timings::default(),
+            last: vec![],
         })
     }
 
@@ -178,21 +182,15 @@ impl Runtime {
 
     /// Gives the executables back, by the names of their programs.
     pub(crate) fn into_executables(self) -> Spare {
-        let names = self.schedule.programs.into_iter().map(|kernel| kernel.function.name);
-        let engine = names.zip(self.programs).filter_map(|(name, program)| match program {
-            Compiled::Engine(bound) => Some((name, bound.executable)),
-            Compiled::Host(_) => None,
-        });
-        engine.collect()
+        let named = |(index, bound): (usize, Bound)| {
+            (self.schedule.programs[index].function.name.clone(), bound.executable)
+        };
+        self.engine.into_iter().map(named).collect()
     }
 
     /// Computes the host's products with `library` from now on.
     pub(crate) fn multiply_with(&mut self, library: Option<&Arc<dyn Sgemm>>) {
-        for program in &mut self.programs {
-            if let Compiled::Host(program) = program {
-                program.multiply_with(library.cloned());
-            }
-        }
+        self.host.values_mut().for_each(|program| program.multiply_with(library.cloned()));
     }
 
     /// Writes the rotary tables for tokens at `positions`, and the mask of every window.
@@ -245,90 +243,75 @@ impl Runtime {
     pub(crate) fn forward(
         &mut self,
         batch: &Batch<'_>,
-        outside: &mut dyn FnMut(Outside<'_>) -> Result<(), AneError>,
+        outside: &mut Outside<'_>,
     ) -> Result<(), AneError> {
-        self.take_parameters()?;
-        let Runtime { schedule, programs, surfaces, parameters, arrays, timings, .. } = self;
-        let values = parameters.read();
-        for step in &schedule.forward {
-            timed(timings.of(schedule.part(step)), || match step {
-                Step::Gather { table, by, add, to } => {
-                    batch.gather(&values[table.clone()], *by, *add, &mut arrays[*to]);
-                    Ok(())
-                }
-                Step::Load { from, to } => surfaces[*to].write(&arrays[*from]),
-                Step::Host { program, inputs, outputs, .. } => {
-                    let mut places = Places { arrays, surfaces, values: &values, grads: &mut [] };
-                    programs[*program].call(inputs, outputs, MicroBatch::First, &mut places)
-                }
-                Step::Run { program, layer } => programs[*program].request(*layer, surfaces),
-                Step::Append { value, cache } => {
-                    outside(Outside::Append { new: &surfaces[*value], cache: &surfaces[*cache] })
-                }
-                Step::Add { value, from, to } => {
-                    if let Ok([from, to]) = arrays.get_disjoint_mut([*from, *to]) {
-                        to.copy_from_slice(from);
-                    }
-                    surfaces[*value].add_to(&mut arrays[*to])
-                }
-                Step::Head { stream } => {
-                    outside(Outside::Head { stream: &arrays[*stream], values: &values })
-                }
-                other => unreachable!("{other:?} is a step of the backward pass"),
-            })?;
-        }
-        Ok(())
+        self.run(batch, None, outside)
     }
 
-    /// Runs the backward steps, after [`Runtime::forward`] on the same batch and parameters: gradients
-    /// go to `grads`, which has the layout of the parameters.
+    /// Runs the steps of both passes: gradients go to those of `into`, which have the layout of the
+    /// parameters. The head does not compute losses before its backward step.
     ///
     /// # Errors
-    /// When the device fails, or `head`.
-    pub(crate) fn backward(
+    /// As [`Runtime::forward`].
+    pub(crate) fn train(
         &mut self,
         batch: &Batch<'_>,
-        micro_batch: MicroBatch,
-        grads: &mut [f32],
-        head: &mut dyn FnMut(HeadBackward<'_>) -> Result<(), AneError>,
+        into: Gradients<'_>,
+        outside: &mut Outside<'_>,
     ) -> Result<(), AneError> {
-        let Runtime { schedule, programs, surfaces, parameters, arrays, timings, .. } = self;
-        let values = parameters.read();
-        for step in &schedule.backward {
-            timed(timings.of(schedule.part(step)), || match step {
-                Step::HeadBackward { stream, to } => {
-                    let [stream, cotangent] =
-                        arrays.get_disjoint_mut([*stream, *to]).expect("two arrays");
-                    head(HeadBackward { stream, values: &values, cotangent, grads })
-                }
-                Step::Load { from, to } => surfaces[*to].write(&arrays[*from]),
-                Step::Run { program, layer } => programs[*program].request(*layer, surfaces),
-                Step::Host { program, inputs, outputs, .. } => {
-                    let mut places = Places { arrays, surfaces, values: &values, grads };
-                    programs[*program].call(inputs, outputs, micro_batch, &mut places)
-                }
-                Step::Join { from, to } => {
-                    let [from, to] = arrays.get_disjoint_mut([*from, *to]).expect("two arrays");
-                    simd::add(to, from);
-                    Ok(())
-                }
-                Step::Accumulate { value, gradient } => {
-                    let gradient = &mut grads[gradient.clone()];
-                    if micro_batch == MicroBatch::First {
-                        gradient.fill(0.0);
-                    }
-                    surfaces[*value].add_to(gradient)
-                }
-                Step::Scatter { table, by, fresh, from } => {
-                    let gradient = &mut grads[table.clone()];
-                    if *fresh && micro_batch == MicroBatch::First {
-                        gradient.fill(0.0);
-                    }
-                    batch.scatter(&arrays[*from], *by, gradient);
-                    Ok(())
-                }
-                other => unreachable!("{other:?} is a step of the forward pass"),
-            })?;
+        self.run(batch, Some(into), outside)
+    }
+
+    /// The steps of the last micro-batch, on the clock.
+    pub(crate) fn timeline(&self) -> Vec<TimedStep> {
+        let steps: Vec<&Step> = self.schedule.steps().collect();
+        let timed = |span: &Span| self.schedule.timed(steps[span.step], span.start, span.seconds);
+        self.last.iter().map(timed).collect()
+    }
+
+    fn run(
+        &mut self,
+        batch: &Batch<'_>,
+        into: Option<Gradients<'_>>,
+        outside: &mut Outside<'_>,
+    ) -> Result<(), AneError> {
+        self.take_parameters()?;
+        let (values, start) = (self.parameters.read(), Instant::now());
+        let trains = into.is_some();
+        let lanes = self.lanes.as_ref().filter(|_| trains);
+        let steps: Vec<&Step> = match trains {
+            true => self.schedule.steps().collect(),
+            false => self.schedule.forward.iter().collect(),
+        };
+        let (surfaces, programs) = (&self.surfaces[..], &mut self.engine);
+        let mut engine = EngineLane { programs, surfaces };
+        let Gradients { micro_batch, grads } = into.unwrap_or_default();
+        let mut host = HostLane {
+            programs: &mut self.host,
+            arrays: &mut self.arrays,
+            surfaces,
+            values: &values,
+            grads,
+            batch,
+            micro_batch,
+            outside,
+        };
+        let spans = match lanes {
+            Some(lanes) => {
+                side_by_side(lanes, start, &mut |step| engine.run(steps[step]), &mut |step| {
+                    host.run(steps[step])
+                })?
+            }
+            None => in_turn(start, steps.len(), &mut |step| match steps[step].place() {
+                Place::Engine => engine.run(steps[step]),
+                Place::Host => host.run(steps[step]),
+            })?,
+        };
+        for span in &spans {
+            *self.timings.of(self.schedule.part(steps[span.step])) += span.seconds;
+        }
+        if trains {
+            self.last = spans;
         }
         Ok(())
     }
@@ -366,18 +349,27 @@ pub(crate) fn sinks<'s>(
     places.into_values().collect()
 }
 
-/// Where programs of the host read and write.
-struct Places<'a> {
-    arrays: &'a mut Vec<Vec<f32>>,
-    surfaces: &'a [Surface],
-    values: &'a [f32],
-    grads: &'a mut [f32],
+/// The gradients of a micro-batch and where they go.
+pub(crate) struct Gradients<'a> {
+    pub(crate) micro_batch: MicroBatch,
+    pub(crate) grads: &'a mut [f32],
 }
 
-/// A forward step that the interpreter leaves to others.
-pub(crate) enum Outside<'a> {
+impl Default for Gradients<'_> {
+    fn default() -> Self {
+        Gradients { micro_batch: MicroBatch::First, grads: &mut [] }
+    }
+}
+
+/// What the interpreter leaves to others.
+pub(crate) type Outside<'o> = dyn FnMut(OutsideStep<'_>) -> Result<(), AneError> + 'o;
+
+/// A step that the interpreter leaves to others.
+pub(crate) enum OutsideStep<'a> {
     /// The head of this stream [D, T], with these parameters.
     Head { stream: &'a [f32], values: &'a [f32] },
+    /// Its gradients.
+    HeadBackward(HeadBackward<'a>),
     /// New keys or values go into a cache.
     Append { new: &'a Surface, cache: &'a Surface },
 }
@@ -394,32 +386,103 @@ pub(crate) struct HeadBackward<'a> {
     pub(crate) grads: &'a mut [f32],
 }
 
-impl Compiled {
-    /// Runs a program of the engine for a layer.
-    fn request(&mut self, layer: usize, surfaces: &[Surface]) -> Result<(), AneError> {
-        let Compiled::Engine(bound) = self else { unreachable!("the engine runs its programs") };
-        let (inputs, outputs) = &bound.requests[layer];
-        let inputs: Vec<&Surface> = inputs.iter().map(|&value| &surfaces[value]).collect();
-        let outputs: Vec<&Surface> = outputs.iter().map(|&value| &surfaces[value]).collect();
+/// What runs the engine's steps.
+struct EngineLane<'a> {
+    programs: &'a mut BTreeMap<usize, Bound>,
+    surfaces: &'a [Surface],
+}
+
+impl EngineLane<'_> {
+    fn run(&mut self, step: &Step) -> Result<(), AneError> {
+        let Step::Run { program, layer } = step else { unreachable!("{step:?} is the host's") };
+        let bound = self.programs.get_mut(program).expect("the engine has its programs");
+        let (inputs, outputs) = &bound.requests[*layer];
+        let inputs: Vec<&Surface> = inputs.iter().map(|&value| &self.surfaces[value]).collect();
+        let outputs: Vec<&Surface> = outputs.iter().map(|&value| &self.surfaces[value]).collect();
         bound.executable.run(&inputs, &outputs).map(drop)
     }
+}
 
-    /// Runs a program of the host, which writes no array that it reads.
+/// What runs the host's steps.
+struct HostLane<'a> {
+    programs: &'a mut BTreeMap<usize, HostProgram>,
+    arrays: &'a mut [Vec<f32>],
+    surfaces: &'a [Surface],
+    values: &'a [f32],
+    grads: &'a mut [f32],
+    batch: &'a Batch<'a>,
+    micro_batch: MicroBatch,
+    outside: &'a mut Outside<'a>,
+}
+
+impl HostLane<'_> {
+    fn run(&mut self, step: &Step) -> Result<(), AneError> {
+        let HostLane { arrays, surfaces, values, grads, batch, .. } = self;
+        match step {
+            Step::Gather { table, by, add, to } => {
+                batch.gather(&values[table.clone()], *by, *add, &mut arrays[*to]);
+                Ok(())
+            }
+            Step::Load { from, to } => surfaces[*to].write(&arrays[*from]),
+            Step::Add { value, from, to } => {
+                if let Ok([from, to]) = arrays.get_disjoint_mut([*from, *to]) {
+                    to.copy_from_slice(from);
+                }
+                surfaces[*value].add_to(&mut arrays[*to])
+            }
+            Step::Join { from, to } => {
+                let [from, to] = arrays.get_disjoint_mut([*from, *to]).expect("two arrays");
+                simd::add(to, from);
+                Ok(())
+            }
+            Step::Append { value, cache } => (self.outside)(OutsideStep::Append {
+                new: &surfaces[*value],
+                cache: &surfaces[*cache],
+            }),
+            Step::Head { stream } => {
+                (self.outside)(OutsideStep::Head { stream: &arrays[*stream], values })
+            }
+            Step::HeadBackward { stream, to } => {
+                let [stream, cotangent] =
+                    arrays.get_disjoint_mut([*stream, *to]).expect("two arrays");
+                let call = HeadBackward { stream, values, cotangent, grads };
+                (self.outside)(OutsideStep::HeadBackward(call))
+            }
+            Step::Host { program, inputs, outputs, .. } => self.call(*program, inputs, outputs),
+            Step::Accumulate { value, gradient } => {
+                let gradient = &mut grads[gradient.clone()];
+                if self.micro_batch == MicroBatch::First {
+                    gradient.fill(0.0);
+                }
+                surfaces[*value].add_to(gradient)
+            }
+            Step::Scatter { table, by, fresh, from } => {
+                let gradient = &mut grads[table.clone()];
+                if *fresh && self.micro_batch == MicroBatch::First {
+                    gradient.fill(0.0);
+                }
+                batch.scatter(&arrays[*from], *by, gradient);
+                Ok(())
+            }
+            Step::Run { .. } => unreachable!("{step:?} is the engine's"),
+        }
+    }
+
+    /// Runs a program, which writes no array that it reads.
     fn call(
         &mut self,
+        program: usize,
         inputs: &[Source],
         outputs: &[Sink],
-        micro_batch: MicroBatch,
-        places: &mut Places<'_>,
     ) -> Result<(), AneError> {
-        let Compiled::Host(program) = self else { unreachable!("the host runs its programs") };
         let written: Vec<usize> = (outputs.iter())
             .filter_map(|sink| match sink {
                 Sink::Array { to, .. } => Some(*to),
                 Sink::Gradient(_) => None,
             })
             .collect();
-        let Places { arrays, surfaces, values, grads } = places;
+        let HostLane { programs, arrays, surfaces, values, grads, micro_batch, .. } = self;
+        let program = programs.get_mut(&program).expect("the host has its programs");
         let mut taken: Vec<Vec<f32>> =
             written.iter().map(|&to| std::mem::take(&mut arrays[to])).collect();
         let inputs = inputs.iter().map(|source| {
@@ -432,7 +495,7 @@ impl Compiled {
         let done = inputs.collect::<Result<Vec<_>, AneError>>().and_then(|inputs| {
             let elements: Vec<Elements<'_>> = inputs.iter().map(Input::elements).collect();
             let to = taken.iter_mut().map(|array| &mut array[..]);
-            Ok(program.run(&elements, &mut sinks(outputs, micro_batch, to, grads))?)
+            Ok(program.run(&elements, &mut sinks(outputs, *micro_batch, to, grads))?)
         });
         // Also after a fault: a step may be tried again.
         written.into_iter().zip(taken).for_each(|(to, array)| arrays[to] = array);

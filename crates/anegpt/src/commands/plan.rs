@@ -1,6 +1,5 @@
 //! `anegpt plan`: how a model is cut into programs, and what a step of it would take on a chip.
 
-mod drawing;
 mod programs;
 mod whole;
 
@@ -8,11 +7,11 @@ use crate::plan_choice::{PlanChoice, with_optimizer};
 use crate::progress::counted;
 use crate::settings::{self, ConfigFile, OptimizerChoice, TrainSection, Weights};
 use crate::setup::{self, Base, BudgetArgs, ShapeArgs};
-use crate::{memory, number, term, usage};
+use crate::{memory, number, term, timeline, usage};
 use anyhow::{Context, Result};
 use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
-use gpt::forecast::timeline;
+use gpt::forecast::StepEstimate;
 use gpt::plan::Programs;
 use gpt::planner::{Candidate, candidates};
 use gpt::{Dims, Layout};
@@ -32,7 +31,7 @@ use whole::Whole;
 Examples:
   anegpt plan --preset stories110m --chip m4-pro
   anegpt plan --depth 12                              a nanochat from end to end
-  anegpt plan --preset stories110m --draw step.svg    the steps on the clock
+  anegpt plan --preset stories110m --timeline step.svg    both lanes on the clock
   anegpt plan --preset qwen3-0.6b --chip m5-max --write programs/")]
 pub(crate) struct Args {
     /// Model size (list: anegpt help train) [default: tiny]
@@ -82,9 +81,9 @@ pub(crate) struct Args {
     #[arg(long, value_parser = PlanChoice::parser(), default_value = "auto")]
     #[arg(help_heading = "Device")]
     plan: PlanChoice,
-    /// Draw the steps of a micro-batch on the clock, as SVG
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    draw: Option<PathBuf>,
+    /// Draw a micro-batch on the clock, engine and CPU on a lane each, as SVG
+    #[arg(long, value_name = "FILE", alias = "draw", help_heading = "Output")]
+    timeline: Option<PathBuf>,
     /// Write each program to DIR, as NAME.mil
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     write: Option<PathBuf>,
@@ -185,7 +184,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(directory) = &args.write {
         write(&programs, directory)?;
     }
-    if let Some(file) = &args.draw {
+    if let Some(file) = &args.timeline {
         draw(file, chosen, run, &profile)?;
     }
     let chips = if run.dial.is_some() { &Chip::ALL[..] } else { &[args.chip] };
@@ -213,7 +212,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !planned.warnings.is_empty() {
         println!("\nFlags named in warnings are those of anegpt train.");
     }
-    if let Some(file) = &args.draw {
+    if let Some(file) = &args.timeline {
         println!("\ndrawn in {}", file.display());
     }
     if let Some(directory) = &args.write {
@@ -239,16 +238,13 @@ fn write(programs: &Programs, directory: &Path) -> Result<()> {
 }
 
 fn draw(file: &Path, chosen: &Candidate, run: &RunConfig, profile: &Profile) -> Result<()> {
-    let RunConfig { model, batch, seq, .. } = run;
-    let steps = timeline(chosen.plan, model, *batch, *seq, profile)?;
+    let steps = gpt::forecast::timeline(chosen.plan, &run.model, run.batch, run.seq, profile)?;
     let title = format!(
         "Plan {} on {}: forecast, not confirmed on hardware",
         chosen.plan.name,
         profile.described()
     );
-    let subtitle = format!("{model}; {batch} × {} per micro-batch", counted(*seq, "token"));
-    std::fs::write(file, drawing::svg(&title, &subtitle, &steps))
-        .with_context(|| format!("cannot write {}", file.display()))
+    timeline::draw(file, &title, &timeline::subtitle(&run.model, run.batch, run.seq), &steps)
 }
 
 /// The lines above the tables.
@@ -302,6 +298,21 @@ fn step(chosen: &Candidate, profile: &Profile) {
         let line = format!("  {name:<12}{:>9.2} ms {:>4.0} %  {bar}", 1e3 * seconds, 100.0 * share);
         println!("{}", line.trim_end());
     }
+    label("lanes", &lanes(step));
+}
+
+/// How long each lane is busy, how long both are, and what cannot overlap.
+fn lanes(step: &StepEstimate) -> String {
+    let ms = |seconds: f64| format!("{:.1} ms", 1e3 * seconds);
+    let alone = |lane: f64| ms(lane - step.overlap);
+    format!(
+        "engine {}, CPU {}, side by side for {}; the engine alone {}, the CPU alone {}",
+        ms(step.engine()),
+        ms(step.host()),
+        ms(step.overlap),
+        alone(step.engine()),
+        alone(step.host()),
+    )
 }
 
 /// All plans with their forecasts, in the order of the planner.
@@ -346,7 +357,7 @@ fn json(
         "anegpt": env!("CARGO_PKG_VERSION"),
         "settings": {
             "preset": planned.name, "config": args.config, "batch": batch, "accum": accum,
-            "seq": seq, "write": args.write, "draw": args.draw,
+            "seq": seq, "write": args.write, "draw": args.timeline,
         },
         "model": model.to_string(),
         "plan": chosen.plan.name,
@@ -360,7 +371,10 @@ fn json(
         "parameters": params,
         "layers": model.n_layer,
         "programs": programs,
-        "step": { "seconds": step.seconds, "low": step.low, "high": step.high, "parts": parts },
+        "step": {
+            "seconds": step.seconds, "low": step.low, "high": step.high, "parts": parts,
+            "engine": step.engine(), "host": step.host(), "overlap": step.overlap,
+        },
         "warnings": planned.warnings,
     });
     object.as_object_mut().expect("it is an object").extend(whole.json());

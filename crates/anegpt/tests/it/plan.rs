@@ -27,6 +27,9 @@ fn a_plan_is_json_on_demand() {
     assert!(seconds(&four) > 2.0 * seconds(&one));
     assert_eq!(one["programs"].as_array().unwrap().len(), 6);
     assert_eq!(one["confirmed_on_hardware"], false);
+    let step = |field: &str| one["step"][field].as_f64().unwrap();
+    let lanes = step("engine") + step("host") - step("overlap");
+    assert!((lanes / step("seconds") - 1.0).abs() < 1e-12 && step("overlap") > 0.0, "{one}");
     assert_eq!(one["forecast_ms_per_step"].as_f64().unwrap(), 1e3 * seconds(&one));
     assert_eq!([&one["plan"], &one["plans"][1]["name"]], ["baseline", "fused"]);
     let fused = of(&["--plan", "fused"]);
@@ -39,8 +42,8 @@ fn a_plan_is_json_on_demand() {
 #[test]
 fn a_plan_is_drawn() {
     let bench = Bench::new();
-    let text = bench.ok(&["plan", "--draw", "step.svg"]);
-    assert!(text.contains("drawn in step.svg"), "{text}");
+    let text = bench.ok(&["plan", "--timeline", "step.svg"]);
+    assert!(text.contains("drawn in step.svg") && text.contains("side by side for"), "{text}");
     let picture = std::fs::read_to_string(bench.path("step.svg")).unwrap();
     assert!(picture.starts_with("<svg") && picture.contains("fwdAttn, layer 3: "), "{picture}");
 }

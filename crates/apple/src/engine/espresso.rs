@@ -571,6 +571,10 @@ impl Device for Espresso {
         LEAST_WIDTH
     }
 
+    fn overlaps(&self) -> bool {
+        true
+    }
+
     fn compile(
         &self,
         program: &Program,

@@ -654,6 +654,10 @@ impl Device for InMemory {
         LEAST_WIDTH
     }
 
+    fn overlaps(&self) -> bool {
+        true
+    }
+
     fn compile(
         &self,
         program: &Program,

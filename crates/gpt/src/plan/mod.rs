@@ -13,12 +13,15 @@ mod baseline;
 mod cuts;
 mod decode;
 mod fused;
+mod lanes;
 mod schedule;
 mod slots;
 mod work;
 mod write;
 
 pub(crate) use cuts::Cuts;
+pub(crate) use lanes::next;
+pub use lanes::{Lanes, TimedStep};
 pub use schedule::{Index, Schedule, Sink, Source, Step, Value};
 pub use work::{Part, StepWork, flops_by_part};
 

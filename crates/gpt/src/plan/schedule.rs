@@ -174,6 +174,8 @@ pub struct Schedule {
     pub parameters: Vec<(usize, Range<usize>)>,
     /// Rows of the vocabulary, width of the stream, and tokens: what the head works on.
     pub head: [usize; 3],
+    /// Parameters whose gradients the head gives.
+    pub head_parameters: Vec<Range<usize>>,
     pub(super) index: BTreeMap<(usize, String), usize>,
 }
 
@@ -198,6 +200,11 @@ impl Schedule {
     /// The value called `name` that `layer` uses, if there is one.
     pub fn find(&self, name: &str, layer: usize) -> Option<usize> {
         self.index.get(&(layer, name.to_owned())).copied()
+    }
+
+    /// All steps in order: those of a micro-batch.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.forward.iter().chain(&self.backward)
     }
 
     /// Name of a step for people (its program's, where it runs one), and its layer, if it is of one.

@@ -97,8 +97,8 @@ impl Schedule {
             Step::HeadBackward { .. } => Some(self.head_backward()),
             _ => None,
         };
-        let steps = self.forward.iter().chain(&self.backward);
-        Ok(steps
+        Ok(self
+            .steps()
             .filter_map(|step| {
                 let (work, (program, _)) = (of(step)?, self.describe(step));
                 Some(StepWork { part: self.part(step), program, work })

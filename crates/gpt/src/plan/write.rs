@@ -4,7 +4,7 @@ use super::schedule::{Index, Schedule, Sink, Source, Step, Value};
 use super::{Kernel, Pass, Place, inputs, outputs, stream_of};
 use crate::declare::Block;
 use crate::ops::Dims;
-use crate::params::Layout;
+use crate::params::{Layout, Param};
 use mil::{Function, TensorType};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -66,6 +66,8 @@ impl<'d> Writer<'d> {
         kept.extend(["kcache", "vcache"].map(str::to_owned));
         kept.extend(layout.params().iter().map(|p| p.port.to_owned()));
         let trains = programs.iter().any(|kernel| kernel.pass == Pass::Backward);
+        let of_head = layout.params().iter().filter(|p| p.block == Block::Head);
+        let of_head = of_head.map(Param::range).chain([layout.classifier()]);
         let schedule = Schedule {
             programs,
             values: vec![],
@@ -74,6 +76,7 @@ impl<'d> Writer<'d> {
             backward: vec![],
             parameters: vec![],
             head: [dims.config.vocab_size, dims.config.n_embd, dims.tokens()],
+            head_parameters: of_head.collect(),
             index: BTreeMap::new(),
         };
         Writer { dims, layout, schedule, kept, trains, at: Arrays::default() }

@@ -1,10 +1,13 @@
-//! A plan as a picture: the steps of a micro-batch on the clock, on two lanes (engine and CPU), once as a
-//! whole and then the forward and the backward pass of one layer, with names.
+//! A micro-batch as a picture, by forecast or as it ran: its steps on the clock, on two lanes (engine and
+//! CPU), once as a whole and then the forward and the backward pass of one layer, with names.
 
+use crate::progress::counted;
 use crate::svg::{Svg, clipped, colour, text_width};
-use gpt::forecast::TimedStep;
-use gpt::plan::{Part, Place};
+use anyhow::{Context, Result};
+use gpt::GptConfig;
+use gpt::plan::{Part, Place, TimedStep};
 use std::ops::Range;
+use std::path::Path;
 
 const WIDTH: f64 = 960.0;
 /// Ends of the clock.
@@ -18,8 +21,22 @@ const CHART: f64 = 2.0 * PITCH + 74.0;
 /// First line of the first chart.
 const TOP: f64 = 118.0;
 
+/// Draws the steps of a micro-batch into `file`.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn draw(file: &Path, title: &str, subtitle: &str, steps: &[TimedStep]) -> Result<()> {
+    let picture = svg(title, subtitle, steps);
+    std::fs::write(file, picture).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// The shape of a micro-batch of `model` in words.
+pub(crate) fn subtitle(model: &GptConfig, batch: usize, seq: usize) -> String {
+    format!("{model}; {batch} × {} per micro-batch", counted(seq, "token"))
+}
+
 /// The picture of the steps of one micro-batch.
-pub(super) fn svg(title: &str, subtitle: &str, steps: &[TimedStep]) -> String {
+fn svg(title: &str, subtitle: &str, steps: &[TimedStep]) -> String {
     let mut svg = Svg::default();
     svg.text((24.0, 34.0), "title", "start", title);
     svg.text((24.0, 55.0), "soft", "start", &clipped(subtitle, WIDTH - 48.0));
@@ -57,8 +74,9 @@ fn legend(svg: &mut Svg, y: f64) {
 }
 
 fn chart(svg: &mut Svg, top: f64, title: &str, steps: &[TimedStep]) {
-    let (first, last) = (&steps[0], &steps[steps.len() - 1]);
-    let (from, span) = (first.start, (last.start + last.seconds - first.start).max(1e-12));
+    let from = steps.iter().map(|step| step.start).fold(f64::INFINITY, f64::min);
+    let end = steps.iter().map(|step| step.start + step.seconds).fold(from, f64::max);
+    let span = (end - from).max(1e-12);
     let at = |seconds: f64| LEFT + (RIGHT - LEFT) * (seconds - from) / span;
     svg.text((24.0, top), "head", "start", &format!("{title}: {:.2} ms", 1e3 * span));
     let lanes = [(Place::Engine, "engine"), (Place::Host, "CPU")];
@@ -102,10 +120,12 @@ fn mark(span: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ane::{Emulator, Paced};
     use chip::Profile;
-    use gpt::GptConfig;
+    use cpu::Numerics;
     use gpt::forecast::timeline;
     use gpt::plan::BASELINE;
+    use gpt::{MicroBatch, Model, Parameters, TokenWeights};
 
     #[test]
     fn every_step_is_drawn_and_a_layers_programs_are_named() {
@@ -121,6 +141,34 @@ mod tests {
             assert!(picture.contains(&format!(">{name}</text>")), "{name}");
         }
         assert!(picture.contains(">fwdAttn, layer 5: "));
+    }
+
+    /// A run whose requests take as long as an M4's by forecast, drawn as it ran: `ANEGPT_BLESS=1` puts the
+    /// picture into the docs.
+    #[test]
+    fn a_run_is_drawn_as_it_ran() {
+        let config = GptConfig { n_layer: 3, ..GptConfig::preset("stories110m").unwrap() };
+        let config = GptConfig { vocab_size: 512, ..config };
+        let engine = Emulator::engine(Profile::default(), Numerics::Fast);
+        let device = Paced::asleep(Box::new(engine), 10.0);
+        let parameters = Parameters::new(&config, gpt::initialise(&config, 1));
+        let mut grads = vec![0.0; parameters.layout().count()];
+        let mut model =
+            Model::new(&BASELINE, &parameters, 1, 256, &device, Numerics::Fast).unwrap();
+        assert_eq!(model.timeline(), []);
+        let (tokens, weights) = ([1; 256], TokenWeights::Even(1.0));
+        for _ in 0..2 {
+            let first = MicroBatch::First;
+            model.loss_and_grads(&tokens, &tokens, weights, first, &mut grads).unwrap();
+        }
+        let steps = model.timeline();
+        let title = "Plan baseline as it ran, requests at a tenth of an M4's forecast speed";
+        let picture = svg(title, &subtitle(&config, 1, 256), &steps);
+        assert!(picture.contains(">ffnBwd, layer 2: ") && picture.contains(">w1_grad, layer 0: "));
+        if std::env::var_os("ANEGPT_BLESS").is_some() {
+            let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/lanes-run.svg");
+            std::fs::write(docs, picture).unwrap();
+        }
     }
 
     #[test]

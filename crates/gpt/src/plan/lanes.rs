@@ -1,0 +1,200 @@
+//! Two lanes: which steps of a schedule wait for which, and the order in which engine and host take them.
+//!
+//! A step waits for the last writer of what it reads, and for the readers and the writer of what it writes.
+//! Nothing else orders the lanes. Sums keep their order, because whoever adds to something writes it:
+//! results do not depend on which lane is faster.
+//!
+//! The engine takes its steps in the order of the schedule. The host takes first what the engine
+//! waits for soonest; weight gradients, for which it waits last or not at all, fill the time between.
+
+use super::schedule::{Schedule, Sink, Source, Step};
+use super::{Part, Place, inputs, outputs};
+use std::collections::BTreeMap;
+
+/// Something that steps exchange; indices are those of the schedule. A gradient is named by the first of
+/// its elements: gradients that overlap begin together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Exchanged {
+    Value(usize),
+    Array(usize),
+    Gradient(usize),
+    /// What the head keeps between its steps.
+    Head,
+}
+
+/// What a step reads and what it writes. What is added to is written.
+#[derive(Default)]
+struct Touched {
+    reads: Vec<Exchanged>,
+    writes: Vec<Exchanged>,
+}
+
+/// The order of the steps of a schedule on two lanes. Steps are numbered in the order of the schedule,
+/// those of the backward pass after those of the forward pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lanes {
+    /// For each step, the steps that must be done before it begins.
+    pub after: Vec<Vec<usize>>,
+    /// The engine's steps: each begins when the one before it is done, and what it waits for.
+    pub engine: Vec<usize>,
+    /// The host's steps, most urgent first: of those that wait for nothing, it takes the first.
+    pub host: Vec<usize>,
+}
+
+impl Lanes {
+    /// The lanes of `schedule`.
+    pub fn new(schedule: &Schedule) -> Self {
+        let steps: Vec<&Step> = schedule.steps().collect();
+        let (after, n) = (after(schedule, &steps), steps.len());
+        let (engine, mut host): (Vec<usize>, Vec<usize>) =
+            (0..n).partition(|&i| steps[i].place() == Place::Engine);
+        // The first step of the engine that waits for a step, if there is one.
+        let mut deadline = vec![n; n];
+        engine.iter().for_each(|&i| deadline[i] = i);
+        for i in (0..n).rev() {
+            after[i]
+                .iter()
+                .for_each(|&before| deadline[before] = deadline[before].min(deadline[i]));
+        }
+        host.sort_by_key(|&i| (deadline[i], i));
+        Lanes { after, engine, host }
+    }
+
+    /// When each step begins, where step `i` takes `seconds[i]`.
+    pub fn starts(&self, seconds: &[f64]) -> Vec<f64> {
+        let mut ends: Vec<Option<f64>> = vec![None; seconds.len()];
+        let (mut now, mut free, mut left) =
+            (0.0, [0.0; 2], [self.engine.clone(), self.host.clone()]);
+        let mut starts = vec![0.0; seconds.len()];
+        while left.iter().any(|steps| !steps.is_empty()) {
+            let mut begun = false;
+            for lane in 0..2 {
+                if free[lane] > now {
+                    continue;
+                }
+                let done = |step: &usize| ends[*step].is_some_and(|end| end <= now);
+                let ready = |step: usize| self.after[step].iter().all(done);
+                if let Some(place) = next(&left[lane], lane == 0, ready) {
+                    let step = left[lane].remove(place);
+                    starts[step] = now;
+                    free[lane] = now + seconds[step];
+                    (ends[step], begun) = (Some(free[lane]), true);
+                }
+            }
+            if !begun {
+                // Both lanes are busy or wait: until the next step is done.
+                let running = free.into_iter().filter(|&end| end > now);
+                now = running.fold(f64::INFINITY, f64::min);
+                assert!(now.is_finite(), "what remains waits for itself");
+            }
+        }
+        starts
+    }
+}
+
+/// Place among `left` of the step that a lane takes next, if one is `ready`: the first, or, unless it keeps
+/// to their order, the first that is ready.
+pub(crate) fn next(left: &[usize], in_order: bool, ready: impl Fn(usize) -> bool) -> Option<usize> {
+    let window = if in_order { 1 } else { left.len() };
+    left.iter().take(window).position(|&step| ready(step))
+}
+
+fn after(schedule: &Schedule, steps: &[&Step]) -> Vec<Vec<usize>> {
+    // Of each thing, the last step that wrote it and those that read it since.
+    let mut known: BTreeMap<Exchanged, (Option<usize>, Vec<usize>)> = BTreeMap::new();
+    let mut all = vec![];
+    for (i, step) in steps.iter().enumerate() {
+        let Touched { reads, writes } = schedule.touched(step);
+        let mut after = vec![];
+        for thing in reads {
+            let (writer, readers) = known.entry(thing).or_default();
+            after.extend(*writer);
+            readers.push(i);
+        }
+        for thing in writes {
+            let (writer, readers) = known.entry(thing).or_default();
+            after.extend(writer.replace(i));
+            after.append(readers);
+        }
+        after.retain(|&before| before != i);
+        after.sort_unstable();
+        after.dedup();
+        all.push(after);
+    }
+    all
+}
+
+/// A step on the clock: of a forecast, which no hardware confirms, or of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimedStep {
+    /// What it does: the name of its program, or a few words.
+    pub name: String,
+    /// The layer that it is of, if it is of one.
+    pub layer: Option<usize>,
+    /// The part of a training step that it counts to.
+    pub part: Part,
+    /// The lane that is busy with it.
+    pub place: Place,
+    /// Seconds from the start of the micro-batch.
+    pub start: f64,
+    /// Seconds that it takes.
+    pub seconds: f64,
+}
+
+impl Step {
+    /// The place that runs it.
+    pub fn place(&self) -> Place {
+        if matches!(self, Step::Run { .. }) { Place::Engine } else { Place::Host }
+    }
+}
+
+impl Schedule {
+    /// `step` on the clock.
+    pub(crate) fn timed(&self, step: &Step, start: f64, seconds: f64) -> TimedStep {
+        let (name, layer) = self.describe(step);
+        TimedStep { name, layer, part: self.part(step), place: step.place(), start, seconds }
+    }
+
+    /// What `step` reads and writes. Parameters are left out: no step changes them.
+    fn touched(&self, step: &Step) -> Touched {
+        use Exchanged::{Array, Gradient, Head, Value};
+        let [reads, writes] = match step {
+            Step::Gather { to, .. } => [vec![], vec![Array(*to)]],
+            Step::Load { from, to } => [vec![Array(*from)], vec![Value(*to)]],
+            Step::Run { program, layer } => {
+                let function = &self.programs[*program].function;
+                [inputs(function), outputs(function)]
+                    .map(|names| names.iter().map(|name| Value(self.value(name, *layer))).collect())
+            }
+            Step::Add { value, from, to } => [vec![Value(*value), Array(*from)], vec![Array(*to)]],
+            Step::Join { from, to } => [vec![Array(*from)], vec![Array(*to)]],
+            Step::Append { value, cache } => [vec![Value(*value)], vec![Value(*cache)]],
+            Step::Head { stream } => [vec![Array(*stream)], vec![Head]],
+            Step::HeadBackward { stream, to } => {
+                let gradients = self.head_parameters.iter().map(|range| Gradient(range.start));
+                let own = [Head, Array(*to)].into_iter();
+                [vec![Array(*stream)], own.chain(gradients).collect()]
+            }
+            Step::Host { inputs, outputs, .. } => {
+                let read = |source: &Source| match source {
+                    Source::Array(n) => Some(Array(*n)),
+                    Source::Value(n) => Some(Value(*n)),
+                    Source::Parameter(_) => None,
+                };
+                let written = |sink: &Sink| match sink {
+                    Sink::Array { to, .. } => Array(*to),
+                    Sink::Gradient(range) => Gradient(range.start),
+                };
+                [
+                    inputs.iter().filter_map(read).collect(),
+                    outputs.iter().map(written).collect::<Vec<_>>(),
+                ]
+            }
+            Step::Accumulate { value, gradient } => {
+                [vec![Value(*value)], vec![Gradient(gradient.start)]]
+            }
+            Step::Scatter { table, from, .. } => [vec![Array(*from)], vec![Gradient(table.start)]],
+        };
+        Touched { reads, writes }
+    }
+}
