@@ -35,15 +35,15 @@ pub(crate) fn with_optimizer(
 impl PlanChoice {
     /// Parses `auto` or a row of [`PLANS`]; `--help` lists them.
     pub(crate) fn parser() -> impl TypedValueParser<Value = PlanChoice> {
-        let auto = PossibleValue::new("auto")
-            .help("baseline, unless another plan saves a tenth by forecast");
+        let auto =
+            PossibleValue::new("auto").help("the cheapest by forecast on an engine, else baseline");
         let named = PLANS.iter().map(|plan| PossibleValue::new(plan.name).help(plan.about));
         PossibleValuesParser::new(std::iter::once(auto).chain(named))
             .map(|name| Plan::named(&name).map_or(PlanChoice::Auto, PlanChoice::Named))
     }
 
-    /// The plan for steps of `accum` micro-batches of `batch` sequences of `seq` tokens. Without a chip
-    /// (`profile`) nothing is forecast, and `auto` is the baseline.
+    /// The plan for steps of `accum` micro-batches of `batch` sequences of `seq` tokens. Without an engine
+    /// (`profile`) nothing is forecast, and `auto` is the baseline: on a CPU, no plan is faster.
     ///
     /// # Errors
     /// When the programs of the model cannot be derived.

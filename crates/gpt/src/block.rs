@@ -7,12 +7,12 @@
 //!
 //! The names that values get here are those that plans cut at ([`crate::plan`]): x, xnorm, q0, k0 (before
 //! norm and rotation), gated (added to the values), q, k, v, probs, attn, o_out; x2, x2norm, h1, h3, gate,
-//! ffn_out; mixed; xf, raw (before the cap), logits.
+//! ffn_out; mixed; x_last, xf, raw (before the cap), logits, token_probs.
 
 use crate::config::{FeedForward, GptConfig, Norm};
 use crate::declare::{Block, Declared, Group, Init};
 use crate::ops::{self, Dims};
-use mil::{Builder, Tensor, TensorType};
+use mil::{Arg, Builder, Op, Tensor, TensorType};
 use std::collections::BTreeMap;
 
 /// A block being written: its builder, its extents, and its inputs by name.
@@ -85,7 +85,7 @@ impl<'b, 'd> Scope<'b, 'd> {
 }
 
 /// Ports of gain and bias of a block's norm, empty where it has none.
-fn norm_ports(norm: Norm, block: Block) -> [&'static str; 2] {
+pub(crate) fn norm_ports(norm: Norm, block: Block) -> [&'static str; 2] {
     match (norm, block) {
         (Norm::Plain, _) => ["", ""],
         (Norm::Rms, Block::Attention) => ["rms1", ""],
@@ -225,6 +225,55 @@ pub fn logits<'b>(config: &GptConfig, raw: Tensor<'b>) -> Tensor<'b> {
         Some(cap) => ops::softcap(raw.named("raw"), cap).named("logits"),
         None => raw.named("logits"),
     }
+}
+
+/// The gradients of the norm of `block` for the cotangent `dy` of its result: of the stream x, and of gain and
+/// bias where it has them. Called `d_` and the name of what they are of.
+pub fn norm_backward<'b>(s: &Scope<'b, '_>, block: Block, dy: &str) -> Vec<Tensor<'b>> {
+    let (c, dy, stream) = (s.config(), s.input(dy), stream_of(block));
+    let [gain, bias] = norm_ports(c.norm, block).map(|port| (port, s.find(port)));
+    let x = s.input(stream);
+    let scaled = gain.1.map_or(dy, |gain| dy * gain);
+    let layered = bias.1.is_some();
+    let x = if layered { x - x.reduce_mean(&[1]) } else { x };
+    let [dx, unit] = ops::norm_gradient(x, scaled, c.norm_eps);
+    let dx = if layered { dx - dx.reduce_mean(&[1]) } else { dx };
+    let over_tokens =
+        |term: Tensor<'b>, port: &str| term.reduce_sum(&[3]).named(&format!("d_{port}"));
+    let mut all = vec![dx.named(&format!("d_{stream}"))];
+    all.extend(gain.1.map(|_| over_tokens(dy * unit, gain.0)));
+    all.extend(bias.1.map(|_| over_tokens(dy, bias.0)));
+    all
+}
+
+/// Name of the stream that a block reads.
+pub(crate) fn stream_of(block: Block) -> &'static str {
+    match block {
+        Block::FeedForward => "x2",
+        Block::Head => "x_last",
+        _ => "x",
+    }
+}
+
+/// Name of the norm of that stream.
+pub(crate) fn norm_of(block: Block) -> &'static str {
+    match block {
+        Block::FeedForward => "x2norm",
+        Block::Head => "xf",
+        _ => "xnorm",
+    }
+}
+
+/// softmax(Wcls·xf) over the vocabulary, [1, V, 1, T], of the inputs xf [1, D, 1, T] and wcls
+/// [V, D, 1, 1]. As a convolution its outputs are channels, of which every chip accepts more than
+/// rows or columns.
+pub fn probabilities<'b>(b: &'b Builder, dims: &Dims<'_>) -> Tensor<'b> {
+    let (vocab, width) = (dims.config.vocab_size, dims.config.n_embd);
+    let xf = b.input("xf", dims.activation(width));
+    let wcls = b.input("wcls", TensorType::new(dims.dtype, [vocab, width, 1, 1]));
+    let args = [("weight", wcls), ("x", xf)].map(|(key, value)| (key, Arg::Value(value.id())));
+    let logits = b.op(Op::Conv, args.to_vec())[0].named("logits");
+    logits.softmax(1).named("token_probs")
 }
 
 /// The stream as the classifier takes it.

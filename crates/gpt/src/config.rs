@@ -329,7 +329,7 @@ impl GptConfig {
             Block::Embedding => n.embedding_norm || n.smear_channels > 0,
             Block::Mix => n.residual_scales,
             Block::Backout => n.backout,
-            Block::Attention | Block::FeedForward | Block::Head => false,
+            Block::Attention | Block::FeedForward | Block::Head | Block::Classifier => false,
         }
     }
 

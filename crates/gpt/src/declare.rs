@@ -13,8 +13,10 @@ pub enum Block {
     FeedForward,
     /// After the last layer: the stream without a share of that in the middle.
     Backout,
-    /// From the stream to logits.
+    /// From the last stream to logits: the last norm, and the parameters of the classifier.
     Head,
+    /// From the normalised stream to probabilities of tokens, where a plan gives it to the engine.
+    Classifier,
 }
 
 /// The kind of a parameter, for an optimizer.

@@ -199,7 +199,7 @@ impl<'d> Decoder<'d> {
             OutsideStep::Append { new, cache } => {
                 append(new, cache, [kv_dim, columns, kept], start, capacity)
             }
-            OutsideStep::HeadBackward(_) => unreachable!("decoding has no gradients"),
+            _ => unreachable!("decoding has no gradients, and the host's head"),
         })?;
         Ok(())
     }

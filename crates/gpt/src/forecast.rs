@@ -43,6 +43,10 @@ pub struct StepEstimate {
     pub optimizer: f64,
     /// Both lanes are busy for so long; the parts without this are the whole step.
     pub overlap: f64,
+    /// Programs that the engine compiles.
+    pub programs: usize,
+    /// Requests that it gets.
+    pub requests: usize,
 }
 
 impl StepEstimate {
@@ -100,6 +104,13 @@ const NORM_BYTES: f64 = 40.0;
 /// Bytes that softmax and loss move per logit: six passes over f32, read and write.
 const LOSS_BYTES: f64 = 48.0;
 
+/// Bytes that a cotangent of a logit moves when it is computed from a probability in binary16: one pass to
+/// f32, and two over it.
+const PROBABILITY_BYTES: f64 = 22.0;
+
+/// Bytes that memory moves for one element alone.
+const CACHE_LINE: f64 = 64.0;
+
 /// Bytes that AdamW moves per parameter: value, gradient and two moments in, three of them out.
 const ADAM_BYTES: f64 = 28.0;
 
@@ -126,7 +137,13 @@ pub fn forecast(
     let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
     let pricing = Pricing::new(plan, &dims, profile)?;
     let name = profile.chip.facts().name;
-    let mut parts = StepEstimate::default();
+    let schedule = &pricing.schedule;
+    let requests = schedule.steps().filter(|step| step.place() == Place::Engine).count();
+    let mut parts = StepEstimate {
+        programs: schedule.engine().count(),
+        requests: accum * requests,
+        ..StepEstimate::default()
+    };
     let mut end = 0f64;
     for step in pricing.timeline() {
         *parts.of(step.part) += accum as f64 * step.seconds;
@@ -226,6 +243,13 @@ impl<'d> Pricing<'d> {
             }
             Step::Head { .. } => self.head(1.0).plus(self.loss()),
             Step::HeadBackward { .. } => self.head(2.0),
+            Step::Losses { .. } => HostWork {
+                pass_bytes: CACHE_LINE * self.dims.tokens() as f64,
+                locks: 1.0,
+                ..HostWork::default()
+            },
+            Step::ClassifierBackward { .. } => self.head(2.0).plus(self.cotangents()),
+            Step::Unload { .. } => Self::copy(self.stream()),
             Step::Host { outputs, .. } if !outputs.iter().all(Sink::is_gradient) => self.pass(),
             Step::Host { program, inputs, .. } => {
                 let read = inputs.iter().filter(|input| matches!(input, Source::Value(_))).count();
@@ -241,7 +265,13 @@ impl<'d> Pricing<'d> {
         HostWork { pass_bytes: LOSS_BYTES * logits, ..HostWork::default() }
     }
 
-    /// The weights of all layers go to the device once per step.
+    /// Cotangents of logits from probabilities in binary16.
+    fn cotangents(&self) -> HostWork {
+        let logits = (self.dims.config.vocab_size * self.dims.tokens()) as f64;
+        HostWork { pass_bytes: PROBABILITY_BYTES * logits, locks: 2.0, ..HostWork::default() }
+    }
+
+    /// The weights go to the device once per step.
     fn weights(&self) -> HostWork {
         let parameters = &self.schedule.parameters;
         let elements = parameters.iter().map(|(_, range)| range.len() as f64).sum();

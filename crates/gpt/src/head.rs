@@ -8,12 +8,12 @@
 use crate::batch::{MicroBatch, ModelError, TokenWeights};
 use crate::block;
 use crate::declare::Block;
-use crate::loss::{Normaliser, TileStatistics};
+use crate::loss::{Normaliser, TileStatistics, cotangents_of_probabilities};
 use crate::ops::{Dims, project};
 use crate::params::Layout;
 use crate::plan::{Cuts, PlanError, Sink, inputs};
-use crate::run::{HeadBackward, sinks};
-use ane::AneError;
+use crate::run::{ClassifierBackward, HeadBackward, sinks};
+use ane::{AneError, Surface};
 use cpu::{Elements, HostProgram, HostShape, OutputMut, Sgemm, simd};
 use mil::{Builder, DType, Function};
 use rayon::prelude::*;
@@ -339,12 +339,11 @@ impl Head {
             self.losses_of(i, classifier, targets)?;
             let part = if i == 0 { micro_batch } else { MicroBatch::Later };
             let weights = weights.section(i * section..(i + 1) * section);
-            self.classifier_backward(classifier, targets, weights, part, gradient)?;
+            let from = Cotangents::Exponentials;
+            self.products_of(classifier, (targets, weights), part, gradient, from)?;
             self.d_xf.put(i, section);
         }
-        if micro_batch == MicroBatch::First {
-            grads[self.rest.clone()].fill(0.0);
-        }
+        self.clear_rest(micro_batch, grads);
         cotangent.fill(0.0);
         let parameters = self.norm_bwd_parameters.iter().map(|range| &values[range.clone()]);
         let inputs: Vec<_> = std::iter::once(stream)
@@ -357,6 +356,59 @@ impl Head {
         let outputs: Vec<_> = std::iter::once(stream).chain(gradients).collect();
         let mut sinks = sinks(&outputs, micro_batch, std::iter::once(cotangent), grads);
         Ok(self.norm_bwd.run(&inputs, &mut sinks)?)
+    }
+
+    /// Losses of the tokens whose `probs` [V, T] the device gives. A probability counts for no less than the
+    /// least positive number of the device: in binary16, no loss is larger than 24 ln 2.
+    pub(crate) fn losses_of_probabilities(
+        &mut self,
+        probs: &Surface,
+        targets: &[u32],
+    ) -> Result<(), AneError> {
+        let (guard, tokens) = (probs.lock()?, targets.len());
+        let of = |index: usize| match guard.elements() {
+            Elements::F16(p) => p[index].to_f64().max(2f64.powi(-24)),
+            Elements::F32(p) => f64::from(p[index].max(f32::MIN_POSITIVE)),
+        };
+        for (t, (loss, &id)) in self.losses.iter_mut().zip(targets).enumerate() {
+            *loss = -of(id as usize * tokens + t).ln();
+        }
+        Ok(())
+    }
+
+    /// The gradient of the classifier and the cotangent of what it reads, where the device gives the
+    /// probabilities, and the loss of each token counts its weight.
+    pub(crate) fn classifier_backward(
+        &mut self,
+        call: ClassifierBackward<'_>,
+        targets: &[u32],
+        weights: TokenWeights<'_>,
+        micro_batch: MicroBatch,
+    ) -> Result<(), AneError> {
+        let ClassifierBackward { probs, xf, values, d_xf, grads } = call;
+        let (classifier, section) = (&values[self.classifier.clone()], self.section);
+        let gradient = &mut grads[self.classifier.clone()];
+        let (guard, tokens) = (probs.lock()?, targets.len());
+        xf.read(&mut self.xf.all)?;
+        for (i, targets) in targets.chunks(section).enumerate() {
+            self.xf.take(i, section);
+            let part = if i == 0 { micro_batch } else { MicroBatch::Later };
+            let weights = weights.section(i * section..(i + 1) * section);
+            let from =
+                Cotangents::Probabilities { of: guard.elements(), tokens, start: i * section };
+            self.products_of(classifier, (targets, weights), part, gradient, from)?;
+            self.d_xf.put(i, section);
+        }
+        self.clear_rest(micro_batch, grads);
+        d_xf.copy_from_slice(&self.d_xf.all);
+        Ok(())
+    }
+
+    /// Rows of the classifier's table that no logit reads have no gradient.
+    fn clear_rest(&self, micro_batch: MicroBatch, grads: &mut [f32]) {
+        if micro_batch == MicroBatch::First {
+            grads[self.rest.clone()].fill(0.0);
+        }
     }
 
     /// The last norm of all tokens.
@@ -396,15 +448,15 @@ impl Head {
         Ok(())
     }
 
-    /// After [`Head::losses_of`] a section: the gradient of the classifier [V, D] and, in `d_xf`, the
-    /// cotangent of the section.
-    fn classifier_backward(
+    /// The gradient of the classifier [V, D] and, in `d_xf`, the cotangent of a section, whose normalised
+    /// stream was taken: from what [`Head::losses_of`] left, or from probabilities.
+    fn products_of(
         &mut self,
         classifier: &[f32],
-        targets: &[u32],
-        token_weights: TokenWeights<'_>,
+        (targets, token_weights): (&[u32], TokenWeights<'_>),
         micro_batch: MicroBatch,
         gradient: &mut [f32],
+        from: Cotangents<'_>,
     ) -> Result<(), AneError> {
         let Head { grid, width, section, groups, xf, d_xf, logits, normaliser, softcap, .. } = self;
         let softcap = *softcap;
@@ -421,8 +473,19 @@ impl Head {
                     tiles.zip(gradient.chunks_mut(tile * *width)).enumerate()
                 {
                     let first = index * group + i * tile;
-                    let of = (&*normaliser, softcap);
-                    statistics[i].cotangents(logits, first, targets, token_weights, of);
+                    match from {
+                        Cotangents::Exponentials => {
+                            let of = (&*normaliser, softcap);
+                            statistics[i].cotangents(logits, first, targets, token_weights, of);
+                        }
+                        Cotangents::Probabilities { of, tokens, start } => {
+                            for (row, logits) in logits.chunks_mut(*section).enumerate() {
+                                let start = (first + row) * tokens + start;
+                                widen(of, start, logits);
+                            }
+                            cotangents_of_probabilities(logits, first, targets, token_weights);
+                        }
+                    }
                     let programs = for_rows(programs, logits.len() / *section);
                     programs.classifier_gradient.run(
                         &[Elements::F32(logits), Elements::F32(&xf.section)],
@@ -437,6 +500,23 @@ impl Head {
         d_xf.section.fill(0.0);
         groups.iter().for_each(|group| simd::add(&mut d_xf.section, &group.d_xf));
         Ok(())
+    }
+}
+
+/// What the cotangents of logits are computed from.
+#[derive(Clone, Copy)]
+enum Cotangents<'a> {
+    /// From the exponentials that [`Head::losses_of`] left in their place.
+    Exponentials,
+    /// From the probabilities [V, T] of all `tokens`; a section begins at column `start`.
+    Probabilities { of: Elements<'a>, tokens: usize, start: usize },
+}
+
+/// Copies elements from `start` on.
+fn widen(from: Elements<'_>, start: usize, to: &mut [f32]) {
+    match from {
+        Elements::F16(from) => simd::widen(&from[start..][..to.len()], to),
+        Elements::F32(from) => to.copy_from_slice(&from[start..][..to.len()]),
     }
 }
 

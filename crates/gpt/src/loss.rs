@@ -68,6 +68,19 @@ impl TileStatistics {
     }
 }
 
+/// Replaces the probabilities of a tile, whose first row is row `first` of the vocabulary, by weight·(p −
+/// onehot), the cotangents of the logits when each token's loss counts its weight.
+pub(crate) fn cotangents_of_probabilities(
+    tile: &mut [f32],
+    first: usize,
+    targets: &[u32],
+    weights: TokenWeights<'_>,
+) {
+    each_target(tile, first, targets, |_, p| *p -= 1.0);
+    let scale: Vec<f32> = (0..targets.len()).map(|t| weights.of(t)).collect();
+    simd::column_scale(tile, &scale);
+}
+
 /// e^(m − max)
 fn shift(m: f32, max: f32) -> f64 {
     (f64::from(m) - f64::from(max)).exp()

@@ -139,6 +139,7 @@ impl Model {
         let head = &mut self.head;
         self.runtime.forward(&batch, &mut |step| match step {
             OutsideStep::Head { stream, values } => head.forward(stream, values, targets),
+            OutsideStep::Losses { probs } => head.losses_of_probabilities(probs, targets),
             _ => unreachable!("a loss alone has neither cache nor gradients"),
         })?;
         Ok(self.head.losses())
@@ -171,6 +172,10 @@ impl Model {
             // The head computes losses and gradients together, section by section.
             OutsideStep::Head { .. } => Ok(()),
             OutsideStep::HeadBackward(call) => head.backward(call, targets, weights, micro_batch),
+            OutsideStep::Losses { probs } => head.losses_of_probabilities(probs, targets),
+            OutsideStep::ClassifierBackward(call) => {
+                head.classifier_backward(call, targets, weights, micro_batch)
+            }
             OutsideStep::Append { .. } => unreachable!("training has no cache"),
         })?;
         Ok(self.head.losses())

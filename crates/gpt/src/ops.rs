@@ -68,10 +68,15 @@ pub fn plain_norm(x: Tensor<'_>, eps: f64) -> Tensor<'_> {
 
 /// x divided by its root mean square along `axis` of `extent` elements.
 fn normalised<'b>(x: Tensor<'b>, axis: usize, extent: f64, eps: f64) -> Tensor<'b> {
+    x * inverse_size(x, axis, extent, eps)
+}
+
+/// 1/√(mean x² + ε) along `axis` of `extent` elements.
+fn inverse_size<'b>(x: Tensor<'b>, axis: usize, extent: f64, eps: f64) -> Tensor<'b> {
     let scale = 2f64.powi(-(extent.log2() / 4.0).round() as i32);
     let scaled = x * scale;
     let sum = (scaled * scaled).reduce_sum(&[axis]);
-    x * (sum * (1.0 / (extent * scale * scale)) + eps).pow(-0.5)
+    (sum * (1.0 / (extent * scale * scale)) + eps).pow(-0.5)
 }
 
 /// (x − mean x) / √(var x + ε) · gain + bias over the channels [1, C, 1, T] (Ba et al. 2016).
@@ -81,6 +86,21 @@ pub fn layer_norm<'b>(x: Tensor<'b>, gain: Tensor<'b>, bias: Tensor<'b>, eps: f6
     let channels = x.shape()[1] as f64;
     let centred = x - x.reduce_mean(&[1]);
     normalised(centred, 1, channels, eps) * gain + bias
+}
+
+/// The gradient of [`plain_norm`] of x for the cotangent dy: (dy − x̂·mean(dy·x̂))/√(mean x² + ε), where x̂ is
+/// the norm, which comes second.
+///
+/// Derived operation by operation it would pass the square root's derivative, (mean x²)^−1.5, which leaves
+/// binary16 below a root mean square of 0.025. Here no intermediate result is larger than what goes in
+/// or comes out.
+pub fn norm_gradient<'b>(x: Tensor<'b>, dy: Tensor<'b>, eps: f64) -> [Tensor<'b>; 2] {
+    let channels = x.shape()[1] as f64;
+    let inverse = inverse_size(x, 1, channels, eps);
+    let unit = x * inverse;
+    let share = 2f64.powi(-(channels.log2() / 2.0).round() as i32);
+    let mean = (dy * unit * share).reduce_sum(&[1]) * (1.0 / (channels * share));
+    [(dy - unit * mean) * inverse, unit]
 }
 
 /// ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) (Hendrycks and Gimpel 2016; GPT-2's activation).

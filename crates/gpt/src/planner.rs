@@ -8,11 +8,6 @@ use crate::plan::{PLANS, Plan, PlanError, Programs};
 use chip::{Profile, legal};
 use mil::{DType, Program};
 
-/// Share of a step that another plan must save to be chosen before the first of [`PLANS`], whose programs
-/// are those of trainers that ran on hardware: forecasts do not tell smaller differences
-/// (docs/step-forecast.md).
-const MARGIN: f64 = 0.1;
-
 /// A plan with its price.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
@@ -24,10 +19,9 @@ pub struct Candidate {
     pub refused: Vec<String>,
 }
 
-/// Prices every plan for steps of `accum` micro-batches of `batch` sequences of `seq` tokens on
-/// `profile`. The first is the one to run: of those whose programs are legal, the cheapest, or the first of
-/// [`PLANS`] if that is less than a tenth slower; the first of [`PLANS`] where none is legal. The others
-/// follow in the order of [`PLANS`].
+/// Prices every plan that can train the model, for steps of `accum` micro-batches of `batch` sequences of `seq` tokens on
+/// `profile`. The first is the one to run: the cheapest of those whose programs are legal, or the first of
+/// [`PLANS`] where none is. The others follow in the order of [`PLANS`].
 ///
 /// # Errors
 /// When the programs of the model cannot be derived.
@@ -38,14 +32,13 @@ pub fn candidates(
     accum: usize,
     profile: &Profile,
 ) -> Result<Vec<Candidate>, PlanError> {
-    let mut all = PLANS
-        .iter()
-        .map(|&plan| {
-            let step = forecast(plan, config, batch, seq, accum, profile)?;
-            let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
-            Ok(Candidate { plan, step, refused: refused(plan, &dims, profile)? })
-        })
-        .collect::<Result<Vec<_>, PlanError>>()?;
+    let priced = PLANS.iter().map(|&plan| {
+        let step = forecast(plan, config, batch, seq, accum, profile)?;
+        let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
+        Ok(Candidate { plan, step, refused: refused(plan, &dims, profile)? })
+    });
+    let fit = priced.filter(|priced| !matches!(priced, Err(PlanError::Unfit { .. })));
+    let mut all = fit.collect::<Result<Vec<_>, PlanError>>()?;
     let best = best(&all);
     all[..=best].rotate_right(1);
     Ok(all)
@@ -53,9 +46,23 @@ pub fn candidates(
 
 /// Index of the plan to run; see [`candidates`].
 fn best(all: &[Candidate]) -> usize {
-    let price = |i: usize| all[i].step.seconds * if i == 0 { 1.0 - MARGIN } else { 1.0 };
+    cheapest(all).unwrap_or(0)
+}
+
+/// Index of the cheapest legal plan; the first of several.
+fn cheapest(all: &[Candidate]) -> Option<usize> {
     let legal = (0..all.len()).filter(|&i| all[i].refused.is_empty());
-    legal.min_by(|&a, &b| price(a).total_cmp(&price(b))).unwrap_or(0)
+    legal.min_by(|&a, &b| all[a].step.seconds.total_cmp(&all[b].step.seconds))
+}
+
+/// The choice of [`candidates`] in one line: the plan to run and the next one, with their forecasts.
+pub fn choice(all: &[Candidate]) -> String {
+    let of = |one: &Candidate| format!("{} {:.1} ms/step", one.plan.name, 1e3 * one.step.seconds);
+    match (&all[0], cheapest(&all[1..])) {
+        (best, _) if !best.refused.is_empty() => format!("{}: no plan is legal", best.plan.name),
+        (best, Some(next)) => format!("{}; next {}", of(best), of(&all[1 + next])),
+        (best, None) => format!("{}; no other plan is legal", of(best)),
+    }
 }
 
 /// True if `profile` accepts all programs of a plan.
@@ -64,8 +71,10 @@ fn best(all: &[Candidate]) -> usize {
 /// As [`candidates`].
 pub fn accepted(dims: &Dims<'_>, profile: &Profile) -> Result<bool, PlanError> {
     for plan in PLANS {
-        if refused(plan, dims, profile)?.is_empty() {
-            return Ok(true);
+        match refused(plan, dims, profile) {
+            Ok(refused) if refused.is_empty() => return Ok(true),
+            Ok(_) | Err(PlanError::Unfit { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(false)
@@ -86,20 +95,32 @@ mod tests {
     use crate::plan::{BASELINE, FUSED};
 
     #[test]
-    fn the_first_plan_runs_unless_another_is_a_tenth_faster_or_it_is_refused() {
+    fn the_cheapest_legal_plan_runs_and_the_next_is_told() {
         let candidate = |plan, seconds, refused: &[&str]| Candidate {
             plan,
             step: StepEstimate { seconds, ..StepEstimate::default() },
             refused: refused.iter().map(|&name| name.to_owned()).collect(),
         };
         let two = |a: f64, refused: &[&str], b: f64, too: &[&str]| {
-            best(&[candidate(&BASELINE, a, refused), candidate(&FUSED, b, too)])
+            let mut all = [candidate(&BASELINE, a, refused), candidate(&FUSED, b, too)];
+            let best = best(&all);
+            all[..=best].rotate_right(1);
+            (best, choice(&all))
         };
-        assert_eq!(two(1.0, &[], 0.91, &[]), 0);
-        assert_eq!(two(1.0, &[], 0.89, &[]), 1);
-        assert_eq!(two(1.0, &[], 0.5, &["attnBwd"]), 0);
-        assert_eq!(two(1.0, &["fwdAttn"], 2.0, &[]), 1);
-        assert_eq!(two(1.0, &["fwdAttn"], 0.5, &["attnBwd"]), 0);
+        let told = |best: usize, text: &str| (best, text.to_owned());
+        assert_eq!(
+            two(1.0, &[], 1.0, &[]),
+            told(0, "baseline 1000.0 ms/step; next fused 1000.0 ms/step")
+        );
+        assert_eq!(
+            two(1.0, &[], 0.9, &[]),
+            told(1, "fused 900.0 ms/step; next baseline 1000.0 ms/step")
+        );
+        let alone = told(0, "baseline 1000.0 ms/step; no other plan is legal");
+        assert_eq!(two(1.0, &[], 0.5, &["attnBwd"]), alone);
+        assert_eq!(two(1.0, &["fwdAttn"], 2.0, &[]).0, 1);
+        let none = told(0, "baseline: no plan is legal");
+        assert_eq!(two(1.0, &["fwdAttn"], 0.5, &["attnBwd"]), none);
     }
 
     #[test]
@@ -108,9 +129,12 @@ mod tests {
         let profile = Profile::default();
         let all = candidates(&config, 4, 256, 1, &profile).unwrap();
         let names: Vec<_> = all.iter().map(|candidate| candidate.plan.name).collect();
-        assert_eq!(names, ["baseline", "fused"]);
+        assert_eq!(names, ["offload", "baseline", "fused"]);
         assert!(all.iter().all(|candidate| candidate.refused.is_empty()));
-        assert!(all[1].step.engine() < all[0].step.engine());
+        assert!(
+            all[0].step.seconds < all[1].step.seconds
+                && all[2].step.engine() < all[1].step.engine()
+        );
         // Too wide for every chip.
         let all = candidates(&config, 1, 200_000, 1, &profile).unwrap();
         assert!(all.iter().all(|candidate| !candidate.refused.is_empty()), "{all:?}");

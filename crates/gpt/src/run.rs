@@ -5,7 +5,7 @@ use crate::config::GptConfig;
 use crate::lanes::{Span, in_turn, side_by_side};
 use crate::ops::{self, Dims};
 use crate::params::Parameters;
-use crate::plan::{Index, Lanes, Part, Place, Schedule, Sink, Source, Step, TimedStep};
+use crate::plan::{Index, Kernel, Lanes, Part, Place, Schedule, Sink, Source, Step, TimedStep};
 use ane::surface::ReadGuard;
 use ane::{AneError, Device, Executable, Surface};
 use cpu::{Elements, HostProgram, OutputMut, Sgemm, simd};
@@ -123,7 +123,7 @@ pub(crate) struct Runtime {
 impl Runtime {
     /// Compiles the programs of `schedule`, but for those in `spare`, and allocates its values.
     ///
-    /// All surfaces have the size of the largest, which satisfies every published rule on sizes
+    /// All inputs of a request have surfaces of one size, and so have all its outputs
     /// (docs/ane-facts.md C.1).
     ///
     /// # Errors
@@ -147,11 +147,11 @@ impl Runtime {
                 Some(executable) => executable,
                 None => device.compile(&program(), &Weights::new())?,
             };
-            engine.insert(index, bind(executable, &schedule, kernel.kind, dims.config));
+            engine.insert(index, bind(executable, &schedule, kernel, dims.config));
         }
-        let allocation = schedule.largest().max(device.least_allocation());
-        let surfaces = (schedule.values.iter())
-            .map(|value| device.surface(&value.ty, allocation))
+        let least = device.least_allocation();
+        let surfaces = (schedule.values.iter().zip(schedule.allocations()))
+            .map(|(value, allocation)| device.surface(&value.ty, allocation.max(least)))
             .collect::<Result<_, _>>()?;
         let arrays = schedule.arrays.iter().map(|channels| vec![0.0; channels * dims.tokens()]);
         Ok(Runtime {
@@ -370,6 +370,10 @@ pub(crate) enum OutsideStep<'a> {
     Head { stream: &'a [f32], values: &'a [f32] },
     /// Its gradients.
     HeadBackward(HeadBackward<'a>),
+    /// Losses of these probabilities [V, T].
+    Losses { probs: &'a Surface },
+    /// Gradients of the classifier that gave them.
+    ClassifierBackward(ClassifierBackward<'a>),
     /// New keys or values go into a cache.
     Append { new: &'a Surface, cache: &'a Surface },
 }
@@ -382,6 +386,20 @@ pub(crate) struct HeadBackward<'a> {
     pub(crate) values: &'a [f32],
     /// Of the stream, [D, T]: replaced.
     pub(crate) cotangent: &'a mut [f32],
+    /// Of the parameters.
+    pub(crate) grads: &'a mut [f32],
+}
+
+/// The arguments of the classifier's backward step.
+pub(crate) struct ClassifierBackward<'a> {
+    /// [V, T]
+    pub(crate) probs: &'a Surface,
+    /// The normalised stream, [D, T].
+    pub(crate) xf: &'a Surface,
+    /// The parameters.
+    pub(crate) values: &'a [f32],
+    /// Of the normalised stream, [D, T]: replaced.
+    pub(crate) d_xf: &'a mut [f32],
     /// Of the parameters.
     pub(crate) grads: &'a mut [f32],
 }
@@ -439,6 +457,16 @@ impl HostLane<'_> {
                 new: &surfaces[*value],
                 cache: &surfaces[*cache],
             }),
+            Step::Unload { from, to } => surfaces[*from].read(&mut arrays[*to]),
+            Step::Losses { probs } => {
+                (self.outside)(OutsideStep::Losses { probs: &surfaces[*probs] })
+            }
+            Step::ClassifierBackward { probs, xf, to } => {
+                let [probs, xf] = [*probs, *xf].map(|value| &surfaces[value]);
+                let d_xf = &mut arrays[*to];
+                let call = ClassifierBackward { probs, xf, values, d_xf, grads };
+                (self.outside)(OutsideStep::ClassifierBackward(call))
+            }
             Step::Head { stream } => {
                 (self.outside)(OutsideStep::Head { stream: &arrays[*stream], values })
             }
@@ -503,16 +531,16 @@ impl HostLane<'_> {
     }
 }
 
-/// Binds the values of every layer of `kind` to the ports of a program; those of other kinds have none.
+/// Binds the values of every layer that runs a program to its ports; other layers have none.
 fn bind(
     executable: Box<dyn Executable>,
     schedule: &Schedule,
-    kind: usize,
+    kernel: &Kernel,
     config: &GptConfig,
 ) -> Bound {
+    let layers: Vec<usize> = kernel.layers(config).collect();
     let bound = |ports: &[ane::Port], layer: usize| -> Vec<usize> {
-        let of_kind = config.kind(layer) == kind;
-        let ports = ports.iter().filter(|_| of_kind);
+        let ports = ports.iter().filter(|_| layers.contains(&layer));
         ports.map(|port| schedule.value(&port.name, layer)).collect()
     };
     let requests = (0..config.n_layer)

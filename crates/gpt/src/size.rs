@@ -95,8 +95,8 @@ pub struct StepMemory {
 }
 
 impl StepMemory {
-    /// What `plan` needs for micro-batches of `dims`. With `uniform`, all surfaces have the size of the largest,
-    /// as an engine demands; an emulator's have their own.
+    /// What `plan` needs for micro-batches of `dims`. With `uniform`, surfaces of a request have the size of the
+    /// largest, as an engine demands; an emulator's have their own.
     ///
     /// # Errors
     /// When the programs of the model cannot be derived.
@@ -108,7 +108,7 @@ impl StepMemory {
         let logits = vocab * tokens_at_once(tokens);
         let weights = 4.0 * Layout::new(dims.config).count() as f64;
         let surfaces = match uniform {
-            true => schedule.values.len() as f64 * schedule.largest() as f64,
+            true => schedule.allocations().iter().sum::<usize>() as f64,
             false => schedule.values.iter().map(|value| value.ty.bytes() as f64).sum(),
         };
         let activations = 4.0 * (streams + logits) as f64;

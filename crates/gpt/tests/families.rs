@@ -4,12 +4,14 @@
 use ane::Emulator;
 use chip::Profile;
 use cpu::{Matrix, Numerics};
-use gpt::plan::BASELINE;
+use gpt::block::Memory;
+use gpt::plan::{BASELINE, OFFLOAD, Plan, PlanError, Programs};
 use gpt::slots::WeightFormat;
 use gpt::{
-    Column, Decoder, Family, FeedForward, GptConfig, Layout, MicroBatch, Model, Norm, Parameters,
-    SlotDecoder, SlotOptions, TokenWeights, initialise,
+    Column, Decoder, Dims, Family, FeedForward, GptConfig, Layout, MicroBatch, Model, Norm,
+    Parameters, SlotDecoder, SlotOptions, TokenWeights, initialise,
 };
+use mil::DType;
 
 /// The formulas, in f64.
 struct Reference<'a> {
@@ -231,11 +233,11 @@ struct Errors {
 }
 
 /// Error of the loss, relative, and those of the gradients.
-fn errors(c: &GptConfig, numerics: Numerics, scale: f32) -> (f64, Vec<Errors>) {
+fn errors(plan: &Plan, c: &GptConfig, numerics: Numerics, scale: f32) -> (f64, Vec<Errors>) {
     let (values, [inputs, targets]) = (weights(c), batch(c));
     let device = Emulator::engine(Profile::default(), numerics);
     let parameters = Parameters::new(c, values.clone());
-    let mut model = Model::new(&BASELINE, &parameters, BATCH, SEQ, &device, numerics).unwrap();
+    let mut model = Model::new(plan, &parameters, BATCH, SEQ, &device, numerics).unwrap();
     let mut grads = vec![f32::NAN; values.len()];
     let counts: Vec<f64> = token_weights().into_iter().map(f64::from).collect();
     let scaled: Vec<f32> = token_weights().iter().map(|weight| weight * scale).collect();
@@ -277,12 +279,27 @@ fn vanishes(c: &GptConfig, port: &str) -> bool {
     port == "bk" && c.rope_theta.is_none()
 }
 
+/// Every mixture with the plans that train it.
+fn every() -> impl Iterator<Item = (&'static Plan, (&'static str, GptConfig))> {
+    let all = [&BASELINE, &OFFLOAD].into_iter();
+    let all = all.flat_map(|plan| mixtures().into_iter().map(move |mixture| (plan, mixture)));
+    all.filter(|(plan, (_, c))| {
+        let dims = Dims { config: c, batch: BATCH, seq: SEQ, dtype: DType::Fp16 };
+        let programs = Programs::new(plan, &dims, Memory::Sequence);
+        let refused = c.nanochat.softcap.is_some() || (0..c.n_layer).any(|l| c.embeds_values(l));
+        let unfit = matches!(programs, Err(PlanError::Unfit { .. }));
+        assert_eq!(unfit, plan == &&OFFLOAD && refused, "{}", plan.name);
+        !unfit
+    })
+}
+
 /// Differences of second order leave 1e-10/h ≈ 1e-5 of rounding; a gradient that should vanish is held
 /// against 1e-6.
 #[test]
 fn f32_agrees_with_the_formulas() {
-    for (name, c) in mixtures() {
-        let (loss, tensors) = errors(&c, Numerics::F32, 1.0);
+    for (plan, (name, c)) in every() {
+        let name = format!("{name} by {}", plan.name);
+        let (loss, tensors) = errors(plan, &c, Numerics::F32, 1.0);
         assert!(loss < 1e-5, "{name}: loss {loss:e}");
         for Errors { name: tensor, largest, .. } in tensors {
             assert!(largest < 1e-4 || tensor.contains("[bk]"), "{name}: {tensor} {largest:e}");
@@ -295,8 +312,9 @@ fn f32_agrees_with_the_formulas() {
 /// up: four times that.
 #[test]
 fn fast_agrees_within_binary16() {
-    for (name, c) in mixtures() {
-        let (loss, tensors) = errors(&c, Numerics::Fast, 256.0);
+    for (plan, (name, c)) in every() {
+        let name = format!("{name} by {}", plan.name);
+        let (loss, tensors) = errors(plan, &c, Numerics::Fast, 256.0);
         assert!(loss < 1.1e-3, "{name}: loss {loss:e}");
         for Errors { name: tensor, norm, .. } in tensors {
             assert!(norm < 1.1e-2 || tensor.contains("[bk]"), "{name}: {tensor} {norm:e}");

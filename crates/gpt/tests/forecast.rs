@@ -2,8 +2,9 @@
 
 use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
+use gpt::declare::Block;
 use gpt::forecast::{PublishedTrainer, forecast, markdown, published_steps, timeline};
-use gpt::plan::{BASELINE, PLANS, Place, Programs, TimedStep};
+use gpt::plan::{BASELINE, Cut, OFFLOAD, PLANS, Place, Programs, TimedStep};
 use gpt::{Dims, GptConfig};
 use mil::DType;
 
@@ -68,8 +69,13 @@ fn a_timeline_is_that_of_the_forecast() {
         assert!((of(1).overlap / (both - busy) - 1.0).abs() < 1e-9 && of(1).overlap > 0.0);
         let engine = lane(Place::Engine);
         assert!(engine.clone().all(|step| step.layer.is_some()));
-        let requests = plan.cuts.iter().filter(|cut| cut.place == Place::Engine).count();
-        assert_eq!(engine.count(), requests * config.n_layer);
+        let requests = |cut: &Cut| match cut.block {
+            Block::Head | Block::Classifier => 1,
+            _ => config.n_layer,
+        };
+        let of_engine = plan.cuts.iter().filter(|cut| cut.place == Place::Engine);
+        let requests: usize = of_engine.map(requests).sum();
+        assert_eq!((engine.count(), of(3).requests), (requests, 3 * requests));
     }
 }
 
@@ -79,6 +85,8 @@ fn both_lanes_of_a_published_model_are_faster_than_its_trainers() {
     let config = GptConfig::preset("stories110m").unwrap();
     let step = forecast(&BASELINE, &config, 1, 256, 10, &Profile::default()).unwrap();
     assert!(step.seconds < 1.1, "{step:?}");
+    let offload = forecast(&OFFLOAD, &config, 1, 256, 10, &Profile::default()).unwrap();
+    assert!(offload.seconds < 0.9 && offload.head < 0.65 * step.head, "{offload:?}");
     // What cannot overlap: the host waits for the forward pass, and the engine for the head.
     assert!(step.overlap < step.engine() && step.overlap > 0.5 * step.engine_backward, "{step:?}");
 }

@@ -1,11 +1,11 @@
-//! The text of every kernel of the plan `baseline`, pinned: what a Mac compiles is what runs here.
+//! The text of every kernel of the plans `baseline` and `offload`, pinned: what a Mac compiles is what runs here.
 //! `ANEGPT_UPDATE_GOLDEN=1` writes the files anew; the difference is then to be read.
 
 use ane::{Device, Emulator};
 use chip::Profile;
 use cpu::Numerics;
 use gpt::block::Memory;
-use gpt::plan::{BASELINE, Programs};
+use gpt::plan::{BASELINE, OFFLOAD, Programs};
 use gpt::{Dims, GptConfig};
 use mil::{DType, Program, Weights};
 use std::path::Path;
@@ -14,9 +14,13 @@ use std::path::Path;
 fn kernels_have_the_pinned_text() {
     let config = GptConfig { n_kv_head: 2, ..GptConfig::preset("tiny").unwrap() };
     let dims = Dims { config: &config, batch: 1, seq: 64, dtype: DType::Fp16 };
-    let programs = Programs::new(&BASELINE, &dims, Memory::Sequence).unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for function in programs.engine() {
+    let [six, more] = [&BASELINE, &OFFLOAD].map(|plan| {
+        let programs = Programs::new(plan, &dims, Memory::Sequence).unwrap();
+        programs.engine().cloned().collect::<Vec<_>>()
+    });
+    assert_eq!((six.len(), more.len()), (6, 12));
+    for function in six.iter().chain(&more) {
         let program = Program::new(function.clone());
         assert_eq!(mil::verify(&program), []);
         let text = mil::text::print(&program);

@@ -1,13 +1,12 @@
-//! Engine and host side by side: the same bits as in turn, in the time of the longer lane.
+//! Engine and host side by side: the same bits as in turn, in less time.
 
 use ane::{AneError, Device, Emulator, Faults, Faulty, Paced, Packed};
 use chip::Profile;
 use cpu::Numerics;
 use gpt::block::Memory;
-use gpt::plan::{BASELINE, Lanes, PLANS, Part, Plan, Schedule, Step, TimedStep};
+use gpt::plan::{BASELINE, Lanes, OFFLOAD, PLANS, Part, Plan, Schedule, Step, TimedStep};
 use gpt::{Dims, GptConfig, MicroBatch, Model, ModelError, Parameters, TokenWeights, initialise};
 use mil::DType;
-use std::time::Instant;
 
 fn small(preset: &str) -> GptConfig {
     GptConfig { vocab_size: 50, seq_len: 16, n_layer: 3, ..GptConfig::preset(preset).unwrap() }
@@ -48,7 +47,9 @@ fn side_by_side_gives_the_bits_of_in_turn() {
             config.windows.truncate(config.n_layer);
         }
         for numerics in [Numerics::F32, Numerics::Fast] {
-            for plan in PLANS {
+            // Value embeddings are not for every plan.
+            let plans = PLANS.iter().filter(|plan| **plan != &OFFLOAD || preset != "nanochat-d6");
+            for plan in plans {
                 let of = |device: &dyn Device| {
                     let (losses, grads) =
                         trained(&mut model(plan, &config, device, numerics)).unwrap();
@@ -92,7 +93,9 @@ fn the_order_of_both_lanes_keeps_what_steps_wait_for() {
             steps.iter().position(is).unwrap()
         };
         // The norm's gradient goes to the next program, those of the weights to none.
-        assert!(place(named("norm2Bwd", 1)) < place(named("w1_grad", 1)), "{}", plan.name);
+        let norm = named(if *plan == &OFFLOAD { "wv_grad" } else { "norm2Bwd" }, 1);
+        let [before, weights] = [norm, named("w1_grad", 1)].map(place);
+        assert_eq!(before < weights, *plan != &OFFLOAD, "{}", plan.name);
         // The surfaces of these are the next layer's, too.
         let next = lanes.engine.iter().find(|&&s| s > named("w1_grad", 1));
         assert!(lanes.after[named("ffnBwd", 0)].contains(&named("w1_grad", 1)), "{next:?}");
@@ -127,57 +130,38 @@ fn busy(steps: &[TimedStep], part: Part) -> f64 {
     steps.iter().filter(|step| step.part == part).map(|step| step.seconds).sum()
 }
 
-/// Requests of the backward pass asleep for as long as the host works on weight gradients: a micro-batch takes
-/// the time of two lanes whose steps take as long as these did, which is far less than their sum. Where
-/// others use the cores, threads wake up late: one of many micro-batches must keep the bound, which none
-/// could that ran in turn.
+/// Requests of the backward pass asleep for as long as the host works on weight gradients: most of both happens
+/// at the same time. Threads wake up late where others use the cores, so that the wall time proves nothing
+/// here; `gpt::lanes` holds it against that of two lanes, with steps that all sleep.
 #[test]
-fn a_step_takes_the_time_of_the_longer_lane_and_what_cannot_overlap() {
+fn weight_gradients_are_computed_while_requests_run() {
     let preset = GptConfig::preset("stories15m").unwrap();
-    let config = GptConfig { n_layer: 3, vocab_size: 64, seq_len: 128, ..preset };
-    let dims = Dims { config: &config, batch: 1, seq: 128, dtype: DType::Fp16 };
-    let schedule = Schedule::new(&BASELINE, &dims, Memory::Sequence).unwrap();
-    let lanes = Lanes::new(&schedule);
-    // Steps that are described alike run in the order of the schedule.
-    let described: Vec<_> = schedule.steps().map(|step| schedule.describe(step)).collect();
-    let seconds = |ran: &[TimedStep]| -> Vec<f64> {
-        let one = |(i, known): (usize, &(String, Option<usize>))| {
-            let before = described[..i].iter().filter(|&other| other == known).count();
-            let same = |step: &&TimedStep| (&step.name, step.layer) == (&known.0, known.1);
-            ran.iter().filter(same).nth(before).unwrap().seconds
-        };
-        described.iter().enumerate().map(one).collect()
-    };
+    let config = GptConfig { n_layer: 3, vocab_size: 64, seq_len: 256, ..preset };
     let parameters = Parameters::new(&config, initialise(&config, 5));
     let mut grads = vec![0.0; parameters.layout().count()];
-    let model = |pace: f64| {
+    let mut run = |pace: f64| {
         let device = Paced::asleep(emulator(Numerics::Fast), pace);
-        Model::new(&BASELINE, &parameters, 1, 128, &device, Numerics::Fast).unwrap()
-    };
-    let mut run = |model: &mut Model| {
-        let (start, tokens, weights) = (Instant::now(), [7; 128], TokenWeights::Even(1.0));
-        model.loss_and_grads(&tokens, &tokens, weights, MicroBatch::First, &mut grads).unwrap();
-        (start.elapsed().as_secs_f64(), model.timeline())
-    };
-    let keeps = || {
-        let mut unpaced = model(1.0);
-        run(&mut unpaced);
-        let known = run(&mut unpaced).1;
-        let pace = busy(&known, Part::WeightGradients) / busy(&known, Part::EngineBackward);
-        let (mut paced, mut all) = (model(pace), vec![]);
-        for _ in 0..100 {
-            let (wall, ran) = run(&mut paced);
-            let seconds = seconds(&ran);
-            let ends = lanes.starts(&seconds).into_iter().zip(&seconds).map(|(a, b)| a + b);
-            let (both, in_turn) = (ends.fold(0.0, f64::max), seconds.iter().sum::<f64>());
-            all.push([wall / both, in_turn / both]);
-            if wall < 1.15 * both && in_turn > 1.25 * both {
-                return;
-            }
+        let mut model =
+            Model::new(&BASELINE, &parameters, 1, 256, &device, Numerics::Fast).unwrap();
+        let (tokens, weights) = ([7; 256], TokenWeights::Even(1.0));
+        for _ in 0..2 {
+            let first = MicroBatch::First;
+            model.loss_and_grads(&tokens, &tokens, weights, first, &mut grads).unwrap();
         }
-        panic!("as it ran, and in turn, of the time of two lanes: {all:.2?}");
+        model.timeline()
     };
-    // One thread: where others use the cores, handing work over takes longer than the work.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    pool.install(keeps);
+    let known = run(1.0);
+    let pace = busy(&known, Part::WeightGradients) / busy(&known, Part::EngineBackward);
+    let steps = run(pace);
+    let of = |part: Part| steps.iter().filter(move |step| step.part == part);
+    let common = |a: &TimedStep, b: &TimedStep| {
+        let end = (a.start + a.seconds).min(b.start + b.seconds);
+        (end - a.start.max(b.start)).max(0.0)
+    };
+    let both: f64 = of(Part::EngineBackward)
+        .flat_map(|request| of(Part::WeightGradients).map(move |other| common(request, other)))
+        .sum();
+    let [engine, host] =
+        [Part::EngineBackward, Part::WeightGradients].map(|part| busy(&steps, part));
+    assert!(both > 0.4 * engine.min(host), "{both} of {engine} and {host}");
 }

@@ -11,7 +11,7 @@ use ane::Emulator;
 use chip::Profile;
 use cpu::Numerics;
 use cpu::blas::{Sgemm, Stored};
-use gpt::plan::BASELINE;
+use gpt::plan::{BASELINE, PLANS, Plan};
 use gpt::{GptConfig, Layout, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -390,6 +390,7 @@ fn batch_of(index: usize, n: usize, vocab: usize) -> [Vec<u32>; 2] {
 /// Errors of `numerics` over two batches through one model: the largest of a loss, relative, and
 /// of each tensor's gradient, relative to the tensor's largest gradient.
 fn errors(
+    plan: &Plan,
     c: &GptConfig,
     batch: usize,
     seq: usize,
@@ -401,7 +402,7 @@ fn errors(
     let n = batch * seq;
     let device = Emulator::engine(Profile::default(), numerics);
     let parameters = Parameters::new(c, params.clone());
-    let mut model = Model::new(&BASELINE, &parameters, batch, seq, &device, numerics).unwrap();
+    let mut model = Model::new(plan, &parameters, batch, seq, &device, numerics).unwrap();
     model.multiply_with(library.as_ref());
     // What the first micro-batch finds must not matter.
     let mut grads = vec![f32::NAN; model.layout().count()];
@@ -431,13 +432,18 @@ fn errors(
     (worst, tensors.into_iter().collect())
 }
 
+/// Every plan with every variant.
+fn every() -> impl Iterator<Item = (&'static Plan, (&'static str, GptConfig, usize, usize))> {
+    PLANS.iter().flat_map(|&plan| variants().into_iter().map(move |variant| (plan, variant)))
+}
+
 #[test]
 fn f32_agrees_to_1e_5() {
-    for (name, c, batch, seq) in variants() {
-        let (loss, tensors) = errors(&c, batch, seq, Numerics::F32, 1.0, None);
-        assert!(loss < 1e-5, "{name}: loss {loss:e}");
+    for (plan, (name, c, batch, seq)) in every() {
+        let (loss, tensors) = errors(plan, &c, batch, seq, Numerics::F32, 1.0, None);
+        assert!(loss < 1e-5, "{} {name}: loss {loss:e}", plan.name);
         for (tensor, error) in tensors {
-            assert!(error < 1e-5, "{name}: {tensor} {error:e}");
+            assert!(error < 1e-5, "{} {name}: {tensor} {error:e}", plan.name);
         }
     }
 }
@@ -464,7 +470,7 @@ fn a_head_of_many_tiles_agrees() {
             let tiles: BTreeSet<u32> = targets.iter().map(|id| id / 64).collect();
             assert_eq!(tiles.len(), 19, "targets in every tile");
         }
-        let (loss, tensors) = errors(&c, batch, seq, Numerics::F32, 1.0, None);
+        let (loss, tensors) = errors(&BASELINE, &c, batch, seq, Numerics::F32, 1.0, None);
         assert!(loss < 1e-5, "loss {loss:e}");
         for (tensor, error) in tensors {
             assert!(error < 1e-5, "{tensor} {error:e}");
@@ -505,7 +511,8 @@ impl Sgemm for Backwards {
 fn products_by_a_library_agree_too() {
     for (name, c, batch, seq) in variants() {
         let library = Arc::new(Backwards::default());
-        let (loss, tensors) = errors(&c, batch, seq, Numerics::F32, 1.0, Some(library.clone()));
+        let (loss, tensors) =
+            errors(&BASELINE, &c, batch, seq, Numerics::F32, 1.0, Some(library.clone()));
         assert!(loss < 1e-5, "{name}: loss {loss:e}");
         for (tensor, error) in tensors {
             assert!(error < 1e-5, "{name}: {tensor} {error:e}");
@@ -524,11 +531,11 @@ fn products_by_a_library_agree_too() {
 /// tokens, stays an order below.
 #[test]
 fn fast_agrees_within_binary16() {
-    for (name, c, batch, seq) in variants() {
-        let (loss, tensors) = errors(&c, batch, seq, Numerics::Fast, 256.0, None);
-        assert!(loss < 1.1e-3, "{name}: loss {loss:e}");
+    for (plan, (name, c, batch, seq)) in every() {
+        let (loss, tensors) = errors(plan, &c, batch, seq, Numerics::Fast, 256.0, None);
+        assert!(loss < 1.1e-3, "{} {name}: loss {loss:e}", plan.name);
         for (tensor, error) in tensors {
-            assert!(error < 1.1e-2, "{name}: {tensor} {error:e}");
+            assert!(error < 1.1e-2, "{} {name}: {tensor} {error:e}", plan.name);
         }
     }
 }
@@ -698,7 +705,7 @@ fn mismatched_heads_are_seen() {
 fn a_missing_loss_scale_is_seen() {
     let (_, c, batch, seq) = variants().remove(0);
     let worst = |scale: f32| {
-        let (_, tensors) = errors(&c, batch, seq, Numerics::Fast, scale, None);
+        let (_, tensors) = errors(&BASELINE, &c, batch, seq, Numerics::Fast, scale, None);
         tensors.into_iter().map(|t| t.1).fold(0.0, f64::max)
     };
     assert!(worst(4096.0) < 1.1e-2, "{}", worst(4096.0));

@@ -13,7 +13,7 @@ use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
 use gpt::forecast::StepEstimate;
 use gpt::plan::Programs;
-use gpt::planner::{Candidate, candidates};
+use gpt::planner::{self, Candidate, candidates};
 use gpt::{Dims, Layout};
 use mil::{DType, Program};
 use programs::Row;
@@ -31,7 +31,7 @@ use whole::Whole;
 Examples:
   anegpt plan --preset stories110m --chip m4-pro
   anegpt plan --depth 12                              a nanochat from end to end
-  anegpt plan --preset stories110m --timeline step.svg    both lanes on the clock
+  anegpt plan --preset stories110m --timeline step.svg   both lanes, drawn
   anegpt plan --preset qwen3-0.6b --chip m5-max --write programs/")]
 pub(crate) struct Args {
     /// Model size (list: anegpt help train) [default: tiny]
@@ -76,8 +76,8 @@ pub(crate) struct Args {
     /// Optimizer [default: adamw; muon with --depth]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Step")]
     optimizer: Option<OptimizerChoice>,
-    /// How the model is split into programs; auto: baseline if the chip accepts it and no
-    /// other plan saves a tenth of a step by forecast
+    /// How the model is split into programs; auto: the cheapest by forecast that the chip
+    /// accepts
     #[arg(long, value_parser = PlanChoice::parser(), default_value = "auto")]
     #[arg(help_heading = "Device")]
     plan: PlanChoice,
@@ -169,17 +169,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let run = &planned.run;
     let RunConfig { batch, seq, accum, .. } = *run;
     let mut all = candidates(&run.model, batch, seq, accum, &profile)?;
+    // The same for every plan: the order stays.
     for candidate in &mut all {
         let step = std::mem::take(&mut candidate.step);
         candidate.step = with_optimizer(step, run.optimizer, &run.model, &profile);
     }
+    let dims = Dims { config: &run.model, batch, seq, dtype: DType::Fp16 };
     let chosen = match args.plan {
         PlanChoice::Auto => &all[0],
-        PlanChoice::Named(plan) => {
-            all.iter().find(|candidate| candidate.plan == plan).expect("all plans are priced")
-        }
+        PlanChoice::Named(plan) => match all.iter().find(|candidate| candidate.plan == plan) {
+            Some(candidate) => candidate,
+            // It cannot train this model: the error says why.
+            None => return Err(Programs::new(plan, &dims, Memory::Sequence).unwrap_err().into()),
+        },
     };
-    let dims = Dims { config: &run.model, batch, seq, dtype: DType::Fp16 };
     let programs = Programs::new(chosen.plan, &dims, Memory::Sequence)?;
     if let Some(directory) = &args.write {
         write(&programs, directory)?;
@@ -201,7 +204,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("{}\n{}\n{}", whole.parameters(), whole.horizon(), whole.memory());
     }
     println!("{}{}", programs::table(&rows), notes(run));
-    label("plans", &listed(&all, chosen));
+    println!("{}", listed(&all, chosen));
+    label("auto", &planner::choice(&all));
     step(chosen, &profile);
     if run.dial.is_some() {
         println!("\n{}", whole.times().trim_end());
@@ -315,17 +319,38 @@ fn lanes(step: &StepEstimate) -> String {
     )
 }
 
-/// All plans with their forecasts, in the order of the planner.
+/// All plans side by side, in the order of the planner.
 fn listed(all: &[Candidate], chosen: &Candidate) -> String {
-    let one = |candidate: &Candidate| {
-        let Candidate { plan, step, refused } = candidate;
-        let shown = if candidate == chosen { " (shown)" } else { "" };
-        match refused.is_empty() {
-            true => format!("{}{shown} {:.1} ms/step", plan.name, 1e3 * step.seconds),
-            false => format!("{}{shown} refused by the chip", plan.name),
-        }
+    let row = |name: &str, cell: &dyn Fn(&Candidate) -> String| {
+        let cells: String = all.iter().map(|plan| format!("{:>12}", cell(plan))).collect();
+        format!("  {name:<26}{cells}\n")
     };
-    all.iter().map(one).collect::<Vec<_>>().join("; ")
+    let ms = |name: &str, seconds: fn(&StepEstimate) -> f64| {
+        row(name, &|plan| format!("{:.1}", 1e3 * seconds(&plan.step)))
+    };
+    [
+        row("plan (* is shown)", &|candidate| {
+            let shown = if candidate == chosen { "*" } else { "" };
+            format!("{}{shown}", candidate.plan.name)
+        }),
+        row("programs", &|plan| plan.step.programs.to_string()),
+        row("requests per step", &|plan| plan.step.requests.to_string()),
+        ms("engine, ms", StepEstimate::engine),
+        ms("  forward", |step| step.engine_forward),
+        ms("  backward", |step| step.engine_backward),
+        ms("CPU, ms", StepEstimate::host),
+        ms("  head", |step| step.head),
+        ms("  weight gradients", |step| step.weight_gradients),
+        ms("  norms, embedding", |step| step.elementwise),
+        ms("  copies", |step| step.io),
+        ms("  optimizer", |step| step.optimizer),
+        ms("side by side, ms", |step| step.overlap),
+        row("forecast, ms/step", &|plan| match plan.refused.is_empty() {
+            true => format!("{:.1}", 1e3 * plan.step.seconds),
+            false => "refused".to_owned(),
+        }),
+    ]
+    .concat()
 }
 
 /// Fields are added, never renamed.
@@ -348,6 +373,11 @@ fn json(
             serde_json::json!({
                 "name": candidate.plan.name,
                 "forecast_ms_per_step": 1e3 * candidate.step.seconds,
+                "programs": candidate.step.programs,
+                "requests": candidate.step.requests,
+                "engine_ms": 1e3 * candidate.step.engine(),
+                "host_ms": 1e3 * candidate.step.host(),
+                "overlap_ms": 1e3 * candidate.step.overlap,
                 "refused": candidate.refused,
             })
         })

@@ -81,8 +81,8 @@ pub(crate) struct MachineArgs {
     /// Arithmetic of the emulator [default: fast]
     #[arg(long, value_enum, help_heading = "Device")]
     pub(crate) numerics: Option<NumericsChoice>,
-    /// How the model is split into programs; auto: baseline if the chip accepts it and no
-    /// other plan saves a tenth of a step by forecast [default: auto, or that of the resumed run]
+    /// How the model is split into programs; auto: the cheapest by forecast on an engine,
+    /// else baseline [default: auto, or that of the resumed run]
     #[arg(long, value_parser = PlanChoice::parser(), help_heading = "Device")]
     pub(crate) plan: Option<PlanChoice>,
     /// Matrix products on the CPU: ours, accelerate, auto [default: auto, or that

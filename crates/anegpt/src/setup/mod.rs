@@ -360,7 +360,8 @@ fn not_written_by(command: &str, found: &Checkpoint) -> String {
 /// The plan that `choice` is for a run on `machine`.
 fn plan(choice: PlanChoice, config: &RunConfig, machine: &Machine) -> Result<&'static Plan> {
     let extents = [config.batch, config.seq, config.accum];
-    choice.plan(&config.model, extents, machine.device.profile().as_ref())
+    let engine = machine.device.profile().filter(|_| machine.device.overlaps());
+    choice.plan(&config.model, extents, engine.as_ref())
 }
 
 /// Warns when resuming from before later checkpoints.

@@ -1,12 +1,16 @@
 //! `anegpt plan`.
 
 use crate::Bench;
+use std::collections::BTreeSet;
 
 #[test]
 fn a_plan_names_its_programs_and_writes_them() {
     let bench = Bench::new();
     let text = bench.ok(&["plan", "--preset", "stories15m", "--chip", "m1", "--write", "programs"]);
-    let names = ["fwdAttn", "fwdFFN", "ffnBwd", "sdpaBwd1", "sdpaBwd2", "qkvBwd"];
+    let six = ["fwdAttn", "fwdFFN", "ffnBwd", "sdpaBwd1", "sdpaBwd2", "qkvBwd"];
+    let head = ["finalNorm", "classifier", "softmax", "finalNormBwd", "norm2Bwd", "norm1Bwd"];
+    let names = [six, head].concat();
+    assert!(text.contains("offload") && text.contains("; next fused"), "{text}");
     assert!(names.iter().all(|name| text.contains(name)), "{text}");
     assert!(text.contains("not confirmed on hardware") && !text.contains("REFUSED"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -25,16 +29,27 @@ fn a_plan_is_json_on_demand() {
     let (one, four) = (of(&["--accum", "1"]), of(&["--accum", "4"]));
     let seconds = |plan: &serde_json::Value| plan["step"]["seconds"].as_f64().unwrap();
     assert!(seconds(&four) > 2.0 * seconds(&one));
-    assert_eq!(one["programs"].as_array().unwrap().len(), 6);
+    assert_eq!(one["programs"].as_array().unwrap().len() as u64, one["plans"][0]["programs"]);
     assert_eq!(one["confirmed_on_hardware"], false);
     let step = |field: &str| one["step"][field].as_f64().unwrap();
     let lanes = step("engine") + step("host") - step("overlap");
     assert!((lanes / step("seconds") - 1.0).abs() < 1e-12 && step("overlap") > 0.0, "{one}");
     assert_eq!(one["forecast_ms_per_step"].as_f64().unwrap(), 1e3 * seconds(&one));
-    assert_eq!([&one["plan"], &one["plans"][1]["name"]], ["baseline", "fused"]);
-    let fused = of(&["--plan", "fused"]);
+    let plans = one["plans"].as_array().unwrap();
+    let names: Vec<_> = plans.iter().map(|plan| plan["name"].as_str().unwrap()).collect();
+    assert_eq!(one["plan"], names[0], "the cheapest comes first");
+    let all: BTreeSet<_> = names.iter().copied().collect();
+    assert_eq!(all, BTreeSet::from(["baseline", "fused", "offload"]));
+    let cheapest = plans.iter().map(|plan| plan["forecast_ms_per_step"].as_f64().unwrap());
+    assert_eq!(cheapest.fold(f64::INFINITY, f64::min), 1e3 * seconds(&one));
+    let fused = of(&["--plan", "fused", "--accum", "1"]);
     assert_eq!(fused["programs"].as_array().unwrap().len(), 4);
-    assert_eq!(fused["forecast_ms_per_step"], of(&[])["plans"][1]["forecast_ms_per_step"]);
+    let known = plans.iter().find(|plan| plan["name"] == "fused").unwrap();
+    assert_eq!(known["requests"], one["layers"].as_u64().unwrap() * 4);
+    assert_eq!(known["forecast_ms_per_step"], fused["forecast_ms_per_step"]);
+    let error = bench.run(&["plan", "--preset", "nanochat-d4", "--plan", "offload"]);
+    let text = String::from_utf8(error.stderr).unwrap();
+    assert!(text.contains("does not train models with "), "{text}");
     let error = bench.run(&["plan", "--preset", "huge"]);
     assert_eq!(error.status.code(), Some(2));
 }
@@ -60,7 +75,10 @@ fn a_run_keeps_its_plan() {
         let start: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
         start["programs"].as_u64().unwrap()
     };
-    assert_eq!(programs(&train(&["--plan", "fused"])), 4);
+    assert_eq!(programs(&train(&["--plan", "fused", "--timeline", "run.svg"])), 4);
+    let picture = std::fs::read_to_string(bench.path("run.svg")).unwrap();
+    let drawn = ["Plan fused as it ran: step 2", ">attnBwd, layer 0: ", ">w1_grad, layer 3: "];
+    assert!(drawn.iter().all(|text| picture.contains(text)), "{picture}");
     let resume = |more: &[&str]| {
         let fixed = ["train", "--resume", "run", "--steps", "3", "--log-format", "json"];
         bench.ok(&[&fixed[..], more].concat())

@@ -110,6 +110,23 @@ impl Family {
         Scope::new(builder, dims, layer, stream, &parameters, others)
     }
 
+    /// As [`Family::scope`], with those parameters of the block that its norm has.
+    pub(crate) fn norm_scope<'b, 'd>(
+        self,
+        builder: &'b Builder,
+        dims: &'d Dims<'d>,
+        (block, layer): (Block, usize),
+        stream: &str,
+        others: &[(&str, TensorType)],
+    ) -> Scope<'b, 'd> {
+        let mut parameters = self.parameters(dims.config);
+        let ports = block::norm_ports(dims.config.norm, block);
+        parameters.retain(|p| {
+            ports.contains(&p.port) && p.block == block && p.layer.is_none_or(|l| l == layer)
+        });
+        Scope::new(builder, dims, layer, stream, &parameters, others)
+    }
+
     /// Writes the attention block of a layer, whose stream is x.
     pub fn attention_block<'b>(
         self,
@@ -133,6 +150,12 @@ impl Family {
         let earlier = ("earlier", dims.activation(dims.config.n_embd));
         let scope = self.scope(builder, dims, (block, layer), "x", &[earlier]);
         self.mixture(&scope, block, scope.input("x"), scope.input("earlier")).named("mixed")
+    }
+
+    /// Writes the last norm, whose stream is x_last.
+    pub fn last_norm_block<'b>(self, builder: &'b Builder, dims: &Dims<'_>) -> Value<'b> {
+        let scope = self.scope(builder, dims, (Block::Head, 0), "x_last", &[]);
+        self.last_norm(&scope, scope.input("x_last"))
     }
 
     /// Writes the feed-forward block of a layer, whose stream is x2.

@@ -169,6 +169,13 @@ impl Schedule {
             Step::Add { value, from, to } => [vec![Value(*value), Array(*from)], vec![Array(*to)]],
             Step::Join { from, to } => [vec![Array(*from)], vec![Array(*to)]],
             Step::Append { value, cache } => [vec![Value(*value)], vec![Value(*cache)]],
+            Step::Unload { from, to } => [vec![Value(*from)], vec![Array(*to)]],
+            Step::Losses { probs } => [vec![Value(*probs)], vec![Head]],
+            Step::ClassifierBackward { probs, xf, to } => {
+                let own = [Head, Array(*to)].into_iter();
+                let classifier = self.head_parameters.iter().map(|range| Gradient(range.start));
+                [vec![Value(*probs), Value(*xf)], own.chain(classifier).collect()]
+            }
             Step::Head { stream } => [vec![Array(*stream)], vec![Head]],
             Step::HeadBackward { stream, to } => {
                 let gradients = self.head_parameters.iter().map(|range| Gradient(range.start));

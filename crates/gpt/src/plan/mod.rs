@@ -14,6 +14,7 @@ mod cuts;
 mod decode;
 mod fused;
 mod lanes;
+mod offload;
 mod schedule;
 mod slots;
 mod work;
@@ -25,7 +26,7 @@ pub use lanes::{Lanes, TimedStep};
 pub use schedule::{Index, Schedule, Sink, Source, Step, Value};
 pub use work::{Part, StepWork, flops_by_part};
 
-use crate::block::Memory;
+use crate::block::{self, Memory, norm_of, stream_of};
 use crate::config::GptConfig;
 use crate::declare::{Block, Declared};
 use crate::ops::Dims;
@@ -36,10 +37,11 @@ use std::collections::BTreeSet;
 pub use baseline::BASELINE;
 pub use decode::DECODE;
 pub use fused::FUSED;
+pub use offload::OFFLOAD;
 pub use slots::SLOTS;
 
 /// The plans of training; the first is the default.
-pub static PLANS: &[&Plan] = &[&BASELINE, &FUSED];
+pub static PLANS: &[&Plan] = &[&BASELINE, &FUSED, &OFFLOAD];
 
 /// A plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -124,6 +126,14 @@ pub enum PlanError {
     /// The block cannot be differentiated.
     #[error(transparent)]
     Grad(#[from] GradError),
+    /// A plan gives the engine what it does not compute for this model.
+    #[error("the plan `{plan}` does not train models with {part}: choose another one with --plan")]
+    Unfit {
+        /// The plan.
+        plan: &'static str,
+        /// A part of the model.
+        part: &'static str,
+    },
     /// A program needs a value it is not given.
     #[error(transparent)]
     Slice(#[from] passes::UnboundInput),
@@ -183,17 +193,26 @@ impl Programs {
     }
 }
 
-/// Name of the stream that a block reads.
-pub(crate) fn stream_of(block: Block) -> &'static str {
-    if block == Block::FeedForward { "x2" } else { "x" }
+impl Kernel {
+    /// The layers that run it; what belongs to none counts to the first.
+    pub fn layers(&self, config: &GptConfig) -> impl Iterator<Item = usize> {
+        let around = matches!(
+            self.block,
+            Block::Embedding | Block::Backout | Block::Head | Block::Classifier
+        );
+        let layers = if around { 1 } else { config.n_layer };
+        (0..layers).filter(move |&layer| config.kind(layer) == self.kind)
+    }
 }
 
 /// The blocks of a kind of layer; what belongs to no layer is of the first kind.
 fn blocks(config: &GptConfig, kind: usize) -> impl Iterator<Item = Block> {
-    use Block::{Attention, Backout, Embedding, FeedForward, Mix};
-    let around = |block: &Block| kind == 0 && config.mixes(*block);
+    use Block::{Attention, Backout, Classifier, Embedding, FeedForward, Head, Mix};
+    let around =
+        |block: &Block| kind == 0 && (matches!(block, Head | Classifier) || config.mixes(*block));
     let layer = [config.mixes(Mix).then_some(Mix), Some(Attention), Some(FeedForward)];
-    let around = [Embedding, Backout].into_iter().filter(around).collect::<Vec<_>>();
+    let around =
+        [Embedding, Backout, Head, Classifier].into_iter().filter(around).collect::<Vec<_>>();
     layer.into_iter().flatten().chain(around)
 }
 
@@ -230,14 +249,25 @@ fn block_kernels(
     (block, kind): (Block, usize),
     memory: Memory,
 ) -> Result<Vec<Kernel>, PlanError> {
-    let forward = written(dims, (block, kind), memory)?;
     let rows = || plan.cuts.iter().filter(move |cut| cut.block == block);
+    if rows().next().is_none() {
+        return Ok(vec![]);
+    }
+    let forward = written(dims, (block, kind), memory)?;
     let trains = rows().any(|cut| cut.pass == Pass::Backward);
     let mut cuts = if trains { Cuts::joint(&forward)? } else { Cuts::forward(forward) };
     let mut kernels = vec![];
     for cut in rows().filter(|cut| cut.pass == Pass::Backward) {
-        let (given, gives) = (cuts.names(cut.given), cuts.names(cut.gives));
-        kernels.push(cut.kernel(kind, cuts.cut(cut.name, &given, &gives)?));
+        let function = if cut.norms_backward() {
+            if block == Block::Attention && dims.config.embeds_values(kind) {
+                // The host has the rows that are looked up.
+                return Err(PlanError::Unfit { plan: plan.name, part: "value embeddings" });
+            }
+            norm_backward(dims, (block, kind), cut.name)?
+        } else {
+            cuts.cut(cut.name, &cuts.names(cut.given), &cuts.names(cut.gives))?
+        };
+        kernels.push(cut.kernel(kind, function));
     }
     if trains {
         kernels.extend(gradients(&mut cuts, &kernels, rows(), dims)?);
@@ -249,10 +279,38 @@ fn block_kernels(
         gives.retain(|name| !trains || *name == output || needed.contains(name));
         kernels.push(cut.kernel(kind, cuts.cut(cut.name, &given, &gives)?));
     }
-    Ok(kernels)
+    // The host has the logits before their cap.
+    match dims.config.nanochat.softcap {
+        Some(_) if block == Block::Classifier => {
+            Err(PlanError::Unfit { plan: plan.name, part: "a cap on their logits" })
+        }
+        _ => Ok(kernels),
+    }
+}
+
+/// A norm, backward, for the engine: not derived, because what is derived overflows binary16
+/// ([`ops::norm_gradient`]).
+fn norm_backward(
+    dims: &Dims<'_>,
+    (block, kind): (Block, usize),
+    name: &str,
+) -> Result<Function, PlanError> {
+    let (b, dy) = (Builder::new(name), format!("d_{}", norm_of(block)));
+    let others = [(&dy[..], dims.activation(dims.config.n_embd))];
+    let family = dims.config.family();
+    let scope = family.norm_scope(&b, dims, (block, kind), stream_of(block), &others);
+    let gradients = block::norm_backward(&scope, block, &dy);
+    Ok(b.finish(&gradients)?)
 }
 
 impl Cut {
+    /// True for the backward pass of a norm, on the engine.
+    fn norms_backward(&self) -> bool {
+        let gradient = format!("d_{}", stream_of(self.block));
+        let gives = self.gives.split_whitespace().any(|name| name == gradient);
+        self.place == Place::Engine && gives
+    }
+
     fn kernel(&self, kind: usize, function: Function) -> Kernel {
         let Cut { block, pass, place, .. } = *self;
         let function = if place == Place::Host { passes::to_fp32(&function) } else { function };
@@ -270,6 +328,19 @@ fn written(
         let b = Builder::new("mixture");
         let mixed = dims.config.family().mixing_block(&b, dims, (block, kind));
         return Ok(b.finish(&[mixed])?);
+    }
+    match block {
+        Block::Head => {
+            let b = Builder::new("last_norm");
+            let normalised = dims.config.family().last_norm_block(&b, dims);
+            return Ok(b.finish(&[normalised])?);
+        }
+        Block::Classifier => {
+            let b = Builder::new("classifier");
+            let probabilities = block::probabilities(&b, dims);
+            return Ok(b.finish(&[probabilities])?);
+        }
+        _ => {}
     }
     if block == Block::Attention {
         let b = Builder::new("attention");

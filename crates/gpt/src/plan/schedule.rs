@@ -1,7 +1,7 @@
 //! The steps by which the programs of a plan make a training step, or a decoding one.
 
 use super::write::Writer;
-use super::{Kernel, Place, Plan, PlanError, Programs};
+use super::{Kernel, Place, Plan, PlanError, Programs, inputs, outputs};
 use crate::block::Memory;
 use crate::ops::Dims;
 use mil::TensorType;
@@ -113,6 +113,27 @@ pub enum Step {
         value: usize,
         /// Where they go.
         cache: usize,
+    },
+    /// A value comes from its surface into an array.
+    Unload {
+        /// The value.
+        from: usize,
+        /// The array.
+        to: usize,
+    },
+    /// Losses, where the device gives the probabilities of all tokens.
+    Losses {
+        /// The probabilities.
+        probs: usize,
+    },
+    /// The classifier's gradient, and the cotangent of what it reads.
+    ClassifierBackward {
+        /// The probabilities.
+        probs: usize,
+        /// The normalised stream.
+        xf: usize,
+        /// The array that becomes its cotangent.
+        to: usize,
     },
     /// Last norm, classifier and loss.
     Head {
@@ -230,6 +251,9 @@ impl Schedule {
             Step::Join { .. } => ("join".to_owned(), None),
             Step::Add { value, .. } => of("add", *value),
             Step::Append { value, .. } => of("append", *value),
+            Step::Unload { from, .. } => of("unload", *from),
+            Step::Losses { .. } => ("losses".to_owned(), None),
+            Step::ClassifierBackward { .. } => ("classifierBwd".to_owned(), None),
             Step::Head { .. } => ("head".to_owned(), None),
             Step::HeadBackward { .. } => ("headBwd".to_owned(), None),
             Step::Accumulate { value, .. } => of("accumulate", *value),
@@ -247,8 +271,24 @@ impl Schedule {
         self.programs.iter().enumerate().filter(|(_, kernel)| kernel.place == Place::Host)
     }
 
-    /// Bytes of the largest value.
-    pub fn largest(&self) -> usize {
-        self.values.iter().map(|value| value.ty.bytes()).max().unwrap_or(0)
+    /// Bytes for the surface of each value where all inputs of a request, and all its outputs, must have
+    /// surfaces of one size: the largest of all that requests connect in this way.
+    pub fn allocations(&self) -> Vec<usize> {
+        let mut group: Vec<usize> = (0..self.values.len()).collect();
+        for step in self.steps() {
+            let Step::Run { program, layer } = step else { continue };
+            let function = &self.programs[*program].function;
+            for names in [inputs(function), outputs(function)] {
+                let of_request = names.iter().map(|name| self.value(name, *layer));
+                let groups: Vec<usize> = of_request.map(|value| group[value]).collect();
+                let one = groups[0];
+                group.iter_mut().filter(|g| groups.contains(g)).for_each(|g| *g = one);
+            }
+        }
+        let mut largest = vec![0; group.len()];
+        for (&group, value) in group.iter().zip(&self.values) {
+            largest[group] = largest[group].max(value.ty.bytes());
+        }
+        group.iter().map(|&group| largest[group]).collect()
     }
 }

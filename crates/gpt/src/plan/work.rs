@@ -69,8 +69,12 @@ impl Schedule {
             Step::Load { .. }
             | Step::Add { .. }
             | Step::Append { .. }
+            | Step::Unload { .. }
             | Step::Accumulate { .. } => Part::Io,
-            Step::Head { .. } | Step::HeadBackward { .. } => Part::Head,
+            Step::Head { .. }
+            | Step::HeadBackward { .. }
+            | Step::Losses { .. }
+            | Step::ClassifierBackward { .. } => Part::Head,
             Step::Host { outputs, .. } if outputs.iter().all(Sink::is_gradient) => {
                 Part::WeightGradients
             }
@@ -94,7 +98,9 @@ impl Schedule {
                 Some(programs[*program].clone())
             }
             Step::Head { .. } => Some(self.head()),
-            Step::HeadBackward { .. } => Some(self.head_backward()),
+            Step::HeadBackward { .. } | Step::ClassifierBackward { .. } => {
+                Some(self.head_backward())
+            }
             _ => None,
         };
         Ok(self

@@ -1,7 +1,8 @@
 //! Writes the schedule of a plan: the steps block by block, and the arrays that streams go through.
 
 use super::schedule::{Index, Schedule, Sink, Source, Step, Value};
-use super::{Kernel, Pass, Place, inputs, outputs, stream_of};
+use super::{Kernel, Pass, Place, inputs, outputs};
+use crate::block::stream_of;
 use crate::declare::Block;
 use crate::ops::Dims;
 use crate::params::{Layout, Param};
@@ -63,7 +64,15 @@ impl<'d> Writer<'d> {
         let saved = of(Pass::Forward, outputs);
         let read = of(Pass::Backward, inputs);
         let mut kept: BTreeSet<String> = saved.intersection(&read).cloned().collect();
-        kept.extend(["kcache", "vcache"].map(str::to_owned));
+        kept.extend(["kcache", "vcache", "wcls"].map(str::to_owned));
+        // Streams that the engine reads again in the backward pass.
+        let backward = programs.iter().filter(|k| k.pass == Pass::Backward);
+        let engine = backward.filter(|k| k.place == Place::Engine);
+        let streams = engine.flat_map(|k| {
+            let stream = stream_of(k.block);
+            inputs(&k.function).into_iter().filter(move |name| name == stream)
+        });
+        kept.extend(streams);
         kept.extend(layout.params().iter().map(|p| p.port.to_owned()));
         let trains = programs.iter().any(|kernel| kernel.pass == Pass::Backward);
         let of_head = layout.params().iter().filter(|p| p.block == Block::Head);
@@ -98,10 +107,10 @@ impl<'d> Writer<'d> {
             stream = to;
             self.remember(stage, stream);
         }
-        self.schedule.forward.push(Step::Head { stream });
+        self.head(stream);
         if self.trains {
             self.at.cotangent = self.array(self.dims.config.n_embd);
-            self.schedule.backward.push(Step::HeadBackward { stream, to: self.at.cotangent });
+            self.head_backward(stream);
             for stage in stages.into_iter().rev() {
                 self.backward_stage(stage);
             }
@@ -109,6 +118,48 @@ impl<'d> Writer<'d> {
             self.scatter();
         }
         self.schedule
+    }
+
+    /// Runs the programs of the engine of a block that belongs to no layer.
+    fn around(&self, block: Block, pass: Pass) -> impl Iterator<Item = Step> + use<> {
+        let programs = self.programs((0, block), pass, Place::Engine).into_iter();
+        programs.map(|program| Step::Run { program, layer: 0 })
+    }
+
+    /// The probabilities of tokens, where the engine computes them.
+    fn token_probs(&self) -> Option<usize> {
+        self.schedule.find("token_probs", 0)
+    }
+
+    fn head(&mut self, stream: usize) {
+        let Some(probs) = self.token_probs() else {
+            return self.schedule.forward.push(Step::Head { stream });
+        };
+        let to = self.value(stream_of(Block::Head), 0);
+        let runs: Vec<Step> = [Block::Head, Block::Classifier]
+            .into_iter()
+            .flat_map(|block| self.around(block, Pass::Forward))
+            .collect();
+        self.schedule.forward.push(Step::Load { from: stream, to });
+        self.schedule.forward.extend(runs);
+        self.schedule.forward.push(Step::Losses { probs });
+    }
+
+    fn head_backward(&mut self, stream: usize) {
+        let to = self.at.cotangent;
+        let Some(probs) = self.token_probs() else {
+            return self.schedule.backward.push(Step::HeadBackward { stream, to });
+        };
+        let [xf, d_xf] = ["xf", "d_xf"].map(|name| self.value(name, 0));
+        let d_stream = self.value(&format!("d_{}", stream_of(Block::Head)), 0);
+        let runs = self.around(Block::Head, Pass::Backward);
+        self.schedule.backward.push(Step::ClassifierBackward { probs, xf, to });
+        self.schedule.backward.push(Step::Load { from: to, to: d_xf });
+        self.schedule.backward.extend(runs);
+        self.schedule.backward.push(Step::Unload { from: d_stream, to });
+        for program in self.programs((0, Block::Head), Pass::Backward, Place::Engine) {
+            self.accumulate(program, 0);
+        }
     }
 
     /// All blocks in order, with their layers.
@@ -174,17 +225,18 @@ impl<'d> Writer<'d> {
     fn declare(&mut self) {
         let config = self.dims.config;
         let engine = self.schedule.programs.iter().filter(|kernel| kernel.place == Place::Engine);
-        let ports: Vec<(usize, String, TensorType)> = engine
+        let ports: Vec<(Vec<usize>, String, TensorType)> = engine
             .flat_map(|kernel| {
                 let f = &kernel.function;
                 let ids = f.inputs().chain(f.outputs.iter().copied());
-                let port = |id| (kernel.kind, f.value(id).name.clone(), f.ty(id).clone());
+                let layers: Vec<usize> = kernel.layers(config).collect();
+                let port = |id| (layers.clone(), f.value(id).name.clone(), f.ty(id).clone());
                 ids.map(port).collect::<Vec<_>>()
             })
             .collect();
         let mut owned = BTreeMap::new();
-        for (kind, name, ty) in ports {
-            for layer in (0..config.n_layer).filter(|&l| config.kind(l) == kind) {
+        for (layers, name, ty) in ports {
+            for layer in layers {
                 let owner = self.owner(&name, layer);
                 let values = &mut self.schedule.values;
                 let value = *owned.entry((owner, name.clone())).or_insert_with(|| {
@@ -195,10 +247,11 @@ impl<'d> Writer<'d> {
             }
         }
         let parameters = self.layout.params().iter().filter_map(|p| {
-            let value = self.schedule.find(p.port, p.layer?)?;
+            let value = self.schedule.find(p.port, p.layer.unwrap_or(0))?;
             Some((value, p.range()))
         });
-        self.schedule.parameters = parameters.collect();
+        let classifier = self.schedule.find("wcls", 0).map(|wcls| (wcls, self.layout.classifier()));
+        self.schedule.parameters = parameters.chain(classifier).collect();
     }
 
     /// The layer whose value called `name` `layer` uses; none if all layers share one.
@@ -391,10 +444,15 @@ impl<'d> Writer<'d> {
             let step = self.host(program, stage, &|_, name| panic!("`{name}` is no parameter"));
             self.schedule.backward.push(step);
         }
-        for program in engine {
+        for &program in &engine {
             self.accumulate(program, layer);
         }
         // The cotangent changes last: gradients of this block read it as it was.
+        if engine.iter().any(|&program| self.gives_stream(program, block)) {
+            let (value, to) =
+                (self.value(&format!("d_{}", stream_of(block)), layer), self.at.cotangent);
+            self.schedule.backward.push(Step::Add { value, from: to, to });
+        }
         for program in stream_rows {
             self.norm_backward(program, stage);
         }
@@ -409,7 +467,9 @@ impl<'d> Writer<'d> {
     fn accumulate(&mut self, program: usize, layer: usize) {
         for name in outputs(&self.schedule.programs[program].function) {
             let port = name.strip_prefix("d_").unwrap_or_default();
-            if let Some(param) = self.layout.find(port, Some(layer)) {
+            let found =
+                self.layout.find(port, Some(layer)).or_else(|| self.layout.find(port, None));
+            if let Some(param) = found {
                 let (value, gradient) = (self.value(&name, layer), param.range());
                 self.schedule.backward.push(Step::Accumulate { value, gradient });
             }
