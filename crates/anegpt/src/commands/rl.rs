@@ -26,7 +26,7 @@ use std::time::Instant;
 Examples:
   anegpt rl -m out/tuned --tasks arithmetic
   anegpt rl -m out/tuned --tasks gsm8k --samples 16 --max-tokens 256
-  anegpt rl -m out/tuned --tasks arithmetic --advantage-norm std --epochs 2    GRPO
+  anegpt rl -m out/tuned --tasks arithmetic --advantage-norm std --epochs 2
   anegpt rl --resume out/run-3"
 )]
 pub(crate) struct Args {
