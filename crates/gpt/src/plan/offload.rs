@@ -3,7 +3,8 @@
 //!
 //! What moves is what the seed's second trainer moves. The host keeps the products of the classifier's backward
 //! pass: as a convolution it would have the vocabulary as its input channels, which the engine refuses. The
-//! probabilities come back in the device's precision; losses and cotangents are computed from them.
+//! probabilities come back in the device's precision; losses and cotangents are computed from them. The
+//! backward programs of norms read stream, gain and cotangent alone ([`crate::ops::norm_gradient`]).
 
 use super::Pass::{Backward, Forward};
 use super::Place::Engine;
