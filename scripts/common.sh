@@ -49,3 +49,13 @@ serve() {
   cat "$log"
   return 1
 }
+
+# `tools` becomes a directory with playwright-core, which drives Chromium; installed there if need be. Fails if it
+# cannot be.
+page_tools() {
+  tools=target/page
+  if [ ! -e "$tools/node_modules/playwright-core" ]; then
+    mkdir -p "$tools"
+    npm install --silent --no-fund --no-audit --prefix "$tools" playwright-core@1.64.1 > target/page.log 2>&1
+  fi
+}

@@ -11,13 +11,9 @@ if [ ! -x "$chromium" ] || ! command -v npm > /dev/null; then
   echo "skipped: the page in a browser (needs npm and Chromium; CHROMIUM=path names one that is elsewhere)"
   exit 0
 fi
-tools=target/page
-if [ ! -e "$tools/node_modules/playwright-core" ]; then
-  mkdir -p "$tools"
-  if ! npm install --silent --no-fund --no-audit --prefix "$tools" playwright-core@1.64.1 > target/page.log 2>&1; then
-    echo "skipped: the page in a browser (playwright-core cannot be installed; see target/page.log)"
-    exit 0
-  fi
+if ! page_tools; then
+  echo "skipped: the page in a browser (playwright-core cannot be installed; see target/page.log)"
+  exit 0
 fi
 
 build_anegpt

@@ -8,7 +8,7 @@ use chip::{Chip, Os, Profile};
 use clap::ValueEnum;
 use cpu::Numerics;
 use lab::trace::Recording;
-use lab::{MachineInfo, Recorder};
+use lab::{MachineInfo, Ranges, Recorder, Watched};
 
 /// The device that the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,6 +66,8 @@ pub(crate) struct Machine {
     pub(crate) numerics: Numerics,
     pub(crate) reason: String,
     pub(crate) kind: Kind,
+    /// What measures the ranges of its products, where that may be asked for.
+    pub(crate) ranges: Option<Ranges>,
 }
 
 /// The kind of device.
@@ -107,7 +109,8 @@ impl Machine {
     }
 
     /// The machine as a long run wants it: with patience for a compiler that fails now and then,
-    /// and with the faults that `spec` asks for, if any.
+    /// and with the faults that `spec` asks for, if any. The ranges of its products can be measured, which
+    /// costs nothing while nobody asks.
     pub(crate) fn for_training(mut self, spec: Option<&str>, seed: u64) -> Result<Self> {
         if let Some(spec) = spec {
             let faults = Faults::parse(spec, seed).map_err(|error| usage(error.to_string()))?;
@@ -116,6 +119,9 @@ impl Machine {
         self.device = Box::new(Retrying::new(self.device, Backoff::default(), |error, pause| {
             crate::term::warn(&format!("{error}\ntrying again in {:.1} s", pause.as_secs_f64()));
         }));
+        let watched = Watched::new(self.device);
+        self.ranges = Some(watched.ranges());
+        self.device = Box::new(watched);
         Ok(self)
     }
 
@@ -212,7 +218,13 @@ pub(crate) fn open_any(
         let profile = Profile { chip, os, ..default };
         let numerics = numerics.unwrap_or(Numerics::Fast);
         let device: Box<dyn Device> = Box::new(Emulator::engine(profile, numerics));
-        Ok(Machine { device, numerics, reason: reason.to_owned(), kind: Kind::Emulator })
+        Ok(Machine {
+            device,
+            numerics,
+            reason: reason.to_owned(),
+            kind: Kind::Emulator,
+            ranges: None,
+        })
     };
     let real = |Choice { route, packed, reason }| {
         let device = engine::open(route, packed)?;
@@ -229,7 +241,7 @@ pub(crate) fn open_any(
                 )));
             }
         }
-        Ok(Machine { device, numerics: Numerics::Fast, reason, kind: Kind::Engine })
+        Ok(Machine { device, numerics: Numerics::Fast, reason, kind: Kind::Engine, ranges: None })
     };
     match choice {
         DeviceChoice::Auto => match engine::best() {
@@ -245,7 +257,13 @@ pub(crate) fn open_any(
             }
             let numerics = numerics.unwrap_or(Numerics::F32);
             let device: Box<dyn Device> = Box::new(Emulator::cpu(numerics));
-            Ok(Machine { device, numerics, reason: "asked for".to_owned(), kind: Kind::Cpu })
+            Ok(Machine {
+                device,
+                numerics,
+                reason: "asked for".to_owned(),
+                kind: Kind::Cpu,
+                ranges: None,
+            })
         }
         DeviceChoice::InMemory => real(engine::in_memory()?),
         DeviceChoice::Espresso => {

@@ -15,6 +15,7 @@ mod canary;
 mod chart;
 mod commands;
 mod corpus;
+mod dashboard;
 mod engine;
 mod files;
 mod foreign;
@@ -27,19 +28,24 @@ mod machine;
 mod memory;
 mod number;
 mod plan_choice;
+mod plot;
 mod power;
 mod progress;
 #[cfg(test)]
 mod readme;
+mod record;
+mod report;
 mod settings;
 mod setup;
 mod stop;
 mod svg;
 mod task_data;
+mod telemetry;
 mod term;
 mod timeline;
 mod training;
 mod view;
+mod vitals;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use engine::EngineArgs;
@@ -60,6 +66,7 @@ static ALLOCATOR: allocator::HugePages = allocator::HugePages;
 Examples:
   anegpt train                          learn to tell stories, in a few minutes
   anegpt generate out/run-1 \"Once upon a time\"
+  anegpt dashboard out/run-1            watch a run
   anegpt chat out/run-1                 talk with a model
   anegpt serve out/run-1                answer programs and a page, over HTTP
   anegpt eval -m out/run-1 --data text.txt
@@ -104,6 +111,7 @@ enum Command {
     Probe(commands::probe::Args),
     Report(commands::report::Args),
     Parity(commands::parity::Args),
+    Dashboard(commands::dashboard::Args),
     Plan(commands::plan::Args),
     #[command(hide = true)]
     Pipe(commands::pipe::Args),
@@ -137,6 +145,7 @@ impl Command {
             | Command::Import(_)
             | Command::Report(_)
             | Command::Parity(_)
+            | Command::Dashboard(_)
             | Command::Plan(_)
             | Command::Engine => None,
         }
@@ -230,6 +239,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Probe(args) => commands::probe::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
+        Command::Dashboard(args) => commands::dashboard::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Pipe(args) => commands::pipe::run(&args),
         Command::Bench(args) => commands::bench::run(&args),

@@ -12,6 +12,19 @@ pub(crate) fn peak_mib() -> Option<f64> {
     system::peak_mib()
 }
 
+/// The memory that this process holds now, in MiB; `None` where the system does not tell.
+pub(crate) fn held_mib() -> Option<f64> {
+    system::held_mib()
+}
+
+/// Seconds of CPU time that this process has taken; `None` where the system does not tell.
+pub(crate) fn cpu_seconds() -> Option<f64> {
+    #[cfg(unix)]
+    return usage::cpu_seconds();
+    #[cfg(not(unix))]
+    None
+}
+
 #[cfg(target_os = "linux")]
 mod system {
     use std::fs::read_to_string;
@@ -25,6 +38,10 @@ mod system {
 
     pub(super) fn peak_mib() -> Option<f64> {
         Some(kib("/proc/self/status", "VmHWM:")? / 1024.0)
+    }
+
+    pub(super) fn held_mib() -> Option<f64> {
+        Some(kib("/proc/self/status", "VmRSS:")? / 1024.0)
     }
 
     /// The number behind `label` in a table of the kernel's.
@@ -59,7 +76,7 @@ mod system {
 
 #[cfg(target_vendor = "apple")]
 mod system {
-    #![allow(unsafe_code, reason = "sysctlbyname is a C function")]
+    #![allow(unsafe_code, reason = "sysctlbyname and proc_pidinfo are C functions")]
 
     use std::ptr::null_mut;
 
@@ -82,6 +99,19 @@ mod system {
     pub(super) fn peak_mib() -> Option<f64> {
         super::usage::peak_mib()
     }
+
+    pub(super) fn held_mib() -> Option<f64> {
+        let mut task = std::mem::MaybeUninit::<libc::proc_taskinfo>::zeroed();
+        let length = size_of::<libc::proc_taskinfo>() as libc::c_int;
+        let id = libc::c_int::try_from(std::process::id()).ok()?;
+        // SAFETY: `task` has the `length` bytes that are written at most.
+        let written = unsafe {
+            libc::proc_pidinfo(id, libc::PROC_PIDTASKINFO, 0, task.as_mut_ptr().cast(), length)
+        };
+        // SAFETY: all zeros are a valid value, and the call wrote another.
+        let held = unsafe { task.assume_init() }.pti_resident_size as f64;
+        (written == length).then_some(held / f64::from(1 << 20))
+    }
 }
 
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
@@ -93,22 +123,34 @@ mod system {
     pub(super) fn peak_mib() -> Option<f64> {
         None
     }
+
+    pub(super) fn held_mib() -> Option<f64> {
+        None
+    }
 }
 
-#[cfg(any(target_vendor = "apple", all(unix, test)))]
+#[cfg(unix)]
 mod usage {
     #![allow(unsafe_code, reason = "getrusage is a C function")]
 
-    /// Bytes of a unit of `ru_maxrss`: one on a Mac, a KiB elsewhere.
-    const UNIT: f64 = if cfg!(target_vendor = "apple") { 1.0 } else { 1024.0 };
-
-    pub(super) fn peak_mib() -> Option<f64> {
+    fn read() -> Option<libc::rusage> {
         let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: `usage` has room for what is written.
         let status = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
         // SAFETY: all zeros are a valid value, and the call wrote another.
-        let most = unsafe { usage.assume_init() }.ru_maxrss as f64;
-        (status == 0).then_some(most * UNIT / f64::from(1 << 20))
+        (status == 0).then_some(unsafe { usage.assume_init() })
+    }
+
+    pub(super) fn cpu_seconds() -> Option<f64> {
+        let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+        read().map(|usage| seconds(usage.ru_utime) + seconds(usage.ru_stime))
+    }
+
+    #[cfg(any(target_vendor = "apple", test))]
+    pub(super) fn peak_mib() -> Option<f64> {
+        /// Bytes of a unit of `ru_maxrss`: one on a Mac, a KiB elsewhere.
+        const UNIT: f64 = if cfg!(target_vendor = "apple") { 1.0 } else { 1024.0 };
+        Some(read()?.ru_maxrss as f64 * UNIT / f64::from(1 << 20))
     }
 }
 
@@ -124,10 +166,19 @@ mod tests {
         let block = std::hint::black_box(vec![1u8; 300 << 20]);
         let after = peak_mib().unwrap();
         assert!(after >= 300.0 && after >= before);
+        assert!((300.0..=after).contains(&held_mib().unwrap()));
         assert!(bytes().unwrap() >= f64::from(300 << 20));
         drop(block);
         // The other systems' way: what was held before the program started counts there too.
         assert!(usage::peak_mib().unwrap() >= 0.99 * after);
+    }
+
+    #[test]
+    fn work_takes_cpu_time() {
+        let (before, start) = (cpu_seconds().unwrap(), std::time::Instant::now());
+        while cpu_seconds().unwrap() < before + 0.05 {
+            assert!(start.elapsed().as_secs() < 60, "no CPU time in a minute of work");
+        }
     }
 
     #[test]

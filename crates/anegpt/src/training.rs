@@ -7,8 +7,10 @@ use crate::number;
 use crate::power::RunPower;
 use crate::setup::{Place, Ready};
 use crate::stop::{self, EndedBy, Signal};
+use crate::telemetry::Telemetry;
 use crate::timeline;
 use crate::view::{self, View, ViewArgs};
+use crate::vitals::Vitals;
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,15 @@ pub(crate) struct ProcessArgs {
     #[arg(long, value_name = "N", help_heading = "Advanced")]
     #[arg(value_parser = number::whole(0u64))]
     doctor_every: Option<u64>,
+    /// Steps between measurements of the engine's ranges; 0 = none
+    ///
+    /// In such a step, the first micro-batch of every layer is also computed on the CPU in f32, which
+    /// takes about as long as a step on the CPU. It tells how far each product of matrices is from 2^15, where the
+    /// engine's sums overflow, and how many products of two elements vanish below 2^-16. Nothing that is
+    /// learned depends on it.
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Advanced")]
+    #[arg(value_parser = number::whole(0u64))]
+    telemetry_every: u64,
     /// Inject device faults, for tests: flaky-compile:3,hang-after:100, ...
     #[arg(
         long,
@@ -74,8 +85,15 @@ pub(crate) fn to_end<O: Objective>(
     }
     let mut power = RunPower::open(ready.run.config().tokens_per_step());
     let mut doctor = Doctor::new(args.doctor_every, &ready.machine)?;
+    let mut vitals = Vitals::new();
+    let (ranges, every) = (ready.machine.ranges.clone(), args.telemetry_every);
+    let telemetry = |ranges| Telemetry::new(ranges, every, ready.run.config().clone());
+    let mut telemetry = ranges.filter(|_| every > 0).map(telemetry);
     let setup_s = started.elapsed().as_secs_f64();
-    let hooks: Vec<&mut dyn Hook> = vec![&mut power, &mut doctor];
+    let mut hooks: Vec<&mut dyn Hook> = vec![&mut power, &mut vitals, &mut doctor];
+    if let Some(telemetry) = &mut telemetry {
+        hooks.push(telemetry);
+    }
     let command = ready.command;
     let (ended, run) = steps(ready, core, &out, setup_s, hooks, &mut view)?;
     if let Some(file) = &args.timeline {

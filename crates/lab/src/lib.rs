@@ -3,7 +3,7 @@
 //! [`doctor`] checks that a [`Device`](ane::Device) computes correctly; [`probe`] runs the experiments
 //! behind the facts of crate `chip`, and open questions. A [`Recorder`] wraps a device and records its
 //! programs, inputs and results in a [`Trace`]; [`trace::replay()`] repeats a trace on the emulator and
-//! names the facts that explain each difference. [`mod@array`] reads and writes arrays in NumPy's format.
+//! names the facts that explain each difference. [`ranges`] measures how much of the engine's range a run uses. [`mod@array`] reads and writes arrays in NumPy's format.
 //!
 //! ```
 //! use ane::{Device, Emulator};
@@ -39,6 +39,8 @@ pub mod array;
 mod bench;
 pub mod doctor;
 pub mod probe;
+pub mod ranges;
 pub mod trace;
 
+pub use ranges::{Ranges, Watched};
 pub use trace::{MachineInfo, Recorder, Trace};

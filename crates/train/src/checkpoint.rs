@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
 /// Version of the layout above. 2: `state.json` carries a seal.
@@ -528,14 +528,29 @@ impl Lock {
         let path = out.join(".lock");
         let fault = |source| CheckpointError::Write { path: path.clone(), source };
         create_directory(&mut System, out)?;
-        let file =
+        let mut file =
             File::options().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => {
+                file.set_len(0).map_err(fault)?;
+                writeln!(file, "{}", std::process::id()).map_err(fault)?;
+                Ok(Lock { _file: file })
+            }
             Err(fs::TryLockError::WouldBlock) => {
                 Err(CheckpointError::Locked { path: out.to_owned() })
             }
             Err(fs::TryLockError::Error(source)) => Err(fault(source)),
+        }
+    }
+
+    /// Returns the id of the process that holds the lock of `out`, if one of this machine does and the
+    /// system lets others read the file.
+    pub fn holder(out: &Path) -> Option<u32> {
+        let path = out.join(".lock");
+        let file = File::open(&path).ok()?;
+        match file.try_lock_shared() {
+            Err(fs::TryLockError::WouldBlock) => fs::read_to_string(path).ok()?.trim().parse().ok(),
+            _ => None,
         }
     }
 

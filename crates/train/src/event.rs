@@ -157,6 +157,23 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         joules_per_token: Option<f64>,
     },
+    /// What the process took of the machine since the last reading, where the system tells.
+    Usage {
+        /// Updates so far.
+        step: u64,
+        /// CPU cores that it kept busy on average.
+        cores: f64,
+        /// The memory that it holds, in MiB.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory_mib: Option<f64>,
+    },
+    /// The ranges of the engine's products in the first micro-batch of a step.
+    Ranges {
+        /// Updates so far.
+        step: u64,
+        /// For each product of each program, the worst of all layers.
+        products: Vec<Range>,
+    },
     /// Something that a person should know.
     Warning {
         /// In words.
@@ -193,8 +210,56 @@ pub enum Event {
     },
 }
 
+/// The range of a product of matrices on the engine, whose sums are infinite from 2^15 on and whose products of two
+/// elements vanish below 2^-16 (docs/ane-facts.md E.1, E.2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Range {
+    /// Program and result: `fwdAttn/q`.
+    pub tensor: String,
+    /// Names of the operands.
+    pub operands: [String; 2],
+    /// Largest magnitude of the result in any layer, computed in f32; null if it is not finite.
+    #[serde(deserialize_with = "or_nan")]
+    pub largest: f64,
+    /// The layer that has it.
+    pub layer: usize,
+    /// Powers of two from there to 2^15; negative beyond it, absent where the result is 0 or not finite.
+    pub headroom: Option<f64>,
+    /// Largest magnitudes of the operands in any layer.
+    #[serde(deserialize_with = "both_or_nan")]
+    pub largest_operands: [f64; 2],
+    /// Share of the products of two elements that the engine takes for 0, in the layer where it is largest; estimated
+    /// on a sample.
+    pub lost: f64,
+    /// That layer.
+    pub lost_layer: usize,
+}
+
+impl Range {
+    /// Powers of two from a magnitude to 2^15.
+    pub fn headroom_of(largest: f64) -> Option<f64> {
+        (largest > 0.0 && largest.is_finite()).then(|| 15.0 - largest.log2())
+    }
+
+    /// The products that limit a run: the one that is closest to 2^15, and the one that loses the largest share, if
+    /// any loses a hundredth.
+    pub fn limits(products: &[Range]) -> (Option<&Range>, Option<&Range>) {
+        let near = products.iter().filter(|range| range.largest != 0.0);
+        let near = near.min_by(|a, b| {
+            let left = |range: &Range| range.headroom.unwrap_or(f64::NEG_INFINITY);
+            left(a).total_cmp(&left(b))
+        });
+        let losing = products.iter().filter(|range| range.lost >= 0.01);
+        (near, losing.max_by(|a, b| a.lost.total_cmp(&b.lost)))
+    }
+}
+
+fn both_or_nan<'de, D: Deserializer<'de>>(value: D) -> Result<[f64; 2], D::Error> {
+    Ok(<[Option<f64>; 2]>::deserialize(value)?.map(|number| number.unwrap_or(f64::NAN)))
+}
+
 /// JSON has no number for what is not finite: null is read as NaN.
-fn or_nan<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
+pub(crate) fn or_nan<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(value)?.unwrap_or(f64::NAN))
 }
 

@@ -14,6 +14,9 @@ pub trait Hook {
         Ok(None)
     }
 
+    /// Called before each step, which will be the `step`-th.
+    fn before_step(&mut self, _step: u64) {}
+
     /// Called after each step. `may_save` is true if a checkpoint of this state may be written.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod dashboard;
 pub(crate) mod data;
 pub(crate) mod devices;
 pub(crate) mod doctor;

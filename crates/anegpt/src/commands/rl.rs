@@ -31,7 +31,7 @@ Examples:
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    run: RlArgs,
+    pub(crate) run: RlArgs,
     #[command(flatten)]
     pub(crate) process: ProcessArgs,
 }

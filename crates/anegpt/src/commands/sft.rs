@@ -34,7 +34,7 @@ Examples:
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    run: SftArgs,
+    pub(crate) run: SftArgs,
     #[command(flatten)]
     pub(crate) process: ProcessArgs,
 }

@@ -52,7 +52,10 @@ impl Drop for Place {
 }
 
 /// The directory to write to, where it is known: that of the resumed run or the one asked for.
-fn output_directory(resume: Option<&Path>, out: Option<&Path>) -> Result<Option<PathBuf>> {
+pub(crate) fn output_directory(
+    resume: Option<&Path>,
+    out: Option<&Path>,
+) -> Result<Option<PathBuf>> {
     if let (Some(directory), None) = (resume, out) {
         return match directory.join("state.json").exists() {
             true => run_of(directory).map(Some),

@@ -1,5 +1,7 @@
 //! The loss of a run, drawn with characters.
 
+use crate::plot::{Braille, Range, covered, filled};
+
 /// Rows of the picture: odd, so that the middle one is halfway.
 const ROWS: usize = 9;
 /// Most and fewest columns of the picture.
@@ -53,29 +55,6 @@ impl Span {
     }
 }
 
-/// Highest and lowest loss.
-#[derive(Clone, Copy)]
-struct Range {
-    top: f64,
-    bottom: f64,
-}
-
-impl Range {
-    fn of(losses: impl Iterator<Item = f64> + Clone) -> Self {
-        let top = losses.clone().fold(f64::NEG_INFINITY, f64::max);
-        let bottom = losses.fold(f64::INFINITY, f64::min);
-        // A constant lies in the middle.
-        let around = if top > bottom { 0.0 } else { 0.5 };
-        Range { top: top + around, bottom: bottom - around }
-    }
-
-    /// The row of a loss, of so many; the highest loss is in row 0.
-    fn row(self, loss: f64, rows: usize) -> usize {
-        let share = (self.top - loss) / (self.top - self.bottom);
-        (share * (rows - 1) as f64).round() as usize
-    }
-}
-
 /// Mean loss of each column's steps; `None` where it has none.
 fn means(points: &Points, span: Span, columns: usize) -> Vec<Option<f64>> {
     let mut sums = vec![(0.0, 0.0); columns];
@@ -86,57 +65,16 @@ fn means(points: &Points, span: Span, columns: usize) -> Vec<Option<f64>> {
     sums.into_iter().map(|(sum, count)| (count > 0.0).then(|| sum / count)).collect()
 }
 
-/// Columns between two that have a loss lie on the line between them.
-fn filled(means: &[Option<f64>]) -> Vec<Option<f64>> {
-    let mut filled = means.to_vec();
-    let known: Vec<(usize, f64)> =
-        means.iter().enumerate().filter_map(|(i, mean)| Some((i, (*mean)?))).collect();
-    for pair in known.windows(2) {
-        let ((from, a), (to, b)) = (pair[0], pair[1]);
-        for (i, mean) in filled.iter_mut().enumerate().take(to).skip(from + 1) {
-            *mean = Some(a + (b - a) * (i - from) as f64 / (to - from) as f64);
-        }
-    }
-    filled
-}
-
-/// The rows that a line through the columns covers, of so many: each column from its neighbour's
-/// row to its own.
-fn covered(means: &[Option<f64>], range: Range, rows: usize) -> Vec<(usize, usize)> {
-    let mut before = None;
-    let mut dots = vec![];
-    for (column, mean) in means.iter().enumerate() {
-        let Some(row) = mean.map(|mean| range.row(mean, rows)) else { continue };
-        let (from, to) = match before {
-            Some(other) if other < row => (other + 1, row),
-            Some(other) if other > row => (row, other - 1),
-            _ => (row, row),
-        };
-        dots.extend((from..=to).map(|row| (row, column)));
-        before = Some(row);
-    }
-    dots
-}
-
 fn stars(means: &[Option<f64>], range: Range) -> Vec<Vec<char>> {
     let mut grid = vec![vec![' '; means.len()]; ROWS];
     covered(means, range, ROWS).into_iter().for_each(|(row, column)| grid[row][column] = '*');
     grid
 }
 
-/// Two columns and four rows of dots in each character.
 fn braille(means: &[Option<f64>], range: Range) -> Vec<Vec<char>> {
-    /// Bits of a character's dots, by row and column (Unicode, block Braille Patterns).
-    const DOTS: [[u32; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
-    let mut bits = vec![vec![0; means.len() / 2]; ROWS];
-    for (row, column) in covered(means, range, 4 * ROWS) {
-        bits[row / 4][column / 2] |= DOTS[row % 4][column % 2];
-    }
-    let shown = |bits: u32| match bits {
-        0 => ' ',
-        bits => char::from_u32(0x2800 + bits).expect("a Braille pattern"),
-    };
-    bits.into_iter().map(|row| row.into_iter().map(shown).collect()).collect()
+    let mut dots = Braille::new(means.len() / 2, ROWS);
+    covered(means, range, 4 * ROWS).into_iter().for_each(|(row, column)| dots.set(row, column));
+    dots.rows().collect()
 }
 
 /// The picture with its axes.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{Result, Write};
 use train::objective::Pass;
 use train::scaling::Dial;
-use train::{Event, Forecast, Multipliers, OptimizerConfig, RunConfig, Settings};
+use train::{Event, Forecast, Multipliers, OptimizerConfig, Range, RunConfig, Settings};
 
 /// Step lines of a run, about.
 const STEP_LINES: u64 = 20;
@@ -89,7 +89,8 @@ impl Human {
                 let (label, text) = text.split_at("warning:".len());
                 self.line(&format!("{}{text}", paint(Role::Warning, label)))
             }
-            Event::Power { .. } => Ok(()),
+            Event::Ranges { step, products } => self.ranges(*step, products),
+            Event::Power { .. } | Event::Usage { .. } => Ok(()),
             Event::Done { .. } => {
                 self.bar.finish_and_clear();
                 match self.report.text(term::text_width(), term::unicode()) {
@@ -98,6 +99,13 @@ impl Human {
                 }
             }
         }
+    }
+
+    /// Prints the products that are closest to the ends of the engine's range.
+    fn ranges(&mut self, step: u64, products: &[Range]) -> Result<()> {
+        let text = super::limits(products);
+        let line = term::hanging(&format!("step {step:>6}  "), &text, 13, term::text_width());
+        self.line(&paint(Role::Quiet, &line))
     }
 
     /// The block at the start.
@@ -303,7 +311,7 @@ fn round(event: &Event) -> String {
 }
 
 /// How many held-out questions are answered rightly, with one answer and with several.
-pub(super) fn passed(pass: &Pass) -> String {
+pub(crate) fn passed(pass: &Pass) -> String {
     let Pass { questions, samples, at } = pass;
     let of = |k: usize| format!("pass@{k} {:.4}", at[k - 1]);
     let several = if *samples > 1 { format!(", {}", of(*samples)) } else { String::new() };

@@ -5,6 +5,7 @@ mod human;
 mod json;
 mod report;
 
+pub(crate) use human::passed;
 pub(crate) use json::read as events_of;
 pub(crate) use report::{of_log, resume};
 
@@ -14,7 +15,7 @@ use human::Human;
 use indicatif::ProgressBar;
 use std::io::Write;
 use std::path::Path;
-use train::Event;
+use train::{Event, Range};
 
 /// Flags that say how a run is shown.
 #[derive(Debug, clap::Args)]
@@ -87,4 +88,37 @@ impl View {
     pub(crate) fn line(&mut self, text: &str) -> Result<()> {
         self.human.as_mut().map_or(Ok(()), |human| Ok(human.line(text)?))
     }
+}
+
+/// The products that limit a run, in words.
+pub(crate) fn limits(products: &[Range]) -> String {
+    let (near, losing) = Range::limits(products);
+    let near = near.map(|range| match range.headroom {
+        Some(headroom) => format!(
+            "closest to 2^15: {}, {headroom:.1} powers of two below it (layer {})",
+            range.tensor, range.layer
+        ),
+        None => format!("beyond 2^15: {} (layer {})", range.tensor, range.layer),
+    });
+    let losing = match losing {
+        Some(range) => format!(
+            "most products lost below 2^-16: {}, {:.0} % of {} x {} (layer {})",
+            range.tensor,
+            100.0 * range.lost,
+            range.operands[0],
+            range.operands[1],
+            range.lost_layer
+        ),
+        None => "no product loses 1 % below 2^-16".to_owned(),
+    };
+    near.into_iter().chain([losing]).collect::<Vec<_>>().join("; ")
+}
+
+/// Training and validation losses by step, drawn with characters; `None` if there is too little to draw.
+pub(crate) fn draw_losses(
+    training: &[(u64, f64)],
+    validation: &[(u64, f64)],
+    width: usize,
+) -> Option<String> {
+    curve::draw(training, validation, width, true)
 }

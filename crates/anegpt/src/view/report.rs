@@ -120,7 +120,11 @@ impl Report {
                 });
             }
             Event::Round { reward, .. } => self.rewards.push(*reward),
-            Event::Sample { .. } | Event::Checkpoint { .. } | Event::Warning { .. } => {}
+            Event::Sample { .. }
+            | Event::Checkpoint { .. }
+            | Event::Usage { .. }
+            | Event::Ranges { .. }
+            | Event::Warning { .. } => {}
         }
     }
 

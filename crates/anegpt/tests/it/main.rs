@@ -11,6 +11,8 @@ mod check;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod compiled;
 mod core;
+#[cfg(unix)]
+mod dashboard;
 mod data;
 mod devices;
 mod dial;

@@ -37,3 +37,168 @@ fn a_run_without_a_report_says_why() {
         assert!(error.contains(says), "{error}");
     }
 }
+
+/// A run of 12 steps whose text is not to be trusted.
+fn trained(bench: &Bench, out: &str, more: &[&str]) {
+    let mut base = bench.small_run();
+    base.truncate(base.len() - 2);
+    let steps = ["--steps", "12", "--eval-every", "4", "--sample-every", "6", "--out", out];
+    let evil = ["--prompt", "<script src=//x/>"];
+    bench.ok(&with(&base, &[&steps[..], &evil, more].concat()));
+}
+
+#[test]
+fn a_page_has_pictures_and_asks_for_nothing() {
+    let bench = Bench::new();
+    trained(&bench, "run", &["--telemetry-every", "6"]);
+    trained(&bench, "other", &["--seed", "2"]);
+    let said = bench.ok(&["report", "run", "--out", "pages/run.html"]);
+    assert_eq!(said, "wrote pages/run.html\n");
+    let page = std::fs::read_to_string(bench.path("pages/run.html")).unwrap();
+    assert!(page.matches("<svg").count() >= 6, "{page}");
+    for text in [
+        "Loss (nats per token)",
+        "validation",
+        "Learning rate",
+        "Time of a step, by part",
+        "optimizer",
+        "Ranges of the engine&#x27;s products",
+        "closest to 2^15: ",
+        "fwdAttn/q0",
+        "Texts, the newest first",
+        "&lt;script src=",
+    ] {
+        let text = text.replace("&#x27;", "'");
+        assert!(page.contains(&text), "{text}");
+    }
+    // The only addresses are names of XML, and nothing is loaded or run.
+    let addresses = page.match_indices("http").map(|(at, _)| &page[at..]);
+    let known = ["http://www.w3.org/2000/svg", "http-equiv"];
+    for address in addresses {
+        assert!(known.iter().any(|known| address.starts_with(known)), "{:?}", address.get(..60));
+    }
+    assert!(!page.contains("<script") && !page.contains("@import") && !page.contains("url("));
+    let both = bench.ok(&["report", "run", "--compare", "other", "--out", "both.html"]);
+    assert_eq!(both, "wrote both.html\n");
+    let page = std::fs::read_to_string(bench.path("both.html")).unwrap();
+    assert!(page.contains("run: training, smoothed") && page.contains("other: validation"));
+    assert!(page.contains("stroke-dasharray=\"7 3\""), "the second run is dashed");
+    let text = bench.ok(&["report", "run", "--compare", "other"]);
+    let first = text.lines().next().unwrap();
+    assert!(first.split_whitespace().eq(["run", "other"]), "{text}");
+    assert!(text.lines().any(|line| line.split_whitespace().eq(["step", "12", "12"])), "{text}");
+}
+
+#[test]
+fn numbers_are_written_for_other_programs() {
+    let bench = Bench::new();
+    trained(&bench, "run", &[]);
+    let csv = bench.ok(&["report", "run", "--csv", "-"]);
+    let head: Vec<&str> = csv.lines().next().unwrap().split(',').collect();
+    assert_eq!(head[..4], ["run", "time", "event", "step"]);
+    let loss = head.iter().position(|name| *name == "train/loss").unwrap();
+    let log = std::fs::read_to_string(bench.path("run/log.jsonl")).unwrap();
+    let logged: Vec<f64> = (log.lines())
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|event| event["event"] == "step")
+        .map(|event| event["loss"].as_f64().unwrap())
+        .collect();
+    let written = csv.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    let written: Vec<f64> =
+        written.filter(|row| row[2] == "step").map(|row| row[loss].parse().unwrap()).collect();
+    assert_eq!((written.len(), &written), (12, &logged));
+    let said = bench.ok(&["report", "run", "--tensorboard", "board"]);
+    assert!(said.contains(" texts to board/run\n"), "{said}");
+    let file =
+        std::fs::read(bench.path("board/run/events.out.tfevents.0000000000.anegpt")).unwrap();
+    assert!(file.len() > 2000 && file[23..36] == *b"brain.Event:2", "{:?}", &file[..40]);
+}
+
+#[test]
+fn measuring_ranges_changes_no_bit() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    let run = |out: &str, more: &[&str]| {
+        bench.ok(&with(&base, &[&["--steps", "4", "--accum", "2", "--out", out], more].concat()));
+        std::fs::read(bench.path(out).join("step-00000004/model.safetensors")).unwrap()
+    };
+    let plain = run("plain", &[]);
+    assert_eq!(run("watched", &["--telemetry-every", "2"]), plain);
+    let log = std::fs::read_to_string(bench.path("watched/log.jsonl")).unwrap();
+    let events = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let ranges: Vec<_> = events.filter(|event| event["event"] == "ranges").collect();
+    assert_eq!(ranges.len(), 2);
+    let products = ranges[1]["products"].as_array().unwrap();
+    let names: Vec<&str> = products.iter().map(|p| p["tensor"].as_str().unwrap()).collect();
+    for start in ["fwdAttn/", "fwdFFN/ffn_out", "ffnBwd/d_"] {
+        assert!(names.iter().any(|name| name.starts_with(start)), "{start}: {names:?}");
+    }
+    for product in products {
+        let largest = product["largest"].as_f64().unwrap();
+        let headroom = product["headroom"].as_f64().unwrap();
+        assert!((headroom - (15.0 - largest.log2())).abs() < 1e-9 && headroom > 0.0, "{product}");
+        assert!((0.0..=1.0).contains(&product["lost"].as_f64().unwrap()), "{product}");
+        assert!(product["layer"].as_u64().unwrap() < 2, "{product}");
+    }
+    let plain = std::fs::read_to_string(bench.path("plain/log.jsonl")).unwrap();
+    assert!(!plain.contains("\"ranges\""));
+}
+
+#[test]
+fn the_card_of_a_pipeline_shows_what_each_step_gained() {
+    let bench = Bench::new();
+    trained(&bench, "card/base", &[]);
+    // The log of a finetuning differs in the command that made it.
+    let log = std::fs::read_to_string(bench.path("card/base/log.jsonl")).unwrap();
+    std::fs::create_dir(bench.path("card/tuned")).unwrap();
+    let tuned = log.replacen("\"command\":\"train\"", "\"command\":\"sft\"", 1);
+    assert_ne!(tuned, log);
+    bench.write("card/tuned/log.jsonl", tuned.replace("\"val_loss\":", "\"val_loss\":1"));
+    let args = ["eval", "-m", "card/base", "--data", "text.txt", "--tasks", "bpb", "--json"];
+    let summary = bench.ok(&args);
+    bench.write("card/bpb.json", &summary);
+    bench.write("card/other.json", "{\"tasks\": 3}");
+    let chat = r#"{"model": "x", "tasks": {"chat": {"chatcore": 0.25, "tasks": [{"name": "spelling", "accuracy": 0.75}]}}}"#;
+    bench.write("card/tuned/chat.json", chat);
+
+    let said = bench.ok(&["report", "card", "--out", "pages/card.html"]);
+    assert_eq!(said, "wrote pages/card.html\nwrote pages/card.md\n");
+    let markdown = std::fs::read_to_string(bench.path("pages/card.md")).unwrap();
+    assert_eq!(bench.ok(&["report", "card"]), markdown);
+    let row = |name: &str| -> Vec<String> {
+        let start = format!("| {name} |");
+        let line = markdown.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("{name}: {markdown}"));
+        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    assert_eq!(row("Metric"), ["Metric", "BASE", "SFT"]);
+    let value: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    let bits = value["tasks"]["bpb"]["bits_per_byte"].as_f64().unwrap();
+    assert_eq!(
+        row("Bits per byte"),
+        ["Bits per byte".to_owned(), format!("{bits:.4}"), "-".to_owned()]
+    );
+    assert_eq!(row("spelling (accuracy)")[1..], ["-", "0.7500"]);
+    assert_eq!(row("ChatCORE")[1..], ["-", "0.2500"]);
+    let [base, tuned] = &row("Validation loss")[1..] else { panic!("{markdown}") };
+    assert_eq!(format!("1{base}"), *tuned);
+    assert_eq!(row("Steps")[1..], ["12", "12"]);
+    for text in [
+        "no reinforcement learning",
+        "this system does not report power",
+        "⠑",
+        "BPE",
+        "script src=",
+    ] {
+        let text = if text == "BPE" { "tokenizer" } else { text };
+        assert!(markdown.contains(text), "{text}: {markdown}");
+    }
+    let html = std::fs::read_to_string(bench.path("pages/card.html")).unwrap();
+    assert!(
+        html.matches("<svg").count() == 2
+            && html.contains("&lt;script")
+            && !html.contains("<script")
+    );
+    let output = bench.run(&["report", "card", "--csv", "x.csv"]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -15,9 +15,9 @@ use unicode_width::UnicodeWidthChar;
 /// The longest silence of a program that has something to write or to end.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A terminal of so many columns: our end, and the program's.
-fn terminal(columns: u16) -> (File, File) {
-    let mut size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+/// A terminal of so many columns and rows: our end, and the program's.
+fn terminal(columns: u16, rows: u16) -> (File, File) {
+    let mut size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let (mut ours, mut theirs) = (-1, -1);
     // SAFETY: all pointers are valid or null, which is allowed for the name and the modes.
     let result = unsafe {
@@ -30,7 +30,7 @@ fn terminal(columns: u16) -> (File, File) {
 
 /// The output of a program on a terminal.
 fn shown(bench: &Bench, args: &[&str], columns: u16, variables: &[(&str, &str)]) -> String {
-    let (mut ours, theirs) = terminal(columns);
+    let (mut ours, theirs) = terminal(columns, 24);
     let mut command = bench.command(args);
     for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
         command.env_remove(name);
@@ -57,13 +57,29 @@ pub(crate) struct Session {
     child: Child,
     /// What it wrote since the last expectation.
     fresh: String,
+    /// What a terminal would show of all that it wrote.
+    screen: vt100::Parser,
 }
 
 impl Session {
     pub(crate) fn start(bench: &Bench, args: &[&str]) -> Self {
-        let (terminal, theirs) = terminal(80);
+        Session::sized(bench, args, (80, 24), &[("NO_COLOR", "1")])
+    }
+
+    /// On a terminal of so many columns and rows, with these variables besides.
+    pub(crate) fn sized(
+        bench: &Bench,
+        args: &[&str],
+        (columns, rows): (u16, u16),
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let (terminal, theirs) = terminal(columns, rows);
         let mut command = bench.command(args);
-        command.env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8").env("NO_COLOR", "1");
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
+            command.env_remove(name);
+        }
+        command.env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8");
+        command.envs(variables.iter().copied());
         let theirs = theirs.as_raw_fd();
         // SAFETY: login_tty may be called between fork and exec; `theirs` is open until after that.
         unsafe {
@@ -73,7 +89,8 @@ impl Session {
             });
         }
         let child = command.spawn().unwrap();
-        Session { terminal, child, fresh: String::new() }
+        let screen = vt100::Parser::new(rows, columns, 0);
+        Session { terminal, child, fresh: String::new(), screen }
     }
 
     pub(crate) fn send(&mut self, keys: &str) {
@@ -88,6 +105,34 @@ impl Session {
             }
             assert!(self.read(), "the program ended without {text:?}: {:?}", self.fresh);
         }
+    }
+
+    /// Waits until the terminal shows what `holds` asks for; returns the lines that it shows.
+    pub(crate) fn shows(&mut self, holds: impl Fn(&str) -> bool) -> String {
+        let start = Instant::now();
+        loop {
+            let contents = self.screen.screen().contents();
+            if holds(&contents) {
+                return contents;
+            }
+            assert!(start.elapsed() < PATIENCE, "this is all that is shown:\n{contents}");
+            assert!(self.read(), "the program ended and showed:\n{contents}");
+        }
+    }
+
+    /// The terminal as it is.
+    pub(crate) fn screen(&self) -> &vt100::Screen {
+        self.screen.screen()
+    }
+
+    /// Gives the terminal another size, as a user does by its corner.
+    pub(crate) fn resize(&mut self, columns: u16, rows: u16) {
+        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: `size` outlives the call, which reads it.
+        let status =
+            unsafe { libc::ioctl(self.terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        assert_eq!(status, 0, "{}", std::io::Error::last_os_error());
+        self.screen.screen_mut().set_size(rows, columns);
     }
 
     /// Waits until the program has written so many bytes more.
@@ -108,6 +153,7 @@ impl Session {
         // Linux reports the end as an error, others as no bytes.
         let count = self.terminal.read(&mut block).unwrap_or(0);
         self.fresh.push_str(&String::from_utf8_lossy(&block[..count]));
+        self.screen.process(&block[..count]);
         count > 0
     }
 

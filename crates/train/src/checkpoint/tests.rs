@@ -633,7 +633,9 @@ fn half_written_and_half_removed_directories_are_never_taken() {
 fn one_writer_at_a_time() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("deep/er");
+    assert_eq!(Lock::holder(&out), None);
     let first = Lock::acquire(&out).unwrap();
+    assert_eq!(Lock::holder(&out), Some(std::process::id()));
     let error = Lock::acquire(&out).unwrap_err().to_string();
     assert!(error.contains("another run") && error.contains("deep"), "{error}");
     drop(first);

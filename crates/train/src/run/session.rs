@@ -193,6 +193,8 @@ impl<O: Objective> Course<'_, '_, '_, O> {
     }
 
     fn step(&mut self) -> Result<(), TrainError> {
+        let next = self.run.step_count() + 1;
+        self.session.hooks.iter_mut().for_each(|hook| hook.before_step(next));
         // What evaluation and samples took is not part of a step.
         self.run.trainer.take_timings();
         let start = Instant::now();

@@ -32,7 +32,7 @@ Examples:
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    pub(super) run: RunArgs,
+    pub(crate) run: RunArgs,
     #[command(flatten)]
     pub(super) core: CoreArgs,
     #[command(flatten)]

@@ -1,0 +1,89 @@
+//! `anegpt dashboard`.
+
+use crate::dashboard::{Look, Source, show};
+use crate::{Cli, Command, setup, term, usage};
+use anyhow::{Result, ensure};
+use clap::Parser;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// Watch runs on the terminal: losses, speed, time, power, texts
+///
+/// RUN is the directory of a run or its log (lines of JSON), of a run that goes on or has ended. Several are
+/// drawn together and told apart by letters. Without RUN, the newest run in out is shown. What stands
+/// behind -- is a command that is started and shown; it goes on if the dashboard is left.
+///
+/// Keys: ? lists them. A run can be asked to stop, resumed, and sampled from.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anegpt dashboard                      the newest run in out
+  anegpt dashboard out/run-1 out/run-2  two runs, compared
+  anegpt dashboard -- train --data text.txt --steps 2000")]
+pub(crate) struct Args {
+    /// Directories of runs, or their logs
+    #[arg(value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Command to start: `train`, `sft` or `rl` with its options
+    #[arg(last = true, value_name = "COMMAND", allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    ensure!(terminal, "the dashboard needs a terminal; `anegpt report` writes pictures to a file");
+    let mut runs: Vec<(String, Source)> = vec![];
+    for path in &args.runs {
+        if !path.exists() {
+            return Err(usage(format!("{}: there is no such run", path.display())));
+        }
+        runs.push((path.display().to_string(), Source::of(path)));
+    }
+    if !args.command.is_empty() {
+        let (words, directory) = training(&args.command)?;
+        runs.insert(0, (directory.display().to_string(), Source::start(&words, directory)?));
+    }
+    if runs.is_empty() {
+        let path = newest(Path::new("out")).ok_or_else(|| {
+            usage("no run in out: name one, or start one: anegpt dashboard -- train")
+        })?;
+        runs.push((path.display().to_string(), Source::of(&path)));
+    }
+    show(runs, Look { unicode: term::unicode(), colour: console::colors_enabled() })
+}
+
+/// The words of the training that `command` asks for, and the directory that it writes to: one is named where
+/// none was.
+fn training(command: &[String]) -> Result<(Vec<String>, PathBuf)> {
+    let mut words = command.to_vec();
+    let cli = Cli::try_parse_from(["anegpt".to_owned()].iter().chain(&words));
+    let (resume, out) = match cli.unwrap_or_else(|error| error.exit()).command {
+        Command::Train(args) => (args.run.resume, args.run.output.out),
+        Command::Sft(args) => (args.run.resume, args.run.output.out),
+        Command::Rl(args) => (args.run.resume, args.run.output.out),
+        _ => {
+            return Err(usage(format!(
+                "only a training can be started here, not `{}`",
+                command[0]
+            )));
+        }
+    };
+    let directory = match setup::output_directory(resume.as_deref(), out.as_deref())? {
+        Some(directory) => directory,
+        None => {
+            let free =
+                (1..).map(|n| PathBuf::from(format!("out/run-{n}"))).find(|path| !path.exists());
+            let free = free.expect("there are more numbers than directories");
+            words.extend(["--out".to_owned(), free.display().to_string()]);
+            free
+        }
+    };
+    Ok((words, directory))
+}
+
+/// The run whose log was written to last.
+fn newest(out: &Path) -> Option<PathBuf> {
+    let runs = std::fs::read_dir(out).ok()?.flatten().map(|entry| entry.path());
+    let written = |run: &PathBuf| std::fs::metadata(run.join("log.jsonl")).ok()?.modified().ok();
+    runs.filter_map(|run| Some((written(&run)?, run))).max().map(|(_, run)| run)
+}

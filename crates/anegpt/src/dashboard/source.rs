@@ -1,0 +1,198 @@
+//! Where a run's events come from, and what is done to a run: its log is followed, it is asked to stop, commands
+//! are started beside it.
+
+use super::app::Shown;
+use crate::record::{Follower, News};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Duration;
+use tempfile::NamedTempFile;
+use train::Lock;
+
+/// Tokens of a text that is asked for.
+const TOKENS: &str = "200";
+/// Bytes of a command's errors that are shown: the last ones.
+const ERRORS: usize = 4 << 10;
+
+/// A run: the log that is followed and the command that was started here, if one was.
+#[derive(Debug)]
+pub(crate) struct Source {
+    log: Follower,
+    directory: Option<PathBuf>,
+    started: Option<Started>,
+    /// The text that is being generated: its checkpoint and the text.
+    asked: Option<Receiver<(String, String)>>,
+}
+
+/// A command that was started here. Its errors go to a file and not to a pipe, so that it goes on without us.
+#[derive(Debug)]
+struct Started {
+    child: Child,
+    errors: NamedTempFile,
+}
+
+impl Source {
+    /// A run of which `path` is the directory or the log.
+    pub(crate) fn of(path: &Path) -> Self {
+        let (log, directory) = match path.is_dir() {
+            true => (path.join("log.jsonl"), Some(path.to_owned())),
+            false => (path.to_owned(), directory_of(path)),
+        };
+        Source { log: Follower::new(log), directory, started: None, asked: None }
+    }
+
+    /// Starts `anegpt` with these words, which have it write to `directory`, and follows its log.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(words: &[String], directory: PathBuf) -> Result<Self> {
+        let (log, started) = (Follower::new(directory.join("log.jsonl")), Some(start(words)?));
+        Ok(Source { log, directory: Some(directory), started, asked: None })
+    }
+
+    /// Reads on for about `most` and brings `shown` up to date. True if there was anything new.
+    pub(super) fn read(&mut self, most: Duration, shown: &mut Shown) -> bool {
+        let mut news = false;
+        let result = self.log.read(most, |told| {
+            // A log that begins anew is that of a run anew: what was asked of the old one is over.
+            if told == News::Anew {
+                shown.stopping = false;
+            }
+            shown.record.take(told);
+            news = true;
+        });
+        let size = std::fs::metadata(self.log.path()).map_or(0, |file| file.len());
+        match result {
+            Ok(unread) => (shown.unread, shown.fault) = ((unread, size), None),
+            Err(error) => shown.fault = Some(format!("cannot read the log: {error}")),
+        }
+        shown.directory.clone_from(&self.directory);
+        news |= self.look_at_child(shown);
+        news | self.look_for_text(shown)
+    }
+
+    /// Takes note of the end of the command that was started here.
+    fn look_at_child(&mut self, shown: &mut Shown) -> bool {
+        let Some(started) = &mut self.started else { return false };
+        let status = started.child.try_wait().ok().flatten();
+        shown.ours = status.is_none();
+        let Some(status) = status else { return false };
+        if shown.record.ended.is_none() && !status.success() {
+            shown.failed = true;
+            shown.errors = tail(started.errors.path());
+        }
+        self.started = None;
+        true
+    }
+
+    fn look_for_text(&mut self, shown: &mut Shown) -> bool {
+        let Some(asked) = &self.asked else { return false };
+        match asked.try_recv() {
+            Ok((from, text)) => shown.answer(from, text),
+            Err(TryRecvError::Empty) => return false,
+            Err(TryRecvError::Disconnected) => {
+                shown.answer("nowhere".to_owned(), "failed".to_owned())
+            }
+        }
+        self.asked = None;
+        true
+    }
+
+    /// Asks the run to stop, as `kill` does: it saves a checkpoint.
+    ///
+    /// # Errors
+    /// When no run is going on there, or the system refuses.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        let id = match (&self.started, &self.directory) {
+            (Some(started), _) => started.child.id(),
+            (None, Some(directory)) => Lock::holder(directory).with_context(|| {
+                format!("no run of this machine goes on in {}", directory.display())
+            })?,
+            (None, None) => bail!("this log belongs to no directory of a run"),
+        };
+        ensure!(cfg!(unix), "runs are stopped with Ctrl-C in their own terminal on this system");
+        let status = Command::new("kill").args(["-TERM", &id.to_string()]).status();
+        let status = status.context("cannot start kill")?;
+        ensure!(status.success(), "the process {id} cannot be asked to stop");
+        Ok(())
+    }
+
+    /// Generates a text from the newest checkpoint, on the CPU and beside the run; it arrives later.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub(super) fn sample(&mut self, prompt: Option<&str>) -> Result<()> {
+        let directory =
+            self.directory.as_ref().context("this log belongs to no directory of a run")?;
+        let mut command = Command::new(ourselves()?);
+        command.arg("generate").arg("--model").arg(directory);
+        command.args(["--device", "cpu", "--max-tokens", TOKENS]);
+        command.args(["--prompt", prompt.unwrap_or_default(), "--seed", &seed()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().context("cannot start anegpt generate")?;
+        let (done, asked) = channel();
+        let from = directory.display().to_string();
+        std::thread::spawn(move || {
+            let text = match child.wait_with_output() {
+                Ok(output) if output.status.success() => {
+                    String::from_utf8_lossy(&output.stdout).into_owned()
+                }
+                Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+                Err(error) => error.to_string(),
+            };
+            // Nobody may be waiting any more.
+            let _ = done.send((from, text));
+        });
+        self.asked = Some(asked);
+        Ok(())
+    }
+
+    /// Starts the command that goes on with the run; its events follow in the same log.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(super) fn resume(&mut self, words: &[String]) -> Result<()> {
+        self.started = Some(start(words)?);
+        Ok(())
+    }
+}
+
+/// The directory of the run that a log belongs to: one with checkpoints in it.
+fn directory_of(log: &Path) -> Option<PathBuf> {
+    let parent = log.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    (log.file_name()? == "log.jsonl" && train::checkpoint::exists(parent))
+        .then(|| parent.to_owned())
+}
+
+fn ourselves() -> Result<PathBuf> {
+    std::env::current_exe().context("where is this program?")
+}
+
+/// A seed by the clock: each text that is asked for is another one.
+fn seed() -> String {
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (now.as_millis() as u64 % 1_000_000).to_string()
+}
+
+fn start(words: &[String]) -> Result<Started> {
+    let errors = tempfile::Builder::new().prefix("anegpt-").tempfile();
+    let errors = errors.context("cannot create a temporary file")?;
+    let mut command = Command::new(ourselves()?);
+    let to = errors.reopen().context("cannot open a temporary file")?;
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(to);
+    // A group of its own: what is typed here, or the end of this terminal, does not reach it.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let child = command.spawn().context("cannot start anegpt")?;
+    Ok(Started { child, errors })
+}
+
+/// The end of a text file.
+fn tail(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(ERRORS)..]).into_owned()
+}
