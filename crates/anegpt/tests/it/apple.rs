@@ -35,6 +35,33 @@ pub(crate) fn losses(log: &str) -> Vec<Value> {
     steps.map(|step| step["loss"].clone()).collect()
 }
 
+/// Classifier, softmax and norms on the engine, with one surface per input and with all inputs in one.
+#[test]
+fn offload_trains_by_both_routes_with_the_emulators_bits() {
+    let bench = Bench::new();
+    let text = bench.ok(&["data", "synth", "--count", "400"]);
+    bench.write("text.txt", text);
+    let args = "train --preset tiny --data text.txt --tokenizer bpe:300 --steps 2 --batch 1 --seq 64 \
+                --plan offload --sample-every 0 --host-gemm ours --log-format json";
+    let run = |device: &str, out: &str, more: &[&str]| {
+        let args = args.split_whitespace().chain(["--device", device, "--out", out]);
+        let args: Vec<&str> = args.chain(more.iter().copied()).collect();
+        let log = match device {
+            "emulator" => bench.ok(&args),
+            _ => strictly_with(&bench, &args, ""),
+        };
+        let weights = std::fs::read(bench.path(out).join("step-00000002/model.safetensors"));
+        (losses(&log), weights.expect("a checkpoint"))
+    };
+    let emulated = run("emulator", "emulator", &[]);
+    let others = [("in-memory", "plain", &[][..]), ("espresso", "espresso", &[])];
+    for (device, out, more) in
+        others.into_iter().chain([("in-memory", "packed", &["--packed"][..])])
+    {
+        assert!(run(device, out, more) == emulated, "{out}");
+    }
+}
+
 #[test]
 fn tiny_trains_by_both_routes_with_the_emulators_bits() {
     let bench = Bench::new();
