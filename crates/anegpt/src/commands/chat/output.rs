@@ -32,18 +32,23 @@ impl Output {
     /// Writes a piece of a part of an answer. What a tool was asked and gave is for people alone, as
     /// `[12*7 = 84]`.
     pub(super) fn piece(&mut self, part: Part, text: &str) {
+        print!("{}", self.shown(part, text));
+        // What fails here fails again at the next write, which ends the program.
+        let _ = std::io::stdout().flush();
+    }
+
+    /// Returns a piece of a part of an answer as it is shown, with what separates it from the part before.
+    fn shown(&mut self, part: Part, text: &str) -> String {
         if text.is_empty() || !self.terminal && part != Part::Text {
-            return;
+            return String::new();
         }
         let sign = between(std::mem::replace(&mut self.part, part), part);
         self.at_line_start = part == Part::Text && text.ends_with('\n');
         match (self.terminal, part) {
-            (true, Part::Text) => print!("{}{}", quiet(sign), visible(text)),
-            (true, _) => print!("{}", quiet(&format!("{sign}{}", visible(text)))),
-            (false, _) => print!("{text}"),
+            (true, Part::Text) => quiet(sign) + &visible(text),
+            (true, _) => quiet(&format!("{sign}{}", visible(text))),
+            (false, _) => text.to_owned(),
         }
-        // What fails here fails again at the next write, which ends the program.
-        let _ = std::io::stdout().flush();
     }
 
     /// Ends an answer, and says why if that is not plain.
@@ -111,6 +116,20 @@ fn visible(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_see_what_a_tool_was_asked_and_gave() {
+        let shown = |mut out: Output, parts: &[(Part, &str)]| {
+            let text: String = parts.iter().map(|&(part, text)| out.shown(part, text)).collect();
+            console::strip_ansi_codes(&text).into_owned()
+        };
+        let call = [(Part::Call, "12"), (Part::Call, "*7"), (Part::Output, "84")];
+        let whole = [&[(Part::Text, "It is ")], &call[..], &[(Part::Text, "."), (Part::Text, "")]];
+        assert_eq!(shown(Output::terminal(), &whole.concat()), "It is [12*7 = 84].");
+        assert_eq!(shown(Output::plain(), &whole.concat()), "It is .");
+        let twice = [&call[..2], &[(Part::Text, "x")], &call].concat();
+        assert_eq!(shown(Output::terminal(), &twice), "[12*7]x[12*7 = 84");
+    }
 
     #[test]
     fn what_a_model_writes_moves_no_cursor() {
