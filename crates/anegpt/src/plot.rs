@@ -11,15 +11,21 @@ impl Range {
     pub(crate) fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
         let top = values.clone().fold(f64::NEG_INFINITY, f64::max);
         let bottom = values.fold(f64::INFINITY, f64::min);
-        // A constant lies in the middle.
-        let around = if top > bottom { 0.0 } else { 0.5 };
+        // A constant lies in the middle, also if its means are rounded.
+        let constant = top - bottom <= 1e-9 * top.abs().max(bottom.abs());
+        let around = match constant {
+            true if top == bottom => 0.5,
+            true => 0.5 * top.abs(),
+            false => 0.0,
+        };
         Range { top: top + around, bottom: bottom - around }
     }
 
     /// The row of a value, of so many; the highest is in row 0.
     pub(crate) fn row(self, value: f64, rows: usize) -> usize {
         let share = (self.top - value) / (self.top - self.bottom);
-        (share * (rows - 1) as f64).round() as usize
+        // Means may be rounded to beyond the values that they are of.
+        ((share * (rows - 1) as f64).round() as usize).min(rows - 1)
     }
 }
 
@@ -132,6 +138,15 @@ mod tests {
             assert!((2..=6).contains(&found.len()), "{low} {high} {found:?}");
             assert!(found.iter().all(|&tick| low <= tick && tick <= high), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_constant_that_is_rounded_lies_in_the_middle_and_nothing_beyond_the_ends() {
+        let rounded = [1590.062111801242, 1590.0621118012423, 1590.0621118012425];
+        let range = Range::of(rounded.into_iter());
+        assert!(rounded.iter().all(|&value| range.row(value, 9) == 4), "{range:?}");
+        let range = Range { top: 2.0, bottom: 1.0 };
+        assert_eq!((range.row(2.5, 9), range.row(0.5, 9), range.row(f64::NAN, 9)), (0, 8, 0));
     }
 
     #[test]
