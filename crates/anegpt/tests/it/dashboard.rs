@@ -316,6 +316,9 @@ fn a_huge_log_is_shown_at_once_and_costs_little() {
     session.shows(has("step "));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     session.shows(has("step 500000 of 500000"));
+    // Means of a constant are rounded.
+    press(&mut session, "3", "Tokens per second");
+    press(&mut session, "4", "Time of a step");
     session.send("q");
     assert!(session.end().0.success());
 }
