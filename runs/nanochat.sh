@@ -1,15 +1,20 @@
 #!/bin/sh
-# From nothing to a small base model, scored, on any machine and without a network: text, tokenizer, model,
-# bits per byte, samples. Under ten minutes on two cores. Run again, it goes on where it was.
+# From nothing to a small assistant, scored, on any machine and without a network: text, tokenizer, base model, bits per
+# byte, samples, finetuning on the built-in tasks, reinforcement on one of them, accuracies before and after each, and a
+# report. Run again, it goes on where it was.
 #
 #   runs/nanochat.sh [DIRECTORY]      everything goes there [default: out/nanochat]
 #
-# Variables: DEPTH (layers, 2), STEPS (updates, 400), ANEGPT (the program; else `anegpt` on the path, else cargo's).
+# Variables: DEPTH (layers, 2), STEPS (updates of the base model, 400), SFT_STEPS (of finetuning, 400), RL_STEPS (of
+# reinforcement, 40), ANEGPT (the program; else `anegpt` on the path, else cargo's).
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-out/nanochat}
 depth=${DEPTH:-2}
 steps=${STEPS:-400}
+sft_steps=${SFT_STEPS:-400}
+rl_steps=${RL_STEPS:-40}
+tasks=spelling,counting,arithmetic,word-problems,stories,stories-choice
 
 if [ -z "${ANEGPT:-}" ]; then
   if command -v anegpt >/dev/null; then
@@ -28,6 +33,16 @@ stories() {
   mv "$out/part.txt" "$out/$1"
 }
 
+# begun RUN: true if it has a checkpoint.
+begun() {
+  ls -d "$1"/step-* >/dev/null 2>&1
+}
+
+# go_on COMMAND RUN STEPS: brings a run that has begun to its end.
+go_on() {
+  [ -e "$2/step-$(printf %08d "$3")" ] || "$ANEGPT" "$1" --resume "$2" --steps "$3"
+}
+
 echo "== text"
 stories train.txt 1 10000
 stories val.txt 2 500
@@ -40,20 +55,59 @@ fi
 
 echo "== model"
 model=$out/base
-last=$model/step-$(printf %08d "$steps")
-if [ ! -e "$last" ]; then
-  if ls -d "$model"/step-* >/dev/null 2>&1; then
-    "$ANEGPT" train --resume "$model" --steps "$steps"
-  else
-    rm -rf "$model"
-    "$ANEGPT" train --depth "$depth" --head-dim 64 --seq 256 --batch-tokens 4096 --steps "$steps" \
-      --weight-decay 0.28 --data "$out/train.txt" --val-data "$out/val.txt" --tokenizer "$out/tokenizer.json" \
-      --checkpoint-every 50 --out "$model"
-  fi
+if begun "$model"; then
+  go_on train "$model" "$steps"
+else
+  rm -rf "$model"
+  "$ANEGPT" train --depth "$depth" --head-dim 64 --seq 256 --batch-tokens 4096 --steps "$steps" \
+    --weight-decay 0.28 --data "$out/train.txt" --val-data "$out/val.txt" --tokenizer "$out/tokenizer.json" \
+    --checkpoint-every 50 --out "$model"
 fi
 
 echo "== score"
 "$ANEGPT" eval --model "$model" --data "$out/val.txt" --tasks bpb,sample --out "$out/eval-$steps"
 
+# ask RUN: the accuracies of its newest checkpoint on the built-in tasks; the answers are in RUN/eval.
+ask() {
+  set -- "$1" eval --model "$1" --tasks "$tasks" --max-new-tokens 80
+  run=$1
+  shift
+  "$ANEGPT" "$@"
+  # Asked already: written for the report.
+  "$ANEGPT" "$@" --json > "$run/tasks.json"
+}
+
+echo "== tasks, before"
+ask "$model"
+
+echo "== finetuning"
+tuned=$out/sft
+if begun "$tuned"; then
+  go_on sft "$tuned" "$sft_steps"
+else
+  rm -rf "$tuned"
+  "$ANEGPT" sft --model "$model" --tasks "$tasks" --seq 256 --steps "$sft_steps" --checkpoint-every 50 --out "$tuned"
+fi
+
+echo "== tasks, after finetuning"
+ask "$tuned"
+
+echo "== reinforcement"
+better=$out/rl
+if begun "$better"; then
+  go_on rl "$better" "$rl_steps"
+else
+  rm -rf "$better"
+  "$ANEGPT" rl --model "$tuned" --tasks spelling --max-tokens 40 --init-lr-frac 0.4 --steps "$rl_steps" --checkpoint-every 10 \
+    --out "$better"
+fi
+
+echo "== tasks, after reinforcement"
+ask "$better"
+
+echo "== report"
+"$ANEGPT" report "$out" --out "$out/report.html" > /dev/null
+
 echo
-echo "Talk with it:  $ANEGPT chat $model"
+echo "What it came to: $out/report.html and report.md"
+echo "Talk with it:  $ANEGPT chat $better"
