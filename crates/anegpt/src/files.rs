@@ -3,7 +3,7 @@
 use crate::{foreign, hub, usage};
 use anyhow::{Context, Result, anyhow, bail};
 use formats::gguf::GgufFile;
-use formats::{Model, hugging_face, llama2c};
+use formats::{Model, hugging_face, llama2c, peft};
 use gpt::Parameters;
 use infer::InferError;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,9 @@ pub(crate) fn read_model(path: &Path) -> Result<ModelFile> {
 }
 
 fn read_local(path: &Path) -> Result<ModelFile> {
+    if path.join(peft::CONFIG).exists() && !path.join("config.json").exists() {
+        return read_adapter(path);
+    }
     if path.is_dir() {
         return read_directory(&checkpoint_or_directory(path)?);
     }
@@ -96,6 +99,23 @@ fn read_local(path: &Path) -> Result<ModelFile> {
     }
     let (config, params) = llama2c::read(path)?;
     Ok(ModelFile::new(Parameters::new(&config, params), path))
+}
+
+/// Reads an adapter of PEFT with the model that it is for, and merges it.
+fn read_adapter(path: &Path) -> Result<ModelFile> {
+    let adapter = peft::Adapter::read(path)?;
+    let base = adapter.base.as_deref().filter(|base| !base.is_empty()).ok_or_else(|| {
+        anyhow!("{}: `base_model_name_or_path` names no model", path.join(peft::CONFIG).display())
+    })?;
+    let place = peft::base_path(path, base).unwrap_or_else(|| format!("hf://{base}").into());
+    let model = read_model(&place).with_context(|| {
+        format!("{}: the model that this adapter is for, `{base}`, cannot be read", path.display())
+    })?;
+    let config = model.parameters.config().clone();
+    let mut values = model.parameters.into_values();
+    adapter.merge(&config, &mut values)?;
+    let parameters = Parameters::new(&config, values);
+    Ok(ModelFile { parameters, place: path.to_owned(), ..model })
 }
 
 fn read_gguf(path: &Path) -> Result<ModelFile> {

@@ -20,6 +20,8 @@ pub enum WeightsError {
     Safetensors { path: PathBuf, reason: String },
     #[error("{path} is not an index of safetensors files: {reason}")]
     Index { path: PathBuf, reason: String },
+    #[error("{path} is not an adapter that can be read: {reason}")]
+    Adapter { path: PathBuf, reason: String },
     #[error("{path}: tensor `{name}` {reason}")]
     Tensor { path: PathBuf, name: String, reason: String },
     #[error("{format} cannot express this: {reason}")]

@@ -34,6 +34,7 @@ pub mod hugging_face;
 pub mod llama2c;
 mod model;
 mod parts;
+pub mod peft;
 mod pieces;
 mod precision;
 mod rotary;

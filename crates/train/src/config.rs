@@ -96,7 +96,10 @@ mod tests {
     #[test]
     fn optimizers_and_settings_that_are_not_known_are_refused_by_name() {
         for (entry, says) in [
-            (r#""name": "sgd", "beta1""#, "unknown variant `sgd`, expected `adamw` or `muon`"),
+            (
+                r#""name": "sgd", "beta1""#,
+                "unknown variant `sgd`, expected one of `adamw`, `muon`, `lora`",
+            ),
             (r#""momentum": 0.9, "beta1""#, "unknown field `momentum`"),
         ] {
             let text = BEFORE.replace("\"beta1\"", entry);

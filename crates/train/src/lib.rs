@@ -89,7 +89,7 @@ pub use error::TrainError;
 pub use event::{Best, Event, Forecast, Range, Settings, Spent};
 pub use hook::Hook;
 pub use objective::{Objective, Validation};
-pub use optim::{AdamW, AdamWGroups, Muon, Optimizer, OptimizerConfig};
+pub use optim::{AdamW, AdamWGroups, Lora, Muon, Optimizer, OptimizerConfig, Targets};
 pub use ranks::{Ranks, Solo};
 pub use recipe::Recipe;
 pub use run::{CoreEvery, Run, RunOutput, Session};

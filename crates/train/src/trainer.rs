@@ -109,7 +109,12 @@ impl Trainer {
         let mut model =
             Model::new(config.plan, &parameters, config.batch, config.seq, device, numerics)?;
         model.take_parameters()?;
-        let state = State::new(&*optimizer, model.layout());
+        let mut state = State::new(&*optimizer, model.layout());
+        let values = parameters.read();
+        for (index, param) in model.layout().params().iter().enumerate() {
+            optimizer.begin(index, param, &values[param.range()], &mut state.of(index));
+        }
+        drop(values);
         let scale = match numerics {
             Numerics::F32 => LossScale::none(),
             Numerics::Fast | Numerics::Exact => LossScale::dynamic(),
@@ -190,6 +195,7 @@ impl Trainer {
         let loss = self.ranks.sum(loss)?;
         let start = Instant::now();
         self.ranks.sum_in_order(&mut self.grads)?;
+        self.reduce();
         let scale = self.scale.get();
         let grad_norm = global_norm(&self.grads) / f64::from(scale);
         let skipped = !grad_norm.is_finite();
@@ -216,6 +222,15 @@ impl Trainer {
     /// Factor that clipping asks for.
     fn shrink(&self, grad_norm: f64) -> f64 {
         if self.clip > 0.0 && grad_norm > self.clip { self.clip / grad_norm } else { 1.0 }
+    }
+
+    /// Has the optimizer take what it needs from the gradients.
+    fn reduce(&mut self) {
+        let Trainer { model, arenas, grads, optimizer, .. } = self;
+        let Arenas { state } = exclusive(arenas);
+        for (index, param) in model.layout().params().iter().enumerate() {
+            optimizer.reduce(param, &mut grads[param.range()], &mut state.of(index));
+        }
     }
 
     /// Has the optimizer update every parameter, with gradients times `scale`.

@@ -6,9 +6,12 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use formats::hugging_face::{self, Reader};
 use formats::llama2c::{self, Version};
+use formats::peft::{Adapter, Factors};
 use formats::{Model, Precision, gguf};
+use gpt::Layout;
 use std::path::{Path, PathBuf};
 use tokenizer::chat::nanochat_in_jinja;
+use train::{OptimizerConfig, checkpoint};
 
 /// Write a model in the format of another program
 ///
@@ -57,6 +60,8 @@ enum Format {
     HfCode,
     /// A GGUF file: f32, f16, bf16, q8_0
     Gguf,
+    /// The factors of a model that was tuned with --lora, as PEFT's files: f32
+    Peft,
     /// A llama2.c file: f32 (version 0), int8 (version 2)
     Llama2c,
     /// A llama2.c file with the newer header (version 1): f32
@@ -80,6 +85,7 @@ enum Target {
     HuggingFace(Precision, Reader),
     Gguf(Precision),
     Llama2c(Version),
+    Peft,
 }
 
 /// The types of a directory for `reader`.
@@ -107,6 +113,7 @@ impl Format {
             Format::Llama2c => {
                 &[(Dtype::F32, Llama2c(Version::V0)), (Dtype::Int8, Llama2c(Version::V2))]
             }
+            Format::Peft => &[(Dtype::F32, Target::Peft)],
             Format::Llama2cV1 => &[(Dtype::F32, Llama2c(Version::V1))],
         }
     }
@@ -131,6 +138,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     vacant(&args.out)?;
     let path = args.model.as_ref().or(args.path.as_ref());
     let path = path.ok_or_else(|| usage("no model given: anegpt export MODEL"))?;
+    if target == Target::Peft {
+        return adapter(path, &args.out);
+    }
     let model = files::read_model(path)?;
     let given = args.tokenizer.as_deref();
     match target {
@@ -148,7 +158,57 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             report(&args.out, &model.described())
         }
         Target::Llama2c(version) => llama2c(model, given, &args.out, version),
+        Target::Peft => unreachable!("it is written by now"),
     }
+}
+
+/// Writes the adapter of a run that was tuned with LoRA.
+fn adapter(path: &Path, out: &Path) -> Result<()> {
+    let (found, _) = checkpoint::newest(path)?;
+    let (config, notes) = train::run::saved(&found)?;
+    let OptimizerConfig::Lora(lora) = config.optimizer else {
+        bail!("{} was not tuned with sft --lora: it has no adapter", path.display());
+    };
+    let layout = Layout::new(&config.model);
+    let mut factors = vec![];
+    for (index, param) in layout.params().iter().enumerate().filter(|(_, p)| lora.targets.has(p)) {
+        let stored = layout.tensors().iter().find(|tensor| tensor.parts.contains(&index));
+        let stored = stored.expect("every parameter is stored");
+        if stored.parts.len() > 1 {
+            bail!(
+                "`{}` has one matrix for several, for which PEFT has one pair of factors and this run several: export \
+                 the merged model (--to hf), or tune without this target",
+                stored.name
+            );
+        }
+        let (rows, columns) = (param.shape[0], param.shape[1]);
+        let (mut a, mut b) = (vec![0.0; lora.rank * columns], vec![0.0; rows * lora.rank]);
+        let name = |factor: &str| format!("{}.lora_{factor}", param.name);
+        found.read_tensors(
+            "optimizer.safetensors",
+            [
+                (name("A"), vec![lora.rank, columns], &mut a[..]),
+                (name("B"), vec![rows, lora.rank], &mut b[..]),
+            ],
+        )?;
+        let module = stored.name.strip_suffix(".weight").unwrap_or(&stored.name);
+        // Hugging Face's class of GPT-2 keeps its layers in a part of its own.
+        let inner = if config.model.family.name() == "gpt2" { "transformer." } else { "" };
+        factors.push(Factors {
+            module: format!("{inner}{module}"),
+            extents: [rows, columns],
+            a,
+            b,
+        });
+    }
+    let base = notes.get("base").and_then(|base| base.as_str()).map(str::to_owned);
+    let base = base.map(|base| base.strip_prefix("hf://").unwrap_or(&base).to_owned());
+    let adapter = Adapter { base, rank: lora.rank, alpha: lora.alpha, factors };
+    in_place(out, |path| {
+        std::fs::create_dir(path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(adapter.write(path)?)
+    })?;
+    report(out, &Model::new(&config.model))
 }
 
 /// Refuses a model that the reader of a directory does not compute; names the other kind, if that is for it.

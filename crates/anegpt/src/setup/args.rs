@@ -110,6 +110,11 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "N", help_heading = "Output")]
     #[arg(value_parser = number::whole(0u64))]
     pub(crate) eval_every: Option<u64>,
+}
+
+/// How often a run shows what its model writes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct SampleArgs {
     /// Steps between samples; 0 = none [default: a fifth of the run]
     #[arg(long, value_name = "N", help_heading = "Output")]
     #[arg(value_parser = number::whole(0u64))]
@@ -247,6 +252,8 @@ pub(crate) struct RunArgs {
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) shown: SampleArgs,
     /// Prompt of the samples [default: "Once upon a time", or the beginning of the
     /// validation data where the tokenizer cannot encode that]
     #[arg(long, value_name = "TEXT", help_heading = "Output")]

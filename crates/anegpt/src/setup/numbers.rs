@@ -30,10 +30,11 @@ pub(super) fn with_changes(mut config: RunConfig, args: &RunArgs) -> Result<RunC
     let decay = match &mut config.optimizer {
         OptimizerConfig::AdamW(adamw) => &mut adamw.weight_decay,
         OptimizerConfig::Muon(muon) => &mut muon.weight_decay,
+        OptimizerConfig::Lora(lora) => &mut lora.adamw.weight_decay,
     };
     *decay = args.weight_decay.unwrap_or(*decay);
     match &mut config.optimizer {
-        OptimizerConfig::AdamW(_) => refuse_momentum(args.momentum)?,
+        OptimizerConfig::AdamW(_) | OptimizerConfig::Lora(_) => refuse_momentum(args.momentum)?,
         OptimizerConfig::Muon(muon) => {
             muon.momentum = args.momentum.map_or(muon.momentum, |choice| choice.0);
         }
@@ -68,6 +69,7 @@ pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
     let adamw = match config.optimizer {
         OptimizerConfig::AdamW(adamw) => adamw,
         OptimizerConfig::Muon(muon) => muon.adamw.embedding,
+        OptimizerConfig::Lora(lora) => lora.adamw,
     };
     for (name, beta) in [("beta1", adamw.beta1), ("beta2", adamw.beta2)] {
         if !(0.0..1.0).contains(&beta) {
@@ -83,6 +85,7 @@ fn check_decay(config: &RunConfig) -> Result<()> {
     let decay = match config.optimizer {
         OptimizerConfig::AdamW(adamw) => adamw.weight_decay,
         OptimizerConfig::Muon(muon) => muon.weight_decay,
+        OptimizerConfig::Lora(lora) => lora.adamw.weight_decay,
     };
     if !(decay.is_finite() && decay >= 0.0) {
         return Err(usage(format!("--weight-decay {decay} must be a number of at least 0")));
@@ -213,7 +216,7 @@ pub(super) fn run_at(
     let recipe = (model.family.name() == "nanochat").then(|| Recipe::of(model.nanochat.initial));
     let optimizer = optimizer(train, recipe.as_ref())?;
     let usual = match (optimizer, recipe) {
-        (OptimizerConfig::AdamW(_), _) => Multipliers::default(),
+        (OptimizerConfig::AdamW(_) | OptimizerConfig::Lora(_), _) => Multipliers::default(),
         (OptimizerConfig::Muon(_), None) => Multipliers::others(share_beside_muon(model.n_embd)),
         (OptimizerConfig::Muon(_), Some(recipe)) => recipe.multipliers(model.n_embd, rate),
     };
@@ -332,10 +335,10 @@ pub(crate) struct Cadence {
 
 impl Cadence {
     /// Returns the intervals of the flags, and `other`'s where they do not tell.
-    pub(super) fn of(args: &OutputArgs, other: Cadence) -> Cadence {
+    pub(super) fn of(args: &OutputArgs, sample_every: Option<u64>, other: Cadence) -> Cadence {
         Cadence {
             eval_every: args.eval_every.or(other.eval_every),
-            sample_every: args.sample_every.or(other.sample_every),
+            sample_every: sample_every.or(other.sample_every),
             checkpoint_every: args.checkpoint_every.or(other.checkpoint_every),
             keep: args.keep.or(other.keep),
         }

@@ -3,14 +3,14 @@
 use super::frame::{About, Frame, FrameNotes, Opened, Ready, Talk};
 use super::numbers::{Cadence, check_numbers, fits_in_memory, run_config};
 use super::rl_args::RlArgs;
-use super::sft::{Base, TASK_DATA, format_of, sequence};
+use super::sft::{Base, format_of, sequence};
 use super::{SEED, newest, not_written_by, plan};
 use crate::files::{self, Opened as OpenedModel};
 use crate::generation::ToolArgs;
 use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::plan_choice::PlanChoice;
 use crate::settings::{self, TrainSection, Weights};
-use crate::{progress, usage};
+use crate::{progress, task_data, usage};
 use anyhow::{Context, Result};
 use gpt::{GptConfig, Layout};
 use infer::Sampling;
@@ -117,7 +117,7 @@ fn fresh(args: &RlArgs) -> Result<RlSetup> {
             opened,
             host_gemm,
             host_gemm_before: None,
-            cadence: Cadence::of(&args.output, Cadence::default()),
+            cadence: Cadence::of(&args.output, args.shown.sample_every, Cadence::default()),
             warmup: None,
             init: Some(path.to_owned()),
             resumed: None,
@@ -166,7 +166,7 @@ fn resumed(args: &RlArgs, directory: &Path) -> Result<RlSetup> {
             opened,
             host_gemm,
             host_gemm_before: Some(before),
-            cadence: Cadence::of(&args.output, notes.frame.cadence),
+            cadence: Cadence::of(&args.output, args.shown.sample_every, notes.frame.cadence),
             warmup: None,
             init: None,
             resumed: Some(found),
@@ -209,6 +209,7 @@ fn settings_of(
     match &mut optimizer {
         OptimizerConfig::AdamW(adamw) => adamw.weight_decay = 0.0,
         OptimizerConfig::Muon(muon) => (muon.weight_decay, muon.momentum) = (0.0, MOMENTUM),
+        OptimizerConfig::Lora(lora) => lora.adamw.weight_decay = 0.0,
     }
     let lr_reason = match args.lr {
         Some(_) => "as asked for".to_owned(),
@@ -249,7 +250,9 @@ impl Asked {
         }
         Ok(Asked {
             tasks: args.tasks.clone(),
-            task_data: absolute(args.task_data.as_deref().unwrap_or(Path::new(TASK_DATA)))?,
+            task_data: absolute(
+                args.task_data.as_deref().unwrap_or(Path::new(task_data::DIRECTORY)),
+            )?,
             questions: args.questions,
             samples: args.samples,
             max_tokens: args.max_tokens,

@@ -1,6 +1,6 @@
 //! The flags of `anegpt rl` that say what is computed.
 
-use super::args::{MachineArgs, OutputArgs};
+use super::args::{MachineArgs, OutputArgs, SampleArgs};
 use crate::generation::ToolArgs;
 use crate::number;
 use clap::ValueEnum;
@@ -146,4 +146,6 @@ pub(crate) struct RlArgs {
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) shown: SampleArgs,
 }

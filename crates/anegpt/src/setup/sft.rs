@@ -2,16 +2,16 @@
 
 use super::frame::{About, Frame, FrameNotes, Opened, Ready, Talk};
 use super::numbers::{Cadence, check_extents, check_numbers, fits_in_memory, run_config};
-use super::sft_args::SftArgs;
+use super::sft_args::{LoraChoice, SftArgs};
 use super::{SEED, newest, not_written_by, plan};
 use crate::files::{self, Opened as OpenedModel};
 use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::plan_choice::PlanChoice;
 use crate::settings::{self, TrainSection, Weights};
-use crate::{progress, usage};
+use crate::{progress, task_data, usage};
 use anyhow::{Context, Result};
 use data::loader::examples::{Examples, Packed, PackedConfig, Survey, WAITING, unigram_entropy};
-use gpt::{GptConfig, Layout};
+use gpt::{GptConfig, Layout, Param};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,9 @@ use tasks::{Conversations, JsonLines, Mixture, Sequence, Slice};
 use tokenizer::Tokenizer;
 use tokenizer::chat::ChatTemplate;
 use train::objective::{Chats, Sft};
-use train::{Checkpoint, Decay, LrSchedule, Momentum, OptimizerConfig, RunConfig};
+use train::{
+    AdamW, Checkpoint, Decay, Lora, LrSchedule, Momentum, Multipliers, OptimizerConfig, RunConfig,
+};
 
 /// The command of a run that learns from conversations.
 const SFT: &str = "sft";
@@ -38,8 +40,6 @@ const PASSES: u64 = 3;
 const LEAST_STEPS: u64 = 20;
 /// Tokens of a row for models of which no run is known.
 const SEQUENCE: usize = 512;
-/// Where the files of published tasks are, unless told otherwise.
-pub(super) const TASK_DATA: &str = "task_data";
 /// One of so many conversations validates, where no others are given.
 const HELD_OUT: usize = 10;
 
@@ -47,6 +47,9 @@ const HELD_OUT: usize = 10;
 #[derive(Serialize, Deserialize)]
 struct Notes {
     sft: Source,
+    /// The model that the run began with, for who reads its adapter.
+    #[serde(default)]
+    base: String,
     #[serde(flatten)]
     frame: FrameNotes,
 }
@@ -74,6 +77,7 @@ pub(crate) struct SftSetup {
     /// The checkpoint whose optimizer the run goes on with.
     warm: Option<Checkpoint>,
     format: &'static str,
+    base: String,
 }
 
 /// Reads what `args` name: a checkpoint to go on from, or the beginning of a run.
@@ -93,6 +97,7 @@ fn fresh(args: &SftArgs) -> Result<SftSetup> {
     let base = Base::of(&model)?;
     let asked = args.asked();
     check_extents(&asked)?;
+    let named = named(path, &model.place)?;
     let OpenedModel { parameters, tokenizer, ends, chat_template, .. } = model;
     let talk = Talk { ends, chat_template };
     let format = format_of(path, &tokenizer, &talk)?;
@@ -104,13 +109,16 @@ fn fresh(args: &SftArgs) -> Result<SftSetup> {
     let described = format.describe();
     let parts = source.read(format, &tokenizer, seq, seed)?;
     let asked = TrainSection { seq: Some(seq), seed: Some(seed), ..asked };
-    let (mut config, lr_reason) = match &base {
+    let (mut config, mut lr_reason) = match &base {
         Some(base) => after(&base.run, config, args, &asked, &parts[0])?,
         None => alone(config, args, &asked, &parts[0])?,
     };
+    if let Some(lora) = &args.lora {
+        lr_reason = adapt(&mut config, lora, &asked)?;
+    }
     check_numbers(&config)?;
     fits_in_memory(&config)?;
-    let warm = warm(args.load_optimizer, base)?;
+    let warm = warm(args.load_optimizer, base.filter(|_| args.lora.is_none()))?;
     let opened = Opened::fresh(&args.machine)?;
     config.plan = plan(args.machine.plan.unwrap_or(PlanChoice::Auto), &config, &opened.machine)?;
     let choice = args.machine.host_gemm.unwrap_or(HostGemmChoice::Auto);
@@ -124,7 +132,7 @@ fn fresh(args: &SftArgs) -> Result<SftSetup> {
             opened,
             host_gemm,
             host_gemm_before: None,
-            cadence: Cadence::of(&args.output, Cadence::default()),
+            cadence: Cadence::of(&args.output, None, Cadence::default()),
             warmup: args.warmup,
             init: Some(path.to_owned()),
             resumed: None,
@@ -136,6 +144,15 @@ fn fresh(args: &SftArgs) -> Result<SftSetup> {
         judged_anew: false,
         warm,
         format: described,
+        base: named,
+    })
+}
+
+/// The name by which a model is read again: the address that was given, or where it was read, as an absolute path.
+fn named(given: &Path, place: &Path) -> Result<String> {
+    Ok(match crate::hub::address(given) {
+        Some(_) => given.display().to_string(),
+        None => std::path::absolute(place)?.display().to_string(),
     })
 }
 
@@ -177,7 +194,7 @@ fn resumed(args: &SftArgs, directory: &Path) -> Result<SftSetup> {
             opened,
             host_gemm,
             host_gemm_before: Some(before),
-            cadence: Cadence::of(&args.output, notes.frame.cadence),
+            cadence: Cadence::of(&args.output, None, notes.frame.cadence),
             warmup: None,
             init: None,
             resumed: Some(found),
@@ -189,6 +206,7 @@ fn resumed(args: &SftArgs, directory: &Path) -> Result<SftSetup> {
         judged_anew: args.val_data.is_some(),
         warm: None,
         format: described,
+        base: notes.base,
     })
 }
 
@@ -210,7 +228,7 @@ impl SftSetup {
         if self.judged_anew {
             run.forget_validation();
         }
-        let notes = Notes { sft: source, frame: frame.notes() };
+        let notes = Notes { sft: source, base: self.base, frame: frame.notes() };
         frame.ready(run, tokenizer, about, intervals, None, &notes, warnings)
     }
 
@@ -276,14 +294,16 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// The run of a model, if it is a checkpoint of one.
+    /// The run of a model, if it is a checkpoint of one. That of LoRA is none: its rates are for factors, and so is its
+    /// optimizer.
     pub(super) fn of(model: &OpenedModel) -> Result<Option<Base>> {
         if !model.place.join("state.json").exists() {
             return Ok(None);
         }
         let checkpoint = Checkpoint::open(&model.place)?;
         let (run, _) = train::run::saved(&checkpoint)?;
-        Ok(Some(Base { checkpoint, run }))
+        let whole = !matches!(run.optimizer, OptimizerConfig::Lora(_));
+        Ok(whole.then_some(Base { checkpoint, run }))
     }
 }
 
@@ -347,6 +367,7 @@ fn after(
     let decay = asked.weight_decay.unwrap_or(0.0);
     match &mut optimizer {
         OptimizerConfig::AdamW(adamw) => adamw.weight_decay = decay,
+        OptimizerConfig::Lora(lora) => lora.adamw.weight_decay = decay,
         OptimizerConfig::Muon(muon) => {
             muon.weight_decay = decay;
             if let Momentum::Trapezoid { .. } = muon.momentum {
@@ -401,6 +422,34 @@ fn alone(
     Ok((run_config(model, &chosen.settings, seed)?, chosen.lr_reason))
 }
 
+/// Makes a run one of LoRA; returns why its rate. Factors begin anew, and bear about ten times the rate of all weights:
+/// that of a fresh run.
+fn adapt(config: &mut RunConfig, choice: &LoraChoice, asked: &TrainSection) -> Result<String> {
+    let LoraChoice { rank, alpha, targets } = *choice;
+    let adamw = AdamW { weight_decay: asked.weight_decay.unwrap_or(0.0), ..AdamW::default() };
+    let lora = Lora { rank, alpha, targets, seed: config.seed, adamw };
+    let layout = Layout::new(&config.model);
+    let targeted: Vec<&Param> = layout.params().iter().filter(|param| targets.has(param)).collect();
+    if targeted.is_empty() {
+        return Err(usage("--lora: the model has none of the targets"));
+    }
+    if let Some(param) = targeted.iter().find(|param| !lora.fits(param)) {
+        return Err(usage(format!(
+            "--lora rank={rank}: factors of `{}`, {:?}, would be larger than the matrix; use a lower rank",
+            param.name, param.shape
+        )));
+    }
+    config.optimizer = OptimizerConfig::Lora(lora);
+    let schedule = &mut config.schedule;
+    schedule.peak = asked.lr.unwrap_or(settings::fresh_rate(config.model.n_embd));
+    schedule.warmup = asked.warmup.unwrap_or(schedule.total.div_ceil(10)).min(schedule.total);
+    schedule.multipliers = Multipliers::default();
+    Ok(match asked.lr {
+        Some(_) => "as asked for".to_owned(),
+        None => format!("that of fresh weights, for factors of rank {rank}"),
+    })
+}
+
 /// The checkpoint whose optimizer the run goes on with: the base run's, unless that is not wanted.
 fn warm(wanted: Option<bool>, base: Option<Base>) -> Result<Option<Checkpoint>> {
     match (wanted, base) {
@@ -429,7 +478,9 @@ impl Source {
         };
         let task_data = match (&args.task_data, before.task_data) {
             (Some(path), _) => absolute(path)?,
-            (None, before) if before.as_os_str().is_empty() => absolute(&TASK_DATA.into())?,
+            (None, before) if before.as_os_str().is_empty() => {
+                absolute(&task_data::DIRECTORY.into())?
+            }
             (None, before) => before,
         };
         let data = given(&args.data, before.data)?;
@@ -443,6 +494,10 @@ impl Source {
         // Once each: a task that is learned twice is not judged twice.
         let once = names.iter().map(|name| Ok(tasks::counted(name)?.0));
         let once: Vec<&str> = once.collect::<Result<_>>()?;
+        for name in &once {
+            task_data::provide(name, tasks::Split::Train, &self.task_data)?;
+            task_data::provide(name, tasks::Split::Test, &self.task_data)?;
+        }
         let mut train: Vec<Arc<dyn Conversations>> = vec![];
         let mut judges: Vec<Arc<dyn Conversations>> = vec![];
         if !names.is_empty() {

@@ -4,9 +4,12 @@ use super::args::{MachineArgs, OutputArgs};
 use crate::number;
 use crate::settings::TrainSection;
 use std::path::PathBuf;
+use std::str::FromStr;
+use train::Targets;
 
 /// Flags that a resumed run cannot change.
-const FROM_THE_BEGINNING: [&str; 16] = [
+const FROM_THE_BEGINNING: [&str; 17] = [
+    "lora",
     "model",
     "tasks",
     "tokenizer",
@@ -43,7 +46,7 @@ pub(crate) struct SftArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Data")]
     #[arg(required_unless_present_any = ["resume", "data"])]
     pub(crate) tasks: Vec<String>,
-    /// Directory of the Parquet files of published tasks [default: task_data]
+    /// Directory of the Parquet files of published tasks, fetched if need be [default: task_data]
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub(crate) task_data: Option<PathBuf>,
     /// Conversations: a file of JSON lines, mixed with those of --tasks
@@ -75,6 +78,11 @@ pub(crate) struct SftArgs {
     /// Peak learning rate as a share of that of the model's run [default: 0.8]
     #[arg(long, value_name = "SHARE", conflicts_with = "lr", help_heading = "Optimizer")]
     pub(crate) init_lr_frac: Option<f64>,
+    /// Train factors of low rank beside frozen matrices in place of all weights: rank=8,
+    /// alpha=16,targets=q_proj,v_proj [default: twice the rank, all matrices of the layers]
+    #[arg(long, value_name = "SETTINGS", help_heading = "Model")]
+    #[arg(conflicts_with_all = ["load_optimizer", "init_lr_frac"])]
+    pub(crate) lora: Option<LoraChoice>,
     /// Warm-up steps [default: 0; a tenth where no run of the model is known]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     #[arg(value_parser = number::whole(0u64))]
@@ -109,6 +117,41 @@ pub(crate) struct SftArgs {
     pub(crate) output: OutputArgs,
 }
 
+/// Settings of LoRA as they are typed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LoraChoice {
+    pub(crate) rank: usize,
+    pub(crate) alpha: f64,
+    pub(crate) targets: Targets,
+}
+
+impl FromStr for LoraChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mut rank, mut alpha, mut targets) = (None, None, None::<Vec<&str>>);
+        for entry in text.split(',').map(str::trim) {
+            match (entry.split_once('='), &mut targets) {
+                (Some(("rank", value)), _) => {
+                    let whole = value.parse().ok().filter(|&rank: &usize| rank > 0);
+                    rank = Some(whole.ok_or("rank must be a whole number of at least 1")?);
+                }
+                (Some(("alpha", value)), _) => {
+                    let number = value.parse().ok().filter(|a: &f64| a.is_finite() && *a > 0.0);
+                    alpha = Some(number.ok_or("alpha must be a number above 0")?);
+                }
+                (Some(("targets", name)), None) => targets = Some(vec![name]),
+                // Names go on behind the first one.
+                (None, Some(targets)) => targets.push(entry),
+                _ => return Err(format!("`{entry}` is none of rank=N, alpha=X, targets=NAME,...")),
+            }
+        }
+        let rank = rank.ok_or("there is no rank=N")?;
+        let targets = targets.map_or(Ok(Targets::ALL), Targets::named)?;
+        Ok(LoraChoice { rank, alpha: alpha.unwrap_or(2.0 * rank as f64), targets })
+    }
+}
+
 impl SftArgs {
     /// Settings given by flags.
     pub(super) fn asked(&self) -> TrainSection {
@@ -124,6 +167,32 @@ impl SftArgs {
             weight_decay: self.weight_decay,
             seed: self.seed,
             ..TrainSection::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_lora_are_read() {
+        let read = |text: &str| text.parse::<LoraChoice>();
+        let targets = Targets::named(["q_proj", "v_proj"]).unwrap();
+        let whole = LoraChoice { rank: 4, alpha: 3.0, targets };
+        assert_eq!(read("rank=4,alpha=3,targets=q_proj,v_proj"), Ok(whole));
+        assert_eq!(read("targets=q_proj,v_proj, rank=4, alpha=3"), Ok(whole));
+        let short = LoraChoice { rank: 8, alpha: 16.0, targets: Targets::ALL };
+        assert_eq!(read("rank=8"), Ok(short));
+        for (text, says) in [
+            ("alpha=3", "there is no rank=N"),
+            ("rank=0", "at least 1"),
+            ("rank=2,alpha=-1", "above 0"),
+            ("rank=2,q_proj", "`q_proj` is none of"),
+            ("rank=2,targets=query", "no matrix of a layer is called `query`"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(says), "{text}: {error}");
         }
     }
 }

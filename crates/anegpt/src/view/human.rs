@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{Result, Write};
 use train::objective::Pass;
 use train::scaling::Dial;
-use train::{Event, Forecast, Multipliers, OptimizerConfig, Range, RunConfig, Settings};
+use train::{Event, Forecast, Lora, Multipliers, OptimizerConfig, Range, RunConfig, Settings};
 
 /// Step lines of a run, about.
 const STEP_LINES: u64 = 20;
@@ -174,8 +174,10 @@ impl Human {
             }
             let (peak, reason) = (run.schedule.peak, &settings.lr_reason);
             self.label("rate", &format!("{peak:.2e} at its peak, {reason}"))?;
-            if let OptimizerConfig::Muon(_) = run.optimizer {
-                self.label("optimizer", &muon(run))?;
+            match run.optimizer {
+                OptimizerConfig::Muon(_) => self.label("optimizer", &muon(run))?,
+                OptimizerConfig::Lora(lora) => self.label("optimizer", &factors(run, &lora))?,
+                OptimizerConfig::AdamW(_) => {}
             }
         }
         if let Some(path) = &settings.resumed {
@@ -260,6 +262,20 @@ pub(super) fn dialled(dial: &Dial, run: &RunConfig) -> String {
         run.accum,
         run.batch,
         run.seq
+    )
+}
+
+/// What LoRA trains.
+fn factors(run: &RunConfig, lora: &Lora) -> String {
+    let layout = Layout::new(&run.model);
+    let matrices = layout.params().iter().filter(|param| lora.targets.has(param));
+    let sizes: Vec<usize> =
+        matrices.map(|param| lora.rank * param.shape.iter().sum::<usize>()).collect();
+    format!(
+        "LoRA: AdamW for factors of rank {} beside {} frozen matrices, {} parameters in all",
+        lora.rank,
+        sizes.len(),
+        progress::count(sizes.iter().sum::<usize>() as f64)
     )
 }
 

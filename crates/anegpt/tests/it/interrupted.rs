@@ -30,7 +30,7 @@ fn killed_runs_end_with_the_same_bytes() {
     end_with_the_same_bytes(
         &bench,
         &first,
-        &["--eval-every", "20", "--checkpoint-every", "3"],
+        &["--eval-every", "20", "--checkpoint-every", "3", "--sample-every", "0"],
         120,
     );
 }
@@ -43,7 +43,8 @@ fn killed_runs_of_a_dial_end_with_the_same_bytes() {
     let first = "train --depth 2 --aspect-ratio 16 --head-dim 16 --seq 32 --batch-tokens 256 --steps 60 \
                  --data text.txt --tokenizer bpe:300 --sample-every 0 --eval-every 20 --checkpoint-every 2";
     let first: Vec<&str> = first.split_whitespace().collect();
-    end_with_the_same_bytes(&bench, &first, &["--eval-every", "20", "--checkpoint-every", "2"], 60);
+    let later = ["--eval-every", "20", "--checkpoint-every", "2", "--sample-every", "0"];
+    end_with_the_same_bytes(&bench, &first, &later, 60);
 }
 
 /// The same with finetuning: conversations wait for a row that they fit into, and passes have orders of their own.
@@ -70,6 +71,16 @@ fn killed_runs_of_judged_answers_end_with_the_same_bytes() {
     end_with_the_same_bytes(&bench, &first, &["--eval-every", "10", "--checkpoint-every", "1"], 30);
 }
 
+/// The same with LoRA: factors, and the matrices that they stand beside.
+#[test]
+fn killed_runs_of_adapters_end_with_the_same_bytes() {
+    let bench = Bench::new();
+    bench.base_and_talks("10");
+    let first = "sft -m base --data talks.jsonl --lora rank=2 --steps 60 --eval-every 20 --checkpoint-every 2";
+    let later = ["--eval-every", "20", "--checkpoint-every", "2"];
+    end_with_the_same_bytes(&bench, &first.split(' ').collect::<Vec<_>>(), &later, 60);
+}
+
 /// The steps of a run.
 fn end_of(bench: &Bench, args: &[&str]) -> usize {
     let text = bench.ok(&[args, &["--log-format", "json"]].concat());
@@ -92,7 +103,7 @@ fn end_with_the_same_bytes(bench: &Bench, first: &[&str], later: &[&str], steps:
         // A kill may fall between the last checkpoint and the end of the program.
         while !bench.path(&out).join(&last).exists() {
             let fresh = [first, &["--out", &out]].concat();
-            let resume = [&[first[0], "--resume", &out, "--sample-every", "0"], later].concat();
+            let resume = [&[first[0], "--resume", &out], later].concat();
             let args = if train_has_checkpoint(&bench.path(&out)) { &resume } else { &fresh };
             let mut child =
                 bench.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

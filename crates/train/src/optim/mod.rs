@@ -7,11 +7,13 @@
 
 mod adamw;
 mod groups;
+mod lora;
 mod muon;
 mod state;
 
 pub use adamw::AdamW;
 pub use groups::AdamWGroups;
+pub use lora::{Lora, Targets};
 pub use muon::Muon;
 pub use state::State;
 
@@ -64,6 +66,13 @@ pub trait Optimizer: Debug + Send + Sync {
         Work { flops: 0.0, bytes: 4.0 * (3 * param.count() + 2 * state) as f64 }
     }
 
+    /// Fills the state of `param`, the `index`-th of a model, before the first update of the elements `w`.
+    fn begin(&self, _index: usize, _param: &Param, _w: &[f32], _state: &mut [&mut [f32]]) {}
+
+    /// Puts what an update needs in place of the gradients `g` of `param`, before their norm is taken: its own
+    /// gradients, where it does not update the elements themselves.
+    fn reduce(&self, _param: &Param, _g: &mut [f32], _state: &mut [&mut [f32]]) {}
+
     /// Updates the elements `w` of `param` with their gradients `g`. `state` holds the tensors of
     /// [`Optimizer::state_of`], in its order.
     fn step(
@@ -84,6 +93,8 @@ pub enum OptimizerConfig {
     AdamW(AdamW),
     /// [`Muon`].
     Muon(Muon),
+    /// [`Lora`].
+    Lora(Lora),
 }
 
 impl Default for OptimizerConfig {
@@ -99,6 +110,7 @@ impl OptimizerConfig {
         match self {
             OptimizerConfig::AdamW(adamw) => Box::new(adamw),
             OptimizerConfig::Muon(muon) => Box::new(muon),
+            OptimizerConfig::Lora(lora) => Box::new(lora),
         }
     }
 }

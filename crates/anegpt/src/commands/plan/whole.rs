@@ -29,6 +29,7 @@ pub(super) fn optimizer(config: &OptimizerConfig) -> &'static str {
     match config {
         OptimizerConfig::AdamW(_) => "AdamW",
         OptimizerConfig::Muon(_) => "Muon and AdamW",
+        OptimizerConfig::Lora(_) => "LoRA",
     }
 }
 
@@ -161,6 +162,7 @@ impl<'a> Whole<'a> {
         let decay = match run.optimizer {
             OptimizerConfig::AdamW(adamw) => adamw.weight_decay,
             OptimizerConfig::Muon(muon) => muon.weight_decay,
+            OptimizerConfig::Lora(lora) => lora.adamw.weight_decay,
         };
         text += &row("learning rate", format!("{peak:.3e}"), optimizer(&run.optimizer).to_owned());
         text += &row("weight decay", format!("{decay:.3}"), String::new());
