@@ -10,10 +10,11 @@ use ratatui_core::terminal::Terminal;
 use ratatui_crossterm::CrosstermBackend;
 use ratatui_crossterm::crossterm::cursor::Show;
 use ratatui_crossterm::crossterm::event::{self, Event, KeyEventKind};
-use ratatui_crossterm::crossterm::execute;
 use ratatui_crossterm::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
+    disable_raw_mode, enable_raw_mode,
 };
+use ratatui_crossterm::crossterm::{execute, queue};
 use std::io::{Stdout, stdout};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -89,7 +90,10 @@ fn run(
         }
         let since = drawn.map_or(Duration::MAX, |drawn| drawn.elapsed());
         if since >= IDLE || news && since >= BUSY {
+            // Terminals that can wait show a picture once it is complete.
+            queue!(stdout(), BeginSynchronizedUpdate)?;
             terminal.draw(|frame| draw(frame, app))?;
+            execute!(stdout(), EndSynchronizedUpdate)?;
             (drawn, news) = (Some(Instant::now()), false);
         }
         let wait = if unread { Duration::ZERO } else { TICK };

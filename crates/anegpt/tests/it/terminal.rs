@@ -112,12 +112,18 @@ impl Session {
         let start = Instant::now();
         loop {
             let contents = self.screen.screen().contents();
-            if holds(&contents) {
+            if !self.drawing() && holds(&contents) {
                 return contents;
             }
             assert!(start.elapsed() < PATIENCE, "this is all that is shown:\n{contents}");
             assert!(self.read(), "the program ended and showed:\n{contents}");
         }
+    }
+
+    /// True in the middle of a picture of a program that says where its pictures begin and end.
+    fn drawing(&self) -> bool {
+        let last = |end: char| self.fresh.rfind(&format!("\x1b[?2026{end}"));
+        last('h') > last('l')
     }
 
     /// The terminal as it is.
