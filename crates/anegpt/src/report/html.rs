@@ -20,6 +20,7 @@ const SMOOTHED: f64 = 0.02;
 const STYLE: &str = "\
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 74rem; padding: 0 1rem; }
+h1, h2, p, pre { overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 table { border-collapse: collapse; } td, th { padding: .15rem .8rem; text-align: right; }
 td:first-child, th:first-child { text-align: left; }
