@@ -134,6 +134,39 @@ fn an_interrupted_comparison_goes_on() {
     assert_eq!(json(&bench, "pair/parity.json")["kinds"].as_array().unwrap().len(), 2);
 }
 
+/// The last line of a run's log may be missing, as when it was killed after its last checkpoint. Runs of another
+/// model are not averaged with those that are there, and a mistake before the first run costs nothing.
+#[test]
+fn runs_that_are_there_are_taken_if_they_belong_to_it() {
+    let bench = Bench::new();
+    let base = small(&bench);
+    let args = |seeds| with(&base, &["--numerics", "f32,fast", "--seeds", seeds]);
+    let wrong: Vec<&str> =
+        args("1").iter().map(|arg| if *arg == "text.txt" { "no.txt" } else { arg }).collect();
+    assert_eq!(bench.run(&wrong).status.code(), Some(1));
+    let said = bench.ok(&args("1"));
+    let path = bench.path("pair/fast-baseline-seed-42/log.jsonl");
+    let log = fs::read_to_string(&path).unwrap();
+    let cut = log[..log.trim_end().rfind('\n').unwrap() + 1].to_owned();
+    assert!(log.contains("\"event\":\"done\"") && !cut.contains("\"event\":\"done\""), "{log}");
+    fs::write(&path, &cut).unwrap();
+    assert_eq!(bench.ok(&args("1")), said);
+    assert_eq!(fs::read_to_string(&path).unwrap(), cut);
+
+    let config = fs::read_to_string(bench.path("small.toml")).unwrap();
+    bench.write("small.toml", config.replace("n_embd = 32", "n_embd = 64"));
+    let output = bench.run(&args("2"));
+    let error = words(&String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.contains("runs of different models, data or settings"), "{error}");
+
+    let mut inside = args("1");
+    *inside.iter_mut().find(|arg| **arg == "pair").unwrap() = "pair/f32-baseline-seed-42";
+    let output = bench.run(&inside);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is a run: give another --out"));
+}
+
 #[test]
 fn what_makes_no_comparison_is_refused() {
     let bench = Bench::new();

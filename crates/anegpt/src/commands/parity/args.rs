@@ -20,7 +20,7 @@ pub(super) struct Own {
     #[arg(value_parser = number::whole(1u64))]
     pub(super) seeds: u64,
     /// Steps between the checkpoints at which the layers of the first seed's runs are
-    /// compared; all of them are kept [default: a quarter of the run]
+    /// compared, besides the best; all of them are kept [default: a quarter of the run]
     #[arg(long, value_name = "N", help_heading = "Comparison")]
     #[arg(value_parser = number::whole(1u64))]
     pub(super) compare_every: Option<u64>,

@@ -14,6 +14,7 @@ use compare::Comparison;
 use runs::Job;
 use std::fs;
 use std::path::Path;
+use train::checkpoint;
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !(args.own.divergence > 0.0 && args.own.divergence.is_finite()) {
@@ -27,6 +28,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot create {}", args.out.display()))?;
     let jobs = args.jobs();
+    if checkpoint::exists(&args.out) || args.out.join("log.jsonl").exists() {
+        return Err(usage(format!("{} is a run: give another --out", args.out.display())));
+    }
     args.claim()?;
     let finished = runs::to_end(&jobs, &args.flags, args.own.compare_every)?;
     let comparison = Comparison::of(&args.variants, &finished, args.own.divergence)?;
@@ -63,6 +67,13 @@ impl Args {
             .collect()
     }
 
+    /// True if a run in the directory has a checkpoint.
+    fn has_runs(&self) -> Result<bool> {
+        let entries = fs::read_dir(&self.out)
+            .with_context(|| format!("cannot read {}", self.out.display()))?;
+        Ok(entries.flatten().any(|entry| checkpoint::exists(&entry.path())))
+    }
+
     /// Notes the flags of the runs, or refuses a directory whose runs have others.
     fn claim(&self) -> Result<()> {
         let path = self.out.join("flags.json");
@@ -71,6 +82,7 @@ impl Args {
         let flags = serde_json::to_string(&flags)?;
         match fs::read_to_string(&path) {
             Ok(before) if before.trim() == flags => Ok(()),
+            Ok(_) if !self.has_runs()? => write(&path, &(flags + "\n")),
             Ok(before) => Err(usage(format!(
                 "{} has runs with other flags: {}\nGive the same flags, or another --out.",
                 self.out.display(),

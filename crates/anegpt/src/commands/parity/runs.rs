@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::Mutex;
-use train::{Event, Reason, checkpoint};
+use train::{Event, Reason, RunConfig, checkpoint};
 
 /// A kind of run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,12 +70,15 @@ pub(super) struct Outcome {
     pub(super) ms: Vec<f64>,
     pub(super) planned: u64,
     pub(super) finished: bool,
+    /// What the run computes, and on which data.
+    run: Option<(RunConfig, String)>,
 }
 
 impl Outcome {
     fn note(&mut self, event: &Event) {
         match event {
-            Event::Start { step, steps, .. } => {
+            Event::Start { step, steps, settings, .. } => {
+                self.run = settings.run.clone().map(|run| (run, settings.data.clone()));
                 // A session goes on from its checkpoint: what an earlier one did after it is void.
                 self.training.retain(|point| point.0 <= *step);
                 self.validation.retain(|point| point.0 <= *step);
@@ -98,6 +101,18 @@ impl Outcome {
         }
     }
 
+    /// True if both runs learn the same model from the same data in as many steps, whatever their seeds and
+    /// arithmetic.
+    pub(super) fn is_like(&self, other: &Outcome) -> bool {
+        let of = |outcome: &Outcome| {
+            outcome.run.clone().map(|(run, data)| {
+                let RunConfig { model, batch, accum, seq, schedule, optimizer, .. } = run;
+                (model, [batch, accum, seq], schedule, optimizer, data)
+            })
+        };
+        of(self) == of(other)
+    }
+
     /// The outcome of the run in a directory; nothing where there is no log.
     pub(super) fn read(directory: &Path) -> Result<Self> {
         let mut outcome = Outcome::default();
@@ -108,6 +123,9 @@ impl Outcome {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         }
+        // A run that was killed after its last checkpoint has done all but say so.
+        let last = checkpoint::all(directory)?.last().map(|found| found.0);
+        outcome.finished |= outcome.planned > 0 && last >= Some(outcome.planned);
         Ok(outcome)
     }
 }
@@ -156,6 +174,15 @@ pub(super) fn to_end(
             bail!("the run in {} has not done its steps", job.directory.display());
         }
         let run = Finished { job: job.clone(), outcome };
+        if let Some(first) =
+            finished.first().filter(|first: &&Finished| !first.outcome.is_like(&run.outcome))
+        {
+            bail!(
+                "{} and {} are runs of different models, data or settings: remove one, or use another --out",
+                first.job.directory.display(),
+                job.directory.display()
+            );
+        }
         println!("{}, seed {}: validation loss {:.4}", job.kind.name(), job.seed, run.loss());
         finished.push(run);
     }
