@@ -6,7 +6,7 @@
 #   runs/nanochat.sh [DIRECTORY]      everything goes there [default: out/nanochat]
 #
 # Variables: DEPTH (layers, 2), STEPS (updates of the base model, 400), SFT_STEPS (of finetuning, 400), RL_STEPS (of
-# reinforcement, 40), ANEGPT (the program; else `anegpt` on the path, else cargo's).
+# reinforcement, 40), SEED (of all three, 42), ANEGPT (the program; else `anegpt` on the path, else cargo's).
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-out/nanochat}
@@ -14,6 +14,7 @@ depth=${DEPTH:-2}
 steps=${STEPS:-400}
 sft_steps=${SFT_STEPS:-400}
 rl_steps=${RL_STEPS:-40}
+seed=${SEED:-42}
 tasks=spelling,counting,arithmetic,word-problems,stories,stories-choice
 
 if [ -z "${ANEGPT:-}" ]; then
@@ -61,7 +62,7 @@ else
   rm -rf "$model"
   "$ANEGPT" train --depth "$depth" --head-dim 64 --seq 256 --batch-tokens 4096 --steps "$steps" \
     --weight-decay 0.28 --data "$out/train.txt" --val-data "$out/val.txt" --tokenizer "$out/tokenizer.json" \
-    --checkpoint-every 50 --out "$model"
+    --seed "$seed" --checkpoint-every 50 --out "$model"
 fi
 
 echo "== score"
@@ -86,7 +87,8 @@ if begun "$tuned"; then
   go_on sft "$tuned" "$sft_steps"
 else
   rm -rf "$tuned"
-  "$ANEGPT" sft --model "$model" --tasks "$tasks" --seq 256 --steps "$sft_steps" --checkpoint-every 50 --out "$tuned"
+  "$ANEGPT" sft --model "$model" --tasks "$tasks" --seq 256 --steps "$sft_steps" --seed "$seed" \
+    --checkpoint-every 50 --out "$tuned"
 fi
 
 echo "== tasks, after finetuning"
@@ -98,8 +100,8 @@ if begun "$better"; then
   go_on rl "$better" "$rl_steps"
 else
   rm -rf "$better"
-  "$ANEGPT" rl --model "$tuned" --tasks spelling --max-tokens 40 --init-lr-frac 0.4 --steps "$rl_steps" --checkpoint-every 10 \
-    --out "$better"
+  "$ANEGPT" rl --model "$tuned" --tasks spelling --max-tokens 40 --init-lr-frac 0.4 --steps "$rl_steps" --seed "$seed" \
+    --checkpoint-every 10 --out "$better"
 fi
 
 echo "== tasks, after reinforcement"
