@@ -138,8 +138,8 @@ fn unary_rsqrt(x: f64) -> f64 {
     if x == 0.0 { f64::INFINITY } else { 1.0 / x.sqrt() }
 }
 
-/// Lanes that a reduction adds first, rounding to fp16.
-const LANES: usize = 4;
+/// Neighbours that a reduction adds first, rounding to fp16.
+const TOGETHER: usize = 4;
 
 /// A reduction of fp16 elements in the order given: the documented model, not confirmed.
 ///
@@ -148,85 +148,169 @@ const LANES: usize = 4;
 /// [4096] + 1024·\[1\] = 5116 and four survivors of (v, −v, 1)·16 from v = 4096 on, but 20 in place
 /// of 16 at v = 4090. Two implementations exist (M1 and M2; M4 and M5), which published errors tell
 /// apart but do not explain; both get this model.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reduction {
+///
+/// Reduces many columns side by side: [`Reductions::push`] takes a row with an element for each; or a single one,
+/// along its elements: [`Reductions::extend`].
+#[derive(Debug)]
+pub(crate) struct Reductions<'a> {
     f: Reduce,
-    lanes: f32,
-    filled: usize,
-    total: f32,
+    /// Sums of the last, at most three, elements of each column.
+    lanes: &'a mut [f32],
+    totals: &'a mut [f32],
     count: usize,
 }
 
-impl Reduction {
-    pub(crate) fn new(f: Reduce) -> Self {
-        let total = match f {
+impl<'a> Reductions<'a> {
+    /// Begins as many reductions as `lanes` and `totals` have elements; their values do not matter.
+    pub(crate) fn new(f: Reduce, lanes: &'a mut [f32], totals: &'a mut [f32]) -> Self {
+        lanes.fill(0.0);
+        totals.fill(match f {
             Reduce::Max => f32::NEG_INFINITY,
             Reduce::Min => f32::INFINITY,
             _ => 0.0,
-        };
-        Reduction { f, lanes: 0.0, filled: 0, total, count: 0 }
+        });
+        Reductions { f, lanes, totals, count: 0 }
     }
 
-    /// Takes one more element, on the fp16 grid.
-    #[inline]
-    pub(crate) fn push(&mut self, x: f32) {
-        let x = if x.is_nan() { f32::INFINITY } else { x };
+    /// Takes one more element of each column, on the fp16 grid; `row` is scratch and is clobbered.
+    pub(crate) fn push(&mut self, row: &mut [f32]) {
+        terms(self.f, row);
         self.count += 1;
-        let term = match self.f {
-            Reduce::Max => return self.total = simd::larger(self.total, x),
-            Reduce::Min => return self.total = simd::smaller(self.total, x),
-            Reduce::L1Norm => x.abs(),
-            Reduce::SumSquare | Reduce::L2Norm => half(x * x),
-            // No maximum is subtracted (CMT#2690).
-            Reduce::LogSumExp => half(x.exp()),
-            Reduce::Sum | Reduce::Mean | Reduce::LogSum => x,
-        };
-        self.lanes = half(self.lanes + term);
-        self.filled += 1;
-        if self.filled == LANES {
+        match self.f {
+            Reduce::Max => return simd::zip(self.totals, row, simd::larger),
+            Reduce::Min => return simd::zip(self.totals, row, simd::smaller),
+            _ => simd::zip(self.lanes, row, |sum, x| half(sum + x)),
+        }
+        if self.count.is_multiple_of(TOGETHER) {
             self.flush();
         }
     }
 
-    #[inline(always)]
     fn flush(&mut self) {
-        self.total += self.lanes;
-        (self.lanes, self.filled) = (0.0, 0);
+        simd::add(self.totals, self.lanes);
+        self.lanes.fill(0.0);
     }
 
-    /// The result before rounding.
-    pub(crate) fn finish(mut self) -> f32 {
+    /// Takes more elements of the only column, on the fp16 grid; `run` is scratch and is clobbered.
+    pub(crate) fn extend(&mut self, run: &mut [f32]) {
+        // To the next four, four at a time, and what is left.
+        let head = (self.count.next_multiple_of(TOGETHER) - self.count).min(run.len());
+        let (head, run) = run.split_at_mut(head);
+        let (fours, tail) = run.split_at_mut(run.len() / TOGETHER * TOGETHER);
+        head.chunks_mut(1).for_each(|x| self.push(x));
+        if matches!(self.f, Reduce::Max | Reduce::Min) {
+            fours.chunks_mut(1).for_each(|x| self.push(x));
+        } else {
+            terms(self.f, fours);
+            simd::dispatch(Fours(fours));
+            let sums = &fours[..fours.len() / TOGETHER];
+            self.totals[0] = sums.iter().fold(self.totals[0], |total, sum| total + sum);
+            self.count += fours.len();
+        }
+        tail.chunks_mut(1).for_each(|x| self.push(x));
+    }
+
+    /// Puts the results, before rounding, to `totals`.
+    pub(crate) fn finish(mut self) {
         if !matches!(self.f, Reduce::Max | Reduce::Min) {
             self.flush();
         }
+        let count = self.count as f32;
+        let mut each = |f: &dyn Fn(f32) -> f32| self.totals.iter_mut().for_each(|x| *x = f(*x));
         match self.f {
-            Reduce::Mean => self.total / self.count as f32,
-            Reduce::L2Norm => self.total.sqrt(),
-            Reduce::LogSum => self.total.ln(),
+            Reduce::Mean => simd::each(self.totals, |x| x / count),
+            Reduce::L2Norm => simd::sqrt(self.totals),
+            Reduce::LogSum => each(&f32::ln),
             // Collapses to 0 where the sum overflows fp16: from ln(65504 / n) on.
-            Reduce::LogSumExp if half(self.total).is_infinite() => 0.0,
-            Reduce::LogSumExp => self.total.ln(),
-            _ => self.total,
+            Reduce::LogSumExp => each(&|x| if half(x).is_infinite() { 0.0 } else { x.ln() }),
+            _ => {}
+        }
+    }
+}
+
+/// Replaces elements by what a reduction adds up. NaN is read as +∞.
+fn terms(f: Reduce, x: &mut [f32]) {
+    simd::replace_nan(x, f32::INFINITY);
+    match f {
+        Reduce::L1Norm => simd::abs(x),
+        Reduce::SumSquare | Reduce::L2Norm => {
+            simd::square(x);
+            round_away(x);
+        }
+        // No maximum is subtracted (CMT#2690).
+        Reduce::LogSumExp => {
+            x.iter_mut().for_each(|x| *x = x.exp());
+            round_away(x);
+        }
+        Reduce::Sum | Reduce::Mean | Reduce::LogSum | Reduce::Max | Reduce::Min => {}
+    }
+}
+
+/// Adds each four neighbours of a multiple of four elements, rounding to fp16 each time; the sums are put to the
+/// front.
+struct Fours<'a>(&'a mut [f32]);
+
+impl SliceKernel for Fours<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        const SIDE: usize = 16;
+        let x = self.0;
+        let count = x.len() / TOGETHER;
+        for first in (0..count).step_by(SIDE) {
+            let n = SIDE.min(count - first);
+            let mut block = [0f32; SIDE * TOGETHER];
+            block[..n * TOGETHER].copy_from_slice(&x[first * TOGETHER..][..n * TOGETHER]);
+            let mut sums = [0f32; SIDE];
+            for i in 0..TOGETHER {
+                sums = std::array::from_fn(|g| half(sums[g] + block[g * TOGETHER + i]));
+            }
+            x[first..first + n].copy_from_slice(&sums[..n]);
         }
     }
 }
 
 /// Softmax along the rows of x [n, inner], the maximum subtracted (docs/ane-facts.md E.4): exponentials are
 /// rounded to fp16, summed as reductions are, and multiplied by the rounded inverse of the sum.
-/// Which of these roundings the silicon makes is not known.
-pub(crate) fn softmax(x: &mut [f32], inner: usize) {
-    let mut max = vec![f32::NEG_INFINITY; inner];
-    x.chunks_exact(inner).for_each(|row| max.iter_mut().zip(row).for_each(|(m, &v)| *m = m.max(v)));
-    x.chunks_exact_mut(inner).for_each(|row| row.iter_mut().zip(&max).for_each(|(v, m)| *v -= m));
+/// Which of these roundings the silicon makes is not known. `scratch` has room for three rows.
+pub(crate) fn softmax(x: &mut [f32], inner: usize, scratch: &mut [f32]) {
+    let (lanes, rest) = scratch.split_at_mut(inner);
+    let (totals, row) = rest.split_at_mut(inner);
+    let max = &mut *totals;
+    max.fill(f32::NEG_INFINITY);
+    if inner == 1 {
+        max[0] = simd::max_of(x);
+        simd::affine(x, 1.0, -max[0]);
+    } else {
+        simd::column_max(x, max);
+        x.chunks_exact_mut(inner).for_each(|row| simd::sub(row, max));
+    }
     round_away(x);
     simd::exp(x);
     round_away(x);
-    let mut sums = vec![Reduction::new(Reduce::Sum); inner];
-    x.chunks_exact(inner)
-        .for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, &v)| sum.push(v)));
-    let inverse: Vec<f32> = sums.iter().map(|s| half(1.0 / half(s.finish()))).collect();
-    x.chunks_exact_mut(inner)
-        .for_each(|row| row.iter_mut().zip(&inverse).for_each(|(v, i)| *v *= i));
+    let mut sums = Reductions::new(Reduce::Sum, lanes, totals);
+    if inner == 1 {
+        let mut run = [0.0; 256];
+        for x in x.chunks(run.len()) {
+            let run = &mut run[..x.len()];
+            run.copy_from_slice(x);
+            sums.extend(run);
+        }
+    } else {
+        for x in x.chunks_exact(inner) {
+            row.copy_from_slice(x);
+            sums.push(row);
+        }
+    }
+    sums.finish();
+    let inverse = totals;
+    simd::each(inverse, |sum| half(1.0 / half(sum)));
+    if inner == 1 {
+        simd::scale(x, inverse[0]);
+    } else {
+        x.chunks_exact_mut(inner).for_each(|row| simd::mul(row, inverse));
+    }
     round_away(x);
 }
 
@@ -329,10 +413,69 @@ mod tests {
         assert_eq!((round(true, 2.5), round(true, -2.5)), (3.0, -3.0));
     }
 
+    /// The reduction of one column, before rounding.
+    fn reduce(f: Reduce, terms: impl IntoIterator<Item = f32>) -> f32 {
+        let (mut lane, mut total) = ([0.0], [0.0]);
+        let mut sum = Reductions::new(f, &mut lane, &mut total);
+        terms.into_iter().for_each(|x| sum.push(&mut [x]));
+        sum.finish();
+        total[0]
+    }
+
     fn sum(terms: impl IntoIterator<Item = f32>) -> f32 {
-        let mut sum = Reduction::new(Reduce::Sum);
-        terms.into_iter().for_each(|x| sum.push(x));
-        half(sum.finish())
+        half(reduce(Reduce::Sum, terms))
+    }
+
+    /// The model of a sum, written plainly.
+    fn sum_of_fours(x: &[f32]) -> f32 {
+        let four = |x: &[f32]| x.iter().fold(0.0, |sum: f32, x| half(sum + x));
+        x.chunks(4).fold(0.0, |total, x| total + four(x))
+    }
+
+    #[test]
+    fn runs_and_columns_are_reduced_in_the_same_order() {
+        let value = |i: usize| half(((i * 2_654_435_761) % 4001) as f32 * 0.37 - 700.0);
+        for n in [1, 3, 4, 7, 64, 67, 130, 300] {
+            let columns = 37;
+            let x: Vec<f32> = (0..n * columns).map(value).collect();
+            let column = |j: usize| (0..n).map(|i| x[i * columns + j]).collect::<Vec<f32>>();
+            let (mut lanes, mut totals) = (vec![0.0; columns], vec![0.0; columns]);
+            let mut sums = Reductions::new(Reduce::Mean, &mut lanes, &mut totals);
+            x.chunks(columns).for_each(|row| sums.push(&mut row.to_vec()));
+            sums.finish();
+            for (j, total) in totals.iter().enumerate() {
+                let want = sum_of_fours(&column(j)) / n as f32;
+                assert_eq!(*total, want, "column {j} of {n}");
+                // In runs of uneven lengths.
+                let (mut lane, mut one) = ([0.0], [0.0]);
+                let mut sum = Reductions::new(Reduce::Mean, &mut lane, &mut one);
+                let (head, tail) = (n / 3, n - n / 3);
+                sum.extend(&mut column(j)[..head]);
+                sum.extend(&mut column(j)[n - tail..]);
+                sum.finish();
+                assert_eq!(one[0], want, "run {j} of {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn softmax_follows_its_model_along_rows_and_columns() {
+        for n in [1, 5, 64, 300] {
+            let x: Vec<f32> = (0..n).map(|i| half(((i * 7919) % 97) as f32 * 0.11 - 4.0)).collect();
+            let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut numerators: Vec<f32> = x.iter().map(|x| half(x - max)).collect();
+            simd::exp(&mut numerators);
+            round_away(&mut numerators);
+            let inverse = half(1.0 / half(sum_of_fours(&numerators)));
+            let want: Vec<f32> = numerators.iter().map(|x| half(x * inverse)).collect();
+            let mut row = x.clone();
+            softmax(&mut row, 1, &mut [0.0; 3]);
+            assert_eq!(row, want, "{n} in a row");
+            let mut twice: Vec<f32> = x.iter().flat_map(|&x| [x, x]).collect();
+            softmax(&mut twice, 2, &mut [0.0; 6]);
+            let both: Vec<f32> = want.iter().flat_map(|&x| [x, x]).collect();
+            assert_eq!(twice, both, "{n} in two columns");
+        }
     }
 
     #[test]
@@ -347,11 +490,7 @@ mod tests {
 
     #[test]
     fn log_sum_exp_collapses() {
-        let of = |x: f32, n: usize| {
-            let mut sum = Reduction::new(Reduce::LogSumExp);
-            (0..n).for_each(|_| sum.push(x));
-            sum.finish()
-        };
+        let of = |x: f32, n: usize| reduce(Reduce::LogSumExp, std::iter::repeat_n(x, n));
         let edge = (65_504f32 / 64.0).ln();
         assert!((of(edge - 0.05, 64) - 11.04).abs() < 0.1);
         assert_eq!(of(edge + 0.05, 64), 0.0);

@@ -90,12 +90,14 @@ impl Sum {
 }
 
 /// A sum of less than 2^31 units, rounded to fp16.
+#[inline(always)]
 fn finish(units: i32) -> f32 {
     let magnitude = units.unsigned_abs();
-    // Eleven bits are kept; subnormals are multiples of the unit and keep all.
-    let dropped = (32 - magnitude.leading_zeros()).saturating_sub(11);
-    let half = (1u32 << dropped) >> 1;
-    let rounded = ((magnitude + half) >> dropped << dropped) as f32 / UNITS;
+    // f32 holds 24 bits. Of a longer sum the lowest seven are cut: rounding to eleven bits does not see them.
+    let cut = if magnitude >= 1 << 24 { magnitude & !0x7f } else { magnitude };
+    let bits = (cut as i32 as f32).to_bits();
+    // Half of the last kept bit, then cut. Sums of fewer bits keep all.
+    let rounded = f32::from_bits((bits + 0x1000) & 0xffff_e000) * (1.0 / UNITS);
     let value = if rounded >= CLIFF { f32::INFINITY } else { rounded };
     if units < 0 { -value } else { value }
 }
@@ -115,25 +117,34 @@ pub(crate) fn gemm(
     mut c: Output<'_>,
 ) {
     let Shape { m, n, k, rs_c, cs_c } = shape;
-    let mut product = vec![0.0; m * n];
-    let mut row = vec![0.0; n];
-    for offsets in batch {
-        if array {
-            let left = Left::pack(a, offsets.a, m, k);
-            let right = Right::pack(b, offsets.b, k, n);
-            product.par_chunks_mut(TASK * n).enumerate().for_each(|(task, rows)| {
-                multiply(&left, &right, task * TASK, rows);
-            });
-        } else {
-            for (at, to) in product.iter_mut().enumerate() {
-                let (i, j) = (at / n, at % n);
-                *to = element(a.data, offsets.a + i * a.rs) * element(b.data, offsets.b + j * b.cs);
+    let area = m * n;
+    if area == 0 {
+        return;
+    }
+    // A product for each thread at a time; a single one is divided among them.
+    let together = rayon::current_num_threads().min(batch.len());
+    let mut products = vec![0.0; area * together];
+    for batch in batch.chunks(together.max(1)) {
+        products.par_chunks_mut(area).zip(batch).for_each(|(product, offsets)| {
+            if array {
+                let left = Left::pack(a, offsets.a, m, k);
+                let right = Right::pack(b, offsets.b, k, n);
+                product.par_chunks_mut(TASK * n).enumerate().for_each(|(task, rows)| {
+                    multiply(&left, &right, task * TASK, rows);
+                });
+            } else {
+                for (at, to) in product.iter_mut().enumerate() {
+                    let (i, j) = (at / n, at % n);
+                    let left = element(a.data, offsets.a + i * a.rs);
+                    *to = left * element(b.data, offsets.b + j * b.cs);
+                }
+                exact::round_away(product);
             }
-            exact::round_away(&mut product);
-        }
-        for i in 0..m {
-            row.copy_from_slice(&product[i * n..][..n]);
-            store(&mut c, offsets.c + i * rs_c, cs_c, &row);
+        });
+        for (product, offsets) in products.chunks_exact(area).zip(batch) {
+            for (i, row) in product.chunks_exact(n).enumerate() {
+                store(&mut c, offsets.c + i * rs_c, cs_c, row);
+            }
         }
     }
 }
@@ -163,97 +174,173 @@ fn element(data: Elements<'_>, at: usize) -> f32 {
     }
 }
 
-/// Numbers that are packed for each element of the left operand ([`Left`]).
-const PACKED: usize = 3;
+/// Copies the elements at `at`, `at` + `stride`, … to `to`.
+fn copy(data: Elements<'_>, at: usize, stride: usize, to: &mut [f32]) {
+    let end = at + to.len();
+    match data {
+        Elements::F32(v) if stride == 1 => to.copy_from_slice(&v[at..end]),
+        Elements::F16(v) if stride == 1 => simd::widen(&v[at..end], to),
+        _ => to.iter_mut().enumerate().for_each(|(i, to)| *to = element(data, at + i * stride)),
+    }
+}
 
-/// The left operand [m, k] in blocks of [`ROWS`]: for each k, the elements in units; the same, one unit of
-/// f32 further from 0; the least magnitude of a right element with which a product counts. Missing rows
-/// are zeros.
+/// Relative error of a bound on a sum of k products from two norms that were computed in f32, each from at most k
+/// squares: (k + 1)·2^−24 a squared norm, and as much again for the terms of higher order.
+fn norm_error(k: usize) -> f64 {
+    (k + 1) as f64 * 2f64.powi(-23)
+}
+
+/// The left operand [m, k] in blocks of [`ROWS`]; missing rows are zeros.
 struct Left {
     k: usize,
-    blocks: Vec<f32>,
-    /// Largest ‖row‖ of each block, in units.
-    norms: Vec<f64>,
-    /// Largest element of each block, in units.
-    largest: Vec<f32>,
+    blocks: Vec<Block>,
+}
+
+/// Rows of the left operand, element by element of the inner dimension.
+#[derive(Clone, Default)]
+struct Block {
+    /// The elements in units [k, ROWS].
+    units: Vec<f32>,
+    /// The same, each one unit of f32 further from 0.
+    beyond: Vec<f32>,
+    /// The least magnitude of a right element with which a product counts.
+    least: Vec<f32>,
+    /// Largest ‖row‖, in units.
+    norm: f64,
+    /// Largest element, in units.
+    largest: f32,
 }
 
 impl Left {
     fn pack(a: Operand<'_>, offset: usize, m: usize, k: usize) -> Self {
-        let count = m.div_ceil(ROWS);
-        let step = PACKED * ROWS;
-        let mut blocks = vec![0.0; count * k * step];
-        let mut norms = vec![0.0; count];
-        let mut largest = vec![0f32; count];
-        for i in 0..m {
-            let block = &mut blocks[i / ROWS * k * step..][..k * step];
-            let (mut square, mut most) = (0.0, 0f32);
-            for (l, packed) in block.chunks_exact_mut(step).enumerate() {
-                let v = element(a.data, offset + i * a.rs + l * a.cs) * UNITS;
-                packed[i % ROWS] = v;
-                packed[ROWS + i % ROWS] =
-                    if v == 0.0 { v } else { f32::from_bits(v.to_bits() + 1) };
-                // A right element has at least the power of two that makes a unit with this one's if its
-                // magnitude is not below that power. 1/0 is infinite: a zero counts with none.
-                packed[2 * ROWS + i % ROWS] = 1.0 / power_of_two(v);
-                square += f64::from(v) * f64::from(v);
-                most = most.max(v.abs());
+        let mut blocks = vec![Block::default(); m.div_ceil(ROWS)];
+        blocks.par_iter_mut().with_min_len(8).enumerate().for_each(|(i, block)| {
+            let first = i * ROWS;
+            let rows = ROWS.min(m - first);
+            block.units = vec![0.0; k * ROWS];
+            let at = offset + first * a.rs;
+            if a.rs == 1 {
+                for (l, to) in block.units.chunks_exact_mut(ROWS).enumerate() {
+                    copy(a.data, at + l * a.cs, 1, &mut to[..rows]);
+                }
+            } else {
+                let mut row = vec![0.0; k];
+                for r in 0..rows {
+                    copy(a.data, at + r * a.rs, a.cs, &mut row);
+                    let to = block.units.iter_mut().skip(r).step_by(ROWS);
+                    to.zip(&row).for_each(|(to, &v)| *to = v);
+                }
             }
-            let norm: &mut f64 = &mut norms[i / ROWS];
-            *norm = if square.is_nan() { square } else { norm.max(square.sqrt()) };
-            largest[i / ROWS] = largest[i / ROWS].max(most);
-        }
-        Left { k, blocks, norms, largest }
-    }
-
-    fn block(&self, i: usize) -> &[f32] {
-        let step = PACKED * ROWS;
-        &self.blocks[i * self.k * step..][..self.k * step]
+            block.beyond = vec![0.0; k * ROWS];
+            block.least = vec![0.0; k * ROWS];
+            simd::dispatch(Prepare(block));
+        });
+        Left { k, blocks }
     }
 
     fn at(&self, i: usize, l: usize) -> f32 {
-        self.block(i / ROWS)[l * PACKED * ROWS + i % ROWS] / UNITS
+        self.blocks[i / ROWS].units[l * ROWS + i % ROWS] / UNITS
     }
+}
+
+/// Takes the elements of a block, in place of `units`, and computes the rest of it.
+struct Prepare<'a>(&'a mut Block);
+
+impl SliceKernel for Prepare<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Block { units, beyond, least, norm, largest } = self.0;
+        for ((v, beyond), least) in units.iter_mut().zip(beyond).zip(least) {
+            *v *= UNITS;
+            *beyond = if *v == 0.0 { *v } else { f32::from_bits(v.to_bits() + 1) };
+            // A right element has at least the power of two that makes a unit with this one's if its
+            // magnitude is not below that power. 1/0 is infinite: a zero counts with none.
+            *least = 1.0 / power_of_two(*v);
+        }
+        let (squares, most) = measure::<{ 4 * ROWS }>(units);
+        let rows: [f32; ROWS] = std::array::from_fn(|r| squares[r..].iter().step_by(ROWS).sum());
+        (*norm, *largest) = (largest_norm(&rows), most);
+    }
+}
+
+/// The sums of the squares of x[i], x[i + N], … for each i < N, and the largest magnitude of all but NaN.
+#[inline(always)]
+fn measure<const N: usize>(x: &[f32]) -> ([f32; N], f32) {
+    let (mut squares, mut most) = ([0f32; N], [0f32; N]);
+    let (chunks, rest) = x.as_chunks::<N>();
+    let larger = |l: f32, v: f32| if v.abs() > l { v.abs() } else { l };
+    for chunk in chunks {
+        squares = std::array::from_fn(|i| squares[i] + chunk[i] * chunk[i]);
+        most = std::array::from_fn(|i| larger(most[i], chunk[i]));
+    }
+    for (i, &v) in rest.iter().enumerate() {
+        squares[i] += v * v;
+        most[i] = larger(most[i], v);
+    }
+    (squares, most.into_iter().fold(0.0, larger))
+}
+
+/// The root of the largest sum of squares; NaN if one is.
+fn largest_norm(squares: &[f32]) -> f64 {
+    let largest = squares.iter().fold(0.0, |most: f32, &s| most.max(s));
+    if squares.iter().any(|s| s.is_nan()) { f64::NAN } else { f64::from(largest).sqrt() }
 }
 
 /// The right operand [k, n] in panels of [`COLUMNS`]; missing columns are zeros.
 struct Right {
-    k: usize,
     n: usize,
-    panels: Vec<f32>,
-    /// Largest ‖column‖ of each panel.
-    norms: Vec<f64>,
-    /// Largest element of each panel.
-    largest: Vec<f32>,
+    panels: Vec<Panel>,
+}
+
+/// Columns of the right operand.
+#[derive(Clone, Default)]
+struct Panel {
+    /// The elements [k, COLUMNS].
+    elements: Vec<f32>,
+    /// Largest ‖column‖.
+    norm: f64,
+    /// Largest element.
+    largest: f32,
 }
 
 impl Right {
     fn pack(b: Operand<'_>, offset: usize, k: usize, n: usize) -> Self {
-        let count = n.div_ceil(COLUMNS);
-        let mut panels = vec![0.0; count * k * COLUMNS];
-        let mut norms = vec![0.0; count];
-        let mut largest = vec![0f32; count];
-        for (p, panel) in panels.chunks_exact_mut((k * COLUMNS).max(1)).enumerate() {
+        let mut panels = vec![Panel::default(); n.div_ceil(COLUMNS)];
+        panels.par_iter_mut().with_min_len(2).enumerate().for_each(|(p, panel)| {
             let first = p * COLUMNS;
-            let mut squares = [0.0; COLUMNS];
-            for (l, row) in panel.chunks_exact_mut(COLUMNS).enumerate() {
-                for j in 0..COLUMNS.min(n - first) {
-                    let v = element(b.data, offset + l * b.rs + (first + j) * b.cs);
-                    row[j] = v;
-                    squares[j] += f64::from(v) * f64::from(v);
-                    largest[p] = largest[p].max(v.abs());
+            let columns = COLUMNS.min(n - first);
+            let at = offset + first * b.cs;
+            panel.elements = vec![0.0; k * COLUMNS];
+            if b.cs == 1 {
+                for (l, row) in panel.elements.chunks_exact_mut(COLUMNS).enumerate() {
+                    copy(b.data, at + l * b.rs, 1, &mut row[..columns]);
+                }
+            } else {
+                let mut column = vec![0.0; k];
+                for j in 0..columns {
+                    copy(b.data, at + j * b.cs, b.rs, &mut column);
+                    let to = panel.elements.iter_mut().skip(j).step_by(COLUMNS);
+                    to.zip(&column).for_each(|(to, &v)| *to = v);
                 }
             }
-            let worst = squares.iter().fold(0.0, |max: f64, &s| {
-                if s.is_nan() || max.is_nan() { f64::NAN } else { max.max(s) }
-            });
-            norms[p] = worst.sqrt();
-        }
-        Right { k, n, panels, norms, largest }
+            simd::dispatch(Measure(panel));
+        });
+        Right { n, panels }
     }
+}
 
-    fn panel(&self, p: usize) -> &[f32] {
-        &self.panels[p * self.k * COLUMNS..][..self.k * COLUMNS]
+/// Computes norm and largest element of a panel.
+struct Measure<'a>(&'a mut Panel);
+
+impl SliceKernel for Measure<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let (squares, largest) = measure::<COLUMNS>(&self.0.elements);
+        (self.0.norm, self.0.largest) = (largest_norm(&squares), largest);
     }
 }
 
@@ -261,27 +348,26 @@ impl Right {
 fn multiply(left: &Left, right: &Right, first: usize, to: &mut [f32]) {
     let (k, n) = (left.k, right.n);
     let rows = to.len() / n;
-    for (p, &norm) in right.norms.iter().enumerate() {
+    for (p, panel) in right.panels.iter().enumerate() {
         let columns = COLUMNS.min(n - p * COLUMNS);
         for block in 0..rows.div_ceil(ROWS) {
             let at = first / ROWS + block;
-            // Rounding a product moves it by half a unit at most; the margin covers the rounding of
-            // the norms.
-            let bound = left.norms[at] * norm * (1.0 + 1e-9) + 0.5 * k as f64;
+            let packed = &left.blocks[at];
+            // Rounding a product moves it by half a unit at most.
+            let bound = packed.norm * panel.norm * (1.0 + norm_error(k)) + 0.5 * k as f64;
             let rows = ROWS.min(rows - block * ROWS);
             let place = |i: usize| (block * ROWS + i) * n + p * COLUMNS;
             if bound < OVERFLOW as f64 {
-                let small = left.largest[at] * right.largest[p] < SMALL;
-                let sums = simd::dispatch(Tile { a: left.block(at), b: right.panel(p), small });
+                let small = packed.largest * panel.largest < SMALL;
+                let sums = simd::dispatch(Tile { a: packed, b: &panel.elements, small });
                 for (i, sums) in sums.iter().enumerate().take(rows) {
-                    let to = &mut to[place(i)..][..columns];
-                    to.iter_mut().zip(sums).for_each(|(to, &s)| *to = finish(s));
+                    to[place(i)..][..columns].copy_from_slice(&sums[..columns]);
                 }
             } else {
                 for i in 0..rows {
                     for j in 0..columns {
                         let mut sum = Sum::default();
-                        for (l, row) in right.panel(p).chunks_exact(COLUMNS).enumerate() {
+                        for (l, row) in panel.elements.chunks_exact(COLUMNS).enumerate() {
                             sum.add(left.at(at * ROWS + i, l), row[j]);
                         }
                         to[place(i) + j] = sum.finish();
@@ -292,30 +378,20 @@ fn multiply(left: &Left, right: &Right, first: usize, to: &mut [f32]) {
     }
 }
 
-/// One tile of sums, in units; no partial sum may reach 2^31.
+/// One tile of sums; no partial sum may reach 2^31 units.
 struct Tile<'a> {
-    a: &'a [f32],
+    a: &'a Block,
     b: &'a [f32],
     /// True if every product is below [`SMALL`].
     small: bool,
 }
 
 impl Tile<'_> {
-    /// The right operand row by row, each with the packed elements of the left one.
-    #[inline(always)]
-    fn rows(&self) -> impl Iterator<Item = (&[f32; PACKED * ROWS], &[f32; COLUMNS])> {
-        let left = self.a.chunks_exact(PACKED * ROWS);
-        left.zip(self.b.chunks_exact(COLUMNS)).map(|(a, b)| {
-            let a = a.try_into().expect("the chunk's length");
-            (a, b.try_into().expect("the chunk's length"))
-        })
-    }
-
-    /// Products of any size.
+    /// The sums of products of any size, in units.
     #[inline(always)]
     fn any(&self) -> [[i32; COLUMNS]; ROWS] {
         let mut sums = [[0i32; COLUMNS]; ROWS];
-        for (a, b) in self.rows() {
+        for ((a, least), b) in self.rows(&self.a.units) {
             for (i, sums) in sums.iter_mut().enumerate() {
                 for (sum, &b) in sums.iter_mut().zip(b) {
                     // Exact: eleven bits times eleven.
@@ -325,7 +401,7 @@ impl Tile<'_> {
                     let v = p + 0.5f32.copysign(p);
                     // SAFETY: |v| is at most the bound on sums, which is below 2^31.
                     let units = unsafe { v.to_int_unchecked::<i32>() };
-                    let kept = if b.abs() >= a[2 * ROWS + i] { units } else { 0 };
+                    let kept = if b.abs() >= least[i] { units } else { 0 };
                     *sum = sum.wrapping_add(kept);
                 }
             }
@@ -333,7 +409,7 @@ impl Tile<'_> {
         sums
     }
 
-    /// Small products, with one rounding in a fused multiplication and addition.
+    /// The sums of small products, in units, with one rounding in a fused multiplication and addition.
     ///
     /// Let P < 2^21 units be the product of the operands' powers of two: operands have eleven bits, so the product
     /// is a multiple of P·2^−20. With the left element one unit of f32 further from 0, it grows by less than
@@ -343,11 +419,11 @@ impl Tile<'_> {
     #[inline(always)]
     fn small(&self) -> [[i32; COLUMNS]; ROWS] {
         let mut sums = [[0i32; COLUMNS]; ROWS];
-        for (a, b) in self.rows() {
+        for ((a, least), b) in self.rows(&self.a.beyond) {
             for (i, sums) in sums.iter_mut().enumerate() {
                 for (sum, &b) in sums.iter_mut().zip(b) {
-                    let rounded = a[ROWS + i].mul_add(b, MAGIC);
-                    let kept = if b.abs() >= a[2 * ROWS + i] { rounded } else { MAGIC };
+                    let rounded = a[i].mul_add(b, MAGIC);
+                    let kept = if b.abs() >= least[i] { rounded } else { MAGIC };
                     *sum = sum.wrapping_add(kept.to_bits() as i32);
                 }
             }
@@ -356,14 +432,30 @@ impl Tile<'_> {
         let magic = terms.wrapping_mul(MAGIC.to_bits()) as i32;
         sums.map(|row| row.map(|sum| sum.wrapping_sub(magic)))
     }
+
+    /// For each l: a column of `left`, the least magnitudes for it, a row of the right operand.
+    #[inline(always)]
+    fn rows<'a>(
+        &'a self,
+        left: &'a [f32],
+    ) -> impl Iterator<Item = ((&'a [f32; ROWS], &'a [f32; ROWS]), &'a [f32; COLUMNS])> {
+        let left = left.as_chunks().0.iter().zip(self.a.least.as_chunks().0);
+        left.zip(self.b.as_chunks().0)
+    }
+
+    #[inline(always)]
+    fn sums<const FUSED: bool>(&self) -> [[i32; COLUMNS]; ROWS] {
+        if FUSED && self.small { self.small() } else { self.any() }
+    }
 }
 
 impl SliceKernel for Tile<'_> {
-    type Output = [[i32; COLUMNS]; ROWS];
+    /// The sums as the array gives them, on the fp16 grid.
+    type Output = [[f32; COLUMNS]; ROWS];
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> Self::Output {
-        if FUSED && self.small { self.small() } else { self.any() }
+        self.sums::<FUSED>().map(|row| row.map(finish))
     }
 }
 
@@ -424,6 +516,41 @@ mod tests {
         assert_eq!(sum.finish(), -127.0);
     }
 
+    #[test]
+    fn sums_of_every_length_are_rounded_to_eleven_bits() {
+        let law = |units: i32| {
+            let magnitude = units.unsigned_abs();
+            let dropped = (32 - magnitude.leading_zeros()).saturating_sub(11);
+            let half = (1u32 << dropped) >> 1;
+            let rounded = ((magnitude + half) >> dropped << dropped) as f32 / UNITS;
+            let value = if rounded >= CLIFF { f32::INFINITY } else { rounded };
+            if units < 0 { -value } else { value }
+        };
+        for bit in 0..31 {
+            // Around every half of a last kept bit, and around the powers of two.
+            for kept in 0..1 << 11 {
+                let middle = (1u32 << bit) + (2 * kept + 1) * ((1u32 << bit) >> 12);
+                for near in [-1, 0, 1] {
+                    let units = (middle as i32).wrapping_add(near);
+                    assert_eq!(finish(units).to_bits(), law(units).to_bits(), "{units}");
+                    assert_eq!(finish(-units).to_bits(), law(-units).to_bits(), "-{units}");
+                }
+            }
+        }
+    }
+
+    /// The sums of a tile before they are rounded.
+    struct Units<'a>(Tile<'a>);
+
+    impl SliceKernel for Units<'_> {
+        type Output = [[i32; COLUMNS]; ROWS];
+
+        #[inline(always)]
+        fn run<const FUSED: bool>(self) -> Self::Output {
+            self.0.sums::<FUSED>()
+        }
+    }
+
     /// Tiles of many terms, by the kernels of every instruction set, beside the law term by term: operands of
     /// all exponents that keep the sums small, with products that are halves and such at the edge of what
     /// counts.
@@ -451,10 +578,13 @@ mod tests {
             let operand = |data, rs| Operand { data: Elements::F32(data), rs, cs: 1 };
             let left = Left::pack(operand(&a, k), 0, ROWS, k);
             let right = Right::pack(operand(&b, COLUMNS), 0, k, COLUMNS);
-            assert!(left.largest[0] * right.largest[0] < SMALL);
-            let tile = |small| Tile { a: left.block(0), b: right.panel(0), small };
-            let tiles =
-                [simd::dispatch(tile(true)), simd::dispatch(tile(false)), tile(true).small()];
+            assert!(left.blocks[0].largest * right.panels[0].largest < SMALL);
+            let tile = |small| Tile { a: &left.blocks[0], b: &right.panels[0].elements, small };
+            let tiles = [
+                simd::dispatch(Units(tile(true))),
+                simd::dispatch(Units(tile(false))),
+                tile(true).small(),
+            ];
             for i in 0..ROWS {
                 for j in 0..COLUMNS {
                     let mut sum = Sum::default();

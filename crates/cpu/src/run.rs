@@ -666,9 +666,6 @@ fn fold_ordered(f: Reduce, acc: f32, x: &mut [f32]) -> f32 {
 
 fn reduction(s: &Reduction, world: &mut World<'_, '_, '_>) {
     let count = s.kept.count();
-    if s.rounding == Rounding::HalfAway {
-        return exact_reduction(s, world, count);
-    }
     let total: usize = s.reduced.iter().map(|r| r.0).product();
     with_sink(world, s.output, count, |sources, sink| {
         let mut sinks: Sinks<'_> = Default::default();
@@ -690,7 +687,9 @@ fn reduction(s: &Reduction, world: &mut World<'_, '_, '_>) {
                             *a = reduce_one(s, &sources, at + i, run);
                         }
                     }
-                    finish(s.f, acc, total);
+                    if s.rounding != Rounding::HalfAway {
+                        finish(s.f, acc, total);
+                    }
                     sink.store_rounded(done, acc, s.rounding);
                 }
             });
@@ -702,30 +701,6 @@ fn reduction(s: &Reduction, world: &mut World<'_, '_, '_>) {
             // Work is proportional to what is read, so small results are divided too.
             divide(count, grain.min(count.div_ceil(4).max(1)), sinks, &body);
         }
-    });
-}
-
-/// The engine's own order of summation, one result after the other.
-fn exact_reduction(s: &Reduction, world: &mut World<'_, '_, '_>, count: usize) {
-    with_sink(world, s.output, count, |sources, sink| {
-        let mut sinks: Sinks<'_> = Default::default();
-        sinks[0] = Some(sink);
-        let operand = &s.kept.operands[0];
-        let data = sources.get(operand.buffer);
-        divide(count, 1, sinks, &|start: usize, count: usize, mut sinks: Sinks<'_>| {
-            let sink = sinks[0].as_mut().expect("one sink");
-            each_run(&s.kept.shape, operand, start, count, |done, at, run| {
-                let stride = operand.strides[s.kept.shape.len() - 1];
-                for i in 0..run {
-                    let base = at + i as isize * stride;
-                    let mut sum = exact::Reduction::new(s.f);
-                    each_reduced(&s.reduced, |at| sum.push(element(data, (base + at) as usize)));
-                    let mut result = [sum.finish()];
-                    exact::round_away(&mut result);
-                    sink.store(done + i, &result);
-                }
-            });
-        });
     });
 }
 
@@ -795,6 +770,14 @@ fn reduce_columns(
     let data = sources.reader(operand.buffer);
     each_run(&s.kept.shape, operand, start, acc.len(), |done, base, n| {
         let (acc, run, shift) = (&mut acc[done..][..n], &mut run[..n], &mut shift[..n]);
+        if s.rounding == Rounding::HalfAway {
+            let mut sums = exact::Reductions::new(s.f, shift, acc);
+            each_reduced(&s.reduced, |at| {
+                data.run(base + at, 1, run);
+                sums.push(run);
+            });
+            return sums.finish();
+        }
         if s.f == Reduce::LogSumExp {
             return log_sum_exp_columns(s, data, base, acc, run, shift);
         }
@@ -855,6 +838,13 @@ fn reduce_one(s: &Reduction, sources: &Sources<'_>, index: usize, run: &mut [f32
             }
         });
     };
+    if s.rounding == Rounding::HalfAway {
+        let (mut lane, mut total) = ([0.0], [0.0]);
+        let mut sum = exact::Reductions::new(s.f, &mut lane, &mut total);
+        pass(&mut |x| sum.extend(x));
+        sum.finish();
+        return total[0];
+    }
     if s.f == Reduce::LogSumExp {
         let mut max = f32::NEG_INFINITY;
         pass(&mut |x| max = max.max(simd::max_of(x)));
@@ -888,9 +878,9 @@ fn softmax(s: &Softmax, world: &mut World<'_, '_, '_>) {
         let half = fp16::suits(&s.chain, &sources);
         spread(count, blocks, sinks, &|start, count, mut sinks| {
             let sink = sinks[0].as_mut().expect("one sink");
-            with_registers(blocks + 2 * s.inner + s.chain.registers * TILE, |registers| {
+            with_registers(blocks + 3 * s.inner + s.chain.registers * TILE, |registers| {
                 let (x, rest) = registers.split_at_mut(blocks);
-                let (totals, registers) = rest.split_at_mut(2 * s.inner);
+                let (totals, registers) = rest.split_at_mut(3 * s.inner);
                 for done in (0..count).step_by(blocks) {
                     let x = &mut x[..blocks.min(count - done)];
                     let (first, n) = (start + done, x.len());
@@ -911,14 +901,14 @@ fn softmax(s: &Softmax, world: &mut World<'_, '_, '_>) {
     });
 }
 
-/// Softmax of whole blocks [n, inner]; `totals` has room for two rows.
+/// Softmax of whole blocks [n, inner]; `totals` has room for three rows.
 fn softmax_blocks(s: &Softmax, x: &mut [f32], totals: &mut [f32]) {
     if s.rounding == Rounding::HalfAway {
-        x.chunks_exact_mut(s.n * s.inner).for_each(|block| exact::softmax(block, s.inner));
+        x.chunks_exact_mut(s.n * s.inner).for_each(|block| exact::softmax(block, s.inner, totals));
     } else if s.inner == 1 {
         simd::softmax_rows(x, s.n);
     } else {
-        let (max, sum) = totals.split_at_mut(s.inner);
+        let (max, sum) = totals[..2 * s.inner].split_at_mut(s.inner);
         x.chunks_exact_mut(s.n * s.inner).for_each(|block| softmax_columns(block, max, sum));
     }
 }
