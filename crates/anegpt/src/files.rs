@@ -49,6 +49,11 @@ impl Opened {
     }
 }
 
+/// `path`, to be found from any directory.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("no path: `{}`", path.display()))
+}
+
 /// Opens a model with its tokenizer: the one given, else the model's own.
 ///
 /// A model is a run or a checkpoint of ours, a directory in the layout of Hugging Face, a GGUF file, a

@@ -1,10 +1,11 @@
 //! The Parquet files of published tasks, in the layout of nanochat's `task_data`.
 
 use crate::commands::data::fetch;
+use crate::files;
 use anyhow::{Context, Result};
 use data::download::{Dataset, Hub};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tasks::Split;
 
 /// Where they are unless told otherwise.
@@ -13,6 +14,11 @@ pub(crate) const DIRECTORY: &str = "task_data";
 const FETCHING: &str = "fetching";
 /// Lists the files once all are there.
 const MANIFEST: &str = "manifest.json";
+
+/// The directory `given`, else [`DIRECTORY`], to be found from any directory.
+pub(crate) fn directory(given: Option<&Path>) -> Result<PathBuf> {
+    files::absolute(given.unwrap_or(Path::new(DIRECTORY)))
+}
 
 /// Fetches the files of a part of a task into `directory`, unless they are there or it needs none.
 pub(crate) fn provide(name: &str, split: Split, directory: &Path) -> Result<()> {

@@ -1,17 +1,21 @@
 //! The frame of a run: everything but its objective and its data, for every command that trains.
 
 use super::args::MachineArgs;
-use super::numbers::{self, Cadence};
+use super::numbers::{self, Cadence, fits_in_memory};
+use super::{RL, SFT, TRAIN};
 use crate::files::ModelFile;
-use crate::host_gemm::{self, HostGemm};
+use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
-use crate::plan_choice::with_optimizer;
+use crate::plan_choice::{PlanChoice, with_optimizer};
+use crate::usage;
 use ane::AneError;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use formats::Model;
 use formats::hugging_face::files_of;
-use gpt::ModelError;
+use gpt::plan::Plan;
+use gpt::{Layout, ModelError};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
@@ -29,9 +33,9 @@ pub(super) struct FrameNotes {
     chip: Option<String>,
     /// The library of the host's products; runs from before there was a choice had our own.
     #[serde(default = "ours")]
-    pub(super) host_gemm: String,
+    host_gemm: String,
     #[serde(default)]
-    pub(super) cadence: Cadence,
+    cadence: Cadence,
     #[serde(default)]
     pub(super) talk: Talk,
 }
@@ -94,22 +98,22 @@ impl Opened {
 /// A run without objective and data.
 pub(super) struct Frame {
     /// The command that makes and resumes it.
-    pub(super) command: &'static str,
+    command: &'static str,
     pub(super) config: RunConfig,
     pub(super) lr_reason: String,
-    pub(super) params: Vec<f32>,
-    pub(super) opened: Opened,
-    pub(super) host_gemm: HostGemm,
+    params: Vec<f32>,
+    opened: Opened,
+    host_gemm: HostGemm,
     /// The library of the host's products in the resumed run.
-    pub(super) host_gemm_before: Option<String>,
+    host_gemm_before: Option<String>,
     pub(super) cadence: Cadence,
     /// Steps of warm-up that were asked for.
     pub(super) warmup: Option<u64>,
     /// Where existing weights come from.
     pub(super) init: Option<PathBuf>,
     /// The checkpoint to go on from.
-    pub(super) resumed: Option<Checkpoint>,
-    pub(super) talk: Talk,
+    resumed: Option<Checkpoint>,
+    talk: Talk,
 }
 
 /// What the first event tells of a run's data.
@@ -154,7 +158,120 @@ impl<O> Ready<O> {
     }
 }
 
+/// The commands that train, each with the entry of a checkpoint's notes that no other one writes.
+const COMMANDS: [(&str, &str); 3] = [(TRAIN, "data"), (SFT, "sft"), (RL, "rl")];
+
+/// Reads the settings and the notes of the run that `--resume` found.
+///
+/// # Errors
+/// When the checkpoint is not of a run of `command`.
+pub(super) fn saved<N: DeserializeOwned>(
+    command: &str,
+    found: &Checkpoint,
+) -> Result<(RunConfig, N)> {
+    let (config, notes) = train::run::saved(found)?;
+    let path = found.path().display();
+    let maker = COMMANDS.iter().find(|(_, entry)| notes.get(entry).is_some());
+    if let Some((maker, _)) = maker.filter(|(maker, _)| *maker != command) {
+        let begin = match command {
+            TRAIN => "",
+            _ => ", or begin a new run from its weights with --model in place of --resume",
+        };
+        return Err(usage(format!(
+            "{path} was written by `anegpt {maker}`, not by `anegpt {command}`: go on with \
+             `anegpt {maker} --resume`{begin}"
+        )));
+    }
+    let notes = serde_json::from_value(notes).with_context(|| {
+        format!("{path}: the notes are not those of a run of `anegpt {command}`")
+    })?;
+    Ok((config, notes))
+}
+
+/// Refuses to go on with a run that has done its steps.
+pub(super) fn check_steps_left(config: &RunConfig, found: &Checkpoint) -> Result<()> {
+    match config.schedule.total <= found.step() {
+        true => Err(usage(format!(
+            "the run has done its {} steps: give --steps N for a longer one (N counts from the beginning)",
+            found.step()
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// The plan that `choice` is for a run on `machine`.
+fn plan(choice: PlanChoice, config: &RunConfig, machine: &Machine) -> Result<&'static Plan> {
+    let extents = [config.batch, config.seq, config.accum];
+    let engine = machine.device.profile().filter(|_| machine.device.overlaps());
+    choice.plan(&config.model, extents, engine.as_ref())
+}
+
 impl Frame {
+    /// Returns the frame of a run of `command` that begins with `params` on the machine that was opened by `flags`.
+    ///
+    /// # Errors
+    /// When the plan or the library of the host's products cannot be had.
+    pub(super) fn fresh(
+        command: &'static str,
+        mut config: RunConfig,
+        params: Vec<f32>,
+        (opened, flags): (Opened, &MachineArgs),
+        cadence: Cadence,
+        talk: Talk,
+    ) -> Result<Frame> {
+        config.plan = plan(flags.plan.unwrap_or(PlanChoice::Auto), &config, &opened.machine)?;
+        let choice = flags.host_gemm.unwrap_or(HostGemmChoice::Auto);
+        let shapes = host_gemm::shapes(&config, opened.machine.numerics);
+        Ok(Frame {
+            command,
+            lr_reason: String::new(),
+            params,
+            host_gemm: HostGemm::choose(choice, &shapes)?,
+            host_gemm_before: None,
+            opened,
+            config,
+            cadence,
+            warmup: None,
+            init: None,
+            resumed: None,
+            talk,
+        })
+    }
+
+    /// Returns the frame of a run that goes on from the checkpoint `found`, as its `notes` say where flags do not.
+    ///
+    /// # Errors
+    /// When its machine cannot be opened, or this one cannot hold it.
+    pub(super) fn again(
+        command: &'static str,
+        mut config: RunConfig,
+        (found, notes): (Checkpoint, FrameNotes),
+        flags: &MachineArgs,
+        cadence: Cadence,
+    ) -> Result<Frame> {
+        let opened = Opened::again(flags, &notes)?;
+        if let Some(choice) = flags.plan {
+            config.plan = plan(choice, &config, &opened.machine)?;
+        }
+        fits_in_memory(&config)?;
+        let before = notes.host_gemm;
+        let shapes = host_gemm::shapes(&config, opened.machine.numerics);
+        Ok(Frame {
+            command,
+            lr_reason: "as before".to_owned(),
+            params: vec![0.0; Layout::new(&config.model).count()],
+            host_gemm: HostGemm::resume(flags.host_gemm, &before, &shapes)?,
+            host_gemm_before: Some(before),
+            opened,
+            config,
+            cadence: cadence.or(notes.cadence),
+            warmup: None,
+            init: None,
+            resumed: Some(found),
+            talk: notes.talk,
+        })
+    }
+
     /// Returns how often the run is looked at and saved.
     pub(super) fn intervals(&self) -> Intervals {
         numbers::intervals(&self.cadence, &self.config)

@@ -25,17 +25,13 @@ pub(crate) use sft_args::SftArgs;
 pub(crate) use shape::Base;
 
 use crate::corpus;
-use crate::host_gemm::{self, HostGemm, HostGemmChoice};
-use crate::machine::Machine;
-use crate::plan_choice::PlanChoice;
 use crate::settings::{self, ConfigFile, Suited, TrainSection, Weights};
 use crate::{files, term, usage};
 use anyhow::{Context, Result};
 use chip::Profile;
 use dial::{Turned, turn};
-use frame::{Frame, FrameNotes, Opened, Talk};
-use gpt::plan::Plan;
-use gpt::{Depth, Dims, GptConfig, Layout};
+use frame::{Frame, FrameNotes, Opened, Talk, check_steps_left, saved};
+use gpt::{Depth, Dims, GptConfig};
 use mil::DType;
 use numbers::{Cadence, fits, run_at, with_changes};
 use serde::{Deserialize, Serialize};
@@ -47,6 +43,10 @@ use train::{Checkpoint, RunConfig, checkpoint};
 
 /// The command of a run that learns from texts.
 const TRAIN: &str = "train";
+/// The command of a run that learns from conversations.
+const SFT: &str = "sft";
+/// The command of a run that learns from judged answers.
+const RL: &str = "rl";
 /// The seed of runs that ask for none.
 const SEED: u64 = 42;
 
@@ -182,12 +182,7 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         }
         None => (settings::model(base.config, &file.model, have, asked.seq)?, None),
     };
-    if let Some(seq) = asked.seq.filter(|&seq| seq > model.seq_len) {
-        return Err(usage(format!(
-            "--seq {seq} is longer than the {} tokens that the model reads",
-            model.seq_len
-        )));
-    }
+    numbers::sequence(asked.seq, model.seq_len, &model)?;
     let weights = match params {
         Some(_) => {
             let train_tokens = sources.train_tokens(settings::sequence(&model, &asked), seed)?;
@@ -196,7 +191,7 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         None => Weights::Fresh,
     };
     let open = || Opened::fresh(&args.machine);
-    let (mut config, lr_reason, opened, dial_warnings) = match base.depth.filter(|_| base.dial) {
+    let (config, lr_reason, opened, dial_warnings) = match base.depth.filter(|_| base.dial) {
         Some(depth) => {
             let opened = open()?;
             let profile = opened.machine.device.profile();
@@ -212,25 +207,13 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         }
     };
     let params = params.unwrap_or_else(|| gpt::initialise(&config.model, seed));
-    config.plan = plan(args.machine.plan.unwrap_or(PlanChoice::Auto), &config, &opened.machine)?;
-    let choice = args.machine.host_gemm.unwrap_or(HostGemmChoice::Auto);
-    let host_gemm = HostGemm::choose(choice, &host_gemm::shapes(&config, opened.machine.numerics))?;
-    let texts = sources.cut(config.seq, seed)?;
+    let cadence = Cadence::of(&args.output, args.shown.sample_every);
+    let mut frame = Frame::fresh(TRAIN, config, params, (opened, &args.machine), cadence, talk)?;
+    (frame.lr_reason, frame.warmup) = (lr_reason, asked.warmup);
+    frame.init = args.init.clone();
+    let texts = sources.cut(frame.config.seq, seed)?;
     Ok(Setup {
-        frame: Frame {
-            command: TRAIN,
-            config,
-            lr_reason,
-            params,
-            opened,
-            host_gemm,
-            host_gemm_before: None,
-            cadence: Cadence::of(&args.output, args.shown.sample_every, Cadence::default()),
-            warmup: asked.warmup,
-            init: args.init.clone(),
-            resumed: None,
-            talk,
-        },
+        frame,
         texts,
         prompt: prompt::Wanted::new(args.prompt.as_deref(), None),
         judged_anew: false,
@@ -272,9 +255,7 @@ pub(crate) fn refuse_without_dial(base: &Base, asked: &TrainSection) -> Result<(
 
 fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
     let found = newest(directory)?;
-    let (config, notes) = train::run::saved(&found)?;
-    let notes: Notes =
-        serde_json::from_value(notes).with_context(|| not_written_by(TRAIN, &found))?;
+    let (config, notes) = saved::<Notes>(TRAIN, &found)?;
     for (flag, given) in [
         ("--batch", args.batch.is_some()),
         ("--accum", args.accum.is_some()),
@@ -288,13 +269,8 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
             return Err(usage(format!("{flag} cannot change in a resumed run: leave it out")));
         }
     }
-    let mut config = with_changes(config, args)?;
-    if config.schedule.total <= found.step() {
-        return Err(usage(format!(
-            "the run has done its {} steps: give --steps N for a longer one (N counts from the beginning)",
-            found.step()
-        )));
-    }
+    let config = with_changes(config, args)?;
+    check_steps_left(&config, &found)?;
     let tokenizer = Tokenizer::load(found.path().join("tokenizer.json"))?;
     let noted = "the data that the checkpoint names; where it is elsewhere now, give --data FILE";
     let data = args.data.clone().map_or(notes.data, absolute);
@@ -306,36 +282,19 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
         true => sources?,
         false => sources.context(noted)?,
     };
-    let opened = Opened::again(&args.machine, &notes.frame)?;
-    if let Some(choice) = args.machine.plan {
-        config.plan = plan(choice, &config, &opened.machine)?;
+    let cadence = Cadence::of(&args.output, args.shown.sample_every);
+    let mut frame = Frame::again(TRAIN, config, (found, notes.frame), &args.machine, cadence)?;
+    frame.warmup = args.warmup;
+    if args.lr.is_some() {
+        frame.lr_reason = "as asked for".to_owned();
     }
-    fits_in_memory(&config)?;
-    let params = vec![0.0; Layout::new(&config.model).count()];
-    let before = notes.frame.host_gemm;
-    let shapes = host_gemm::shapes(&config, opened.machine.numerics);
-    let host_gemm = HostGemm::resume(args.machine.host_gemm, &before, &shapes)?;
-    let mut texts = sources.cut(config.seq, config.seed)?;
+    let mut texts = sources.cut(frame.config.seq, frame.config.seed)?;
     let judged_anew = args.val_data.is_some();
     if judged_anew {
         texts.judge_anew();
     }
-    let lr_reason = if args.lr.is_some() { "as asked for" } else { "as before" }.to_owned();
     Ok(Setup {
-        frame: Frame {
-            command: TRAIN,
-            config,
-            lr_reason,
-            params,
-            opened,
-            host_gemm,
-            host_gemm_before: Some(before),
-            cadence: Cadence::of(&args.output, args.shown.sample_every, notes.frame.cadence),
-            warmup: args.warmup,
-            init: None,
-            resumed: Some(found),
-            talk: notes.frame.talk,
-        },
+        frame,
         texts,
         prompt: prompt::Wanted::new(args.prompt.as_deref(), Some(&notes.prompt)),
         judged_anew,
@@ -350,18 +309,6 @@ fn newest(directory: &Path) -> Result<Checkpoint> {
     faults.iter().for_each(|fault| term::warn(&format!("skipped a damaged checkpoint: {fault}")));
     warn_of_later(&found);
     Ok(found)
-}
-
-/// What is said of a checkpoint whose notes are those of another command.
-fn not_written_by(command: &str, found: &Checkpoint) -> String {
-    format!("{} was not written by `anegpt {command}`", found.path().display())
-}
-
-/// The plan that `choice` is for a run on `machine`.
-fn plan(choice: PlanChoice, config: &RunConfig, machine: &Machine) -> Result<&'static Plan> {
-    let extents = [config.batch, config.seq, config.accum];
-    let engine = machine.device.profile().filter(|_| machine.device.overlaps());
-    choice.plan(&config.model, extents, engine.as_ref())
 }
 
 /// Warns when resuming from before later checkpoints.

@@ -27,11 +27,7 @@ pub(super) fn with_changes(mut config: RunConfig, args: &RunArgs) -> Result<RunC
     schedule.multipliers = multipliers(&asked, schedule.peak, schedule.multipliers);
     schedule.decay = fall(&asked, schedule.decay)?;
     config.clip = args.clip.unwrap_or(config.clip);
-    let decay = match &mut config.optimizer {
-        OptimizerConfig::AdamW(adamw) => &mut adamw.weight_decay,
-        OptimizerConfig::Muon(muon) => &mut muon.weight_decay,
-        OptimizerConfig::Lora(lora) => &mut lora.adamw.weight_decay,
-    };
+    let decay = config.optimizer.weight_decay_mut();
     *decay = args.weight_decay.unwrap_or(*decay);
     match &mut config.optimizer {
         OptimizerConfig::AdamW(_) | OptimizerConfig::Lora(_) => refuse_momentum(args.momentum)?,
@@ -82,11 +78,7 @@ pub(super) fn check_numbers(config: &RunConfig) -> Result<()> {
 /// Refuses a weight decay that would turn weights round.
 fn check_decay(config: &RunConfig) -> Result<()> {
     let peak = config.schedule.peak;
-    let decay = match config.optimizer {
-        OptimizerConfig::AdamW(adamw) => adamw.weight_decay,
-        OptimizerConfig::Muon(muon) => muon.weight_decay,
-        OptimizerConfig::Lora(lora) => lora.adamw.weight_decay,
-    };
+    let decay = config.optimizer.weight_decay();
     if !(decay.is_finite() && decay >= 0.0) {
         return Err(usage(format!("--weight-decay {decay} must be a number of at least 0")));
     }
@@ -190,6 +182,21 @@ pub(super) fn check_extents(train: &TrainSection) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Tokens of a row: what is asked for, else `usual` or what `model` reads, whichever is less.
+///
+/// # Errors
+/// When more is asked for than the model reads.
+pub(super) fn sequence(asked: Option<usize>, usual: usize, model: &GptConfig) -> Result<usize> {
+    match asked {
+        Some(seq) if seq > model.seq_len => Err(usage(format!(
+            "--seq {seq} is longer than the {} tokens that the model reads",
+            model.seq_len
+        ))),
+        Some(seq) => Ok(seq),
+        None => Ok(usual.min(model.seq_len)),
+    }
 }
 
 /// The run of `model` with the settings `train`.
@@ -334,13 +341,19 @@ pub(crate) struct Cadence {
 }
 
 impl Cadence {
-    /// Returns the intervals of the flags, and `other`'s where they do not tell.
-    pub(super) fn of(args: &OutputArgs, sample_every: Option<u64>, other: Cadence) -> Cadence {
+    /// Returns the intervals of the flags.
+    pub(super) fn of(args: &OutputArgs, sample_every: Option<u64>) -> Cadence {
+        let OutputArgs { eval_every, checkpoint_every, keep, .. } = *args;
+        Cadence { eval_every, sample_every, checkpoint_every, keep }
+    }
+
+    /// Returns these intervals, and `other`'s where these do not tell.
+    pub(super) fn or(self, other: Cadence) -> Cadence {
         Cadence {
-            eval_every: args.eval_every.or(other.eval_every),
-            sample_every: sample_every.or(other.sample_every),
-            checkpoint_every: args.checkpoint_every.or(other.checkpoint_every),
-            keep: args.keep.or(other.keep),
+            eval_every: self.eval_every.or(other.eval_every),
+            sample_every: self.sample_every.or(other.sample_every),
+            checkpoint_every: self.checkpoint_every.or(other.checkpoint_every),
+            keep: self.keep.or(other.keep),
         }
     }
 }

@@ -1,18 +1,16 @@
 //! From the flags of `anegpt rl` to a run.
 
-use super::frame::{About, Frame, FrameNotes, Opened, Ready, Talk};
-use super::numbers::{Cadence, check_numbers, fits_in_memory, run_config};
+use super::frame::{About, Frame, FrameNotes, Opened, Ready, Talk, check_steps_left, saved};
+use super::numbers::{Cadence, check_extents, check_numbers, fits_in_memory, run_config, sequence};
 use super::rl_args::RlArgs;
-use super::sft::{Base, format_of, sequence};
-use super::{SEED, newest, not_written_by, plan};
+use super::sft::{Base, format_of};
+use super::{RL, SEED, newest};
 use crate::files::{self, Opened as OpenedModel};
 use crate::generation::ToolArgs;
-use crate::host_gemm::{self, HostGemm, HostGemmChoice};
-use crate::plan_choice::PlanChoice;
 use crate::settings::{self, TrainSection, Weights};
 use crate::{progress, task_data, usage};
-use anyhow::{Context, Result};
-use gpt::{GptConfig, Layout};
+use anyhow::Result;
+use gpt::GptConfig;
 use infer::Sampling;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -22,8 +20,6 @@ use tokenizer::Tokenizer;
 use train::objective::rl::{Advantage, Questions, Rl, RlConfig, Speaker};
 use train::{Decay, Intervals, LrSchedule, Momentum, OptimizerConfig, RunConfig};
 
-/// The command of a run that learns from judged answers.
-const RL: &str = "rl";
 /// The first rate as a share of the peak of the model's run (nanochat).
 const RATE_SHARE: f64 = 0.05;
 /// Muon's momentum (nanochat).
@@ -87,17 +83,19 @@ pub(crate) fn open(args: &RlArgs) -> Result<RlSetup> {
 
 fn fresh(args: &RlArgs) -> Result<RlSetup> {
     let path = args.model.as_deref().ok_or_else(|| usage("give --model or --resume"))?;
+    check_extents(&TrainSection { batch: args.batch, seq: args.seq, ..TrainSection::default() })?;
+    let asked = Asked::of(args)?;
     let model = files::open_model(path, args.tokenizer.as_deref())?;
     let base = Base::of(&model)?;
     let OpenedModel { parameters, tokenizer, ends, chat_template, .. } = model;
     let talk = Talk { ends, chat_template };
-    let asked = Asked::of(args)?;
     let questions = asked.open(path, tokenizer, &talk)?;
     let shape = parameters.config().clone();
-    let seq = match args.seq {
-        Some(seq) => sequence(seq, true, &shape)?,
-        None => questions.longest(asked.max_tokens)?.min(shape.seq_len),
+    let usual = match args.seq {
+        Some(_) => shape.seq_len,
+        None => questions.longest(asked.max_tokens)?,
     };
+    let seq = sequence(args.seq, usual, &shape)?;
     let (mut config, lr_reason) = settings_of(args, base.map(|base| base.run), shape, seq)?;
     let rounds = questions.parts[0].len().div_ceil(asked.questions) as u64;
     config.schedule.total = args.steps.unwrap_or(rounds * asked.epochs as u64);
@@ -105,81 +103,33 @@ fn fresh(args: &RlArgs) -> Result<RlSetup> {
     check_numbers(&config)?;
     fits_in_memory(&config)?;
     let opened = Opened::fresh(&args.machine)?;
-    config.plan = plan(args.machine.plan.unwrap_or(PlanChoice::Auto), &config, &opened.machine)?;
-    let choice = args.machine.host_gemm.unwrap_or(HostGemmChoice::Auto);
-    let host_gemm = HostGemm::choose(choice, &host_gemm::shapes(&config, opened.machine.numerics))?;
-    Ok(RlSetup {
-        frame: Frame {
-            command: RL,
-            config,
-            lr_reason,
-            params: parameters.into_values(),
-            opened,
-            host_gemm,
-            host_gemm_before: None,
-            cadence: Cadence::of(&args.output, args.shown.sample_every, Cadence::default()),
-            warmup: None,
-            init: Some(path.to_owned()),
-            resumed: None,
-            talk,
-        },
-        asked,
-        questions,
-        slots: args.slots.into(),
-    })
+    let cadence = Cadence::of(&args.output, args.shown.sample_every);
+    let params = parameters.into_values();
+    let mut frame = Frame::fresh(RL, config, params, (opened, &args.machine), cadence, talk)?;
+    (frame.lr_reason, frame.init) = (lr_reason, Some(path.to_owned()));
+    Ok(RlSetup { frame, asked, questions, slots: args.slots.into() })
 }
 
 fn resumed(args: &RlArgs, directory: &Path) -> Result<RlSetup> {
     let found = newest(directory)?;
-    let (mut config, notes) = train::run::saved(&found)?;
-    let notes: Notes = serde_json::from_value(notes).with_context(|| not_written_by(RL, &found))?;
+    let (mut config, notes) = saved::<Notes>(RL, &found)?;
     if let Some(steps) = args.steps {
         config.schedule.total = steps;
     }
-    if config.schedule.total <= found.step() {
-        return Err(usage(format!(
-            "the run has done its {} steps: give --steps N for a longer one (N counts from the beginning)",
-            found.step()
-        )));
-    }
+    check_steps_left(&config, &found)?;
     let tokenizer = Tokenizer::load(found.path().join("tokenizer.json"))?;
-    let talk = notes.frame.talk.clone();
     let mut asked = notes.rl;
     if let Some(path) = &args.task_data {
-        asked.task_data = absolute(path)?;
+        asked.task_data = files::absolute(path)?;
     }
-    let questions = asked.open(found.path(), tokenizer, &talk)?;
-    let opened = Opened::again(&args.machine, &notes.frame)?;
-    if let Some(choice) = args.machine.plan {
-        config.plan = plan(choice, &config, &opened.machine)?;
-    }
-    fits_in_memory(&config)?;
-    let before = notes.frame.host_gemm;
-    let shapes = host_gemm::shapes(&config, opened.machine.numerics);
-    let host_gemm = HostGemm::resume(args.machine.host_gemm, &before, &shapes)?;
+    let questions = asked.open(found.path(), tokenizer, &notes.frame.talk)?;
+    let cadence = Cadence::of(&args.output, args.shown.sample_every);
     Ok(RlSetup {
-        frame: Frame {
-            command: RL,
-            params: vec![0.0; Layout::new(&config.model).count()],
-            config,
-            lr_reason: "as before".to_owned(),
-            opened,
-            host_gemm,
-            host_gemm_before: Some(before),
-            cadence: Cadence::of(&args.output, args.shown.sample_every, notes.frame.cadence),
-            warmup: None,
-            init: None,
-            resumed: Some(found),
-            talk,
-        },
+        frame: Frame::again(RL, config, (found, notes.frame), &args.machine, cadence)?,
         asked,
         questions,
         slots: args.slots.into(),
     })
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("no path: {}", path.display()))
 }
 
 /// The settings of a run that goes on from that of its model, where this is known, and why its rate. Steps and
@@ -206,10 +156,9 @@ fn settings_of(
         }
     };
     let mut optimizer = base.optimizer;
-    match &mut optimizer {
-        OptimizerConfig::AdamW(adamw) => adamw.weight_decay = 0.0,
-        OptimizerConfig::Muon(muon) => (muon.weight_decay, muon.momentum) = (0.0, MOMENTUM),
-        OptimizerConfig::Lora(lora) => lora.adamw.weight_decay = 0.0,
+    *optimizer.weight_decay_mut() = 0.0;
+    if let OptimizerConfig::Muon(muon) = &mut optimizer {
+        muon.momentum = MOMENTUM;
     }
     let lr_reason = match args.lr {
         Some(_) => "as asked for".to_owned(),
@@ -248,11 +197,10 @@ impl Asked {
             let clip = args.ratio_clip;
             return Err(usage(format!("--ratio-clip {clip} must be a number above 0")));
         }
+        args.tasks.iter().try_for_each(|text| check_judged(text))?;
         Ok(Asked {
             tasks: args.tasks.clone(),
-            task_data: absolute(
-                args.task_data.as_deref().unwrap_or(Path::new(task_data::DIRECTORY)),
-            )?,
+            task_data: task_data::directory(args.task_data.as_deref())?,
             questions: args.questions,
             samples: args.samples,
             max_tokens: args.max_tokens,
@@ -283,13 +231,8 @@ impl Asked {
         let mut all: Vec<Arc<dyn Task>> = vec![];
         for text in &self.tasks {
             let (name, times) = tasks::counted(text)?;
+            task_data::provide(name, split, &self.task_data)?;
             let task: Arc<dyn Task> = tasks::open(name, split, &options)?.into();
-            if task.kind() == Kind::Training {
-                return Err(usage(format!(
-                    "the answers to `{name}` are not judged: it is for sft. Judged are: {}",
-                    judged()
-                )));
-            }
             let times = if split == Split::Train { times } else { 1 };
             all.extend(std::iter::repeat_n(task, times));
         }
@@ -314,10 +257,19 @@ impl Asked {
     }
 }
 
-/// The names of tasks whose answers are judged.
-fn judged() -> String {
-    let judged = tasks::all().into_iter().filter(|task| task.kind != Kind::Training);
-    judged.map(|task| task.name).collect::<Vec<_>>().join(", ")
+/// Refuses a task whose answers are not judged.
+fn check_judged(text: &str) -> Result<()> {
+    let (name, _) = tasks::counted(text)?;
+    let (unjudged, judged): (Vec<_>, Vec<_>) =
+        tasks::all().into_iter().partition(|task| task.kind == Kind::Training);
+    if !unjudged.iter().any(|task| task.name == name) {
+        return Ok(());
+    }
+    let judged: Vec<&str> = judged.iter().map(|task| task.name).collect();
+    Err(usage(format!(
+        "the answers to `{name}` are not judged: it is for sft. Judged are: {}",
+        judged.join(", ")
+    )))
 }
 
 impl Asking {

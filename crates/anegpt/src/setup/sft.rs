@@ -1,12 +1,10 @@
 //! From the flags of `anegpt sft` to a run.
 
-use super::frame::{About, Frame, FrameNotes, Opened, Ready, Talk};
-use super::numbers::{Cadence, check_extents, check_numbers, fits_in_memory, run_config};
+use super::frame::{About, Frame, FrameNotes, Opened, Ready, Talk, check_steps_left, saved};
+use super::numbers::{Cadence, check_extents, check_numbers, fits_in_memory, run_config, sequence};
 use super::sft_args::{LoraChoice, SftArgs};
-use super::{SEED, newest, not_written_by, plan};
+use super::{SEED, SFT, newest};
 use crate::files::{self, Opened as OpenedModel};
-use crate::host_gemm::{self, HostGemm, HostGemmChoice};
-use crate::plan_choice::PlanChoice;
 use crate::settings::{self, TrainSection, Weights};
 use crate::{progress, task_data, usage};
 use anyhow::{Context, Result};
@@ -24,8 +22,6 @@ use train::{
     AdamW, Checkpoint, Decay, Lora, LrSchedule, Momentum, Multipliers, OptimizerConfig, RunConfig,
 };
 
-/// The command of a run that learns from conversations.
-const SFT: &str = "sft";
 /// The peak rate as a share of the base run's (nanochat).
 const RATE_SHARE: f64 = 0.8;
 /// The last share of the run in which the rate falls to 0 (nanochat).
@@ -72,8 +68,6 @@ pub(crate) struct SftSetup {
     source: Source,
     tokenizer: Tokenizer,
     parts: [Packed; 2],
-    /// True if a resumed run is judged by other conversations than before.
-    judged_anew: bool,
     /// The checkpoint whose optimizer the run goes on with.
     warm: Option<Checkpoint>,
     format: &'static str,
@@ -103,8 +97,8 @@ fn fresh(args: &SftArgs) -> Result<SftSetup> {
     let format = format_of(path, &tokenizer, &talk)?;
     let config = parameters.config().clone();
     let seed = asked.seed.unwrap_or(SEED);
-    let seq = asked.seq.or(base.as_ref().map(|base| base.run.seq)).unwrap_or(SEQUENCE);
-    let seq = sequence(seq, asked.seq.is_some(), &config)?;
+    let usual = base.as_ref().map_or(SEQUENCE, |base| base.run.seq);
+    let seq = sequence(asked.seq, usual, &config)?;
     let source = Source::of(args, Source::default())?;
     let described = format.describe();
     let parts = source.read(format, &tokenizer, seq, seed)?;
@@ -120,90 +114,40 @@ fn fresh(args: &SftArgs) -> Result<SftSetup> {
     fits_in_memory(&config)?;
     let warm = warm(args.load_optimizer, base.filter(|_| args.lora.is_none()))?;
     let opened = Opened::fresh(&args.machine)?;
-    config.plan = plan(args.machine.plan.unwrap_or(PlanChoice::Auto), &config, &opened.machine)?;
-    let choice = args.machine.host_gemm.unwrap_or(HostGemmChoice::Auto);
-    let host_gemm = HostGemm::choose(choice, &host_gemm::shapes(&config, opened.machine.numerics))?;
-    Ok(SftSetup {
-        frame: Frame {
-            command: SFT,
-            config,
-            lr_reason,
-            params: parameters.into_values(),
-            opened,
-            host_gemm,
-            host_gemm_before: None,
-            cadence: Cadence::of(&args.output, None, Cadence::default()),
-            warmup: args.warmup,
-            init: Some(path.to_owned()),
-            resumed: None,
-            talk,
-        },
-        source,
-        tokenizer,
-        parts,
-        judged_anew: false,
-        warm,
-        format: described,
-        base: named,
-    })
+    let (params, cadence) = (parameters.into_values(), Cadence::of(&args.output, None));
+    let mut frame = Frame::fresh(SFT, config, params, (opened, &args.machine), cadence, talk)?;
+    (frame.lr_reason, frame.warmup) = (lr_reason, args.warmup);
+    frame.init = Some(path.to_owned());
+    Ok(SftSetup { frame, source, tokenizer, parts, warm, format: described, base: named })
 }
 
 /// The name by which a model is read again: the address that was given, or where it was read, as an absolute path.
 fn named(given: &Path, place: &Path) -> Result<String> {
     Ok(match crate::hub::address(given) {
         Some(_) => given.display().to_string(),
-        None => std::path::absolute(place)?.display().to_string(),
+        None => files::absolute(place)?.display().to_string(),
     })
 }
 
 fn resumed(args: &SftArgs, directory: &Path) -> Result<SftSetup> {
     let found = newest(directory)?;
-    let (mut config, notes) = train::run::saved(&found)?;
-    let notes: Notes =
-        serde_json::from_value(notes).with_context(|| not_written_by(SFT, &found))?;
+    let (mut config, notes) = saved::<Notes>(SFT, &found)?;
     if let Some(steps) = args.steps {
         config.schedule.total = steps;
     }
-    if config.schedule.total <= found.step() {
-        return Err(usage(format!(
-            "the run has done its {} steps: give --steps N for a longer one (N counts from the beginning)",
-            found.step()
-        )));
-    }
+    check_steps_left(&config, &found)?;
     let tokenizer = Tokenizer::load(found.path().join("tokenizer.json"))?;
-    let talk = notes.frame.talk.clone();
-    let format = format_of(found.path(), &tokenizer, &talk)?;
+    let format = format_of(found.path(), &tokenizer, &notes.frame.talk)?;
     let described = format.describe();
     let source = Source::of(args, notes.sft)?;
     let noted = "the conversations that the checkpoint names; where they are elsewhere now, give --data FILE";
     let parts = source.read(format, &tokenizer, config.seq, config.seed).context(noted)?;
-    let opened = Opened::again(&args.machine, &notes.frame)?;
-    if let Some(choice) = args.machine.plan {
-        config.plan = plan(choice, &config, &opened.machine)?;
-    }
-    fits_in_memory(&config)?;
-    let before = notes.frame.host_gemm;
-    let shapes = host_gemm::shapes(&config, opened.machine.numerics);
-    let host_gemm = HostGemm::resume(args.machine.host_gemm, &before, &shapes)?;
+    let cadence = Cadence::of(&args.output, None);
     Ok(SftSetup {
-        frame: Frame {
-            command: SFT,
-            params: vec![0.0; Layout::new(&config.model).count()],
-            config,
-            lr_reason: "as before".to_owned(),
-            opened,
-            host_gemm,
-            host_gemm_before: Some(before),
-            cadence: Cadence::of(&args.output, None, notes.frame.cadence),
-            warmup: None,
-            init: None,
-            resumed: Some(found),
-            talk,
-        },
+        frame: Frame::again(SFT, config, (found, notes.frame), &args.machine, cadence)?,
         source,
         tokenizer,
         parts,
-        judged_anew: args.val_data.is_some(),
         warm: None,
         format: described,
         base: notes.base,
@@ -224,9 +168,6 @@ impl SftSetup {
         let (frame, mut run) = frame.compile(faults, objective)?;
         if let Some(base) = &warm {
             run.trainer_mut().warm_start(base, train::run::updates(base)?)?;
-        }
-        if self.judged_anew {
-            run.forget_validation();
         }
         let notes = Notes { sft: source, base: self.base, frame: frame.notes() };
         frame.ready(run, tokenizer, about, intervals, None, &notes, warnings)
@@ -321,17 +262,6 @@ pub(super) fn format_of(path: &Path, tokenizer: &Tokenizer, talk: &Talk) -> Resu
     })
 }
 
-/// Tokens of a row.
-pub(super) fn sequence(seq: usize, asked: bool, model: &GptConfig) -> Result<usize> {
-    match seq > model.seq_len {
-        true if asked => Err(usage(format!(
-            "--seq {seq} is longer than the {} tokens that the model reads",
-            model.seq_len
-        ))),
-        _ => Ok(seq.min(model.seq_len)),
-    }
-}
-
 /// The steps, and the micro-batches of each, of a run of `rows` rows in all passes that are asked for, or by our rule.
 fn steps(args: &SftArgs, batch: usize, usual_accum: usize, conversations: &Packed) -> (u64, usize) {
     let rows = |passes| conversations.rows(passes);
@@ -364,16 +294,11 @@ fn after(
         None => format!("{share} times that of the run it goes on from"),
     };
     let mut optimizer = base.optimizer;
-    let decay = asked.weight_decay.unwrap_or(0.0);
-    match &mut optimizer {
-        OptimizerConfig::AdamW(adamw) => adamw.weight_decay = decay,
-        OptimizerConfig::Lora(lora) => lora.adamw.weight_decay = decay,
-        OptimizerConfig::Muon(muon) => {
-            muon.weight_decay = decay;
-            if let Momentum::Trapezoid { .. } = muon.momentum {
-                muon.momentum = MOMENTUM;
-            }
-        }
+    *optimizer.weight_decay_mut() = asked.weight_decay.unwrap_or(0.0);
+    if let OptimizerConfig::Muon(muon) = &mut optimizer
+        && let Momentum::Trapezoid { .. } = muon.momentum
+    {
+        muon.momentum = MOMENTUM;
     }
     let schedule = LrSchedule {
         peak: asked.lr.unwrap_or(share * base.schedule.peak),
@@ -465,23 +390,17 @@ fn warm(wanted: Option<bool>, base: Option<Base>) -> Result<Option<Checkpoint>> 
 impl Source {
     /// Where flags say, else as in `before`.
     fn of(args: &SftArgs, before: Source) -> Result<Source> {
-        let absolute = |path: &PathBuf| {
-            std::path::absolute(path).with_context(|| format!("no path: {}", path.display()))
-        };
         let given = |path: &Option<PathBuf>, before: Option<PathBuf>| match path {
-            Some(path) => absolute(path).map(Some),
+            Some(path) => files::absolute(path).map(Some),
             None => Ok(before),
         };
         let tasks = match args.tasks.is_empty() {
             true => before.tasks,
             false => args.tasks.clone(),
         };
-        let task_data = match (&args.task_data, before.task_data) {
-            (Some(path), _) => absolute(path)?,
-            (None, before) if before.as_os_str().is_empty() => {
-                absolute(&task_data::DIRECTORY.into())?
-            }
-            (None, before) => before,
+        let task_data = match before.task_data.as_os_str().is_empty() || args.task_data.is_some() {
+            true => task_data::directory(args.task_data.as_deref())?,
+            false => before.task_data,
         };
         let data = given(&args.data, before.data)?;
         Ok(Source { tasks, task_data, data, val_data: given(&args.val_data, before.val_data)? })

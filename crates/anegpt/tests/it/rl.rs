@@ -75,9 +75,12 @@ fn what_cannot_be_rewarded_is_told() {
     for (args, code, says) in [
         ("-m silent --tasks counting", 2, "silent has no format for conversations"),
         ("-m tuned --tasks couting", 1, "there is no task `couting`"),
-        ("-m tuned --tasks gsm8k", 1, "openai--gsm8k/main/train"),
-        ("-m tuned --tasks smoltalk", 1, "smoltalk"),
-        ("-m tuned --tasks counting --temperature 0", 2, "must be a number above 0"),
+        ("-m tuned --tasks gsm8k", 1, "openai--gsm8k/main/train, and cannot be fetched"),
+        // What needs no model is told before one is read.
+        ("-m none --tasks counting,smoltalk", 2, "the answers to `smoltalk` are not judged"),
+        ("-m none --tasks counting --temperature 0", 2, "must be a number above 0"),
+        ("-m none --tasks counting --batch 9999999", 2, "more than any machine holds"),
+        ("-m none --tasks counting", 1, "there is no file or directory `none`"),
         ("-m tuned --tasks counting --ratio-clip nan", 2, "must be a number above 0"),
         ("-m tuned --tasks counting --samples 1", 2, "--samples"),
         (
@@ -87,10 +90,12 @@ fn what_cannot_be_rewarded_is_told() {
         ),
         ("-m tuned --tasks counting --seq 4096", 2, "--seq 4096 is longer than the"),
         ("-m tuned", 2, "--tasks <NAMES>"),
-        ("--resume tuned", 1, "was not written by `anegpt rl`"),
+        ("--resume tuned", 2, "`anegpt sft`, not by `anegpt rl`: go on with `anegpt sft --resume`"),
     ] {
         let args: Vec<&str> = ["rl"].into_iter().chain(args.split(' ')).collect();
-        let output = bench.run(&args);
+        // Port 1 is not served.
+        let output =
+            bench.command(&args).env("HF_ENDPOINT", "http://127.0.0.1:1").output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
         assert!(words(&error).contains(says), "{args:?}: {error}");

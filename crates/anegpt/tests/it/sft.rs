@@ -159,7 +159,7 @@ fn what_cannot_be_learned_is_told() {
         ("-m base --data talks.jsonl --lr 0", 2, "--lr 0 must be a number above 0"),
         ("-m base", 2, "--tasks <NAMES>"),
         ("--data talks.jsonl", 2, "--model <MODEL>"),
-        ("--resume base", 1, "was not written by `anegpt sft`"),
+        ("--resume base", 2, "begin a new run from its weights with --model in place of --resume"),
         ("--resume out/run-1 --lr 1", 2, "cannot be used with"),
         ("--resume out/run-1", 2, "the run has done its 2 steps"),
     ] {
@@ -171,7 +171,8 @@ fn what_cannot_be_learned_is_told() {
     }
     let output = bench.run(&["train", "--resume", "out/run-1", "--steps", "9"]);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("was not written by `anegpt train`"), "{error}");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(words(&error).contains("go on with `anegpt sft --resume`"), "{error}");
 }
 
 /// A run says what to type next, and that goes on with it.

@@ -113,6 +113,20 @@ impl OptimizerConfig {
             OptimizerConfig::Lora(lora) => Box::new(lora),
         }
     }
+
+    /// Returns the weight decay; with [`Muon`], that of the matrices.
+    pub fn weight_decay(mut self) -> f32 {
+        *self.weight_decay_mut()
+    }
+
+    /// Returns the weight decay to be set; with [`Muon`], that of the matrices.
+    pub fn weight_decay_mut(&mut self) -> &mut f32 {
+        match self {
+            OptimizerConfig::AdamW(adamw) => &mut adamw.weight_decay,
+            OptimizerConfig::Muon(muon) => &mut muon.weight_decay,
+            OptimizerConfig::Lora(lora) => &mut lora.adamw.weight_decay,
+        }
+    }
 }
 
 /// Elements of the state that `optimizer` keeps of a model.
