@@ -42,8 +42,8 @@ mod rl;
 #[cfg(unix)]
 mod serve;
 mod sft;
-#[cfg(unix)]
 mod tasks;
+#[cfg(unix)]
 mod terminal;
 mod tokenizer;
 mod train;
