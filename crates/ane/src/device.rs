@@ -100,11 +100,15 @@ pub trait Device: Send + Sync + Debug {
     }
 }
 
-/// The methods of a [`Device`] around another, its field `$inside`, that are those of the other:
-/// with `unchecked`, all but `compile`.
+/// Writes the methods of a [`Device`] that wraps another, in its field `$inside`, as calls of that one's.
+///
+/// `as_inside!(device)` writes all but `describe`, `compile` and `compile_unchecked`; with `, unchecked`
+/// also `compile_unchecked`; with `, but overlaps` all but `overlaps` too. A new method of [`Device`] with a
+/// default goes in here, so that no wrapper hides it.
+#[macro_export]
 macro_rules! as_inside {
     ($inside:ident, unchecked) => {
-        $crate::device::as_inside!($inside);
+        $crate::as_inside!($inside);
 
         fn compile_unchecked(
             &self,
@@ -116,6 +120,13 @@ macro_rules! as_inside {
         }
     };
     ($inside:ident) => {
+        $crate::as_inside!($inside, but overlaps);
+
+        fn overlaps(&self) -> bool {
+            self.$inside.overlaps()
+        }
+    };
+    ($inside:ident, but overlaps) => {
         fn profile(&self) -> Option<chip::Profile> {
             self.$inside.profile()
         }
@@ -128,10 +139,6 @@ macro_rules! as_inside {
             self.$inside.least_width()
         }
 
-        fn overlaps(&self) -> bool {
-            self.$inside.overlaps()
-        }
-
         fn surface(
             &self,
             ty: &mil::TensorType,
@@ -141,7 +148,6 @@ macro_rules! as_inside {
         }
     };
 }
-pub(crate) use as_inside;
 
 /// A compiled, loaded program.
 ///

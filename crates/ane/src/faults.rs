@@ -218,7 +218,7 @@ impl Device for Faulty {
         format!("{}, with faults on demand: {}", self.device.describe(), self.faults.text)
     }
 
-    crate::device::as_inside!(device, unchecked);
+    crate::as_inside!(device, unchecked);
 
     fn compile(
         &self,

@@ -35,24 +35,10 @@ impl Device for Paced {
         format!("{}, at {} times its forecast{results}", self.device.describe(), self.pace)
     }
 
-    fn profile(&self) -> Option<chip::Profile> {
-        self.device.profile()
-    }
-
-    fn least_allocation(&self) -> usize {
-        self.device.least_allocation()
-    }
-
-    fn least_width(&self) -> usize {
-        self.device.least_width()
-    }
+    crate::as_inside!(device, but overlaps);
 
     fn overlaps(&self) -> bool {
         true
-    }
-
-    fn surface(&self, ty: &mil::TensorType, allocation: usize) -> Result<Surface, AneError> {
-        self.device.surface(ty, allocation)
     }
 
     fn compile(

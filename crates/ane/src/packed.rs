@@ -86,7 +86,7 @@ impl Device for Packed {
         format!("{}, inputs packed", self.device.describe())
     }
 
-    crate::device::as_inside!(device, unchecked);
+    crate::as_inside!(device, unchecked);
 
     fn compile(
         &self,

@@ -68,7 +68,7 @@ impl Device for Retrying {
         self.device.describe()
     }
 
-    crate::device::as_inside!(device, unchecked);
+    crate::as_inside!(device, unchecked);
 
     fn compile(
         &self,

@@ -7,7 +7,6 @@
 
 use ane::surface::SurfaceKey;
 use ane::{AneError, Call, Device, Executable, Port, Reloaded, RunReport, Surface};
-use chip::Profile;
 use chip::cost::Estimate;
 use cpu::{Elements, HostProgram, OutputMut};
 use half::f16;
@@ -111,21 +110,7 @@ impl Device for Watched {
         self.device.describe()
     }
 
-    fn profile(&self) -> Option<Profile> {
-        self.device.profile()
-    }
-
-    fn least_allocation(&self) -> usize {
-        self.device.least_allocation()
-    }
-
-    fn least_width(&self) -> usize {
-        self.device.least_width()
-    }
-
-    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
-        self.device.surface(ty, allocation)
-    }
+    ane::as_inside!(device, unchecked);
 
     fn compile(
         &self,
@@ -147,15 +132,6 @@ impl Device for Watched {
             first: vec![],
             over: false,
         }))
-    }
-
-    fn compile_unchecked(
-        &self,
-        text: &str,
-        weights: &Weights,
-        like: &Program,
-    ) -> Option<Result<Box<dyn Executable>, AneError>> {
-        self.device.compile_unchecked(text, weights, like)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Traces: recorded, written, read, damaged, replayed, explained.
 
-use ane::{Call, Device, Emulator};
+use ane::{Call, Device, Emulator, Paced};
 use cpu::Numerics;
 use half::f16;
 use lab::trace::{self, ProgramTrace, Replay, RunTrace, TraceError};
-use lab::{MachineInfo, Recorder, Trace};
+use lab::{MachineInfo, Recorder, Trace, Watched};
 use mil::{TensorType, Weights};
 
 const PRODUCT: &str = r#"program(1.3)
@@ -25,6 +25,15 @@ const PRODUCT_OF_ELEMENTS: &str = r#"program(1.3)
 
 fn info() -> MachineInfo {
     MachineInfo { emulated: true, recorder: "test".to_owned(), ..MachineInfo::default() }
+}
+
+#[test]
+fn a_recorded_or_watched_device_overlaps_if_the_one_inside_does() {
+    let emulator = || Box::new(Emulator::cpu(Numerics::Fast));
+    let overlapping = || Box::new(Paced::new(emulator(), 0.0));
+    assert!(Watched::new(overlapping()).overlaps() && !Watched::new(emulator()).overlaps());
+    let recorder = |device| Recorder::new(device, info(), 1);
+    assert!(recorder(overlapping()).overlaps() && !recorder(emulator()).overlaps());
 }
 
 /// Records one run of `text`; `fill` gives element i of input number n in binding order.

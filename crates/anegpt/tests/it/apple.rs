@@ -115,6 +115,51 @@ fn tiny_trains_by_both_routes_with_the_emulators_bits() {
     }
 }
 
+/// Bars of one lane of a picture's first chart: place and width, in pixels.
+fn bars(picture: &str, lane: &str) -> Vec<(f64, f64)> {
+    let number = |line: &str, name: &str| -> Option<f64> {
+        line.split_once(&format!(" {name}=\""))?.1.split_once('"')?.0.parse().ok()
+    };
+    let label = picture.lines().find(|line| line.ends_with(&format!(">{lane}</text>")));
+    // The label is 20 pixels below the top of its lane.
+    let top = label.and_then(|line| number(line, "y")).expect("a label") - 20.0;
+    let bars =
+        picture.lines().filter(|line| line.starts_with("<rect ") && number(line, "y") == Some(top));
+    bars.map(|line| (number(line, "x").unwrap(), number(line, "width").unwrap())).collect()
+}
+
+#[test]
+fn a_run_on_an_engine_uses_both_lanes_at_once() {
+    let bench = Bench::new();
+    let text = bench.ok(&["data", "synth", "--count", "400"]);
+    bench.write("text.txt", text);
+    // Few layers and a small vocabulary: each step takes a good part of the micro-batch.
+    bench.write("wide.toml", "[model]\nn_layer = 2\nn_head = 2\nn_embd = 128\nseq_len = 128\n");
+    let args = "train --config wide.toml --data text.txt --tokenizer bpe:300 --steps 2 --batch 4 \
+                --plan baseline --sample-every 0";
+    let overlap = |device: &str| {
+        let file = format!("{device}.svg");
+        let more = ["--device", device, "--out", device, "--timeline", &file];
+        let args: Vec<&str> = args.split_whitespace().chain(more).collect();
+        match device {
+            "emulator" => bench.ok(&args),
+            _ => strictly(&bench, &args),
+        };
+        let picture = std::fs::read_to_string(bench.path(&file)).expect("a picture");
+        let (engine, host) = (bars(&picture, "engine"), bars(&picture, "CPU"));
+        assert!(engine.len() == 2 * 6 && host.len() > engine.len(), "{engine:?} {host:?}");
+        let common = |a: (f64, f64), b: (f64, f64)| (a.0 + a.1).min(b.0 + b.1) - a.0.max(b.0);
+        let pairs = engine.iter().flat_map(|&a| host.iter().map(move |&b| common(a, b)));
+        pairs.fold(f64::NEG_INFINITY, f64::max)
+    };
+    // Bars are at least 0.3 wide: those of steps in turn may overlap by so much.
+    assert!(overlap("emulator") < 0.4);
+    for device in ["in-memory", "espresso"] {
+        let pixels = overlap(device);
+        assert!(pixels > 1.0, "{device}: {pixels}");
+    }
+}
+
 #[test]
 fn auto_takes_the_engine_where_it_works_and_says_why_it_does_not() {
     let bench = Bench::new();

@@ -3,9 +3,8 @@
 use super::form::{MachineInfo, ProgramTrace, RunTrace, Trace};
 use crate::array::Array;
 use ane::{AneError, Call, Device, Executable, Port, Reloaded, RunReport, Surface};
-use chip::Profile;
 use half::f16;
-use mil::{DType, Program, TensorType, Weights};
+use mil::{DType, Program, Weights};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -105,21 +104,7 @@ impl Device for Recorder {
         self.device.describe()
     }
 
-    fn profile(&self) -> Option<Profile> {
-        self.device.profile()
-    }
-
-    fn least_allocation(&self) -> usize {
-        self.device.least_allocation()
-    }
-
-    fn least_width(&self) -> usize {
-        self.device.least_width()
-    }
-
-    fn surface(&self, ty: &TensorType, allocation: usize) -> Result<Surface, AneError> {
-        self.device.surface(ty, allocation)
-    }
+    ane::as_inside!(device);
 
     fn compile(
         &self,
