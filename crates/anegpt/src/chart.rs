@@ -1,260 +1,346 @@
-//! Line charts as parts of an SVG picture.
+//! Charts of curves over steps, as parts of an SVG picture.
 
+use crate::plot::{Range, tick, ticks};
 use crate::svg::{Svg, colour, text_width};
 use std::fmt::Write;
 
-/// A line of a chart.
-#[derive(Clone, Debug)]
-pub(crate) struct Line {
-    /// Name in the legend; lines of one name share their colour, and their entry.
-    pub(crate) name: String,
-    /// Points from left to right; where one is not finite the line is interrupted.
-    pub(crate) points: Vec<(f64, f64)>,
-    /// True if each point is marked.
-    pub(crate) marked: bool,
-    /// True for a thin line in the background.
-    pub(crate) faint: bool,
+/// Width and height of a plot that stands alone, axes included.
+const SIZE: (f64, f64) = (560.0, 232.0);
+/// Room around the plot: for numbers at the left and below, for the title above.
+const LEFT: f64 = 66.0;
+const RIGHT: f64 = 14.0;
+const TITLE: f64 = 28.0;
+const BOTTOM: f64 = 28.0;
+/// Height of a row of the legend, and room between it and the plot.
+const LEGEND: f64 = 18.0;
+const GAP: f64 = 8.0;
+/// Most points of a curve: more cannot be told apart.
+const MOST: usize = 400;
+/// Strokes by group, so that colour is not needed to tell them apart.
+const DASHES: [&str; 5] = ["", "7 3", "2 3", "10 3 2 3", "1 2"];
+
+/// How a curve is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Line,
+    /// A line with a mark at each point.
+    Marked,
+    /// A thin line behind the others.
+    Faint,
+    /// Marks alone.
+    Dots,
 }
 
-/// A chart of lines over common axes.
+/// A curve of a chart.
+#[derive(Clone, Debug)]
+pub(crate) struct Curve {
+    /// Name in the legend; curves of one name share their entry, and one without a name has none.
+    pub(crate) name: String,
+    /// Points from left to right; a line is interrupted where one cannot be drawn.
+    pub(crate) points: Vec<(f64, f64)>,
+    pub(crate) kind: Kind,
+    /// What it belongs to, such as a run: chooses colour, stroke and marks.
+    pub(crate) group: usize,
+}
+
+/// Curves over common axes.
 #[derive(Clone, Debug)]
 pub(crate) struct Chart {
+    /// What is shown, with its unit.
     pub(crate) title: String,
-    /// What the horizontal and the vertical axis show.
-    pub(crate) axes: [String; 2],
     /// True if the vertical axis is logarithmic: values that are not positive are left out.
     pub(crate) log: bool,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) curves: Vec<Curve>,
 }
-
-/// Room for numbers of the vertical axis, and around.
-const LEFT: f64 = 72.0;
-const RIGHT: f64 = 16.0;
-const TOP: f64 = 52.0;
-const BOTTOM: f64 = 44.0;
-/// Height of a row of the legend.
-const LEGEND: f64 = 18.0;
 
 impl Chart {
-    /// Draws the chart with its upper left corner at `at`; it has this size, legend included.
-    pub(crate) fn draw(&self, svg: &mut Svg, at: (f64, f64), size: (f64, f64)) {
-        let (left, right) = (at.0 + LEFT, at.0 + size.0 - RIGHT);
-        let names = self.names();
-        let legend = legend(&names, right - left);
-        let rows = legend.last().map_or(0, |entry| entry.1 + 1) as f64;
-        let (top, bottom) = (at.1 + TOP, at.1 + size.1 - BOTTOM - rows * LEGEND);
-        svg.text((at.0 + 8.0, at.1 + 20.0), "head", "start", &self.title);
-        let value = |y: f64| if self.log { y.log10() } else { y };
-        let points = || {
-            let all = self.lines.iter().flat_map(|line| line.points.iter());
-            all.map(|&(x, y)| (x, value(y))).filter(|(x, y)| x.is_finite() && y.is_finite())
-        };
-        let (Some(across), Some(up)) =
-            (Span::of(points().map(|point| point.0)), Span::of(points().map(|point| point.1)))
-        else {
-            svg.text(
-                ((left + right) / 2.0, (top + bottom) / 2.0),
-                "soft",
-                "middle",
-                "nothing to show",
-            );
-            return;
-        };
-        let up = up.wider(0.04);
-        let place = |x: f64, y: f64| {
-            (left + across.share(x) * (right - left), bottom - up.share(y) * (bottom - top))
-        };
-        for tick in across.ticks(8) {
-            let x = place(tick, up.low).0;
-            svg.line("grid", (x, top), (x, bottom));
-            svg.text((x, bottom + 16.0), "soft", "middle", &number(tick));
-        }
-        for tick in if self.log { up.decades() } else { up.ticks(6) } {
-            let y = place(across.low, tick).1;
-            svg.line("grid", (left, y), (right, y));
-            let shown = if self.log { number(10f64.powf(tick)) } else { number(tick) };
-            svg.text((left - 6.0, y + 4.0), "soft", "end", &shown);
-        }
-        svg.text(((left + right) / 2.0, bottom + 34.0), "soft", "middle", &self.axes[0]);
-        svg.text((left, top - 6.0), "soft", "start", &self.axes[1]);
-        for line in &self.lines {
-            let index = names.iter().position(|name| *name == line.name).unwrap_or(0);
-            line.draw(svg, colour(index), |&(x, y)| {
-                let y = value(y);
-                (x.is_finite() && y.is_finite()).then(|| place(x, y))
-            });
-        }
-        for (index, (name, (x, row))) in names.iter().zip(legend).enumerate() {
-            let (x, y) = (left + x, bottom + BOTTOM + 10.0 + row as f64 * LEGEND);
-            svg.bar((x, y - 9.0), (12.0, 9.0), colour(index), name);
-            svg.text((x + 18.0, y), "soft", "start", name);
-        }
+    /// The chart as a picture of its own; `None` where there is nothing to draw.
+    pub(crate) fn page(&self) -> Option<String> {
+        self.frame((0.0, 0.0), SIZE)?;
+        let mut svg = Svg::default();
+        let height = self.draw(&mut svg, (0.0, 0.0), SIZE);
+        Some(svg.page(SIZE.0, height))
     }
 
-    /// Names of the lines, in order of first appearance.
-    fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = vec![];
-        for line in &self.lines {
-            if !names.contains(&line.name.as_str()) {
-                names.push(&line.name);
-            }
+    /// Draws the chart with its upper left corner at `at` and a plot of this size, axes included. Returns the height
+    /// that it takes, with title and legend.
+    pub(crate) fn draw(&self, svg: &mut Svg, at: (f64, f64), size: (f64, f64)) -> f64 {
+        let legend = self.legend(size.0 - LEFT - RIGHT);
+        let rows = legend.last().map_or(0, |entry| entry.2 + 1) as f64;
+        let above = TITLE + rows * LEGEND + GAP;
+        svg.text((at.0 + LEFT, at.1 + 18.0), "head", "start", &self.title);
+        for (curve, x, row) in legend {
+            let y = at.1 + TITLE + row as f64 * LEGEND + 8.0;
+            entry(svg, curve, (at.0 + LEFT + x, y));
         }
-        names
-    }
-}
-
-impl Line {
-    fn draw(&self, svg: &mut Svg, colour: &str, place: impl Fn(&(f64, f64)) -> Option<(f64, f64)>) {
-        let (width, opacity) = if self.faint { (1.0, 0.35) } else { (1.8, 1.0) };
-        let mut path = String::new();
-        let mut command = 'M';
-        for point in &self.points {
-            match place(point) {
-                Some((x, y)) => {
-                    let _ = write!(path, "{command}{x:.1} {y:.1}");
-                    command = 'L';
+        let corner = (at.0, at.1 + above);
+        match self.frame(corner, size) {
+            Some(frame) => {
+                frame.axes(svg, self.log);
+                for curve in &self.curves {
+                    let points = thinned(&self.scaled(curve));
+                    let place = |&(x, y): &(f64, f64)| finite((x, y)).then(|| frame.place(x, y));
+                    curve.draw(svg, &points.iter().map(place).collect::<Vec<_>>());
                 }
-                None => command = 'M',
+            }
+            None => {
+                let middle = (corner.0 + size.0 / 2.0, corner.1 + size.1 / 2.0);
+                svg.text(middle, "soft", "middle", "nothing to show");
             }
         }
-        svg.add(format_args!(
-            r#"<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-opacity="{opacity}" stroke-linejoin="round"/>"#
-        ));
-        for (x, y) in self.points.iter().filter(|_| self.marked).filter_map(&place) {
-            svg.add(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#));
+        above + size.1
+    }
+
+    /// The points of a curve as they lie on the vertical axis.
+    fn scaled(&self, curve: &Curve) -> Vec<(f64, f64)> {
+        let scaled = |&(x, y): &(f64, f64)| (x, if self.log { y.log10() } else { y });
+        curve.points.iter().map(scaled).collect()
+    }
+
+    /// The axes; `None` where no point can be drawn.
+    fn frame(&self, at: (f64, f64), size: (f64, f64)) -> Option<Frame> {
+        let scaled = self.curves.iter().flat_map(|curve| self.scaled(curve));
+        let points: Vec<(f64, f64)> = scaled.filter(|&point| finite(point)).collect();
+        points.first()?;
+        Some(Frame {
+            steps: Range::of(points.iter().map(|p| p.0)),
+            values: Range::of(points.iter().map(|p| p.1)),
+            from: (at.0 + LEFT, at.1),
+            to: (at.0 + size.0 - RIGHT, at.1 + size.1 - BOTTOM),
+        })
+    }
+
+    /// The first curve of each name, with the place and the row of its entry in a legend of this width.
+    fn legend(&self, width: f64) -> Vec<(&Curve, f64, usize)> {
+        let (mut entries, mut x, mut row): (Vec<(&Curve, f64, usize)>, _, _) = (vec![], 0.0, 0);
+        for curve in self.curves.iter().filter(|curve| !curve.name.is_empty()) {
+            if entries.iter().any(|entry| entry.0.name == curve.name) {
+                continue;
+            }
+            let wide = 40.0 + text_width(&curve.name, 12.0);
+            if x > 0.0 && x + wide > width {
+                (x, row) = (0.0, row + 1);
+            }
+            entries.push((curve, x, row));
+            x += wide;
         }
+        entries
     }
 }
 
-/// Place and row of each entry of a legend that is so wide.
-fn legend(names: &[&str], width: f64) -> Vec<(f64, usize)> {
-    let (mut x, mut row) = (0.0, 0);
-    let place = |name: &&str| {
-        let wide = 36.0 + text_width(name, 12.0);
-        if x > 0.0 && x + wide > width {
-            (x, row) = (0.0, row + 1);
-        }
-        x += wide;
-        (x - wide, row)
+fn finite((x, y): (f64, f64)) -> bool {
+    x.is_finite() && y.is_finite()
+}
+
+/// At most [`MOST`] of the points: means of neighbours.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let together = points.len().div_ceil(MOST).max(1);
+    let mean = |part: &[(f64, f64)]| {
+        let known: Vec<_> = part.iter().copied().filter(|&point| finite(point)).collect();
+        let sum = known.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
+        (sum.0 / known.len() as f64, sum.1 / known.len() as f64)
     };
-    names.iter().map(place).collect()
+    points.chunks(together).map(mean).collect()
 }
 
-/// Least and largest value of an axis.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Span {
-    low: f64,
-    high: f64,
+/// Axes in a picture.
+struct Frame {
+    steps: Range,
+    values: Range,
+    /// Upper left and lower right corner.
+    from: (f64, f64),
+    to: (f64, f64),
 }
 
-impl Span {
-    /// The span of the values, if there are any; that of a single value is around it.
-    fn of(values: impl Iterator<Item = f64> + Clone) -> Option<Self> {
-        let low = values.clone().fold(f64::INFINITY, f64::min);
-        let high = values.fold(f64::NEG_INFINITY, f64::max);
-        let around = if high > low { 0.0 } else { 0.5 * low.abs().max(1e-3) };
-        (low <= high).then_some(Span { low: low - around, high: high + around })
+impl Frame {
+    fn place(&self, x: f64, y: f64) -> (f64, f64) {
+        let right = (x - self.steps.bottom) / (self.steps.top - self.steps.bottom);
+        let down = (self.values.top - y) / (self.values.top - self.values.bottom);
+        let (from, to) = (self.from, self.to);
+        (from.0 + right * (to.0 - from.0), from.1 + down * (to.1 - from.1))
     }
 
-    fn wider(self, share: f64) -> Self {
-        let more = share * (self.high - self.low);
-        Span { low: self.low - more, high: self.high + more }
+    fn axes(&self, svg: &mut Svg, log: bool) {
+        let apart = |ticks: &[f64]| if let [a, b, ..] = ticks { b - a } else { 1.0 };
+        let (from, to) = (self.from, self.to);
+        let marks = self.marks(log);
+        for &value in &marks {
+            let (_, y) = self.place(self.steps.bottom, value);
+            let shown = match (log, 10f64.powf(value)) {
+                (true, number) if value.fract() == 0.0 => tick(number, number),
+                (true, number) => tick(number, number / 10.0),
+                (false, _) => tick(value, apart(&marks)),
+            };
+            svg.line("grid", (from.0, y), (to.0, y));
+            svg.text((from.0 - 6.0, y + 4.0), "soft", "end", &shown);
+        }
+        let marks = ticks(self.steps.bottom, self.steps.top, 6);
+        for &step in marks.iter().filter(|step| step.fract() == 0.0) {
+            let (x, _) = self.place(step, self.values.bottom);
+            svg.line("grid", (x, from.1), (x, to.1));
+            let shown = tick(step, apart(&marks).max(1.0));
+            svg.text((x, to.1 + 16.0), "soft", "middle", &shown);
+        }
+        svg.line("frame", from, (from.0, to.1));
+        svg.line("frame", (from.0, to.1), to);
     }
 
-    fn share(self, value: f64) -> f64 {
-        (value - self.low) / (self.high - self.low)
-    }
-
-    /// Round values, about `count` of them: steps of 1, 2 or 5 times a power of ten.
-    fn ticks(self, count: usize) -> Vec<f64> {
-        let rough = (self.high - self.low) / count as f64;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter();
-        let step =
-            step.into_iter().find(|step| *step >= rough * (1.0 - 1e-9)).unwrap_or(10.0 * power);
-        let [first, last] = [(self.low / step).ceil(), (self.high / step).floor()];
-        (0..=(last - first).max(0.0) as usize).map(|n| (first + n as f64) * step).collect()
-    }
-
-    /// Whole powers of ten; with less than two of them, round exponents.
-    fn decades(self) -> Vec<f64> {
-        let whole: Vec<f64> =
-            self.ticks(8).into_iter().filter(|tick| tick.fract() == 0.0).collect();
-        if whole.len() > 1 { whole } else { self.ticks(4) }
+    /// Where the vertical axis has numbers. On a logarithmic one, whole powers of ten, if there are two.
+    fn marks(&self, log: bool) -> Vec<f64> {
+        let (low, high) = (self.values.bottom, self.values.top);
+        let mut decades = ticks(low, high, 8);
+        decades.retain(|tick| tick.fract() == 0.0);
+        if log && decades.len() > 1 { decades } else { ticks(low, high, 5) }
     }
 }
 
-/// A number of an axis, in as few digits as tell it from its neighbours.
-fn number(value: f64) -> String {
-    let size = value.abs();
-    match size {
-        _ if size < 1e-12 => "0".to_owned(),
-        _ if !(1e-4..1e6).contains(&size) => format!("{value:.1e}").replace(".0e", "e"),
-        _ => {
-            let digits = (3.0 - size.log10().floor()).clamp(0.0, 7.0) as usize;
-            let text = format!("{value:.digits$}");
-            match text.contains('.') {
-                true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-                false => text,
-            }
+impl Curve {
+    /// Draws it through points of the picture; `None` interrupts a line.
+    fn draw(&self, svg: &mut Svg, points: &[Option<(f64, f64)>]) {
+        if self.kind != Kind::Dots {
+            self.stroke(svg, points);
+        }
+        if matches!(self.kind, Kind::Dots | Kind::Marked) {
+            points.iter().flatten().for_each(|&point| mark(svg, self.group, point));
         }
     }
+
+    fn stroke(&self, svg: &mut Svg, points: &[Option<(f64, f64)>]) {
+        let (mut path, mut verb) = (String::new(), 'M');
+        for point in points {
+            match point {
+                Some((x, y)) => {
+                    write!(path, "{verb}{x:.1} {y:.1}").expect("a string takes everything");
+                    verb = 'L';
+                }
+                None => verb = 'M',
+            }
+        }
+        let (width, opacity) = if self.kind == Kind::Faint { (1.0, 0.35) } else { (2.0, 1.0) };
+        let (colour, dashes) = (colour(self.group), DASHES[self.group % DASHES.len()]);
+        svg.add(format_args!(
+            r#"<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width}" opacity="{opacity}" stroke-dasharray="{dashes}" stroke-linejoin="round"/>"#
+        ));
+    }
+}
+
+/// Draws the mark of a group: a circle, a square, a triangle or a diamond.
+fn mark(svg: &mut Svg, group: usize, (x, y): (f64, f64)) {
+    let fill = colour(group);
+    let shape = match group % 4 {
+        0 => {
+            return svg.add(format_args!(
+                r#"<circle class="point" cx="{x:.1}" cy="{y:.1}" r="4" fill="{fill}"/>"#
+            ));
+        }
+        1 => "m-3.6 -3.6h7.2v7.2h-7.2z",
+        2 => "m0 -4.6l4.4 8h-8.8z",
+        _ => "m0 -5l5 5l-5 5l-5 -5z",
+    };
+    svg.add(format_args!(r#"<path class="point" d="M{x:.1} {y:.1}{shape}" fill="{fill}"/>"#));
+}
+
+/// Draws an entry of a legend.
+fn entry(svg: &mut Svg, curve: &Curve, (x, y): (f64, f64)) {
+    let sample = match curve.kind {
+        Kind::Dots => vec![Some((x + 11.0, y))],
+        _ => vec![Some((x, y)), Some((x + 22.0, y))],
+    };
+    curve.draw(svg, &sample);
+    svg.text((x + 28.0, y + 4.0), "soft", "start", &curve.name);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn ticks_are_round_and_within_the_axis() {
-        let ticks = |low, high, count| Span { low, high }.ticks(count);
-        assert_eq!(ticks(0.0, 800.0, 8), [0., 100., 200., 300., 400., 500., 600., 700., 800.]);
-        assert_eq!(ticks(3.1, 9.8, 4), [4.0, 6.0, 8.0]);
-        assert_eq!(ticks(-1.0, 1.0, 4), [-1.0, -0.5, 0.0, 0.5, 1.0]);
-        assert_eq!(Span { low: -4.3, high: 0.2 }.decades(), [-4.0, -3.0, -2.0, -1.0, 0.0]);
+    fn curve(name: &str, points: Vec<(f64, f64)>, kind: Kind, group: usize) -> Curve {
+        Curve { name: name.to_owned(), points, kind, group }
+    }
+
+    fn chart(title: &str, curves: Vec<Curve>) -> Chart {
+        Chart { title: title.to_owned(), log: false, curves }
     }
 
     #[test]
-    fn a_legend_goes_on_in_the_next_row() {
-        let wide = 36.0 + text_width("layer 1", 12.0);
-        let places = legend(&["layer 1", "layer 2", "layer 3"], 2.0 * wide + 1.0);
-        assert_eq!(places, [(0.0, 0), (wide, 0), (0.0, 1)]);
+    fn a_chart_has_a_path_for_each_line_and_a_mark_for_each_dot() {
+        let points: Vec<_> = (0..5000).map(|i| (f64::from(i), f64::from(5000 - i))).collect();
+        let nan = vec![(1.0, f64::NAN), (2.0, 3.0), (4.0, 5.0)];
+        let curves = vec![curve("a<b", points, Kind::Line, 1), curve("dots", nan, Kind::Dots, 0)];
+        let svg = chart("Loss & more", curves).page().unwrap();
+        // One and its sample in the legend.
+        assert_eq!(svg.matches("<path").count(), 2);
+        assert_eq!(svg.matches("<circle").count(), 2 + 1);
+        assert!(svg.contains("Loss &amp; more") && svg.contains("a&lt;b") && svg.contains("7 3"));
+        assert!(!svg.contains("NaN") && svg.len() < 20_000, "{}", svg.len());
+        assert!(chart("none", vec![curve("", vec![], Kind::Line, 0)]).page().is_none());
+        // One point, or a constant, has a place too.
+        let one = chart("one", vec![curve("", vec![(3.0, 2.0)], Kind::Faint, 0)]).page().unwrap();
+        assert!(!one.contains("NaN") && !one.contains("inf"), "{one}");
     }
 
     #[test]
-    fn numbers_are_short() {
-        let shown = [0.0, 0.5, 1200.0, 0.0123, 1e-5, 2.5e7].map(number);
-        assert_eq!(shown, ["0", "0.5", "1200", "0.0123", "1e-5", "2.5e7"]);
+    fn a_line_is_interrupted_where_a_value_is_missing() {
+        let points = vec![(0.0, 3.0), (1.0, f64::NAN), (2.0, 1.0), (3.0, 2.0)];
+        let page = chart("", vec![curve("", points, Kind::Marked, 0)]).page().unwrap();
+        let path = page.split("<path d=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert_eq!((path.matches('M').count(), path.matches('L').count()), (2, 1), "{path}");
+        assert_eq!(page.matches("<circle").count(), 3);
     }
 
     #[test]
-    fn a_chart_shows_its_lines_and_interrupts_them_where_a_value_is_missing() {
-        let line = |name: &str, points: &[(f64, f64)]| Line {
-            name: name.to_owned(),
-            points: points.to_vec(),
-            marked: true,
-            faint: false,
-        };
-        let chart = Chart {
-            title: "Loss <1>".to_owned(),
-            axes: ["step".to_owned(), "nats".to_owned()],
-            log: false,
-            lines: vec![
-                line("a & b", &[(0.0, 3.0), (1.0, f64::NAN), (2.0, 1.0)]),
-                line("c", &[(0.0, 2.0), (2.0, 2.0)]),
-            ],
-        };
+    fn long_curves_become_means() {
+        let points: Vec<_> = (1..=2000).map(|step| (f64::from(step), f64::from(step))).collect();
+        let means = thinned(&points);
+        assert_eq!((means.len(), means[0]), (400, (3.0, 3.0)));
+        assert_eq!(thinned(&points[..2]), points[..2]);
+        // What is missing counts for nothing.
+        let mut holes = points;
+        holes[0].1 = f64::NAN;
+        assert_eq!(thinned(&holes)[0], (3.5, 3.5));
+    }
+
+    #[test]
+    fn a_legend_goes_on_in_the_next_row_and_names_each_once() {
+        let names = ["layer 1", "layer 2", "layer 1", "layer 3", ""];
+        let curves = names.map(|name| curve(name, vec![(0.0, 1.0)], Kind::Line, 0)).to_vec();
+        let chart = chart("", curves);
+        let wide = 40.0 + text_width("layer 1", 12.0);
+        let entries = chart.legend(2.0 * wide + 1.0);
+        let places: Vec<_> = entries.iter().map(|e| (e.0.name.as_str(), e.1, e.2)).collect();
+        assert_eq!(places, [("layer 1", 0.0, 0), ("layer 2", wide, 0), ("layer 3", 0.0, 1)]);
+        // The plot keeps its size.
         let mut svg = Svg::default();
-        chart.draw(&mut svg, (0.0, 0.0), (400.0, 240.0));
-        let page = svg.page(400.0, 240.0);
-        assert_eq!(page.matches("<circle").count(), 4);
-        assert_eq!(page.matches("<path").count(), 2);
-        let first = page.split("<path d=\"").nth(1).unwrap().split('"').next().unwrap();
-        assert_eq!(first.matches('M').count(), 2, "{first}");
-        assert!(page.contains("Loss &lt;1&gt;") && page.contains("a &amp; b"), "{page}");
-        // Without a value there is no axis.
-        let mut empty = Svg::default();
-        Chart { lines: vec![], ..chart }.draw(&mut empty, (0.0, 0.0), (400.0, 240.0));
-        assert!(empty.page(1.0, 1.0).contains("nothing to show"));
+        let [one, two] =
+            [4.0, 2.0].map(|n| chart.draw(&mut svg, (0.0, 0.0), (n * wide + 100.0, 200.0)));
+        assert_eq!(two - one, LEGEND);
+    }
+
+    #[test]
+    fn a_logarithmic_axis_has_powers_of_ten() {
+        let points = vec![(0.0, 1e-4), (1.0, 0.0), (2.0, 1.0)];
+        let lines = vec![curve("", points, Kind::Line, 0)];
+        let page = Chart { log: true, ..chart("", lines) }.page().unwrap();
+        for shown in ["1.0e-4", ">0.001<", ">0.01<", ">0.1<"] {
+            assert!(page.contains(shown), "{shown}: {page}");
+        }
+        let path = page.split("<path d=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert_eq!(path.matches('M').count(), 2, "0 has no place: {path}");
+        // Within a decade, numbers stand between powers.
+        let near = vec![curve("", vec![(0.0, 2.0), (1.0, 5.0)], Kind::Line, 0)];
+        let page = Chart { log: true, ..chart("", near) }.page().unwrap();
+        assert!(page.matches("class=\"grid\" x1=\"66.0\"").count() > 1, "{page}");
+    }
+
+    #[test]
+    fn groups_differ_in_more_than_colour() {
+        let points = vec![(0.0, 1.0), (1.0, 2.0)];
+        let curves = (0..3).map(|group| curve("", points.clone(), Kind::Marked, group)).collect();
+        let page = chart("", curves).page().unwrap();
+        for stroke in DASHES.iter().take(3) {
+            assert!(page.contains(&format!("stroke-dasharray=\"{stroke}\"")), "{page}");
+        }
+        assert_eq!(page.matches("<circle").count(), 2);
+        assert!(page.contains("h7.2v7.2") && page.contains("l4.4 8"), "{page}");
     }
 }

@@ -1,7 +1,6 @@
 //! `anegpt report`.
 
-use crate::dashboard::facts;
-use crate::record::Record;
+use crate::record::{Record, facts};
 use crate::report::{page, pipeline, write_csv, write_tensorboard};
 use crate::{term, usage, view};
 use anyhow::{Context, Result, bail};

@@ -4,6 +4,7 @@ use super::app::{App, Page, Question, Shown, State};
 use super::look::Look;
 use super::pages;
 use crate::record::ended_by;
+use crate::record::facts::duration;
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::{Constraint, Layout, Rect};
 use ratatui_core::style::Style;
@@ -99,17 +100,6 @@ fn clean(text: &str) -> String {
         Some(_) => Some(c),
     };
     text.chars().filter_map(shown).collect()
-}
-
-/// Seconds as `2 d 3 h`, `3 h 5 min`, `3 min 12 s`.
-pub(super) fn duration(seconds: f64) -> String {
-    let s = seconds.max(0.0) as u64;
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min {} s", s / 60, s % 60),
-        3600..86400 => format!("{} h {} min", s / 3600, s / 60 % 60),
-        _ => format!("{} d {} h", s / 86400, s / 3600 % 24),
-    }
 }
 
 /// How a run is doing, in words.

@@ -4,7 +4,6 @@
 mod app;
 mod chart;
 mod draw;
-pub(crate) mod facts;
 mod look;
 mod pages;
 mod screen;

@@ -2,10 +2,9 @@
 
 use super::app::{App, Page, Shown, Smoothing};
 use super::chart::{Chart, Curve, Kind};
-use super::draw::{duration, letter, line, panel};
-use super::facts;
+use super::draw::{letter, line, panel};
 use super::look::Look;
-use crate::record::{Entry, Kind as Said, NOTHING, Record, Series};
+use crate::record::{Entry, Kind as Said, NOTHING, Record, Series, facts};
 use crate::term;
 use crate::view::limits;
 use ane::PowerSample;
@@ -506,10 +505,4 @@ fn shown(entry: &Entry, look: Look) -> (String, Style) {
             (text.clone(), style)
         }
     }
-}
-
-/// Time since a run began, for [`facts`].
-pub(super) fn elapsed(record: &Record, now: f64) -> Option<String> {
-    let end = if record.ended.is_some() { record.last_time? } else { now };
-    Some(duration(end - record.first_time?))
 }

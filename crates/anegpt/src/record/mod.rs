@@ -1,6 +1,7 @@
 //! What the log of a run tells, in bounded memory: the state that the dashboard and the report draw. It follows
 //! from the lines alone and knows neither clock nor terminal.
 
+pub(crate) mod facts;
 mod follow;
 mod series;
 

@@ -1,8 +1,7 @@
 //! The report of runs as one HTML file that asks for nothing else.
 
-use super::lines::{Curve, Drawn, draw};
-use crate::dashboard::facts;
-use crate::record::{Record, Series, ended_by};
+use crate::chart::{Chart, Curve, Kind};
+use crate::record::{Record, Series, ended_by, facts};
 use crate::svg::escape;
 use crate::view::limits;
 use ane::PowerSample;
@@ -125,13 +124,18 @@ fn facts_of(runs: &[(String, Record)], page: &mut Page) {
     page.table(&rows);
 }
 
+/// A chart of curves as SVG; `None` where there is nothing to draw.
+fn draw(title: &str, curves: Vec<Curve>) -> Option<String> {
+    Chart { title: title.to_owned(), log: false, curves }.page()
+}
+
 fn curves(runs: &[(String, Record)], pick: impl Fn(&Record) -> Vec<(f64, f64)>) -> Vec<Curve> {
     let label = |name: &str| if runs.len() > 1 { name.to_owned() } else { String::new() };
-    let curve = |(run, (name, record)): (usize, &(String, Record))| Curve {
-        label: label(name),
+    let curve = |(group, (name, record)): (usize, &(String, Record))| Curve {
+        name: label(name),
         points: pick(record),
-        drawn: Drawn::Line,
-        run,
+        kind: Kind::Line,
+        group,
     };
     runs.iter().enumerate().map(curve).collect()
 }
@@ -139,26 +143,23 @@ fn curves(runs: &[(String, Record)], pick: impl Fn(&Record) -> Vec<(f64, f64)>) 
 /// The losses of runs: as measured, smoothed, and on the validation part.
 pub(super) fn losses(runs: &[(&str, &Record)]) -> Option<String> {
     let mut all = vec![];
-    for (run, (name, record)) in runs.iter().enumerate() {
+    for (group, (name, record)) in runs.iter().enumerate() {
         let prefix = if runs.len() > 1 { format!("{name}: ") } else { String::new() };
         let steps = record.loss.newest().map_or(0.0, |(step, _)| step as f64);
-        let curve = |label: &str, points, drawn| Curve {
-            label: format!("{prefix}{label}"),
+        let curve = |label: &str, points, kind| Curve {
+            name: format!("{prefix}{label}"),
             points,
-            drawn,
-            run,
+            kind,
+            group,
         };
         if runs.len() == 1 {
-            all.push(Curve {
-                label: String::new(),
-                ..curve("", record.loss.means(), Drawn::Faint)
-            });
+            all.push(curve("", record.loss.means(), Kind::Faint));
         }
         let smoothed = record.loss.smoothed((SMOOTHED * steps).max(1.0));
-        all.push(curve("training, smoothed", smoothed, Drawn::Line));
-        all.push(curve("validation", record.validation.means(), Drawn::Dots));
+        all.push(curve("training, smoothed", smoothed, Kind::Line));
+        all.push(curve("validation", record.validation.means(), Kind::Dots));
     }
-    draw("Loss (nats per token) by step", &all)
+    draw("Loss (nats per token) by step", all)
 }
 
 fn charts_of(runs: &[(String, Record)], page: &mut Page) {
@@ -174,13 +175,13 @@ fn charts_of(runs: &[(String, Record)], page: &mut Page) {
         ("Joules per token", |run| &run.joules_per_token),
         ("CORE", |run| &run.core),
     ];
-    let charts = picks.map(|(title, pick)| draw(title, &curves(runs, |run| pick(run).means())));
+    let charts = picks.map(|(title, pick)| draw(title, curves(runs, |run| pick(run).means())));
     page.head("Curves");
     let others = runs.iter().flat_map(|(_, record)| record.others.keys());
     let others: std::collections::BTreeSet<&String> = others.collect();
     let of = |name: &&String| {
         let points = |run: &Record| run.others.get(*name).map(Series::means).unwrap_or_default();
-        draw(name, &curves(runs, points))
+        draw(name, curves(runs, points))
     };
     let others: Vec<_> = others.iter().map(of).collect();
     let all: Vec<(&str, &Record)> = runs.iter().map(|(name, run)| (name.as_str(), run)).collect();
@@ -289,16 +290,16 @@ fn time_of(record: &Record, page: &mut Page) {
 fn power_of(record: &Record, page: &mut Page) {
     let parts = PowerSample::PARTS.iter().zip(&record.power);
     let known = parts.filter(|(_, series)| !series.is_empty()).enumerate();
-    let curve = |(run, (name, series)): (usize, (&&str, &Series))| Curve {
-        label: (*name).to_owned(),
+    let curve = |(group, (name, series)): (usize, (&&str, &Series))| Curve {
+        name: (*name).to_owned(),
         points: series.means(),
-        drawn: Drawn::Line,
-        run,
+        kind: Kind::Line,
+        group,
     };
     let curves: Vec<Curve> = known.map(curve).collect();
     if !curves.is_empty() {
         page.head("Power");
-        page.charts([draw(&format!("Watts of the machine, by {}", record.power_source), &curves)]);
+        page.charts([draw(&format!("Watts of the machine, by {}", record.power_source), curves)]);
     }
 }
 
@@ -308,7 +309,7 @@ fn ranges_of(record: &Record, page: &mut Page) {
     page.paragraph(&format!("The tensors that limit this run: {}.", limits(products)));
     let chart = |title, series: &Series| {
         let points = series.means();
-        draw(title, &[Curve { label: String::new(), points, drawn: Drawn::Line, run: 0 }])
+        draw(title, vec![Curve { name: String::new(), points, kind: Kind::Line, group: 0 }])
     };
     page.charts([
         chart("Powers of two to 2^15, of the closest product", &record.headroom),

@@ -2,7 +2,6 @@
 
 mod csv;
 mod html;
-mod lines;
 pub(crate) mod pipeline;
 mod tags;
 mod tensorboard;

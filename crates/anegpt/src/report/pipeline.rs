@@ -2,8 +2,8 @@
 //! It is made of logs and of evaluations' summaries, never of text for people.
 
 use super::html::{Page, losses};
-use crate::dashboard::facts::short;
 use crate::progress;
+use crate::record::facts::short;
 use crate::record::{PASS, Record, ended_by};
 use crate::view::{draw_losses, limits};
 use anyhow::{Context, Result};

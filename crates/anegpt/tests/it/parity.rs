@@ -164,15 +164,19 @@ fn runs_that_are_there_are_taken_if_they_belong_to_it() {
     *inside.iter_mut().find(|arg| **arg == "pair").unwrap() = "pair/f32-baseline-seed-42";
     let output = bench.run(&inside);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is a run: give another --out"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("holds a run"));
 }
 
 #[test]
 fn what_makes_no_comparison_is_refused() {
     let bench = Bench::new();
     for (more, why) in [
-        ("--numerics f32", "one kind of run alone"),
-        ("--numerics f32,fast --resume run", "--resume is not for a comparison"),
+        ("--numerics f32", "nothing to compare: give at least two of --numerics or of --plan"),
+        (
+            "--numerics f32,fast --resume run",
+            "parity takes no --resume: the same command, given again",
+        ),
+        ("--numerics f32,fast --keep 3", "parity takes no --keep"),
         ("--numerics f32,half", "invalid value 'half'"),
         ("--divergence 0", "--divergence must be a share above 0"),
     ] {

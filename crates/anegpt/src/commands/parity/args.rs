@@ -61,7 +61,8 @@ impl Flags {
         };
         let engine = of(&engine, &|_| true);
         Flags {
-            first: [of(&run, &|id| !REPLACED.contains(&id)), engine.clone()].concat(),
+            first: [of(&run, &|id| !REPLACED.contains(&id) && !refuses(id)), engine.clone()]
+                .concat(),
             later: [of(&run, &|id| id == "eval_every"), engine].concat(),
         }
     }
@@ -93,18 +94,24 @@ Examples:
   anegpt parity --plan baseline,fused --numerics fast --steps 200
   anegpt parity --preset stories15m --data stories.txt --out out/parity-15m";
 
-/// Flags of a run that are not passed on as they are.
-const REPLACED: [&str; 9] = [
-    "numerics",
-    "plan",
-    "seed",
-    "out",
-    "resume",
-    "checkpoint_every",
-    "keep",
-    "sample_every",
-    "prompt",
+/// Flags of a run that a comparison takes and does not pass on as they are.
+const REPLACED: [&str; 4] = ["numerics", "plan", "seed", "out"];
+
+/// Flags of a run that a comparison does not take, with the reason.
+const REFUSED: [(&str, &str); 5] = [
+    ("resume", "the same command, given again, goes on with a comparison that was interrupted"),
+    (
+        "checkpoint_every",
+        "--compare-every N sets the steps between the checkpoints that are compared",
+    ),
+    ("keep", "it keeps the checkpoints that it compares, and the last one of every other run"),
+    ("sample_every", "its runs write no samples"),
+    ("prompt", "its runs write no samples"),
 ];
+
+fn refuses(id: &str) -> bool {
+    REFUSED.iter().any(|refused| refused.0 == id)
+}
 
 impl clap::Args for Args {
     fn augment_args(command: Command) -> Command {
@@ -126,7 +133,7 @@ impl clap::Args for Args {
             .mut_arg("seed", |arg| arg.help("First seed [default: 42]"))
             .mut_arg("out", |arg| arg.help("Directory of the runs [default: out/parity]"))
             .mut_arg("hardware_time", |arg| arg.hide(true))
-            .mut_args(|arg| match REPLACED[4..].contains(&arg.get_id().as_str()) {
+            .mut_args(|arg| match refuses(arg.get_id().as_str()) {
                 true => arg.hide(true),
                 false => arg,
             })
@@ -150,10 +157,9 @@ was interrupted goes on when the same command is given again.";
 
 impl FromArgMatches for Args {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let refused = REPLACED[4..].iter().find(|id| is_typed(matches, id));
-        if let Some(id) = refused {
-            let reason =
-                format!("--{} is not for a comparison, which sets it\n", id.replace('_', "-"));
+        let refused = REFUSED.iter().find(|(id, _)| is_typed(matches, id));
+        if let Some((id, instead)) = refused {
+            let reason = format!("parity takes no --{}: {instead}\n", id.replace('_', "-"));
             return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, reason));
         }
         let numerics = || matches.get_many::<NumericsChoice>("numerics").into_iter().flatten();

@@ -5,7 +5,8 @@ use crate::files;
 use anyhow::{Result, ensure};
 use gpt::{Layout, Parameters};
 use serde::Serialize;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use train::checkpoint;
 
 /// The result of a comparison. Fields may be added, never renamed.
@@ -99,28 +100,32 @@ impl Comparison {
     /// When a checkpoint cannot be read, or the runs are of different models.
     pub(super) fn of(variants: &[Variant], finished: &[Finished], divergence: f64) -> Result<Self> {
         let of = |kind: usize| finished.iter().filter(move |run| run.job.variant == kind);
+        let mut layers = layers(finished, divergence)?;
         let kinds = variants.iter().enumerate().map(|(index, variant)| {
             let losses: Vec<f64> = of(index).map(Finished::loss).collect();
-            let mut ms: Vec<f64> = of(index).flat_map(|run| run.outcome.ms.clone()).collect();
+            let steps = || of(index).flat_map(|run| &run.outcome.steps);
+            let mut ms: Vec<f64> = steps().map(|step| step.ms).collect();
             ms.sort_by(f64::total_cmp);
-            let gap =
-                (index > 0).then(|| Gap::between(of(0), of(index), divergence)).transpose()?;
-            Ok(Kind {
+            let gap = (index > 0).then(|| Gap {
+                layers: layers.remove(&index).unwrap_or_default(),
+                ..Gap::between(of(0), of(index), divergence)
+            });
+            Kind {
                 numerics: variant.numerics(),
                 plan: variant.plan().to_owned(),
                 loss: Estimate::of(&losses),
                 losses,
                 ms_per_step: ms.get(ms.len() / 2).copied().unwrap_or(f64::NAN),
-                skipped: of(index).map(|run| run.outcome.skipped).sum(),
+                skipped: steps().filter(|step| step.skipped).count(),
                 gap,
-            })
+            }
         });
         Ok(Comparison {
             anegpt: env!("CARGO_PKG_VERSION"),
             seeds: of(0).map(|run| run.job.seed).collect(),
             steps: finished.first().map_or(0, |run| run.outcome.planned),
             divergence,
-            kinds: kinds.collect::<Result<_>>()?,
+            kinds: kinds.collect(),
         })
     }
 }
@@ -130,27 +135,21 @@ impl Gap {
         reference: impl Iterator<Item = &'r Finished>,
         runs: impl Iterator<Item = &'r Finished>,
         divergence: f64,
-    ) -> Result<Self> {
+    ) -> Self {
         let pairs: Vec<(&Finished, &Finished)> = reference.zip(runs).collect();
         let gaps: Vec<f64> = pairs.iter().map(|(first, run)| run.loss() - first.loss()).collect();
         let mean = pairs.iter().map(|(first, _)| first.loss()).sum::<f64>() / pairs.len() as f64;
         let loss = Estimate::of(&gaps);
         let parted = |(first, run): &(&Finished, &Finished)| {
-            let losses = first.outcome.training.iter().zip(&run.outcome.training);
-            let mut apart = losses.filter(|(a, b)| apart(a.1, b.1, divergence));
-            apart.next().map(|(a, _)| a.0)
+            first.outcome.parts_from(&run.outcome, |a, b| apart(a, b, divergence))
         };
-        let layers = match pairs.iter().find(|(first, _)| first.job.first) {
-            Some((first, run)) => layers(&first.job.directory, &run.job.directory, divergence)?,
-            None => vec![],
-        };
-        Ok(Gap {
+        Gap {
             loss,
             share: loss.mean / mean,
             parted: pairs.iter().map(parted).collect(),
             by_step: by_step(&pairs),
-            layers,
-        })
+            layers: vec![],
+        }
     }
 }
 
@@ -176,26 +175,43 @@ fn by_step(pairs: &[(&Finished, &Finished)]) -> Vec<(u64, f64)> {
         .collect()
 }
 
-/// Distances of the weights of two runs at their common checkpoints.
-fn layers(reference: &Path, run: &Path, divergence: f64) -> Result<Vec<Layer>> {
-    let others = checkpoint::all(run)?;
-    let mut layers: Vec<Layer> = vec![];
-    for (step, path) in checkpoint::all(reference)? {
-        let Some((_, other)) = others.iter().find(|found| found.0 == step) else { continue };
-        let [first, second] =
-            [&path, other].map(|path| files::read_model(path).map(|model| model.parameters));
-        for (index, (name, distance)) in distances(&first?, &second?)?.into_iter().enumerate() {
-            if layers.len() == index {
-                layers.push(Layer { name, distance: vec![], parted: None });
-            }
-            layers[index].distance.push((step, distance));
+/// Distances of the first seed's weights to those of the first kind of run at their common checkpoints, by kind. Each
+/// checkpoint is read once.
+fn layers(finished: &[Finished], divergence: f64) -> Result<BTreeMap<usize, Vec<Layer>>> {
+    let mut runs = finished.iter().filter(|run| run.job.first);
+    let Some(reference) = runs.next() else { return Ok(BTreeMap::new()) };
+    let others = runs.map(|run| Ok((run.job.variant, checkpoint::all(&run.job.directory)?)));
+    let others: Vec<(usize, Vec<_>)> = others.collect::<Result<_>>()?;
+    let mut found: BTreeMap<usize, Vec<Layer>> = BTreeMap::new();
+    for (step, path) in checkpoint::all(&reference.job.directory)? {
+        let at = |checkpoints: &[(u64, PathBuf)]| {
+            checkpoints.iter().find(|found| found.0 == step).map(|found| found.1.clone())
+        };
+        let others: Vec<_> =
+            others.iter().filter_map(|(kind, all)| Some((*kind, at(all)?))).collect();
+        if others.is_empty() {
+            continue;
+        }
+        let first = files::read_model(&path)?.parameters;
+        for (kind, other) in others {
+            let other = files::read_model(&other)?.parameters;
+            note(found.entry(kind).or_default(), step, distances(&first, &other)?, divergence);
         }
     }
-    for layer in &mut layers {
-        let parted = layer.distance.iter().find(|point| point.1 > divergence || point.1.is_nan());
-        layer.parted = parted.map(|point| point.0);
+    Ok(found)
+}
+
+/// Takes note of the distances after a step.
+fn note(layers: &mut Vec<Layer>, step: u64, distances: Vec<(String, f64)>, divergence: f64) {
+    for (index, (name, distance)) in distances.into_iter().enumerate() {
+        if layers.len() == index {
+            layers.push(Layer { name, distance: vec![], parted: None });
+        }
+        let layer = &mut layers[index];
+        layer.distance.push((step, distance));
+        let counts = distance > divergence || distance.is_nan();
+        layer.parted = layer.parted.or(counts.then_some(step));
     }
-    Ok(layers)
 }
 
 /// ‖w − w₁‖/‖w₁‖ for each layer, and for what belongs to none.

@@ -22,14 +22,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if args.variants.len() < 2 {
         return Err(usage(
-            "there is one kind of run alone: name two or more --numerics or --plan, such as --numerics f32,fast",
+            "nothing to compare: give at least two of --numerics or of --plan, as in --numerics f32,fast",
         ));
     }
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot create {}", args.out.display()))?;
     let jobs = args.jobs();
     if checkpoint::exists(&args.out) || args.out.join("log.jsonl").exists() {
-        return Err(usage(format!("{} is a run: give another --out", args.out.display())));
+        return Err(usage(format!(
+            "{} holds a run, and a comparison needs a directory of its own: give another --out",
+            args.out.display()
+        )));
     }
     args.claim()?;
     let finished = runs::to_end(&jobs, &args.flags, args.own.compare_every)?;
@@ -84,7 +87,7 @@ impl Args {
             Ok(before) if before.trim() == flags => Ok(()),
             Ok(_) if !self.has_runs()? => write(&path, &(flags + "\n")),
             Ok(before) => Err(usage(format!(
-                "{} has runs with other flags: {}\nGive the same flags, or another --out.",
+                "{} has runs with other flags: {}\nGive the same flags to go on with them, or another --out.",
                 self.out.display(),
                 before.trim()
             ))),

@@ -1,53 +1,51 @@
 //! Pictures of a comparison.
 
-use super::compare::Comparison;
+use super::compare::{Comparison, Layer};
 use super::runs::Finished;
-use crate::chart::{Chart, Line};
+use crate::chart::{Chart, Curve, Kind};
 use crate::svg::Svg;
 
-/// Width of a picture, and height of a chart.
-const SIZE: (f64, f64) = (900.0, 320.0);
-/// Most points of a training curve; each is the mean of its neighbours.
-const POINTS: usize = 200;
+/// Width of a picture, and height of a plot.
+const SIZE: (f64, f64) = (900.0, 270.0);
 
 /// Losses of all runs, and the gaps of the validation losses to those of the first kind.
 pub(super) fn losses(comparison: &Comparison, finished: &[Finished]) -> String {
     let name = |variant: usize| comparison.kinds[variant].name();
-    let training = finished.iter().map(|run| Line {
-        name: name(run.job.variant),
-        points: means(&run.outcome.training),
-        marked: false,
-        faint: true,
+    let training = finished.iter().map(|run| Curve {
+        name: String::new(),
+        points: run.outcome.training().collect(),
+        kind: Kind::Faint,
+        group: run.job.variant,
     });
-    let validation = finished.iter().map(|run| Line {
+    let validation = finished.iter().map(|run| Curve {
         name: name(run.job.variant),
-        points: run.outcome.validation.iter().map(|&(step, loss)| (step as f64, loss)).collect(),
-        marked: true,
-        faint: false,
+        points: points(&run.outcome.validation),
+        kind: Kind::Marked,
+        group: run.job.variant,
     });
-    let gaps = comparison.kinds.iter().map(|kind| Line {
-        name: kind.name(),
-        points: match &kind.gap {
-            Some(gap) => gap.by_step.iter().map(|&(step, gap)| (step as f64, gap)).collect(),
-            // The reference is the line at 0.
-            None => vec![(0.0, 0.0), (comparison.steps as f64, 0.0)],
-        },
-        marked: kind.gap.is_some(),
-        faint: kind.gap.is_none(),
+    let gaps = comparison.kinds.iter().enumerate().map(|(group, kind)| match &kind.gap {
+        Some(gap) => {
+            Curve { name: kind.name(), points: points(&gap.by_step), kind: Kind::Marked, group }
+        }
+        // The reference is the line at 0.
+        None => {
+            let points = vec![(0.0, 0.0), (comparison.steps as f64, 0.0)];
+            Curve { name: kind.name(), points, kind: Kind::Faint, group }
+        }
     });
     let reference = comparison.kinds[0].name();
     picture(&[
         Chart {
-            title: "Validation loss (marked) and training loss".to_owned(),
-            axes: ["step".to_owned(), "nats per token".to_owned()],
+            title: "Validation loss (marked) and training loss, nats per token, by step".to_owned(),
             log: false,
-            lines: training.chain(validation).collect(),
+            curves: training.chain(validation).collect(),
         },
         Chart {
-            title: format!("Validation loss beside that of {reference}, mean of the seeds"),
-            axes: ["step".to_owned(), "nats per token".to_owned()],
+            title: format!(
+                "Validation loss beside that of {reference}, mean of the seeds, by step"
+            ),
             log: false,
-            lines: gaps.collect(),
+            curves: gaps.collect(),
         },
     ])
 }
@@ -56,52 +54,34 @@ pub(super) fn losses(comparison: &Comparison, finished: &[Finished]) -> String {
 pub(super) fn layers(comparison: &Comparison) -> String {
     let reference = comparison.kinds[0].name();
     let charts = comparison.kinds.iter().filter_map(|kind| {
-        let gap = kind.gap.as_ref()?;
-        let line = |layer: &super::compare::Layer| Line {
+        let layers = &kind.gap.as_ref()?.layers;
+        let curve = |(group, layer): (usize, &Layer)| Curve {
             name: layer.name.clone(),
-            points: layer.distance.iter().map(|&(step, far)| (step as f64, far)).collect(),
-            marked: true,
-            faint: false,
+            points: points(&layer.distance),
+            kind: Kind::Marked,
+            group,
         };
         Some(Chart {
-            title: format!("Weights of {} beside those of {reference}", kind.name()),
-            axes: ["step".to_owned(), "relative distance".to_owned()],
+            title: format!(
+                "Relative distance of the weights of {} to those of {reference}, by step",
+                kind.name()
+            ),
             log: true,
-            lines: gap.layers.iter().map(line).collect(),
+            curves: layers.iter().enumerate().map(curve).collect(),
         })
     });
     picture(&charts.collect::<Vec<_>>())
 }
 
+fn points(by_step: &[(u64, f64)]) -> Vec<(f64, f64)> {
+    by_step.iter().map(|&(step, value)| (step as f64, value)).collect()
+}
+
 /// Charts one below the other.
 fn picture(charts: &[Chart]) -> String {
-    let mut svg = Svg::default();
-    for (row, chart) in charts.iter().enumerate() {
-        chart.draw(&mut svg, (0.0, row as f64 * SIZE.1), SIZE);
+    let (mut svg, mut height) = (Svg::default(), 0.0);
+    for chart in charts {
+        height += chart.draw(&mut svg, (0.0, height), SIZE);
     }
-    svg.page(SIZE.0, SIZE.1 * charts.len() as f64)
-}
-
-/// The points, or means of neighbours where there are more than [`POINTS`].
-fn means(points: &[(u64, f64)]) -> Vec<(f64, f64)> {
-    let together = points.len().div_ceil(POINTS).max(1);
-    let mean = |chunk: &[(u64, f64)]| {
-        let n = chunk.len() as f64;
-        let sum = |of: fn(&(u64, f64)) -> f64| chunk.iter().map(of).sum::<f64>() / n;
-        (sum(|point| point.0 as f64), sum(|point| point.1))
-    };
-    points.chunks(together).map(mean).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_curves_become_means() {
-        let points: Vec<(u64, f64)> = (1..=1000).map(|step| (step, step as f64)).collect();
-        let curve = means(&points);
-        assert_eq!((curve.len(), curve[0]), (200, (3.0, 3.0)));
-        assert_eq!(means(&points[..2]), [(1.0, 1.0), (2.0, 2.0)]);
-    }
+    svg.page(SIZE.0, height)
 }

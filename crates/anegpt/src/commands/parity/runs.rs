@@ -8,6 +8,7 @@ use crate::stop::{self, EndedBy, Signal};
 use crate::{progress, view};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -60,14 +61,21 @@ pub(super) struct Job {
 /// Losses by step.
 pub(super) type Series = Vec<(u64, f64)>;
 
+/// A step of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Step {
+    pub(super) number: u64,
+    pub(super) loss: f64,
+    pub(super) ms: f64,
+    pub(super) skipped: bool,
+}
+
 /// What a run's log tells.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
-    pub(super) training: Series,
+    /// The steps that count, in their order.
+    pub(super) steps: Vec<Step>,
     pub(super) validation: Series,
-    pub(super) skipped: usize,
-    /// Milliseconds of the steps in the log.
-    pub(super) ms: Vec<f64>,
     pub(super) planned: u64,
     pub(super) finished: bool,
     /// What the run computes, and on which data.
@@ -80,15 +88,12 @@ impl Outcome {
             Event::Start { step, steps, settings, .. } => {
                 self.run = settings.run.clone().map(|run| (run, settings.data.clone()));
                 // A session goes on from its checkpoint: what an earlier one did after it is void.
-                self.training.retain(|point| point.0 <= *step);
+                self.steps.retain(|done| done.number <= *step);
                 self.validation.retain(|point| point.0 <= *step);
-                self.ms.truncate(self.training.len());
                 (self.planned, self.finished) = (*steps, false);
             }
-            Event::Step { step, loss, ms, skipped, .. } => {
-                self.training.push((*step, *loss));
-                self.ms.push(*ms);
-                self.skipped += usize::from(*skipped);
+            &Event::Step { step: number, loss, ms, skipped, .. } => {
+                self.steps.push(Step { number, loss, ms, skipped });
             }
             Event::Eval { step, val_loss, .. } => {
                 self.validation.retain(|point| point.0 < *step);
@@ -99,6 +104,23 @@ impl Outcome {
             }
             _ => {}
         }
+    }
+
+    /// Training losses by step.
+    pub(super) fn training(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.steps.iter().map(|step| (step.number as f64, step.loss))
+    }
+
+    /// The first step that both have whose losses are `apart`.
+    pub(super) fn parts_from(
+        &self,
+        other: &Outcome,
+        apart: impl Fn(f64, f64) -> bool,
+    ) -> Option<u64> {
+        let losses: HashMap<u64, f64> =
+            other.steps.iter().map(|step| (step.number, step.loss)).collect();
+        let parted = |step: &&Step| losses.get(&step.number).is_some_and(|&l| apart(step.loss, l));
+        self.steps.iter().find(parted).map(|step| step.number)
     }
 
     /// True if both runs learn the same model from the same data in as many steps, whatever their seeds and
@@ -171,14 +193,17 @@ pub(super) fn to_end(
             outcome = Outcome::read(&job.directory)?;
         }
         if !outcome.finished {
-            bail!("the run in {} has not done its steps", job.directory.display());
+            bail!(
+                "the run in {} ended before its last step: give the same command again to go on",
+                job.directory.display()
+            );
         }
         let run = Finished { job: job.clone(), outcome };
         if let Some(first) =
             finished.first().filter(|first: &&Finished| !first.outcome.is_like(&run.outcome))
         {
             bail!(
-                "{} and {} are runs of different models, data or settings: remove one, or use another --out",
+                "{} and {} are runs of different models, data or settings: remove one of the two, or give another --out",
                 first.job.directory.display(),
                 job.directory.display()
             );
@@ -269,4 +294,84 @@ fn train(
     }
     let _ = fs::remove_file(&errors);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use train::Settings;
+
+    fn start(step: u64) -> Event {
+        Event::Start {
+            device: String::new(),
+            reason: String::new(),
+            model: String::new(),
+            params: 0,
+            tokens_per_step: 1,
+            train_tokens: 0,
+            val_tokens: 0,
+            unigram_entropy: 0.0,
+            step,
+            steps: 4,
+            programs: 0,
+            compile_s: 0.0,
+            host_gemm: String::new(),
+            host_gemm_reason: String::new(),
+            settings: Box::new(Settings::default()),
+        }
+    }
+
+    fn step(step: u64, loss: f64, skipped: bool) -> Event {
+        Event::Step {
+            step,
+            loss,
+            lr: 0.1,
+            tokens: step,
+            ms: 10.0 * step as f64,
+            grad_norm: 1.0,
+            loss_scale: 1.0,
+            skipped,
+            parts: BTreeMap::new(),
+        }
+    }
+
+    fn outcome(events: &[Event]) -> Outcome {
+        let mut outcome = Outcome::default();
+        events.iter().for_each(|event| outcome.note(event));
+        outcome
+    }
+
+    #[test]
+    fn steps_that_are_done_again_count_once() {
+        let found = outcome(&[
+            start(0),
+            step(1, 4.0, false),
+            step(2, 3.0, true),
+            step(3, 3.0, true),
+            // The checkpoint was that of step 1.
+            start(1),
+            step(2, 3.5, true),
+            step(3, 2.5, false),
+        ]);
+        let expected = [(1, 4.0, false), (2, 3.5, true), (3, 2.5, false)];
+        let expected = expected.map(|(number, loss, skipped)| Step {
+            number,
+            loss,
+            ms: 10.0 * number as f64,
+            skipped,
+        });
+        assert_eq!(found.steps, expected);
+    }
+
+    #[test]
+    fn losses_are_compared_at_the_same_step() {
+        let whole =
+            outcome(&[start(0), step(1, 4.0, false), step(2, 3.0, false), step(3, 2.0, false)]);
+        // The log of this one lost its first step.
+        let other = outcome(&[start(0), step(2, 3.0, false), step(3, 9.0, false)]);
+        let differ = |a: f64, b: f64| a != b;
+        assert_eq!(whole.parts_from(&other, differ), Some(3));
+        assert_eq!(whole.parts_from(&whole, differ), None);
+    }
 }

@@ -1,8 +1,7 @@
 //! The facts of a run, in words, as a table of one or several runs shows them.
 
-use super::pages::elapsed;
+use super::{Record, Series};
 use crate::progress;
-use crate::record::{Record, Series};
 
 /// Columns of a label, and of a value beside others.
 pub(crate) const LABEL: usize = 11;
@@ -76,4 +75,21 @@ pub(crate) fn of(record: &Record, now: f64) -> Facts {
         newest(&record.memory).map(|mib| format!("{mib:.0} MiB")),
         newest(&record.joules_per_token).map(|joules| format!("{} J/tok", short(joules))),
     ]
+}
+
+/// Time since a run began.
+fn elapsed(record: &Record, now: f64) -> Option<String> {
+    let end = if record.ended.is_some() { record.last_time? } else { now };
+    Some(duration(end - record.first_time?))
+}
+
+/// Seconds as `2 d 3 h`, `3 h 5 min`, `3 min 12 s`.
+pub(crate) fn duration(seconds: f64) -> String {
+    let s = seconds.max(0.0) as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        3600..86400 => format!("{} h {} min", s / 3600, s / 60 % 60),
+        _ => format!("{} d {} h", s / 86400, s / 3600 % 24),
+    }
 }
