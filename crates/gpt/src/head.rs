@@ -359,7 +359,7 @@ impl Head {
     }
 
     /// Losses of the tokens whose `probs` [V, T] the device gives. A probability counts for no less than the
-    /// least positive number of the device: in binary16, no loss is larger than 24 ln 2.
+    /// least positive number of the device: in binary16, no loss is larger than 24 ln 2. That of a NaN is NaN.
     pub(crate) fn losses_of_probabilities(
         &mut self,
         probs: &Surface,
@@ -367,8 +367,8 @@ impl Head {
     ) -> Result<(), AneError> {
         let (guard, tokens) = (probs.lock()?, targets.len());
         let of = |index: usize| match guard.elements() {
-            Elements::F16(p) => p[index].to_f64().max(2f64.powi(-24)),
-            Elements::F32(p) => f64::from(p[index].max(f32::MIN_POSITIVE)),
+            Elements::F16(p) => at_least(2f64.powi(-24), p[index].to_f64()),
+            Elements::F32(p) => at_least(f64::from(f32::MIN_POSITIVE), f64::from(p[index])),
         };
         for (t, (loss, &id)) in self.losses.iter_mut().zip(targets).enumerate() {
             *loss = -of(id as usize * tokens + t).ln();
@@ -512,6 +512,11 @@ enum Cotangents<'a> {
     Probabilities { of: Elements<'a>, tokens: usize, start: usize },
 }
 
+/// Returns `value`, or `least` where that is larger; unlike `max`, a NaN as it is.
+fn at_least(least: f64, value: f64) -> f64 {
+    if value < least { least } else { value }
+}
+
 /// Copies elements from `start` on.
 fn widen(from: Elements<'_>, start: usize, to: &mut [f32]) {
     match from {
@@ -527,6 +532,28 @@ fn replace(data: &mut [f32]) -> OutputMut<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::GptConfig;
+    use ane::{Device, Emulator};
+    use cpu::Numerics;
+    use mil::TensorType;
+
+    #[test]
+    fn the_loss_of_a_probability_is_bounded_and_that_of_a_nan_is_nan() {
+        let config = GptConfig { vocab_size: 8, ..GptConfig::preset("tiny").unwrap() };
+        let least = f64::from(f32::MIN_POSITIVE);
+        for (dtype, least) in [(DType::Fp16, 2f64.powi(-24)), (DType::Fp32, least)] {
+            let dims = Dims { config: &config, batch: 1, seq: 4, dtype };
+            let mut head = Head::new(&dims).unwrap();
+            let ty = TensorType { dtype, ..TensorType::fp16([1, 8, 1, 4]) };
+            let probs = Emulator::cpu(Numerics::Fast).surface(&ty, 0).unwrap();
+            // Of each token, its probability of token 0.
+            probs.write(&[&[0.25, 0.0, 1.0, f32::NAN][..], &[0.0; 28]].concat()).unwrap();
+            head.losses_of_probabilities(&probs, &[0; 4]).unwrap();
+            let [quarter, none, one, nan] = head.losses()[..] else { panic!("four losses") };
+            assert_eq!([quarter, none, one], [4f64.ln(), -least.ln(), 0.0]);
+            assert!(nan.is_nan());
+        }
+    }
 
     #[test]
     fn a_library_is_told_how_many_products_run_at_once() {
