@@ -151,6 +151,8 @@ pub enum AneError {
     SurfaceOfAnother { port: String },
     #[error("the Neural Engine cannot be reached: {reason}")]
     NoEngine { reason: String },
+    #[error("requests have no thread: {reason}")]
+    NoThread { reason: String },
     /// Something besides the engine: everything works without it.
     #[error("{what} cannot be used here: {reason}")]
     Unavailable { what: &'static str, reason: String },
@@ -273,6 +275,7 @@ impl AneError {
             | SurfaceDtype { .. }
             | SurfaceOfAnother { .. }
             | NoEngine { .. }
+            | NoThread { .. }
             | Unavailable { .. }
             | CompileTimeout { .. }
             | Reported { .. }

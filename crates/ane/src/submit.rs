@@ -38,14 +38,14 @@ impl Queue {
     /// Gives `executable` a thread.
     ///
     /// # Errors
-    /// [`AneError::NoEngine`] when the system has no thread left.
+    /// [`AneError::NoThread`] when the system has no thread left.
     pub fn new(executable: Box<dyn Executable>) -> Result<Self, AneError> {
         let (inputs, outputs) = (executable.inputs().to_vec(), executable.outputs().to_vec());
         let (jobs, received) = channel();
         let thread = Builder::new()
             .name("requests".to_owned())
             .spawn(move || work(executable, &received))
-            .map_err(|e| AneError::NoEngine { reason: format!("no thread for requests: {e}") })?;
+            .map_err(|e| AneError::NoThread { reason: e.to_string() })?;
         Ok(Queue { inputs, outputs, jobs: Some(jobs), thread: Some(thread) })
     }
 
@@ -104,11 +104,11 @@ impl Pending {
     /// Waits until the request is done.
     ///
     /// # Errors
-    /// As [`Executable::run`]; [`AneError::NoEngine`] when the thread that runs requests has ended,
+    /// As [`Executable::run`]; [`AneError::NoThread`] when the thread that runs requests has ended,
     /// as after a panic.
     pub fn wait(self) -> Outcome {
         self.outcome.recv().unwrap_or_else(|_| {
-            Err(AneError::NoEngine { reason: "the thread that ran the requests has ended".into() })
+            Err(AneError::NoThread { reason: "the one that ran them has ended".into() })
         })
     }
 }
@@ -184,7 +184,7 @@ mod tests {
         let queue = Queue::new(Box::new(Bomb(Arc::clone(&log)))).unwrap();
         for pending in [queue.submit(&[], &[]), queue.submit(&[], &[])] {
             let error = pending.wait().unwrap_err().to_string();
-            assert!(error.contains("thread that ran the requests has ended"), "{error}");
+            assert!(error.contains("no thread: the one that ran them has ended"), "{error}");
         }
         assert!(queue.submit(&[], &[]).wait().is_err());
         drop(queue);
