@@ -135,7 +135,17 @@ pub fn forecast(
     profile: &Profile,
 ) -> Result<StepEstimate, PlanError> {
     let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
-    let pricing = Pricing::new(plan, &dims, profile)?;
+    Ok(priced(plan, &dims, accum, profile)?.0)
+}
+
+/// As [`forecast`], with the schedule of a micro-batch.
+pub(crate) fn priced(
+    plan: &Plan,
+    dims: &Dims<'_>,
+    accum: usize,
+    profile: &Profile,
+) -> Result<(StepEstimate, Schedule), PlanError> {
+    let pricing = Pricing::new(plan, dims, profile)?;
     let name = profile.chip.facts().name;
     let schedule = &pricing.schedule;
     let requests = schedule.steps().filter(|step| step.place() == Place::Engine).count();
@@ -155,12 +165,9 @@ pub fn forecast(
     parts.optimizer = pricing.adam().seconds(pricing.silicon);
     let seconds = parts.sum();
     let (low, high) = error_bar(is_tabled(name));
-    Ok(StepEstimate {
-        seconds,
-        low: seconds * low.min(1.0 - STEP_BAR),
-        high: seconds * high.max(1.0 + STEP_BAR),
-        ..parts
-    })
+    let low = seconds * low.min(1.0 - STEP_BAR);
+    let high = seconds * high.max(1.0 + STEP_BAR);
+    Ok((StepEstimate { seconds, low, high, ..parts }, pricing.schedule))
 }
 
 /// The steps of one micro-batch of `batch` sequences of `seq` tokens on both lanes, in the order in

@@ -2,9 +2,9 @@
 
 use crate::block::Memory;
 use crate::config::GptConfig;
-use crate::forecast::{StepEstimate, forecast};
+use crate::forecast::{StepEstimate, priced};
 use crate::ops::Dims;
-use crate::plan::{PLANS, Plan, PlanError, Programs};
+use crate::plan::{Kernel, PLANS, Place, Plan, PlanError, Programs};
 use chip::{Profile, legal};
 use mil::{DType, Program};
 
@@ -32,12 +32,12 @@ pub fn candidates(
     accum: usize,
     profile: &Profile,
 ) -> Result<Vec<Candidate>, PlanError> {
-    let priced = PLANS.iter().map(|&plan| {
-        let step = forecast(plan, config, batch, seq, accum, profile)?;
-        let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
-        Ok(Candidate { plan, step, refused: refused(plan, &dims, profile)? })
+    let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
+    let all = PLANS.iter().map(|&plan| {
+        let (step, schedule) = priced(plan, &dims, accum, profile)?;
+        Ok(Candidate { plan, step, refused: refused(&schedule.programs, profile) })
     });
-    let fit = priced.filter(|priced| !matches!(priced, Err(PlanError::Unfit { .. })));
+    let fit = all.filter(|candidate| !matches!(candidate, Err(PlanError::Unfit { .. })));
     let mut all = fit.collect::<Result<Vec<_>, PlanError>>()?;
     let best = best(&all);
     all[..=best].rotate_right(1);
@@ -65,14 +65,14 @@ pub fn choice(all: &[Candidate]) -> String {
     }
 }
 
-/// True if `profile` accepts all programs of a plan.
+/// True if there is a plan of training all of whose programs are legal on `profile`.
 ///
 /// # Errors
 /// As [`candidates`].
 pub fn accepted(dims: &Dims<'_>, profile: &Profile) -> Result<bool, PlanError> {
     for plan in PLANS {
-        match refused(plan, dims, profile) {
-            Ok(refused) if refused.is_empty() => return Ok(true),
+        match Programs::new(plan, dims, Memory::Sequence) {
+            Ok(programs) if refused(&programs.kernels, profile).is_empty() => return Ok(true),
             Ok(_) | Err(PlanError::Unfit { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -80,13 +80,13 @@ pub fn accepted(dims: &Dims<'_>, profile: &Profile) -> Result<bool, PlanError> {
     Ok(false)
 }
 
-/// Names of the programs of `plan` that `profile` refuses.
-fn refused(plan: &Plan, dims: &Dims<'_>, profile: &Profile) -> Result<Vec<String>, PlanError> {
-    let programs = Programs::new(plan, dims, Memory::Sequence)?;
-    let illegal = programs
-        .engine()
+/// Names of the programs of the engine that `profile` refuses.
+fn refused(programs: &[Kernel], profile: &Profile) -> Vec<String> {
+    let engine = programs.iter().filter(|kernel| kernel.place == Place::Engine);
+    let illegal = engine
+        .map(|kernel| &kernel.function)
         .filter(|function| legal::check(&Program::new((*function).clone()), profile).is_err());
-    Ok(illegal.map(|function| function.name.clone()).collect())
+    illegal.map(|function| function.name.clone()).collect()
 }
 
 #[cfg(test)]

@@ -59,6 +59,22 @@ impl Plan {
     pub fn named(name: &str) -> Option<&'static Plan> {
         PLANS.iter().copied().find(|plan| plan.name == name)
     }
+
+    /// Refuses a model of which the plan gives the engine a part that only the host computes.
+    fn check(&self, config: &GptConfig) -> Result<(), PlanError> {
+        let has = |cut: &dyn Fn(&Cut) -> bool| self.cuts.iter().any(cut);
+        let embeds_values = (0..config.n_layer).any(|layer| config.embeds_values(layer));
+        let unfit = |part| Err(PlanError::Unfit { plan: self.name, part });
+        // The host has the logits before their cap.
+        if config.nanochat.softcap.is_some() && has(&|cut| cut.block == Block::Classifier) {
+            return unfit("a cap on their logits");
+        }
+        // The host has the rows that are looked up for the values.
+        if embeds_values && has(&|cut| cut.block == Block::Attention && cut.norms_backward()) {
+            return unfit("value embeddings");
+        }
+        Ok(())
+    }
 }
 
 /// Plans stand in configurations by their names.
@@ -126,7 +142,7 @@ pub enum PlanError {
     /// The block cannot be differentiated.
     #[error(transparent)]
     Grad(#[from] GradError),
-    /// A plan gives the engine what it does not compute for this model.
+    /// The plan gives the engine a part of the model that only the host computes.
     #[error("the plan `{plan}` does not train models with {part}: choose another one with --plan")]
     Unfit {
         /// The plan.
@@ -166,9 +182,10 @@ impl Programs {
     /// Derives the programs of `plan` for `dims`.
     ///
     /// # Errors
-    /// When the block's formulas do not fit together, which is a fault of this crate for any
-    /// configuration that [`crate::GptConfig::validate`] accepts.
+    /// [`PlanError::Unfit`] for a model that `plan` does not train. Any other error is a fault of this crate
+    /// for a configuration that [`crate::GptConfig::validate`] accepts.
     pub fn new(plan: &Plan, dims: &Dims<'_>, memory: Memory) -> Result<Self, PlanError> {
+        plan.check(dims.config)?;
         let layers = 0..dims.config.n_layer;
         let is_first = |layer: &usize| dims.config.kind(*layer) == *layer;
         let kinds = layers.filter(is_first).map(|kind| kind_kernels(plan, dims, kind, memory));
@@ -258,14 +275,9 @@ fn block_kernels(
     let mut cuts = if trains { Cuts::joint(&forward)? } else { Cuts::forward(forward) };
     let mut kernels = vec![];
     for cut in rows().filter(|cut| cut.pass == Pass::Backward) {
-        let function = if cut.norms_backward() {
-            if block == Block::Attention && dims.config.embeds_values(kind) {
-                // The host has the rows that are looked up.
-                return Err(PlanError::Unfit { plan: plan.name, part: "value embeddings" });
-            }
-            norm_backward(dims, (block, kind), cut.name)?
-        } else {
-            cuts.cut(cut.name, &cuts.names(cut.given), &cuts.names(cut.gives))?
+        let function = match cut.norms_backward() {
+            true => norm_backward(dims, (block, kind), cut.name)?,
+            false => cuts.cut(cut.name, &cuts.names(cut.given), &cuts.names(cut.gives))?,
         };
         kernels.push(cut.kernel(kind, function));
     }
@@ -279,13 +291,7 @@ fn block_kernels(
         gives.retain(|name| !trains || *name == output || needed.contains(name));
         kernels.push(cut.kernel(kind, cuts.cut(cut.name, &given, &gives)?));
     }
-    // The host has the logits before their cap.
-    match dims.config.nanochat.softcap {
-        Some(_) if block == Block::Classifier => {
-            Err(PlanError::Unfit { plan: plan.name, part: "a cap on their logits" })
-        }
-        _ => Ok(kernels),
-    }
+    Ok(kernels)
 }
 
 /// A norm, backward, for the engine: not derived, because what is derived overflows binary16
