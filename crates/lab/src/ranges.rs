@@ -13,7 +13,7 @@ use half::f16;
 use mil::passes::{hoist_constants, slice, to_fp32};
 use mil::{Function, Kind, Op, Program, TensorType, ValueId, Weights, resolve};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The magnitude from which on a sum of products is infinite.
@@ -69,7 +69,7 @@ struct Shared {
     look: AtomicU64,
     found: Mutex<Vec<RequestRanges>>,
     /// Programs compiled.
-    programs: Mutex<usize>,
+    programs: AtomicUsize,
 }
 
 impl Ranges {
@@ -118,12 +118,10 @@ impl Device for Watched {
         weights: &Weights,
     ) -> Result<Box<dyn Executable>, AneError> {
         let executable = self.device.compile(program, weights)?;
-        let mut programs = lock(&self.ranges.0.programs);
-        *programs += 1;
         Ok(Box::new(WatchedExecutable {
             executable,
             ranges: self.ranges.clone(),
-            index: *programs - 1,
+            index: self.ranges.0.programs.fetch_add(1, Ordering::Relaxed),
             // What reads weight files is looked at by nobody.
             function: program.functions.first().filter(|_| weights.is_empty()).cloned(),
             probe: None,
@@ -347,12 +345,12 @@ fn largest(values: &[f32]) -> f64 {
     f64::from(most)
 }
 
-/// True if the engine takes a product of two elements for 0 that is not: its exponents add up to less than -16,
-/// or it is rounded to no multiple of 2^-16.
+/// True if the engine takes the product of two halves, both not 0, for 0: their exponents add up to less than
+/// -16 (docs/ane-facts.md E.1). Any other is at least 2^-16, its unit.
 fn is_lost(a: f32, b: f32) -> bool {
+    // Every half but 0 is normal in f32.
     let exponent = |v: f32| ((v.to_bits() >> 23) & 0xff) as i32 - 127;
-    // A product of two halves is exact in f32; the exponent of a half is normal there.
-    exponent(a) + exponent(b) < -16 || (a * b).abs() < 2f32.powi(-17)
+    exponent(a) + exponent(b) < -16
 }
 
 /// How the elements of a product of matrices belong together.
