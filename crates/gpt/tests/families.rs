@@ -5,7 +5,7 @@ use ane::Emulator;
 use chip::Profile;
 use cpu::{Matrix, Numerics};
 use gpt::block::Memory;
-use gpt::plan::{BASELINE, OFFLOAD, Plan, PlanError, Programs};
+use gpt::plan::{BASELINE, OFFLOAD, PLANS, Plan, PlanError, Programs};
 use gpt::slots::WeightFormat;
 use gpt::{
     Column, Decoder, Dims, Family, FeedForward, GptConfig, Layout, MicroBatch, Model, Norm,
@@ -281,14 +281,14 @@ fn vanishes(c: &GptConfig, port: &str) -> bool {
 
 /// Every mixture with the plans that train it.
 fn every() -> impl Iterator<Item = (&'static Plan, (&'static str, GptConfig))> {
-    let all = [&BASELINE, &OFFLOAD].into_iter();
+    let all = PLANS.iter().copied();
     let all = all.flat_map(|plan| mixtures().into_iter().map(move |mixture| (plan, mixture)));
     all.filter(|(plan, (_, c))| {
         let dims = Dims { config: c, batch: BATCH, seq: SEQ, dtype: DType::Fp16 };
         let programs = Programs::new(plan, &dims, Memory::Sequence);
         let refused = c.nanochat.softcap.is_some() || (0..c.n_layer).any(|l| c.embeds_values(l));
         let unfit = matches!(programs, Err(PlanError::Unfit { .. }));
-        assert_eq!(unfit, plan == &&OFFLOAD && refused, "{}", plan.name);
+        assert_eq!(unfit, *plan == &OFFLOAD && refused, "{}", plan.name);
         !unfit
     })
 }

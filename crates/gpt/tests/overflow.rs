@@ -4,7 +4,7 @@
 use ane::Emulator;
 use chip::Profile;
 use cpu::Numerics;
-use gpt::plan::{BASELINE, OFFLOAD, Plan};
+use gpt::plan::{PLANS, Plan};
 use gpt::{GptConfig, MicroBatch, Model, Parameters, TokenWeights, initialise};
 
 fn gradients(
@@ -36,9 +36,7 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 fn an_overflow_never_passes_for_a_gradient() {
     let tiny = GptConfig::preset("tiny").unwrap();
     let c = GptConfig { n_layer: 3, n_kv_head: 2, vocab_size: 64, ..tiny };
-    for (plan, sharpness) in
-        [&BASELINE, &OFFLOAD].into_iter().flat_map(|plan| [1.0f32, 4.0, 12.0].map(|s| (plan, s)))
-    {
+    for (plan, sharpness) in PLANS.iter().flat_map(|plan| [1.0f32, 4.0, 12.0].map(|s| (plan, s))) {
         let mut params = initialise(&c, 5);
         params.iter_mut().filter(|w| **w != 1.0).for_each(|w| *w *= sharpness);
         let exact = gradients(plan, &c, &params, Numerics::F32, 1.0);

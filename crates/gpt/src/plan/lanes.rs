@@ -22,13 +22,6 @@ enum Exchanged {
     Head,
 }
 
-/// What a step reads and what it writes. What is added to is written.
-#[derive(Default)]
-struct Touched {
-    reads: Vec<Exchanged>,
-    writes: Vec<Exchanged>,
-}
-
 /// The order of the steps of a schedule on two lanes. Steps are numbered in the order of the schedule,
 /// those of the backward pass after those of the forward pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,7 +97,7 @@ fn after(schedule: &Schedule, steps: &[&Step]) -> Vec<Vec<usize>> {
     let mut known: BTreeMap<Exchanged, (Option<usize>, Vec<usize>)> = BTreeMap::new();
     let mut all = vec![];
     for (i, step) in steps.iter().enumerate() {
-        let Touched { reads, writes } = schedule.touched(step);
+        let [reads, writes] = schedule.reads_and_writes(step);
         let mut after = vec![];
         for thing in reads {
             let (writer, readers) = known.entry(thing).or_default();
@@ -155,10 +148,10 @@ impl Schedule {
         TimedStep { name, layer, part: self.part(step), place: step.place(), start, seconds }
     }
 
-    /// What `step` reads and writes. Parameters are left out: no step changes them.
-    fn touched(&self, step: &Step) -> Touched {
+    /// What `step` reads, and what it writes or adds to. Parameters are left out: no step changes them.
+    fn reads_and_writes(&self, step: &Step) -> [Vec<Exchanged>; 2] {
         use Exchanged::{Array, Gradient, Head, Value};
-        let [reads, writes] = match step {
+        match step {
             Step::Gather { to, .. } => [vec![], vec![Array(*to)]],
             Step::Load { from, to } => [vec![Array(*from)], vec![Value(*to)]],
             Step::Run { program, layer } => {
@@ -201,7 +194,6 @@ impl Schedule {
                 [vec![Value(*value)], vec![Gradient(gradient.start)]]
             }
             Step::Scatter { table, from, .. } => [vec![Array(*from)], vec![Gradient(table.start)]],
-        };
-        Touched { reads, writes }
+        }
     }
 }
