@@ -39,9 +39,9 @@ capture() {
 # The dashboard
 
 `anegpt dashboard [RUN…]` follows the logs of runs, and `anegpt dashboard -- train …` starts one. `?` lists the keys.
-What follows is what tmux shows, written by `scripts/dashboard-pictures.sh`. Two readings tell a run's curves apart
-without colour: dots are the losses of steps, the line is smoothed, `o` is the validation loss; of several runs each
-line has the run's letter on it, and its validation loss the small one.
+The screens below are what tmux shows; `scripts/dashboard-pictures.sh` writes them. Curves can be read without colour.
+For one run, dots are the losses of steps, the line is their smoothed mean, and `o` marks validation losses. For several
+runs, each smoothed line carries its run's capital letter, and the small letter marks that run's validation losses.
 HEAD
   for size in 80x24 200x50; do
     printf '\n## A run that goes on, %s\n\n```\n' "$size"
