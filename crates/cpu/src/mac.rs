@@ -52,6 +52,13 @@ fn power_of_two(x: f32) -> f32 {
     f32::from_bits(x.to_bits() & 0x7f80_0000)
 }
 
+/// True if the magnitude of `b`, not NaN, is at least `least`, which is positive. Compares bits: processors do that
+/// beside arithmetic, not in its place.
+#[inline(always)]
+fn counts(b: f32, least: f32) -> bool {
+    (b.to_bits() & 0x7fff_ffff) as i32 >= least.to_bits() as i32
+}
+
 /// A sum of products in the order given: the law, written plainly.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sum {
@@ -401,7 +408,7 @@ impl Tile<'_> {
                     let v = p + 0.5f32.copysign(p);
                     // SAFETY: |v| is at most the bound on sums, which is below 2^31.
                     let units = unsafe { v.to_int_unchecked::<i32>() };
-                    let kept = if b.abs() >= least[i] { units } else { 0 };
+                    let kept = if counts(b, least[i]) { units } else { 0 };
                     *sum = sum.wrapping_add(kept);
                 }
             }
@@ -423,7 +430,7 @@ impl Tile<'_> {
             for (i, sums) in sums.iter_mut().enumerate() {
                 for (sum, &b) in sums.iter_mut().zip(b) {
                     let rounded = a[i].mul_add(b, MAGIC);
-                    let kept = if b.abs() >= least[i] { rounded } else { MAGIC };
+                    let kept = if counts(b, least[i]) { rounded } else { MAGIC };
                     *sum = sum.wrapping_add(kept.to_bits() as i32);
                 }
             }
