@@ -49,7 +49,8 @@ fn packed(talks: &[(usize, usize)], seq: usize) -> Packed {
     let tokenizer = tokenizer();
     let template = ChatTemplate::find(&tokenizer, None).unwrap().unwrap();
     let conversations = Arc::new(Talks(talks.to_vec()));
-    let chats: Arc<dyn Examples> = Arc::new(Chats { conversations, template, tokenizer });
+    let chats = Chats::new(conversations, template, tokenizer, &mut |_| {}).unwrap();
+    let chats: Arc<dyn Examples> = Arc::new(chats);
     let survey = Survey::of(&*chats, seq, &mut |_| {}).unwrap();
     let config = PackedConfig { seq, waiting: WAITING, pad: 256, shuffle: None };
     Packed::new(chats, survey, config).unwrap()

@@ -67,7 +67,7 @@ pub(crate) struct SftSetup {
     frame: Frame,
     source: Source,
     tokenizer: Tokenizer,
-    parts: [Packed; 2],
+    parts: [Part; 2],
     /// The checkpoint whose optimizer the run goes on with.
     warm: Option<Checkpoint>,
     format: &'static str,
@@ -104,8 +104,8 @@ fn fresh(args: &SftArgs) -> Result<SftSetup> {
     let parts = source.read(format, &tokenizer, seq, seed)?;
     let asked = TrainSection { seq: Some(seq), seed: Some(seed), ..asked };
     let (mut config, mut lr_reason) = match &base {
-        Some(base) => after(&base.run, config, args, &asked, &parts[0])?,
-        None => alone(config, args, &asked, &parts[0])?,
+        Some(base) => after(&base.run, config, args, &asked, &parts[0].rows)?,
+        None => alone(config, args, &asked, &parts[0].rows)?,
     };
     if let Some(lora) = &args.lora {
         lr_reason = adapt(&mut config, lora, &asked)?;
@@ -164,7 +164,7 @@ impl SftSetup {
         let warnings = self.warnings(about.epochs);
         let SftSetup { frame, source, tokenizer, parts: [train, validation], warm, .. } = self;
         let intervals = train::Intervals { sample: 0, ..frame.intervals() };
-        let objective = Sft::new(train, validation, &frame.config);
+        let objective = Sft::new(train.rows, validation.rows, &frame.config);
         let (frame, mut run) = frame.compile(faults, objective)?;
         if let Some(base) = &warm {
             run.trainer_mut().warm_start(base, train::run::updates(base)?)?;
@@ -174,13 +174,17 @@ impl SftSetup {
     }
 
     fn about(&self) -> Result<About> {
-        let [train, validation] = self.parts.each_ref().map(Packed::survey);
+        let [train, validation] = self.parts.each_ref().map(Part::survey);
         let vocab_size = self.frame.config.model.vocab_size as u32;
         let path = |path: &Path| path.display().to_string();
         let data = self.source.to_string();
+        let of = match self.parts[0].noun() {
+            "piece" => format!(" of {} conversations", self.parts[0].conversations),
+            _ => String::new(),
+        };
         let text = format!(
-            "{data}: {} to train, {} to validate, by {}; {} of {} tokens are the assistant's",
-            progress::counted(train.kept(), "conversation"),
+            "{data}: {}{of} to train, {} to validate, by {}; {} of {} tokens are the assistant's",
+            progress::counted(train.kept(), self.parts[0].noun()),
             validation.kept(),
             self.format,
             progress::count(train.learned() as f64),
@@ -200,24 +204,24 @@ impl SftSetup {
     fn epochs(&self) -> f64 {
         let RunConfig { schedule, batch, accum, .. } = &self.frame.config;
         let rows = schedule.total * (batch * accum) as u64;
-        rows as f64 / self.parts[0].rows(1) as f64
+        rows as f64 / self.parts[0].rows.rows(1) as f64
     }
 
     fn warnings(&self, epochs: f64) -> Vec<String> {
         let mut warnings = self.frame.warnings();
         let names = ["to train", "to validate"];
-        for (part, name) in self.parts.iter().map(Packed::survey).zip(names) {
-            warnings.extend(shortened(part, name));
+        for (part, name) in self.parts.iter().zip(names) {
+            warnings.extend(shortened(part.survey(), part.noun(), name));
         }
         warnings.extend(super::ready::too_often(&self.frame.config, epochs));
         warnings
     }
 }
 
-/// A warning where conversations are cut or left out.
-fn shortened(survey: &Survey, name: &str) -> Option<String> {
+/// A warning where conversations, or pieces of them, are cut or left out.
+fn shortened(survey: &Survey, noun: &str, name: &str) -> Option<String> {
     let (all, seq) = (survey.len(), survey.seq());
-    let of = |n: usize| progress::counted(n, "conversation");
+    let of = |n: usize| progress::counted(n, noun);
     let cut = Some(survey.cut())
         .filter(|&n| n > 0)
         .map(|n| format!("{} of {all} {name} are longer than --seq {seq} and cut to it", of(n)));
@@ -446,18 +450,58 @@ impl Source {
         tokenizer: &Tokenizer,
         seq: usize,
         seed: u64,
-    ) -> Result<[Packed; 2]> {
+    ) -> Result<[Part; 2]> {
         let pad = tokenizer.bos().or(tokenizer.eos()).unwrap_or(0);
         let config = PackedConfig { seq, waiting: WAITING, pad, shuffle: None };
-        let [train, validation] = self.parts()?.map(|conversations| Chats {
-            conversations,
-            template: template.clone(),
-            tokenizer: tokenizer.clone(),
-        });
-        Ok([
-            packed(train, PackedConfig { shuffle: Some(seed), ..config }, "reading")?,
-            packed(validation, config, "validation")?,
-        ])
+        let [train, validation] = self.parts()?;
+        let read = |conversations, shuffle, label| {
+            let (template, tokenizer) = (template.clone(), tokenizer.clone());
+            Part::read(
+                conversations,
+                template,
+                tokenizer,
+                PackedConfig { shuffle, ..config },
+                label,
+            )
+        };
+        Ok([read(train, Some(seed), "reading")?, read(validation, None, "validation")?])
+    }
+}
+
+/// Conversations in rows.
+struct Part {
+    rows: Packed,
+    /// Their number; that of the pieces in rows can be larger.
+    conversations: usize,
+}
+
+impl Part {
+    /// Packs conversations, after a look at all of them.
+    fn read(
+        conversations: Arc<dyn Conversations>,
+        template: ChatTemplate,
+        tokenizer: Tokenizer,
+        config: PackedConfig,
+        label: &str,
+    ) -> Result<Part> {
+        let count = conversations.len();
+        let bar = progress::steps(label, count as u64);
+        let mut seen = |seen| bar.set_position(seen as u64);
+        let chats = Chats::new(conversations, template, tokenizer, &mut seen)?;
+        bar.set_length(chats.len() as u64);
+        let chats: Arc<dyn Examples> = Arc::new(chats);
+        let survey = Survey::of(&*chats, config.seq, &mut seen);
+        bar.finish_and_clear();
+        Ok(Part { rows: Packed::new(chats, survey?, config)?, conversations: count })
+    }
+
+    fn survey(&self) -> &Survey {
+        self.rows.survey()
+    }
+
+    /// What a row is made of: conversations, or pieces of them.
+    fn noun(&self) -> &'static str {
+        if self.survey().len() > self.conversations { "piece" } else { "conversation" }
     }
 }
 
@@ -467,15 +511,6 @@ impl fmt::Display for Source {
         let all: Vec<String> = self.tasks.iter().cloned().chain(data).collect();
         f.write_str(&all.join(", "))
     }
-}
-
-/// Packs conversations, after a look at all of them.
-fn packed(chats: Chats, config: PackedConfig, label: &str) -> Result<Packed> {
-    let chats: Arc<dyn Examples> = Arc::new(chats);
-    let bar = progress::steps(label, chats.len() as u64);
-    let survey = Survey::of(&*chats, config.seq, &mut |seen| bar.set_position(seen as u64));
-    bar.finish_and_clear();
-    Ok(Packed::new(chats, survey?, config)?)
 }
 
 /// Conversations to train on, and one of [`HELD_OUT`] to validate with.

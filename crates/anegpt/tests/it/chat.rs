@@ -60,7 +60,7 @@ impl Bench {
     }
 
     /// Answers to lines, and what was said beside them.
-    fn answers(&self, args: &[&str], input: &str) -> (Vec<String>, String) {
+    pub(crate) fn answers(&self, args: &[&str], input: &str) -> (Vec<String>, String) {
         let output = self.piped(args, input);
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{error}");

@@ -26,6 +26,7 @@ mod generate;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod host;
 mod hub;
+mod instruct;
 mod interrupted;
 mod mil;
 mod nanochat;

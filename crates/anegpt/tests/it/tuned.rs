@@ -54,7 +54,7 @@ impl Bench {
             let (question, answer) = SAID[(state >> 30) as usize];
             let messages =
                 [Message::new(Role::User, question), Message::new(Role::Assistant, answer)];
-            format.render(&messages, &tokenizer).unwrap().tokens
+            format.render(&messages, &tokenizer).unwrap().remove(0).tokens
         };
         let tokens = (0..1500).flat_map(conversation);
         let bytes: Vec<u8> = tokens.flat_map(|token| (token as u16).to_le_bytes()).collect();

@@ -50,33 +50,22 @@ impl Jinja {
         })
     }
 
+    /// The conversation in as many pieces as it takes (see [`Piece`]).
     pub(super) fn render(
         &self,
         messages: &[Message],
         tokenizer: &Tokenizer,
         ends: &[u32],
-    ) -> Result<Rendered> {
+    ) -> Result<Vec<Rendered>> {
         let (texts, guard) = self.hidden(messages)?;
-        let text = self.text(messages, &texts, false)?;
-        let mut out = Rendered::new();
-        let mut at = 0;
-        for spoken in self.spoken(messages, &texts, &text)? {
-            let mut tokens = vec![];
-            guard.encode(&text[at..spoken.start], at == 0, tokenizer, &mut tokens)?;
-            out.push(&tokens, false);
-            tokens.clear();
-            guard.encode(&text[spoken.clone()], spoken.start == 0, tokenizer, &mut tokens)?;
-            // A line break behind the token that ends the answer is the template's.
-            let last = tokens.iter().rposition(|token| ends.contains(token));
-            let (learned, rest) = tokens.split_at(last.map_or(tokens.len(), |last| last + 1));
-            out.push(learned, true);
-            out.push(rest, false);
-            at = spoken.end;
-        }
-        let mut tokens = vec![];
-        guard.encode(&text[at..], at == 0, tokenizer, &mut tokens)?;
-        out.push(&tokens, false);
-        Ok(out)
+        let pieces = self.pieces(messages, &texts)?;
+        pieces.iter().map(|piece| piece.encode(&guard, tokenizer, ends)).collect()
+    }
+
+    /// The number of pieces that [`Jinja::render`] gives.
+    pub(super) fn count(&self, messages: &[Message]) -> Result<usize> {
+        let (texts, _) = self.hidden(messages)?;
+        Ok(self.pieces(messages, &texts)?.len())
     }
 
     pub(super) fn render_for_completion(
@@ -137,27 +126,64 @@ impl Jinja {
         Ok(guard.show(&self.text(messages, &texts, open)?))
     }
 
-    /// Which parts of the rendered conversation the assistant says.
-    fn spoken(
-        &self,
-        messages: &[Message],
-        texts: &[String],
-        whole: &str,
-    ) -> Result<Vec<Range<usize>>> {
-        let spoken = (0..messages.len()).filter(|&at| messages[at].role == Role::Assistant);
-        let span = |at: usize| {
+    /// Every answer of the assistant once, in the order of the conversation.
+    fn pieces(&self, messages: &[Message], texts: &[String]) -> Result<Vec<Piece>> {
+        let whole = self.text(messages, texts, false)?;
+        let mut pieces = vec![Piece { text: whole, spoken: vec![] }];
+        for at in (0..messages.len()).rev().filter(|&at| messages[at].role == Role::Assistant) {
             let before = self.text(&messages[..at], &texts[..at], true)?;
             let through = self.text(&messages[..=at], &texts[..=at], false)?;
-            if whole.starts_with(&through) && through.starts_with(&before) {
-                return Ok(before.len()..through.len());
+            if !through.starts_with(&before) {
+                return Err(Error::Conversation(format!(
+                    "the chat template writes message {} in another way than it asks for it, so that it is not \
+                     known which tokens are to be learned",
+                    at + 1
+                )));
             }
-            Err(Error::Conversation(format!(
-                "the chat template writes message {} in another way when others follow it, so that it is \
-                 not known which tokens are to be learned: end conversations there",
-                at + 1
-            )))
-        };
-        spoken.map(span).collect()
+            let spoken = before.len()..through.len();
+            match pieces.iter_mut().find(|piece| piece.text.starts_with(&through)) {
+                Some(piece) => piece.spoken.insert(0, spoken),
+                None => pieces.push(Piece { text: through, spoken: vec![spoken] }),
+            }
+        }
+        // What follows the last answer teaches nothing.
+        if pieces.len() > 1 && pieces[0].spoken.is_empty() {
+            pieces.remove(0);
+        }
+        pieces.reverse();
+        Ok(pieces)
+    }
+}
+
+/// A text to learn from. One is enough where the template writes an answer in the same way whatever follows it. Where it
+/// does not (Qwen 3 leaves thoughts out of earlier answers), the conversation up to that answer is a piece of its
+/// own: the history as the model reads it when it is asked, then the answer as it is to say it.
+struct Piece {
+    text: String,
+    /// What the assistant is to learn of it, in order.
+    spoken: Vec<Range<usize>>,
+}
+
+impl Piece {
+    fn encode(&self, guard: &Guard<'_>, tokenizer: &Tokenizer, ends: &[u32]) -> Result<Rendered> {
+        let (text, mut out, mut at) = (&self.text, Rendered::new(), 0);
+        for spoken in &self.spoken {
+            let mut tokens = vec![];
+            guard.encode(&text[at..spoken.start], at == 0, tokenizer, &mut tokens)?;
+            out.push(&tokens, false);
+            tokens.clear();
+            guard.encode(&text[spoken.clone()], spoken.start == 0, tokenizer, &mut tokens)?;
+            // A line break behind the token that ends the answer is the template's.
+            let last = tokens.iter().rposition(|token| ends.contains(token));
+            let (learned, rest) = tokens.split_at(last.map_or(tokens.len(), |last| last + 1));
+            out.push(learned, true);
+            out.push(rest, false);
+            at = spoken.end;
+        }
+        let mut tokens = vec![];
+        guard.encode(&text[at..], at == 0, tokenizer, &mut tokens)?;
+        out.push(&tokens, false);
+        Ok(out)
     }
 }
 

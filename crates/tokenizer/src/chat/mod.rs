@@ -21,7 +21,7 @@
 //! let tokenizer = tokenizer.with_special_tokens(&NANOCHAT_TOKENS)?;
 //! let template = ChatTemplate::find(&tokenizer, None)?.expect("the tokens are there");
 //! let messages = [Message::new(Role::User, "Hello"), Message::new(Role::Assistant, "hello")];
-//! let rendered = template.render(&messages, &tokenizer)?;
+//! let rendered = template.render(&messages, &tokenizer)?.remove(0);
 //! let learned = rendered.tokens.iter().zip(&rendered.mask).filter(|(_, mask)| **mask == 1);
 //! let learned: Vec<u32> = learned.map(|(token, _)| *token).collect();
 //! assert_eq!(template.answer(&learned, &tokenizer), messages[1]);
@@ -124,15 +124,28 @@ impl ChatTemplate {
         Ok(kind.map(|kind| ChatTemplate { kind, ends: ends(tokenizer) }))
     }
 
-    /// Renders a conversation, as a model is trained on it.
+    /// Renders a conversation as a model is trained on it: in one piece, or in several, of which each ends with an answer
+    /// that the template writes in another way when messages follow it. Every answer is learned once, after what the
+    /// model reads when it is asked for it.
     ///
     /// # Errors
     /// [`Error::Conversation`](crate::Error::Conversation) if the format cannot express it,
     /// [`Error::Template`](crate::Error::Template) if the template fails.
-    pub fn render(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<Rendered> {
+    pub fn render(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<Vec<Rendered>> {
         match &self.kind {
-            Kind::Nanochat(nanochat) => nanochat.render(messages, tokenizer),
+            Kind::Nanochat(nanochat) => Ok(vec![nanochat.render(messages, tokenizer)?]),
             Kind::Jinja(jinja) => jinja.render(messages, tokenizer, &self.ends),
+        }
+    }
+
+    /// Returns the number of pieces that [`ChatTemplate::render`] gives; `None` if it is 1 for every conversation.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn pieces(&self, messages: &[Message]) -> Result<Option<usize>> {
+        match &self.kind {
+            Kind::Nanochat(_) => Ok(None),
+            Kind::Jinja(jinja) => jinja.count(messages).map(Some),
         }
     }
 

@@ -35,6 +35,13 @@ fn chatml() -> (Tokenizer, ChatTemplate) {
     (tokenizer, template)
 }
 
+/// A conversation that is rendered in one piece.
+fn whole(template: &ChatTemplate, messages: &[Message], tokenizer: &Tokenizer) -> Rendered {
+    let mut pieces = template.render(messages, tokenizer).unwrap();
+    assert_eq!(pieces.len(), 1, "{messages:?}");
+    pieces.remove(0)
+}
+
 fn say(turns: &[(Role, &str)]) -> Vec<Message> {
     turns.iter().map(|&(role, text)| Message::new(role, text)).collect()
 }
@@ -67,7 +74,7 @@ const CONVERSATION: [(Role, &str); 5] =
 fn nanochat_renders_conversations_with_their_mask() {
     let (tokenizer, template) = nanochat();
     let messages = say(&CONVERSATION);
-    let rendered = template.render(&messages, &tokenizer).unwrap();
+    let rendered = whole(&template, &messages, &tokenizer);
     assert_eq!(
         marked(&rendered, &tokenizer),
         "<|bos|><|user_start|>Be brief.\n\nHi<|user_end|><|assistant_start|>⟦Hello<|assistant_end|>⟧\
@@ -97,8 +104,7 @@ fn nanochat_in_jinja_is_the_same() {
         let [ours, theirs] = [&own, &template]
             .map(|template| template.render_for_completion(&messages, &tokenizer).unwrap());
         assert_eq!(ours, theirs, "{conversation:?}");
-        let whole = [&own, &template]
-            .map(|template| template.render(&messages, &tokenizer).map(|all| all.tokens).unwrap());
+        let whole = [&own, &template].map(|template| whole(template, &messages, &tokenizer).tokens);
         assert_eq!(whole[0], whole[1], "{conversation:?}");
     }
     for refused in [&[(Assistant, "a")][..], &[(System, "a")], &[(User, "a"), (User, "b")]] {
@@ -119,7 +125,7 @@ fn nanochat_learns_to_call_tools_but_not_what_they_answer() {
     ];
     let answer = Message { role: Assistant, content };
     let messages = [Message::new(User, "6*7?"), answer.clone()];
-    let rendered = template.render(&messages, &tokenizer).unwrap();
+    let rendered = whole(&template, &messages, &tokenizer);
     let text = marked(&rendered, &tokenizer);
     let spoken = "⟦It is <|python_start|>6*7<|python_end|>⟧<|output_start|>42<|output_end|>⟦42.\
                   <|assistant_end|>⟧";
@@ -162,7 +168,7 @@ fn nanochat_names_what_is_out_of_turn() {
 fn chatml_is_rendered_as_qwen_has_it() {
     let (tokenizer, template) = chatml();
     let messages = say(&CONVERSATION);
-    let rendered = template.render(&messages, &tokenizer).unwrap();
+    let rendered = whole(&template, &messages, &tokenizer);
     assert_eq!(
         marked(&rendered, &tokenizer),
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n\
@@ -192,13 +198,67 @@ fn thinking_of_earlier_answers_is_left_out() {
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n\
          <|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
     );
-    let rendered = template.render(&messages[..2], &tokenizer).unwrap();
+    let rendered = whole(&template, &messages[..2], &tokenizer);
     let text = marked(&rendered, &tokenizer);
     let learned = "assistant\n⟦<think>\nA greeting.\n</think>\n\nHello<|im_end|>⟧\n";
     assert!(text.ends_with(learned), "{text}");
-    // In a longer conversation the same answer is written in two ways.
-    let error = template.render(&messages, &tokenizer).unwrap_err();
-    assert!(error.to_string().contains("writes message 2 in another way"), "{error}");
+    // A question behind the answer changes how it is written: it is learned as it is to be said.
+    assert_eq!(whole(&template, &messages, &tokenizer), rendered);
+}
+
+/// A template that writes an answer in two ways: each is learned once, behind the history that the model reads when it is
+/// asked.
+#[test]
+fn answers_are_learned_as_they_are_to_be_said() {
+    let tokenizer = tokenizer(&["<|im_start|>", "<|im_end|>"]);
+    let template = jinja(&tokenizer, THINKING);
+    let turn = |name: &str, text: &str| format!("<|im_start|>{name}\n{text}<|im_end|>\n");
+    let said = |text: &str| format!("<|im_start|>assistant\n⟦{text}<|im_end|>⟧\n");
+    let pieces = |turns: &[(Role, &str)]| -> Vec<String> {
+        let messages = say(turns);
+        let pieces = template.render(&messages, &tokenizer).unwrap();
+        assert_eq!(template.pieces(&messages).unwrap(), Some(pieces.len()));
+        pieces.iter().map(|piece| marked(piece, &tokenizer)).collect()
+    };
+    let [hello, two] =
+        ["<think>\nA greeting.\n</think>\n\nHello", "<think>\nA sum.\n</think>\n\n2"];
+    let [hi, sum] = [turn("user", "Hi"), turn("user", "1+1?")];
+    let turns = [(User, "Hi"), (Assistant, hello), (User, "1+1?"), (Assistant, two)];
+    let first = format!("{hi}{}", said(hello));
+    let second = format!("{hi}{}{sum}{}", turn("assistant", "Hello"), said(two));
+    assert_eq!(pieces(&turns), [first.clone(), second]);
+    // The prompt of each piece is what the model is asked with.
+    for (piece, asked) in template.render(&say(&turns), &tokenizer).unwrap().iter().zip([1, 3]) {
+        let at = piece.mask.iter().position(|&mask| mask == 1).unwrap();
+        let prompt = template.render_for_completion(&say(&turns[..asked]), &tokenizer).unwrap();
+        assert_eq!(piece.tokens[..at], prompt);
+    }
+    // Answers without thoughts are written in one way, and one text teaches as many as it can.
+    let plain = [(User, "Hi"), (Assistant, "Hello"), (User, "1+1?"), (Assistant, two)];
+    assert_eq!(pieces(&plain), [format!("{hi}{}{sum}{}", said("Hello"), said(two))]);
+    let more = [&turns[..], &[(User, "Hi"), (Assistant, "Yes")]].concat();
+    let third = format!(
+        "{hi}{}{sum}{}{hi}{}",
+        turn("assistant", "Hello"),
+        turn("assistant", "2"),
+        said("Yes")
+    );
+    assert_eq!(pieces(&more)[2], third);
+    // What follows the last answer is not learned.
+    assert_eq!(pieces(&[(User, "Hi"), (Assistant, hello), (User, "1+1?")]), [first]);
+    assert_eq!(pieces(&[(User, "Hi")]), [hi]);
+}
+
+/// A template that asks for an answer in a way in which it never writes one.
+#[test]
+fn an_answer_that_is_asked_for_in_another_way_is_refused() {
+    let tokenizer = tokenizer(&["<|im_start|>", "<|im_end|>"]);
+    let text = "{% for m in messages %}<|im_start|>{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}\
+                {% if add_generation_prompt %}<|im_start|>assistant:<think>{% endif %}";
+    let template = jinja(&tokenizer, text);
+    let error = template.render(&say(&CONVERSATION), &tokenizer).unwrap_err();
+    let says = "writes message 5 in another way than it asks for it";
+    assert!(error.to_string().contains(says), "{error}");
 }
 
 #[test]
@@ -207,7 +267,7 @@ fn headers_are_rendered_as_llama_3_has_them() {
     let template = jinja(&tokenizer, HEADERS);
     let messages = say(&[(System, " Be brief. "), (User, "Hi"), (Assistant, "Hello")]);
     assert_eq!(
-        marked(&template.render(&messages, &tokenizer).unwrap(), &tokenizer),
+        marked(&whole(&template, &messages, &tokenizer), &tokenizer),
         "<|bos|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>\
          <|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>\
          <|start_header_id|>assistant<|end_header_id|>\n\n⟦Hello<|eot_id|>⟧"
@@ -258,7 +318,7 @@ fn values_are_written_as_python_writes_them() {
     let tokenizer = tokenizer(&[]);
     let text = "{{ none }} {{ true }} {{ 1 == 2 }} {{ [1, 'ä<&'] | tojson }} {{ tools }}|\
                 {{ {'k': {'b': [1, 2], 'c': none}} | tojson }} {{ {'a': [1]} | tojson(indent=2) }}";
-    let rendered = jinja(&tokenizer, text).render(&[], &tokenizer).unwrap();
+    let rendered = whole(&jinja(&tokenizer, text), &[], &tokenizer);
     assert_eq!(
         spelled(&rendered.tokens, &tokenizer),
         "None True False [1, \"ä<&\"] None|{\"k\": {\"b\": [1, 2], \"c\": null}} \
@@ -297,7 +357,7 @@ fn tags_of_generation_are_left_out() {
     let text = "{% for m in messages %}\n{%- if m.role == 'assistant' %}\n  {% generation %}\n\
                 [{{ m.content }}]\n  {%- endgeneration %}\n\n{% continue %}{% endif %}{{ m.content }}\n\
                 {% endfor %}";
-    let rendered = jinja(&tokenizer, text).render(&say(&CONVERSATION[1..3]), &tokenizer).unwrap();
+    let rendered = whole(&jinja(&tokenizer, text), &say(&CONVERSATION[1..3]), &tokenizer);
     assert_eq!(spelled(&rendered.tokens, &tokenizer), "Hi\n[Hello]\n");
 }
 

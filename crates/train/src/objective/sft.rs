@@ -7,35 +7,86 @@ use crate::stop::Stop;
 use crate::trainer::Trainer;
 use data::loader::examples::{Example, Examples, Masked, Packed};
 use gpt::TokenWeights;
+use rayon::prelude::*;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 use tasks::Conversations;
 use tasks::bpb::BitsPerByte;
 use tokenizer::Tokenizer;
-use tokenizer::chat::ChatTemplate;
+use tokenizer::chat::{ChatTemplate, Message};
+
+/// Conversations of which the pieces are counted between two reports of progress.
+const CHUNK: usize = 1024;
 
 /// Conversations as a model reads them: tokens, of which the assistant's are learned.
 #[derive(Debug, Clone)]
 pub struct Chats {
-    /// The conversations.
-    pub conversations: Arc<dyn Conversations>,
-    /// The format that they are written in.
-    pub template: ChatTemplate,
-    /// The tokenizer.
-    pub tokenizer: Tokenizer,
+    conversations: Arc<dyn Conversations>,
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    /// The conversation of each piece, and which of its pieces it is; `None` if each conversation is one.
+    pieces: Option<Vec<(u32, u32)>>,
+}
+
+impl Chats {
+    /// Conversations in the format of `template`. Where it depends on a conversation in how many pieces it is rendered
+    /// ([`ChatTemplate::pieces`]), all of them are looked at, with all cores; `progress` is told how many were.
+    ///
+    /// # Errors
+    /// [`data::Error::Example`] when a conversation cannot be read or rendered.
+    pub fn new(
+        conversations: Arc<dyn Conversations>,
+        template: ChatTemplate,
+        tokenizer: Tokenizer,
+        progress: &mut dyn FnMut(usize),
+    ) -> data::Result<Chats> {
+        let mut chats = Chats { conversations, template, tokenizer, pieces: None };
+        let len = chats.conversations.len();
+        let mut all = vec![];
+        for start in (0..len).step_by(CHUNK) {
+            let chunk = start..len.min(start + CHUNK);
+            progress(chunk.end);
+            let counts = chunk.clone().into_par_iter().map(|index| chats.count(index));
+            let counts: Vec<data::Result<Option<usize>>> = counts.collect();
+            for (index, count) in chunk.zip(counts) {
+                let Some(count) = count? else { return Ok(chats) };
+                all.extend((0..count).map(|piece| (index as u32, piece as u32)));
+            }
+        }
+        chats.pieces = (all.len() > len).then_some(all);
+        Ok(chats)
+    }
+
+    fn count(&self, index: usize) -> data::Result<Option<usize>> {
+        let messages = self.messages(index)?;
+        self.template.pieces(&messages).map_err(|error| self.fault(index, &error))
+    }
+
+    fn messages(&self, index: usize) -> data::Result<Vec<Message>> {
+        let conversation = self.conversations.get(index);
+        conversation.map(|found| found.messages).map_err(|error| self.fault(index, &error))
+    }
+
+    fn fault(&self, index: usize, error: &dyn Display) -> data::Error {
+        let place = self.conversations.place(index);
+        data::Error::Example { place, reason: error.to_string() }
+    }
 }
 
 impl Examples for Chats {
     fn len(&self) -> usize {
-        self.conversations.len()
+        self.pieces.as_ref().map_or(self.conversations.len(), Vec::len)
     }
 
     fn get(&self, index: usize) -> data::Result<Example> {
-        let place = || self.conversations.place(index);
-        let fault = |reason: String| data::Error::Example { place: place(), reason };
-        let conversation = self.conversations.get(index).map_err(|e| fault(e.to_string()))?;
-        let rendered = self.template.render(&conversation.messages, &self.tokenizer);
-        let rendered = rendered.map_err(|e| fault(e.to_string()))?;
+        let all = self.pieces.as_ref();
+        let (index, piece) = all.map_or((index, 0), |all| (all[index].0 as usize, all[index].1));
+        let messages = self.messages(index)?;
+        let rendered = self.template.render(&messages, &self.tokenizer);
+        let rendered = rendered.map_err(|error| self.fault(index, &error))?;
+        let changed = || self.fault(index, &"it has changed since the run began");
+        let rendered = rendered.into_iter().nth(piece as usize).ok_or_else(changed)?;
         let learned = rendered.mask.iter().map(|&mask| mask == 1).collect();
         Ok(Example { tokens: rendered.tokens, learned })
     }
