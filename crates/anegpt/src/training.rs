@@ -126,7 +126,9 @@ fn steps<O: Objective>(
     hooks: Vec<&mut dyn Hook>,
     view: &mut View,
 ) -> Result<(Reason, Run<O>)> {
-    let Ready { mut run, machine, tokenizer, intervals, prompt, texts, notes, command, .. } = ready;
+    let Ready {
+        mut run, machine, tokenizer, intervals, prompt, talks, texts, notes, command, ..
+    } = ready;
     let (stop, device) = (stop_on_request(view)?, machine.device.as_ref());
     let prompt = prompt.as_deref().unwrap_or_default();
     let mut session = Session {
@@ -134,6 +136,7 @@ fn steps<O: Objective>(
         output: RunOutput { directory: out.to_owned(), texts, extra: notes, setup_s },
         samples: Samples { device, tokenizer: &tokenizer, prompt },
         core,
+        talks,
         stop: &stop,
         hooks,
     };

@@ -1,7 +1,7 @@
 //! Why a run ends early.
 
 use crate::checkpoint::CheckpointError;
-use crate::evaluate::{CoreError, JournalError};
+use crate::evaluate::{ChatError, CoreError, JournalError};
 use crate::ranks::RanksError;
 use gpt::ModelError;
 use infer::InferError;
@@ -31,6 +31,8 @@ pub enum TrainError {
     Ranks(#[from] RanksError),
     #[error(transparent)]
     Core(#[from] CoreError),
+    #[error(transparent)]
+    Chat(#[from] ChatError),
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error("{path}: the state is not one of a training run: {reason}")]

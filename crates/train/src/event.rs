@@ -2,7 +2,7 @@
 //! reader share. Fields may be added, never renamed.
 
 use crate::config::{Intervals, RunConfig};
-use crate::evaluate::TaskScore;
+use crate::evaluate::{ChatTaskScore, TaskScore};
 use crate::objective::Pass;
 use crate::stop::Reason;
 use ane::PowerSample;
@@ -122,11 +122,26 @@ pub enum Event {
         #[serde(default)]
         ms: f64,
     },
+    /// Tasks of conversations were asked.
+    Tasks {
+        /// Updates so far.
+        step: u64,
+        /// The mean of the tasks' centred accuracies.
+        mean: f64,
+        /// ChatCORE, where all of its tasks were asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        chatcore: Option<f64>,
+        /// The tasks.
+        tasks: Vec<ChatTaskScore>,
+        /// Wall time of what was asked in this session.
+        #[serde(default)]
+        ms: f64,
+    },
     /// A text was sampled.
     Sample {
         /// Updates so far.
         step: u64,
-        /// The text, prompt included.
+        /// The text, prompt included; of several questions, each with its answer.
         text: String,
         /// Wall time of sampling.
         #[serde(default)]
@@ -354,6 +369,8 @@ pub struct Spent {
     pub samples_s: f64,
     /// Measuring CORE.
     pub core_s: f64,
+    /// Asking tasks of conversations.
+    pub tasks_s: f64,
     /// Waiting for checkpoints: what is written while steps run is not counted.
     pub checkpoints_s: f64,
     /// Everything else, such as the log.

@@ -23,7 +23,8 @@
 //! 7. The run emits [`Event::Step`] and calls its [`Hook`]s; then, where they are due, it validates,
 //!    draws a sample, and starts a checkpoint, which is written while the next step runs. None of these
 //!    starts after a skipped step. The one at the end of a run is always written: a skipped step left the
-//!    weights as they were. Where CORE is due ([`CoreEvery`]), it is measured once that checkpoint is written.
+//!    weights as they were. Where CORE or tasks are due ([`CoreEvery`], [`Talks`]), they are measured once that
+//!    checkpoint is written.
 //!
 //! ```
 //! use ane::Emulator;
@@ -92,7 +93,7 @@ pub use objective::{Objective, Validation};
 pub use optim::{AdamW, AdamWGroups, Lora, Muon, Optimizer, OptimizerConfig, Targets};
 pub use ranks::{Ranks, Solo};
 pub use recipe::Recipe;
-pub use run::{CoreEvery, Run, RunOutput, Session};
+pub use run::{CoreEvery, Run, RunOutput, Session, Talks};
 pub use sample::Samples;
 pub use scale::LossScale;
 pub use schedule::{Decay, Fade, LrSchedule, Momentum, Multipliers};

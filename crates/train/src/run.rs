@@ -3,7 +3,7 @@
 
 mod session;
 
-pub use session::{CoreEvery, Listener, RunOutput, Session};
+pub use session::{CoreEvery, Listener, RunOutput, Session, Talks};
 
 use crate::background::{Snapshot, Writer};
 use crate::checkpoint::Checkpoint;

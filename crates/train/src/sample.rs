@@ -1,12 +1,16 @@
 //! Texts drawn from a model in training.
 
 use crate::error::TrainError;
+use crate::objective::rl::Speaker;
 use crate::stop::Stop;
 use crate::trainer::Trainer;
 use ane::Device;
-use gpt::Decoder;
-use infer::{Finish, Generator, Request, Sampling};
+use gpt::{Decoder, Parameters};
+use infer::{Engine, EngineOptions, Event, Finish, Generator, Job, JobId, Request, Sampling};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokenizer::Tokenizer;
+use tokenizer::chat::Message;
 
 /// Where samples are computed, and what they begin with.
 #[derive(Clone, Copy, Debug)]
@@ -50,4 +54,47 @@ impl<'s> Sampler<'s> {
         })?;
         Ok(Some(text).filter(|_| drawn.finish != Finish::Stopped))
     }
+}
+
+/// Conversations that end with a question, each with the most likely answer of at most `max_tokens`; `None` if the run is
+/// to end before all are there. Of what is longer than the model reads, the end is read.
+pub(crate) fn answers(
+    parameters: &Parameters,
+    speaker: &Speaker,
+    questions: &[Vec<Message>],
+    max_tokens: usize,
+    stop: &Stop,
+) -> Result<Option<String>, TrainError> {
+    let options =
+        EngineOptions { slots: questions.len(), queue: usize::MAX, ..EngineOptions::default() };
+    let mut engine = Engine::new(parameters, Arc::clone(&speaker.tokenizer), options)?;
+    let ends = [speaker.template.ends(), &speaker.ends].concat();
+    let mut jobs: BTreeMap<JobId, usize> = BTreeMap::new();
+    for (index, messages) in questions.iter().enumerate() {
+        let prompt = speaker.template.render_for_completion(messages, &speaker.tokenizer);
+        let mut prompt = prompt.map_err(|error| TrainError::Sample(error.into()))?;
+        prompt.drain(..prompt.len().saturating_sub(engine.context() - 1));
+        let (sampling, ends, tools) = (Sampling::GREEDY, ends.clone(), speaker.tools.clone());
+        let job = Job { prompt, max_tokens, sampling, ends, tools, ..Job::default() };
+        jobs.insert(engine.submit(job)?, index);
+    }
+    let mut spoken = vec![vec![]; questions.len()];
+    while engine.active() > 0 {
+        if stop.requested() {
+            return Ok(None);
+        }
+        for (job, event) in engine.step()? {
+            match event {
+                Event::Token { id, .. } => spoken[jobs[&job]].push(id),
+                Event::Failed(error) => return Err(error.into()),
+                Event::Finished { .. } | Event::Prompt { .. } => {}
+            }
+        }
+    }
+    let told = questions.iter().zip(&spoken).map(|(messages, tokens)| {
+        let asked: Vec<String> = messages.iter().map(Message::text).collect();
+        let answer = speaker.template.answer(tokens, &speaker.tokenizer).text();
+        format!("{}\n→ {answer}", asked.join("\n"))
+    });
+    Ok(Some(told.collect::<Vec<_>>().join("\n\n")))
 }

@@ -87,7 +87,8 @@ fn session(
     let (tokenizer, stop) = (letters(), Stop::default());
     let samples = Samples { device: &device, tokenizer: &tokenizer, prompt: "a" };
     let output = output(&shape(), out);
-    let mut session = Session { intervals, output, samples, core, stop: &stop, hooks: vec![] };
+    let mut session =
+        Session { intervals, output, samples, core, talks: None, stop: &stop, hooks: vec![] };
     let mut events = vec![];
     run.to_end(&mut session, &mut |event| {
         listen(&event, &stop);

@@ -409,7 +409,7 @@ fn results(app: &mut App, area: Rect, buffer: &mut Buffer) {
         })
         .collect();
     let scored: Vec<String> = match record.scores.back() {
-        None => vec!["CORE is not measured by this run".to_owned()],
+        None => vec!["neither CORE nor tasks are measured by this run".to_owned()],
         Some(scored) => {
             let head =
                 format!("{:<28} {:>8} {:>8} {:>9}", "task", "accuracy", "centred", "questions");
@@ -420,14 +420,15 @@ fn results(app: &mut App, area: Rect, buffer: &mut Buffer) {
                     task.accuracy, task.centered, task.questions
                 )
             });
-            let whole = format!("CORE {:.4} after step {}", scored.core, scored.step);
+            let whole = format!("{} {:.4} after step {}", scored.name, scored.mean, scored.step);
             [whole, head].into_iter().chain(tasks).collect()
         }
     };
     let inside = panel("Validation: newest first", left, buffer, look);
     line("    step       loss  bits/byte", 0, inside, buffer, look.quiet());
     let room = usize::from(inside.height).saturating_sub(1);
-    let tall = panel("CORE", right, buffer, look);
+    let name = record.scores.back().map_or("CORE", |scored| scored.name);
+    let tall = panel(name, right, buffer, look);
     let most =
         (measured.len().saturating_sub(room)).max(scored.len().saturating_sub(tall.height.into()));
     let scroll = app.scroll();

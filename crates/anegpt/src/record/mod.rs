@@ -8,12 +8,12 @@ mod series;
 pub(crate) use follow::{Follower, News};
 pub(crate) use series::{NOTHING, Series};
 
-use crate::view::{limits, passed};
+use crate::view::{accuracies, limits, passed};
 use ane::PowerSample;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use train::evaluate::TaskScore;
+use train::evaluate::{ChatTaskScore, TaskScore};
 use train::log::{Line, StepLine, parse};
 use train::{Event, Range, Reason, Settings, Spent};
 
@@ -77,12 +77,21 @@ pub(crate) struct Sampled {
     pub(crate) text: String,
 }
 
-/// CORE after a step.
+/// CORE, or the accuracies of other tasks, after a step.
 #[derive(Debug)]
 pub(crate) struct Scored {
     pub(crate) step: u64,
-    pub(crate) core: f64,
+    /// What the mean of the tasks is called.
+    pub(crate) name: &'static str,
+    /// That mean, of centred accuracies.
+    pub(crate) mean: f64,
     pub(crate) tasks: Vec<TaskScore>,
+}
+
+/// The accuracy of a task of conversations, as one of CORE's is kept.
+fn as_of_core(task: ChatTaskScore) -> TaskScore {
+    let ChatTaskScore { name, questions, accuracy, centered, truncated, cut } = task;
+    TaskScore { label: name, questions, accuracy, centered, truncated, cut, merged: 0 }
 }
 
 /// Milliseconds of a part of the steps.
@@ -274,7 +283,16 @@ impl Record {
             Event::Core { step, core, tasks, .. } => {
                 self.core.push(step, core);
                 self.say(Kind::Result, format!("step {step}: CORE {core:.4}"));
-                keep(&mut self.scores, Scored { step, core, tasks });
+                keep(&mut self.scores, Scored { step, name: "CORE", mean: core, tasks });
+            }
+            Event::Tasks { step, mean, tasks, .. } => {
+                for task in &tasks {
+                    let name = format!("accuracy: {}", task.name);
+                    self.others.entry(name).or_default().push(step, task.accuracy);
+                }
+                self.say(Kind::Result, format!("step {step}: {}", accuracies(&tasks)));
+                let tasks = tasks.into_iter().map(as_of_core).collect();
+                keep(&mut self.scores, Scored { step, name: "Tasks", mean, tasks });
             }
             Event::Sample { step, mut text, .. } => {
                 truncate(&mut text, TEXT);

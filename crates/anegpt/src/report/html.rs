@@ -1,7 +1,7 @@
 //! The report of runs as one HTML file that asks for nothing else.
 
 use crate::chart::{Chart, Curve, Kind};
-use crate::record::{Record, Series, ended_by, facts};
+use crate::record::{Record, Scored, Series, ended_by, facts};
 use crate::svg::escape;
 use crate::view::limits;
 use ane::PowerSample;
@@ -267,6 +267,7 @@ fn time_of(record: &Record, page: &mut Page) {
         ("validation", spent.validation_s),
         ("samples", spent.samples_s),
         ("CORE", spent.core_s),
+        ("tasks", spent.tasks_s),
         ("checkpoints", spent.checkpoints_s),
         ("other", spent.other_s),
         ("all", spent.total_s),
@@ -350,7 +351,8 @@ fn results_of(record: &Record, page: &mut Page) {
         page.table(&rows);
     }
     if let Some(scored) = record.scores.back() {
-        page.head(&format!("CORE {:.4} after step {}", scored.core, scored.step));
+        let Scored { name, mean, step, .. } = scored;
+        page.head(&format!("{name} {mean:.4} after step {step}"));
         let mut rows =
             vec![["task", "accuracy", "centred", "questions"].map(str::to_owned).to_vec()];
         rows.extend(scored.tasks.iter().map(|task| {

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
 use train::{
-    Checkpoint, Event, Forecast, Intervals, Objective, Run, RunConfig, Settings, Solo, TrainError,
-    Trainer,
+    Checkpoint, Event, Forecast, Intervals, Objective, Run, RunConfig, Settings, Solo, Talks,
+    TrainError, Trainer,
 };
 
 /// The notes in a checkpoint that every command writes.
@@ -136,6 +136,8 @@ pub(crate) struct Ready<O> {
     pub(crate) intervals: Intervals,
     /// The prompt of samples; absent where none are taken.
     pub(crate) prompt: Option<String>,
+    /// Conversations with the model.
+    pub(crate) talks: Option<Talks>,
     /// The text files of every checkpoint.
     pub(crate) texts: Vec<(&'static str, String)>,
     /// For `state.json`.
@@ -356,6 +358,7 @@ impl Frame {
             tokenizer,
             intervals,
             prompt,
+            talks: None,
             texts,
             notes,
             warnings,

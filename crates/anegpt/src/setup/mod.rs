@@ -13,6 +13,7 @@ mod sft;
 mod sft_args;
 mod shape;
 mod sources;
+mod talks;
 
 pub(crate) use args::{BudgetArgs, RunArgs, ShapeArgs};
 pub(crate) use directory::{Place, output_directory};

@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tasks::{Kind, Split, Task};
 use tokenizer::Tokenizer;
+use train::evaluate::Chat;
 use train::objective::rl::{Advantage, Questions, Rl, RlConfig, Speaker};
-use train::{Decay, Intervals, LrSchedule, Momentum, OptimizerConfig, RunConfig};
+use train::{Decay, Intervals, LrSchedule, Momentum, OptimizerConfig, RunConfig, Talks};
 
 /// The first rate as a share of the peak of the model's run (nanochat).
 const RATE_SHARE: f64 = 0.05;
@@ -61,6 +62,8 @@ pub(crate) struct RlSetup {
     frame: Frame,
     asked: Asked,
     questions: Asking,
+    /// Tasks that are asked, and the steps between.
+    measured: Option<(u64, Chat)>,
     slots: usize,
 }
 
@@ -107,7 +110,8 @@ fn fresh(args: &RlArgs) -> Result<RlSetup> {
     let params = parameters.into_values();
     let mut frame = Frame::fresh(RL, config, params, (opened, &args.machine), cadence, talk)?;
     (frame.lr_reason, frame.init) = (lr_reason, Some(path.to_owned()));
-    Ok(RlSetup { frame, asked, questions, slots: args.slots.into() })
+    let measured = args.measured.open(&asked.tasks, &asked.task_data)?;
+    Ok(RlSetup { frame, asked, questions, measured, slots: args.slots.into() })
 }
 
 fn resumed(args: &RlArgs, directory: &Path) -> Result<RlSetup> {
@@ -125,6 +129,7 @@ fn resumed(args: &RlArgs, directory: &Path) -> Result<RlSetup> {
     let questions = asked.open(found.path(), tokenizer, &notes.frame.talk)?;
     let cadence = Cadence::of(&args.output, args.shown.sample_every);
     Ok(RlSetup {
+        measured: args.measured.open(&asked.tasks, &asked.task_data)?,
         frame: Frame::again(RL, config, (found, notes.frame), &args.machine, cadence)?,
         asked,
         questions,
@@ -288,7 +293,7 @@ impl RlSetup {
     /// When the device does not take the model, or the checkpoint is of another run.
     pub(crate) fn ready(self, faults: Option<&str>) -> Result<Ready<Rl>> {
         let about = self.about();
-        let RlSetup { frame, asked, questions, slots } = self;
+        let RlSetup { frame, asked, questions, measured, slots } = self;
         let Asking { speaker, parts: [train, test] } = questions;
         let total = frame.config.schedule.total;
         let every = |asked: Option<u64>, times: u64| asked.unwrap_or((total / times).max(1));
@@ -301,10 +306,13 @@ impl RlSetup {
         let examples = every(frame.cadence.sample_every, EXAMPLES).div_ceil(asked.epochs as u64);
         let tokenizer = Tokenizer::clone(&speaker.tokenizer);
         let config = asked.config(slots, examples);
+        let talks = Talks { speaker: speaker.clone(), questions: vec![], tasks: measured };
         let objective = Rl::new(config, train, test, speaker, &frame.config)?;
         let (frame, run) = frame.compile(faults, objective)?;
         let (notes, warnings) = (Notes { rl: asked, frame: frame.notes() }, frame.warnings());
-        frame.ready(run, tokenizer, about, intervals, None, &notes, warnings)
+        let mut ready = frame.ready(run, tokenizer, about, intervals, None, &notes, warnings)?;
+        ready.talks = Some(talks);
+        Ok(ready)
     }
 
     fn about(&self) -> About {

@@ -1,6 +1,7 @@
 //! The flags of `anegpt rl` that say what is computed.
 
 use super::args::{MachineArgs, OutputArgs, SampleArgs};
+use super::talks::TasksArgs;
 use crate::generation::ToolArgs;
 use crate::number;
 use clap::ValueEnum;
@@ -148,4 +149,6 @@ pub(crate) struct RlArgs {
     pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) shown: SampleArgs,
+    #[command(flatten)]
+    pub(crate) measured: TasksArgs,
 }

@@ -3,6 +3,7 @@
 use super::frame::{About, Frame, FrameNotes, Opened, Ready, Talk, check_steps_left, saved};
 use super::numbers::{Cadence, check_extents, check_numbers, fits_in_memory, run_config, sequence};
 use super::sft_args::{LoraChoice, SftArgs};
+use super::talks::speaker;
 use super::{SEED, SFT, newest};
 use crate::files::{self, Opened as OpenedModel};
 use crate::settings::{self, TrainSection, Weights};
@@ -16,10 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tasks::{Conversations, JsonLines, Mixture, Sequence, Slice};
 use tokenizer::Tokenizer;
-use tokenizer::chat::ChatTemplate;
+use tokenizer::chat::{ChatTemplate, Message, Role};
 use train::objective::{Chats, Sft};
 use train::{
     AdamW, Checkpoint, Decay, Lora, LrSchedule, Momentum, Multipliers, OptimizerConfig, RunConfig,
+    Talks,
 };
 
 /// The peak rate as a share of the base run's (nanochat).
@@ -38,6 +40,8 @@ const LEAST_STEPS: u64 = 20;
 const SEQUENCE: usize = 512;
 /// One of so many conversations validates, where no others are given.
 const HELD_OUT: usize = 10;
+/// Questions whose answers are samples, where none are given.
+const SAMPLES: usize = 3;
 
 /// The notes in a checkpoint by which `--resume` needs nothing else.
 #[derive(Serialize, Deserialize)]
@@ -46,6 +50,9 @@ struct Notes {
     /// The model that the run began with, for who reads its adapter.
     #[serde(default)]
     base: String,
+    /// The questions whose answers are samples, where they were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    prompts: Vec<String>,
     #[serde(flatten)]
     frame: FrameNotes,
 }
@@ -72,6 +79,8 @@ pub(crate) struct SftSetup {
     warm: Option<Checkpoint>,
     format: &'static str,
     base: String,
+    prompts: Vec<String>,
+    talks: Talks,
 }
 
 /// Reads what `args` name: a checkpoint to go on from, or the beginning of a run.
@@ -101,7 +110,10 @@ fn fresh(args: &SftArgs) -> Result<SftSetup> {
     let seq = sequence(asked.seq, usual, &config)?;
     let source = Source::of(args, Source::default())?;
     let described = format.describe();
-    let parts = source.read(format, &tokenizer, seq, seed)?;
+    let parts = source.read(&format, &tokenizer, seq, seed)?;
+    let tasks = args.measured.open(&source.tasks, &source.task_data)?;
+    let questions = samples(&args.prompt, &parts[1]);
+    let talks = Talks { speaker: speaker(&tokenizer, format, &talk), questions, tasks };
     let asked = TrainSection { seq: Some(seq), seed: Some(seed), ..asked };
     let (mut config, mut lr_reason) = match &base {
         Some(base) => after(&base.run, config, args, &asked, &parts[0].rows)?,
@@ -114,11 +126,13 @@ fn fresh(args: &SftArgs) -> Result<SftSetup> {
     fits_in_memory(&config)?;
     let warm = warm(args.load_optimizer, base.filter(|_| args.lora.is_none()))?;
     let opened = Opened::fresh(&args.machine)?;
-    let (params, cadence) = (parameters.into_values(), Cadence::of(&args.output, None));
+    let cadence = Cadence::of(&args.output, args.shown.sample_every);
+    let params = parameters.into_values();
     let mut frame = Frame::fresh(SFT, config, params, (opened, &args.machine), cadence, talk)?;
     (frame.lr_reason, frame.warmup) = (lr_reason, args.warmup);
     frame.init = Some(path.to_owned());
-    Ok(SftSetup { frame, source, tokenizer, parts, warm, format: described, base: named })
+    let (format, base, prompts) = (described, named, args.prompt.clone());
+    Ok(SftSetup { frame, source, tokenizer, parts, warm, format, base, prompts, talks })
 }
 
 /// The name by which a model is read again: the address that was given, or where it was read, as an absolute path.
@@ -141,8 +155,11 @@ fn resumed(args: &SftArgs, directory: &Path) -> Result<SftSetup> {
     let described = format.describe();
     let source = Source::of(args, notes.sft)?;
     let noted = "the conversations that the checkpoint names; where they are elsewhere now, give --data FILE";
-    let parts = source.read(format, &tokenizer, config.seq, config.seed).context(noted)?;
-    let cadence = Cadence::of(&args.output, None);
+    let parts = source.read(&format, &tokenizer, config.seq, config.seed).context(noted)?;
+    let tasks = args.measured.open(&source.tasks, &source.task_data)?;
+    let questions = samples(&notes.prompts, &parts[1]);
+    let talks = Talks { speaker: speaker(&tokenizer, format, &notes.frame.talk), questions, tasks };
+    let cadence = Cadence::of(&args.output, args.shown.sample_every);
     Ok(SftSetup {
         frame: Frame::again(SFT, config, (found, notes.frame), &args.machine, cadence)?,
         source,
@@ -151,6 +168,8 @@ fn resumed(args: &SftArgs, directory: &Path) -> Result<SftSetup> {
         warm: None,
         format: described,
         base: notes.base,
+        prompts: notes.prompts,
+        talks,
     })
 }
 
@@ -163,14 +182,17 @@ impl SftSetup {
         let about = self.about()?;
         let warnings = self.warnings(about.epochs);
         let SftSetup { frame, source, tokenizer, parts: [train, validation], warm, .. } = self;
-        let intervals = train::Intervals { sample: 0, ..frame.intervals() };
+        let intervals = frame.intervals();
         let objective = Sft::new(train.rows, validation.rows, &frame.config);
         let (frame, mut run) = frame.compile(faults, objective)?;
         if let Some(base) = &warm {
             run.trainer_mut().warm_start(base, train::run::updates(base)?)?;
         }
-        let notes = Notes { sft: source, base: self.base, frame: frame.notes() };
-        frame.ready(run, tokenizer, about, intervals, None, &notes, warnings)
+        let (base, prompts) = (self.base, self.prompts);
+        let notes = Notes { sft: source, base, prompts, frame: frame.notes() };
+        let mut ready = frame.ready(run, tokenizer, about, intervals, None, &notes, warnings)?;
+        ready.talks = Some(self.talks);
+        Ok(ready)
     }
 
     fn about(&self) -> Result<About> {
@@ -446,7 +468,7 @@ impl Source {
     /// on, in an order of their own in every pass, and those to validate with.
     fn read(
         &self,
-        template: ChatTemplate,
+        template: &ChatTemplate,
         tokenizer: &Tokenizer,
         seq: usize,
         seed: u64,
@@ -473,6 +495,8 @@ struct Part {
     rows: Packed,
     /// Their number; that of the pieces in rows can be larger.
     conversations: usize,
+    /// The first questions of some of them.
+    questions: Vec<Vec<Message>>,
 }
 
 impl Part {
@@ -484,7 +508,7 @@ impl Part {
         config: PackedConfig,
         label: &str,
     ) -> Result<Part> {
-        let count = conversations.len();
+        let (count, questions) = (conversations.len(), first_questions(&*conversations)?);
         let bar = progress::steps(label, count as u64);
         let mut seen = |seen| bar.set_position(seen as u64);
         let chats = Chats::new(conversations, template, tokenizer, &mut seen)?;
@@ -492,7 +516,7 @@ impl Part {
         let chats: Arc<dyn Examples> = Arc::new(chats);
         let survey = Survey::of(&*chats, config.seq, &mut seen);
         bar.finish_and_clear();
-        Ok(Part { rows: Packed::new(chats, survey?, config)?, conversations: count })
+        Ok(Part { rows: Packed::new(chats, survey?, config)?, conversations: count, questions })
     }
 
     fn survey(&self) -> &Survey {
@@ -502,6 +526,27 @@ impl Part {
     /// What a row is made of: conversations, or pieces of them.
     fn noun(&self) -> &'static str {
         if self.survey().len() > self.conversations { "piece" } else { "conversation" }
+    }
+}
+
+/// The first questions of conversations at even distances.
+fn first_questions(conversations: &dyn Conversations) -> Result<Vec<Vec<Message>>> {
+    let (len, mut all) = (conversations.len(), vec![]);
+    for index in (0..SAMPLES.min(len)).map(|n| n * len / SAMPLES.min(len)) {
+        let messages = conversations.get(index)?.messages;
+        let asked = messages.into_iter().take_while(|message| message.role != Role::Assistant);
+        all.push(asked.collect::<Vec<_>>());
+    }
+    all.retain(|messages| !messages.is_empty());
+    all.dedup();
+    Ok(all)
+}
+
+/// The questions whose answers are samples: those given, else some of those to validate with.
+fn samples(given: &[String], validation: &Part) -> Vec<Vec<Message>> {
+    match given {
+        [] => validation.questions.clone(),
+        given => given.iter().map(|text| vec![Message::new(Role::User, text.as_str())]).collect(),
     }
 }
 

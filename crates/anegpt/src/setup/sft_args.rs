@@ -1,6 +1,7 @@
 //! The flags of `anegpt sft` that say what is computed.
 
-use super::args::{MachineArgs, OutputArgs};
+use super::args::{MachineArgs, OutputArgs, SampleArgs};
+use super::talks::TasksArgs;
 use crate::number;
 use crate::settings::TrainSection;
 use std::path::PathBuf;
@@ -8,8 +9,9 @@ use std::str::FromStr;
 use train::Targets;
 
 /// Flags that a resumed run cannot change.
-const FROM_THE_BEGINNING: [&str; 17] = [
+const FROM_THE_BEGINNING: [&str; 18] = [
     "lora",
+    "prompt",
     "model",
     "tasks",
     "tokenizer",
@@ -115,6 +117,14 @@ pub(crate) struct SftArgs {
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) shown: SampleArgs,
+    /// Question whose answers are the samples; several can be given [default: three of those to
+    /// validate with]
+    #[arg(long, value_name = "TEXT", help_heading = "Output")]
+    pub(crate) prompt: Vec<String>,
+    #[command(flatten)]
+    pub(crate) measured: TasksArgs,
 }
 
 /// Settings of LoRA as they are typed.

@@ -8,6 +8,7 @@ use gpt::{Group, Layout};
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
 use std::io::{Result, Write};
+use train::evaluate::ChatTaskScore;
 use train::objective::Pass;
 use train::scaling::Dial;
 use train::{Event, Forecast, Lora, Multipliers, OptimizerConfig, Range, RunConfig, Settings};
@@ -75,6 +76,11 @@ impl Human {
                 let score = paint(Role::Validation, &format!("CORE {core:.4}"));
                 let questions: usize = tasks.iter().map(|task| task.questions).sum();
                 self.line(&format!("step {step:>6}  {score} ({questions} questions)"))
+            }
+            Event::Tasks { step, tasks, .. } => {
+                let questions: usize = tasks.iter().map(|task| task.questions).sum();
+                let scores = paint(Role::Validation, &accuracies(tasks));
+                self.line(&format!("step {step:>6}  {scores} ({questions} questions)"))
             }
             Event::Sample { text, .. } => self.line(&format!("\n{}\n", sample(text))),
             Event::Checkpoint { path, ms, best, .. } => {
@@ -332,6 +338,12 @@ pub(crate) fn passed(pass: &Pass) -> String {
     let of = |k: usize| format!("pass@{k} {:.4}", at[k - 1]);
     let several = if *samples > 1 { format!(", {}", of(*samples)) } else { String::new() };
     format!("{}{several} on {questions} held-out questions", of(1))
+}
+
+/// The shares of the questions of tasks that are answered rightly.
+pub(crate) fn accuracies(tasks: &[ChatTaskScore]) -> String {
+    let one = |task: &ChatTaskScore| format!("{} {:.4}", task.name, task.accuracy);
+    format!("accuracy: {}", tasks.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 /// A sampled text as a block with a bar at its left.

@@ -5,7 +5,7 @@ mod human;
 mod json;
 mod report;
 
-pub(crate) use human::passed;
+pub(crate) use human::{accuracies, passed};
 pub(crate) use json::read as events_of;
 pub(crate) use report::{of_log, resume};
 

@@ -13,6 +13,7 @@ use mil::DType;
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
+use train::evaluate::ChatTaskScore;
 use train::objective::Pass;
 use train::{Best, Event, Reason, RunConfig, Settings, Spent};
 use unicode_width::UnicodeWidthStr;
@@ -33,6 +34,8 @@ pub(super) struct Report {
     /// Bits per byte when the loss was last measured, and CORE when it was, with the step.
     bits_per_byte: Option<f64>,
     core: Option<(u64, f64)>,
+    /// The accuracies of tasks when they were last asked, with the step.
+    tasks: Option<(u64, Vec<ChatTaskScore>)>,
     /// Mean rewards of the rounds, and answers to held-out questions with the step (reinforcement learning).
     rewards: Vec<f64>,
     passes: Vec<(u64, Pass)>,
@@ -95,6 +98,7 @@ impl Report {
                 self.bits_per_byte = *bits_per_byte;
             }
             Event::Core { step, core, .. } => self.core = Some((*step, *core)),
+            Event::Tasks { step, tasks, .. } => self.tasks = Some((*step, tasks.clone())),
             Event::Power { source, sample, .. } => {
                 self.power.add(sample);
                 self.power_source.clone_from(source);
@@ -281,6 +285,12 @@ impl Report {
         if let Some((step, core)) = self.core {
             lines.row("CORE:", &format!("{core:.4} after step {step}"));
         }
+        if let Some((step, tasks)) = &self.tasks {
+            lines.row("Tasks:", &format!("accuracy after step {step}"));
+            for task in tasks {
+                lines.row(&format!("  {}", task.name), &format!("{:.4}", task.accuracy));
+            }
+        }
     }
 
     /// Writes the commands to type next.
@@ -335,6 +345,9 @@ fn activities(spent: &Spent) -> Vec<(&'static str, f64)> {
     ];
     if spent.core_s > 0.0 {
         all.insert(5, ("CORE", spent.core_s));
+    }
+    if spent.tasks_s > 0.0 {
+        all.insert(5, ("tasks", spent.tasks_s));
     }
     all
 }

@@ -28,7 +28,8 @@ fn a_run_tells_what_answers_were_worth() {
     let bench = Bench::new();
     bench.tuned_to_count();
     let rl = "rl -m tuned --tasks counting --questions 4 --samples 4 --max-tokens 90 --held-out 6 \
-              --held-out-samples 3 --eval-every 2 --steps 4 --log-format json --out better";
+              --held-out-samples 3 --eval-every 2 --steps 4 --log-format json --out better --tasks-every 3 \
+              --eval-tasks arithmetic --max-per-task 2";
     let text = bench.ok(&rl.split_whitespace().collect::<Vec<_>>());
     let start = &events(&text, "start")[0];
     assert_eq!(start["command"], "rl");
@@ -56,6 +57,12 @@ fn a_run_tells_what_answers_were_worth() {
         assert!(at.len() == 3 && at.is_sorted(), "{eval}");
         assert!((eval["val_loss"].as_f64().unwrap() - (1.0 - at[0])).abs() < 1e-12);
     }
+    // What is not rewarded may be lost: other tasks are asked meanwhile.
+    let asked: Vec<(Value, Value)> = events(&text, "tasks")
+        .iter()
+        .map(|event| (event["step"].clone(), event["tasks"][0]["name"].clone()))
+        .collect();
+    assert_eq!(asked, [3, 4].map(|step| (step.into(), "arithmetic".into())));
     let sample = events(&text, "sample")[0]["text"].as_str().unwrap().to_owned();
     assert!(sample.starts_with("How many ") && sample.contains("reward "), "{sample}");
     // People get the same in words.

@@ -243,3 +243,86 @@ fn an_adapter_is_learned_and_brings_its_model_back() {
     let error = words(&String::from_utf8_lossy(&output.stderr));
     assert!(error.contains("adapter: the model that this adapter is for"), "{error}");
 }
+
+/// The files of a directory, by name.
+fn files(directory: &std::path::Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: &std::path::Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    entries.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
+}
+
+/// Answers and accuracies while a model is finetuned: events, the checkpoints of a run without them, and a session that
+/// goes on where the one before was killed.
+#[test]
+fn what_a_model_answers_meanwhile_is_told() {
+    let bench = Bench::new();
+    bench.base_and_talks("3");
+    let run = |more: &str| {
+        let sft = "sft -m base --data talks.jsonl --steps 12 --eval-every 6 --log-format json";
+        events(&bench.ok(&sft.split(' ').chain(more.split(' ')).collect::<Vec<_>>()))
+    };
+    let tasks = "--tasks-every 5 --eval-tasks spelling,stories-choice --max-per-task 3";
+    let all = run(&format!("{tasks} --sample-every 6 --prompt red --prompt one --out with"));
+    run("--sample-every 0 --out without");
+    let last = |out: &str| files(&bench.path(out).join("step-00000012"));
+    let (ours, right) = (last("with"), last("without"));
+    for (name, bytes) in &right {
+        // The one names its prompts in its notes.
+        assert!(ours[name] == *bytes || name == "state.json", "{name} differs");
+    }
+    let told = of(&all, "tasks");
+    let steps: Vec<u64> = told.iter().map(|event| event["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [5, 10, 12]);
+    for event in &told {
+        let tasks = event["tasks"].as_array().unwrap();
+        let names: Vec<&str> = tasks.iter().map(|task| task["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["spelling", "stories-choice"]);
+        let centred = |task: &Value| task["centered"].as_f64().unwrap();
+        let mean = tasks.iter().map(centred).sum::<f64>() / 2.0;
+        assert!((event["mean"].as_f64().unwrap() - mean).abs() < 1e-12, "{event}");
+        assert_eq!(tasks[0]["questions"], 3);
+    }
+    // A checkpoint comes before.
+    let places: Vec<&str> = all.iter().filter_map(|event| event["event"].as_str()).collect();
+    let at = places.iter().position(|event| *event == "tasks").unwrap();
+    assert_eq!(places[at - 1], "checkpoint", "{places:?}");
+    let samples: Vec<&str> =
+        of(&all, "sample").iter().map(|event| event["text"].as_str().unwrap()).collect();
+    assert_eq!(samples.len(), 2);
+    for text in samples {
+        assert!(text.starts_with("red\n→ ") && text.contains("\n\none\n→ "), "{text}");
+    }
+    // As a kill in the middle of the second measurement would have left it.
+    let kept = files(&bench.path("with/tasks"));
+    assert_eq!(kept.keys().collect::<Vec<_>>().len(), 3);
+    std::fs::remove_dir_all(bench.path("with/step-00000012")).unwrap();
+    std::fs::remove_file(bench.path("with/tasks/step-00000012.jsonl")).unwrap();
+    let half = String::from_utf8(kept["step-00000010.jsonl"].clone()).unwrap();
+    let half: String = half.split_inclusive('\n').take(3).collect();
+    bench.write("with/tasks/step-00000010.jsonl", half + "{\"na");
+    let resume = format!("sft --resume with {tasks} --log-format json");
+    let more = events(&bench.ok(&resume.split(' ').collect::<Vec<_>>()));
+    for (again, event) in of(&more, "tasks").iter().zip(&told[1..]) {
+        for entry in ["step", "mean", "tasks"] {
+            assert_eq!(again[entry], event[entry]);
+        }
+    }
+    assert_eq!(of(&more, "tasks").len(), 2);
+    assert!(files(&bench.path("with/tasks")) == kept);
+    assert!(last("with") == ours);
+    // People get it in words, and reports draw it.
+    bench.ok(&["report", "with", "--out", "with.html"]);
+    let page = std::fs::read_to_string(bench.path("with.html")).unwrap();
+    assert!(page.contains("accuracy: spelling") && page.contains("after step 12"));
+    for (args, says) in [
+        ("--data talks.jsonl --tasks-every 5", "name some with --eval-tasks"),
+        ("--data talks.jsonl --eval-tasks spelling", "--tasks-every <N>"),
+        ("--tasks spelling --tasks-every 5 --eval-tasks humaneval", "--allow-code-exec"),
+    ] {
+        let args: Vec<&str> = ["sft", "-m", "base"].into_iter().chain(args.split(' ')).collect();
+        let output = bench.run(&args);
+        let error = words(&String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+        assert!(error.contains(says), "{args:?}: {error}");
+    }
+}

@@ -6,7 +6,7 @@ mod chat;
 mod core;
 mod journal;
 
-pub(crate) use asked::Asked;
+pub(crate) use asked::{Asked, Conversing, Quiz};
 pub use chat::{
     Answering, Asking, CHATCORE, Chat, ChatAnswer, ChatError, ChatScore, ChatTaskScore,
 };

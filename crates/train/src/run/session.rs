@@ -5,14 +5,16 @@ use super::Run;
 use crate::background::Written;
 use crate::config::Intervals;
 use crate::error::TrainError;
-use crate::evaluate::{Asked, Core};
+use crate::evaluate::{Asked, Chat, Conversing, Core, Quiz};
 use crate::event::{Best, Event, Spent};
 use crate::hook::Hook;
+use crate::objective::rl::Speaker;
 use crate::objective::{Objective, Validation};
-use crate::sample::{Sampler, Samples};
+use crate::sample::{self, Sampler, Samples};
 use crate::stop::{Reason, Stop};
 use std::path::PathBuf;
 use std::time::Instant;
+use tokenizer::chat::Message;
 
 /// Where a run writes.
 #[derive(Debug)]
@@ -36,6 +38,18 @@ pub struct CoreEvery {
     pub core: Core,
 }
 
+/// Conversations with a model that is finetuned.
+#[derive(Debug)]
+pub struct Talks {
+    /// What it answers with, besides its weights.
+    pub speaker: Speaker,
+    /// Conversations that end with a question. Their answers are the samples, in place of a text; there are none
+    /// without any.
+    pub questions: Vec<Vec<Message>>,
+    /// Tasks whose accuracies are measured, and the steps between measurements; they are also measured at the end.
+    pub tasks: Option<(u64, Chat)>,
+}
+
 /// A session of a run, from a fresh start or a checkpoint to the end.
 pub struct Session<'s, 'h> {
     /// The actions between steps, and how often they happen.
@@ -46,6 +60,8 @@ pub struct Session<'s, 'h> {
     pub samples: Samples<'s>,
     /// CORE, if it is to be measured.
     pub core: Option<CoreEvery>,
+    /// Conversations with the model, if it has a format for them.
+    pub talks: Option<Talks>,
     /// Asks the run to end early.
     pub stop: &'s Stop,
     /// The hooks, in the order in which they are called.
@@ -66,7 +82,7 @@ impl<O: Objective> Run<O> {
     /// written even where no checkpoint is due, after the first tenth of the run and at most once in a
     /// twentieth of it. A sample that fails is a warning.
     ///
-    /// Before CORE is measured the state is written, even where no checkpoint is due. Answers are kept as they
+    /// Before CORE or tasks are measured the state is written, even where no checkpoint is due. Answers are kept as they
     /// come: a resumed run asks what is left, and nothing that was told before. No checkpoint depends on it.
     ///
     /// A requested stop takes effect after the step, the batch of a measurement or the token of a sample
@@ -166,7 +182,8 @@ impl<O: Objective> Course<'_, '_, '_, O> {
                 self.tell(event)?;
             }
         }
-        if self.session.intervals.sample > 0 && self.run.step_count() < self.total() {
+        let texts = self.session.talks.is_none() && self.session.intervals.sample > 0;
+        if texts && self.run.step_count() < self.total() {
             let (trainer, samples) = (&self.run.trainer, self.session.samples);
             match timed(&mut self.spent.compile_s, || Sampler::new(trainer, samples)) {
                 Ok(sampler) => self.sampler = Some(sampler),
@@ -184,12 +201,21 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         if step < self.total() && self.core_due(step) {
             self.ask_core(true)?;
         }
+        if step < self.total() && self.tasks_due(step) {
+            self.ask_tasks(true)?;
+        }
         Ok(())
     }
 
     /// True if CORE is to be measured after `step`, and not only at the end.
     fn core_due(&self, step: u64) -> bool {
         step > 0 && self.session.core.as_ref().is_some_and(|core| due(core.steps, step))
+    }
+
+    /// True if tasks are to be asked after `step`, and not only at the end.
+    fn tasks_due(&self, step: u64) -> bool {
+        let tasks = self.session.talks.as_ref().and_then(|talks| talks.tasks.as_ref());
+        step > 0 && tasks.is_some_and(|(steps, _)| due(*steps, step))
     }
 
     fn step(&mut self) -> Result<(), TrainError> {
@@ -241,9 +267,10 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         if due(sample, step) {
             self.sample()?;
         }
-        let core = self.core_due(step) && !self.session.stop.requested();
-        if (save || core) && self.run.trainer.overflows() == 0 {
-            // What is saved for CORE alone changes nothing that a later checkpoint says.
+        let going_on = !self.session.stop.requested();
+        let [core, tasks] = [self.core_due(step), self.tasks_due(step)].map(|due| due && going_on);
+        if (save || core || tasks) && self.run.trainer.overflows() == 0 {
+            // What is saved for a measurement alone changes nothing that a later checkpoint says.
             if save {
                 self.run.best = improved.or(self.run.best);
             }
@@ -254,18 +281,20 @@ impl<O: Objective> Course<'_, '_, '_, O> {
             })?;
             self.writing = Some(step);
         }
-        match (core, self.run.trainer.overflows()) {
-            (false, _) => Ok(()),
-            (true, 0) => {
-                self.written()?;
-                self.ask_core(false)
-            }
-            (true, _) => {
-                let message =
-                    format!("CORE is not measured after step {step}, whose update was skipped");
-                self.tell(Event::Warning { message })
-            }
+        if !core && !tasks {
+            return Ok(());
         }
+        if self.run.trainer.overflows() > 0 {
+            let what = if core { "CORE is" } else { "the accuracy of tasks is" };
+            let message =
+                format!("{what} not measured after step {step}, whose update was skipped");
+            return self.tell(Event::Warning { message });
+        }
+        self.written()?;
+        if core {
+            self.ask_core(false)?;
+        }
+        if tasks { self.ask_tasks(false) } else { Ok(()) }
     }
 
     /// Waits for the checkpoint that is being written.
@@ -282,23 +311,17 @@ impl<O: Objective> Course<'_, '_, '_, O> {
     /// leaves answers to other questions as they are.
     fn ask_core(&mut self, resumed: bool) -> Result<(), TrainError> {
         let Some(CoreEvery { core, .. }) = &self.session.core else { return Ok(()) };
-        let (step, stop) = (self.run.step_count(), self.session.stop);
-        let path = self.session.output.directory.join(format!("core/step-{step:08}.jsonl"));
-        let parameters = self.run.trainer.model().parameters();
-        let tokenizer = self.session.samples.tokenizer;
-        let start = Instant::now();
-        let asked = timed(&mut self.spent.core_s, || {
-            let mut asked = Asked::open(&path, core, parameters, tokenizer, resumed)?;
-            if let Some(asked) = &mut asked {
-                asked.ask(parameters, tokenizer, || stop.requested())?;
-            }
-            Ok::<_, TrainError>(asked)
-        })?;
-        let Some(mut asked) = asked else { return Ok(()) };
-        let Some(score) = asked.to_tell() else { return Ok(()) };
-        let ms = 1e3 * start.elapsed().as_secs_f64();
-        (self.listen)(Event::Core { step, core: score.core, tasks: score.tasks, ms })?;
-        Ok(asked.told()?)
+        let (spent, session) = (&mut self.spent.core_s, &*self.session);
+        ask(core, self.run, session, spent, resumed, self.listen)
+    }
+
+    /// As [`Course::ask_core`], of tasks of conversations.
+    fn ask_tasks(&mut self, resumed: bool) -> Result<(), TrainError> {
+        let Some(Talks { speaker, tasks: Some((_, chat)), .. }) = &self.session.talks else {
+            return Ok(());
+        };
+        let (spent, session) = (&mut self.spent.tasks_s, &*self.session);
+        ask(&Conversing { chat, speaker }, self.run, session, spent, resumed, self.listen)
     }
 
     /// The last validation, sample and checkpoint.
@@ -320,6 +343,7 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         self.sample()?;
         self.save()?;
         self.ask_core(false)?;
+        self.ask_tasks(false)?;
         // Asked to stop by now, the run is done all the same, if all of this was.
         let unmeasured = batches > 0 && val_loss.is_none();
         let reason = self.session.stop.reason().filter(|_| unmeasured).unwrap_or_default();
@@ -367,13 +391,21 @@ impl<O: Objective> Course<'_, '_, '_, O> {
     /// Draws and tells a sample, with a seed that depends on the step. A failure is told as well, and
     /// ends nothing.
     fn sample(&mut self) -> Result<(), TrainError> {
-        let stop = self.session.stop;
-        let Some(sampler) = self.sampler.as_mut().filter(|_| !stop.requested()) else {
-            return Ok(());
-        };
-        let (step, most) = (self.run.step_count(), self.session.intervals.sample_tokens);
-        let (seed, start) = (self.run.config.seed ^ step, Instant::now());
-        match timed(&mut self.spent.samples_s, || sampler.draw(most, seed, stop)) {
+        let Session { stop, talks, intervals, .. } = &*self.session;
+        let (step, most, start) = (self.run.step_count(), intervals.sample_tokens, Instant::now());
+        let seed = self.run.config.seed ^ step;
+        let talks =
+            talks.as_ref().filter(|talks| intervals.sample > 0 && !talks.questions.is_empty());
+        let parameters = self.run.trainer.model().parameters();
+        let drawn = timed(&mut self.spent.samples_s, || match (talks, &mut self.sampler) {
+            _ if stop.requested() => Ok(None),
+            (Some(Talks { speaker, questions, .. }), _) => {
+                sample::answers(parameters, speaker, questions, most, stop)
+            }
+            (None, Some(sampler)) => sampler.draw(most, seed, stop),
+            (None, None) => Ok(None),
+        });
+        match drawn {
             Ok(None) => Ok(()),
             Ok(Some(text)) => {
                 let ms = 1e3 * start.elapsed().as_secs_f64();
@@ -447,9 +479,39 @@ impl<O: Objective> Course<'_, '_, '_, O> {
             + spent.validation_s
             + spent.samples_s
             + spent.core_s
+            + spent.tasks_s
             + spent.checkpoints_s;
         spent.other_s = spent.total_s - known;
     }
+}
+
+/// Asks a quiz and tells its result, unless it was told for this state or the run is to end. A `resumed` run leaves
+/// answers to other questions as they are. Its time is added to `spent`.
+fn ask<Q: Quiz, O: Objective>(
+    quiz: &Q,
+    run: &Run<O>,
+    session: &Session<'_, '_>,
+    spent: &mut f64,
+    resumed: bool,
+    listen: &mut Listener<'_>,
+) -> Result<(), TrainError> {
+    let (step, start) = (run.step_count(), Instant::now());
+    let path = session.output.directory.join(format!("{}/step-{step:08}.jsonl", Q::NAME));
+    let (parameters, tokenizer) = (run.trainer.model().parameters(), session.samples.tokenizer);
+    let asked = timed(spent, || {
+        let mut asked = Asked::open(&path, quiz, parameters, tokenizer, resumed)?;
+        if let Some(asked) = asked.as_mut().filter(|_| !session.stop.requested()) {
+            asked.ask(parameters, tokenizer, session.stop)?;
+        }
+        Ok::<_, TrainError>(asked)
+    })?;
+    let Some(mut asked) = asked else { return Ok(()) };
+    let Some(mut event) = asked.to_tell(step) else { return Ok(()) };
+    if let Event::Core { ms, .. } | Event::Tasks { ms, .. } = &mut event {
+        *ms = 1e3 * start.elapsed().as_secs_f64();
+    }
+    listen(event)?;
+    Ok(asked.told()?)
 }
 
 #[cfg(test)]

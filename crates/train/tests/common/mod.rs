@@ -79,7 +79,7 @@ pub(crate) fn to_end(
     let (tokenizer, output) = (letters(), output(&run.config().model, directory));
     let samples = Samples { device, tokenizer: &tokenizer, prompt };
     let mut events = vec![];
-    let mut session = Session { intervals, output, samples, core: None, stop, hooks };
+    let mut session = Session { intervals, output, samples, core: None, talks: None, stop, hooks };
     run.to_end(&mut session, &mut |event| {
         listen(&event);
         events.push(event);

@@ -90,6 +90,7 @@ impl Trained {
             output,
             samples: Samples { device, tokenizer: &tokenizer, prompt: "" },
             core: None,
+            talks: None,
             stop: &stop,
             hooks: vec![],
         };

@@ -67,6 +67,7 @@ fn events(best: u64) -> Vec<Event> {
         validation_s: 0.3,
         samples_s: 0.2,
         core_s: 0.0,
+        tasks_s: 0.0,
         checkpoints_s: 0.1,
         other_s: 0.25,
         total_s: 2.0,
