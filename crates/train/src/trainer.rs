@@ -205,7 +205,8 @@ impl Trainer {
         }
         self.scale.record(!skipped);
         self.counts.step += 1;
-        self.counts.tokens += (tokens * ranks) as u64;
+        // Ranks of an objective with lessons of its own may have had different numbers of them.
+        self.counts.tokens += self.ranks.sum(tokens as f64)? as u64;
         self.optimizer_seconds += start.elapsed().as_secs_f64();
         if skipped {
             self.overflows += 1;

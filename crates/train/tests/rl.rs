@@ -1,6 +1,9 @@
 //! Reinforcement learning of a small model.
 
+mod common;
+
 use ane::Emulator;
+use common::on_two_ranks;
 use cpu::Numerics;
 use gpt::{GptConfig, initialise};
 use infer::{Calculator, Sampling, Tools};
@@ -10,7 +13,7 @@ use tokenizer::Tokenizer;
 use tokenizer::chat::{ChatTemplate, Message, NANOCHAT_TOKENS, Role};
 use train::objective::rl::{Advantage, Questions, RlConfig, Speaker};
 use train::objective::{Objective, Rl};
-use train::{Event, LrSchedule, OptimizerConfig, RunConfig, Solo, Stop, Trainer};
+use train::{Event, LrSchedule, OptimizerConfig, Ranks, RunConfig, Solo, Stop, Trainer};
 
 const SEQ: usize = 16;
 
@@ -113,10 +116,14 @@ fn objective(config: RlConfig, constant: Option<f32>) -> Rl {
 }
 
 fn trainer(numerics: Numerics, steps: u64) -> Trainer {
+    trainer_of(numerics, steps, Box::new(Solo))
+}
+
+fn trainer_of(numerics: Numerics, steps: u64, ranks: Box<dyn Ranks>) -> Trainer {
     let run = settings(steps);
     let params = initialise(&run.model, 3);
     let (device, optimizer) = (Emulator::cpu(numerics), run.optimizer.build());
-    Trainer::new(&run, params, optimizer, &device, numerics, Box::new(Solo)).unwrap()
+    Trainer::new(&run, params, optimizer, &device, numerics, ranks).unwrap()
 }
 
 /// Steps, and the bits of the weights behind them.
@@ -176,6 +183,51 @@ fn nothing_depends_on_how_many_answers_are_written_at_once() {
     let one = after(1);
     assert_eq!(after(3), one);
     assert_eq!(after(32), one);
+}
+
+/// Two ranks that share the questions of a round learn what one process learns: the same answers, judged alike, and up to
+/// the order of sums the same weights. So do two of which one has no question at all.
+#[test]
+fn ranks_share_a_round() {
+    for (questions, epochs) in [(4, 1), (4, 3), (3, 1), (1, 1)] {
+        let config = RlConfig { questions, epochs, ..config() };
+        let run = |ranks| {
+            let (mut trainer, mut objective) =
+                (trainer_of(Numerics::F32, 9, ranks), objective(config, None));
+            objective.accumulate(&mut trainer).unwrap();
+            let report = trainer.apply().unwrap();
+            let first = trainer.params().to_vec();
+            let bits = steps(&mut trainer, &mut objective, 5);
+            let wrong = objective.validate(&mut trainer, 9, None, &Stop::default()).unwrap();
+            let rounds: Vec<Event> = objective
+                .take_events()
+                .into_iter()
+                .filter_map(|event| match event {
+                    Event::Round { .. } => Some(without_time(event)),
+                    _ => None,
+                })
+                .collect();
+            (report, first, bits, wrong, rounds, trainer.counts())
+        };
+        let [one, other] = on_two_ranks(run);
+        assert_eq!(one, other, "the same bits on both");
+        let alone = run(Box::new(Solo));
+        assert_eq!(one.4[0], alone.4[0], "the same answers are judged");
+        assert_eq!(one.5.step, 6);
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs().max(1e-6);
+        assert!(close(one.0.loss, alone.0.loss), "{:?} {:?}", one.0, alone.0);
+        assert!(close(one.0.grad_norm, alone.0.grad_norm), "{:?} {:?}", one.0, alone.0);
+        // AdamW's first steps follow the signs of gradients, however small.
+        let far = one.1.iter().zip(&alone.1).filter(|(a, b)| (**a - **b).abs() > 1e-4).count();
+        assert!(far * 100 < one.1.len(), "{far} of {} weights differ", one.1.len());
+    }
+}
+
+fn without_time(mut event: Event) -> Event {
+    if let Event::Round { ms, .. } = &mut event {
+        *ms = 0.0;
+    }
+    event
 }
 
 /// In the middle of a round, its answers are part of the place; between rounds, they are drawn again.

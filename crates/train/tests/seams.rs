@@ -5,14 +5,12 @@ mod common;
 
 use ane::Emulator;
 use chip::Profile;
-use common::{NOTHING, SEQ, finish, loader, model};
+use common::{NOTHING, SEQ, finish, loader, model, on_two_ranks};
 use cpu::Numerics;
 use gpt::{Layout, Param, TokenWeights, initialise};
-use std::sync::{Arc, Barrier, Mutex};
 use train::checkpoint::newest;
 use train::objective::Pretrain;
 use train::optim::Update;
-use train::ranks::RanksError;
 use train::{
     LrSchedule, Multipliers, Objective, Optimizer, OptimizerConfig, Ranks, Run, RunConfig, Solo,
     StepReport, Trainer,
@@ -106,59 +104,6 @@ fn another_optimizer_is_saved_and_resumed_by_its_names() {
     assert!(error.contains("has no tensor `model.embed_tokens.weight.m`"), "{error}");
 }
 
-/// Where threads that act as ranks exchange numbers.
-#[derive(Debug)]
-struct Meeting {
-    barrier: Barrier,
-    values: Mutex<Vec<Vec<f64>>>,
-}
-
-#[derive(Debug)]
-struct Thread {
-    rank: usize,
-    size: usize,
-    meeting: Arc<Meeting>,
-}
-
-impl Thread {
-    /// The values of every rank, in their order.
-    fn exchange(&self, own: Vec<f64>) -> Vec<Vec<f64>> {
-        self.meeting.values.lock().unwrap()[self.rank] = own;
-        self.meeting.barrier.wait();
-        let all = self.meeting.values.lock().unwrap().clone();
-        self.meeting.barrier.wait();
-        all
-    }
-}
-
-impl Ranks for Thread {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn size(&self) -> usize {
-        self.size
-    }
-
-    fn sum_in_order(&self, values: &mut [f32]) -> Result<(), RanksError> {
-        let all = self.exchange(values.iter().map(|&v| f64::from(v)).collect());
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = all[1..].iter().fold(all[0][i] as f32, |sum, other| sum + other[i] as f32);
-        }
-        Ok(())
-    }
-
-    fn sum(&self, value: f64) -> Result<f64, RanksError> {
-        Ok(self.exchange(vec![value]).iter().map(|rank| rank[0]).sum())
-    }
-
-    fn broadcast(&self, values: &mut [f32]) -> Result<(), RanksError> {
-        let all = self.exchange(values.iter().map(|&v| f64::from(v)).collect());
-        values.iter_mut().zip(&all[0]).for_each(|(value, &first)| *value = first as f32);
-        Ok(())
-    }
-}
-
 /// Steps of a run, its weights at the end and the tokens it has seen.
 fn steps(config: &RunConfig, seed: u64, ranks: Box<dyn Ranks>) -> (Vec<StepReport>, Vec<f32>, u64) {
     let params = initialise(&config.model, seed);
@@ -202,16 +147,10 @@ fn a_weight_for_each_token_is_scaled_as_an_even_one() {
 /// Two ranks with a micro-batch each make the steps of one process with two.
 #[test]
 fn ranks_share_a_step() {
-    let meeting =
-        Arc::new(Meeting { barrier: Barrier::new(2), values: Mutex::new(vec![vec![]; 2]) });
-    let rank = |rank| {
-        let ranks = Box::new(Thread { rank, size: 2, meeting: Arc::clone(&meeting) });
+    let [first, second] = on_two_ranks(|ranks| {
         // Rank 1 begins with other weights, and is given those of rank 0.
-        steps(&settings(1), 3 + rank as u64, ranks)
-    };
-    let [first, second] = std::thread::scope(|scope| {
-        let threads = [0, 1].map(|i| scope.spawn(move || rank(i)));
-        threads.map(|thread| thread.join().unwrap())
+        let seed = 3 + ranks.rank() as u64;
+        steps(&settings(1), seed, ranks)
     });
     assert_eq!(first, second, "the same bits on both");
     let (reports, params, tokens) = steps(&settings(2), 3, Box::new(Solo));

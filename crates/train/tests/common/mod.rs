@@ -6,7 +6,9 @@ use ane::Device;
 use data::loader::{Loader, LoaderConfig};
 use gpt::GptConfig;
 use std::path::Path;
+use std::sync::{Arc, Barrier, Mutex};
 use tokenizer::Tokenizer;
+use train::ranks::{Ranks, RanksError};
 use train::{Event, Hook, Intervals, Run, RunOutput, Samples, Session, Stop, TrainError};
 
 /// Tokens of a sequence.
@@ -98,4 +100,71 @@ pub(crate) fn finish(
     let stop = Stop::default();
     let around = Around { intervals, prompt: "a", stop: &stop, hooks: vec![] };
     to_end(run, device, directory, around, |_| {}).unwrap()
+}
+
+/// Where threads that act as ranks exchange numbers.
+#[derive(Debug)]
+struct Meeting {
+    barrier: Barrier,
+    values: Mutex<Vec<Vec<f64>>>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    rank: usize,
+    size: usize,
+    meeting: Arc<Meeting>,
+}
+
+impl Thread {
+    /// The values of every rank, in their order.
+    fn exchange(&self, own: Vec<f64>) -> Vec<Vec<f64>> {
+        self.meeting.values.lock().unwrap()[self.rank] = own;
+        self.meeting.barrier.wait();
+        let all = self.meeting.values.lock().unwrap().clone();
+        self.meeting.barrier.wait();
+        all
+    }
+}
+
+impl Ranks for Thread {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn sum_in_order(&self, values: &mut [f32]) -> Result<(), RanksError> {
+        let all = self.exchange(values.iter().map(|&v| f64::from(v)).collect());
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = all[1..].iter().fold(all[0][i] as f32, |sum, other| sum + other[i] as f32);
+        }
+        Ok(())
+    }
+
+    fn sum(&self, value: f64) -> Result<f64, RanksError> {
+        Ok(self.exchange(vec![value]).iter().map(|rank| rank[0]).sum())
+    }
+
+    fn broadcast(&self, values: &mut [f32]) -> Result<(), RanksError> {
+        let all = self.exchange(values.iter().map(|&v| f64::from(v)).collect());
+        values.iter_mut().zip(&all[0]).for_each(|(value, &first)| *value = first as f32);
+        Ok(())
+    }
+}
+
+/// Does the same on two threads that are the ranks of one run.
+pub(crate) fn on_two_ranks<T: Send>(work: impl Fn(Box<dyn Ranks>) -> T + Sync) -> [T; 2] {
+    let meeting =
+        Arc::new(Meeting { barrier: Barrier::new(2), values: Mutex::new(vec![vec![]; 2]) });
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads = [0, 1].map(|rank| {
+            let ranks = Box::new(Thread { rank, size: 2, meeting: Arc::clone(&meeting) });
+            scope.spawn(move || work(ranks))
+        });
+        threads.map(|thread| thread.join().unwrap())
+    })
 }

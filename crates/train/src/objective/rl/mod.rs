@@ -27,6 +27,7 @@ use super::{Objective, Pass, ResumeError, Validation};
 use crate::config::RunConfig;
 use crate::error::TrainError;
 use crate::event::Event;
+use crate::ranks::Ranks;
 use crate::stop::Stop;
 use crate::trainer::Trainer;
 use gpt::TokenWeights;
@@ -209,7 +210,8 @@ impl Rl {
             self.note_losses(trainer, &mut lessons)?;
         }
         self.rounds += 1;
-        self.tell(&answers, &wanted, skipped, 1e3 * start.elapsed().as_secs_f64());
+        let ms = 1e3 * start.elapsed().as_secs_f64();
+        self.tell(trainer.ranks(), &answers, &wanted, skipped, ms)?;
         Ok(Round { lessons, drawn, left: self.config.epochs })
     }
 
@@ -257,26 +259,36 @@ impl Rl {
         weights
     }
 
-    fn tell(&mut self, answers: &[Answer], wanted: &[(usize, u64)], skipped: usize, ms: f64) {
+    /// Tells what the answers of all ranks were worth.
+    fn tell(
+        &mut self,
+        ranks: &dyn Ranks,
+        answers: &[Answer],
+        wanted: &[(usize, u64)],
+        skipped: usize,
+        ms: f64,
+    ) -> Result<(), TrainError> {
         let RlConfig { samples, example, .. } = self.config;
+        let count = ranks.sum(answers.len() as f64)?;
         let mean = |value: &dyn Fn(&Answer) -> f64| {
-            answers.iter().map(value).sum::<f64>() / answers.len() as f64
+            Ok::<_, TrainError>(ranks.sum(answers.iter().map(value).sum())? / count)
         };
         self.events.push(Event::Round {
             round: self.rounds,
-            questions: answers.len() / samples,
+            questions: count as usize / samples,
             samples,
-            reward: mean(&|answer| f64::from(answer.reward)),
-            answer_tokens: mean(&|answer| answer.length() as f64),
-            ended: mean(&|answer| f64::from(u8::from(answer.ended))),
-            skipped: skipped as f64 * samples as f64 / answers.len() as f64,
+            reward: mean(&|answer| f64::from(answer.reward))?,
+            answer_tokens: mean(&|answer| answer.length() as f64)?,
+            ended: mean(&|answer| f64::from(u8::from(answer.ended)))?,
+            skipped: ranks.sum(skipped as f64)? * samples as f64 / count,
             ms,
         });
-        if example > 0 && (self.rounds - 1).is_multiple_of(example) {
-            let (question, answer) = (wanted[0].0, &answers[0]);
-            let text = self.questions.example(question, &answer.text, answer.reward);
+        let due = example > 0 && (self.rounds - 1).is_multiple_of(example);
+        if let (true, Some(asked), Some(answer)) = (due, wanted.first(), answers.first()) {
+            let text = self.questions.example(asked.0, &answer.text, answer.reward);
             self.events.push(Event::Sample { step: self.rounds - 1, text, ms: 0.0 });
         }
+        Ok(())
     }
 }
 
