@@ -1,12 +1,14 @@
 //! Flags of the commands that generate text.
 
 use crate::files::{self, Opened};
+use crate::python_tool::PythonTool;
 use crate::{number, usage};
 use anyhow::Result;
 use clap::ValueEnum;
 use infer::{Calculator, Sampling, SamplingError, Tools, WeightFormat};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use tasks::Python;
 use tokenizer::Tokenizer;
 
 /// The model that generates.
@@ -110,6 +112,22 @@ impl ToolArgs {
         (!self.no_tools).then(|| Tools::find(tokenizer, calculator))?
     }
 
+    /// As [`ToolArgs::find`], with programs in Python if they are wanted.
+    ///
+    /// # Errors
+    /// When they are, and the vocabulary cannot call them, or no Python runs here.
+    pub(crate) fn find_with(self, python: bool, tokenizer: &Tokenizer) -> Result<Option<Tools>> {
+        if !python {
+            return Ok(self.find(tokenizer));
+        }
+        let python = Python::find()?;
+        eprintln!("programs run in {}", python.describe());
+        let calculator = Calculator { whole_as_int: self.tool_int_format };
+        let tools = Tools::find(tokenizer, PythonTool { calculator, python });
+        let missing = "--python: the model's vocabulary has no tokens for calls (<|python_start|> and the like)";
+        tools.map(Some).ok_or_else(|| usage(missing))
+    }
+
     /// A few words that tell the tools of one evaluation from those of another.
     pub(crate) fn describe(self) -> &'static str {
         match (self.no_tools, self.tool_int_format) {
@@ -118,6 +136,17 @@ impl ToolArgs {
             _ => "calculator",
         }
     }
+}
+
+/// Programs that a model may run.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct PythonArgs {
+    /// Run what the model calls and the calculator does not compute as a program in Python
+    ///
+    /// It has 5 seconds, 256 MB, and where the system allows it no network and a directory of its own to write in
+    /// (docs/tasks.md says what holds where). What it prints goes back to the model.
+    #[arg(long, help_heading = "Tools", conflicts_with = "no_tools")]
+    pub(crate) python: bool,
 }
 
 /// How weights are stored.

@@ -31,6 +31,7 @@ mod plan_choice;
 mod plot;
 mod power;
 mod progress;
+mod python_tool;
 #[cfg(test)]
 mod readme;
 mod record;

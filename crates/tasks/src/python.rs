@@ -35,6 +35,8 @@ const FILES: u64 = 64;
 const PROCESSES: u64 = 16;
 /// Bytes of its errors that are looked at: the last ones.
 const ERRORS: usize = 64 << 10;
+/// Bytes of its output that are kept: the first ones.
+const OUTPUT: usize = 4 << 10;
 /// User that stands for no one.
 const NOBODY: u32 = 65534;
 
@@ -128,6 +130,19 @@ impl Python {
     /// # Errors
     /// When it cannot be started.
     pub fn run(&self, program: &str) -> Result<Ended> {
+        Ok(self.execute(program, Stdio::null())?.0)
+    }
+
+    /// As [`Python::run`]; also the first 4 KB of what it printed.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn output(&self, program: &str) -> Result<(Ended, String)> {
+        let (ended, printed) = self.execute(program, Stdio::piped())?;
+        Ok((ended, String::from_utf8_lossy(&printed).into_owned()))
+    }
+
+    fn execute(&self, program: &str, output: Stdio) -> Result<(Ended, Vec<u8>)> {
         let failed = |error: std::io::Error| TaskError::Python { reason: error.to_string() };
         let directory = tempfile::tempdir().map_err(failed)?;
         let path = directory.path().canonicalize().map_err(failed)?;
@@ -140,7 +155,7 @@ impl Python {
         if self.nobody {
             command.uid(NOBODY).gid(NOBODY);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
         let child = command.spawn().map_err(failed)?;
         finish(child).map_err(failed)
     }
@@ -196,12 +211,17 @@ fn profile(own: &Path) -> String {
     )
 }
 
-/// Waits for a program, and kills its group whether it ended or not.
-fn finish(mut child: Child) -> std::io::Result<Ended> {
+/// Waits for a program, and kills its group whether it ended or not. Returns what it printed, if that is read.
+fn finish(mut child: Child) -> std::io::Result<(Ended, Vec<u8>)> {
     let id = Pid::from_child(&child);
     let mut errors = child.stderr.take().expect("a pipe");
     let (send, read) = mpsc::channel();
     std::thread::spawn(move || send.send(tail(&mut errors)));
+    let printed = child.stdout.take().map(|mut output| {
+        let (send, read) = mpsc::channel();
+        std::thread::spawn(move || send.send(head(&mut output)));
+        read
+    });
     let end = Instant::now() + Duration::from_secs(SECONDS);
     // It is not waited for before its group is killed: until then nobody else gets its number.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -217,11 +237,22 @@ fn finish(mut child: Child) -> std::io::Result<Ended> {
     let status = child.wait()?;
     // A process that left the group may hold the pipe open.
     let errors = read.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
-    Ok(match ended {
+    let printed = printed.and_then(|read| read.recv_timeout(Duration::from_secs(1)).ok());
+    let ended = match ended {
         false => Ended::TimedOut,
         true if status.success() => Ended::Passed,
         true => Ended::Failed(reason(status, &errors)),
-    })
+    };
+    Ok((ended, printed.unwrap_or_default()))
+}
+
+/// Reads to the end, so that nobody waits to write, and keeps the first bytes.
+fn head(from: &mut impl Read) -> Vec<u8> {
+    let (mut kept, mut buffer) = (vec![], [0; 4096]);
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        kept.extend_from_slice(&buffer[..count.min(OUTPUT - kept.len())]);
+    }
+    kept
 }
 
 /// Reads to the end, and keeps the last bytes.

@@ -2,7 +2,7 @@
 
 use crate::engine::EngineArgs;
 use crate::files::Opened;
-use crate::generation::{ModelArgs, SamplingArgs, ToolArgs, Weights};
+use crate::generation::{ModelArgs, PythonArgs, SamplingArgs, ToolArgs, Weights};
 use crate::machine::{Kind, Machine, TextDevice};
 use crate::{number, term, usage};
 use anyhow::Result;
@@ -57,6 +57,8 @@ pub(crate) struct Args {
     no_slide: bool,
     #[command(flatten)]
     tools: ToolArgs,
+    #[command(flatten)]
+    programs: PythonArgs,
     /// Print one JSON object: text, tokens, speeds, why it ended
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -76,7 +78,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let machine = args.device.open()?;
     let model = args.model.open(path)?;
     let (max_tokens, seed, slide) = (args.max_tokens, args.sampling.seed, !args.no_slide);
-    let tools = args.tools.find(&model.tokenizer);
+    let tools = args.tools.find_with(args.programs.python, &model.tokenizer)?;
     let (stop, tools) = (&args.stop[..], tools.as_ref());
     let request = Request { max_tokens, sampling, seed, slide, stop, tools };
     let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };

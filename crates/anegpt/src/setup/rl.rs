@@ -55,6 +55,9 @@ struct Asked {
     held_out: usize,
     held_out_samples: usize,
     tools: ToolArgs,
+    /// True if the model may run programs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    python: bool,
 }
 
 /// A run of `anegpt rl` before it is compiled.
@@ -217,13 +220,14 @@ impl Asked {
             held_out: args.held_out,
             held_out_samples: args.held_out_samples,
             tools: args.tools,
+            python: args.programs.python,
         })
     }
 
     /// Opens the questions for a model that is at `path`.
     fn open(&self, path: &Path, tokenizer: Tokenizer, talk: &Talk) -> Result<Asking> {
         let template = format_of(path, &tokenizer, talk)?;
-        let tools = self.tools.find(&tokenizer);
+        let tools = self.tools.find_with(self.python, &tokenizer)?;
         let ends = talk.ends.clone();
         let speaker = Speaker { tokenizer: Arc::new(tokenizer), template, ends, tools };
         let parts = [self.part(Split::Train)?, self.part(Split::Test)?];

@@ -2,14 +2,14 @@
 
 use super::args::{MachineArgs, OutputArgs, SampleArgs};
 use super::talks::TasksArgs;
-use crate::generation::ToolArgs;
+use crate::generation::{PythonArgs, ToolArgs};
 use crate::number;
 use clap::ValueEnum;
 use std::path::PathBuf;
 use train::objective::rl::Advantage;
 
 /// Flags that a resumed run cannot change.
-const FROM_THE_BEGINNING: [&str; 21] = [
+const FROM_THE_BEGINNING: [&str; 22] = [
     "model",
     "tasks",
     "tokenizer",
@@ -24,6 +24,7 @@ const FROM_THE_BEGINNING: [&str; 21] = [
     "held_out",
     "held_out_samples",
     "no_tools",
+    "python",
     "tool_int_format",
     "seq",
     "lr",
@@ -106,6 +107,8 @@ pub(crate) struct RlArgs {
     pub(crate) slots: u16,
     #[command(flatten)]
     pub(crate) tools: ToolArgs,
+    #[command(flatten)]
+    pub(crate) programs: PythonArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
     /// Updates, counted from the start of the run [default: one pass over the questions]

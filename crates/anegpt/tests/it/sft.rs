@@ -326,3 +326,44 @@ fn what_a_model_answers_meanwhile_is_told() {
         assert!(error.contains(says), "{args:?}: {error}");
     }
 }
+
+/// A model that calls for what the calculator does not compute: `--python` runs it, and the model goes on with what
+/// came of it.
+#[test]
+fn programs_that_a_model_calls_for_are_run_if_allowed() {
+    let bench = Bench::new();
+    bench.base_and_talks("3");
+    let part = |kind: &str, text: &str| serde_json::json!({"type": kind, "text": text});
+    let answer = [part("python", "len('ab')"), part("python_output", "2"), part("text", "ok")];
+    let line = serde_json::json!({"messages": [
+        {"role": "user", "content": "go"}, {"role": "assistant", "content": answer}
+    ]});
+    bench.write("calls.jsonl", format!("{line}\n").repeat(100));
+    let sft = "sft -m base --data calls.jsonl --steps 60 --lr 0.02 --eval-every 0 --sample-every 0 --out caller";
+    bench.ok(&sft.split(' ').collect::<Vec<_>>());
+    let said = |more: &[&str], file: &str| -> Value {
+        let args = [&["caller", "--temperature", "0", "-n", "24"], more].concat();
+        bench.answers(&args, &format!("go\n/save {file}\n"));
+        let saved = std::fs::read(bench.path(file)).unwrap();
+        let saved: Value = serde_json::from_slice(&saved).unwrap();
+        saved["messages"][1]["content"].clone()
+    };
+    let run = said(&["--python"], "run.json");
+    assert_eq!(run, serde_json::json!(answer));
+    // The model would write another result by itself, or the same: the call alone is certain.
+    assert_eq!(said(&[], "left.json")[0], answer[0]);
+    let generate = "generate caller go --python -n 2";
+    bench.ok(&generate.split(' ').collect::<Vec<_>>());
+    bench.ok(&with(&bench.small_run(), &["--steps", "1", "--out", "silent"]));
+    for (args, says) in [
+        ("generate silent a --python", "no tokens for calls"),
+        ("chat caller -p go --python --no-tools", "cannot be used with"),
+        ("serve caller --python", "unexpected argument '--python'"),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        let output = bench.run(&args);
+        let error = words(&String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+        assert!(error.contains(says), "{args:?}: {error}");
+    }
+}

@@ -36,6 +36,18 @@ fn programs_pass_or_say_why_not() {
 }
 
 #[test]
+fn what_is_printed_is_read() {
+    let output = |program: &str| python().output(program).unwrap();
+    assert_eq!(output("print('ä', 3)"), (Ended::Passed, "ä 3\n".to_owned()));
+    let (ended, printed) = output("print(1, flush=True); 1 / 0");
+    assert_eq!(ended, Ended::Failed("ZeroDivisionError: division by zero".to_owned()));
+    assert_eq!(printed, "1\n");
+    let (ended, printed) = output("while True: print('x' * 1000)");
+    assert!(matches!(ended, Ended::TimedOut | Ended::Failed(_)), "{ended:?}");
+    assert_eq!(printed.len(), OUTPUT);
+}
+
+#[test]
 fn its_environment_is_bare() {
     let program = "import os, sys
 assert set(os.environ) <= {'PATH', 'LC_CTYPE', 'PWD', 'SHLVL', '_', 'OLDPWD'}, os.environ

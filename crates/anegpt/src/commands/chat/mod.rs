@@ -6,7 +6,7 @@ mod slash;
 mod talk;
 
 use crate::files::Opened;
-use crate::generation::{ModelArgs, SamplingArgs, ToolArgs, Weights};
+use crate::generation::{ModelArgs, PythonArgs, SamplingArgs, ToolArgs, Weights};
 use crate::{number, stop};
 use anyhow::Result;
 use infer::{Engine, EngineOptions, Tools, text_ends};
@@ -59,6 +59,8 @@ pub(crate) struct Args {
     sampling: SamplingArgs,
     #[command(flatten)]
     tools: ToolArgs,
+    #[command(flatten)]
+    programs: PythonArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -104,7 +106,7 @@ fn model_to_talk(model: Opened, args: &Args) -> Result<Speaker> {
         weights: args.weights.into(),
         ..EngineOptions::default()
     };
-    let tools = args.tools.find(&tokenizer);
+    let tools = args.tools.find_with(args.programs.python, &tokenizer)?;
     let engine = Engine::new(&parameters, Arc::new(tokenizer), options)?;
     Ok(Speaker { engine, format, ends, tools, weights: args.weights })
 }
