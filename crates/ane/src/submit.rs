@@ -68,7 +68,7 @@ impl Queue {
         let (done, outcome) = channel();
         let owned = |surfaces: &[&Surface]| surfaces.iter().map(|&s| s.clone()).collect();
         let job = Job { inputs: owned(inputs), outputs: owned(outputs), done };
-        // A thread that ended drops the job, which whoever waits is then told.
+        // A thread that has ended drops the job: `Pending::wait` then returns an error.
         let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
         Pending { outcome }
     }
@@ -87,7 +87,7 @@ fn work(mut executable: Box<dyn Executable>, jobs: &Receiver<Job>) {
         let read: Vec<&Surface> = inputs.iter().collect();
         let written: Vec<&Surface> = outputs.iter().collect();
         let outcome = executable.run(&read, &written);
-        // Whoever is told finds the surfaces free.
+        // The surfaces are free before the outcome is sent.
         drop((inputs, outputs));
         // Nobody listens if the program panics elsewhere.
         let _ = done.send(outcome);

@@ -503,7 +503,7 @@ impl Head {
     }
 }
 
-/// What the cotangents of logits are computed from.
+/// The source of the cotangents of logits.
 #[derive(Clone, Copy)]
 enum Cotangents<'a> {
     /// From the exponentials that [`Head::losses_of`] left in their place.

@@ -32,13 +32,13 @@ impl Span {
     }
 }
 
-/// What runs a step, by its number.
+/// Runs the step of this number.
 pub(crate) type Run<'r> = dyn FnMut(usize) -> Result<(), AneError> + Send + 'r;
 
 /// Runs `count` steps one after the other.
 ///
 /// # Errors
-/// That of the first step that fails.
+/// The error of the first step that fails.
 pub(crate) fn in_turn(
     from: Instant,
     count: usize,
@@ -50,8 +50,8 @@ pub(crate) fn in_turn(
 /// Runs the steps of both lanes: those of the engine on another thread, those of the host on this one.
 ///
 /// # Errors
-/// When a step fails: its lane ends, and the other one after the step that it is busy with. If both lanes
-/// fail, the error is that of the step that comes first in the schedule.
+/// When a step fails: its lane ends at once, the other one after the step that it runs. If both lanes fail, the
+/// error is that of the step that comes first in the schedule. When the system has no thread left.
 pub(crate) fn side_by_side(
     lanes: &Lanes,
     from: Instant,
@@ -86,7 +86,7 @@ struct Failed {
     error: AneError,
 }
 
-/// Where the lanes tell each other how far they are.
+/// The progress of both lanes.
 struct Board<'l> {
     lanes: &'l Lanes,
     state: Mutex<State>,

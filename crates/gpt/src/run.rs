@@ -361,10 +361,10 @@ impl Default for Gradients<'_> {
     }
 }
 
-/// What the interpreter leaves to others.
+/// Runs a step that the interpreter leaves to its caller.
 pub(crate) type Outside<'o> = dyn FnMut(OutsideStep<'_>) -> Result<(), AneError> + 'o;
 
-/// A step that the interpreter leaves to others.
+/// A step that the interpreter leaves to its caller.
 pub(crate) enum OutsideStep<'a> {
     /// The head of this stream [D, T], with these parameters.
     Head { stream: &'a [f32], values: &'a [f32] },
@@ -404,7 +404,7 @@ pub(crate) struct ClassifierBackward<'a> {
     pub(crate) grads: &'a mut [f32],
 }
 
-/// What runs the engine's steps.
+/// Runs the engine's steps.
 struct EngineLane<'a> {
     programs: &'a mut BTreeMap<usize, Bound>,
     surfaces: &'a [Surface],
@@ -421,7 +421,7 @@ impl EngineLane<'_> {
     }
 }
 
-/// What runs the host's steps.
+/// Runs the host's steps.
 struct HostLane<'a> {
     programs: &'a mut BTreeMap<usize, HostProgram>,
     arrays: &'a mut [Vec<f32>],

@@ -59,7 +59,7 @@ pub struct Watched {
     ranges: Ranges,
 }
 
-/// What a [`Watched`] device found. Clones share it, so that it outlives the device.
+/// The ranges that a [`Watched`] device found. Clones share it, so that it outlives the device.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges(Arc<Shared>);
 
@@ -122,7 +122,7 @@ impl Device for Watched {
             executable,
             ranges: self.ranges.clone(),
             index: self.ranges.0.programs.fetch_add(1, Ordering::Relaxed),
-            // What reads weight files is looked at by nobody.
+            // Programs with weight files are not looked at.
             function: program.functions.first().filter(|_| weights.is_empty()).cloned(),
             probe: None,
             look: 0,

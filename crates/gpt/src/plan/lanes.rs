@@ -1,8 +1,8 @@
 //! Two lanes: which steps of a schedule wait for which, and the order in which engine and host take them.
 //!
 //! A step waits for the last writer of what it reads, and for the readers and the writer of what it writes.
-//! Nothing else orders the lanes. Sums keep their order, because whoever adds to something writes it:
-//! results do not depend on which lane is faster.
+//! Nothing else orders the lanes. To add to something is to write it, so sums keep their order: results do not
+//! depend on which lane is faster.
 //!
 //! The engine takes its steps in the order of the schedule. The host takes first what the engine
 //! waits for soonest; weight gradients, for which it waits last or not at all, fill the time between.
@@ -18,7 +18,7 @@ enum Exchanged {
     Value(usize),
     Array(usize),
     Gradient(usize),
-    /// What the head keeps between its steps.
+    /// The state of the head between its steps.
     Head,
 }
 
@@ -148,7 +148,7 @@ impl Schedule {
         TimedStep { name, layer, part: self.part(step), place: step.place(), start, seconds }
     }
 
-    /// What `step` reads, and what it writes or adds to. Parameters are left out: no step changes them.
+    /// Returns what `step` reads, and what it writes or adds to. Parameters are left out: no step changes them.
     fn reads_and_writes(&self, step: &Step) -> [Vec<Exchanged>; 2] {
         use Exchanged::{Array, Gradient, Head, Value};
         match step {
