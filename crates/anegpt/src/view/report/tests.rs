@@ -97,6 +97,19 @@ fn text(events: &[Event], width: usize) -> Option<String> {
 }
 
 #[test]
+fn parts_that_ran_side_by_side_are_told() {
+    let mut events = events(2);
+    assert!(!text(&events, 80).unwrap().contains("side by side"));
+    for event in &mut events {
+        if let Event::Step { parts, .. } = event {
+            parts.insert("dw".to_owned(), 25.0);
+        }
+    }
+    let told = text(&events, 80).unwrap();
+    assert!(told.contains("  side by side     25.00 ms  25.0 %\nThroughput:"), "{told}");
+}
+
+#[test]
 fn the_report_of_a_run() {
     let text = text(&events(2), 80).unwrap();
     let (curve, report) = text.split_once("=== Efficiency Report ===\n").unwrap();
