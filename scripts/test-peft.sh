@@ -10,7 +10,11 @@ environment=target/peers
 python=${PEFT_PYTHON:-$environment/bin/python}
 [ ! -d "$environment/cuda" ] || export LD_LIBRARY_PATH=$PWD/$environment/cuda
 if ! "$python" -c 'import torch' 2> /dev/null; then
-  echo "skipped: PEFT (there is no PyTorch in $environment: scripts/test-peers.sh installs it)"
+  echo "skipped: PEFT ($python has no PyTorch; scripts/test-peers.sh installs it in $environment)"
+  exit 0
+fi
+if [ -n "${PEFT_PYTHON:-}" ] && ! "$python" -c 'import peft' 2> /dev/null; then
+  echo "skipped: PEFT ($PEFT_PYTHON does not have it)"
   exit 0
 fi
 if ! "$python" -c 'import peft' 2> /dev/null &&

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
 use train::checkpoint;
 
+/// Adapters that may lead from one to the next before the model: more are a circle.
+const ADAPTERS: usize = 8;
+
 /// A model as it was read, and where its tokenizer would be.
 #[derive(Debug)]
 pub(crate) struct ModelFile {
@@ -82,18 +85,23 @@ impl ModelFile {
 
 /// Reads a model (see [`open_model`]) without its tokenizer.
 pub(crate) fn read_model(path: &Path) -> Result<ModelFile> {
+    read_below(path, 0)
+}
+
+/// Reads a model that `adapters` adapters lead to.
+fn read_below(path: &Path, adapters: usize) -> Result<ModelFile> {
     if let Some(address) = hub::address(path) {
-        return read_local(&hub::fetch(address)?);
+        return read_local(&hub::fetch(address)?, adapters);
     }
     if !path.exists() {
         bail!("there is no file or directory `{}` to read a model from", path.display());
     }
-    read_local(path)
+    read_local(path, adapters)
 }
 
-fn read_local(path: &Path) -> Result<ModelFile> {
+fn read_local(path: &Path, adapters: usize) -> Result<ModelFile> {
     if path.join(peft::CONFIG).exists() && !path.join("config.json").exists() {
-        return read_adapter(path);
+        return read_adapter(path, adapters);
     }
     if path.is_dir() {
         return read_directory(&checkpoint_or_directory(path)?);
@@ -106,14 +114,21 @@ fn read_local(path: &Path) -> Result<ModelFile> {
     Ok(ModelFile::new(Parameters::new(&config, params), path))
 }
 
-/// Reads an adapter of PEFT with the model that it is for, and merges it.
-fn read_adapter(path: &Path) -> Result<ModelFile> {
+/// Reads an adapter of PEFT with the model that it is for, and merges it. That model may be an adapter with another
+/// model, and so on; `adapters` led to this one.
+fn read_adapter(path: &Path, adapters: usize) -> Result<ModelFile> {
+    if adapters == ADAPTERS {
+        bail!(
+            "{ADAPTERS} adapters follow one another and none is for a whole model: correct \
+             `base_model_name_or_path`"
+        );
+    }
     let adapter = peft::Adapter::read(path)?;
     let base = adapter.base.as_deref().filter(|base| !base.is_empty()).ok_or_else(|| {
         anyhow!("{}: `base_model_name_or_path` names no model", path.join(peft::CONFIG).display())
     })?;
     let place = peft::base_path(path, base).unwrap_or_else(|| format!("hf://{base}").into());
-    let model = read_model(&place).with_context(|| {
+    let model = read_below(&place, adapters + 1).with_context(|| {
         format!("{}: the model that this adapter is for, `{base}`, cannot be read", path.display())
     })?;
     let config = model.parameters.config().clone();

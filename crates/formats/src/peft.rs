@@ -48,7 +48,7 @@ pub struct Adapter {
 }
 
 /// Entries that must have one of these values, or be absent.
-fn plain() -> [(&'static str, Vec<Value>); 7] {
+fn plain() -> [(&'static str, Vec<Value>); 10] {
     [
         ("peft_type", vec![json!("LORA")]),
         ("bias", vec![json!("none")]),
@@ -57,7 +57,33 @@ fn plain() -> [(&'static str, Vec<Value>); 7] {
         ("modules_to_save", vec![Value::Null, json!([])]),
         ("rank_pattern", vec![json!({}), Value::Null]),
         ("alpha_pattern", vec![json!({}), Value::Null]),
+        ("alora_invocation_tokens", vec![Value::Null]),
+        ("arrow_config", vec![Value::Null]),
+        ("layer_replication", vec![Value::Null, json!([])]),
     ]
+}
+
+/// Values of `init_lora_weights` that leave the weights of the model as they were. With others PEFT takes something from
+/// the weights when training begins, and the adapter fits what is left of them alone.
+const INITS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
+
+/// Refuses adapters that are for weights which PEFT changed.
+fn check_init(config: &Value) -> Result<(), String> {
+    let init = config.get("init_lora_weights").unwrap_or(&Value::Null);
+    let plain = match init {
+        Value::String(name) => INITS.contains(&name.to_lowercase().as_str()),
+        Value::Bool(_) | Value::Null => true,
+        _ => false,
+    };
+    if plain {
+        return Ok(());
+    }
+    Err(format!(
+        "`init_lora_weights` is {init}: PEFT changed the model's weights before it trained this adapter, so it does not \
+         fit the weights of the model's files. Merge it in PEFT (`merge_and_unload`) and save the whole model, or save the \
+         adapter with `save_pretrained(..., path_initial_model_for_weight_conversion=...)`, which PEFT has for pissa, \
+         corda and olora"
+    ))
 }
 
 impl Adapter {
@@ -78,13 +104,14 @@ impl Adapter {
                 return Err(fault(format!("`{name}` is {found}; this program reads only {only}")));
             }
         }
-        let number = |name: &str| {
-            let found =
-                config.get(name).and_then(Value::as_f64).filter(|n| n.is_finite() && *n > 0.0);
-            found.ok_or_else(|| fault(format!("`{name}` is no number above 0")))
-        };
-        let (rank, alpha) = (number("r")? as usize, number("lora_alpha")?);
+        check_init(&config).map_err(fault)?;
+        let rank = config.get("r").and_then(Value::as_u64).filter(|&r| r > 0);
+        let rank = rank.ok_or_else(|| fault("`r` is no whole number above 0".to_owned()))?;
+        let alpha = config.get("lora_alpha").and_then(Value::as_f64);
+        let alpha = alpha.filter(|alpha| alpha.is_finite() && *alpha > 0.0);
+        let alpha = alpha.ok_or_else(|| fault("`lora_alpha` is no number above 0".to_owned()))?;
         let base = config.get("base_model_name_or_path").and_then(Value::as_str);
+        let rank = rank as usize;
         let factors = read_factors(&directory.join(WEIGHTS), rank)?;
         Ok(Adapter { base: base.map(str::to_owned), rank, alpha, factors })
     }
@@ -333,13 +360,39 @@ mod tests {
             ),
             ("\"bias\": \"none\"", "\"bias\": \"all\"", "`bias` is \"all\""),
             ("\"LORA\"", "\"IA3\"", "`peft_type` is \"IA3\""),
-            ("\"r\": 2", "\"r\": 0", "`r` is no number above 0"),
+            ("\"r\": 2", "\"r\": 0", "`r` is no whole number above 0"),
+            ("\"r\": 2", "\"r\": 0.5", "`r` is no whole number above 0"),
+            ("\"r\": 2", "\"r\": -2", "`r` is no whole number above 0"),
+            ("\"lora_alpha\": 3.0", "\"lora_alpha\": 0", "`lora_alpha` is no number above 0"),
+            (
+                "_weights\": true",
+                "_weights\": \"pissa_niter_4\"",
+                "is \"pissa_niter_4\": PEFT changed",
+            ),
+            (
+                "_weights\": true",
+                "_weights\": \"olora\"",
+                "save_pretrained(..., path_initial_model_for",
+            ),
+            ("_weights\": true", "_weights\": \"loftq\"", "(`merge_and_unload`)"),
+            ("_weights\": true", "_weights\": \"corda\"", "is \"corda\""),
+            (
+                "\"bias\"",
+                "\"alora_invocation_tokens\": [1], \"bias\"",
+                "`alora_invocation_tokens` is [1]",
+            ),
             ("\"r\": 2", "\"r\": 4", "are not of rank 4"),
             ("{", "", "is not an adapter"),
         ] {
             std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
             let error = Adapter::read(directory.path()).unwrap_err().to_string();
             assert!(error.contains(says), "{to}: {error}");
+        }
+        for plain in ["false", "\"gaussian\"", "\"eva\"", "\"orthogonal\"", "null"] {
+            let other = text.replace("_weights\": true", &format!("_weights\": {plain}"));
+            assert_ne!(other, text);
+            std::fs::write(&path, other).unwrap();
+            assert_eq!(Adapter::read(directory.path()).unwrap(), own, "{plain}");
         }
         let small = GptConfig { n_layer: 1, ..config("tiny") };
         let mut values = initialise(&small, 1);

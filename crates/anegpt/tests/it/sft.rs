@@ -149,7 +149,11 @@ fn what_cannot_be_learned_is_told() {
             1,
             "none of the 1 conversations has an answer to learn in its first 32",
         ),
-        ("-m base --data one.jsonl", 2, "one conversation cannot both train and validate"),
+        (
+            "-m base --data one.jsonl",
+            2,
+            "has one conversation, which cannot both train and validate",
+        ),
         ("-m base --data bad.jsonl", 1, "bad.jsonl, line 3: `messages` is not a list"),
         ("-m base --data turns.jsonl", 1, "turns.jsonl, line 13: message 1 is of the assistant"),
         ("-m base --tasks speling", 1, "there is no task `speling`"),
@@ -238,6 +242,20 @@ fn an_adapter_is_learned_and_brings_its_model_back() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
         assert!(error.contains(says), "{args:?}: {error}");
     }
+    // An adapter of an adapter is a model; one that leads to itself is none.
+    let based_on = |base: &str| {
+        let path = bench.path("adapter/adapter_config.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let before = config["base_model_name_or_path"].take();
+        config["base_model_name_or_path"] = base.into();
+        std::fs::write(&path, config.to_string()).unwrap();
+        before.as_str().unwrap().to_owned()
+    };
+    let whole = based_on(bench.path("adapter").to_str().unwrap());
+    let output = bench.run(&["chat", "adapter", "-p", "hi"]);
+    let error = words(&String::from_utf8_lossy(&output.stderr));
+    assert!(error.contains("adapters follow one another"), "{error}");
+    based_on(&whole);
     std::fs::rename(bench.path("whole"), bench.path("gone")).unwrap();
     let output = bench.run(&["chat", "adapter", "-p", "hi"]);
     let error = words(&String::from_utf8_lossy(&output.stderr));
