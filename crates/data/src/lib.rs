@@ -31,7 +31,7 @@ pub mod download;
 mod error;
 pub mod loader;
 mod map;
-mod mix;
+pub mod mix;
 mod parquet;
 mod sniff;
 pub mod synth;

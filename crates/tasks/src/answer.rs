@@ -3,6 +3,9 @@
 use crate::conversation::Conversation;
 use tokenizer::chat::{Message, Role};
 
+/// What a choice among four is answered with.
+pub(crate) const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
+
 impl Conversation {
     /// Returns a question with its answer.
     pub fn pair(question: &str, answer: &str) -> Self {

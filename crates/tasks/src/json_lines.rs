@@ -1,7 +1,7 @@
 //! Conversations from a file of JSON lines.
 
 use crate::conversation::{Conversation, Conversations};
-use crate::error::{Result, TaskError};
+use crate::error::{Result, TaskError, json_reason};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -12,6 +12,8 @@ use tokenizer::chat::{Message, Role};
 /// The form of a line, for errors.
 const FORM: &str = "a line is {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, {\"role\": \
                     \"assistant\", \"content\": \"…\"}]}, or such a list alone";
+/// A mark of UTF-8 that some programs put in front of a file.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The conversations of a file, one on each line: an object with `messages`, or a list of messages alone (as
 /// nanochat's own files have it). Lines that are blank are skipped; other fields of an object are ignored.
@@ -51,9 +53,11 @@ impl JsonLines {
             if length == 0 {
                 break;
             }
-            if !text.trim_ascii().is_empty() {
-                let line = Line { number, start, length };
-                parse(&text).map_err(|reason| TaskError::line(path, number, reason))?;
+            let mark = if number == 1 && text.starts_with(BOM) { BOM.len() } else { 0 };
+            let own = &text[mark..];
+            if !own.trim_ascii().is_empty() {
+                let line = Line { number, start: start + mark as u64, length: own.len() };
+                parse(own).map_err(|reason| TaskError::line(path, number, reason))?;
                 lines.push(line);
             }
             start += length as u64;
@@ -69,6 +73,14 @@ impl JsonLines {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    fn read(&self, start: u64, length: usize) -> std::io::Result<Vec<u8>> {
+        let mut text = vec![0; length];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut text)?;
+        Ok(text)
+    }
 }
 
 impl Conversations for JsonLines {
@@ -78,10 +90,8 @@ impl Conversations for JsonLines {
 
     fn get(&self, index: usize) -> Result<Conversation> {
         let Line { number, start, length } = self.lines[index];
-        let mut text = vec![0; length];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut text));
-        read.map_err(|source| TaskError::Io { path: self.path.clone(), source })?;
+        let text = self.read(start, length);
+        let text = text.map_err(|source| TaskError::Io { path: self.path.clone(), source })?;
         parse(&text).map_err(|reason| TaskError::line(&self.path, number, reason))
     }
 
@@ -92,9 +102,14 @@ impl Conversations for JsonLines {
 
 /// The conversation of a line, or what is wrong with it.
 fn parse(line: &[u8]) -> std::result::Result<Conversation, String> {
-    let value: Value = serde_json::from_slice(line)
-        .map_err(|error| format!("not JSON ({error}); {FORM}, on one line"))?;
+    let value: Value = serde_json::from_slice(line.trim_ascii_end())
+        .map_err(|error| format!("not JSON ({}); {FORM}, on one line", json_reason(&error)))?;
     let list = match value {
+        Value::Array(list) if list.iter().any(is_conversation) => {
+            return Err(format!(
+                "a list of conversations: write each of them on a line of its own (`jq -c '.[]'` does that); {FORM}"
+            ));
+        }
         Value::Array(list) => list,
         Value::Object(mut object) => match object.remove("messages") {
             Some(Value::Array(list)) => list,
@@ -118,6 +133,11 @@ fn parse(line: &[u8]) -> std::result::Result<Conversation, String> {
         return Err("no message is of the assistant, so there is nothing to learn".to_owned());
     }
     Ok(Conversation { messages })
+}
+
+/// True for what stands on a line of its own.
+fn is_conversation(value: &Value) -> bool {
+    value.is_array() || value.get("messages").is_some() || value.get("conversations").is_some()
 }
 
 #[cfg(test)]
@@ -166,12 +186,20 @@ mod tests {
             (r#"[{"role":"user","content":"a"}]"#, "nothing to learn"),
             ("[]", "nothing to learn"),
             ("[\"\\ud800\"]", "not JSON"),
+            ("[[{\"role\":\"user\",\"content\":\"a\"}]]", "a list of conversations: write each"),
+            (r#"[{"messages":[]}]"#, "a list of conversations: write each"),
+            (r#"[{"role":"user",]"#, "(key must be a string at column "),
+            (r#"[{"role":"user""#, "(EOF while parsing an object at column "),
         ] {
             let (_directory, lines) = open(&format!("{good}\n\n{line}\n"));
             let error = lines.unwrap_err().to_string();
             assert!(error.contains("talks.jsonl, line 3: "), "{error}");
             assert!(error.contains(says), "{line}: {error}");
+            assert!(!error.contains("line 1"), "one number: {error}");
         }
+        let (_directory, lines) = open(&format!("\u{feff}{good}\n{good}"));
+        let lines = lines.unwrap();
+        assert_eq!((lines.len(), lines.get(0).unwrap()), (2, lines.get(1).unwrap()));
         let (_directory, lines) = open("\n");
         assert!(lines.unwrap_err().to_string().contains("it has no conversation"));
         let error = JsonLines::open(Path::new("/nowhere/x.jsonl")).unwrap_err().to_string();

@@ -9,39 +9,53 @@ use std::sync::Arc;
 const ORDER: u64 = 42;
 
 /// Lists that are mixed: the conversations of all of them, list after list, shuffled as by Python's
-/// `random.Random(42)`. A list that is given several times comes that often.
-#[derive(Debug, Clone)]
-pub struct Mixture {
-    lists: Vec<Arc<dyn Conversations>>,
+/// `random.Random(42)`. A list that is given several times comes that often. Of tasks, `T` is [`Task`](crate::Task): the
+/// answers to a mixture are judged by the [list](Mixture::find) of each question.
+#[derive(Debug)]
+pub struct Mixture<T: ?Sized = dyn Conversations> {
+    lists: Vec<Arc<T>>,
     /// List and place in it.
     order: Vec<(u32, u32)>,
 }
 
-impl Mixture {
+impl<T: Conversations + ?Sized> Mixture<T> {
     /// Mixes these lists.
-    pub fn new(lists: Vec<Arc<dyn Conversations>>) -> Self {
-        let places = |(list, of): (u32, &Arc<dyn Conversations>)| {
-            (0..of.len() as u32).map(move |place| (list, place))
-        };
+    pub fn new(lists: Vec<Arc<T>>) -> Self {
+        let places =
+            |(list, of): (u32, &Arc<T>)| (0..of.len() as u32).map(move |place| (list, place));
         let mut order: Vec<(u32, u32)> = (0..).zip(&lists).flat_map(places).collect();
         PythonRandom::new(ORDER).shuffle(&mut order);
         Mixture { lists, order }
     }
+
+    /// Returns the lists, as they were given.
+    pub fn lists(&self) -> &[Arc<T>] {
+        &self.lists
+    }
+
+    /// Returns the list that has a conversation, and its place there.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Conversations::len`].
+    pub fn find(&self, index: usize) -> (&T, usize) {
+        let (list, place) = self.order[index];
+        (&self.lists[list as usize], place as usize)
+    }
 }
 
-impl Conversations for Mixture {
+impl<T: Conversations + ?Sized> Conversations for Mixture<T> {
     fn len(&self) -> usize {
         self.order.len()
     }
 
     fn get(&self, index: usize) -> Result<Conversation> {
-        let (list, place) = self.order[index];
-        self.lists[list as usize].get(place as usize)
+        let (list, place) = self.find(index);
+        list.get(place)
     }
 
     fn place(&self, index: usize) -> String {
-        let (list, place) = self.order[index];
-        self.lists[list as usize].place(place as usize)
+        let (list, place) = self.find(index);
+        list.place(place)
     }
 }
 
@@ -154,7 +168,7 @@ mod tests {
         let mixture = Mixture::new(vec![numbers(0..10), small.clone(), small]);
         let want = [7, 9, 5, 6, 101, 100, 102, 8, 1, 2, 100, 102, 4, 101, 0, 3];
         assert_eq!(all(&mixture), want);
-        assert!(Mixture::new(vec![]).is_empty());
+        assert!(Mixture::<dyn Conversations>::new(vec![]).is_empty());
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Python {
         format!("{}, {walls}{user}", self.interpreter.display())
     }
 
-    /// True if a program cannot reach the network.
+    /// True if the system keeps a program from the network, and from writing outside of its own directory.
     pub fn is_walled(&self) -> bool {
         self.walls != Walls::Limits
     }

@@ -67,6 +67,9 @@ impl JsonlReader {
         }
         if self.offset == 0 {
             check_encoding(&self.path, &bytes)?;
+            if bytes.starts_with("\u{feff}".as_bytes()) {
+                bytes.drain(.."\u{feff}".len());
+            }
         }
         let line = String::from_utf8(bytes)
             .map_err(|e| not_utf8(&self.path, self.offset + e.utf8_error().valid_up_to() as u64))?;

@@ -138,6 +138,7 @@ fn odd_texts_are_noticed() {
 fn jsonl_lines_are_documents() {
     let lines = b"{\"id\":1,\"text\":\"one\\nline\"}\n\n{\"text\":\"  \"}\r\n{\"text\":\"two\"}";
     assert_eq!(texts("a.jsonl", lines), ["one\nline", "two"]);
+    assert_eq!(texts("a.jsonl", "\u{feff}{\"text\":\"marked\"}".as_bytes()), ["marked"]);
     assert!(fails("a.jsonl", b"{\"text\":\"a\"}\n{\"txt\":1}").contains("a.jsonl:2: "));
     assert!(fails("a.jsonl", b"{\"text\":3}").contains("text"));
     assert!(fails("a.jsonl", b"{\"text\":\"cut").contains(":1: "));

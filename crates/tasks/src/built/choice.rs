@@ -2,7 +2,7 @@
 
 use super::stories::{Asked, ask, says};
 use super::{Built, Problem, Rule};
-use crate::answer::multiple_choice;
+use crate::answer::{LETTERS, multiple_choice};
 use crate::random::PythonRandom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -14,9 +14,6 @@ pub(super) const TASK: Built = Built {
     rule: Rule::Letter,
     draw,
 };
-
-/// The answers.
-pub(super) const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 
 /// Stories that wrong options are taken from.
 const OTHERS: usize = 1000;

@@ -11,7 +11,7 @@ mod stories;
 mod word_problems;
 mod words;
 
-use crate::answer::final_number;
+use crate::answer::{LETTERS, final_number};
 use crate::conversation::{Conversation, Conversations};
 use crate::error::Result;
 use crate::hash::Hash;
@@ -141,7 +141,7 @@ impl Task for Generated {
 
     fn letters(&self, _index: usize) -> Vec<String> {
         match self.task.rule {
-            Rule::Letter => choice::LETTERS.map(str::to_owned).to_vec(),
+            Rule::Letter => LETTERS.map(str::to_owned).to_vec(),
             Rule::Text | Rule::Number => vec![],
         }
     }

@@ -1,7 +1,7 @@
 //! Examples: a file has one JSON object a line.
 
 use super::Kind;
-use crate::error::{Result, TaskError, read};
+use crate::error::{Result, TaskError, json_reason, read};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -50,8 +50,9 @@ pub(super) fn read_questions(path: &Path, kind: Kind) -> Result<Vec<Question>> {
     let mut questions = vec![];
     for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
         let fault = |reason: String| TaskError::line(path, line, reason);
-        let object: Map<String, Value> = serde_json::from_str(text)
-            .map_err(|error| fault(format!("a JSON object is expected: {error}")))?;
+        let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+            fault(format!("a JSON object is expected: {}", json_reason(&error)))
+        })?;
         questions.push(Question { line, example: example(&object, kind).map_err(fault)? });
     }
     match questions.is_empty() {

@@ -1,7 +1,7 @@
 //! MMLU: questions of 57 subjects (Hendrycks et al. 2021).
 
 use super::{Judged, Published, Question, Row};
-use crate::answer::multiple_choice;
+use crate::answer::{LETTERS, multiple_choice};
 use crate::conversation::Conversation;
 use crate::error::Result;
 use crate::task::Kind;
@@ -18,8 +18,6 @@ pub(super) const TASK: Published = Published {
     columns: &["question", "choices", "answer"],
     question,
 };
-
-const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 
 fn question(row: &Row<'_>) -> Result<Question> {
     let choices = row.texts("choices")?;
