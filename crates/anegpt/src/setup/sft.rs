@@ -564,7 +564,8 @@ fn split(all: Arc<dyn Conversations>) -> Result<[Arc<dyn Conversations>; 2]> {
     let every = HELD_OUT.min(len);
     if every < 2 {
         return Err(usage(
-            "one conversation cannot both train and validate: give more, or --val-data FILE",
+            "--data has one conversation, which cannot both train and validate: give more, each on a line of its own, \
+             or --val-data FILE",
         ));
     }
     let part = |start: usize| -> Arc<dyn Conversations> {
