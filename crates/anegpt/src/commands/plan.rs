@@ -8,7 +8,7 @@ use crate::progress::counted;
 use crate::settings::{self, ConfigFile, OptimizerChoice, TrainSection, Weights};
 use crate::setup::{self, Base, BudgetArgs, ShapeArgs};
 use crate::{memory, number, term, timeline, usage};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
 use gpt::forecast::StepEstimate;
@@ -24,7 +24,7 @@ use whole::Whole;
 /// Show the programs of a model and forecast its training
 ///
 /// Nothing is trained. Forecasts come from the cost model and are not confirmed on
-/// hardware. With --depth, also what the whole run takes: parameters by kind, tokens,
+/// hardware; a plan that the chip refuses has none, and the exit code is 1. With --depth, also what the whole run takes: parameters by kind, tokens,
 /// steps, operations, memory, and time on every chip.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -197,7 +197,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let rows: Vec<Row> = programs.engine().map(|f| Row::new(f, &profile)).collect();
     if args.json {
         println!("{}", json(args, &planned, &rows, &all, chosen, &profile, &whole));
-        return Ok(());
+        return accepted(chosen, &profile);
     }
     heading(run, chosen, &programs, &profile);
     if run.dial.is_some() {
@@ -206,8 +206,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     println!("{}{}", programs::table(&rows), notes(run));
     println!("{}", listed(&all, chosen));
     label("auto", &planner::choice(&all));
-    step(chosen, &profile);
-    if run.dial.is_some() {
+    if chosen.refused.is_empty() {
+        step(chosen, &profile);
+    }
+    if run.dial.is_some() && chosen.refused.is_empty() {
         println!("\n{}", whole.times().trim_end());
     }
     for warning in &planned.warnings {
@@ -222,7 +224,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(directory) = &args.write {
         println!("\nprograms written to {}", directory.display());
     }
-    Ok(())
+    accepted(chosen, &profile)
+}
+
+/// Refuses a plan that the chip does not run.
+fn accepted(chosen: &Candidate, profile: &Profile) -> Result<()> {
+    match chosen.refused.is_empty() {
+        true => Ok(()),
+        false => bail!(
+            "{} does not run plan {}, so there is no forecast: it refuses {} ({}). A smaller --batch or --seq, or \
+             another --plan, may fit; `anegpt plan --write DIR`, then `anegpt mil check DIR/NAME.mil`, tells the rules",
+            profile.chip,
+            chosen.plan.name,
+            counted(chosen.refused.len(), "program"),
+            chosen.refused.join(", ")
+        ),
+    }
+}
+
+/// Milliseconds of a step, of a plan that the chip runs.
+fn forecast_ms(plan: &Candidate) -> Option<f64> {
+    plan.refused.is_empty().then_some(1e3 * plan.step.seconds)
 }
 
 fn label(label: &str, text: &str) {
@@ -345,9 +367,8 @@ fn listed(all: &[Candidate], chosen: &Candidate) -> String {
         ms("  copies", |step| step.io),
         ms("  optimizer", |step| step.optimizer),
         ms("side by side, ms", |step| step.overlap),
-        row("forecast, ms/step", &|plan| match plan.refused.is_empty() {
-            true => format!("{:.1}", 1e3 * plan.step.seconds),
-            false => "refused".to_owned(),
+        row("forecast, ms/step", &|plan| {
+            forecast_ms(plan).map_or("refused".to_owned(), |ms| format!("{ms:.1}"))
         }),
     ]
     .concat()
@@ -372,7 +393,7 @@ fn json(
         .map(|candidate| {
             serde_json::json!({
                 "name": candidate.plan.name,
-                "forecast_ms_per_step": 1e3 * candidate.step.seconds,
+                "forecast_ms_per_step": forecast_ms(candidate),
                 "programs": candidate.step.programs,
                 "requests": candidate.step.requests,
                 "engine_ms": 1e3 * candidate.step.engine(),
@@ -391,7 +412,7 @@ fn json(
         },
         "model": model.to_string(),
         "plan": chosen.plan.name,
-        "forecast_ms_per_step": 1e3 * step.seconds,
+        "forecast_ms_per_step": forecast_ms(chosen),
         "plans": plans,
         "profile": profile.to_string(),
         // Whose limits and speed these are, where they are not the chip's own.

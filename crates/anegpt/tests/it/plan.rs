@@ -54,6 +54,25 @@ fn a_plan_is_json_on_demand() {
     assert_eq!(error.status.code(), Some(2));
 }
 
+/// A chip that refuses a program has no forecast for the plan.
+#[test]
+fn a_refused_plan_is_an_error() {
+    let bench = Bench::new();
+    let args = ["plan", "--preset", "qwen3-0.6b", "--chip", "m1", "--batch", "4"];
+    let output = bench.run(&[&args[..], &["--plan", "offload"]].concat());
+    let (text, error) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{text}{error}");
+    assert!(text.contains("REFUSED") && !text.contains("not confirmed on hardware"), "{text}");
+    assert!(crate::words(&error).contains("m1 does not run plan offload"), "{error}");
+    let output = bench.run(&[&args[..], &["--plan", "offload", "--json"]].concat());
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(plan["forecast_ms_per_step"].is_null(), "{plan}");
+    // Another plan fits, and is chosen.
+    bench.ok(&args);
+}
+
 #[test]
 fn a_plan_is_drawn() {
     let bench = Bench::new();
