@@ -242,6 +242,13 @@ pub(crate) fn read_tokenizer(given: Option<&Path>, fallback: Option<&Path>) -> R
     }
     let within = path.join("tokenizer.json");
     let path = if within.exists() { &within } else { path };
+    if path.is_dir() {
+        bail!(
+            "{} has no tokenizer.json: give the file of a tokenizer, or a directory that holds one, such as a \
+             checkpoint",
+            path.display()
+        );
+    }
     foreign::refuse_stand_in(path)?;
     foreign::refuse_pickled_tokenizer(path)?;
     if foreign::is_gguf(path) {

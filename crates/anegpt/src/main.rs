@@ -13,6 +13,7 @@ mod allocator;
 mod arrays;
 mod canary;
 mod chart;
+mod clock;
 mod commands;
 mod corpus;
 mod dashboard;

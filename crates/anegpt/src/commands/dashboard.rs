@@ -1,7 +1,7 @@
 //! `anegpt dashboard`.
 
 use crate::dashboard::{Look, Source, show};
-use crate::{Cli, Command, setup, term, usage};
+use crate::{Cli, Command, record, setup, term, usage};
 use anyhow::{Result, ensure};
 use clap::Parser;
 use std::io::IsTerminal;
@@ -34,14 +34,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(terminal, "the dashboard needs a terminal; `anegpt report` writes pictures to a file");
     let mut runs: Vec<(String, Source)> = vec![];
     for path in &args.runs {
-        if !path.exists() {
-            return Err(usage(format!("{}: there is no such run", path.display())));
+        // A run that is being set up has a lock before it has a log.
+        if !path.join(".lock").exists() {
+            record::find_log(path)?;
         }
         runs.push((path.display().to_string(), Source::of(path)));
     }
     if !args.command.is_empty() {
-        let (words, directory) = training(&args.command)?;
-        runs.insert(0, (directory.display().to_string(), Source::start(&words, directory)?));
+        let (words, directory, reserved) = training(&args.command)?;
+        let name = directory.display().to_string();
+        runs.insert(0, (name, Source::start(&words, directory, reserved)?));
     }
     if runs.is_empty() {
         let path = newest(Path::new("out")).ok_or_else(|| {
@@ -52,9 +54,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     show(runs, Look { unicode: term::unicode(), colour: console::colors_enabled() })
 }
 
-/// The words of the training that `command` asks for, and the directory that it writes to: one is named where
-/// none was.
-fn training(command: &[String]) -> Result<(Vec<String>, PathBuf)> {
+/// The words of the training that `command` asks for, and the directory that it writes to: one is created where none
+/// was named, which is then true.
+fn training(command: &[String]) -> Result<(Vec<String>, PathBuf, bool)> {
     let mut words = command.to_vec();
     let cli = Cli::try_parse_from(["anegpt".to_owned()].iter().chain(&words));
     let (resume, out) = match cli.unwrap_or_else(|error| error.exit()).command {
@@ -68,17 +70,12 @@ fn training(command: &[String]) -> Result<(Vec<String>, PathBuf)> {
             )));
         }
     };
-    let directory = match setup::output_directory(resume.as_deref(), out.as_deref())? {
-        Some(directory) => directory,
-        None => {
-            let free =
-                (1..).map(|n| PathBuf::from(format!("out/run-{n}"))).find(|path| !path.exists());
-            let free = free.expect("there are more numbers than directories");
-            words.extend(["--out".to_owned(), free.display().to_string()]);
-            free
-        }
-    };
-    Ok((words, directory))
+    if let Some(directory) = setup::output_directory(resume.as_deref(), out.as_deref())? {
+        return Ok((words, directory, false));
+    }
+    let directory = setup::reserve_directory()?;
+    words.extend(["--out".to_owned(), directory.display().to_string()]);
+    Ok((words, directory, true))
 }
 
 /// The run whose log was written to last.

@@ -1,7 +1,9 @@
 //! `anegpt report`.
 
-use crate::record::{Record, facts};
+use crate::progress::counted;
+use crate::record::{Record, facts, find_log};
 use crate::report::{page, pipeline, write_csv, write_tensorboard};
+use crate::view::Skipped;
 use crate::{term, usage, view};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// Of a directory with several runs in it (a base model, its finetuning, …) the report is that of the whole
 /// pipeline: environment, data, a table of what each step gained, curves, texts, time, and what was left out. It is
 /// printed as Markdown; --out writes FILE.html and FILE.md. Results of tasks are those that
-/// `anegpt eval --json` wrote to a file beside or below the run of their model.
+/// `anegpt eval --tasks` left in the directory eval/ of each run, and other files with what its --json printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -33,7 +35,7 @@ pub(crate) struct Args {
     /// Runs to compare with: side by side on the terminal, in the same pictures in a file
     #[arg(long, value_name = "RUN", num_args = 1.., help_heading = "Output")]
     compare: Vec<PathBuf>,
-    /// Write one HTML file with pictures
+    /// Write one HTML file with pictures; - = standard output
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     out: Option<PathBuf>,
     /// Write the numbers as comma-separated values: a row for each event; - = standard output
@@ -52,42 +54,97 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     {
         return card(args, &report);
     }
-    let paths = || args.runs.iter().chain(&args.compare);
-    let logs: Vec<(String, PathBuf)> = paths().map(|run| (name(run), log(run))).collect();
+    let [page_to_stdout, csv_to_stdout] = [&args.out, &args.csv].map(is_stdout);
+    if page_to_stdout && csv_to_stdout {
+        return Err(usage(
+            "--out - and --csv - cannot both be standard output: name a file for one",
+        ));
+    }
+    let paths = args.runs.iter().chain(&args.compare);
+    let logs = paths.map(|run| Ok((name(run), find_log(run)?)));
+    let logs: Vec<(String, PathBuf)> = logs.collect::<Result<_>>()?;
+    let wrote = |what: String| match page_to_stdout || csv_to_stdout {
+        true => eprintln!("wrote {what}"),
+        false => println!("wrote {what}"),
+    };
     if let Some(out) = &args.out {
         let runs = read(&logs)?;
-        write(out, |file| Ok(file.write_all(page(&runs).as_bytes())?))?;
-        println!("wrote {}", out.display());
-    }
-    match &args.csv {
-        Some(csv) if csv.as_os_str() == "-" => write_csv(&logs, &mut std::io::stdout().lock())?,
-        Some(csv) => {
-            write(csv, |file| write_csv(&logs, file))?;
-            println!("wrote {}", csv.display());
+        runs.iter().for_each(|(name, record)| record.missing().iter().for_each(|n| warn(name, n)));
+        match page_to_stdout {
+            true => print!("{}", page(&runs)),
+            false => {
+                write(out, |file| Ok(file.write_all(page(&runs).as_bytes())?))?;
+                wrote(out.display().to_string());
+            }
         }
-        None => {}
+    }
+    if let Some(csv) = &args.csv {
+        let skipped = match csv_to_stdout {
+            true => write_csv(&logs, &mut std::io::stdout().lock())?,
+            false => write(csv, |file| write_csv(&logs, file))?,
+        };
+        logs.iter().zip(skipped).for_each(|((name, _), skipped)| warn_of(name, skipped));
+        if !csv_to_stdout {
+            wrote(csv.display().to_string());
+        }
     }
     if let Some(directory) = &args.tensorboard {
-        for (name, log) in &logs {
-            let directory = directory.join(inside(name));
-            let (numbers, texts) = write_tensorboard(log, &directory)?;
-            println!("wrote {numbers} numbers and {texts} texts to {}", directory.display());
+        for ((name, log), directory) in logs.iter().zip(apart(directory, &logs)?) {
+            let (numbers, texts, skipped) = write_tensorboard(log, &directory)?;
+            warn_of(name, skipped);
+            let [numbers, texts] =
+                [(numbers, "number"), (texts, "text")].map(|(n, noun)| counted(n, noun));
+            wrote(format!("{numbers} and {texts} to {}", directory.display()));
         }
     }
     if args.out.is_some() || args.csv.is_some() || args.tensorboard.is_some() {
         return Ok(());
     }
     if !args.compare.is_empty() {
-        print!("{}", side_by_side(&read(&logs)?));
+        let runs = read(&logs)?;
+        runs.iter().for_each(|(name, record)| record.missing().iter().for_each(|n| warn(name, n)));
+        print!("{}", side_by_side(&runs));
         return Ok(());
     }
-    for (index, (_, log)) in logs.iter().enumerate() {
+    for (index, (name, log)) in logs.iter().enumerate() {
         if index > 0 {
             println!();
         }
-        print!("{}", report(log)?);
+        print!("{}", report(name, log)?);
     }
     Ok(())
+}
+
+/// True if a file stands for standard output.
+fn is_stdout(file: &Option<PathBuf>) -> bool {
+    file.as_ref().is_some_and(|file| file.as_os_str() == "-")
+}
+
+fn warn(run: &str, note: &str) {
+    term::warn(&format!("{run}: {note}"));
+}
+
+fn warn_of(run: &str, skipped: Skipped) {
+    skipped.note().iter().for_each(|note| warn(run, note));
+}
+
+/// A directory for each run below `directory`.
+///
+/// # Errors
+/// When two runs would share one.
+fn apart(directory: &Path, logs: &[(String, PathBuf)]) -> Result<Vec<PathBuf>> {
+    let places: Vec<PathBuf> = logs.iter().map(|(name, _)| directory.join(inside(name))).collect();
+    for (index, place) in places.iter().enumerate() {
+        if let Some(other) = places[..index].iter().position(|other| other == place) {
+            return Err(usage(format!(
+                "{} and {} would both be written to {}: give each a --tensorboard of its own",
+                logs[other].0,
+                logs[index].0,
+                place.display()
+            )));
+        }
+    }
+    Ok(places)
 }
 
 /// Writes the report of a pipeline as HTML and as Markdown, or prints it as Markdown.
@@ -101,18 +158,25 @@ fn card(args: &Args, report: &pipeline::Report) -> Result<()> {
         print!("{}", report.markdown());
         return Ok(());
     };
+    if is_stdout(&args.out) {
+        print!("{}", report.html());
+        return Ok(());
+    }
     let texts = [("html", report.html()), ("md", report.markdown())];
     for (extension, text) in texts {
-        let path = out.with_extension(extension);
+        let path = with_ending(out, extension);
         write(&path, |file| Ok(file.write_all(text.as_bytes())?))?;
         println!("wrote {}", path.display());
     }
     Ok(())
 }
 
-/// The log of a run.
-fn log(run: &Path) -> PathBuf {
-    if run.is_dir() { run.join("log.jsonl") } else { run.to_owned() }
+/// A path that ends in `.extension`, in place of `.html` or `.md` if it ends in that: other dots belong to its name.
+fn with_ending(path: &Path, extension: &str) -> PathBuf {
+    let ours = path.extension().is_some_and(|end| end == "html" || end == "md");
+    let mut whole = if ours { path.with_extension("") } else { path.to_owned() }.into_os_string();
+    whole.push(format!(".{extension}"));
+    whole.into()
 }
 
 /// The name of a run in reports: its path as it was given.
@@ -144,14 +208,15 @@ fn read(logs: &[(String, PathBuf)]) -> Result<Vec<(String, Record)>> {
 }
 
 /// Writes a file, in a directory that is created if need be.
-fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+fn write<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     let unwritten = || format!("cannot write {}", path.display());
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).with_context(unwritten)?;
     }
     let mut file = BufWriter::new(File::create(path).with_context(unwritten)?);
-    fill(&mut file)?;
-    file.flush().with_context(unwritten)
+    let filled = fill(&mut file)?;
+    file.flush().with_context(unwritten)?;
+    Ok(filled)
 }
 
 /// The facts of runs in a table.
@@ -177,13 +242,20 @@ fn side_by_side(runs: &[(String, Record)]) -> String {
 }
 
 /// The report of one run.
-fn report(path: &Path) -> Result<String> {
+fn report(name: &str, path: &Path) -> Result<String> {
     let log = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let report = view::of_log(BufReader::new(log), term::text_width(), term::unicode())
+    let (report, skipped) = view::of_log(BufReader::new(log), term::text_width(), term::unicode())
         .with_context(|| path.display().to_string())?;
+    warn_of(name, skipped);
     match report {
         Some(report) => Ok(report),
-        None => bail!("{}: no session has finished, so there is no report yet", path.display()),
+        None => {
+            read(&[(name.to_owned(), path.to_owned())])?;
+            bail!(
+                "{name}: no session has finished, so there is no report yet; --out FILE.html shows how far the \
+                 run got"
+            )
+        }
     }
 }
 
@@ -201,5 +273,28 @@ mod tests {
         ] {
             assert_eq!(inside(name), PathBuf::from(expected), "{name}");
         }
+    }
+
+    #[test]
+    fn dots_belong_to_names() {
+        for (out, html) in [
+            ("card", "card.html"),
+            ("card.md", "card.html"),
+            ("d.1/card.html", "d.1/card.html"),
+            ("run-0.25", "run-0.25.html"),
+        ] {
+            assert_eq!(with_ending(Path::new(out), "html"), PathBuf::from(html), "{out}");
+        }
+    }
+
+    #[test]
+    fn runs_do_not_share_a_directory() {
+        let logs = |names: &[&str]| -> Vec<(String, PathBuf)> {
+            names.iter().map(|name| ((*name).to_owned(), PathBuf::new())).collect()
+        };
+        let places = apart(Path::new("t"), &logs(&["a", "b"])).unwrap();
+        assert_eq!(places, [PathBuf::from("t/a"), PathBuf::from("t/b")]);
+        let error = apart(Path::new("t"), &logs(&["b/a", "./b/a"])).unwrap_err().to_string();
+        assert!(error.contains("b/a and ./b/a would both be written to t/b/a"), "{error}");
     }
 }

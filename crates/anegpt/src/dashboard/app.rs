@@ -153,8 +153,11 @@ impl Shown {
 
     /// The words of the command that goes on with the run.
     fn resume(&self, now: f64) -> Result<Vec<String>, &'static str> {
-        let State::Ended(reason) = self.state(now) else {
-            return Err("only a run that has ended can be resumed here");
+        let reason = match (self.state(now), &self.record.ended) {
+            (State::Ended(reason), _) => reason,
+            // The command that was to go on with it failed.
+            (State::Failed, Some(ended)) => ended.reason,
+            _ => return Err("only a run that has ended can be resumed here"),
         };
         let directory =
             self.directory.as_ref().ok_or("this log belongs to no directory of a run")?;
@@ -300,8 +303,8 @@ impl App {
             KeyCode::Char('p' | ' ') => self.paused = !self.paused,
             KeyCode::Char('m') => self.smoothing = (self.smoothing + 1) % SMOOTHING.len(),
             KeyCode::Char('y') => self.logarithmic = !self.logarithmic,
-            KeyCode::Char('+' | '=') => self.zoom = (self.zoom + 1).min(CLOSEST),
-            KeyCode::Char('-') => self.zoom = self.zoom.saturating_sub(1),
+            KeyCode::Char('+' | '=') => self.zoom_to((self.zoom + 1).min(CLOSEST)),
+            KeyCode::Char('-') => self.zoom_to(self.zoom.saturating_sub(1)),
             KeyCode::Char('0') => (self.zoom, self.back) = (0, 0.0),
             KeyCode::Left | KeyCode::Right => self.move_sideways(code == KeyCode::Left),
             KeyCode::Up => self.move_up(1),
@@ -323,14 +326,25 @@ impl App {
         (self.scrolls, self.text) = ([0; Page::ALL.len()], 0);
     }
 
+    /// Shows 2^-zoom of the steps, which end where they did, if so many are there.
+    fn zoom_to(&mut self, zoom: u32) {
+        let widths = 2f64.powi(zoom as i32 - self.zoom as i32);
+        self.zoom = zoom;
+        self.back = self.within(self.back * widths);
+    }
+
+    /// Widths between the steps that are shown and the newest, as far as there are any.
+    fn within(&self, back: f64) -> f64 {
+        back.clamp(0.0, f64::from(1u32 << self.zoom) - 1.0)
+    }
+
     /// Towards older steps or texts, or newer ones.
     fn move_sideways(&mut self, older: bool) {
         if self.page == Page::Texts {
             self.text = if older { self.text + 1 } else { self.text.saturating_sub(1) };
             *self.scroll() = 0;
         } else if self.zoom > 0 {
-            let most = f64::from(1u32 << self.zoom) - 1.0;
-            self.back = (self.back + if older { 0.5 } else { -0.5 }).clamp(0.0, most);
+            self.back = self.within(self.back + if older { 0.5 } else { -0.5 });
         } else {
             "+ shows fewer steps; then the arrows move along them".clone_into(&mut self.message);
         }
@@ -386,5 +400,46 @@ impl App {
             Question::Resume(words) => Action::Resume(self.selected, words),
             Question::Quit => Action::Quit,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn press(app: &mut App, keys: &[KeyCode]) {
+        for &code in keys {
+            app.key(KeyEvent::new(code, KeyModifiers::NONE));
+        }
+    }
+
+    #[test]
+    fn zooming_out_never_leaves_the_steps() {
+        let look = Look { unicode: true, colour: false };
+        let mut app = App::new(vec![Shown::new("run")], look);
+        press(&mut app, &[KeyCode::Char('+'), KeyCode::Char('+')]);
+        // To the oldest steps: three widths of a quarter.
+        press(&mut app, &[KeyCode::Left; 9]);
+        assert_eq!((app.zoom, app.back), (2, 3.0));
+        press(&mut app, &[KeyCode::Char('-')]);
+        assert_eq!((app.zoom, app.back), (1, 1.0));
+        press(&mut app, &[KeyCode::Char('-')]);
+        assert_eq!((app.zoom, app.back), (0, 0.0));
+        // Closer, the end stays where it was.
+        press(&mut app, &[KeyCode::Char('+'), KeyCode::Left, KeyCode::Char('+')]);
+        assert_eq!((app.zoom, app.back), (2, 1.0));
+    }
+
+    #[test]
+    fn a_resume_that_failed_can_be_tried_again() {
+        let mut shown = Shown { directory: Some("run".into()), failed: true, ..Shown::new("run") };
+        assert!(shown.resume(0.0).is_err(), "it never began");
+        shown.record.ended = Some(crate::record::Ended {
+            reason: Reason::Interrupted,
+            spent: train::Spent::default(),
+            peak_memory_mib: None,
+        });
+        assert_eq!(shown.state(0.0), State::Failed);
+        assert_eq!(shown.resume(0.0).unwrap()[1..], ["--resume", "run"]);
     }
 }

@@ -4,7 +4,7 @@ use super::app::{App, Page, Shown, Smoothing};
 use super::chart::{Chart, Curve, Kind};
 use super::draw::{letter, line, panel};
 use super::look::Look;
-use crate::record::{Entry, Kind as Said, NOTHING, Record, Series, facts};
+use crate::record::{Entry, Kind as Said, NOTHING, PASS, Record, Series, facts};
 use crate::term;
 use crate::view::limits;
 use ane::PowerSample;
@@ -400,14 +400,19 @@ fn results(app: &mut App, area: Rect, buffer: &mut Buffer) {
     let bits: BTreeMap<u64, f64> =
         (record.bits_per_byte.buckets().iter()).filter_map(|b| Some((b.last, b.mean()?))).collect();
     let best = record.validation.least();
-    let measured: Vec<String> = (record.validation.buckets().iter().rev())
-        .map(|b| {
-            let loss = b.mean().map_or("not finite".to_owned(), |loss| format!("{loss:.4}"));
-            let bits = bits.get(&b.last).map_or(String::new(), |bits| format!("{bits:.4}"));
-            let mark = if b.mean().is_some() && b.mean() == best { " best" } else { "" };
-            format!("{:>8} {loss:>10} {bits:>10}{mark}", b.last)
-        })
-        .collect();
+    let held_out = record.others.get(PASS).map(Series::by_step).unwrap_or_default();
+    let held_out = held_out.iter().rev().map(|(step, share)| format!("{step:>8} {share:>10.4}"));
+    let losses = (record.validation.buckets().iter().rev()).map(|b| {
+        let loss = b.mean().map_or("not finite".to_owned(), |loss| format!("{loss:.4}"));
+        let bits = bits.get(&b.last).map_or(String::new(), |bits| format!("{bits:.4}"));
+        let mark = if b.mean().is_some() && b.mean() == best { " best" } else { "" };
+        format!("{:>8} {loss:>10} {bits:>10}{mark}", b.last)
+    });
+    let [title, head] = match record.others.contains_key(PASS) {
+        true => ["Held-out questions: newest first", "    step     pass@1"],
+        false => ["Validation: newest first", "    step       loss  bits/byte"],
+    };
+    let measured: Vec<String> = held_out.chain(losses).collect();
     let scored: Vec<String> = match record.scores.back() {
         None => vec!["neither CORE nor tasks are measured by this run".to_owned()],
         Some(scored) => {
@@ -424,8 +429,8 @@ fn results(app: &mut App, area: Rect, buffer: &mut Buffer) {
             [whole, head].into_iter().chain(tasks).collect()
         }
     };
-    let inside = panel("Validation: newest first", left, buffer, look);
-    line("    step       loss  bits/byte", 0, inside, buffer, look.quiet());
+    let inside = panel(title, left, buffer, look);
+    line(head, 0, inside, buffer, look.quiet());
     let room = usize::from(inside.height).saturating_sub(1);
     let name = record.scores.back().map_or("CORE", |scored| scored.name);
     let tall = panel(name, right, buffer, look);
@@ -455,11 +460,12 @@ fn log(app: &mut App, area: Rect, buffer: &mut Buffer) {
     };
     let run = app.run();
     let record = &run.record;
-    let mut title = "Log".to_owned();
+    let headless = record.begun.is_none() && record.steps > 0;
+    let mut title = if headless { "Log without its beginning" } else { "Log" }.to_owned();
     for (count, what) in [
         (record.dropped, "older entries left out"),
-        (record.torn, "cut short"),
-        (record.foreign, "lines that are no events"),
+        (record.skipped_lines.torn, "cut short"),
+        (record.skipped_lines.foreign, "lines that are no events"),
     ] {
         if count > 0 {
             title.push_str(&format!(", {count} {what}"));

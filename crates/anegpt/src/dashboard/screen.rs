@@ -4,8 +4,8 @@ use super::app::{Action, App, Shown};
 use super::draw::draw;
 use super::look::Look;
 use super::source::Source;
-use crate::stop;
-use anyhow::{Context, Result};
+use crate::{clock, stop};
+use anyhow::{Context, Result, bail};
 use ratatui_core::terminal::Terminal;
 use ratatui_crossterm::CrosstermBackend;
 use ratatui_crossterm::crossterm::cursor::Show;
@@ -16,7 +16,7 @@ use ratatui_crossterm::crossterm::terminal::{
 };
 use ratatui_crossterm::crossterm::{execute, queue};
 use std::io::{Stdout, stdout};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Time between two looks at the logs.
 const TICK: Duration = Duration::from_millis(250);
@@ -30,7 +30,7 @@ const BUSY: Duration = Duration::from_millis(500);
 /// Shows runs until the user quits.
 ///
 /// # Errors
-/// When the terminal cannot be used.
+/// When the terminal cannot be used, and with the errors of a command that was started here and failed.
 pub(crate) fn show(runs: Vec<(String, Source)>, look: Look) -> Result<()> {
     let (names, mut sources): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
     let mut app = App::new(names.into_iter().map(Shown::new).collect(), look);
@@ -39,7 +39,15 @@ pub(crate) fn show(runs: Vec<(String, Source)>, look: Look) -> Result<()> {
         restore();
         stop::at_once(signal.exit_code());
     })?;
-    run(&mut screen.0, &mut app, &mut sources)
+    let quit = run(&mut screen.0, &mut app, &mut sources);
+    drop(screen);
+    quit?;
+    match app.runs.iter().find(|run| run.failed) {
+        Some(run) => {
+            bail!("{}: the command that was started here failed\n{}", run.name, run.errors.trim())
+        }
+        None => Ok(()),
+    }
 }
 
 /// The whole terminal, which gets its lines back at the end.
@@ -75,7 +83,7 @@ fn run(
     let mut drawn: Option<Instant> = None;
     let mut news = true;
     loop {
-        app.now = now();
+        app.now = clock::now();
         let mut unread = false;
         if !app.paused {
             for (index, (source, shown)) in sources.iter_mut().zip(&mut app.runs).enumerate() {
@@ -140,7 +148,7 @@ fn done(action: Action, app: &mut App, sources: &mut [Source]) -> bool {
         ),
         Action::Resume(index, words) => (
             index,
-            sources[index].resume(&words).map(|()| {
+            sources[index].resume(&words, app.runs[index].record.sessions).map(|()| {
                 let shown = &mut app.runs[index];
                 (shown.ours, shown.failed, shown.stopping) = (true, false, false);
                 shown.errors.clear();
@@ -154,9 +162,4 @@ fn done(action: Action, app: &mut App, sources: &mut [Source]) -> bool {
         Err(error) => format!("{name}: {error:#}"),
     };
     false
-}
-
-/// Seconds since 1970.
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -2,10 +2,11 @@
 //! are started beside it.
 
 use super::app::Shown;
-use crate::record::{Follower, News};
+use crate::clock;
+use crate::record::{Follower, News, Record};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
 use tempfile::NamedTempFile;
@@ -31,6 +32,12 @@ pub(crate) struct Source {
 struct Started {
     child: Child,
     errors: NamedTempFile,
+    /// Sessions in the log before it began its own.
+    sessions: usize,
+    /// How it ended, once it has.
+    status: Option<ExitStatus>,
+    /// True if its directory was created for it.
+    reserved: bool,
 }
 
 impl Source {
@@ -43,17 +50,22 @@ impl Source {
         Source { log: Follower::new(log), directory, started: None, asked: None }
     }
 
-    /// Starts `anegpt` with these words, which have it write to `directory`, and follows its log.
+    /// Starts `anegpt` with these words, which have it write to `directory`, and follows its log. A directory that was
+    /// `reserved` for it is removed again if it fails before it begins.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(crate) fn start(words: &[String], directory: PathBuf) -> Result<Self> {
-        let (log, started) = (Follower::new(directory.join("log.jsonl")), Some(start(words)?));
+    pub(crate) fn start(words: &[String], directory: PathBuf, reserved: bool) -> Result<Self> {
+        let log = Follower::new(directory.join("log.jsonl"));
+        let sessions = sessions(&directory);
+        let started = Some(Started { reserved, ..start(words, sessions)? });
         Ok(Source { log, directory: Some(directory), started, asked: None })
     }
 
     /// Reads on for about `most` and brings `shown` up to date. True if there was anything new.
     pub(super) fn read(&mut self, most: Duration, shown: &mut Shown) -> bool {
+        // Before the log is read: what a command that has ended wrote is all there.
+        self.wait_for_child();
         let mut news = false;
         let result = self.log.read(most, |told| {
             // A log that begins anew is that of a run anew: what was asked of the old one is over.
@@ -73,15 +85,28 @@ impl Source {
         news | self.look_for_text(shown)
     }
 
-    /// Takes note of the end of the command that was started here.
+    /// Asks whether the command that was started here has ended.
+    fn wait_for_child(&mut self) {
+        if let Some(started) = &mut self.started
+            && started.status.is_none()
+        {
+            started.status = started.child.try_wait().ok().flatten();
+        }
+    }
+
+    /// Takes note of the end of the command that was started here, once its log is read.
     fn look_at_child(&mut self, shown: &mut Shown) -> bool {
-        let Some(started) = &mut self.started else { return false };
-        let status = started.child.try_wait().ok().flatten();
-        shown.ours = status.is_none();
-        let Some(status) = status else { return false };
-        if shown.record.ended.is_none() && !status.success() {
+        let Some(started) = &self.started else { return false };
+        shown.ours = started.status.is_none();
+        let Some(status) = started.status.filter(|_| shown.unread.0 == 0) else { return false };
+        // A session that says how it ended has not failed, whatever its exit code.
+        let told = shown.record.sessions > started.sessions && shown.record.ended.is_some();
+        if !told && !status.success() {
             shown.failed = true;
             shown.errors = tail(started.errors.path());
+            if let Some(directory) = self.directory.as_ref().filter(|_| started.reserved) {
+                remove_unused(directory);
+            }
         }
         self.started = None;
         true
@@ -149,12 +174,12 @@ impl Source {
         Ok(())
     }
 
-    /// Starts the command that goes on with the run; its events follow in the same log.
+    /// Starts the command that goes on with the run; its events follow in the same log, behind those of so many sessions.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(super) fn resume(&mut self, words: &[String]) -> Result<()> {
-        self.started = Some(start(words)?);
+    pub(super) fn resume(&mut self, words: &[String], sessions: usize) -> Result<()> {
+        self.started = Some(start(words, sessions)?);
         Ok(())
     }
 }
@@ -173,12 +198,24 @@ fn ourselves() -> Result<PathBuf> {
 
 /// A seed by the clock: each text that is asked for is another one.
 fn seed() -> String {
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    (now.as_millis() as u64 % 1_000_000).to_string()
+    ((1e3 * clock::now()) as u64 % 1_000_000).to_string()
 }
 
-fn start(words: &[String]) -> Result<Started> {
+/// Removes a directory in which no run began.
+fn remove_unused(directory: &Path) {
+    if !directory.join("log.jsonl").exists() {
+        // What cannot be removed does no harm.
+        let _ = std::fs::remove_file(directory.join(".lock"));
+        let _ = std::fs::remove_dir(directory);
+    }
+}
+
+/// Sessions in the log of a directory.
+fn sessions(directory: &Path) -> usize {
+    Record::of(&directory.join("log.jsonl")).map_or(0, |record| record.sessions)
+}
+
+fn start(words: &[String], sessions: usize) -> Result<Started> {
     let errors = tempfile::Builder::new().prefix("anegpt-").tempfile();
     let errors = errors.context("cannot create a temporary file")?;
     let mut command = Command::new(ourselves()?);
@@ -188,7 +225,7 @@ fn start(words: &[String]) -> Result<Started> {
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let child = command.spawn().context("cannot start anegpt")?;
-    Ok(Started { child, errors })
+    Ok(Started { child, errors, sessions, status: None, reserved: false })
 }
 
 /// The end of a text file.

@@ -74,6 +74,7 @@ impl Follower {
             opened.read += count as u64;
             let waiting = length.saturating_sub(opened.read);
             if count == 0 {
+                self.tell_unended(&mut each);
                 if !self.is_replaced() {
                     return Ok(0);
                 }
@@ -107,6 +108,20 @@ impl Follower {
         let ours = self.file.as_ref().and_then(|opened| opened.file.metadata().ok());
         let theirs = std::fs::metadata(&self.path).ok();
         ours.zip(theirs).is_some_and(|(ours, theirs)| !same(&ours, &theirs))
+    }
+
+    /// Tells a last line that is whole but for its end, as where an editor took that away.
+    fn tell_unended(&mut self, each: &mut impl FnMut(News<'_>)) {
+        let whole = serde_json::from_slice::<serde::de::IgnoredAny>;
+        if self.partial.ends_with(b"}") && whole(&self.partial).is_ok() {
+            each(News::Line(&self.partial));
+            self.partial.clear();
+        }
+    }
+
+    /// True if the beginning of a line waits for the rest.
+    pub(crate) fn in_a_line(&self) -> bool {
+        !self.partial.is_empty() || self.skipping
     }
 
     fn forget_line(&mut self) {
@@ -193,6 +208,21 @@ mod tests {
         assert_eq!(news(&mut follower), ["two", ""]);
         add(&path, "\n");
         assert_eq!(news(&mut follower), ["three"]);
+    }
+
+    #[test]
+    fn a_last_line_is_told_once_it_is_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.jsonl");
+        add(&path, r#"{"a": {}"#);
+        let mut follower = Follower::new(&path);
+        assert_eq!(news(&mut follower), [""; 0]);
+        assert!(follower.in_a_line());
+        add(&path, "}");
+        assert_eq!(news(&mut follower), [r#"{"a": {}}"#]);
+        assert!(!follower.in_a_line());
+        add(&path, "\n{}\n");
+        assert_eq!(news(&mut follower), ["", "{}"]);
     }
 
     #[test]

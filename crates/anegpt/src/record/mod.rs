@@ -8,11 +8,13 @@ mod series;
 pub(crate) use follow::{Follower, News};
 pub(crate) use series::{NOTHING, Series};
 
-use crate::view::{accuracies, limits, passed};
+use crate::usage;
+use crate::view::{Skipped, accuracies, limits, passed};
 use ane::PowerSample;
+use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use train::evaluate::{ChatTaskScore, TaskScore};
 use train::log::{Line, StepLine, parse};
 use train::{Event, Range, Reason, Settings, Spent};
@@ -152,9 +154,7 @@ pub(crate) struct Record {
     pub(crate) log: VecDeque<Entry>,
     /// Entries that were dropped from the front of the log.
     pub(crate) dropped: u64,
-    /// Lines that were cut short, as when a run was killed, and lines that are no events.
-    pub(crate) torn: u64,
-    pub(crate) foreign: u64,
+    pub(crate) skipped_lines: Skipped,
     /// Seconds since 1970 of the first and the newest event, where they tell.
     pub(crate) first_time: Option<f64>,
     pub(crate) last_time: Option<f64>,
@@ -170,7 +170,18 @@ impl Record {
         std::fs::metadata(path)?;
         let mut follower = Follower::new(path);
         while follower.read(std::time::Duration::MAX, |news| record.take(news))? > 0 {}
+        record.skipped_lines.torn += u64::from(follower.in_a_line());
         Ok(record)
+    }
+
+    /// What is missing of the log, in words.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let headless = self.begun.is_none() && !self.is_empty();
+        let headless = headless.then(|| {
+            "the beginning of the log is missing: model, settings and forecast are not known"
+                .to_owned()
+        });
+        headless.into_iter().chain(self.skipped_lines.note()).collect()
     }
 
     /// Takes note of what a log tells.
@@ -208,7 +219,7 @@ impl Record {
                 self.at(time(&fields));
                 self.note_other(&kind, &fields);
             }
-            Line::Torn => self.torn += 1,
+            Line::Torn => self.skipped_lines.torn += 1,
             Line::Foreign => self.stranger(line),
         }
     }
@@ -220,8 +231,8 @@ impl Record {
 
     /// A line that is no event.
     fn stranger(&mut self, line: &[u8]) {
-        self.foreign += 1;
-        if self.foreign <= SHOWN_FOREIGN {
+        self.skipped_lines.foreign += 1;
+        if self.skipped_lines.foreign <= SHOWN_FOREIGN {
             let text = String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
             self.say(Kind::Warning, format!("not an event: {text}"));
         }
@@ -453,6 +464,41 @@ impl Record {
     pub(crate) fn is_empty(&self) -> bool {
         self.log.is_empty()
     }
+}
+
+/// The log of a run: `path` itself, or that in the directory.
+///
+/// # Errors
+/// When there is none; the message names the runs that are there instead.
+pub(crate) fn find_log(path: &Path) -> Result<PathBuf> {
+    if !path.exists() {
+        return Err(usage(format!("{}: there is no such run", path.display())));
+    }
+    let log = path.join("log.jsonl");
+    if !path.is_dir() || log.exists() {
+        return Ok(if path.is_dir() { log } else { path.to_owned() });
+    }
+    let place = path.display();
+    let is_run = |path: &PathBuf| path.join("log.jsonl").exists();
+    if let Some(run) = path.canonicalize()?.parent().map(Path::to_owned).filter(is_run)
+        && path.join("state.json").exists()
+    {
+        let run = run.display();
+        return Err(usage(format!(
+            "{place} is a checkpoint: give the directory of its run, {run}"
+        )));
+    }
+    let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {place}"))?;
+    let mut runs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    runs.retain(is_run);
+    runs.sort();
+    let names: Vec<String> = runs.iter().map(|run| run.display().to_string()).collect();
+    Err(usage(match names.is_empty() {
+        true => format!("{place} holds no run: there is no log.jsonl in it"),
+        false => {
+            format!("{place} is not a run itself, but holds runs; name them: {}", names.join(" "))
+        }
+    }))
 }
 
 /// How a session ended, in words.

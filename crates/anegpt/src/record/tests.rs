@@ -43,7 +43,7 @@ fn a_run_is_summed_up() {
     assert_eq!(run.power[0].newest(), Some((10, 0.5)));
     assert!(run.power[2].is_empty());
     assert_eq!((run.samples[0].step, run.samples[0].text.as_str()), (10, "Once"));
-    assert!(run.ended.is_none() && run.torn == 0 && run.foreign == 0);
+    assert!(run.ended.is_none() && run.skipped_lines == Skipped::default());
 }
 
 #[test]
@@ -83,7 +83,10 @@ fn what_is_not_known_is_no_harm() {
     let mut run = record(lines);
     run.take(News::Line(&[0xff, 0xfe, 0x00]));
     run.take(News::TooLong);
-    assert_eq!((run.torn, run.foreign, run.sessions), (1, 6, 1));
+    assert_eq!((run.skipped_lines, run.sessions), (Skipped { torn: 1, foreign: 6 }, 1));
+    assert_eq!(run.missing().len(), 1);
+    let headless = record([step(3, "2.0").as_str()]).missing();
+    assert!(headless[0].starts_with("the beginning of the log is missing"), "{headless:?}");
     let said =
         run.log.iter().filter(|entry| matches!(entry, Entry::Said { kind: Kind::Warning, .. }));
     assert_eq!(said.count(), 5, "the first few are shown");
@@ -125,4 +128,18 @@ fn both_ways_to_read_a_step_agree() {
     let (fast, slow) = (record([START, &fast]), record([START, &slow]));
     assert_eq!(format!("{fast:?}"), format!("{slow:?}"));
     assert_eq!(fast.loss.newest(), Some((3, 1.25)));
+}
+
+/// A last line counts whether it is ended or not, unless it is cut.
+#[test]
+fn a_last_line_needs_no_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.jsonl");
+    let whole = format!("{START}\n{}", step(1, "2.0"));
+    std::fs::write(&path, &whole).unwrap();
+    let run = Record::of(&path).unwrap();
+    assert_eq!((run.step, run.skipped_lines), (1, Skipped::default()));
+    std::fs::write(&path, &whole[..whole.len() - 5]).unwrap();
+    let run = Record::of(&path).unwrap();
+    assert_eq!((run.step, run.skipped_lines), (0, Skipped { torn: 1, foreign: 0 }));
 }

@@ -1,16 +1,19 @@
 //! The numbers of runs as comma-separated values (RFC 4180): a row for each event, a column for each name.
 
 use super::tags;
+use crate::view::Skipped;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Writes the numbers of `runs`, pairs of a name and a log. Logs are read twice, and never held.
+/// Writes the numbers of `runs`, pairs of a name and a log, and returns what was left out of each log. Logs are read
+/// twice, and never held.
 ///
 /// # Errors
 /// When a log cannot be read, or `to` cannot be written.
-pub(crate) fn write(runs: &[(String, PathBuf)], to: &mut dyn Write) -> Result<()> {
+pub(crate) fn write(runs: &[(String, PathBuf)], to: &mut dyn Write) -> Result<Vec<Skipped>> {
+    let mut skipped = vec![];
     let mut columns = BTreeSet::new();
     for (_, log) in runs {
         tags::read(log, |event| {
@@ -26,7 +29,7 @@ pub(crate) fn write(runs: &[(String, PathBuf)], to: &mut dyn Write) -> Result<()
     let head = ["run", "time", "event", "step"].map(str::to_owned);
     write_row(head.iter().chain(&columns).map(|name| field(name)), to)?;
     for (run, log) in runs {
-        tags::read(log, |event| {
+        skipped.push(tags::read(log, |event| {
             if event.numbers.is_empty() {
                 return Ok(());
             }
@@ -38,9 +41,9 @@ pub(crate) fn write(runs: &[(String, PathBuf)], to: &mut dyn Write) -> Result<()
                 row[4 + column] = number.to_string();
             }
             write_row(row.into_iter(), to)
-        })?;
+        })?);
     }
-    Ok(())
+    Ok(skipped)
 }
 
 fn write_row(fields: impl Iterator<Item = String>, to: &mut dyn Write) -> Result<()> {
@@ -68,7 +71,8 @@ mod tests {
             {\"event\":\"eval\",\"step\":1,\"val_loss\":null}\n";
         std::fs::write(&log, lines).unwrap();
         let mut out = vec![];
-        write(&[("a,\"b\"".to_owned(), log)], &mut out).unwrap();
+        let skipped = write(&[("a,\"b\"".to_owned(), log)], &mut out).unwrap();
+        assert_eq!(skipped, [Skipped { torn: 0, foreign: 1 }]);
         let expected = "run,time,event,step,train/loss,validation/val_loss\n\
             \"a,\"\"b\"\"\",1700000000.125,step,1,2.5,\n\"a,\"\"b\"\"\",,eval,1,,NaN\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);

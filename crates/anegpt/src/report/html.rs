@@ -1,7 +1,7 @@
 //! The report of runs as one HTML file that asks for nothing else.
 
 use crate::chart::{Chart, Curve, Kind};
-use crate::record::{Record, Scored, Series, ended_by, facts};
+use crate::record::{PASS, Record, Scored, Series, ended_by, facts};
 use crate::svg::escape;
 use crate::view::limits;
 use ane::PowerSample;
@@ -193,6 +193,7 @@ fn one(name: &str, record: &Record, many: bool, page: &mut Page) {
     if many {
         page.add(&format!("<h1>{}</h1>", escape(name)));
     }
+    record.missing().iter().for_each(|note| page.paragraph(&format!("Note: {note}.")));
     if let Some(begun) = &record.begun {
         page.head("Settings");
         let settings = &begun.settings;
@@ -348,6 +349,19 @@ fn results_of(record: &Record, page: &mut Page) {
             let loss = b.mean().map_or("not finite".to_owned(), |loss| format!("{loss:.4}"));
             vec![b.last.to_string(), loss]
         }));
+        page.table(&rows);
+    }
+    if let Some(first) = record.others.get(PASS) {
+        page.head("Held-out questions, the newest first");
+        let mut rows = vec![["step", PASS].map(str::to_owned).to_vec()];
+        rows.extend(
+            first
+                .by_step()
+                .iter()
+                .rev()
+                .take(MEASURED)
+                .map(|(step, share)| vec![step.to_string(), format!("{share:.4}")]),
+        );
         page.table(&rows);
     }
     if let Some(scored) = record.scores.back() {

@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Directories that are looked into, below the one that is named.
-const DEPTH: usize = 4;
+/// Directories that are looked into, below the one that is named: those of runs, and the results in them.
+const DEPTH: usize = 6;
 /// Columns of a curve in Markdown.
 const COLUMNS: usize = 80;
 /// The steps of a pipeline, by the command that makes them, with what is said where there is none.
 const STAGES: [(&str, &str, &str); 3] = [
-    ("train", "BASE", "no base model was trained"),
+    ("train", "BASE", "no base model (anegpt train)"),
     ("sft", "SFT", "no finetuning (anegpt sft)"),
     ("rl", "RL", "no reinforcement learning (anegpt rl)"),
 ];
@@ -128,11 +128,12 @@ fn summary(path: &Path) -> Option<Value> {
 
 /// The steps in their order, the newest run of each, and what was left out.
 fn stages(found: &Found) -> Result<(Vec<Stage>, Vec<String>)> {
-    let mut all = vec![];
+    let (mut all, mut left_out) = (vec![], vec![]);
     for log in &found.logs {
         let record = Record::of(log).with_context(|| format!("cannot read {}", log.display()))?;
+        let place = log.parent().expect("a file is in a directory").to_owned();
+        left_out.extend(record.missing().iter().map(|note| format!("{}: {note}", place.display())));
         if record.begun.is_some() {
-            let place = log.parent().expect("a file is in a directory").to_owned();
             all.push((place, record));
         }
     }
@@ -141,7 +142,7 @@ fn stages(found: &Found) -> Result<(Vec<Stage>, Vec<String>)> {
     };
     let began = |record: &Record| record.first_time.unwrap_or_default();
     all.sort_by(|(_, a), (_, b)| rank(a).cmp(&rank(b)).then(began(b).total_cmp(&began(a))));
-    let (mut stages, mut left_out): (Vec<Stage>, _) = (vec![], vec![]);
+    let mut stages: Vec<Stage> = vec![];
     for (place, record) in all {
         let known = STAGES.iter().find(|stage| stage.0 == record.command);
         let name = known.map_or(record.command.to_uppercase(), |stage| stage.1.to_owned());
@@ -150,18 +151,20 @@ fn stages(found: &Found) -> Result<(Vec<Stage>, Vec<String>)> {
             continue;
         }
         let mut results = BTreeMap::new();
+        // A model may be named by another path than the one that was looked into.
+        let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         for (path, summary) in &found.summaries {
-            let of =
-                summary["model"].as_str().is_some_and(|model| Path::new(model).starts_with(&place));
+            let model = summary["model"].as_str().map(|model| whole(Path::new(model)));
+            let of = model.is_some_and(|model| model.starts_with(whole(&place)));
             if path.starts_with(&place) || of {
                 measured(summary, &mut results);
             }
         }
         stages.push(Stage { name, place, record, results });
     }
-    for (command, name, none) in STAGES {
+    for (_, name, none) in STAGES {
         if stages.iter().all(|stage| stage.name != name) {
-            left_out.push(format!("{name}: {none}; {command} is not among the runs"));
+            left_out.push(format!("{name}: {none}"));
         }
     }
     Ok((stages, left_out))
@@ -259,10 +262,10 @@ fn overview(stages: &[Stage], blocks: &mut Vec<Block>, skipped: &mut Vec<String>
     let total: f64 = stages.iter().map(|stage| stage.record.seconds).sum();
     blocks.push(Block::Paragraph(format!("All steps together took {total:.1} s.")));
     if stages.iter().all(|stage| stage.results.is_empty()) {
-        skipped.push("tasks: no summary of `anegpt eval` was found".to_owned());
+        skipped.push("tasks: no results of `anegpt eval --tasks`".to_owned());
     }
     if stages.iter().all(|stage| stage.record.joules == 0.0) {
-        skipped.push("energy: this system does not report power".to_owned());
+        skipped.push("energy: no reading of power in the logs".to_owned());
     }
 }
 
@@ -272,11 +275,11 @@ fn one(stage: &Stage, blocks: &mut Vec<Block>, skipped: &mut Vec<String>) {
     blocks.push(Block::Head(format!("{}: {}", stage.name, stage.place.display())));
     let state = record.ended.as_ref().map_or("not ended", |ended| ended_by(ended.reason));
     blocks.push(Block::Paragraph(format!(
-        "{state}, step {} of {}, {} skipped; {} sessions",
+        "{state}, step {} of {}, {} skipped; {}",
         record.step,
         record.total().unwrap_or(record.step),
         record.skipped,
-        record.sessions
+        progress::counted(record.sessions, "session")
     )));
     let text = draw_losses(&record.loss.by_step(), &record.validation.by_step(), COLUMNS);
     blocks.push(Block::Picture(losses(&[(&stage.name, record)]), text));

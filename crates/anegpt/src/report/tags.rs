@@ -2,6 +2,7 @@
 //! `validation/val_loss`, `train/parts/io`. The names follow from the events alone, so that those of later versions
 //! have some too.
 
+use crate::view::Skipped;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use std::fs::File;
@@ -30,24 +31,26 @@ pub(crate) struct Tagged {
     pub(crate) texts: Vec<(String, String)>,
 }
 
-/// Calls `each` with every event of the log at `path`; lines that are no events are left out.
+/// Calls `each` with every event of the log at `path`; lines that are no events are left out, and counted.
 ///
 /// # Errors
 /// When the log cannot be read, or `each` fails.
-pub(crate) fn read(path: &Path, mut each: impl FnMut(Tagged) -> Result<()>) -> Result<()> {
+pub(crate) fn read(path: &Path, mut each: impl FnMut(Tagged) -> Result<()>) -> Result<Skipped> {
     let unread = || format!("cannot read {}", path.display());
     let mut log = BufReader::new(File::open(path).with_context(unread)?);
-    let (mut line, mut step) = (vec![], 0);
+    let (mut line, mut step, mut skipped) = (vec![], 0, Skipped::default());
     loop {
         line.clear();
         if log.read_until(b'\n', &mut line).with_context(unread)? == 0 {
-            return Ok(());
+            return Ok(skipped);
         }
         if let Ok(Value::Object(fields)) = serde_json::from_slice(&line)
             && let Some(tagged) = tagged(&fields, step)
         {
             step = tagged.step;
             each(tagged)?;
+        } else {
+            skipped.count(&line);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! tensorflow/core/util/event.proto and framework/summary.proto.
 
 use super::tags;
+use crate::view::Skipped;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -117,19 +118,19 @@ fn first(time: f64) -> Message {
     Message::default().double(1, time).bytes(3, b"brain.Event:2")
 }
 
-/// Writes the numbers and texts of a log into `directory` and returns how many there were. A file of an export before
+/// Writes the numbers and texts of a log into `directory`; returns how many there were, and what was left out. A file of an export before
 /// is replaced.
 ///
 /// # Errors
 /// When the log cannot be read, or the directory cannot be written.
-pub(crate) fn write(log: &Path, directory: &Path) -> Result<(usize, usize)> {
+pub(crate) fn write(log: &Path, directory: &Path) -> Result<(usize, usize, Skipped)> {
     // Readers look for `tfevents` in the name, and sort by it.
     let path = directory.join("events.out.tfevents.0000000000.anegpt");
     let unwritten = || format!("cannot write {}", path.display());
     std::fs::create_dir_all(directory).with_context(unwritten)?;
     let mut file = BufWriter::new(File::create(&path).with_context(unwritten)?);
     let (mut begun, mut counts) = (false, (0, 0));
-    tags::read(log, |event| {
+    let skipped = tags::read(log, |event| {
         let time = event.time.unwrap_or(NO_TIME);
         if !begun {
             write_record(&first(time), &mut file)?;
@@ -150,7 +151,7 @@ pub(crate) fn write(log: &Path, directory: &Path) -> Result<(usize, usize)> {
     })
     .with_context(unwritten)?;
     file.flush().with_context(unwritten)?;
-    Ok(counts)
+    Ok((counts.0, counts.1, skipped))
 }
 
 /// A text as the plugin shows it, which takes it for Markdown: settings keep their lines.

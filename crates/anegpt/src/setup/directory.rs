@@ -63,6 +63,10 @@ pub(crate) fn output_directory(
             false if !directory.exists() => {
                 bail!("{}: no checkpoint here: there is no such directory", directory.display())
             }
+            false if !directory.is_dir() => Err(usage(format!(
+                "{}: no checkpoint here: it is a file; --resume takes the directory of a run or of a checkpoint",
+                directory.display()
+            ))),
             false => Ok(Some(directory.to_owned())),
         };
     }
@@ -90,14 +94,22 @@ fn run_of(checkpoint: &Path) -> Result<PathBuf> {
 }
 
 /// Creates and locks the first out/run-N that does not exist: last thing before the first step, so
-/// that requests that cannot be met leave nothing behind, and never that of another run that
-/// begins at the same time.
+/// that requests that cannot be met leave nothing behind.
 fn next_free_directory() -> Result<(Lock, PathBuf)> {
+    let path = reserve_directory()?;
+    Ok((Lock::acquire(&path)?, path))
+}
+
+/// Creates the first out/run-N that does not exist: never that of another run that begins at the same time.
+///
+/// # Errors
+/// When none can be created.
+pub(crate) fn reserve_directory() -> Result<PathBuf> {
     std::fs::create_dir_all("out").context("cannot create the directory out")?;
     for n in 1u64.. {
         let path = PathBuf::from(format!("out/run-{n}"));
         match std::fs::create_dir(&path) {
-            Ok(()) => return Ok((Lock::acquire(&path)?, path)),
+            Ok(()) => return Ok(path),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(e) => {
                 return Err(e).with_context(|| format!("cannot create {}", path.display()));

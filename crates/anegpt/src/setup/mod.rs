@@ -16,7 +16,7 @@ mod sources;
 mod talks;
 
 pub(crate) use args::{BudgetArgs, RunArgs, ShapeArgs};
-pub(crate) use directory::{Place, output_directory};
+pub(crate) use directory::{Place, output_directory, reserve_directory};
 pub(crate) use frame::Ready;
 pub(crate) use numbers::{fits_in_memory, run_config};
 pub(crate) use rl::open as open_rl;

@@ -269,6 +269,8 @@ impl Asked {
 /// Refuses a task whose answers are not judged.
 fn check_judged(text: &str) -> Result<()> {
     let (name, _) = tasks::counted(text)?;
+    // An unknown name, or a task without a part to learn from, is refused here.
+    tasks::source(name, Split::Train)?;
     let (unjudged, judged): (Vec<_>, Vec<_>) =
         tasks::all().into_iter().partition(|task| task.kind == Kind::Training);
     if !unjudged.iter().any(|task| task.name == name) {

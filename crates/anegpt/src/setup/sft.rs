@@ -243,12 +243,20 @@ impl SftSetup {
 /// A warning where conversations, or pieces of them, are cut or left out.
 fn shortened(survey: &Survey, noun: &str, name: &str) -> Option<String> {
     let (all, seq) = (survey.len(), survey.seq());
-    let of = |n: usize| progress::counted(n, noun);
+    let of = |n: usize, one: &str, many: &str| {
+        format!(
+            "{} of {all} {name} {}",
+            progress::counted(n, noun),
+            if n == 1 { one } else { many }
+        )
+    };
     let cut = Some(survey.cut())
         .filter(|&n| n > 0)
-        .map(|n| format!("{} of {all} {name} are longer than --seq {seq} and cut to it", of(n)));
+        .map(|n| format!("{} longer than --seq {seq} and cut to it", of(n, "is", "are")));
     let out = Some(survey.left_out()).filter(|&n| n > 0).map(|n| {
-        format!("{} of {all} {name} have no answer within --seq {seq} and are left out", of(n))
+        let (one, many) = ("has no answer", "have no answer");
+        let left = if n == 1 { "is" } else { "are" };
+        format!("{} within --seq {seq} and {left} left out", of(n, one, many))
     });
     let said: Vec<String> = cut.into_iter().chain(out).collect();
     (!said.is_empty()).then(|| format!("{}. A longer --seq reads more of them", said.join("; ")))

@@ -335,9 +335,11 @@ fn round(event: &Event) -> String {
 /// How many held-out questions are answered rightly, with one answer and with several.
 pub(crate) fn passed(pass: &Pass) -> String {
     let Pass { questions, samples, at } = pass;
-    let of = |k: usize| format!("pass@{k} {:.4}", at[k - 1]);
-    let several = if *samples > 1 { format!(", {}", of(*samples)) } else { String::new() };
-    format!("{}{several} on {questions} held-out questions", of(1))
+    let of = |k: usize| Some(format!("pass@{k} {:.4}", at.get(k.checked_sub(1)?)?));
+    let several = of(*samples).filter(|_| *samples > 1);
+    let known: Vec<String> = of(1).into_iter().chain(several).collect();
+    let known = if known.is_empty() { "pass@1 unknown".to_owned() } else { known.join(", ") };
+    format!("{known} on {}", progress::counted(*questions, "held-out question"))
 }
 
 /// The shares of the questions of tasks that are answered rightly.

@@ -6,7 +6,7 @@ mod json;
 mod report;
 
 pub(crate) use human::{accuracies, passed};
-pub(crate) use json::read as events_of;
+pub(crate) use json::{Skipped, read as events_of};
 pub(crate) use report::{of_log, resume};
 
 use anyhow::{Context, Result};

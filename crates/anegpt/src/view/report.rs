@@ -2,7 +2,7 @@
 
 use super::curve;
 use super::human::{dialled, passed};
-use super::json;
+use super::json::{self, Skipped};
 use crate::power::Totals;
 use crate::progress;
 use crate::term;
@@ -24,6 +24,8 @@ const COLUMN: usize = 17;
 /// The events of a run so far, summed up.
 #[derive(Debug, Default)]
 pub(super) struct Report {
+    /// False where the beginning of the log is missing: nothing that it would tell is known.
+    begun: bool,
     settings: Settings,
     tokens_per_step: usize,
     unigram: f64,
@@ -61,14 +63,18 @@ struct Ending {
 }
 
 /// The report that a run printed at its end, from its log: the events of its directory or of standard
-/// output, one JSON object a line. `None` unless its last session has done all steps.
+/// output, one JSON object a line, and what was left out of it. `None` unless its last session has done all steps.
 ///
 /// # Errors
 /// When the log cannot be read.
-pub(crate) fn of_log(log: impl BufRead, width: usize, unicode: bool) -> Result<Option<String>> {
+pub(crate) fn of_log(
+    log: impl BufRead,
+    width: usize,
+    unicode: bool,
+) -> Result<(Option<String>, Skipped)> {
     let mut report = Report::default();
-    json::read(log, |event| report.note(event))?;
-    Ok(report.text(width, unicode))
+    let skipped = json::read(log, |event| report.note(event))?;
+    Ok((report.text(width, unicode), skipped))
 }
 
 impl Report {
@@ -78,6 +84,7 @@ impl Report {
             // A log tells all sessions of a run; the report is that of the last one.
             Event::Start { tokens_per_step, unigram_entropy, steps, settings, .. } => {
                 *self = Report {
+                    begun: true,
                     settings: (**settings).clone(),
                     tokens_per_step: *tokens_per_step,
                     unigram: *unigram_entropy,
@@ -152,7 +159,13 @@ impl Report {
             lines.row("Depth:", &dialled(dial, run));
         }
         let total = ending.spent.total_s;
-        lines.row("Steps:", &format!("{} of {}", ending.steps, self.planned));
+        lines.row(
+            "Steps:",
+            &match self.begun {
+                true => format!("{} of {}", ending.steps, self.planned),
+                false => format!("{}; the beginning of the log is missing", ending.steps),
+            },
+        );
         lines.row("Time:", &format!("{total:.2} s"));
         for (name, seconds) in activities(&ending.spent) {
             lines.share(name, &format!("{seconds:.2} s"), seconds / total);
@@ -173,8 +186,10 @@ impl Report {
             false => self.losses(&mut lines, ending),
         }
         self.score(&mut lines);
-        lines.row("Run directory:", &self.settings.out.display().to_string());
-        self.next(&mut lines, ending);
+        if self.begun {
+            lines.row("Run directory:", &self.settings.out.display().to_string());
+            self.next(&mut lines, ending);
+        }
         Some(lines.text)
     }
 
@@ -197,6 +212,9 @@ impl Report {
         if twice > 0.005 * self.ms {
             let value = format!("{:.2} ms", twice / self.steps());
             lines.share("side by side", &value, twice / self.ms);
+        }
+        if !self.begun {
+            return;
         }
         let speed = progress::count(1e3 * self.tokens_per_step as f64 / ms);
         lines.row("Throughput:", &format!("{speed} tokens/s"));
@@ -246,6 +264,9 @@ impl Report {
         lines.row("Power:", &format!("{mean} (mean of the whole machine, by {source})"));
         let seconds = spent.total_s - spent.setup_s - spent.compile_s;
         let tokens = self.steps() * self.tokens_per_step as f64;
+        if !self.begun {
+            return;
+        }
         let energy = joules(watts * seconds / tokens);
         lines.row("Energy:", &format!("{energy} per token, evaluation and samples included"));
     }
@@ -264,7 +285,9 @@ impl Report {
         if let Some(bits) = self.bits_per_byte {
             lines.row("  bits per byte", &format!("{bits:.4}"));
         }
-        lines.row("  unigram model", &format!("{:.4}, for comparison", self.unigram));
+        if self.begun {
+            lines.row("  unigram model", &format!("{:.4}, for comparison", self.unigram));
+        }
     }
 
     /// Writes how right the answers were.

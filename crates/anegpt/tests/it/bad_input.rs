@@ -209,6 +209,7 @@ fn missing_and_damaged_files() {
         case("train --config none.toml", 1, "none.toml"),
         case("train --init none.bin --tokenizer tok.json", 1, "no file or directory `none.bin`"),
         case("train --init empty.bin --tokenizer tok.json", 1, "has 0 bytes"),
+        case("train --resume text.txt", 2, "--resume takes the directory of a run"),
         case("train --resume none", 1, "none: no checkpoint here: there is no such directory"),
         case("train --tokenizer foo", 1, "--tokenizer foo: there is no such file"),
         case("train --batch 300", 1, "with --seq 256 and --batch 300"),

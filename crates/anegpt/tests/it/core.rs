@@ -27,13 +27,6 @@ fn answers(out: &Path) -> Vec<Value> {
     lines.filter(|line: &Value| line["task"] == "core").collect()
 }
 
-fn error(bench: &Bench, args: &[&str], code: i32) -> String {
-    let output = bench.run(args);
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
-    crate::words(&error)
-}
-
 /// The rules of CORE written again in Python, with the model in f64 (`scripts/core_oracle.py --write`): question by
 /// question, some of them cut on the left. Losses differ by what f32 rounds: of logits below 100, each the sum of
 /// about a hundred terms, at most 100·100·2^−24 < 1e-3 in the worst case, and in practice the root of it.
@@ -102,17 +95,17 @@ fn tasks_and_questions_can_be_chosen() {
     assert_eq!(tasks, ["Task", "sums", "who", "CORE"], "{people}");
     // Beside the model, where nothing else was asked for.
     assert_eq!(answers(&Path::new(&model).join("eval")).len(), 6);
-    let other = error(&bench, &args, 2);
+    let other = bench.error(&args, 2);
     for part in ["another evaluation", "`core.tasks`", "`core.weights`", "--out DIR", "--restart"] {
         assert!(other.contains(part), "{other}");
     }
     bench.ok(&[&args[..], &["--restart"]].concat());
     assert_eq!(answers(&Path::new(&model).join("eval")).len(), 17);
-    let sample = error(&bench, &["eval", "-m", &model, "--tasks", "sample"], 2);
+    let sample = bench.error(&["eval", "-m", &model, "--tasks", "sample"], 2);
     for part in ["results of --tasks core, not of --tasks sample", "--out DIR", "--restart"] {
         assert!(sample.contains(part), "{sample}");
     }
-    let unknown = error(&bench, &[&args[..], &["--core-tasks", "whom", "--out", "x"]].concat(), 1);
+    let unknown = bench.error(&[&args[..], &["--core-tasks", "whom", "--out", "x"]].concat(), 1);
     assert!(unknown.contains("has no task `whom`: it has kitchen, sums, who,"), "{unknown}");
 }
 
@@ -143,7 +136,7 @@ fn bits_per_byte_are_those_of_the_text() {
     // Separators alone: tokens are predicted, and none of them is text.
     bench.write("nothing.bin", [1u8, 0, 1, 0, 1, 0]);
     let nothing = ["eval", "-m", &model, "--tasks", "bpb", "--data", "nothing.bin", "--out", "n"];
-    let error = error(&bench, &nothing, 1);
+    let error = bench.error(&nothing, 1);
     assert!(error.contains("there are no bits per byte"), "{error}");
 }
 
@@ -167,10 +160,10 @@ fn flags_are_for_the_tasks_that_use_them() {
         (&["--tasks", "arc"], "there are bpb, core, sample, spelling, counting"),
         (&[], "--data"),
     ] {
-        let error = error(&bench, &[&base[..], more].concat(), 2);
+        let error = bench.error(&[&base[..], more].concat(), 2);
         assert!(error.contains(part), "{more:?}: {error}");
     }
-    let missing = error(&bench, &[&base[..], &["--tasks", "core", "--bundle", "x"]].concat(), 1);
+    let missing = bench.error(&[&base[..], &["--tasks", "core", "--bundle", "x"]].concat(), 1);
     assert!(missing.contains("x: no core.yaml here: a bundle is a directory with"), "{missing}");
 }
 
@@ -296,9 +289,9 @@ fn training_tells_core_and_saves_the_same_bytes() {
     }
     let report = bench.ok(&["report", "with"]);
     assert!(report.contains("CORE:") && report.contains("after step 12"), "{report}");
-    let alone = error(&bench, &["train", "--core-every", "5"], 2);
+    let alone = bench.error(&["train", "--core-every", "5"], 2);
     assert!(alone.contains("--bundle"), "{alone}");
-    let missing = error(&bench, &["train", "--core-every", "5", "--bundle", "x", "--out", "n"], 1);
+    let missing = bench.error(&["train", "--core-every", "5", "--bundle", "x", "--out", "n"], 1);
     assert!(missing.contains("no core.yaml here"), "{missing}");
     assert!(!bench.path("n").exists(), "nothing was begun");
 }

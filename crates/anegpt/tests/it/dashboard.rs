@@ -207,12 +207,16 @@ fn a_command_that_fails_says_why() {
     session.shows(has("failed: see Log"));
     press(&mut session, "8", "nowhere.txt");
     session.send("q");
-    assert!(session.end().0.success());
+    let (status, text) = session.end();
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(text.contains("out/run-1: the command that was started here failed"), "{text}");
+    assert!(!bench.path("out/run-1").exists(), "nothing is left behind");
     for (args, says) in [
         (&["dashboard", "--", "chat", "run"][..], "only a training can be started here"),
         (&["dashboard", "--", "train", "--stpes", "3"], "--stpes"),
         (&["dashboard", "nowhere"], "nowhere: there is no such run"),
         (&["dashboard"], "no run in out"),
+        (&["dashboard", "."], ". holds no run: there is no log.jsonl in it"),
     ] {
         let (status, text) = Session::start(&bench, args).end();
         assert_eq!(status.code(), Some(2), "{text}");
@@ -220,6 +224,25 @@ fn a_command_that_fails_says_why() {
     }
     let output = bench.run(&["dashboard"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("needs a terminal"));
+}
+
+/// The log of the sessions before says how they ended, not how the one did that never began.
+#[test]
+fn a_resume_that_fails_is_shown() {
+    let bench = Bench::new();
+    finished(&bench, "run");
+    let mut session = opened(&bench, &["run"]);
+    session.shows(has("finished   step 24 of 24"));
+    std::fs::remove_file(bench.path("text.txt")).unwrap();
+    press(&mut session, "r", "y = yes");
+    press(&mut session, "y", "failed: see Log");
+    press(&mut session, "8", "text.txt");
+    // Mended, it goes on.
+    bench.write("text.txt", bench.ok(&["data", "synth", "--count", "150"]));
+    press(&mut session, "r", "y = yes");
+    press(&mut session, "y", "finished   step 48 of 48");
+    session.send("q");
+    assert!(session.end().0.success());
 }
 
 #[test]

@@ -1,15 +1,7 @@
 //! Going on from weights that exist makes them better, and the best are kept.
 
-use crate::{Bench, real_data, with};
+use crate::{Bench, events, of, real_data, with};
 use serde_json::Value;
-
-fn events(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
-    events.iter().filter(|event| event["event"] == kind).collect()
-}
 
 /// Validation loss before the first step and at the end.
 fn first_and_last(events: &[Value]) -> (f64, f64) {

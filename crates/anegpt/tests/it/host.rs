@@ -1,14 +1,8 @@
 //! The additions of a Mac's CPU, over the stand-ins: products by Accelerate, readings of power.
 
 use crate::apple::{losses, runtime, strictly};
-use crate::{Bench, with, words};
+use crate::{Bench, events, of, with, words};
 use serde_json::Value;
-
-/// The events of a run, by their kind.
-fn events(log: &str, kind: &str) -> Vec<Value> {
-    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    events.filter(|event| event["event"] == kind).collect()
-}
 
 #[test]
 fn host_products_by_accelerate_are_noted_and_kept() {
@@ -22,13 +16,14 @@ fn host_products_by_accelerate_are_noted_and_kept() {
     let library = ["--host-gemm", "accelerate"];
     let theirs =
         strictly(&bench, &with(&base, &[&args[..], &library, &json, &["theirs"]].concat()));
-    let start = &events(&theirs, "start")[0];
+    let all = events(&theirs);
+    let start = of(&all, "start")[0];
     assert_eq!(
         (&start["host_gemm"], &start["host_gemm_reason"]),
         (&"accelerate".into(), &"asked for".into(),)
     );
     let ours = bench.ok(&with(&base, &[&args[..], &json, &["ours"]].concat()));
-    assert_eq!(events(&ours, "start")[0]["host_gemm"], "ours");
+    assert_eq!(of(&events(&ours), "start")[0]["host_gemm"], "ours");
     // The first loss differs by the rounding of logits of a magnitude around 1 (sums of 32
     // products: below 33·2⁻²⁴·32 each) and no more; the weights' bits by another order of sums.
     let first = |log: &str| losses(log)[0].as_f64().expect("a loss");
@@ -46,8 +41,8 @@ fn host_products_by_accelerate_are_noted_and_kept() {
     assert!(error.contains("--host-gemm ours"), "{error}");
     let other = ["--sample-every", "0", "--host-gemm", "ours", "--log-format", "json"];
     let log = bench.ok(&[&resume[..], &other, &["--out", "other"]].concat());
-    let warnings = events(&log, "warning");
-    let message = warnings[0]["message"].as_str().expect("words");
+    let all = events(&log);
+    let message = of(&all, "warning")[0]["message"].as_str().expect("words");
     assert!(message.contains("by accelerate so far and are by ours"), "{message}");
     assert_ne!(weights("other"), weights("theirs"));
 }
@@ -62,7 +57,8 @@ fn host_products_are_by_what_is_faster_and_right() {
         let args = with(&base, &[&args[..], &["--out", out, "--runtime", &runtime]].concat());
         let output = bench.command(&args).env("STANDINS_FAULTS", faults).output().expect("it runs");
         let log = String::from_utf8(output.stdout).expect("UTF-8");
-        let start = events(&log, "start").remove(0);
+        let all = events(&log);
+        let start = of(&all, "start")[0];
         let text = |name: &str| start[name].as_str().expect("text").to_owned();
         (text("host_gemm"), text("host_gemm_reason"))
     };
@@ -97,7 +93,8 @@ fn power_is_shown_where_it_can_be_read() {
     assert!(text.contains("(mean of the whole machine, by IOReport)"), "{text}");
     assert!(text.contains("J per token, evaluation and samples included"), "{text}");
     let log = std::fs::read_to_string(bench.path("a/log.jsonl")).expect("a log");
-    let power = &events(&log, "power")[0];
+    let all = events(&log);
+    let power = all.iter().find(|event| event["event"] == "power").expect("power");
     assert!(power["joules_per_token"].as_f64().is_some_and(|j| j > 0.0), "{power}");
     assert!(power["ane_watts"].as_f64().is_some_and(|w| w > 0.0), "{power}");
     assert!(log.lines().last().is_some_and(|line| line.contains("done")), "{log}");

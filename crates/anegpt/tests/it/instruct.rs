@@ -1,7 +1,6 @@
 //! Finetuning models of others: a GPT-2 and a Qwen3 as Hugging Face has them, with a chat template.
 
-use crate::Bench;
-use crate::sft::{events, of};
+use crate::{Bench, events, of};
 use formats::{Model, Precision, hugging_face};
 use gpt::{GptConfig, initialise};
 use serde_json::json;

@@ -51,6 +51,7 @@ mod train;
 #[cfg(unix)]
 mod tuned;
 
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -97,6 +98,14 @@ impl Bench {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
+    /// Runs and returns the words of standard error; fails the test unless the exit code is `code`.
+    fn error(&self, args: &[&str], code: i32) -> String {
+        let output = self.run(args);
+        let error = words(&String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+        error
+    }
+
     /// A small text, a model smaller than `tiny`, and the arguments of a short run on them.
     fn small_run(&self) -> Vec<String> {
         let text = self.ok(&["data", "synth", "--count", "150"]);
@@ -110,6 +119,17 @@ impl Bench {
 /// `small_run` with more arguments, as slices.
 fn with<'a>(base: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
     base.iter().map(String::as_str).chain(more.iter().copied()).collect()
+}
+
+/// The events in lines of JSON.
+fn events(text: &str) -> Vec<Value> {
+    let event = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    text.lines().map(event).collect()
+}
+
+/// The events of a kind.
+fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
+    events.iter().filter(|event| event["event"] == kind).collect()
 }
 
 /// A text with one space between its words, wherever its lines end.

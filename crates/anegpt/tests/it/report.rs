@@ -1,6 +1,6 @@
 //! `anegpt report`.
 
-use crate::{Bench, with};
+use crate::{Bench, with, words};
 
 #[test]
 fn the_report_of_a_run_is_printed_again() {
@@ -26,15 +26,62 @@ fn a_run_without_a_report_says_why() {
     let begun: String = log.lines().take(3).map(|line| format!("{line}\n")).collect();
     bench.write("begun.jsonl", begun);
     bench.write("other.jsonl", "{\"event\": \"flight\"}\n");
-    for (run, says) in [
-        ("begun.jsonl", "begun.jsonl: no session has finished"),
-        ("other.jsonl", "other.jsonl: line 1 of the log is not an event"),
-        ("nowhere", "cannot read nowhere"),
+    std::fs::create_dir(bench.path("empty")).unwrap();
+    bench.write("empty.jsonl", "");
+    for (run, code, says) in [
+        (&["begun.jsonl"][..], 1, "begun.jsonl: no session has finished"),
+        (&["other.jsonl"], 2, "other.jsonl: this log has no events of a run"),
+        (&["empty.jsonl"], 2, "empty.jsonl: this log has no events of a run"),
+        (&["text.txt"], 2, "text.txt: this log has no events of a run"),
+        (&["nowhere"], 2, "nowhere: there is no such run"),
+        (&["empty"], 2, "empty holds no run: there is no log.jsonl in it"),
+        (&["run/latest"], 2, "run/latest is a checkpoint: give the directory of its run"),
+        (&["run", "."], 2, ". is not a run itself, but holds runs; name them: ./run"),
+        (&["run", "--out", "-", "--csv", "-"], 2, "cannot both be standard output"),
+        (&["run", "./run", "--tensorboard", "board"], 2, "run and ./run would both be written"),
     ] {
-        let output = bench.run(&["report", run]);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{error}");
+        let output = bench.run(&[&["report"], run].concat());
+        let error = words(&String::from_utf8_lossy(&output.stderr));
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(code), 0), "{error}");
         assert!(error.contains(says), "{error}");
+    }
+}
+
+/// A line cut inside a character, one that is none, a last one without an end, and no first one: what can be read is
+/// shown, and a note says what was left out.
+#[test]
+fn damaged_logs_are_shown_as_far_as_they_go() {
+    let bench = Bench::new();
+    trained(&bench, "run", &[]);
+    let log = std::fs::read_to_string(bench.path("run/log.jsonl")).unwrap();
+    let mut lines: Vec<Vec<u8>> = log.lines().map(|line| line.as_bytes().to_vec()).collect();
+    let step = lines.iter().position(|line| line.starts_with(b"{\"event\":\"step\"")).unwrap();
+    lines[step] = b"{\"event\":\"sample\",\"text\":\"\xc3".to_vec();
+    lines.insert(step + 1, b"disk full".to_vec());
+    bench.write("damaged.jsonl", lines.join(&b'\n'));
+    bench.write("headless.jsonl", lines[1..].join(&b'\n'));
+    let note = "left out of the log: 1 line that was cut short, 1 line that is no event";
+    let said = |args: &[&str]| {
+        let output = bench.run(args);
+        let error = words(&String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{args:?}: {error}");
+        (String::from_utf8(output.stdout).unwrap(), error)
+    };
+    let (text, error) = said(&["report", "damaged.jsonl"]);
+    assert!(text.contains("Steps:           12 of 12\n"), "{text}");
+    assert!(error.contains(&format!("damaged.jsonl: {note}")), "{error}");
+    let (text, error) = said(&["report", "headless.jsonl"]);
+    assert!(text.contains("the beginning of the log is missing"), "{text}");
+    assert!(error.contains(note), "{error}");
+    let (csv, error) = said(&["report", "damaged.jsonl", "--csv", "-"]);
+    let steps = csv.lines().skip(1).filter(|line| line.contains(",step,"));
+    assert_eq!(steps.count(), 11, "{csv}");
+    assert!(error.contains(note), "{error}");
+    for log in ["damaged.jsonl", "headless.jsonl"] {
+        let (page, error) = said(&["report", log, "--out", "-"]);
+        assert!(page.starts_with("<!DOCTYPE html>") && page.contains(note), "{page}");
+        assert!(error.contains(note), "{error}");
+        assert_eq!(page.contains("the beginning of the log is missing"), log == "headless.jsonl");
     }
 }
 
@@ -154,9 +201,11 @@ fn the_card_of_a_pipeline_shows_what_each_step_gained() {
     let tuned = log.replacen("\"command\":\"train\"", "\"command\":\"sft\"", 1);
     assert_ne!(tuned, log);
     bench.write("card/tuned/log.jsonl", tuned.replace("\"val_loss\":", "\"val_loss\":1"));
-    let args = ["eval", "-m", "card/base", "--data", "text.txt", "--tasks", "bpb", "--json"];
-    let summary = bench.ok(&args);
-    bench.write("card/bpb.json", &summary);
+    // What an evaluation leaves beside the run is found, wherever its results go.
+    let eval = ["eval", "-m", "card/base", "--data", "text.txt", "--tasks", "bpb", "--json"];
+    let summary = bench.ok(&[&eval[..], &["--out", "elsewhere"]].concat());
+    let kept = std::fs::read_to_string(bench.path("card/base/eval/step-00000012/bpb.json"));
+    assert_eq!(kept.unwrap(), summary);
     bench.write("card/other.json", "{\"tasks\": 3}");
     let chat = r#"{"model": "x", "tasks": {"chat": {"chatcore": 0.25, "tasks": [{"name": "spelling", "accuracy": 0.75}]}}}"#;
     bench.write("card/tuned/chat.json", chat);
@@ -183,13 +232,9 @@ fn the_card_of_a_pipeline_shows_what_each_step_gained() {
     let [base, tuned] = &row("Validation loss")[1..] else { panic!("{markdown}") };
     assert_eq!(format!("1{base}"), *tuned);
     assert_eq!(row("Steps")[1..], ["12", "12"]);
-    for text in [
-        "no reinforcement learning",
-        "this system does not report power",
-        "⠑",
-        "BPE",
-        "script src=",
-    ] {
+    for text in
+        ["no reinforcement learning", "no reading of power in the logs", "⠑", "BPE", "script src="]
+    {
         let text = if text == "BPE" { "tokenizer" } else { text };
         assert!(markdown.contains(text), "{text}: {markdown}");
     }
@@ -199,6 +244,11 @@ fn the_card_of_a_pipeline_shows_what_each_step_gained() {
             && html.contains("&lt;script")
             && !html.contains("<script")
     );
+    assert!(markdown.contains("; 1 session") && !markdown.contains("1 sessions"), "{markdown}");
+    // Dots belong to a name; standard output is HTML.
+    let said = bench.ok(&["report", "card", "--out", "pages/card.v2"]);
+    assert_eq!(said, "wrote pages/card.v2.html\nwrote pages/card.v2.md\n");
+    assert_eq!(bench.ok(&["report", "card", "--out", "-"]), html);
     let output = bench.run(&["report", "card", "--csv", "x.csv"]);
     assert_eq!(output.status.code(), Some(2));
 }

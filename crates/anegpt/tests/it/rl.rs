@@ -1,6 +1,6 @@
 //! Reinforcement learning on built-in tasks, as people do it.
 
-use crate::{Bench, words};
+use crate::{Bench, events, of, words};
 use serde_json::Value;
 
 impl Bench {
@@ -18,11 +18,6 @@ impl Bench {
     }
 }
 
-fn events(text: &str, kind: &str) -> Vec<Value> {
-    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    events.filter(|event| event["event"] == kind).collect()
-}
-
 #[test]
 fn a_run_tells_what_answers_were_worth() {
     let bench = Bench::new();
@@ -31,7 +26,8 @@ fn a_run_tells_what_answers_were_worth() {
               --held-out-samples 3 --eval-every 2 --steps 4 --log-format json --out better --tasks-every 3 \
               --eval-tasks arithmetic --max-per-task 2";
     let text = bench.ok(&rl.split_whitespace().collect::<Vec<_>>());
-    let start = &events(&text, "start")[0];
+    let all = events(&text);
+    let start = of(&all, "start")[0];
     assert_eq!(start["command"], "rl");
     let (run, base) =
         (&start["run"], std::fs::read(bench.path("tuned/latest/state.json")).unwrap());
@@ -39,7 +35,7 @@ fn a_run_tells_what_answers_were_worth() {
     let peak = |run: &Value| run["schedule"]["peak"].as_f64().unwrap();
     assert!((peak(run) / peak(&base["state"]["run"]) - 0.05).abs() < 1e-12);
     assert_eq!(run["schedule"]["decay"]["linear"]["share"], 1.0);
-    let rounds = events(&text, "round");
+    let rounds = of(&all, "round");
     assert_eq!(rounds.len(), 4);
     for round in &rounds {
         assert_eq!((&round["questions"], &round["samples"]), (&4.into(), &4.into()));
@@ -47,9 +43,9 @@ fn a_run_tells_what_answers_were_worth() {
     }
     let rewards: Vec<f64> = rounds.iter().map(|round| round["reward"].as_f64().unwrap()).collect();
     assert!(rewards.iter().any(|&reward| reward > 0.0 && reward < 1.0), "{rewards:?}");
-    let steps = events(&text, "step");
+    let steps = of(&all, "step");
     assert!(steps.iter().any(|step| step["grad_norm"].as_f64().unwrap() > 0.0));
-    let evals = events(&text, "eval");
+    let evals = of(&all, "eval");
     assert_eq!(evals.iter().map(|eval| &eval["step"]).collect::<Vec<_>>(), [0, 2, 4]);
     for eval in &evals {
         let at: Vec<f64> =
@@ -58,12 +54,12 @@ fn a_run_tells_what_answers_were_worth() {
         assert!((eval["val_loss"].as_f64().unwrap() - (1.0 - at[0])).abs() < 1e-12);
     }
     // What is not rewarded may be lost: other tasks are asked meanwhile.
-    let asked: Vec<(Value, Value)> = events(&text, "tasks")
+    let asked: Vec<(Value, Value)> = of(&all, "tasks")
         .iter()
         .map(|event| (event["step"].clone(), event["tasks"][0]["name"].clone()))
         .collect();
     assert_eq!(asked, [3, 4].map(|step| (step.into(), "arithmetic".into())));
-    let sample = events(&text, "sample")[0]["text"].as_str().unwrap().to_owned();
+    let sample = of(&all, "sample")[0]["text"].as_str().unwrap().to_owned();
     assert!(sample.starts_with("How many ") && sample.contains("reward "), "{sample}");
     // People get the same in words.
     let more = bench.ok(&["rl", "--resume", "better", "--steps", "6"]);
@@ -81,7 +77,7 @@ fn what_cannot_be_rewarded_is_told() {
     bench.ok(&tiny.split(' ').collect::<Vec<_>>());
     for (args, code, says) in [
         ("-m silent --tasks counting", 2, "silent has no format for conversations"),
-        ("-m tuned --tasks couting", 1, "there is no task `couting`"),
+        ("-m none --tasks couting", 1, "there is no task `couting`"),
         ("-m tuned --tasks gsm8k", 1, "openai--gsm8k/main/train, and cannot be fetched"),
         // What needs no model is told before one is read.
         ("-m none --tasks counting,smoltalk", 2, "the answers to `smoltalk` are not judged"),

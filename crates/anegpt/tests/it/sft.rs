@@ -1,6 +1,6 @@
 //! Finetuning on conversations, as people do it.
 
-use crate::{Bench, with, words};
+use crate::{Bench, events, of, with, words};
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -36,14 +36,6 @@ fn talks_of(said: &[(&str, &str); 4], count: usize) -> String {
         writeln!(lines, "{line}").unwrap();
     }
     lines
-}
-
-pub(crate) fn events(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-pub(crate) fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
-    events.iter().filter(|event| event["event"] == kind).collect()
 }
 
 /// From a base model that has never seen a conversation to one that answers, in every program.
@@ -130,8 +122,8 @@ fn what_cannot_be_learned_is_told() {
     let all = events(&bench.ok(&sft.split(' ').collect::<Vec<_>>()));
     let warning = of(&all, "warning")[0]["message"].as_str().unwrap().to_owned();
     assert!(
-        warning.contains("1 conversation of 62 to train are longer than --seq 32 and cut to it")
-            && warning.contains("1 conversation of 62 to train have no answer within --seq 32"),
+        warning.contains("1 conversation of 62 to train is longer than --seq 32 and cut to it")
+            && warning.contains("1 conversation of 62 to train has no answer within --seq 32"),
         "{warning}"
     );
     bench.write("long.jsonl", format!("{long}\n{long}\n"));

@@ -30,13 +30,6 @@ fn answers(out: &Path) -> Vec<Value> {
     lines.filter(|line: &Value| line["task"] == "chat").collect()
 }
 
-fn error(bench: &Bench, args: &[&str], code: i32) -> String {
-    let output = bench.run(args);
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
-    crate::words(&error)
-}
-
 /// nanochat's rules written again in Python, with the model in f64 (`scripts/tasks_oracle.py --write`): letters, texts
 /// and verdicts, question by question, most of them cut on the left. No answer hangs on a margin below 1e-4.
 #[test]
@@ -102,7 +95,7 @@ fn an_evaluation_goes_on_where_it_was() {
     let names: Vec<&str> = csv.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(names, ["Task", "stories-choice", "arithmetic", "spelling", "Mean"], "{csv}");
     let other = [&args("whole")[..], &["--top-k", "3"]].concat();
-    let other = error(&bench, &other, 2);
+    let other = bench.error(&other, 2);
     assert!(other.contains("`chat.top_k`: 50 there, 3 here"), "{other}");
 }
 
@@ -113,7 +106,7 @@ fn what_cannot_be_asked_is_refused() {
     let base = small_model(&bench, "llama", &json!({}));
     let refused = |model: &str, code: i32, more: &[&str], parts: &[&str]| {
         let args = [&["eval", "-m", model, "--out", "x", "--tasks"], more].concat();
-        let error = error(&bench, &args, code);
+        let error = bench.error(&args, code);
         assert!(parts.iter().all(|part| error.contains(part)), "{more:?}: {error}");
     };
     refused(&model, 2, &["humaneval"], &["programs that the model writes", "--allow-code-exec"]);

@@ -1,14 +1,8 @@
 //! `anegpt train`.
 
-use crate::{Bench, real_data, with, words};
+use crate::{Bench, events, real_data, with, words};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
-
-fn events(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
-        .collect()
-}
 
 #[test]
 fn json_events_tell_the_run() {

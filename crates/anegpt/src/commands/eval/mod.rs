@@ -65,7 +65,8 @@ Examples:
 ///
 /// Results of --tasks are written as they come, to --out. The same command goes on where one
 /// that was interrupted stopped, and ends with the same table. An evaluation that is done is
-/// shown again.
+/// shown again. What --json prints is also kept as eval/CHECKPOINT/TASKS.json in the directory
+/// of the model's run, where anegpt report finds it.
 #[derive(Debug, clap::Args)]
 #[command(
     mut_arg("hardware_time", |arg| arg.hide(true)),

@@ -61,23 +61,57 @@ pub(super) struct Sample {
 /// The directory of results: the one asked for, else one in the model's directory, or beside its file.
 /// `found` is the checkpoint or model that the path of the model stands for.
 pub(super) fn directory(args: &Args, found: &Path) -> Result<PathBuf> {
-    if let Some(out) = &args.out {
-        return Ok(out.clone());
+    match (&args.out, own(args, found)) {
+        (Some(out), _) => Ok(out.clone()),
+        (None, Some(own)) => Ok(own),
+        (None, None) => {
+            Err(usage("a model at an address has no directory for results: add --out DIR"))
+        }
     }
+}
+
+/// The directory of results in or beside a model; `None` for one at an address.
+fn own(args: &Args, found: &Path) -> Option<PathBuf> {
     if hub::address(&args.model).is_some() {
-        return Err(usage("a model at an address has no directory for results: add --out DIR"));
+        return None;
     }
     if !args.model.is_dir() {
         let mut name = args.model.file_name().unwrap_or_default().to_owned();
         name.push(".eval");
-        return Ok(args.model.with_file_name(name));
+        return Some(args.model.with_file_name(name));
     }
     let own = args.model.join("eval");
-    Ok(match found.file_name() {
+    Some(match found.file_name() {
         // A run: its checkpoints have results of their own.
         Some(name) if found != args.model => own.join(name),
         _ => own,
     })
+}
+
+/// Longest name of a summary, without its ending.
+const LONGEST_NAME: usize = 200;
+
+/// Writes the summary of an evaluation to where `anegpt report` finds it: `eval/CHECKPOINT/TASKS.json` in the directory
+/// of the model's run. A model without a run has it among its results.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn keep(args: &Args, found: &Path, summary: &Value) -> Result<()> {
+    let of_run = of_run(found).or_else(|| own(args, found)).or_else(|| args.out.clone());
+    let Some(directory) = of_run else { return Ok(()) };
+    let mut name = args.tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join("+");
+    name.truncate(LONGEST_NAME);
+    let path = directory.join(format!("{name}.json"));
+    std::fs::create_dir_all(&directory)
+        .and_then(|()| std::fs::write(&path, format!("{summary}\n")))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The place for summaries of a checkpoint in the directory of its run.
+fn of_run(checkpoint: &Path) -> Option<PathBuf> {
+    let checkpoint = checkpoint.canonicalize().ok()?;
+    let run = checkpoint.parent().filter(|run| run.join("log.jsonl").exists())?;
+    Some(run.join("eval").join(checkpoint.file_name()?))
 }
 
 /// Opens the results in `directory`.

@@ -6,7 +6,7 @@ use super::samples::{self, Writer};
 use super::table::{Outcome, csv};
 use super::{Args, Reading, Task, check_finite, numerics};
 use crate::files::{self, Opened};
-use crate::{progress, usage};
+use crate::{progress, term, usage};
 use anyhow::{Context, Result, bail};
 use infer::{Scorer, WeightFormat};
 use serde_json::{Value, json};
@@ -117,8 +117,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
         std::fs::write(path, csv(&outcome))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    let summary = outcome.json(&args.model);
+    if let Err(error) = results::keep(args, &model.place, &summary) {
+        // Results are in --out all the same.
+        term::warn(&format!("{error:#}: `anegpt report` will not find these results"));
+    }
     match args.json {
-        true => println!("{}", outcome.json(&args.model)),
+        true => println!("{summary}"),
         false => print!("{}", outcome.table()),
     }
     Ok(())

@@ -140,8 +140,10 @@ impl Outcome {
         let mut outcome = Outcome::default();
         let path = directory.join("log.jsonl");
         match File::open(&path) {
-            Ok(log) => view::events_of(BufReader::new(log), |event| outcome.note(event))
-                .with_context(|| path.display().to_string())?,
+            Ok(log) => {
+                view::events_of(BufReader::new(log), |event| outcome.note(event))
+                    .with_context(|| path.display().to_string())?;
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         }
