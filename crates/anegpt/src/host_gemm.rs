@@ -100,7 +100,7 @@ impl HostGemm {
         }
     }
 
-    /// Returns the difference from a run that computed with `before`, in words.
+    /// Returns a warning if the run computed its host products with something else `before`.
     pub(crate) fn differs(&self, before: &str) -> Option<String> {
         let now = self.name();
         (now != before).then(|| {

@@ -52,6 +52,8 @@ mod vitals;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use engine::EngineArgs;
 use std::io::Write;
+use tasks::TaskError;
+use train::evaluate::CoreError;
 
 #[global_allocator]
 static ALLOCATOR: allocator::HugePages = allocator::HugePages;
@@ -212,10 +214,23 @@ fn outcome(cli: Cli) -> i32 {
             Some(ended) => ended.0.exit_code(),
             None => {
                 eprintln!("{} {}", error_label(), message(&error));
-                if error.is::<Usage>() { 2 } else { 1 }
+                if is_usage(&error) { 2 } else { 1 }
             }
         },
     }
+}
+
+/// True for a request that makes no sense; a name that no task has is one.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let task = match error.downcast_ref::<CoreError>() {
+        Some(CoreError::Bundle(task)) => Some(task),
+        _ => error.downcast_ref::<TaskError>(),
+    };
+    let misnamed = matches!(
+        task,
+        Some(TaskError::Name { .. } | TaskError::Unknown { .. } | TaskError::Count { .. })
+    );
+    misnamed || error.is::<Usage>()
 }
 
 fn error_label() -> String {

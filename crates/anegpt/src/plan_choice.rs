@@ -27,7 +27,7 @@ pub(crate) fn with_optimizer(
     config: &GptConfig,
     profile: &Profile,
 ) -> StepEstimate {
-    let Work { flops, bytes } = optim::work(&*optimizer.build(), &Layout::new(config));
+    let Work { flops, bytes, .. } = optim::work(&*optimizer.build(), &Layout::new(config));
     let work = HostWork { gemm_flops: flops, pass_bytes: bytes, ..HostWork::default() };
     step.with_optimizer(work, profile)
 }

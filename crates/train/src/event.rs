@@ -282,7 +282,8 @@ pub(crate) fn or_nan<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Erro
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// The command that makes and resumes the run; runs from before there was a choice have `train`.
+    /// The command that makes and resumes the run; empty in logs from before there was a choice (see
+    /// [`Settings::command`]).
     pub command: String,
     /// Version of the program.
     pub version: String,
@@ -319,7 +320,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the command that makes and resumes the run.
+    /// Returns the command that makes and resumes the run: `train` where the log is from before there was a choice.
     pub fn command(&self) -> &str {
         if self.command.is_empty() { "train" } else { &self.command }
     }

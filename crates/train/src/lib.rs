@@ -83,6 +83,7 @@ pub mod scaling;
 pub mod schedule;
 pub mod stop;
 pub mod trainer;
+mod writing;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Lock};
 pub use config::{Intervals, RunConfig};

@@ -68,7 +68,7 @@ pub fn parse(line: &[u8]) -> Line<'_> {
     let Some(kind) = fields.get("event").and_then(Value::as_str).map(str::to_owned) else {
         return Line::Foreign;
     };
-    match Event::deserialize(Value::Object(fields.clone())) {
+    match Event::deserialize(&fields) {
         Ok(event) => Line::Event(Box::new(event), fields),
         Err(_) => Line::Other(kind, fields),
     }

@@ -1,6 +1,7 @@
 //! A run: a trainer, an objective and a writer of checkpoints; its session decides when each of them is
 //! asked.
 
+mod divergence;
 mod session;
 
 pub use session::{CoreEvery, Listener, RunOutput, Session, Talks};

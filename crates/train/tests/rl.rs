@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tasks::{Conversation, Conversations, Kind, Task};
 use tokenizer::Tokenizer;
 use tokenizer::chat::{ChatTemplate, Message, NANOCHAT_TOKENS, Role};
-use train::objective::rl::{Advantage, Questions, RlConfig, Speaker};
+use train::objective::rl::{Advantage, Interview, Questions, RlConfig, Speaker};
 use train::objective::{Objective, Rl};
 use train::{Event, LrSchedule, OptimizerConfig, Ranks, RunConfig, Solo, Stop, Trainer};
 
@@ -111,8 +111,12 @@ fn config() -> RlConfig {
 }
 
 fn objective(config: RlConfig, constant: Option<f32>) -> Rl {
-    let questions = Questions::new(vec![Arc::new(Capitals { constant })]);
-    Rl::new(config, questions.clone(), questions, speaker(), &settings(1)).unwrap()
+    Rl::new(config, interview(constant), &settings(1)).unwrap()
+}
+
+fn interview(constant: Option<f32>) -> Interview {
+    let questions = || Questions::new(vec![Arc::new(Capitals { constant })]);
+    Interview::new(speaker(), questions(), questions()).unwrap()
 }
 
 fn trainer(numerics: Numerics, steps: u64) -> Trainer {
@@ -150,7 +154,7 @@ fn a_model_learns_what_is_rewarded() {
         [(config(), Numerics::F32), (first, Numerics::F32), (config(), Numerics::Fast)]
     {
         let (mut trainer, mut objective) = (trainer(numerics, 60), objective(config, None));
-        let wrong = |trainer: &mut Trainer, objective: &Rl| {
+        let wrong = |trainer: &mut Trainer, objective: &mut Rl| {
             let measured = objective.validate(trainer, 9, None, &Stop::default()).unwrap().unwrap();
             let pass = measured.pass.unwrap();
             assert_eq!((pass.questions, pass.samples, pass.at.len()), (5, 4, 4));
@@ -158,7 +162,7 @@ fn a_model_learns_what_is_rewarded() {
             assert!(pass.at.is_sorted());
             measured.loss
         };
-        let before = wrong(&mut trainer, &objective);
+        let before = wrong(&mut trainer, &mut objective);
         steps(&mut trainer, &mut objective, 60);
         let rewards = rewards(&mut objective);
         assert_eq!(rewards.len(), 60 / config.epochs);
@@ -166,7 +170,7 @@ fn a_model_learns_what_is_rewarded() {
         let (early, late) = (mean(&rewards[..3]), mean(&rewards[rewards.len() - 3..]));
         // A tenth of the tokens are capital letters.
         assert!(early < 0.3 && late > 0.6, "{early} {late} {config:?}");
-        let after = wrong(&mut trainer, &objective);
+        let after = wrong(&mut trainer, &mut objective);
         assert!(after < before - 0.3, "{before} {after}");
     }
 }
@@ -246,7 +250,27 @@ fn a_run_goes_on_from_every_place() {
         }
     }
     let mut other = objective(config(), None);
+    let mut place = other.place();
+    place["questions"] = "others".into();
+    let error = other.resume(&place).unwrap_err().to_string();
+    assert!(error.contains("the questions") && error.contains("others"), "{error}");
+    place.as_object_mut().unwrap().remove("questions");
+    other.resume(&place).unwrap();
     assert!(other.resume(&serde_json::json!({ "epoch": 1 })).is_err());
+}
+
+/// An example is of the weights at the beginning of its round, and tells the steps that made them.
+#[test]
+fn examples_tell_the_steps_before_them() {
+    let (mut trainer, mut objective) =
+        (trainer(Numerics::F32, 9), objective(RlConfig { epochs: 3, ..config() }, None));
+    steps(&mut trainer, &mut objective, 9);
+    let step = |event| match event {
+        Event::Sample { step, .. } => Some(step),
+        _ => None,
+    };
+    let examples: Vec<u64> = objective.take_events().into_iter().filter_map(step).collect();
+    assert_eq!(examples, [0, 6], "every second round, of three steps each");
 }
 
 /// Nothing is better than anything else: the step counts, and changes nothing.
@@ -266,9 +290,8 @@ fn answers_that_are_judged_alike_teach_nothing() {
 
 #[test]
 fn a_question_that_leaves_no_room_is_refused() {
-    let questions = Questions::new(vec![Arc::new(Capitals { constant: None })]);
     let run = RunConfig { seq: 7, ..settings(1) };
-    let error = Rl::new(config(), questions.clone(), questions, speaker(), &run).unwrap_err();
+    let error = Rl::new(config(), interview(None), &run).unwrap_err();
     // BOS, three tokens around "abc", and the beginning of the answer.
     assert_eq!(
         error.to_string(),

@@ -515,3 +515,22 @@ fn a_hook_that_fails_ends_the_run_and_nothing_is_saved() {
     assert!(error.ends_with("; saved 2"), "{error}");
     assert_eq!(hook.asked.last(), Some(&(4, true)));
 }
+
+/// A rate that is far too high is told once, and changes nothing.
+#[test]
+fn a_loss_that_climbs_is_a_warning() {
+    let out = tempfile::tempdir().unwrap();
+    let warned = |peak| {
+        let events = run(&mut trainer(&settings(60, peak)), NOTHING, out.path());
+        let warning = |event| match event {
+            Event::Warning { message } => Some(message),
+            _ => None,
+        };
+        events.into_iter().filter_map(warning).collect::<Vec<String>>()
+    };
+    assert!(warned(1e-3).is_empty());
+    let told = warned(3.0);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("the loss has climbed from "), "{told:?}");
+    assert!(told[0].ends_with("Begin again with a --lr below 3"), "{told:?}");
+}

@@ -8,6 +8,8 @@ use cpu::Numerics;
 use data::loader::examples::{Examples, Masked, Packed, PackedConfig, Survey, WAITING};
 use gpt::{GptConfig, Layout, Model, Param, Parameters, initialise};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use tasks::{Conversation, Conversations};
 use tokenizer::Tokenizer;
 use tokenizer::chat::{ChatTemplate, Message, NANOCHAT_TOKENS, Role};
@@ -17,9 +19,9 @@ use train::{
     LrSchedule, Objective, Optimizer, OptimizerConfig, RunConfig, Solo, Stop, Trainer, checkpoint,
 };
 
-/// Questions and answers of these lengths, in bytes.
+/// Questions and answers of these lengths, in bytes; and how often any was asked for.
 #[derive(Debug)]
-struct Talks(Vec<(usize, usize)>);
+struct Talks(Vec<(usize, usize)>, Arc<AtomicUsize>);
 
 impl Conversations for Talks {
     fn len(&self) -> usize {
@@ -27,6 +29,7 @@ impl Conversations for Talks {
     }
 
     fn get(&self, index: usize) -> tasks::Result<Conversation> {
+        self.1.fetch_add(1, Relaxed);
         let (question, answer) = self.0[index];
         let text = |length: usize, step: usize| -> String {
             (0..length).map(|i| char::from(b'a' + ((index + i * step) % 26) as u8)).collect()
@@ -46,9 +49,13 @@ fn chat_model(seq: usize) -> GptConfig {
 }
 
 fn packed(talks: &[(usize, usize)], seq: usize) -> Packed {
+    counted(talks, seq, &Arc::default())
+}
+
+fn counted(talks: &[(usize, usize)], seq: usize, asked: &Arc<AtomicUsize>) -> Packed {
     let tokenizer = tokenizer();
     let template = ChatTemplate::find(&tokenizer, None).unwrap().unwrap();
-    let conversations = Arc::new(Talks(talks.to_vec()));
+    let conversations = Arc::new(Talks(talks.to_vec(), Arc::clone(asked)));
     let chats = Chats::new(conversations, template, tokenizer, &mut |_| {}).unwrap();
     let chats: Arc<dyn Examples> = Arc::new(chats);
     let survey = Survey::of(&*chats, seq, &mut |_| {}).unwrap();
@@ -175,7 +182,7 @@ fn what_the_assistant_says_is_measured() {
     let talks = [(3, 20), (20, 2), (9, 9)];
     let config = settings(2, 1, 32);
     let mut trainer = trainer(&config);
-    let objective = Sft::new(packed(&talks[..1], 32), packed(&talks, 32), &config);
+    let mut objective = Sft::new(packed(&talks[..1], 32), packed(&talks, 32), &config);
     let bytes: Vec<u32> = (0..265).map(|id| u32::from(id < 256)).collect();
     let batches = packed(&talks, 32).beginning(2, 9).unwrap();
     let params = trainer.params().to_vec();
@@ -207,6 +214,24 @@ fn what_the_assistant_says_is_measured() {
     let bits = nats / f64::from(said) / std::f64::consts::LN_2;
     assert!((found.bits_per_byte.unwrap() - bits).abs() < 1e-12, "{found:?} {bits}");
     assert!(objective.validate(&mut trainer, 9, None, &stopped()).unwrap().is_none());
+}
+
+/// Measuring again renders nothing again, and measures the same.
+#[test]
+fn what_is_measured_is_rendered_once() {
+    let talks = [(3, 20), (20, 2), (9, 9)];
+    let (config, asked) = (settings(2, 1, 32), Arc::default());
+    let mut trainer = trainer(&config);
+    let mut objective = Sft::new(packed(&talks, 32), counted(&talks, 32, &asked), &config);
+    let mut measure = |batches| {
+        let before = asked.load(Relaxed);
+        let found = objective.validate(&mut trainer, batches, None, &Stop::default()).unwrap();
+        (found.unwrap().loss, asked.load(Relaxed) - before)
+    };
+    let (loss, rendered) = measure(9);
+    assert!(rendered >= 3);
+    assert_eq!(measure(9), (loss, 0));
+    assert!(measure(1).1 > 0, "other rows");
 }
 
 fn stopped() -> Stop {

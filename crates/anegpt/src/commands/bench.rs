@@ -365,13 +365,6 @@ fn remove_on_request(directory: &Path) -> Result<()> {
 
 /// Random token ids, the same ones every time: what they are makes no difference to speed.
 fn random_tokens(count: usize, vocab_size: usize) -> Vec<u32> {
-    // splitmix64 (Steele, Lea and Flood 2014).
-    let mut state = 0u64;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    (0..count).map(|_| (next() % vocab_size as u64) as u32).collect()
+    let random = |place: u64| data::mix::mix(place.wrapping_mul(data::mix::GOLDEN));
+    (0..count as u64).map(|place| (random(place) % vocab_size as u64) as u32).collect()
 }

@@ -9,7 +9,7 @@ pub(crate) use follow::{Follower, News};
 pub(crate) use series::{NOTHING, Series};
 
 use crate::usage;
-use crate::view::{Skipped, accuracies, limits, passed};
+use crate::view::{Skipped, StepTokens, accuracies, limits, passed};
 use ane::PowerSample;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -41,7 +41,6 @@ pub(crate) struct Begun {
     pub(crate) reason: String,
     pub(crate) model: String,
     pub(crate) params: usize,
-    pub(crate) tokens_per_step: usize,
     pub(crate) train_tokens: usize,
     pub(crate) val_tokens: usize,
     pub(crate) unigram_entropy: f64,
@@ -119,6 +118,7 @@ pub(crate) struct Record {
     pub(crate) sessions: usize,
     pub(crate) step: u64,
     pub(crate) tokens: u64,
+    step_tokens: StepTokens,
     pub(crate) loss: Series,
     pub(crate) validation: Series,
     pub(crate) bits_per_byte: Series,
@@ -373,6 +373,7 @@ impl Record {
         self.sessions += 1;
         self.say(Kind::Note, how);
         self.step = step;
+        self.step_tokens = StepTokens::new(tokens_per_step, step);
         self.ended = None;
         (self.steps, self.skipped, self.ms, self.recent_ms) = (0, 0, 0.0, 0.0);
         self.parts.clear();
@@ -381,7 +382,6 @@ impl Record {
             reason,
             model,
             params,
-            tokens_per_step,
             train_tokens,
             val_tokens,
             unigram_entropy,
@@ -392,19 +392,13 @@ impl Record {
 
     fn note_step(&mut self, line: &StepLine<'_>) {
         let &StepLine { step, loss, lr, tokens, ms, grad_norm, loss_scale, skipped, .. } = line;
-        // Of a log whose beginning is gone, the step is known all the same.
-        let before = if step == self.step + 1 { self.tokens } else { 0 };
-        let per_step = match &self.begun {
-            Some(begun) => begun.tokens_per_step as f64,
-            None if before > 0 => tokens.saturating_sub(before) as f64,
-            None => f64::NAN,
-        };
+        let own = self.step_tokens.of(step, tokens).map_or(f64::NAN, |own| own as f64);
         (self.step, self.tokens) = (step, tokens);
         self.loss.push(step, loss);
         self.lr.push(step, lr);
         self.grad_norm.push(step, grad_norm);
         self.loss_scale.push(step, loss_scale);
-        self.speed.push(step, 1e3 * per_step / ms);
+        self.speed.push(step, 1e3 * own / ms);
         self.steps += 1;
         self.skipped += u64::from(skipped);
         self.ms += ms;

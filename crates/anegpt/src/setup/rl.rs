@@ -15,10 +15,10 @@ use infer::Sampling;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tasks::{Kind, Split, Task};
+use tasks::{Conversations, Kind, Split, Task};
 use tokenizer::Tokenizer;
 use train::evaluate::Chat;
-use train::objective::rl::{Advantage, Questions, Rl, RlConfig, Speaker};
+use train::objective::rl::{Advantage, Interview, Questions, Rl, RlConfig, Speaker};
 use train::{Decay, Intervals, LrSchedule, Momentum, OptimizerConfig, RunConfig, Talks};
 
 /// The first rate as a share of the peak of the model's run (nanochat).
@@ -64,16 +64,10 @@ struct Asked {
 pub(crate) struct RlSetup {
     frame: Frame,
     asked: Asked,
-    questions: Asking,
+    interview: Interview,
     /// Tasks that are asked, and the steps between.
     measured: Option<(u64, Chat)>,
     slots: usize,
-}
-
-/// What a model answers with, and the questions to learn from and those held out.
-struct Asking {
-    speaker: Speaker,
-    parts: [Questions; 2],
 }
 
 /// Reads what `args` name: a checkpoint to go on from, or the beginning of a run.
@@ -95,15 +89,15 @@ fn fresh(args: &RlArgs) -> Result<RlSetup> {
     let base = Base::of(&model)?;
     let OpenedModel { parameters, tokenizer, ends, chat_template, .. } = model;
     let talk = Talk { ends, chat_template };
-    let questions = asked.open(path, tokenizer, &talk)?;
+    let interview = asked.open(path, tokenizer, &talk)?;
     let shape = parameters.config().clone();
     let usual = match args.seq {
         Some(_) => shape.seq_len,
-        None => questions.longest(asked.max_tokens)?,
+        None => longest(&interview, asked.max_tokens),
     };
     let seq = sequence(args.seq, usual, &shape)?;
     let (mut config, lr_reason) = settings_of(args, base.map(|base| base.run), shape, seq)?;
-    let rounds = questions.parts[0].len().div_ceil(asked.questions) as u64;
+    let rounds = interview.questions().len().div_ceil(asked.questions) as u64;
     config.schedule.total = args.steps.unwrap_or(rounds * asked.epochs as u64);
     config.accum = (asked.questions * asked.samples).div_ceil(config.batch);
     check_numbers(&config)?;
@@ -114,7 +108,7 @@ fn fresh(args: &RlArgs) -> Result<RlSetup> {
     let mut frame = Frame::fresh(RL, config, params, (opened, &args.machine), cadence, talk)?;
     (frame.lr_reason, frame.init) = (lr_reason, Some(path.to_owned()));
     let measured = args.measured.open(&asked.tasks, &asked.task_data)?;
-    Ok(RlSetup { frame, asked, questions, measured, slots: args.slots.into() })
+    Ok(RlSetup { frame, asked, interview, measured, slots: args.slots.into() })
 }
 
 fn resumed(args: &RlArgs, directory: &Path) -> Result<RlSetup> {
@@ -129,13 +123,13 @@ fn resumed(args: &RlArgs, directory: &Path) -> Result<RlSetup> {
     if let Some(path) = &args.task_data {
         asked.task_data = files::absolute(path)?;
     }
-    let questions = asked.open(found.path(), tokenizer, &notes.frame.talk)?;
+    let interview = asked.open(found.path(), tokenizer, &notes.frame.talk)?;
     let cadence = Cadence::of(&args.output, args.shown.sample_every);
     Ok(RlSetup {
         measured: args.measured.open(&asked.tasks, &asked.task_data)?,
         frame: Frame::again(RL, config, (found, notes.frame), &args.machine, cadence)?,
         asked,
-        questions,
+        interview,
         slots: args.slots.into(),
     })
 }
@@ -225,13 +219,12 @@ impl Asked {
     }
 
     /// Opens the questions for a model that is at `path`.
-    fn open(&self, path: &Path, tokenizer: Tokenizer, talk: &Talk) -> Result<Asking> {
+    fn open(&self, path: &Path, tokenizer: Tokenizer, talk: &Talk) -> Result<Interview> {
         let template = format_of(path, &tokenizer, talk)?;
         let tools = self.tools.find_with(self.python, &tokenizer)?;
         let ends = talk.ends.clone();
         let speaker = Speaker { tokenizer: Arc::new(tokenizer), template, ends, tools };
-        let parts = [self.part(Split::Train)?, self.part(Split::Test)?];
-        Ok(Asking { speaker, parts })
+        Ok(Interview::new(speaker, self.part(Split::Train)?, self.part(Split::Test)?)?)
     }
 
     /// The questions of one part of all tasks. Each measures once, however often it comes in training.
@@ -283,13 +276,9 @@ fn check_judged(text: &str) -> Result<()> {
     )))
 }
 
-impl Asking {
-    /// Tokens of the longest question with an answer of `answer` tokens, rounded up so that programs have even
-    /// widths.
-    fn longest(&self, answer: usize) -> Result<usize> {
-        let [train, test] = self.parts.each_ref().map(|part| self.speaker.longest(part));
-        Ok((train?.max(test?) + answer).next_multiple_of(32))
-    }
+/// Tokens of the longest question with an answer of `answer` tokens, rounded up so that programs have even widths.
+fn longest(interview: &Interview, answer: usize) -> usize {
+    (interview.longest() + answer).next_multiple_of(32)
 }
 
 impl RlSetup {
@@ -299,8 +288,7 @@ impl RlSetup {
     /// When the device does not take the model, or the checkpoint is of another run.
     pub(crate) fn ready(self, faults: Option<&str>) -> Result<Ready<Rl>> {
         let about = self.about();
-        let RlSetup { frame, asked, questions, measured, slots } = self;
-        let Asking { speaker, parts: [train, test] } = questions;
+        let RlSetup { frame, asked, interview, measured, slots } = self;
         let total = frame.config.schedule.total;
         let every = |asked: Option<u64>, times: u64| asked.unwrap_or((total / times).max(1));
         let intervals = Intervals {
@@ -310,10 +298,11 @@ impl RlSetup {
             ..frame.intervals()
         };
         let examples = every(frame.cadence.sample_every, EXAMPLES).div_ceil(asked.epochs as u64);
-        let tokenizer = Tokenizer::clone(&speaker.tokenizer);
+        let tokenizer = Tokenizer::clone(&interview.speaker().tokenizer);
         let config = asked.config(slots, examples);
-        let talks = Talks { speaker: speaker.clone(), questions: vec![], tasks: measured };
-        let objective = Rl::new(config, train, test, speaker, &frame.config)?;
+        let speaker = interview.speaker().clone();
+        let talks = Talks { speaker, questions: vec![], tasks: measured };
+        let objective = Rl::new(config, interview, &frame.config)?;
         let (frame, run) = frame.compile(faults, objective)?;
         let (notes, warnings) = (Notes { rl: asked, frame: frame.notes() }, frame.warnings());
         let mut ready = frame.ready(run, tokenizer, about, intervals, None, &notes, warnings)?;
@@ -323,14 +312,14 @@ impl RlSetup {
 
     fn about(&self) -> About {
         let Asked { tasks, questions, samples, max_tokens, epochs, .. } = &self.asked;
-        let [train, test] = self.questions.parts.each_ref().map(Questions::len);
+        let (train, test) = (self.interview.questions().len(), self.interview.held_out().len());
         let data = tasks.join(", ");
         let rounds = self.frame.config.schedule.total.div_ceil(*epochs as u64);
         let text = format!(
             "{data}: {} to learn from, {test} held out, by {}; {questions} × {samples} answers a round, of at \
              most {max_tokens} tokens",
             progress::counted(train, "question"),
-            self.questions.speaker.template.describe(),
+            self.interview.speaker().template.describe(),
         );
         About {
             data,

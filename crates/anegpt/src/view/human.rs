@@ -2,6 +2,7 @@
 //! the events.
 
 use super::report::{Report, described, shares};
+use super::tokens::StepTokens;
 use crate::progress;
 use crate::term::{self, Role, fit, labelled, paint};
 use gpt::{Group, Layout};
@@ -22,7 +23,7 @@ pub(super) struct Human {
     /// True if step lines tell the parts of a step.
     verbose: bool,
     report: Report,
-    tokens_per_step: usize,
+    step_tokens: StepTokens,
     total: u64,
     val_loss: Option<f64>,
     /// The last round of reinforcement learning, until it is shown.
@@ -37,7 +38,7 @@ impl Human {
             bar: progress::training(0),
             verbose,
             report: Report::default(),
-            tokens_per_step: 0,
+            step_tokens: StepTokens::default(),
             total: 0,
             val_loss: None,
             round: None,
@@ -136,7 +137,8 @@ impl Human {
         else {
             return Ok(());
         };
-        (self.tokens_per_step, self.total) = (*tokens_per_step, *steps);
+        self.step_tokens = StepTokens::new(*tokens_per_step, *step);
+        self.total = *steps;
         self.bar.set_length(*steps);
         self.bar.set_position(*step);
         self.bar.reset_eta();
@@ -218,8 +220,11 @@ impl Human {
     }
 
     fn step(&mut self, event: &Event) -> Result<()> {
-        let Event::Step { step, loss, lr, ms, skipped, parts, .. } = event else { return Ok(()) };
-        let speed = format!("{} tok/s", progress::count(1e3 * self.tokens_per_step as f64 / ms));
+        let Event::Step { step, loss, lr, tokens, ms, skipped, parts, .. } = event else {
+            return Ok(());
+        };
+        let own = self.step_tokens.of(*step, *tokens).unwrap_or(0);
+        let speed = format!("{} tok/s", progress::count(1e3 * own as f64 / ms));
         let now = [
             Some(format!("loss {loss:.3}")),
             self.val_loss.map(|loss| format!("val {loss:.3}")),

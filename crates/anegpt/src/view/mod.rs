@@ -4,10 +4,12 @@ mod curve;
 mod human;
 mod json;
 mod report;
+mod tokens;
 
 pub(crate) use human::{accuracies, passed};
 pub(crate) use json::{Skipped, read as events_of};
 pub(crate) use report::{of_log, resume};
+pub(crate) use tokens::StepTokens;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;

@@ -3,6 +3,7 @@
 use super::curve;
 use super::human::{dialled, passed};
 use super::json::{self, Skipped};
+use super::tokens::StepTokens;
 use crate::power::Totals;
 use crate::progress;
 use crate::term;
@@ -28,6 +29,9 @@ pub(super) struct Report {
     begun: bool,
     settings: Settings,
     tokens_per_step: usize,
+    step_tokens: StepTokens,
+    /// Tokens of this session's steps.
+    tokens: u64,
     unigram: f64,
     planned: u64,
     /// Training and validation losses by step.
@@ -82,17 +86,19 @@ impl Report {
     pub(super) fn note(&mut self, event: &Event) {
         match event {
             // A log tells all sessions of a run; the report is that of the last one.
-            Event::Start { tokens_per_step, unigram_entropy, steps, settings, .. } => {
+            Event::Start { tokens_per_step, unigram_entropy, step, steps, settings, .. } => {
                 *self = Report {
                     begun: true,
                     settings: (**settings).clone(),
                     tokens_per_step: *tokens_per_step,
+                    step_tokens: StepTokens::new(*tokens_per_step, *step),
                     unigram: *unigram_entropy,
                     planned: *steps,
                     ..Report::default()
                 };
             }
-            Event::Step { step, loss, ms, parts, .. } => {
+            Event::Step { step, loss, tokens, ms, parts, .. } => {
+                self.tokens += self.step_tokens.of(*step, *tokens).unwrap_or(0);
                 self.training.push((*step, *loss));
                 self.ms += ms;
                 for (name, ms) in parts {
@@ -216,11 +222,13 @@ impl Report {
         if !self.begun {
             return;
         }
-        let speed = progress::count(1e3 * self.tokens_per_step as f64 / ms);
+        let speed = progress::count(1e3 * self.tokens as f64 / self.ms);
         lines.row("Throughput:", &format!("{speed} tokens/s"));
         let engine_ms = self.part("engine_fwd") + self.part("engine_bwd");
         if let Some(run) = &self.settings.run {
-            let accum = run.accum as f64;
+            // Not all steps of reinforcement learning have as many tokens.
+            let usual = self.steps() * self.tokens_per_step as f64;
+            let accum = run.accum as f64 * (self.tokens as f64 / usual);
             let flops = flops(run);
             let engine = flops[0] * accum / (engine_ms / self.steps()).max(1e-6) / 1e9;
             let computing = computing(&self.settings.backend);
@@ -259,15 +267,14 @@ impl Report {
 
     fn energy(&self, lines: &mut Lines, spent: &Spent) {
         let mean = self.power.mean();
-        let Some(watts) = mean.watts() else { return };
+        let Some(watts) = mean.watts().filter(|_| self.tokens > 0) else { return };
         let source = &self.power_source;
         lines.row("Power:", &format!("{mean} (mean of the whole machine, by {source})"));
         let seconds = spent.total_s - spent.setup_s - spent.compile_s;
-        let tokens = self.steps() * self.tokens_per_step as f64;
         if !self.begun {
             return;
         }
-        let energy = joules(watts * seconds / tokens);
+        let energy = joules(watts * seconds / self.tokens as f64);
         lines.row("Energy:", &format!("{energy} per token, evaluation and samples included"));
     }
 

@@ -105,7 +105,7 @@ fn tasks_and_questions_can_be_chosen() {
     for part in ["results of --tasks core, not of --tasks sample", "--out DIR", "--restart"] {
         assert!(sample.contains(part), "{sample}");
     }
-    let unknown = bench.error(&[&args[..], &["--core-tasks", "whom", "--out", "x"]].concat(), 1);
+    let unknown = bench.error(&[&args[..], &["--core-tasks", "whom", "--out", "x"]].concat(), 2);
     assert!(unknown.contains("has no task `whom`: it has kitchen, sums, who,"), "{unknown}");
 }
 
@@ -158,7 +158,8 @@ fn flags_are_for_the_tasks_that_use_them() {
         (&["--data", "text.txt", "--bundle", "x"], "--tasks"),
         (&["--data", "text.txt", "--restart"], "--tasks"),
         (&["--tasks", "arc"], "there are bpb, core, sample, spelling, counting"),
-        (&[], "--data"),
+        (&[], "nothing to measure: give --data DATA for the loss on a text, or --tasks TASK,..."),
+        (&["--tasks", "core", "--bundle", &bundle(), "--core-tasks", "arc"], "has no task `arc`"),
     ] {
         let error = bench.error(&[&base[..], more].concat(), 2);
         assert!(error.contains(part), "{more:?}: {error}");

@@ -77,7 +77,7 @@ fn what_cannot_be_rewarded_is_told() {
     bench.ok(&tiny.split(' ').collect::<Vec<_>>());
     for (args, code, says) in [
         ("-m silent --tasks counting", 2, "silent has no format for conversations"),
-        ("-m none --tasks couting", 1, "there is no task `couting`"),
+        ("-m none --tasks couting", 2, "there is no task `couting`"),
         ("-m tuned --tasks gsm8k", 1, "openai--gsm8k/main/train, and cannot be fetched"),
         // What needs no model is told before one is read.
         ("-m none --tasks counting,smoltalk", 2, "the answers to `smoltalk` are not judged"),

@@ -148,7 +148,7 @@ fn what_cannot_be_learned_is_told() {
         ),
         ("-m base --data bad.jsonl", 1, "bad.jsonl, line 3: `messages` is not a list"),
         ("-m base --data turns.jsonl", 1, "turns.jsonl, line 13: message 1 is of the assistant"),
-        ("-m base --tasks speling", 1, "there is no task `speling`"),
+        ("-m base --tasks speling", 2, "there is no task `speling`"),
         ("-m base --data nowhere.jsonl", 1, "nowhere.jsonl: cannot be read"),
         ("-m silent --data talks.jsonl", 2, "silent has no format for conversations"),
         ("-m base --data talks.jsonl --seq 4096", 2, "--seq 4096 is longer than the"),

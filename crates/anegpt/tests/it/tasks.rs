@@ -99,6 +99,46 @@ fn an_evaluation_goes_on_where_it_was() {
     assert!(other.contains("`chat.top_k`: 50 there, 3 here"), "{other}");
 }
 
+/// A model that names every token as an end answers nothing; one that names none goes on to the limit. Results know
+/// the ends, of answers and of samples.
+#[test]
+fn a_models_own_ends_end_its_answers() {
+    let bench = Bench::new();
+    let model = answering(&bench);
+    let end_at = |ends: Value| {
+        let path = Path::new(&model).join("config.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config["eos_token_id"] = ends;
+        std::fs::write(&path, config.to_string()).unwrap();
+    };
+    let args = |tasks, out| {
+        let args = ["eval", "-m", &model, "--tasks", tasks, "--out", out];
+        let args = [&args[..], &["--max-per-task", "3", "--max-new-tokens", "9"]].concat();
+        args[..if tasks == "sample" { 7 } else { args.len() }].to_vec()
+    };
+    let lengths = |out: &str| -> Vec<usize> {
+        let answers = answers(&bench.path(out));
+        answers.iter().map(|answer| answer["answers"][0].as_str().unwrap().len()).collect()
+    };
+    end_at(Value::Null);
+    bench.ok(&args("spelling", "none"));
+    bench.ok(&args("sample", "sample"));
+    assert!(lengths("none").iter().all(|&length| length >= 9), "{:?}", lengths("none"));
+    end_at(json!((0..100).collect::<Vec<_>>()));
+    bench.ok(&args("spelling", "all"));
+    assert_eq!(lengths("all"), [0; 3]);
+    let ends = bench.error(&args("spelling", "none"), 2);
+    assert!(ends.contains("`chat.ends`: null there, [0,1,2,"), "{ends}");
+    let ends = bench.error(&args("sample", "sample"), 2);
+    assert!(ends.contains("`sample.ends`: null there, [0,1,2,"), "{ends}");
+    end_at(Value::Null);
+    bench.ok(&args("spelling", "none"));
+    let config = json!({"chat_template": format!("{TEMPLATE} ")}).to_string();
+    std::fs::write(Path::new(&model).join("tokenizer_config.json"), config).unwrap();
+    let template = bench.error(&args("spelling", "none"), 2);
+    assert!(template.contains("`chat.chat_template`: "), "{template}");
+}
+
 #[test]
 fn what_cannot_be_asked_is_refused() {
     let bench = Bench::new();

@@ -124,8 +124,8 @@ impl Quiz for Conversing<'_> {
         _tokenizer: &Tokenizer,
         each: &mut dyn FnMut(ChatAnswer) -> Result<(), Halt>,
     ) -> Result<(), Halt> {
-        let Speaker { tokenizer, template, tools, .. } = self.speaker;
-        let model = Answering { parameters, tokenizer, template, tools: tools.as_ref() };
+        let Speaker { tokenizer, template, ends, tools } = self.speaker;
+        let model = Answering { parameters, tokenizer, template, ends, tools: tools.as_ref() };
         self.chat.ask(model, first, each)
     }
 

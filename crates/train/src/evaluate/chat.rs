@@ -1,12 +1,11 @@
 //! Tasks of conversations, asked of a model: choices by the probabilities of their letters, all else by what the
 //! model writes.
 
+use crate::writing::Writing;
 use gpt::Parameters;
-use infer::{
-    Engine, EngineOptions, Event, InferError, Job, JobId, Sampling, Scorer, Tools, WeightFormat,
-};
+use infer::{Engine, EngineOptions, InferError, Job, JobId, Sampling, Scorer, Tools, WeightFormat};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use tasks::core::{centred, core_metric};
@@ -306,6 +305,8 @@ pub struct Answering<'m> {
     pub tokenizer: &'m Arc<Tokenizer>,
     /// The format of its conversations.
     pub template: &'m ChatTemplate,
+    /// Tokens that end an answer, besides those of the format.
+    pub ends: &'m [u32],
     /// What it may call in its answers.
     pub tools: Option<&'m Tools>,
 }
@@ -402,14 +403,6 @@ fn one_token(tokenizer: &Tokenizer, task: &dyn Task, letter: &str) -> Result<u32
     }
 }
 
-/// A text in progress.
-#[derive(Debug, Default)]
-struct Text {
-    tokens: Vec<u32>,
-    /// True once it ended, and if it was cut off.
-    done: Option<bool>,
-}
-
 /// Has the model write answers, several at once.
 fn write<E: From<ChatError>>(
     model: Answering<'_>,
@@ -424,26 +417,23 @@ fn write<E: From<ChatError>>(
         queue: usize::MAX,
         ..EngineOptions::default()
     };
-    let mut engine = Engine::new(model.parameters, Arc::clone(model.tokenizer), options)
-        .map_err(ChatError::from)?;
+    let engine = Engine::new(model.parameters, Arc::clone(model.tokenizer), options);
+    let mut writing = Writing::new(engine.map_err(ChatError::from)?);
     let mut next = questions.start;
-    let mut asked: std::collections::VecDeque<(Asked, Vec<JobId>)> = Default::default();
-    let mut texts: BTreeMap<JobId, Text> = BTreeMap::new();
+    let mut asked: VecDeque<(Asked, Vec<JobId>)> = VecDeque::new();
     loop {
         while next < questions.end && asked.len() < AHEAD {
             let mut question = Asked::new(task, next)?;
-            let jobs = submit(&mut engine, model, &mut question, asking)?;
-            texts.extend(jobs.iter().map(|&job| (job, Text::default())));
+            let jobs = submit(&mut writing, model, &mut question, asking)?;
             asked.push_back((question, jobs));
             next += 1;
         }
         while let Some((_, jobs)) = asked.front()
-            && jobs.iter().all(|job| texts[job].done.is_some())
+            && let Some(texts) = writing.take(jobs)
         {
-            let (mut question, jobs) = asked.pop_front().expect("there is a front");
-            for job in jobs {
-                let text = texts.remove(&job).unwrap_or_default();
-                question.answer.cut += usize::from(text.done == Some(true));
+            let (mut question, _) = asked.pop_front().expect("there is a front");
+            for text in texts {
+                question.answer.cut += usize::from(!text.ended());
                 let message = model.template.answer(&text.tokens, model.tokenizer);
                 question.take(task, message.text())?;
             }
@@ -452,29 +442,19 @@ fn write<E: From<ChatError>>(
         if asked.is_empty() && next == questions.end {
             return Ok(());
         }
-        for (job, event) in engine.step().map_err(ChatError::from)? {
-            let text = texts.get_mut(&job).expect("a job of these");
-            match event {
-                Event::Token { id, .. } => text.tokens.push(id),
-                Event::Finished { finish, .. } => {
-                    text.done = Some(finish != infer::Finish::EndOfText);
-                }
-                Event::Failed(error) => return Err(ChatError::from(error).into()),
-                Event::Prompt { .. } => {}
-            }
-        }
+        writing.step().map_err(ChatError::from)?;
     }
 }
 
 /// Begins the texts of a question.
 fn submit(
-    engine: &mut Engine,
+    writing: &mut Writing,
     model: Answering<'_>,
     asked: &mut Asked,
     asking: Asking,
 ) -> Result<Vec<JobId>, ChatError> {
     // The end of an answer must fit as well.
-    let (prompt, truncated) = model.prompt(asked, engine.context() - 1)?;
+    let (prompt, truncated) = model.prompt(asked, writing.engine.context() - 1)?;
     asked.answer.truncated = truncated;
     let index = asked.answer.index;
     let submit = |sample| {
@@ -484,11 +464,11 @@ fn submit(
             max_tokens: asking.max_new_tokens,
             sampling: asking.sampling,
             seed: asking.seed.wrapping_add(number),
-            ends: model.template.ends().to_vec(),
+            ends: [model.template.ends(), model.ends].concat(),
             tools: model.tools.cloned(),
             ..Job::default()
         };
-        Ok(engine.submit(job)?)
+        Ok(writing.begin(job)?)
     };
     (0..asking.samples).map(submit).collect()
 }

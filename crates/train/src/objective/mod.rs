@@ -53,7 +53,7 @@ pub trait Objective {
     /// # Errors
     /// As [`Objective::accumulate`].
     fn validate(
-        &self,
+        &mut self,
         trainer: &mut Trainer,
         batches: usize,
         token_bytes: Option<&[u32]>,
@@ -72,6 +72,11 @@ pub trait Objective {
     /// Returns the seconds that [`Objective::accumulate`] has waited for data since this was last asked.
     fn take_waited(&mut self) -> f64 {
         0.0
+    }
+
+    /// True if the loss of a step is in nats per token, so that it compares with that of the validation part.
+    fn has_nats(&self) -> bool {
+        true
     }
 
     /// Returns what [`Objective::accumulate`] has to tell since this was last asked.

@@ -56,7 +56,7 @@ impl Objective for Pretrain {
     }
 
     fn validate(
-        &self,
+        &mut self,
         trainer: &mut Trainer,
         batches: usize,
         token_bytes: Option<&[u32]>,

@@ -99,6 +99,8 @@ impl Examples for Chats {
 pub struct Sft {
     train: Packed,
     validation: Packed,
+    /// The rows that are measured, once they were: so many batches of the validation part.
+    measured: Option<(usize, Vec<Masked>)>,
     batch: usize,
     accum: usize,
     /// Seconds that were spent waiting for rows.
@@ -113,7 +115,14 @@ impl Sft {
     /// If the rows are not of `config.seq` tokens.
     pub fn new(train: Packed, validation: Packed, config: &RunConfig) -> Self {
         assert!([&train, &validation].iter().all(|part| part.config().seq == config.seq));
-        Sft { train, validation, batch: config.batch, accum: config.accum, waited: 0.0 }
+        Sft {
+            train,
+            validation,
+            measured: None,
+            batch: config.batch,
+            accum: config.accum,
+            waited: 0.0,
+        }
     }
 
     /// Returns the conversations to train on.
@@ -124,6 +133,15 @@ impl Sft {
     /// Returns the conversations to validate with.
     pub fn validation(&self) -> &Packed {
         &self.validation
+    }
+
+    /// The first batches of the validation part, rendered once.
+    fn rows(&mut self, batches: usize) -> data::Result<&[Masked]> {
+        let rendered = match self.measured.take().filter(|(count, _)| *count == batches) {
+            Some(rendered) => rendered,
+            None => (batches, self.validation.beginning(self.batch, batches)?),
+        };
+        Ok(&self.measured.insert(rendered).1)
     }
 
     fn next_batch(&mut self, rows: usize) -> Result<Masked, TrainError> {
@@ -161,22 +179,20 @@ impl Objective for Sft {
 
     /// The loss of what the assistant says.
     fn validate(
-        &self,
+        &mut self,
         trainer: &mut Trainer,
         batches: usize,
         token_bytes: Option<&[u32]>,
         stop: &Stop,
     ) -> Result<Option<Validation>, TrainError> {
         let (mut nats, mut tokens, mut sums) = (0.0, 0, BitsPerByte::default());
-        for Masked { inputs, targets, learned } in
-            self.validation.beginning(self.batch, batches.max(1))?
-        {
+        for Masked { inputs, targets, learned } in self.rows(batches.max(1))? {
             if stop.requested() {
                 return Ok(None);
             }
-            let losses = trainer.token_losses(&inputs, &targets)?;
+            let losses = trainer.token_losses(inputs, targets)?;
             for ((&target, &loss), _) in
-                targets.iter().zip(losses).zip(&learned).filter(|(_, learned)| **learned)
+                targets.iter().zip(losses).zip(learned).filter(|(_, learned)| **learned)
             {
                 let bytes = token_bytes.and_then(|bytes| bytes.get(target as usize));
                 sums.add(loss, bytes.map_or(0, |&bytes| bytes as usize));

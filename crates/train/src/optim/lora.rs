@@ -13,8 +13,9 @@
 //!
 //! State of a targeted matrix: `base`, `lora_A` and `lora_B`, and AdamW's `m` and `v` of both factors.
 
-use super::{AdamW, Optimizer, Update};
-use cpu::gemm::{Elements, Offsets, Operand, Output, Shape, gemm};
+use super::products::{as_it_lies, product, transposed};
+use super::{AdamW, Optimizer, Update, Work, adamw};
+use data::mix::{GOLDEN, mix};
 use gpt::{Group, Param};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -146,6 +147,25 @@ impl Optimizer for Lora {
         ]
     }
 
+    /// The work of both gradients, of AdamW on the factors and of the merged matrix. What is frozen costs the zeros in place of
+    /// its gradients.
+    fn work_of(&self, param: &Param) -> Work {
+        let elements = param.count() as f64;
+        if !self.targets.has(param) {
+            return Work { bytes: 4.0 * elements, ..Work::default() };
+        }
+        let factors = (self.rank * (param.shape[0] + param.shape[1])) as f64;
+        Work {
+            // dA, dB and B·A.
+            flops: 3.0 * 2.0 * self.rank as f64 * elements,
+            // α/r, and AdamW, for each element of a factor; α/r and W₀ for each of the matrix.
+            elementwise: (1.0 + adamw::FLOPS) * factors + 2.0 * elements,
+            // G is read twice and overwritten; B·A is written, read with W₀, and W is written. Of the factors: read by two
+            // products each, gradients out and in twice, AdamW's four arrays in and three out.
+            bytes: 4.0 * (7.0 * elements + (2.0 + 4.0 + 7.0) * factors),
+        }
+    }
+
     /// # Panics
     /// If the factors of a matrix are larger than itself ([`Lora::fits`]).
     fn begin(&self, index: usize, param: &Param, w: &[f32], state: &mut [&mut [f32]]) {
@@ -153,8 +173,12 @@ impl Optimizer for Lora {
         assert!(self.fits(param), "factors of rank {} of {}", self.rank, param.name);
         base.copy_from_slice(w);
         let bound = 1.0 / (param.shape[1] as f64).sqrt();
-        let mut random = SplitMix(self.seed ^ (index as u64 + 1).wrapping_mul(SplitMix::GOLDEN));
-        a.iter_mut().for_each(|a| *a = (bound * (2.0 * random.next() - 1.0)) as f32);
+        let first = self.seed ^ (index as u64 + 1).wrapping_mul(GOLDEN);
+        for (place, a) in (0u64..).zip(a.iter_mut()) {
+            let bits = mix(first.wrapping_add(place.wrapping_mul(GOLDEN)));
+            let unit = (bits >> 11) as f64 / (1u64 << 53) as f64;
+            *a = (bound * (2.0 * unit - 1.0)) as f32;
+        }
     }
 
     /// Puts dA and dB in place of G, one after the other, and zeros behind them: in place of the gradients of what is
@@ -188,38 +212,10 @@ impl Optimizer for Lora {
     }
 }
 
-/// C [m, n] = A [m, k]·B [k, n].
-fn product([m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, c: &mut [f32]) {
-    let shape = Shape { m, n, k, rs_c: n, cs_c: 1 };
-    gemm(shape, a, b, &[Offsets::default()], Output::F32 { data: c, accumulate: false }, None);
-}
-
-fn as_it_lies(x: &[f32], columns: usize) -> Operand<'_> {
-    Operand { data: Elements::F32(x), rs: columns, cs: 1 }
-}
-
-fn transposed(x: &[f32], columns: usize) -> Operand<'_> {
-    Operand { data: Elements::F32(x), rs: 1, cs: columns }
-}
-
-/// Random numbers from 0 to 1 (Steele, Lea and Flood 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(SplitMix::GOLDEN);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::State;
+    use crate::optim::{State, count};
     use crate::schedule::Progress;
     use gpt::{GptConfig, Layout, initialise};
 
@@ -237,6 +233,23 @@ mod tests {
             n_embd: 32,
             hidden: 48,
             ..GptConfig::preset("stories260k").unwrap()
+        }
+    }
+
+    #[test]
+    fn work_is_that_of_factors() {
+        let layout = Layout::new(&model());
+        let work = |param: &Param| LORA.work_of(param);
+        for param in layout.params() {
+            let (work, n) = (work(param), param.count() as f64);
+            if !LORA.targets.has(param) {
+                assert_eq!((work.flops, work.elementwise, work.bytes), (0.0, 0.0, 4.0 * n));
+                continue;
+            }
+            let factors = (3 * (param.shape[0] + param.shape[1])) as f64;
+            assert_eq!((work.flops, work.elementwise), (18.0 * n, 16.0 * factors + 2.0 * n));
+            let state: usize = LORA.state_of(param).iter().map(|(_, s)| count(s)).sum();
+            assert!(work.bytes >= 4.0 * (2.0 * n + 2.0 * state as f64), "all state is read");
         }
     }
 

@@ -9,6 +9,7 @@ mod adamw;
 mod groups;
 mod lora;
 mod muon;
+mod products;
 mod state;
 
 pub use adamw::AdamW;
@@ -45,6 +46,8 @@ pub struct Update {
 pub struct Work {
     /// Floating-point operations of its matrix products.
     pub flops: f64,
+    /// Its other floating-point operations.
+    pub elementwise: f64,
     /// Bytes that its passes over arrays read and write.
     pub bytes: f64,
 }
@@ -59,11 +62,12 @@ pub trait Optimizer: Debug + Send + Sync {
     /// Returns names and extents of the tensors of state that `param` has. They begin as zeros.
     fn state_of(&self, param: &Param) -> Vec<(&'static str, Vec<usize>)>;
 
-    /// Returns the work of an update of `param`: unless it has products, reading weight, gradient and state
-    /// and writing all but the gradient.
+    /// Returns the work of an update of `param`, by default that of [`AdamW`]: reading weight, gradient and state and
+    /// writing all but the gradient.
     fn work_of(&self, param: &Param) -> Work {
         let state: usize = self.state_of(param).iter().map(|(_, shape)| count(shape)).sum();
-        Work { flops: 0.0, bytes: 4.0 * (3 * param.count() + 2 * state) as f64 }
+        let elementwise = adamw::FLOPS * param.count() as f64;
+        Work { flops: 0.0, elementwise, bytes: 4.0 * (3 * param.count() + 2 * state) as f64 }
     }
 
     /// Fills the state of `param`, the `index`-th of a model, before the first update of the elements `w`.
@@ -139,7 +143,11 @@ pub fn state_elements(optimizer: &dyn Optimizer, layout: &Layout) -> usize {
 pub fn work(optimizer: &dyn Optimizer, layout: &Layout) -> Work {
     layout.params().iter().map(|param| optimizer.work_of(param)).fold(
         Work::default(),
-        |sum, one| Work { flops: sum.flops + one.flops, bytes: sum.bytes + one.bytes },
+        |sum, one| Work {
+            flops: sum.flops + one.flops,
+            elementwise: sum.elementwise + one.elementwise,
+            bytes: sum.bytes + one.bytes,
+        },
     )
 }
 

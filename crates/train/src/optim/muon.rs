@@ -19,9 +19,10 @@
 //!
 //! State: `momentum` [r, c] and `second` [r, 1] or [1, c]. A gradient of zeros gives X = 0.
 
+use super::products::{as_it_lies, product, transposed};
 use super::{AdamWGroups, CHUNK, Optimizer, Update, Work, sum_of_squares};
 use crate::schedule::{Fade, Momentum};
-use cpu::gemm::{Elements, Offsets, Operand, Output, Shape, gemm, symmetric};
+use cpu::gemm::symmetric;
 use gpt::{Group, Param};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -197,7 +198,7 @@ impl Optimizer for Muon {
         match param.shape[..] {
             [rows, columns] if param.group == Group::Matrix => {
                 let (elements, flops) = ((rows * columns) as f64, Muon::flops([rows, columns]));
-                Work { flops, bytes: BYTES * elements }
+                Work { flops, elementwise: FLOPS * elements, bytes: BYTES * elements }
             }
             _ => self.adamw.work_of(param),
         }
@@ -220,6 +221,9 @@ impl Optimizer for Muon {
     }
 }
 
+/// Operations per element besides the products: scale, momentum and its mean with the gradient; squares of rows, their
+/// scaling, squares of lines; weight and decay.
+const FLOPS: f64 = 1.0 + 3.0 + 3.0 + 2.0 + 1.0 + 2.0 + 5.0;
 /// Bytes per element of the passes besides the products: momentum and gradient in, momentum and U out; U in
 /// twice and out once; X in; weight and X in, weight out.
 const BYTES: f64 = 16.0 + 12.0 + 4.0 + 12.0;
@@ -270,20 +274,6 @@ fn combine([a, b, c]: [f32; 3], gram: &[f32], square: &mut [f32], side: usize) {
             to[i] += a;
         },
     );
-}
-
-/// C [m, n] = A [m, k]·B [k, n].
-fn product([m, n, k]: [usize; 3], a: Operand<'_>, b: Operand<'_>, c: &mut [f32]) {
-    let shape = Shape { m, n, k, rs_c: n, cs_c: 1 };
-    gemm(shape, a, b, &[Offsets::default()], Output::F32 { data: c, accumulate: false }, None);
-}
-
-fn as_it_lies(x: &[f32], columns: usize) -> Operand<'_> {
-    Operand { data: Elements::F32(x), rs: columns, cs: 1 }
-}
-
-fn transposed(x: &[f32], columns: usize) -> Operand<'_> {
-    Operand { data: Elements::F32(x), rs: 1, cs: columns }
 }
 
 /// Columns whose squares one task adds up.

@@ -2,6 +2,7 @@
 //! events. Nothing that is computed depends on a clock or on what is told.
 
 use super::Run;
+use super::divergence::Divergence;
 use crate::background::Written;
 use crate::config::Intervals;
 use crate::error::TrainError;
@@ -96,8 +97,9 @@ impl<O: Objective> Run<O> {
         listen: &mut Listener<'_>,
     ) -> Result<(), TrainError> {
         let compile_s = self.trainer.model().compile_seconds;
-        let begun = self.step_count();
+        let (begun, tokens_before) = (self.step_count(), self.trainer.counts().tokens);
         let stop = session.stop;
+        let divergence = Divergence::new(self.config.schedule.peak);
         let mut course = Course {
             run: self,
             session,
@@ -106,10 +108,12 @@ impl<O: Objective> Run<O> {
             spent: Spent { compile_s, ..Spent::default() },
             started: Instant::now(),
             begun,
+            tokens_before,
             first_val_loss: None,
             newest: None,
             writing: None,
             token_bytes: vec![],
+            divergence,
         };
         course.begin()?;
         while course.run.step_count() < course.total() && !stop.requested() {
@@ -155,8 +159,9 @@ struct Course<'c, 's, 'h, O> {
     sampler: Option<Sampler<'s>>,
     spent: Spent,
     started: Instant,
-    /// Steps done before.
+    /// Steps and tokens done before.
     begun: u64,
+    tokens_before: u64,
     first_val_loss: Option<f64>,
     /// The newest checkpoint of this session.
     newest: Option<PathBuf>,
@@ -164,6 +169,7 @@ struct Course<'c, 's, 'h, O> {
     writing: Option<u64>,
     /// Of each token of the tokenizer.
     token_bytes: Vec<u32>,
+    divergence: Divergence,
 }
 
 impl<O: Objective> Course<'_, '_, '_, O> {
@@ -196,6 +202,7 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         if self.run.val_loss.is_none() {
             self.first_val_loss = self.validate()?;
         }
+        self.divergence.begin(self.run.val_loss);
         // The session before may have ended while this was measured.
         let step = self.run.step_count();
         if step < self.total() && self.core_due(step) {
@@ -231,8 +238,12 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         for event in self.run.objective.take_events() {
             self.tell(event)?;
         }
+        let (loss, nats) = (report.loss, self.run.objective.has_nats());
         let event = self.run.step_event(report, seconds);
         self.tell(event)?;
+        if let Some(message) = self.divergence.note(next, loss, nats) {
+            self.tell(Event::Warning { message })?;
+        }
         self.ask_hooks()?;
         let written = self.run.writer.finished()?;
         self.tell_written(written)
@@ -452,7 +463,7 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         self.account();
         let (step, spent) = (self.run.step_count(), self.spent);
         let steps = (step - self.begun) as f64;
-        let tokens = steps * self.run.config.tokens_per_step() as f64;
+        let tokens = (self.run.trainer.counts().tokens - self.tokens_before) as f64;
         let event = Event::Done {
             steps: step,
             val_loss: self.run.val_loss,

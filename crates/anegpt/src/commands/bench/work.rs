@@ -7,7 +7,7 @@ use gpt::block::Memory;
 use gpt::plan::{Part, Schedule, StepWork};
 use gpt::{Dims, Layout, precision};
 use std::collections::BTreeMap;
-use train::RunConfig;
+use train::{RunConfig, optim};
 
 /// A matrix product [m, k] · [k, n] of a step.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,26 +46,16 @@ pub(super) struct Work {
     pub(super) bytes: f64,
 }
 
-/// Per parameter: the norm squares and adds; AdamW scales the gradient, takes two moments, and moves the
-/// weight (multiplications, additions, a root and a division of [`train::AdamW::update`]).
-const ADAMW_FLOPS: f64 = 2.0 + 1.0 + 3.0 + 4.0 + 7.0;
-/// Per element of a matrix of Muon, besides its products: the norm; scale, momentum and its mean with the
-/// gradient; squares of rows, their scaling, squares of lines; weight and decay.
-const MUON_FLOPS: f64 = 2.0 + 1.0 + 3.0 + 3.0 + 2.0 + 1.0 + 2.0 + 5.0;
+/// Per parameter: the norm squares and adds.
+const NORM_FLOPS: f64 = 2.0;
 /// Per parameter: the norm reads the gradient.
 const NORM_BYTES: f64 = 4.0;
 
 /// The work of an update: the norm of the gradients and the optimizer.
 fn of_optimizer(config: &RunConfig) -> Work {
-    let (optimizer, layout) = (config.optimizer.build(), Layout::new(&config.model));
-    let mut work = Work::default();
-    for param in layout.params() {
-        let (n, own) = (param.count() as f64, optimizer.work_of(param));
-        let elementwise = if own.flops > 0.0 { MUON_FLOPS } else { ADAMW_FLOPS };
-        work.flops += own.flops + elementwise * n;
-        work.bytes += own.bytes + NORM_BYTES * n;
-    }
-    work
+    let layout = Layout::new(&config.model);
+    let (own, n) = (optim::work(&*config.optimizer.build(), &layout), layout.count() as f64);
+    Work { flops: own.flops + own.elementwise + NORM_FLOPS * n, bytes: own.bytes + NORM_BYTES * n }
 }
 
 /// The steps of one micro-batch that have products.

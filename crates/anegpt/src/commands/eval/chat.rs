@@ -5,14 +5,15 @@ use super::{Args, Task};
 use crate::files::Opened;
 use crate::generation::refused;
 use crate::{task_data, term, usage};
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use infer::Sampling;
+use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 use tasks::{Kind, Options, Python, Split};
 use tokenizer::chat::ChatTemplate;
-use train::evaluate::{Answering, Asking, Chat, ChatAnswer};
+use train::evaluate::{Answering, Asking, Chat, ChatAnswer, checksum};
 
 /// What nanochat's evaluation draws from.
 const TOP_K: usize = 50;
@@ -31,7 +32,10 @@ pub(super) fn help(examples: &str) -> String {
 }
 
 /// Opens the tasks of conversations in --tasks, each once; `None` if there is none.
-pub(super) fn prepare(args: &Args) -> Result<Option<Chat>> {
+///
+/// # Errors
+/// When the model has no format of conversations, or a task cannot be opened.
+pub(super) fn prepare(args: &Args, model: &Opened) -> Result<Option<Chat>> {
     let mut names: Vec<&str> = vec![];
     for task in &args.tasks {
         if let Task::Chat(name) = task
@@ -43,6 +47,7 @@ pub(super) fn prepare(args: &Args) -> Result<Option<Chat>> {
     if names.is_empty() {
         return Ok(None);
     }
+    format_of(model)?;
     let runs = names.contains(&"humaneval");
     if runs && !args.allow_code_exec {
         return Err(usage(
@@ -84,15 +89,31 @@ pub(super) fn ask(
     first: usize,
     each: impl FnMut(ChatAnswer) -> Result<()>,
 ) -> Result<()> {
-    let template = ChatTemplate::find(&model.tokenizer, model.chat_template.as_deref())?;
-    let Some(template) = template else {
-        bail!(
-            "the model has no format of conversations: neither a chat template nor the special tokens of \
-             nanochat (`anegpt tokenizer train --rules nanochat` learns a vocabulary with them)"
-        );
-    };
+    let template = format_of(model)?;
     let tokenizer = Arc::new(model.tokenizer.clone());
     let tools = args.tools.find(&tokenizer);
-    let (parameters, tokenizer, template) = (&model.parameters, &tokenizer, &template);
-    chat.ask(Answering { parameters, tokenizer, template, tools: tools.as_ref() }, first, each)
+    let Opened { parameters, ends, .. } = model;
+    let (tokenizer, template, tools) = (&tokenizer, &template, tools.as_ref());
+    chat.ask(Answering { parameters, tokenizer, template, ends, tools }, first, each)
+}
+
+/// Returns the format of a model's conversations.
+fn format_of(model: &Opened) -> Result<ChatTemplate> {
+    let template = ChatTemplate::find(&model.tokenizer, model.chat_template.as_deref())?;
+    template.ok_or_else(|| {
+        anyhow!(
+            "the model has no format of conversations: neither a chat template nor the special tokens of \
+             nanochat (`anegpt tokenizer train --rules nanochat` learns a vocabulary with them)"
+        )
+    })
+}
+
+/// Returns what decides the answers of a model, besides its weights and its tokenizer.
+pub(super) fn describe(args: &Args, chat: &Chat, model: &Opened) -> Value {
+    let mut header = chat.header();
+    header["tools"] = json!(args.tools.describe());
+    if let Some(template) = &model.chat_template {
+        header["chat_template"] = json!(checksum(template.as_bytes()));
+    }
+    header
 }

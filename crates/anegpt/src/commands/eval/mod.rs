@@ -80,7 +80,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     tokenizer: Option<PathBuf>,
     /// Text file, directory, token files, or `synthetic`
-    #[arg(long, value_name = "DATA", required_unless_present = "tasks", help_heading = "Data")]
+    #[arg(long, value_name = "DATA", help_heading = "Data")]
     data: Option<String>,
     /// Field of *.jsonl, or column of *.parquet, that holds the text [default: text]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
@@ -269,8 +269,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if !args.tasks.is_empty() {
         return tasks::run(&args);
     }
-    // The command line demands it.
-    let data = args.data.clone().unwrap_or_default();
+    let data = args.data.clone().ok_or_else(|| {
+        usage("nothing to measure: give --data DATA for the loss on a text, or --tasks TASK,...")
+    })?;
     let model = files::open_model(&args.model, args.tokenizer.as_deref())?;
     let mut reading = Reading::new(&args, &data, &model.parameters, model.tokenizer)?;
     let Reading { machine, corpus, tokens, bytes, windows, compiled } = &mut reading;

@@ -81,10 +81,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
             tasks.push((task, prepare(args, task, &model)?));
         }
     }
-    if let Some(chat) = chat::prepare(args)? {
+    if let Some(chat) = chat::prepare(args, &model)? {
         tasks.push((Task::Chat("chat"), Prepared::Chat(chat)));
     }
-    let settings = |(task, prepared): &(Task, Prepared)| (*task, describe(args, prepared));
+    let settings = |(task, prepared): &(Task, Prepared)| (*task, describe(args, prepared, &model));
     let settings: Vec<(Task, Value)> = tasks.iter().map(settings).collect();
     let tokenizer = checksum(model.tokenizer.to_json()?.as_bytes());
     let header = results::header(&settings, &model_checksum(&model.parameters), &tokenizer);
@@ -196,7 +196,7 @@ pub(super) fn weights(args: &Args) -> WeightFormat {
 }
 
 /// What decides the results of a task.
-fn describe(args: &Args, task: &Prepared) -> Value {
+fn describe(args: &Args, task: &Prepared, model: &Opened) -> Value {
     let weights = format!("{:?}", weights(args)).to_lowercase();
     match task {
         Prepared::Bpb(reading) => {
@@ -214,13 +214,17 @@ fn describe(args: &Args, task: &Prepared) -> Value {
             header["weights"] = json!(weights);
             header
         }
-        Prepared::Chat(chat) => {
-            let mut header = chat.header();
-            header["tools"] = json!(args.tools.describe());
-            header
-        }
-        Prepared::Sample => json!({ "seed": args.seed, "weights": weights }),
+        Prepared::Chat(chat) => with_ends(chat::describe(args, chat, model), model),
+        Prepared::Sample => with_ends(json!({ "seed": args.seed, "weights": weights }), model),
     }
+}
+
+/// Adds the tokens that end a text of this model, besides those of its tokenizer.
+fn with_ends(mut header: Value, model: &Opened) -> Value {
+    if !model.ends.is_empty() {
+        header["ends"] = json!(model.ends);
+    }
+    header
 }
 
 /// Bits per byte: the tokens that stand for bytes, over those bytes.

@@ -21,7 +21,7 @@ mod policy;
 mod rollout;
 
 pub use policy::{Advantage, pass_at};
-pub use rollout::{Questions, Speaker};
+pub use rollout::{Interview, Questions, Speaker};
 
 use super::{Objective, Pass, ResumeError, Validation};
 use crate::config::RunConfig;
@@ -35,6 +35,7 @@ use infer::Sampling;
 use rollout::{Answer, Rollouts, seed};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
+use tasks::Conversations;
 
 /// How a model is asked, and what it learns from its answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,15 +93,16 @@ struct Place {
     /// Rounds begun.
     rounds: u64,
     round: Option<Round>,
+    /// What the questions are known by; runs from before it was kept have nothing.
+    #[serde(default)]
+    questions: Option<String>,
 }
 
 /// Learning from judged answers.
 #[derive(Debug)]
 pub struct Rl {
     config: RlConfig,
-    questions: Questions,
-    held_out: Questions,
-    speaker: Speaker,
+    interview: Interview,
     batch: usize,
     seq: usize,
     seed: u64,
@@ -110,35 +112,29 @@ pub struct Rl {
 }
 
 impl Rl {
-    /// Asks `questions`, and measures on those that are `held_out`.
+    /// Asks the questions of `interview`, and measures on those that are held out.
     ///
     /// # Errors
-    /// When a question leaves no room for an answer in `run.seq` tokens, or cannot be written in the model's
-    /// format.
+    /// When a question leaves no room for an answer in `run.seq` tokens.
     ///
     /// # Panics
     /// If there are no questions, or a number of the configuration is 0 that must not be.
     pub fn new(
         config: RlConfig,
-        questions: Questions,
-        held_out: Questions,
-        speaker: Speaker,
+        interview: Interview,
         run: &RunConfig,
     ) -> Result<Self, TrainError> {
         let RlConfig { questions: count, samples, max_tokens, epochs, slots, .. } = config;
         assert!([count, samples, max_tokens, epochs, slots].iter().all(|&number| number > 0));
-        for part in [&questions, &held_out] {
-            assert!(!part.is_empty(), "there are questions");
-            let (tokens, seq) = (speaker.longest(part)?, run.seq);
-            if tokens >= seq {
-                return Err(TrainError::Question { tokens, seq });
-            }
+        let parts = [interview.questions(), interview.held_out()];
+        assert!(parts.iter().all(|part| !part.is_empty()), "there are questions");
+        let (tokens, seq) = (interview.longest(), run.seq);
+        if tokens >= seq {
+            return Err(TrainError::Question { tokens, seq });
         }
         Ok(Rl {
             config,
-            questions,
-            held_out,
-            speaker,
+            interview,
             batch: run.batch,
             seq: run.seq,
             seed: run.seed,
@@ -153,14 +149,9 @@ impl Rl {
         &self.config
     }
 
-    /// Returns the questions that are learned from.
-    pub fn questions(&self) -> &Questions {
-        &self.questions
-    }
-
-    /// Returns the questions that are never learned from.
-    pub fn held_out(&self) -> &Questions {
-        &self.held_out
+    /// Returns who is asked what.
+    pub fn interview(&self) -> &Interview {
+        &self.interview
     }
 
     fn rollouts<'r>(
@@ -169,7 +160,7 @@ impl Rl {
         questions: &'r Questions,
     ) -> Result<Rollouts<'r>, TrainError> {
         let parameters = trainer.model().parameters();
-        Rollouts::new(parameters, questions, &self.speaker, &self.config, self.seq)
+        Rollouts::new(parameters, questions, self.interview.speaker(), &self.config, self.seq)
     }
 
     /// Asks the next questions, and finds what is to be learned from the answers. Of several ranks, each asks its
@@ -180,13 +171,16 @@ impl Rl {
         let (rank, ranks) = (trainer.ranks().rank(), trainer.ranks().size());
         let first = self.rounds * questions as u64;
         let places = (first..first + questions as u64).skip(rank).step_by(ranks);
+        // The questions begin again after the last.
+        let all = self.interview.questions().len() as u64;
+        let at = |place: u64| (place % all) as usize;
         // All answers to a question have the seeds of its place in the run: they depend on nothing else.
         let wanted: Vec<(usize, u64)> = places
             .flat_map(|place| (0..samples as u64).map(move |sample| (place, sample)))
-            .map(|(place, sample)| (self.questions.at(place), seed([self.seed, place, sample])))
+            .map(|(place, sample)| (at(place), seed([self.seed, place, sample])))
             .collect();
-        let answers =
-            self.rollouts(trainer, &self.questions)?.answers(&wanted, &Stop::default())?;
+        let asked = self.interview.questions();
+        let answers = self.rollouts(trainer, asked)?.answers(&wanted, &Stop::default())?;
         let answers = answers.expect("nobody asked to stop");
         let (mut lessons, mut skipped) = (vec![], 0);
         for group in answers.chunks(samples) {
@@ -210,8 +204,9 @@ impl Rl {
             self.note_losses(trainer, &mut lessons)?;
         }
         self.rounds += 1;
+        let step = trainer.counts().step;
         let ms = 1e3 * start.elapsed().as_secs_f64();
-        self.tell(trainer.ranks(), &answers, &wanted, skipped, ms)?;
+        self.tell(trainer.ranks(), step, &answers, &wanted, skipped, ms)?;
         Ok(Round { lessons, drawn, left: self.config.epochs })
     }
 
@@ -259,10 +254,11 @@ impl Rl {
         weights
     }
 
-    /// Tells what the answers of all ranks were worth.
+    /// Notes the events of a round that began after `step` steps: what the answers of all ranks were worth.
     fn tell(
         &mut self,
         ranks: &dyn Ranks,
+        step: u64,
         answers: &[Answer],
         wanted: &[(usize, u64)],
         skipped: usize,
@@ -285,8 +281,9 @@ impl Rl {
         });
         let due = example > 0 && (self.rounds - 1).is_multiple_of(example);
         if let (true, Some(asked), Some(answer)) = (due, wanted.first(), answers.first()) {
-            let text = self.questions.example(asked.0, &answer.text, answer.reward);
-            self.events.push(Event::Sample { step: self.rounds - 1, text, ms: 0.0 });
+            let questions = self.interview.questions();
+            let text = rollout::example(questions, asked.0, &answer.text, answer.reward);
+            self.events.push(Event::Sample { step, text, ms: 0.0 });
         }
         Ok(())
     }
@@ -321,20 +318,21 @@ impl Objective for Rl {
     /// The share of held-out questions that are not answered rightly, of (at most) `batches` questions, and their
     /// pass@k.
     fn validate(
-        &self,
+        &mut self,
         trainer: &mut Trainer,
         batches: usize,
         _token_bytes: Option<&[u32]>,
         stop: &Stop,
     ) -> Result<Option<Validation>, TrainError> {
+        let held_out = self.interview.held_out();
         let (questions, samples) =
-            (batches.min(self.held_out.len()) as u64, self.config.held_out_samples.max(1));
+            (batches.min(held_out.len()), self.config.held_out_samples.max(1));
         let wanted: Vec<(usize, u64)> = (0..questions)
             .flat_map(|place| (0..samples as u64).map(move |sample| (place, sample)))
             // Others than those of the questions to learn from, the same each time.
-            .map(|(place, sample)| (self.held_out.at(place), seed([!self.seed, place, sample])))
+            .map(|(place, sample)| (place, seed([!self.seed, place as u64, sample])))
             .collect();
-        let answers = self.rollouts(trainer, &self.held_out)?.answers(&wanted, stop)?;
+        let answers = self.rollouts(trainer, held_out)?.answers(&wanted, stop)?;
         let Some(answers) = answers else { return Ok(None) };
         let right: Vec<usize> = answers
             .chunks(samples)
@@ -346,18 +344,27 @@ impl Objective for Rl {
     }
 
     fn place(&self) -> serde_json::Value {
-        let place = Place { rounds: self.rounds, round: self.round.clone() };
+        let questions = Some(self.interview.identity().to_owned());
+        let place = Place { rounds: self.rounds, round: self.round.clone(), questions };
         serde_json::to_value(place).expect("plain data")
     }
 
     fn resume(&mut self, place: &serde_json::Value) -> Result<(), ResumeError> {
-        let Place { rounds, round } = Place::deserialize(place)?;
+        let Place { rounds, round, questions } = Place::deserialize(place)?;
+        let got = self.interview.identity().to_owned();
+        if let Some(expected) = questions.filter(|expected| *expected != got) {
+            return Err(data::Error::Cursor { what: "the questions", expected, got }.into());
+        }
         (self.rounds, self.round) = (rounds, round);
         Ok(())
     }
 
     fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    fn has_nats(&self) -> bool {
+        false
     }
 }
 
@@ -371,6 +378,8 @@ mod tests {
         let bytes = Tokenizer::train_bpe(["abc"], 257, &mut |_| {}).unwrap();
         let tokenizer = bytes.with_special_tokens(&NANOCHAT_TOKENS).unwrap();
         let template = ChatTemplate::find(&tokenizer, None).unwrap().unwrap();
+        let tokenizer = std::sync::Arc::new(tokenizer);
+        let speaker = Speaker { tokenizer, template, ends: vec![], tools: None };
         let config = RlConfig {
             questions: 1,
             samples: 2,
@@ -385,14 +394,8 @@ mod tests {
         };
         Rl {
             config,
-            questions: Questions::new(vec![]),
-            held_out: Questions::new(vec![]),
-            speaker: Speaker {
-                tokenizer: std::sync::Arc::new(tokenizer),
-                template,
-                ends: vec![],
-                tools: None,
-            },
+            interview: Interview::new(speaker, Questions::new(vec![]), Questions::new(vec![]))
+                .unwrap(),
             batch,
             seq,
             seed: 1,

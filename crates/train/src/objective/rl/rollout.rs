@@ -3,72 +3,23 @@
 use super::RlConfig;
 use crate::error::TrainError;
 use crate::stop::Stop;
+use crate::writing::{Text, Writing};
 use gpt::Parameters;
-use infer::{Engine, EngineOptions, Event, Finish, Job, JobId, Tools};
+use infer::{Engine, EngineOptions, Job, JobId, Tools};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use tasks::Task;
-use tasks::random::PythonRandom;
+use tasks::{Conversations, Mixture, Task};
 use tokenizer::Tokenizer;
-use tokenizer::chat::{ChatTemplate, Message, Role};
-
-/// The seed of the order of questions.
-const ORDER: u64 = 42;
+use tokenizer::chat::{ChatTemplate, Message};
 
 /// Questions of tasks, mixed in an order of their own.
-#[derive(Clone, Debug)]
-pub struct Questions {
-    tasks: Vec<Arc<dyn Task>>,
-    /// Task and place in it.
-    order: Vec<(u32, u32)>,
-}
+pub type Questions = Mixture<dyn Task>;
 
-impl Questions {
-    /// Mixes all questions of these tasks, as by Python's `random.Random(42)`. A task that is given several
-    /// times comes that often.
-    pub fn new(tasks: Vec<Arc<dyn Task>>) -> Self {
-        let of = |(task, list): (u32, &Arc<dyn Task>)| {
-            (0..list.len() as u32).map(move |place| (task, place))
-        };
-        let mut order: Vec<(u32, u32)> = (0..).zip(&tasks).flat_map(of).collect();
-        PythonRandom::new(ORDER).shuffle(&mut order);
-        Questions { tasks, order }
-    }
-
-    /// Returns the number of questions.
-    pub fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    /// True if there is no question.
-    pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
-
-    /// The question at a place of a run, which begins again after the last.
-    pub(super) fn at(&self, place: u64) -> usize {
-        (place % self.order.len() as u64) as usize
-    }
-
-    fn messages(&self, question: usize) -> Result<Vec<Message>, TrainError> {
-        let (task, place) = self.order[question];
-        let mut messages = self.tasks[task as usize].get(place as usize)?.messages;
-        messages.pop_if(|last| last.role == Role::Assistant);
-        Ok(messages)
-    }
-
-    fn reward(&self, question: usize, answer: &str) -> Result<f32, TrainError> {
-        let (task, place) = self.order[question];
-        Ok(self.tasks[task as usize].reward(place as usize, answer)?)
-    }
-
-    /// A question with an answer, for people.
-    pub(super) fn example(&self, question: usize, answer: &str, reward: f32) -> String {
-        let messages = self.messages(question).unwrap_or_default();
-        let question: Vec<String> = messages.iter().map(Message::text).collect();
-        format!("{}\n→ {answer}\nreward {reward}", question.join("\n"))
-    }
+/// Returns a question with an answer, for people.
+pub(super) fn example(questions: &Questions, question: usize, answer: &str, reward: f32) -> String {
+    let asked = questions.get(question);
+    let asked = asked.iter().flat_map(|conversation| conversation.question()).map(Message::text);
+    format!("{}\n→ {answer}\nreward {reward}", asked.collect::<Vec<_>>().join("\n"))
 }
 
 /// What a model answers with, besides its weights.
@@ -86,19 +37,68 @@ pub struct Speaker {
 
 impl Speaker {
     fn prompt(&self, questions: &Questions, question: usize) -> Result<Vec<u32>, TrainError> {
-        let messages = questions.messages(question)?;
-        let prompt = self.template.render_for_completion(&messages, &self.tokenizer);
+        let conversation = questions.get(question)?;
+        let prompt = self.template.render_for_completion(conversation.question(), &self.tokenizer);
         prompt.map_err(|error| TrainError::Sample(error.into()))
     }
 
-    /// Returns the number of tokens of the longest question, with the beginning of the answer; 0 for none.
-    ///
-    /// # Errors
-    /// When a question cannot be read, or written in the model's format.
-    pub fn longest(&self, questions: &Questions) -> Result<usize, TrainError> {
+    /// The number of tokens of the longest question, with the beginning of the answer; 0 for none.
+    fn longest(&self, questions: &Questions) -> Result<usize, TrainError> {
         let lengths = (0..questions.len()).into_par_iter();
         let lengths = lengths.map(|question| Ok(self.prompt(questions, question)?.len()));
         lengths.try_reduce(|| 0, |a, b| Ok(a.max(b)))
+    }
+}
+
+/// Who is asked what: all questions can be read and written in the model's format.
+#[derive(Debug)]
+pub struct Interview {
+    speaker: Speaker,
+    questions: Questions,
+    held_out: Questions,
+    longest: usize,
+    identity: String,
+}
+
+impl Interview {
+    /// Questions to learn from, and those that are held out to measure with. Each of them is rendered.
+    ///
+    /// # Errors
+    /// When a question cannot be read, or written in the model's format.
+    pub fn new(
+        speaker: Speaker,
+        questions: Questions,
+        held_out: Questions,
+    ) -> Result<Self, TrainError> {
+        let longest = speaker.longest(&questions)?.max(speaker.longest(&held_out)?);
+        let lists = questions.lists().iter().chain(held_out.lists());
+        let identity = lists.map(|task| task.identity()).collect::<Vec<_>>().join("; ");
+        Ok(Interview { speaker, questions, held_out, longest, identity })
+    }
+
+    /// Returns who answers.
+    pub fn speaker(&self) -> &Speaker {
+        &self.speaker
+    }
+
+    /// Returns the questions that are learned from.
+    pub fn questions(&self) -> &Questions {
+        &self.questions
+    }
+
+    /// Returns the questions that are never learned from.
+    pub fn held_out(&self) -> &Questions {
+        &self.held_out
+    }
+
+    /// What the questions are known by: others differ in it.
+    pub(super) fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Returns the number of tokens of the longest question, with the beginning of the answer.
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 }
 
@@ -130,19 +130,14 @@ impl Answer {
     }
 }
 
-/// Returns a seed that depends on all of these numbers (SplitMix64 of each, chained).
+/// Returns a seed that depends on all of these numbers.
 pub(super) fn seed(of: [u64; 3]) -> u64 {
-    of.into_iter().fold(0, |state: u64, number| {
-        let mut z = (state ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    })
+    of.into_iter().fold(0, |state, number| data::mix::mix(state ^ number))
 }
 
 /// A model with the weights of one moment, asked many questions at once.
 pub(super) struct Rollouts<'r> {
-    engine: Engine,
+    writing: Writing,
     questions: &'r Questions,
     speaker: &'r Speaker,
     config: &'r RlConfig,
@@ -166,7 +161,7 @@ impl<'r> Rollouts<'r> {
         };
         let engine = Engine::new(parameters, Arc::clone(&speaker.tokenizer), options)?;
         let ends = [speaker.template.ends(), &speaker.ends].concat();
-        Ok(Rollouts { engine, questions, speaker, config, ends, seq })
+        Ok(Rollouts { writing: Writing::new(engine), questions, speaker, config, ends, seq })
     }
 
     /// Returns answers to questions, each drawn from a seed; `None` if the run is to end before they are there.
@@ -175,59 +170,45 @@ impl<'r> Rollouts<'r> {
         wanted: &[(usize, u64)],
         stop: &Stop,
     ) -> Result<Option<Vec<Answer>>, TrainError> {
-        let mut jobs: BTreeMap<JobId, usize> = BTreeMap::new();
-        let mut answers = vec![];
-        for (index, &(question, seed)) in wanted.iter().enumerate() {
+        let mut prompts = vec![];
+        let mut jobs: Vec<JobId> = vec![];
+        for &(question, seed) in wanted {
             let prompt = self.speaker.prompt(self.questions, question)?;
-            let length = prompt.len();
-            answers.push(Answer {
-                tokens: prompt.clone(),
-                drawn: vec![false; length],
-                prompt: length,
-                ended: false,
-                text: String::new(),
-                reward: 0.0,
-            });
-            let job = Job {
-                prompt,
+            jobs.push(self.writing.begin(Job {
+                prompt: prompt.clone(),
                 // A row has one token more than the model reads.
-                max_tokens: self.config.max_tokens.min(self.seq + 1 - length),
+                max_tokens: self.config.max_tokens.min(self.seq + 1 - prompt.len()),
                 sampling: self.config.sampling,
                 seed,
                 ends: self.ends.clone(),
                 tools: self.speaker.tools.clone(),
                 ..Job::default()
-            };
-            jobs.insert(self.engine.submit(job)?, index);
+            })?);
+            prompts.push(prompt);
         }
-        while self.engine.active() > 0 {
+        let texts = loop {
+            if let Some(texts) = self.writing.take(&jobs) {
+                break texts;
+            }
             if stop.requested() {
                 return Ok(None);
             }
-            for (id, event) in self.engine.step()? {
-                let answer = &mut answers[jobs[&id]];
-                match event {
-                    Event::Token { id, forced, .. } => {
-                        answer.tokens.push(id);
-                        answer.drawn.push(!forced);
-                    }
-                    Event::Finished { finish, end, .. } => {
-                        answer.ended = finish == Finish::EndOfText;
-                        if let Some(end) = end {
-                            answer.tokens.push(end);
-                            answer.drawn.push(true);
-                        }
-                    }
-                    Event::Failed(error) => return Err(error.into()),
-                    Event::Prompt { .. } => {}
-                }
-            }
-        }
-        for (answer, &(question, _)) in answers.iter_mut().zip(wanted) {
-            let spoken = &answer.tokens[answer.prompt..];
-            answer.text = self.speaker.template.answer(spoken, &self.speaker.tokenizer).text();
-            answer.reward = self.questions.reward(question, &answer.text)?;
-        }
-        Ok(Some(answers))
+            self.writing.step()?;
+        };
+        let judge = |((&(question, _), prompt), text)| self.answer(question, prompt, text);
+        wanted.iter().zip(prompts).zip(texts).map(judge).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Judges a text that was written after `prompt`.
+    fn answer(&self, question: usize, prompt: Vec<u32>, text: Text) -> Result<Answer, TrainError> {
+        let Speaker { template, tokenizer, .. } = self.speaker;
+        let ended = text.ended();
+        let spoken = template.answer(&text.tokens, tokenizer).text();
+        let (task, place) = self.questions.find(question);
+        let reward = task.reward(place, &spoken)?;
+        let length = prompt.len();
+        let drawn = [vec![false; length], text.drawn, vec![true; text.end.iter().count()]].concat();
+        let tokens = [prompt, text.tokens, text.end.into_iter().collect()].concat();
+        Ok(Answer { tokens, drawn, prompt: length, ended, text: spoken, reward })
     }
 }
