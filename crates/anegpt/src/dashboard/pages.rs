@@ -414,7 +414,7 @@ fn results(app: &mut App, area: Rect, buffer: &mut Buffer) {
     };
     let measured: Vec<String> = held_out.chain(losses).collect();
     let scored: Vec<String> = match record.scores.back() {
-        None => vec!["neither CORE nor tasks are measured by this run".to_owned()],
+        None => vec!["CORE and tasks are not measured".to_owned()],
         Some(scored) => {
             let head =
                 format!("{:<28} {:>8} {:>8} {:>9}", "task", "accuracy", "centred", "questions");
