@@ -1,8 +1,12 @@
 //! Facts of small stories as a choice among four.
+//!
+//! A letter stands before its option, not behind it as in nanochat's questions: two layers can then learn to answer. The
+//! first finds options that the story names, and the letter before each; the second goes to one that was found. A
+//! letter behind its option is seen too late for that.
 
 use super::stories::{Asked, ask, says};
 use super::{Built, Problem, Rule};
-use crate::answer::{LETTERS, multiple_choice};
+use crate::answer::LETTERS;
 use crate::random::PythonRandom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -45,12 +49,13 @@ fn draw(random: &mut PythonRandom) -> Problem {
     }
     random.shuffle(&mut options);
     let right = options.iter().position(|option| *option == asked.answer).unwrap_or(0);
-    let lettered: Vec<(String, String)> =
-        LETTERS.iter().map(|&letter| letter.to_owned()).zip(options).collect();
     let question = format!("{} {}", asked.beginning, asked.question);
     Problem {
         about: asked.beginning,
-        question: multiple_choice(&question, &lettered),
+        question: options
+            .iter()
+            .zip(LETTERS)
+            .fold(question, |text, (option, letter)| format!("{text}\n{letter}. {option}")),
         answer: vec![Part::Text(LETTERS[right].to_owned())],
     }
 }

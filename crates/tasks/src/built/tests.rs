@@ -91,8 +91,9 @@ fn answers_follow_from_questions() {
         let question = c.messages[0].text();
         let letter = c.messages[1].text();
         let story = question.lines().next().unwrap();
-        for line in question.lines().filter(|line| line.starts_with("- ")) {
-            let (option, of) = line[2..].split_once('=').unwrap();
+        let options: Vec<_> = question.lines().skip(1).filter_map(|l| l.split_once(". ")).collect();
+        assert_eq!(options.iter().map(|o| o.0).collect::<Vec<_>>(), LETTERS, "{question}");
+        for (of, option) in options {
             assert_eq!(stories::says(story, option), of == letter, "{question}");
         }
     }
