@@ -210,19 +210,20 @@ impl<'a> Reductions<'a> {
         tail.chunks_mut(1).for_each(|x| self.push(x));
     }
 
-    /// Puts the results, before rounding, to `totals`.
+    /// Writes the results, not yet rounded, to `totals`.
     pub(crate) fn finish(mut self) {
         if !matches!(self.f, Reduce::Max | Reduce::Min) {
             self.flush();
         }
         let count = self.count as f32;
-        let mut each = |f: &dyn Fn(f32) -> f32| self.totals.iter_mut().for_each(|x| *x = f(*x));
         match self.f {
             Reduce::Mean => simd::each(self.totals, |x| x / count),
             Reduce::L2Norm => simd::sqrt(self.totals),
-            Reduce::LogSum => each(&f32::ln),
+            Reduce::LogSum => simd::each(self.totals, f32::ln),
             // Collapses to 0 where the sum overflows fp16: from ln(65504 / n) on.
-            Reduce::LogSumExp => each(&|x| if half(x).is_infinite() { 0.0 } else { x.ln() }),
+            Reduce::LogSumExp => {
+                simd::each(self.totals, |x| if half(x).is_infinite() { 0.0 } else { x.ln() });
+            }
             _ => {}
         }
     }
@@ -239,15 +240,15 @@ fn terms(f: Reduce, x: &mut [f32]) {
         }
         // No maximum is subtracted (CMT#2690).
         Reduce::LogSumExp => {
-            x.iter_mut().for_each(|x| *x = x.exp());
+            simd::each(x, f32::exp);
             round_away(x);
         }
         Reduce::Sum | Reduce::Mean | Reduce::LogSum | Reduce::Max | Reduce::Min => {}
     }
 }
 
-/// Adds each four neighbours of a multiple of four elements, rounding to fp16 each time; the sums are put to the
-/// front.
+/// Adds every four neighbours, rounding to fp16 each time, and writes the sums to the front. The number of elements is
+/// a multiple of four.
 struct Fours<'a>(&'a mut [f32]);
 
 impl SliceKernel for Fours<'_> {

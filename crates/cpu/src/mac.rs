@@ -52,8 +52,8 @@ fn power_of_two(x: f32) -> f32 {
     f32::from_bits(x.to_bits() & 0x7f80_0000)
 }
 
-/// True if the magnitude of `b`, not NaN, is at least `least`, which is positive. Compares bits: processors do that
-/// beside arithmetic, not in its place.
+/// True if the magnitude of `b`, not NaN, is at least `least`, which is positive. Compares the bits as integers, which
+/// processors do on other units than multiplications.
 #[inline(always)]
 fn counts(b: f32, least: f32) -> bool {
     (b.to_bits() & 0x7fff_ffff) as i32 >= least.to_bits() as i32
@@ -191,6 +191,30 @@ fn copy(data: Elements<'_>, at: usize, stride: usize, to: &mut [f32]) {
     }
 }
 
+/// Copies `lanes` runs of `len` elements, which begin `across` apart and whose elements are `along` apart, to columns of a
+/// matrix [len, WIDTH]. Columns past `lanes` are zeros.
+fn columns<const WIDTH: usize>(
+    data: Elements<'_>,
+    at: usize,
+    (along, across): (usize, usize),
+    (len, lanes): (usize, usize),
+) -> Vec<f32> {
+    let mut to = vec![0.0; len * WIDTH];
+    if across == 1 {
+        for (l, to) in to.chunks_exact_mut(WIDTH).enumerate() {
+            copy(data, at + l * along, 1, &mut to[..lanes]);
+        }
+    } else {
+        let mut run = vec![0.0; len];
+        for lane in 0..lanes {
+            copy(data, at + lane * across, along, &mut run);
+            let to = to.iter_mut().skip(lane).step_by(WIDTH);
+            to.zip(&run).for_each(|(to, &v)| *to = v);
+        }
+    }
+    to
+}
+
 /// Relative error of a bound on a sum of k products from two norms that were computed in f32, each from at most k
 /// squares: (k + 1)·2^−24 a squared norm, and as much again for the terms of higher order.
 fn norm_error(k: usize) -> f64 {
@@ -224,20 +248,8 @@ impl Left {
         blocks.par_iter_mut().with_min_len(8).enumerate().for_each(|(i, block)| {
             let first = i * ROWS;
             let rows = ROWS.min(m - first);
-            block.units = vec![0.0; k * ROWS];
             let at = offset + first * a.rs;
-            if a.rs == 1 {
-                for (l, to) in block.units.chunks_exact_mut(ROWS).enumerate() {
-                    copy(a.data, at + l * a.cs, 1, &mut to[..rows]);
-                }
-            } else {
-                let mut row = vec![0.0; k];
-                for r in 0..rows {
-                    copy(a.data, at + r * a.rs, a.cs, &mut row);
-                    let to = block.units.iter_mut().skip(r).step_by(ROWS);
-                    to.zip(&row).for_each(|(to, &v)| *to = v);
-                }
-            }
+            block.units = columns::<ROWS>(a.data, at, (a.cs, a.rs), (k, rows));
             block.beyond = vec![0.0; k * ROWS];
             block.least = vec![0.0; k * ROWS];
             simd::dispatch(Prepare(block));
@@ -317,21 +329,9 @@ impl Right {
         let mut panels = vec![Panel::default(); n.div_ceil(COLUMNS)];
         panels.par_iter_mut().with_min_len(2).enumerate().for_each(|(p, panel)| {
             let first = p * COLUMNS;
-            let columns = COLUMNS.min(n - first);
+            let count = COLUMNS.min(n - first);
             let at = offset + first * b.cs;
-            panel.elements = vec![0.0; k * COLUMNS];
-            if b.cs == 1 {
-                for (l, row) in panel.elements.chunks_exact_mut(COLUMNS).enumerate() {
-                    copy(b.data, at + l * b.rs, 1, &mut row[..columns]);
-                }
-            } else {
-                let mut column = vec![0.0; k];
-                for j in 0..columns {
-                    copy(b.data, at + j * b.cs, b.rs, &mut column);
-                    let to = panel.elements.iter_mut().skip(j).step_by(COLUMNS);
-                    to.zip(&column).for_each(|(to, &v)| *to = v);
-                }
-            }
+            panel.elements = columns::<COLUMNS>(b.data, at, (b.rs, b.cs), (k, count));
             simd::dispatch(Measure(panel));
         });
         Right { n, panels }
