@@ -1,5 +1,4 @@
-//! Integers that look random, from integers (SplitMix64, Steele, Lea and Flood 2014). Texts, orders and seeds are drawn by
-//! them.
+//! SplitMix64 (Steele, Lea and Flood 2014): pseudo-random integers for texts, orders and seeds.
 
 /// 2^64 / golden ratio, the increment of SplitMix64.
 pub const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -11,7 +10,7 @@ pub const fn finish(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Returns what SplitMix64 gives from state `x`. The `n`-th number (from 0) of the generator that begins with `x` is
+/// Returns SplitMix64's output for state `x`. The `n`-th number (from 0) of the generator that begins with `x` is
 /// `mix(x + n·GOLDEN)`.
 pub const fn mix(x: u64) -> u64 {
     finish(x.wrapping_add(GOLDEN))

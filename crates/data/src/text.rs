@@ -27,6 +27,7 @@ pub use encode::{
     Encode, Progress, Tokenized, tokenize, tokenize_file, tokenize_stored, tokenize_to_memory,
 };
 use lines::JsonlReader;
+pub use lines::json_reason;
 pub use place::Place;
 use plain::PlainReader;
 use std::collections::BTreeSet;

@@ -63,8 +63,8 @@ fn plain() -> [(&'static str, Vec<Value>); 10] {
     ]
 }
 
-/// Values of `init_lora_weights` that leave the weights of the model as they were. With others PEFT takes something from
-/// the weights when training begins, and the adapter fits what is left of them alone.
+/// Values of `init_lora_weights` that leave the weights of the model as they were. Others change them when training
+/// begins, so that the adapter does not fit the original ones.
 const INITS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 /// Refuses adapters that are for weights which PEFT changed.
@@ -106,12 +106,13 @@ impl Adapter {
         }
         check_init(&config).map_err(fault)?;
         let rank = config.get("r").and_then(Value::as_u64).filter(|&r| r > 0);
-        let rank = rank.ok_or_else(|| fault("`r` is no whole number above 0".to_owned()))?;
+        let rank =
+            rank.ok_or_else(|| fault("`r` must be a whole number above 0".to_owned()))? as usize;
         let alpha = config.get("lora_alpha").and_then(Value::as_f64);
         let alpha = alpha.filter(|alpha| alpha.is_finite() && *alpha > 0.0);
-        let alpha = alpha.ok_or_else(|| fault("`lora_alpha` is no number above 0".to_owned()))?;
+        let alpha =
+            alpha.ok_or_else(|| fault("`lora_alpha` must be a number above 0".to_owned()))?;
         let base = config.get("base_model_name_or_path").and_then(Value::as_str);
-        let rank = rank as usize;
         let factors = read_factors(&directory.join(WEIGHTS), rank)?;
         Ok(Adapter { base: base.map(str::to_owned), rank, alpha, factors })
     }
@@ -360,10 +361,10 @@ mod tests {
             ),
             ("\"bias\": \"none\"", "\"bias\": \"all\"", "`bias` is \"all\""),
             ("\"LORA\"", "\"IA3\"", "`peft_type` is \"IA3\""),
-            ("\"r\": 2", "\"r\": 0", "`r` is no whole number above 0"),
-            ("\"r\": 2", "\"r\": 0.5", "`r` is no whole number above 0"),
-            ("\"r\": 2", "\"r\": -2", "`r` is no whole number above 0"),
-            ("\"lora_alpha\": 3.0", "\"lora_alpha\": 0", "`lora_alpha` is no number above 0"),
+            ("\"r\": 2", "\"r\": 0", "`r` must be a whole number above 0"),
+            ("\"r\": 2", "\"r\": 0.5", "`r` must be a whole number above 0"),
+            ("\"r\": 2", "\"r\": -2", "`r` must be a whole number above 0"),
+            ("\"lora_alpha\": 3.0", "\"lora_alpha\": 0", "`lora_alpha` must be a number above 0"),
             (
                 "_weights\": true",
                 "_weights\": \"pissa_niter_4\"",

@@ -17,7 +17,6 @@ pub(crate) fn read_rows(path: &Path) -> Result<Vec<Row>> {
 
 /// The rows of a text, or the line and the fault.
 fn rows(text: &str) -> std::result::Result<Vec<Row>, (usize, &'static str)> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut all, mut line) = (vec![], 1);
     let mut rest = text;
     while !rest.is_empty() {

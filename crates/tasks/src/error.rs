@@ -104,12 +104,12 @@ impl TaskError {
     }
 }
 
-/// What is wrong with a line of JSON. Errors name the line of the file; that of serde is always the first.
-pub(crate) fn json_reason(error: &serde_json::Error) -> String {
-    error.to_string().replace(" at line 1 column ", " at column ")
-}
-
-/// Reads a file of text.
+/// Reads a file of text, without its byte order mark.
 pub(crate) fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|source| TaskError::Io { path: path.to_owned(), source })
+    let text = std::fs::read_to_string(path);
+    let mut text = text.map_err(|source| TaskError::Io { path: path.to_owned(), source })?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }

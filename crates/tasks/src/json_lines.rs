@@ -1,7 +1,7 @@
 //! Conversations from a file of JSON lines.
 
 use crate::conversation::{Conversation, Conversations};
-use crate::error::{Result, TaskError, json_reason};
+use crate::error::{Result, TaskError};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -12,7 +12,7 @@ use tokenizer::chat::{Message, Role};
 /// The form of a line, for errors.
 const FORM: &str = "a line is {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, {\"role\": \
                     \"assistant\", \"content\": \"…\"}]}, or such a list alone";
-/// A mark of UTF-8 that some programs put in front of a file.
+/// The UTF-8 byte order mark.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The conversations of a file, one on each line: an object with `messages`, or a list of messages alone (as
@@ -102,8 +102,9 @@ impl Conversations for JsonLines {
 
 /// The conversation of a line, or what is wrong with it.
 fn parse(line: &[u8]) -> std::result::Result<Conversation, String> {
-    let value: Value = serde_json::from_slice(line.trim_ascii_end())
-        .map_err(|error| format!("not JSON ({}); {FORM}, on one line", json_reason(&error)))?;
+    let value: Value = serde_json::from_slice(line.trim_ascii_end()).map_err(|error| {
+        format!("not JSON ({}); {FORM}, on one line", data::text::json_reason(&error))
+    })?;
     let list = match value {
         Value::Array(list) if list.iter().any(is_conversation) => {
             return Err(format!(
@@ -135,7 +136,7 @@ fn parse(line: &[u8]) -> std::result::Result<Conversation, String> {
     Ok(Conversation { messages })
 }
 
-/// True for what stands on a line of its own.
+/// True if `value` looks like a whole conversation.
 fn is_conversation(value: &Value) -> bool {
     value.is_array() || value.get("messages").is_some() || value.get("conversations").is_some()
 }

@@ -20,11 +20,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-/// Seconds that a program may take, of the clock and of a processor.
-const SECONDS: u64 = 5;
 /// Bytes of memory that it may ask for.
 const MEMORY: u64 = 256 << 20;
 /// Bytes of a file that it writes.
@@ -76,6 +74,9 @@ pub enum Ended {
 }
 
 impl Python {
+    /// Seconds that a program may take, of the clock and of a processor.
+    pub const SECONDS: u64 = 5;
+
     /// Finds a `python3` on `PATH`, and the strongest walls that it runs behind.
     ///
     /// # Errors
@@ -133,7 +134,7 @@ impl Python {
         Ok(self.execute(program, Stdio::null())?.0)
     }
 
-    /// As [`Python::run`]; also the first 4 KB of what it printed.
+    /// Runs a program as [`Python::run`] does; also returns the first 4 KB of its output.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -174,7 +175,8 @@ impl Python {
 
     fn command(&self, file: &Path, own: &Path) -> Command {
         let processes = if self.walls == Walls::Namespaces { PROCESSES } else { 0 };
-        let limits = [MEMORY, SECONDS, FILE, FILES, processes].map(|limit| limit.to_string());
+        let limits =
+            [MEMORY, Python::SECONDS, FILE, FILES, processes].map(|limit| limit.to_string());
         let mut python = vec![self.interpreter.as_os_str(), "-I".as_ref(), "-c".as_ref()];
         python.extend([LIMIT.as_ref(), file.as_os_str()]);
         python.extend(limits.iter().map(std::ffi::OsStr::new));
@@ -214,15 +216,9 @@ fn profile(own: &Path) -> String {
 /// Waits for a program, and kills its group whether it ended or not. Returns what it printed, if that is read.
 fn finish(mut child: Child) -> std::io::Result<(Ended, Vec<u8>)> {
     let id = Pid::from_child(&child);
-    let mut errors = child.stderr.take().expect("a pipe");
-    let (send, read) = mpsc::channel();
-    std::thread::spawn(move || send.send(tail(&mut errors)));
-    let printed = child.stdout.take().map(|mut output| {
-        let (send, read) = mpsc::channel();
-        std::thread::spawn(move || send.send(head(&mut output)));
-        read
-    });
-    let end = Instant::now() + Duration::from_secs(SECONDS);
+    let errors = aside(child.stderr.take().expect("a pipe"), tail);
+    let printed = child.stdout.take().map(|output| aside(output, head));
+    let end = Instant::now() + Duration::from_secs(Python::SECONDS);
     // It is not waited for before its group is killed: until then nobody else gets its number.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let ended = loop {
@@ -236,14 +232,22 @@ fn finish(mut child: Child) -> std::io::Result<(Ended, Vec<u8>)> {
     let _ = kill_process_group(id, Signal::KILL);
     let status = child.wait()?;
     // A process that left the group may hold the pipe open.
-    let errors = read.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
-    let printed = printed.and_then(|read| read.recv_timeout(Duration::from_secs(1)).ok());
+    let wait = |read: Receiver<Vec<u8>>| read.recv_timeout(Duration::from_secs(1));
+    let errors = wait(errors).unwrap_or_default();
+    let printed = printed.map(|read| wait(read).unwrap_or_default());
     let ended = match ended {
         false => Ended::TimedOut,
         true if status.success() => Ended::Passed,
         true => Ended::Failed(reason(status, &errors)),
     };
     Ok((ended, printed.unwrap_or_default()))
+}
+
+/// Reads a pipe in a thread of its own.
+fn aside<R: Read + Send + 'static>(mut from: R, read: fn(&mut R) -> Vec<u8>) -> Receiver<Vec<u8>> {
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || send.send(read(&mut from)));
+    receive
 }
 
 /// Reads to the end, so that nobody waits to write, and keeps the first bytes.

@@ -50,7 +50,7 @@ struct Line<'t> {
 /// Reads a document.
 pub(crate) fn parse(text: &str) -> Result<Node> {
     let mut lines = vec![];
-    for (number, line) in (1..).zip(text.strip_prefix('\u{feff}').unwrap_or(text).lines()) {
+    for (number, line) in (1..).zip(text.lines()) {
         let content = without_comment(line).trim_end();
         let text = content.trim_start_matches(' ');
         if text.starts_with('\t') {

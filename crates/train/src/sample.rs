@@ -4,10 +4,10 @@ use crate::error::TrainError;
 use crate::objective::rl::Speaker;
 use crate::stop::Stop;
 use crate::trainer::Trainer;
+use crate::writing::Writing;
 use ane::Device;
 use gpt::{Decoder, Parameters};
-use infer::{Engine, EngineOptions, Event, Finish, Generator, Job, JobId, Request, Sampling};
-use std::collections::BTreeMap;
+use infer::{Engine, EngineOptions, Finish, Generator, Job, Request, Sampling};
 use std::sync::Arc;
 use tokenizer::Tokenizer;
 use tokenizer::chat::Message;
@@ -67,34 +67,32 @@ pub(crate) fn answers(
 ) -> Result<Option<String>, TrainError> {
     let options =
         EngineOptions { slots: questions.len(), queue: usize::MAX, ..EngineOptions::default() };
-    let mut engine = Engine::new(parameters, Arc::clone(&speaker.tokenizer), options)?;
-    let ends = [speaker.template.ends(), &speaker.ends].concat();
-    let mut jobs: BTreeMap<JobId, usize> = BTreeMap::new();
-    for (index, messages) in questions.iter().enumerate() {
+    let engine = Engine::new(parameters, Arc::clone(&speaker.tokenizer), options)?;
+    let mut writing = Writing::new(engine);
+    let mut jobs = vec![];
+    for messages in questions {
         let prompt = speaker.template.render_for_completion(messages, &speaker.tokenizer);
         let mut prompt = prompt.map_err(|error| TrainError::Sample(error.into()))?;
-        prompt.drain(..prompt.len().saturating_sub(engine.context() - 1));
-        let (sampling, ends, tools) = (Sampling::GREEDY, ends.clone(), speaker.tools.clone());
-        let job = Job { prompt, max_tokens, sampling, ends, tools, ..Job::default() };
-        jobs.insert(engine.submit(job)?, index);
+        prompt.drain(..prompt.len().saturating_sub(writing.engine.context() - 1));
+        let (sampling, ends, tools) = (Sampling::GREEDY, speaker.all_ends(), speaker.tools.clone());
+        jobs.push(writing.begin(Job {
+            prompt,
+            max_tokens,
+            sampling,
+            ends,
+            tools,
+            ..Job::default()
+        })?);
     }
-    let mut spoken = vec![vec![]; questions.len()];
-    while engine.active() > 0 {
-        if stop.requested() {
-            return Ok(None);
-        }
-        for (job, event) in engine.step()? {
-            match event {
-                Event::Token { id, .. } => spoken[jobs[&job]].push(id),
-                Event::Failed(error) => return Err(error.into()),
-                Event::Finished { .. } | Event::Prompt { .. } => {}
-            }
-        }
-    }
-    let told = questions.iter().zip(&spoken).map(|(messages, tokens)| {
-        let asked: Vec<String> = messages.iter().map(Message::text).collect();
-        let answer = speaker.template.answer(tokens, &speaker.tokenizer).text();
-        format!("{}\n→ {answer}", asked.join("\n"))
+    let Some(texts) = writing.finish(&jobs, stop)? else { return Ok(None) };
+    let told = questions.iter().zip(&texts).map(|(messages, text)| {
+        exchange(messages, &speaker.template.answer(&text.tokens, &speaker.tokenizer).text())
     });
     Ok(Some(told.collect::<Vec<_>>().join("\n\n")))
+}
+
+/// Returns messages with the answer to them, for people.
+pub(crate) fn exchange(messages: &[Message], answer: &str) -> String {
+    let asked: Vec<String> = messages.iter().map(Message::text).collect();
+    format!("{}\n→ {answer}", asked.join("\n"))
 }

@@ -1,5 +1,6 @@
 //! Texts that a model writes, many at once.
 
+use crate::stop::Stop;
 use infer::{Engine, Event, Finish, InferError, Job, JobId};
 use std::collections::BTreeMap;
 
@@ -58,6 +59,23 @@ impl Writing {
             }
         }
         Ok(())
+    }
+
+    /// Continues all texts until these have ended, and returns these; `None` if the run is to end before.
+    pub(crate) fn finish(
+        &mut self,
+        jobs: &[JobId],
+        stop: &Stop,
+    ) -> Result<Option<Vec<Text>>, InferError> {
+        loop {
+            if let Some(texts) = self.take(jobs) {
+                return Ok(Some(texts));
+            }
+            if stop.requested() {
+                return Ok(None);
+            }
+            self.step()?;
+        }
     }
 
     /// Returns these texts once all of them have ended.

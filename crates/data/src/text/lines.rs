@@ -67,12 +67,12 @@ impl JsonlReader {
         }
         if self.offset == 0 {
             check_encoding(&self.path, &bytes)?;
-            if bytes.starts_with("\u{feff}".as_bytes()) {
-                bytes.drain(.."\u{feff}".len());
-            }
         }
-        let line = String::from_utf8(bytes)
+        let mut line = String::from_utf8(bytes)
             .map_err(|e| not_utf8(&self.path, self.offset + e.utf8_error().valid_up_to() as u64))?;
+        if self.offset == 0 && line.starts_with('\u{feff}') {
+            line.remove(0);
+        }
         self.offset += read as u64;
         Ok(Some(line))
     }
@@ -81,8 +81,7 @@ impl JsonlReader {
     fn text(&self, line: &str) -> Result<String> {
         let field = &self.field;
         let value: Value = serde_json::from_str(line.trim_end()).map_err(|e| {
-            // The line is that of the file.
-            let reason = e.to_string().replace(" at line 1 column ", " at column ");
+            let reason = json_reason(&e);
             self.fault(format!("not a JSON object with a string field \"{field}\": {reason}"))
         })?;
         let mut object = match value {
@@ -105,6 +104,11 @@ impl JsonlReader {
     fn fault(&self, problem: String) -> Error {
         Error::Jsonl { path: self.path.clone(), line: self.line, problem }
     }
+}
+
+/// Returns what is wrong with a line of JSON, without serde's line number, which is always 1.
+pub fn json_reason(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 /// True for messages as texts, or as objects that have a role.

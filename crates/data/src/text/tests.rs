@@ -79,6 +79,8 @@ fn bad_utf8_is_placed() {
     long[PIECE + 77] = 0x80;
     assert!(fails("a.txt", &long).contains(&format!("byte {} ", PIECE + 77)));
     assert!(fails("a.jsonl", b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}").contains("byte 22 "));
+    // A byte order mark is counted.
+    assert!(fails("a.jsonl", b"\xef\xbb\xbf{\"text\":\"\xff\"}").contains("byte 12 "));
 }
 
 /// U+FEFF and "Once upon a time" in either order of bytes, with and without the mark.

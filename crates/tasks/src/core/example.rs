@@ -1,7 +1,7 @@
 //! Examples: a file has one JSON object a line.
 
 use super::Kind;
-use crate::error::{Result, TaskError, json_reason, read};
+use crate::error::{Result, TaskError, read};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -51,7 +51,7 @@ pub(super) fn read_questions(path: &Path, kind: Kind) -> Result<Vec<Question>> {
     for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
         let fault = |reason: String| TaskError::line(path, line, reason);
         let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
-            fault(format!("a JSON object is expected: {}", json_reason(&error)))
+            fault(format!("a JSON object is expected: {}", data::text::json_reason(&error)))
         })?;
         questions.push(Question { line, example: example(&object, kind).map_err(fault)? });
     }
@@ -128,6 +128,8 @@ mod tests {
         };
         let found = questions(text, Kind::MultipleChoice).unwrap();
         assert_eq!(found, [Question { line: 1, example: choice }]);
+        let marked = format!("\u{feff}{text}");
+        assert_eq!(questions(&marked, Kind::MultipleChoice).unwrap(), found);
         let text = "\n{\"context_options\": [\"a\"], \"continuation\": \"c\", \"gold\": 0}";
         let schema = Example::Schema {
             contexts: vec!["a".to_owned()],

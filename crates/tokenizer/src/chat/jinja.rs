@@ -135,13 +135,18 @@ impl Jinja {
             let through = self.text(&messages[..=at], &texts[..=at], false)?;
             if !through.starts_with(&before) {
                 return Err(Error::Conversation(format!(
-                    "the chat template writes message {} in another way than it asks for it, so that it is not \
+                    "the chat template's prompt for message {} is not how it begins that message, so it is not \
                      known which tokens are to be learned",
                     at + 1
                 )));
             }
             let spoken = before.len()..through.len();
-            match pieces.iter_mut().find(|piece| piece.text.starts_with(&through)) {
+            // A template that leaves out earlier turns may give two answers the same place.
+            let fits = |piece: &&mut Piece| {
+                let next = piece.spoken.first();
+                piece.text.starts_with(&through) && next.is_none_or(|next| spoken.end <= next.start)
+            };
+            match pieces.iter_mut().find(fits) {
                 Some(piece) => piece.spoken.insert(0, spoken),
                 None => pieces.push(Piece { text: through, spoken: vec![spoken] }),
             }

@@ -249,6 +249,20 @@ fn answers_are_learned_as_they_are_to_be_said() {
     assert_eq!(pieces(&[(User, "Hi")]), [hi]);
 }
 
+/// A template that shows the last exchange alone gives equal exchanges the same place; each is learned.
+#[test]
+fn answers_in_the_same_place_are_learned_apart() {
+    let tokenizer = tokenizer(&["<|im_start|>", "<|im_end|>"]);
+    let text = "{% set shown = messages[-1:] if add_generation_prompt else messages[-2:] %}\
+                {% for m in shown %}{{ m.role }}:{{ m.content }};{% endfor %}\
+                {% if add_generation_prompt %}assistant:{% endif %}";
+    let template = jinja(&tokenizer, text);
+    let turns = say(&[(User, "Hi"), (Assistant, "Hello"), (User, "Hi"), (Assistant, "Hello")]);
+    let pieces = template.render(&turns, &tokenizer).unwrap();
+    let pieces: Vec<String> = pieces.iter().map(|piece| marked(piece, &tokenizer)).collect();
+    assert_eq!(pieces, ["user:Hi;assistant:⟦Hello;⟧"; 2]);
+}
+
 /// A template that asks for an answer in a way in which it never writes one.
 #[test]
 fn an_answer_that_is_asked_for_in_another_way_is_refused() {
@@ -257,7 +271,7 @@ fn an_answer_that_is_asked_for_in_another_way_is_refused() {
                 {% if add_generation_prompt %}<|im_start|>assistant:<think>{% endif %}";
     let template = jinja(&tokenizer, text);
     let error = template.render(&say(&CONVERSATION), &tokenizer).unwrap_err();
-    let says = "writes message 5 in another way than it asks for it";
+    let says = "prompt for message 5 is not how it begins that message";
     assert!(error.to_string().contains(says), "{error}");
 }
 

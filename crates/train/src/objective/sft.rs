@@ -46,13 +46,14 @@ impl Chats {
         let mut all = vec![];
         for start in (0..len).step_by(CHUNK) {
             let chunk = start..len.min(start + CHUNK);
-            progress(chunk.end);
+            let end = chunk.end;
             let counts = chunk.clone().into_par_iter().map(|index| chats.count(index));
             let counts: Vec<data::Result<Option<usize>>> = counts.collect();
             for (index, count) in chunk.zip(counts) {
                 let Some(count) = count? else { return Ok(chats) };
                 all.extend((0..count).map(|piece| (index as u32, piece as u32)));
             }
+            progress(end);
         }
         chats.pieces = (all.len() > len).then_some(all);
         Ok(chats)
@@ -99,7 +100,7 @@ impl Examples for Chats {
 pub struct Sft {
     train: Packed,
     validation: Packed,
-    /// The rows that are measured, once they were: so many batches of the validation part.
+    /// Rows of the validation part, rendered for this number of batches.
     measured: Option<(usize, Vec<Masked>)>,
     batch: usize,
     accum: usize,

@@ -147,8 +147,8 @@ impl Optimizer for Lora {
         ]
     }
 
-    /// The work of both gradients, of AdamW on the factors and of the merged matrix. What is frozen costs the zeros in place of
-    /// its gradients.
+    /// The work of both gradients, of AdamW on the factors and of the merged matrix. A frozen parameter only
+    /// costs zeroing its gradient.
     fn work_of(&self, param: &Param) -> Work {
         let elements = param.count() as f64;
         if !self.targets.has(param) {

@@ -42,9 +42,10 @@ impl Divergence {
             }
             true => return None,
         };
-        let first = !std::mem::replace(&mut self.told, true);
-        let lr = self.lr;
-        first.then(|| format!("{how}: the run diverges. Begin again with a --lr below {lr}"))
+        if std::mem::replace(&mut self.told, true) {
+            return None;
+        }
+        Some(format!("{how}: the run diverges. Begin again with a --lr below {}", self.lr))
     }
 }
 

@@ -44,8 +44,7 @@ pub struct CoreEvery {
 pub struct Talks {
     /// What it answers with, besides its weights.
     pub speaker: Speaker,
-    /// Conversations that end with a question. Their answers are the samples, in place of a text; there are none
-    /// without any.
+    /// Conversations that end with a question. Samples are the answers to them; without any, none are drawn.
     pub questions: Vec<Vec<Message>>,
     /// Tasks whose accuracies are measured, and the steps between measurements; they are also measured at the end.
     pub tasks: Option<(u64, Chat)>,
@@ -296,7 +295,11 @@ impl<O: Objective> Course<'_, '_, '_, O> {
             return Ok(());
         }
         if self.run.trainer.overflows() > 0 {
-            let what = if core { "CORE is" } else { "the accuracy of tasks is" };
+            let what = match (core, tasks) {
+                (true, true) => "CORE and the accuracy of tasks are",
+                (true, false) => "CORE is",
+                _ => "the accuracy of tasks is",
+            };
             let message =
                 format!("{what} not measured after step {step}, whose update was skipped");
             return self.tell(Event::Warning { message });

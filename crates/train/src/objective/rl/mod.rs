@@ -93,7 +93,7 @@ struct Place {
     /// Rounds begun.
     rounds: u64,
     round: Option<Round>,
-    /// What the questions are known by; runs from before it was kept have nothing.
+    /// Identifies the questions; absent in older checkpoints.
     #[serde(default)]
     questions: Option<String>,
 }
@@ -282,7 +282,7 @@ impl Rl {
         let due = example > 0 && (self.rounds - 1).is_multiple_of(example);
         if let (true, Some(asked), Some(answer)) = (due, wanted.first(), answers.first()) {
             let questions = self.interview.questions();
-            let text = rollout::example(questions, asked.0, &answer.text, answer.reward);
+            let text = rollout::example(questions, asked.0, &answer.text, answer.reward)?;
             self.events.push(Event::Sample { step, text, ms: 0.0 });
         }
         Ok(())

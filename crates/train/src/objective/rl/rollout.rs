@@ -2,6 +2,7 @@
 
 use super::RlConfig;
 use crate::error::TrainError;
+use crate::sample::exchange;
 use crate::stop::Stop;
 use crate::writing::{Text, Writing};
 use gpt::Parameters;
@@ -10,16 +11,20 @@ use rayon::prelude::*;
 use std::sync::Arc;
 use tasks::{Conversations, Mixture, Task};
 use tokenizer::Tokenizer;
-use tokenizer::chat::{ChatTemplate, Message};
+use tokenizer::chat::ChatTemplate;
 
 /// Questions of tasks, mixed in an order of their own.
 pub type Questions = Mixture<dyn Task>;
 
-/// Returns a question with an answer, for people.
-pub(super) fn example(questions: &Questions, question: usize, answer: &str, reward: f32) -> String {
-    let asked = questions.get(question);
-    let asked = asked.iter().flat_map(|conversation| conversation.question()).map(Message::text);
-    format!("{}\n→ {answer}\nreward {reward}", asked.collect::<Vec<_>>().join("\n"))
+/// Returns a question with an answer and its reward, for people.
+pub(super) fn example(
+    questions: &Questions,
+    question: usize,
+    answer: &str,
+    reward: f32,
+) -> Result<String, TrainError> {
+    let asked = questions.get(question)?;
+    Ok(format!("{}\nreward {reward}", exchange(asked.question(), answer)))
 }
 
 /// What a model answers with, besides its weights.
@@ -36,6 +41,11 @@ pub struct Speaker {
 }
 
 impl Speaker {
+    /// Returns the tokens that end an answer: those of the format, and the model's own.
+    pub(crate) fn all_ends(&self) -> Vec<u32> {
+        [self.template.ends(), &self.ends].concat()
+    }
+
     fn prompt(&self, questions: &Questions, question: usize) -> Result<Vec<u32>, TrainError> {
         let conversation = questions.get(question)?;
         let prompt = self.template.render_for_completion(conversation.question(), &self.tokenizer);
@@ -50,7 +60,7 @@ impl Speaker {
     }
 }
 
-/// Who is asked what: all questions can be read and written in the model's format.
+/// A model and the questions that it is asked. All of them can be written in its format.
 #[derive(Debug)]
 pub struct Interview {
     speaker: Speaker,
@@ -91,7 +101,7 @@ impl Interview {
         &self.held_out
     }
 
-    /// What the questions are known by: others differ in it.
+    /// Identifies the questions: a run is not resumed with others.
     pub(super) fn identity(&self) -> &str {
         &self.identity
     }
@@ -141,7 +151,6 @@ pub(super) struct Rollouts<'r> {
     questions: &'r Questions,
     speaker: &'r Speaker,
     config: &'r RlConfig,
-    ends: Vec<u32>,
     seq: usize,
 }
 
@@ -160,8 +169,7 @@ impl<'r> Rollouts<'r> {
             ..EngineOptions::default()
         };
         let engine = Engine::new(parameters, Arc::clone(&speaker.tokenizer), options)?;
-        let ends = [speaker.template.ends(), &speaker.ends].concat();
-        Ok(Rollouts { writing: Writing::new(engine), questions, speaker, config, ends, seq })
+        Ok(Rollouts { writing: Writing::new(engine), questions, speaker, config, seq })
     }
 
     /// Returns answers to questions, each drawn from a seed; `None` if the run is to end before they are there.
@@ -180,21 +188,13 @@ impl<'r> Rollouts<'r> {
                 max_tokens: self.config.max_tokens.min(self.seq + 1 - prompt.len()),
                 sampling: self.config.sampling,
                 seed,
-                ends: self.ends.clone(),
+                ends: self.speaker.all_ends(),
                 tools: self.speaker.tools.clone(),
                 ..Job::default()
             })?);
             prompts.push(prompt);
         }
-        let texts = loop {
-            if let Some(texts) = self.writing.take(&jobs) {
-                break texts;
-            }
-            if stop.requested() {
-                return Ok(None);
-            }
-            self.writing.step()?;
-        };
+        let Some(texts) = self.writing.finish(&jobs, stop)? else { return Ok(None) };
         let judge = |((&(question, _), prompt), text)| self.answer(question, prompt, text);
         wanted.iter().zip(prompts).zip(texts).map(judge).collect::<Result<_, _>>().map(Some)
     }
@@ -207,7 +207,8 @@ impl<'r> Rollouts<'r> {
         let (task, place) = self.questions.find(question);
         let reward = task.reward(place, &spoken)?;
         let length = prompt.len();
-        let drawn = [vec![false; length], text.drawn, vec![true; text.end.iter().count()]].concat();
+        let drawn =
+            [vec![false; length], text.drawn, vec![true; usize::from(text.end.is_some())]].concat();
         let tokens = [prompt, text.tokens, text.end.into_iter().collect()].concat();
         Ok(Answer { tokens, drawn, prompt: length, ended, text: spoken, reward })
     }
