@@ -104,7 +104,7 @@ pub trait Device: Send + Sync + Debug {
 ///
 /// `as_inside!(device)` writes all but `describe`, `compile` and `compile_unchecked`; with `, unchecked`
 /// also `compile_unchecked`; with `, but overlaps` all but `overlaps` too. A new method of [`Device`] with a
-/// default goes in here, so that no wrapper hides it.
+/// default goes in here, so that no wrapper hides it. The caller's crate depends on `chip` and `mil`.
 #[macro_export]
 macro_rules! as_inside {
     ($inside:ident, unchecked) => {

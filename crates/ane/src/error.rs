@@ -151,7 +151,7 @@ pub enum AneError {
     SurfaceOfAnother { port: String },
     #[error("the Neural Engine cannot be reached: {reason}")]
     NoEngine { reason: String },
-    #[error("requests have no thread: {reason}")]
+    #[error("cannot run requests: {reason}")]
     NoThread { reason: String },
     /// Something besides the engine: everything works without it.
     #[error("{what} cannot be used here: {reason}")]

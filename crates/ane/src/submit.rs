@@ -45,7 +45,9 @@ impl Queue {
         let thread = Builder::new()
             .name("requests".to_owned())
             .spawn(move || work(executable, &received))
-            .map_err(|e| AneError::NoThread { reason: e.to_string() })?;
+            .map_err(|e| AneError::NoThread {
+                reason: format!("no thread could be started: {e}"),
+            })?;
         Ok(Queue { inputs, outputs, jobs: Some(jobs), thread: Some(thread) })
     }
 
@@ -107,9 +109,9 @@ impl Pending {
     /// As [`Executable::run`]; [`AneError::NoThread`] when the thread that runs requests has ended,
     /// as after a panic.
     pub fn wait(self) -> Outcome {
-        self.outcome.recv().unwrap_or_else(|_| {
-            Err(AneError::NoThread { reason: "the one that ran them has ended".into() })
-        })
+        self.outcome
+            .recv()
+            .unwrap_or_else(|_| Err(AneError::NoThread { reason: "their thread has ended".into() }))
     }
 }
 
@@ -184,7 +186,7 @@ mod tests {
         let queue = Queue::new(Box::new(Bomb(Arc::clone(&log)))).unwrap();
         for pending in [queue.submit(&[], &[]), queue.submit(&[], &[])] {
             let error = pending.wait().unwrap_err().to_string();
-            assert!(error.contains("no thread: the one that ran them has ended"), "{error}");
+            assert!(error.contains("cannot run requests: their thread has ended"), "{error}");
         }
         assert!(queue.submit(&[], &[]).wait().is_err());
         drop(queue);

@@ -59,7 +59,9 @@ pub(crate) fn side_by_side(
     host: &mut dyn FnMut(usize) -> Result<(), AneError>,
 ) -> Result<Vec<Span>, AneError> {
     let board = Board::new(lanes);
-    let no_thread = |e: std::io::Error| AneError::NoThread { reason: e.to_string() };
+    let no_thread = |e: std::io::Error| AneError::NoThread {
+        reason: format!("no thread could be started: {e}"),
+    };
     let [engine, host] = std::thread::scope(|scope| {
         let work = || board.work(&lanes.engine, true, from, engine);
         let engine = Builder::new()

@@ -1,4 +1,4 @@
-//! Engine and host side by side: the same bits as in turn, in less time.
+//! Engine and host side by side: the same bits as in turn, with steps of both lanes at the same time.
 
 use ane::{
     AneError, Device, Emulator, Executable, Faults, Faulty, Paced, Packed, Port, RunReport, Surface,

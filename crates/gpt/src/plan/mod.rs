@@ -65,11 +65,11 @@ impl Plan {
         let has = |cut: &dyn Fn(&Cut) -> bool| self.cuts.iter().any(cut);
         let embeds_values = (0..config.n_layer).any(|layer| config.embeds_values(layer));
         let unfit = |part| Err(PlanError::Unfit { plan: self.name, part });
-        // The host has the logits before their cap.
+        // Only the host caps logits: with the classifier on the engine it never has them.
         if config.nanochat.softcap.is_some() && has(&|cut| cut.block == Block::Classifier) {
             return unfit("a cap on their logits");
         }
-        // The host has the rows that are looked up for the values.
+        // Value embeddings are rows of tables of the host, which the norm's backward pass on the engine does not get.
         if embeds_values && has(&|cut| cut.block == Block::Attention && cut.norms_backward()) {
             return unfit("value embeddings");
         }

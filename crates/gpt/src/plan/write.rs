@@ -224,7 +224,7 @@ impl<'d> Writer<'d> {
     /// Lists the values that the programs of the engine exchange with anyone.
     fn declare(&mut self) {
         let config = self.dims.config;
-        let engine = self.schedule.programs.iter().filter(|kernel| kernel.place == Place::Engine);
+        let engine = self.schedule.engine().map(|(_, kernel)| kernel);
         let ports: Vec<(Vec<usize>, String, TensorType)> = engine
             .flat_map(|kernel| {
                 let f = &kernel.function;
