@@ -1,6 +1,6 @@
 //! The devices of a Mac, driven from the command line over the stand-ins of `crates/standins`.
 
-use crate::{Bench, with, words};
+use crate::{Bench, events, of, with, words};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -30,9 +30,7 @@ fn strictly_with(bench: &Bench, args: &[&str], faults: &str) -> String {
 }
 
 pub(crate) fn losses(log: &str) -> Vec<Value> {
-    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let steps = events.filter(|event| event["event"] == "step");
-    steps.map(|step| step["loss"].clone()).collect()
+    of(&events(log), "step").iter().map(|step| step["loss"].clone()).collect()
 }
 
 /// Classifier, softmax and norms on the engine, with one surface per input and with all inputs in one.

@@ -68,7 +68,8 @@ impl Bench {
         (text.lines().map(str::to_owned).collect(), error)
     }
 
-    fn saved(&self, name: &str) -> Value {
+    /// The conversation that `/save` wrote.
+    pub(crate) fn saved(&self, name: &str) -> Value {
         serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
     }
 }

@@ -1,7 +1,7 @@
 //! `anegpt eval --tasks`.
 
-use crate::Bench;
 use crate::generate::small_model;
+use crate::{Bench, events, of};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,11 +20,11 @@ fn llama(bench: &Bench) -> String {
     small_model(bench, "llama", &json!({}))
 }
 
-/// The answers in a directory of results.
-fn answers(out: &Path) -> Vec<Value> {
+/// The answers to tasks of this kind in a directory of results.
+pub(crate) fn answers(out: &Path, kind: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(out.join("results.jsonl")).unwrap();
     let lines = text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap());
-    lines.filter(|line: &Value| line["task"] == "core").collect()
+    lines.filter(|line: &Value| line["task"] == kind).collect()
 }
 
 /// The rules of CORE written again in Python, with the model in f64 (`scripts/core_oracle.py --write`): question by
@@ -40,7 +40,7 @@ fn answers_are_those_of_an_independent_program() {
         &bench.ok(&[&args[..], &["--out", "r", "--csv", "core.csv"]].concat()),
     )
     .unwrap();
-    let answers = answers(&bench.path("r"));
+    let answers = answers(&bench.path("r"), "core");
     let right = expected["answers"].as_array().unwrap();
     assert_eq!(answers.len(), right.len());
     for (answer, right) in answers.iter().zip(right) {
@@ -94,13 +94,13 @@ fn tasks_and_questions_can_be_chosen() {
         people.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(tasks, ["Task", "sums", "who", "CORE"], "{people}");
     // Beside the model, where nothing else was asked for.
-    assert_eq!(answers(&Path::new(&model).join("eval")).len(), 6);
+    assert_eq!(answers(&Path::new(&model).join("eval"), "core").len(), 6);
     let other = bench.error(&args, 2);
     for part in ["another evaluation", "`core.tasks`", "`core.weights`", "--out DIR", "--restart"] {
         assert!(other.contains(part), "{other}");
     }
     bench.ok(&[&args[..], &["--restart"]].concat());
-    assert_eq!(answers(&Path::new(&model).join("eval")).len(), 17);
+    assert_eq!(answers(&Path::new(&model).join("eval"), "core").len(), 17);
     let sample = bench.error(&["eval", "-m", &model, "--tasks", "sample"], 2);
     for part in ["results of --tasks core, not of --tasks sample", "--out DIR", "--restart"] {
         assert!(sample.contains(part), "{sample}");
@@ -271,11 +271,11 @@ fn training_tells_core_and_saves_the_same_bytes() {
             .map(|out| std::fs::read(bench.path(out).join("step-00000012").join(file)).unwrap());
         assert!(one == other, "{file} differs");
     }
-    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let of = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
-    let steps: Vec<_> = of("core").iter().map(|event| event["step"].as_u64().unwrap()).collect();
+    let all = events(&log);
+    let steps: Vec<_> =
+        of(&all, "core").iter().map(|event| event["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, [5, 10, 12]);
-    for event in of("core") {
+    for event in of(&all, "core") {
         let centred = |task: &Value| task["centered"].as_f64().unwrap();
         let tasks = event["tasks"].as_array().unwrap();
         let mean = tasks.iter().map(centred).sum::<f64>() / tasks.len() as f64;
@@ -283,7 +283,7 @@ fn training_tells_core_and_saves_the_same_bytes() {
         assert!(tasks.iter().any(|task| task["truncated"].as_u64() > Some(0)), "{event}");
     }
     // Tokens of the validation part have a few bytes each.
-    for event in of("eval") {
+    for event in of(&all, "eval") {
         let number = |field: &str| event[field].as_f64().unwrap();
         let bytes = number("val_loss") / std::f64::consts::LN_2 / number("bits_per_byte");
         assert!((1.0..4.0).contains(&bytes), "{bytes} bytes a token: {event}");

@@ -1,6 +1,6 @@
 //! Data of all kinds, as people give it.
 
-use crate::{Bench, with};
+use crate::{Bench, events, of, with};
 
 /// Runs a command that must fail, and returns its exit code and standard error.
 fn fails(bench: &Bench, args: &[&str]) -> (i32, String) {
@@ -265,10 +265,9 @@ fn packing_whole_documents_goes_on_where_it_was() {
             |run: &str| std::fs::read(bench.path(&format!("{run}/step-00000006/{file}"))).unwrap();
         assert!(read("straight") == read("stopped"), "{file} differs");
     }
-    let events: Vec<serde_json::Value> =
-        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(events[0]["text"].as_str().unwrap().contains("whole documents"), "{}", events[0]);
-    let step = events.iter().find(|event| event["event"] == "step").unwrap();
+    let all = events(&log);
+    assert!(all[0]["text"].as_str().unwrap().contains("whole documents"), "{}", all[0]);
+    let step = of(&all, "step")[0];
     assert!(step["parts"]["data"].is_number(), "{step}");
 
     let (code, error) =

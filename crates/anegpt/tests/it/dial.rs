@@ -1,6 +1,6 @@
 //! `--depth`: one number from which the others follow, in `train` and in `plan`.
 
-use crate::{Bench, words};
+use crate::{Bench, events, words};
 use serde_json::Value;
 
 /// A small nanochat on a small text.
@@ -11,7 +11,7 @@ fn small(bench: &Bench, more: &str) -> Vec<Value> {
     bench.small_run();
     let text =
         bench.ok(&SMALL.split_whitespace().chain(more.split_whitespace()).collect::<Vec<_>>());
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    events(&text)
 }
 
 fn warnings(events: &[Value]) -> String {

@@ -84,8 +84,12 @@ fn power_is_shown_where_it_can_be_read() {
     assert_eq!(doctor["power"]["source"], "IOReport");
     // The counters rise by 0.5 J (engine) and 2 J (CPU) from one sample to the next.
     let mean = &doctor["power"]["mean"];
-    let of = |name: &str| mean[name].as_f64().expect("watts") * mean["seconds"].as_f64().unwrap();
-    assert!((of("ane_watts") - 0.5).abs() < 1e-9 && (of("cpu_watts") - 2.0).abs() < 1e-9, "{mean}");
+    let joules =
+        |name: &str| mean[name].as_f64().expect("watts") * mean["seconds"].as_f64().unwrap();
+    assert!(
+        (joules("ane_watts") - 0.5).abs() < 1e-9 && (joules("cpu_watts") - 2.0).abs() < 1e-9,
+        "{mean}"
+    );
     let base = bench.small_run();
     let args = ["--device", "emulator", "--steps", "3", "--host-gemm", "ours"];
     let text = strictly(&bench, &with(&base, &[&args[..], &["--out", "a"]].concat()));
@@ -94,7 +98,7 @@ fn power_is_shown_where_it_can_be_read() {
     assert!(text.contains("J per token, evaluation and samples included"), "{text}");
     let log = std::fs::read_to_string(bench.path("a/log.jsonl")).expect("a log");
     let all = events(&log);
-    let power = all.iter().find(|event| event["event"] == "power").expect("power");
+    let power = of(&all, "power")[0];
     assert!(power["joules_per_token"].as_f64().is_some_and(|j| j > 0.0), "{power}");
     assert!(power["ane_watts"].as_f64().is_some_and(|w| w > 0.0), "{power}");
     assert!(log.lines().last().is_some_and(|line| line.contains("done")), "{log}");

@@ -1,5 +1,6 @@
 //! Finetuning models of others: a GPT-2 and a Qwen3 as Hugging Face has them, with a chat template.
 
+use crate::sft::SAID;
 use crate::{Bench, events, of};
 use formats::{Model, Precision, hugging_face};
 use gpt::{GptConfig, initialise};
@@ -29,8 +30,6 @@ const THINKING: &str = "\
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-const SAID: [(&str, &str); 4] = [("red", "blue"), ("one", "two"), ("cat", "dogs"), ("hi", "hello")];
-
 fn tokenizer() -> Tokenizer {
     let text = "red blue one two cat dogs hi hello system user assistant <think>\n</think>\n\n";
     let learned = Tokenizer::train_bpe([text], 280, &mut |_| {}).unwrap();
@@ -38,8 +37,7 @@ fn tokenizer() -> Tokenizer {
 }
 
 /// A small model of this kind.
-fn shape(preset: &str) -> GptConfig {
-    let preset = GptConfig::preset(preset).unwrap();
+pub(crate) fn shape(preset: &str, vocab_size: usize, seq_len: usize) -> GptConfig {
     GptConfig {
         n_layer: 2,
         n_head: 2,
@@ -47,9 +45,9 @@ fn shape(preset: &str) -> GptConfig {
         n_embd: 32,
         head_dim: 16,
         hidden: 64,
-        vocab_size: tokenizer().vocab_size(),
-        seq_len: 128,
-        ..preset
+        vocab_size,
+        seq_len,
+        ..GptConfig::preset(preset).unwrap()
     }
 }
 
@@ -117,7 +115,7 @@ fn learned<'t>(texts: impl Iterator<Item = &'t str>) -> usize {
 #[test]
 fn a_gpt2_with_a_chat_template_learns_to_answer() {
     let bench = Bench::new();
-    bench.theirs(&shape("gpt2-tiny"));
+    bench.theirs(&shape("gpt2-tiny", tokenizer().vocab_size(), 128));
     assert_eq!(bench.model_type("untuned"), "gpt2");
     // Where most programs have looked for it.
     let entry = json!({"chat_template": CHATML, "eos_token": "<|im_end|>"});
@@ -148,7 +146,7 @@ fn a_gpt2_with_a_chat_template_learns_to_answer() {
 #[test]
 fn a_qwen3_learns_its_thoughts_in_every_turn() {
     let bench = Bench::new();
-    bench.theirs(&shape("qwen3-0.6b"));
+    bench.theirs(&shape("qwen3-0.6b", tokenizer().vocab_size(), 128));
     assert_eq!(bench.model_type("untuned"), "qwen3");
     bench.write("untuned/chat_template.jinja", THINKING);
     let thought = |answer: &str| format!("<think>\n{answer}?\n</think>\n\n{answer}");

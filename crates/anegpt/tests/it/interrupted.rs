@@ -1,24 +1,9 @@
 //! Runs that are killed, and go on.
 
-use crate::{Bench, with};
-use std::collections::BTreeMap;
+use crate::{Bench, files, with};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
-
-fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries =
-        std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
-    entries
-        .map(|entry| entry.unwrap().path())
-        .map(|path| {
-            (
-                path.file_name().unwrap().to_string_lossy().into_owned(),
-                std::fs::read(&path).unwrap(),
-            )
-        })
-        .collect()
-}
 
 /// SIGKILL at random moments, resumed each time: the last checkpoint is that of a run that was never
 /// interrupted, byte for byte. `ANEGPT_KILLS` sets how many kills (10 unless told otherwise).

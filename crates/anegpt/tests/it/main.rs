@@ -52,6 +52,7 @@ mod train;
 mod tuned;
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -119,6 +120,21 @@ impl Bench {
 /// `small_run` with more arguments, as slices.
 fn with<'a>(base: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
     base.iter().map(String::as_str).chain(more.iter().copied()).collect()
+}
+
+/// The files of a directory, by name.
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries =
+        std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+    entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                std::fs::read(&path).unwrap(),
+            )
+        })
+        .collect()
 }
 
 /// The events in lines of JSON.

@@ -1,11 +1,12 @@
 //! Finetuning on conversations, as people do it.
 
-use crate::{Bench, events, of, with, words};
+use crate::{Bench, events, files, of, with, words};
 use serde_json::Value;
 use std::fmt::Write;
 
 /// Questions and answers that a small model learns.
-const SAID: [(&str, &str); 4] = [("red", "blue"), ("one", "two"), ("cat", "dogs"), ("hi", "hello")];
+pub(crate) const SAID: [(&str, &str); 4] =
+    [("red", "blue"), ("one", "two"), ("cat", "dogs"), ("hi", "hello")];
 
 impl Bench {
     /// A small model of nanochat's that was trained for `steps` on built-in text, with tokens for conversations: the run
@@ -254,13 +255,6 @@ fn an_adapter_is_learned_and_brings_its_model_back() {
     assert!(error.contains("adapter: the model that this adapter is for"), "{error}");
 }
 
-/// The files of a directory, by name.
-fn files(directory: &std::path::Path) -> std::collections::BTreeMap<String, Vec<u8>> {
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let name = |path: &std::path::Path| path.file_name().unwrap().to_string_lossy().into_owned();
-    entries.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
-}
-
 /// Answers and accuracies while a model is finetuned: events, the checkpoints of a run without them, and a session that
 /// goes on where the one before was killed.
 #[test]
@@ -304,7 +298,7 @@ fn what_a_model_answers_meanwhile_is_told() {
     }
     // As a kill in the middle of the second measurement would have left it.
     let kept = files(&bench.path("with/tasks"));
-    assert_eq!(kept.keys().collect::<Vec<_>>().len(), 3);
+    assert_eq!(kept.len(), 3);
     std::fs::remove_dir_all(bench.path("with/step-00000012")).unwrap();
     std::fs::remove_file(bench.path("with/tasks/step-00000012.jsonl")).unwrap();
     let half = String::from_utf8(kept["step-00000010.jsonl"].clone()).unwrap();
@@ -354,9 +348,7 @@ fn programs_that_a_model_calls_for_are_run_if_allowed() {
     let said = |more: &[&str], file: &str| -> Value {
         let args = [&["caller", "--temperature", "0", "-n", "24"], more].concat();
         bench.answers(&args, &format!("go\n/save {file}\n"));
-        let saved = std::fs::read(bench.path(file)).unwrap();
-        let saved: Value = serde_json::from_slice(&saved).unwrap();
-        saved["messages"][1]["content"].clone()
+        bench.saved(file)["messages"][1]["content"].clone()
     };
     let run = said(&["--python"], "run.json");
     assert_eq!(run, serde_json::json!(answer));

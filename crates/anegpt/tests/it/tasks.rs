@@ -1,6 +1,7 @@
 //! `anegpt eval --tasks` with tasks of conversations.
 
 use crate::Bench;
+use crate::core::answers;
 use crate::generate::small_model;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -24,12 +25,6 @@ fn data() -> String {
     path.to_str().unwrap().to_owned()
 }
 
-fn answers(out: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(out.join("results.jsonl")).unwrap();
-    let lines = text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap());
-    lines.filter(|line: &Value| line["task"] == "chat").collect()
-}
-
 /// nanochat's rules written again in Python, with the model in f64 (`scripts/tasks_oracle.py --write`): letters, texts
 /// and verdicts, question by question, most of them cut on the left. No answer hangs on a margin below 1e-4.
 #[test]
@@ -42,7 +37,7 @@ fn answers_are_those_of_an_independent_program() {
     let found: Value = serde_json::from_str(&bench.ok(&[&args[..], &["--json"]].concat())).unwrap();
     let expected: Value = serde_json::from_str(EXPECTED).unwrap();
     let right = expected["answers"].as_array().unwrap();
-    let answers = answers(&bench.path("r"));
+    let answers = answers(&bench.path("r"), "chat");
     assert_eq!(answers.len(), right.len());
     for (answer, right) in answers.iter().zip(right) {
         for (field, value) in right.as_object().unwrap() {
@@ -79,7 +74,7 @@ fn an_evaluation_goes_on_where_it_was() {
     let table = bench.ok(&args("whole"));
     let results = |out: &str| bench.path(out).join("results.jsonl");
     let whole = std::fs::read_to_string(results("whole")).unwrap();
-    let all = answers(&bench.path("whole"));
+    let all = answers(&bench.path("whole"), "chat");
     assert_eq!(all.len(), 15);
     assert_eq!(all[0]["answers"].as_array().unwrap().len(), 1, "a choice is made once");
     let written = all[5]["answers"].as_array().unwrap();
@@ -113,17 +108,19 @@ fn a_models_own_ends_end_its_answers() {
     };
     let args = |tasks, out| {
         let args = ["eval", "-m", &model, "--tasks", tasks, "--out", out];
-        let args = [&args[..], &["--max-per-task", "3", "--max-new-tokens", "9"]].concat();
-        args[..if tasks == "sample" { 7 } else { args.len() }].to_vec()
+        let limits = ["--max-per-task", "3", "--max-new-tokens", "9"];
+        let limits = if tasks == "sample" { &[][..] } else { &limits[..] };
+        [&args[..], limits].concat()
     };
     let lengths = |out: &str| -> Vec<usize> {
-        let answers = answers(&bench.path(out));
+        let answers = answers(&bench.path(out), "chat");
         answers.iter().map(|answer| answer["answers"][0].as_str().unwrap().len()).collect()
     };
     end_at(Value::Null);
     bench.ok(&args("spelling", "none"));
     bench.ok(&args("sample", "sample"));
-    assert!(lengths("none").iter().all(|&length| length >= 9), "{:?}", lengths("none"));
+    let none = lengths("none");
+    assert!(none.len() == 3 && none.iter().all(|&length| length >= 9), "{none:?}");
     end_at(json!((0..100).collect::<Vec<_>>()));
     bench.ok(&args("spelling", "all"));
     assert_eq!(lengths("all"), [0; 3]);

@@ -2,9 +2,11 @@
 //! with it, in every checkpoint and export.
 
 use crate::Bench;
+use crate::instruct::shape;
 use crate::serve::Serving;
+use crate::sft::SAID;
 use formats::{Model, Precision, hugging_face};
-use gpt::{GptConfig, initialise};
+use gpt::initialise;
 use std::io::Write;
 use std::process::Stdio;
 use tokenizer::Tokenizer;
@@ -17,24 +19,12 @@ const TEMPLATE: &str =
     "{% for m in messages %}<|turn|>{{ 'bot' if m.role == 'assistant' else 'you' }}:
 {{- m.content | trim }}<|fin|>{% endfor %}{% if add_generation_prompt %}<|turn|>bot:{% endif %}";
 
-const SAID: [(&str, &str); 4] = [("red", "blue"), ("one", "two"), ("cat", "dogs"), ("hi", "hello")];
-
 impl Bench {
     /// An untrained model, and `talk.bin` with the tokens of many conversations.
     fn untuned(&self) {
         let letters = Tokenizer::train_char(["abcdefghijklmnopqrstuvwxyz:"]).unwrap();
         let tokenizer = letters.with_special_tokens(&SPECIAL).unwrap();
-        let config = GptConfig {
-            n_layer: 2,
-            n_head: 2,
-            n_kv_head: 2,
-            n_embd: 32,
-            head_dim: 16,
-            hidden: 64,
-            vocab_size: tokenizer.vocab_size(),
-            seq_len: 96,
-            ..GptConfig::preset("tiny").unwrap()
-        };
+        let config = shape("tiny", tokenizer.vocab_size(), 96);
         let ends = [tokenizer.special("<|fin|>").unwrap()];
         let described = Model {
             tokenizer: Some(&tokenizer),
