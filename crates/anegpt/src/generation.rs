@@ -2,13 +2,12 @@
 
 use crate::files::{self, Opened};
 use crate::python_tool::PythonTool;
-use crate::{number, usage};
+use crate::{number, task_data, usage};
 use anyhow::Result;
 use clap::ValueEnum;
 use infer::{Calculator, Sampling, SamplingError, Tools, WeightFormat};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use tasks::Python;
 use tokenizer::Tokenizer;
 
 /// The model that generates.
@@ -120,8 +119,7 @@ impl ToolArgs {
         if !python {
             return Ok(self.find(tokenizer));
         }
-        let python = Python::find()?;
-        eprintln!("programs run in {}", python.describe());
+        let python = task_data::find_python()?;
         let calculator = Calculator { whole_as_int: self.tool_int_format };
         let tools = Tools::find(tokenizer, PythonTool { calculator, python });
         let missing = "--python: the model's vocabulary has no tokens for calls (<|python_start|> and the like)";
@@ -141,10 +139,10 @@ impl ToolArgs {
 /// Programs that a model may run.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct PythonArgs {
-    /// Run what the model calls and the calculator does not compute as a program in Python
+    /// Run tool calls that the calculator cannot compute as Python programs
     ///
-    /// It has 5 seconds, 256 MB, and where the system allows it no network and a directory of its own to write in
-    /// (docs/tasks.md says what holds where). What it prints goes back to the model.
+    /// A program gets 5 seconds and 256 MB. Where the system supports it, it has no network and can write only to its
+    /// own directory (docs/tasks.md). Its output goes back to the model.
     #[arg(long, help_heading = "Tools", conflicts_with = "no_tools")]
     pub(crate) python: bool,
 }

@@ -18,7 +18,7 @@ pub(crate) struct PythonTool {
 }
 
 impl Tool for PythonTool {
-    /// Returns what a program prints, or the last line of its error; `None` if it prints nothing.
+    /// Returns what a program prints, then the last line of its error if it fails; `None` if both are empty.
     fn call(&self, input: &str) -> Option<String> {
         if let Some(result) = self.calculator.call(input) {
             return Some(result);
@@ -29,14 +29,23 @@ impl Tool for PythonTool {
             Ok(found) => found,
             Err(error) => (Ended::Failed(error.to_string()), String::new()),
         };
-        let result = match ended {
-            Ended::Passed => printed,
-            Ended::Failed(reason) => printed + &reason,
-            Ended::TimedOut => printed + "TimeoutError: stopped after 5 seconds",
+        let error = match ended {
+            Ended::Passed => String::new(),
+            Ended::Failed(reason) => reason,
+            Ended::TimedOut => format!("TimeoutError: stopped after {} seconds", Python::SECONDS),
         };
-        let result: String = result.trim_end().chars().take(LONGEST).collect();
+        let result = joined(&printed, &error);
         (!result.is_empty()).then_some(result)
     }
+}
+
+/// Joins what was printed and an error on a line of its own, of which the error is kept where both are too long.
+fn joined(printed: &str, error: &str) -> String {
+    let error: String = error.trim_end().chars().take(LONGEST).collect();
+    let room = (LONGEST - error.chars().count()).saturating_sub(usize::from(!error.is_empty()));
+    let printed: String = printed.trim_end().chars().take(room).collect();
+    let parts = [printed.trim_end(), &error];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -58,11 +67,14 @@ mod tests {
             ("def f(n): return n if n < 2 else f(n - 1) + f(n - 2)\nf(20)", Some("6765")),
             ("x = 1", None),
             ("print(1)\n1 / 0", Some("1\nZeroDivisionError: division by zero")),
+            ("print('a', end='')\n1 / 0", Some("a\nZeroDivisionError: division by zero")),
             ("no such thing", Some("SyntaxError: invalid syntax")),
         ] {
             assert_eq!(tool.call(call).as_deref(), expected, "{call}");
         }
         assert_eq!(tool.call("'ab' * 5000").unwrap().len(), LONGEST);
+        let long = tool.call("print('ab' * 5000)\n1 / 0").unwrap();
+        assert!(long.len() == LONGEST && long.ends_with("b\nZeroDivisionError: division by zero"));
         let network = tool.call("import socket\nsocket.create_connection(('127.0.0.1', 9), 1)");
         assert!(network.unwrap().contains("Error"));
     }

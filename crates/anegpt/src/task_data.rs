@@ -1,12 +1,13 @@
 //! The Parquet files of published tasks, in the layout of nanochat's `task_data`.
 
 use crate::commands::data::fetch;
-use crate::files;
+use crate::{files, usage};
 use anyhow::{Context, Result};
 use data::download::{Dataset, Hub};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tasks::Split;
+use std::sync::Arc;
+use tasks::{Options, Python, Split, Task};
 
 /// Where they are unless told otherwise.
 pub(crate) const DIRECTORY: &str = "task_data";
@@ -18,6 +19,36 @@ const MANIFEST: &str = "manifest.json";
 /// The directory `given`, else [`DIRECTORY`], to be found from any directory.
 pub(crate) fn directory(given: Option<&Path>) -> Result<PathBuf> {
     files::absolute(given.unwrap_or(Path::new(DIRECTORY)))
+}
+
+/// Opens the test parts of tasks, whose files are fetched into `directory` where they are missing; says where programs run, if
+/// one of them runs any. `instead` is what to do where that is not allowed.
+pub(crate) fn open_asked(
+    names: &[&str],
+    directory: &Path,
+    allow_code_exec: bool,
+    instead: &str,
+) -> Result<Vec<Arc<dyn Task>>> {
+    let runs = names.contains(&"humaneval");
+    if runs && !allow_code_exec {
+        return Err(usage(format!(
+            "humaneval runs programs that the model writes: allow it with --allow-code-exec, or {instead}"
+        )));
+    }
+    let python = if runs { Some(find_python()?) } else { None };
+    let options = Options { data: directory, python: python.as_ref(), ..Options::default() };
+    let open = |name: &&str| {
+        provide(name, Split::Test, directory)?;
+        Ok(Arc::from(tasks::open(name, Split::Test, &options)?))
+    };
+    names.iter().map(open).collect()
+}
+
+/// Finds Python, and says how programs run.
+pub(crate) fn find_python() -> Result<Python> {
+    let python = Python::find()?;
+    eprintln!("programs run in {}", python.describe());
+    Ok(python)
 }
 
 /// Fetches the files of a part of a task into `directory`, unless they are there or it needs none.

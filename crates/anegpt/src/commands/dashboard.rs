@@ -54,8 +54,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     show(runs, Look { unicode: term::unicode(), colour: console::colors_enabled() })
 }
 
-/// The words of the training that `command` asks for, and the directory that it writes to: one is created where none
-/// was named, which is then true.
+/// Returns the words of the training that `command` asks for, the directory that it writes to, and true if that was
+/// created here because none was named.
 fn training(command: &[String]) -> Result<(Vec<String>, PathBuf, bool)> {
     let mut words = command.to_vec();
     let cli = Cli::try_parse_from(["anegpt".to_owned()].iter().chain(&words));

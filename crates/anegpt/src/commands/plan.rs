@@ -8,7 +8,7 @@ use crate::progress::counted;
 use crate::settings::{self, ConfigFile, OptimizerChoice, TrainSection, Weights};
 use crate::setup::{self, Base, BudgetArgs, ShapeArgs};
 use crate::{memory, number, term, timeline, usage};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
 use gpt::forecast::StepEstimate;
@@ -24,8 +24,9 @@ use whole::Whole;
 /// Show the programs of a model and forecast its training
 ///
 /// Nothing is trained. Forecasts come from the cost model and are not confirmed on
-/// hardware; a plan that the chip refuses has none, and the exit code is 1. With --depth, also what the whole run takes: parameters by kind, tokens,
-/// steps, operations, memory, and time on every chip.
+/// hardware. A plan that the chip refuses has no forecast, and the exit code is 1. With
+/// --depth, also what the whole run takes: parameters by kind, tokens, steps,
+/// operations, memory, and time on every chip.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -208,9 +209,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     label("auto", &planner::choice(&all));
     if chosen.refused.is_empty() {
         step(chosen, &profile);
-    }
-    if run.dial.is_some() && chosen.refused.is_empty() {
-        println!("\n{}", whole.times().trim_end());
+        if run.dial.is_some() {
+            println!("\n{}", whole.times().trim_end());
+        }
     }
     for warning in &planned.warnings {
         println!("\n{}", term::labelled("warning", warning));
@@ -227,19 +228,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     accepted(chosen, &profile)
 }
 
-/// Refuses a plan that the chip does not run.
+/// Fails if the chip refuses a program of the plan.
 fn accepted(chosen: &Candidate, profile: &Profile) -> Result<()> {
-    match chosen.refused.is_empty() {
-        true => Ok(()),
-        false => bail!(
-            "{} does not run plan {}, so there is no forecast: it refuses {} ({}). A smaller --batch or --seq, or \
-             another --plan, may fit; `anegpt plan --write DIR`, then `anegpt mil check DIR/NAME.mil`, tells the rules",
-            profile.chip,
-            chosen.plan.name,
-            counted(chosen.refused.len(), "program"),
-            chosen.refused.join(", ")
-        ),
-    }
+    ensure!(
+        chosen.refused.is_empty(),
+        "{} does not run plan {}, so there is no forecast: it refuses {} ({}). A smaller --batch or --seq, or \
+         another --plan, may fit; `anegpt plan --write DIR`, then `anegpt mil check DIR/NAME.mil`, tells the rules",
+        profile.chip,
+        chosen.plan.name,
+        counted(chosen.refused.len(), "program"),
+        chosen.refused.join(", ")
+    );
+    Ok(())
 }
 
 /// Milliseconds of a step, of a plan that the chip runs.

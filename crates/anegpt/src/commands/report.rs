@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 ///
 /// Of a directory with several runs in it (a base model, its finetuning, …) the report is that of the whole
 /// pipeline: environment, data, a table of what each step gained, curves, texts, time, and what was left out. It is
-/// printed as Markdown; --out writes FILE.html and FILE.md. Results of tasks are those that
-/// `anegpt eval --tasks` left in the directory eval/ of each run, and other files with what its --json printed.
+/// printed as Markdown; --out writes FILE.html and FILE.md. Results of tasks come from eval/ in each run, where
+/// `anegpt eval --tasks` keeps them, and from any other file with its --json output.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     if let Some(out) = &args.out {
         let runs = read(&logs)?;
-        runs.iter().for_each(|(name, record)| record.missing().iter().for_each(|n| warn(name, n)));
+        warn_missing(&runs);
         match page_to_stdout {
             true => print!("{}", page(&runs)),
             false => {
@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if !args.compare.is_empty() {
         let runs = read(&logs)?;
-        runs.iter().for_each(|(name, record)| record.missing().iter().for_each(|n| warn(name, n)));
+        warn_missing(&runs);
         print!("{}", side_by_side(&runs));
         return Ok(());
     }
@@ -205,6 +205,13 @@ fn read(logs: &[(String, PathBuf)]) -> Result<Vec<(String, Record)>> {
         }
     };
     logs.iter().map(record).collect()
+}
+
+/// Warns of what the logs of runs leave out.
+fn warn_missing(runs: &[(String, Record)]) {
+    for (name, record) in runs {
+        record.missing().iter().for_each(|note| warn(name, note));
+    }
 }
 
 /// Writes a file, in a directory that is created if need be.

@@ -400,7 +400,8 @@ fn results(app: &mut App, area: Rect, buffer: &mut Buffer) {
     let bits: BTreeMap<u64, f64> =
         (record.bits_per_byte.buckets().iter()).filter_map(|b| Some((b.last, b.mean()?))).collect();
     let best = record.validation.least();
-    let held_out = record.others.get(PASS).map(Series::by_step).unwrap_or_default();
+    let pass = record.others.get(PASS);
+    let held_out = pass.map(Series::by_step).unwrap_or_default();
     let held_out = held_out.iter().rev().map(|(step, share)| format!("{step:>8} {share:>10.4}"));
     let losses = (record.validation.buckets().iter().rev()).map(|b| {
         let loss = b.mean().map_or("not finite".to_owned(), |loss| format!("{loss:.4}"));
@@ -408,7 +409,7 @@ fn results(app: &mut App, area: Rect, buffer: &mut Buffer) {
         let mark = if b.mean().is_some() && b.mean() == best { " best" } else { "" };
         format!("{:>8} {loss:>10} {bits:>10}{mark}", b.last)
     });
-    let [title, head] = match record.others.contains_key(PASS) {
+    let [title, head] = match pass.is_some() {
         true => ["Held-out questions: newest first", "    step     pass@1"],
         false => ["Validation: newest first", "    step       loss  bits/byte"],
     };

@@ -174,7 +174,7 @@ impl Source {
         Ok(())
     }
 
-    /// Starts the command that goes on with the run; its events follow in the same log, behind those of so many sessions.
+    /// Starts the command that goes on with the run. Its events follow in the same log, which has `sessions` already.
     ///
     /// # Errors
     /// When it cannot be started.

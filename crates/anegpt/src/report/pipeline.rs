@@ -153,9 +153,10 @@ fn stages(found: &Found) -> Result<(Vec<Stage>, Vec<String>)> {
         let mut results = BTreeMap::new();
         // A model may be named by another path than the one that was looked into.
         let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let run = whole(&place);
         for (path, summary) in &found.summaries {
             let model = summary["model"].as_str().map(|model| whole(Path::new(model)));
-            let of = model.is_some_and(|model| model.starts_with(whole(&place)));
+            let of = model.is_some_and(|model| model.starts_with(&run));
             if path.starts_with(&place) || of {
                 measured(summary, &mut results);
             }

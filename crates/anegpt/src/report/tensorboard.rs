@@ -118,8 +118,8 @@ fn first(time: f64) -> Message {
     Message::default().double(1, time).bytes(3, b"brain.Event:2")
 }
 
-/// Writes the numbers and texts of a log into `directory`; returns how many there were, and what was left out. A file of an export before
-/// is replaced.
+/// Writes the numbers and texts of a log into `directory`; returns how many there were, and what was left out. Replaces
+/// an earlier export.
 ///
 /// # Errors
 /// When the log cannot be read, or the directory cannot be written.

@@ -184,7 +184,7 @@ pub(super) fn check_extents(train: &TrainSection) -> Result<()> {
     Ok(())
 }
 
-/// Tokens of a row: what is asked for, else `usual` or what `model` reads, whichever is less.
+/// Tokens of a row: what is asked for, else `usual` or what `model` reads, whichever is smaller.
 ///
 /// # Errors
 /// When more is asked for than the model reads.

@@ -91,11 +91,7 @@ fn fresh(args: &RlArgs) -> Result<RlSetup> {
     let talk = Talk { ends, chat_template };
     let interview = asked.open(path, tokenizer, &talk)?;
     let shape = parameters.config().clone();
-    let usual = match args.seq {
-        Some(_) => shape.seq_len,
-        None => longest(&interview, asked.max_tokens),
-    };
-    let seq = sequence(args.seq, usual, &shape)?;
+    let seq = sequence(args.seq, longest(&interview, asked.max_tokens), &shape)?;
     let (mut config, lr_reason) = settings_of(args, base.map(|base| base.run), shape, seq)?;
     let rounds = interview.questions().len().div_ceil(asked.questions) as u64;
     config.schedule.total = args.steps.unwrap_or(rounds * asked.epochs as u64);

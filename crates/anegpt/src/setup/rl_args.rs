@@ -71,7 +71,7 @@ pub(crate) struct RlArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Questions")]
     #[arg(required_unless_present = "resume")]
     pub(crate) tasks: Vec<String>,
-    /// Directory of the Parquet files of published tasks, fetched if need be [default: task_data]
+    /// Directory of the Parquet files of published tasks; missing files are fetched [default: task_data]
     #[arg(long, value_name = "DIR", help_heading = "Questions")]
     pub(crate) task_data: Option<PathBuf>,
     /// Questions of a round

@@ -48,7 +48,7 @@ pub(crate) struct SftArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Data")]
     #[arg(required_unless_present_any = ["resume", "data"])]
     pub(crate) tasks: Vec<String>,
-    /// Directory of the Parquet files of published tasks, fetched if need be [default: task_data]
+    /// Directory of the Parquet files of published tasks; missing files are fetched [default: task_data]
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub(crate) task_data: Option<PathBuf>,
     /// Conversations: a file of JSON lines, mixed with those of --tasks
@@ -119,8 +119,7 @@ pub(crate) struct SftArgs {
     pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) shown: SampleArgs,
-    /// Question whose answers are the samples; several can be given [default: three of those to
-    /// validate with]
+    /// Question to answer as a sample; may be repeated [default: three validation questions]
     #[arg(long, value_name = "TEXT", help_heading = "Output")]
     pub(crate) prompt: Vec<String>,
     #[command(flatten)]

@@ -5,7 +5,7 @@ use crate::{number, task_data, usage};
 use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
-use tasks::{Kind, Options, Python, Split};
+use tasks::Kind;
 use tokenizer::Tokenizer;
 use tokenizer::chat::ChatTemplate;
 use train::evaluate::{Asking, Chat};
@@ -14,11 +14,11 @@ use train::objective::rl::Speaker;
 /// Accuracies of tasks while a model is finetuned.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct TasksArgs {
-    /// Steps between measurements of the accuracy of tasks, which then also is at the end
+    /// Measure the accuracy of tasks every N steps and at the end
     ///
-    /// A checkpoint is saved before. Questions are asked as `anegpt eval` asks them, and answers are kept in
-    /// DIR/tasks; a resumed run goes on with those that are missing, if the flags are given again. Nothing that is
-    /// learned depends on it.
+    /// A checkpoint is saved first. Questions are asked as `anegpt eval` asks them, and answers are kept in
+    /// DIR/tasks; a resumed run goes on with those that are missing, if the flags are given again. Measuring does not
+    /// change what is learned.
     #[arg(long, value_name = "N", help_heading = "Output")]
     #[arg(value_parser = number::whole(1u64))]
     tasks_every: Option<u64>,
@@ -30,7 +30,8 @@ pub(crate) struct TasksArgs {
     #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Output")]
     #[arg(value_parser = number::whole(1usize))]
     max_per_task: usize,
-    /// Run programs that the model writes, for humaneval (docs/tasks.md says behind what walls)
+    /// Run programs that the model writes, for humaneval: in a process of their own, with limits and, where the
+    /// system can deny it, without network
     #[arg(long, requires = "eval_tasks", help_heading = "Output")]
     allow_code_exec: bool,
 }
@@ -50,20 +51,9 @@ impl TasksArgs {
                  some with --eval-tasks",
             ));
         }
-        let runs = names.iter().any(|name| name == "humaneval");
-        if runs && !self.allow_code_exec {
-            return Err(usage(
-                "humaneval runs programs that the model writes: allow it with --allow-code-exec, or name other \
-                 tasks with --eval-tasks",
-            ));
-        }
-        let python = if runs { Some(Python::find()?) } else { None };
-        let options = Options { data: task_data, python: python.as_ref(), ..Options::default() };
-        let mut opened = vec![];
-        for name in &names {
-            task_data::provide(name, Split::Test, task_data)?;
-            opened.push(Arc::from(tasks::open(name, Split::Test, &options)?));
-        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let instead = "name other tasks with --eval-tasks";
+        let opened = task_data::open_asked(&names, task_data, self.allow_code_exec, instead)?;
         Ok(Some((steps, Chat::new(opened, Some(self.max_per_task), Asking::default())?)))
     }
 }
@@ -75,7 +65,7 @@ fn judged(learned: &[String]) -> Result<Vec<String>> {
     for text in learned {
         let (name, _) = tasks::counted(text)?;
         let training = all.iter().any(|task| task.name == name && task.kind == Kind::Training);
-        if !training && name != "humaneval" && !names.iter().any(|other| other == name) {
+        if !training && !names.iter().any(|other| other == name) {
             names.push(name.to_owned());
         }
     }

@@ -213,7 +213,7 @@ impl Report {
         for (name, part) in parts {
             lines.share(name, &format!("{:.2} ms", part / self.steps()), part / self.ms);
         }
-        // Where engine and CPU work at once, so much of a step, or more, counts in two parts.
+        // Time in which engine and CPU overlap is counted in two parts.
         let twice = self.parts.values().sum::<f64>() - self.ms;
         if twice > 0.005 * self.ms {
             let value = format!("{:.2} ms", twice / self.steps());
@@ -267,11 +267,11 @@ impl Report {
 
     fn energy(&self, lines: &mut Lines, spent: &Spent) {
         let mean = self.power.mean();
-        let Some(watts) = mean.watts().filter(|_| self.tokens > 0) else { return };
+        let Some(watts) = mean.watts() else { return };
         let source = &self.power_source;
         lines.row("Power:", &format!("{mean} (mean of the whole machine, by {source})"));
         let seconds = spent.total_s - spent.setup_s - spent.compile_s;
-        if !self.begun {
+        if !self.begun || self.tokens == 0 {
             return;
         }
         let energy = joules(watts * seconds / self.tokens as f64);
@@ -376,15 +376,12 @@ fn activities(spent: &Spent) -> Vec<(&'static str, f64)> {
         ("steps", spent.steps_s),
         ("validation", spent.validation_s),
         ("samples", spent.samples_s),
+        ("CORE", spent.core_s),
+        ("tasks", spent.tasks_s),
         ("checkpoints", spent.checkpoints_s),
         ("other", spent.other_s),
     ];
-    if spent.core_s > 0.0 {
-        all.insert(5, ("CORE", spent.core_s));
-    }
-    if spent.tasks_s > 0.0 {
-        all.insert(5, ("tasks", spent.tasks_s));
-    }
+    all.retain(|&(name, seconds)| seconds > 0.0 || !["CORE", "tasks"].contains(&name));
     all
 }
 

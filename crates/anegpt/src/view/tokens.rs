@@ -15,8 +15,8 @@ impl StepTokens {
         StepTokens { usual: Some(usual as u64), before: (step == 0).then_some((0, 0)) }
     }
 
-    /// Returns the tokens of a step, before whose end there were `tokens`. They are those of a usual one after a step that
-    /// is not known.
+    /// Returns the tokens of `step`, after which there were `tokens` in all; those of a usual step if the step before is
+    /// not known.
     pub(crate) fn of(&mut self, step: u64, tokens: u64) -> Option<u64> {
         let before = self.before.replace((step, tokens));
         let before = before.filter(|(before, _)| before + 1 == step);

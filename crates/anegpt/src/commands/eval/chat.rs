@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
-use tasks::{Kind, Options, Python, Split};
+use tasks::Kind;
 use tokenizer::chat::ChatTemplate;
 use train::evaluate::{Answering, Asking, Chat, ChatAnswer, checksum};
 
@@ -48,24 +48,8 @@ pub(super) fn prepare(args: &Args, model: &Opened) -> Result<Option<Chat>> {
         return Ok(None);
     }
     format_of(model)?;
-    let runs = names.contains(&"humaneval");
-    if runs && !args.allow_code_exec {
-        return Err(usage(
-            "humaneval runs programs that the model writes: allow it with --allow-code-exec, or leave the \
-             task out",
-        ));
-    }
-    let python = if runs { Some(Python::find()?) } else { None };
-    if let Some(python) = &python {
-        eprintln!("programs run in {}", python.describe());
-    }
     let data = args.task_data.as_deref().unwrap_or(Path::new(task_data::DIRECTORY));
-    let options = Options { data, python: python.as_ref(), ..Options::default() };
-    let mut opened = vec![];
-    for name in names {
-        task_data::provide(name, Split::Test, data)?;
-        opened.push(Arc::from(tasks::open(name, Split::Test, &options)?));
-    }
+    let opened = task_data::open_asked(&names, data, args.allow_code_exec, "leave the task out")?;
     let temperature = args.temperature.unwrap_or(0.0);
     let top_k = args.top_k.unwrap_or(TOP_K);
     let sampling = Sampling { temperature, top_k, ..Sampling::GREEDY };

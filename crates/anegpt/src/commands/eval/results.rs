@@ -61,13 +61,10 @@ pub(super) struct Sample {
 /// The directory of results: the one asked for, else one in the model's directory, or beside its file.
 /// `found` is the checkpoint or model that the path of the model stands for.
 pub(super) fn directory(args: &Args, found: &Path) -> Result<PathBuf> {
-    match (&args.out, own(args, found)) {
-        (Some(out), _) => Ok(out.clone()),
-        (None, Some(own)) => Ok(own),
-        (None, None) => {
-            Err(usage("a model at an address has no directory for results: add --out DIR"))
-        }
-    }
+    args.out
+        .clone()
+        .or_else(|| own(args, found))
+        .ok_or_else(|| usage("a model at an address has no directory for results: add --out DIR"))
 }
 
 /// The directory of results in or beside a model; `None` for one at an address.
@@ -97,7 +94,7 @@ const LONGEST_NAME: usize = 200;
 /// # Errors
 /// When it cannot be written.
 pub(super) fn keep(args: &Args, found: &Path, summary: &Value) -> Result<()> {
-    let of_run = of_run(found).or_else(|| own(args, found)).or_else(|| args.out.clone());
+    let of_run = of_run(found).or_else(|| args.out.clone()).or_else(|| own(args, found));
     let Some(directory) = of_run else { return Ok(()) };
     let mut name = args.tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join("+");
     name.truncate(LONGEST_NAME);

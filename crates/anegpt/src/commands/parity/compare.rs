@@ -106,9 +106,9 @@ impl Comparison {
             let steps = || of(index).flat_map(|run| &run.outcome.steps);
             let mut ms: Vec<f64> = steps().map(|step| step.ms).collect();
             ms.sort_by(f64::total_cmp);
-            let gap = (index > 0).then(|| Gap {
-                layers: layers.remove(&index).unwrap_or_default(),
-                ..Gap::between(of(0), of(index), divergence)
+            let gap = (index > 0).then(|| {
+                let layers = layers.remove(&index).unwrap_or_default();
+                Gap::between(of(0), of(index), divergence, layers)
             });
             Kind {
                 numerics: variant.numerics(),
@@ -135,6 +135,7 @@ impl Gap {
         reference: impl Iterator<Item = &'r Finished>,
         runs: impl Iterator<Item = &'r Finished>,
         divergence: f64,
+        layers: Vec<Layer>,
     ) -> Self {
         let pairs: Vec<(&Finished, &Finished)> = reference.zip(runs).collect();
         let gaps: Vec<f64> = pairs.iter().map(|(first, run)| run.loss() - first.loss()).collect();
@@ -148,7 +149,7 @@ impl Gap {
             share: loss.mean / mean,
             parted: pairs.iter().map(parted).collect(),
             by_step: by_step(&pairs),
-            layers: vec![],
+            layers,
         }
     }
 }
