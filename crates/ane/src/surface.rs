@@ -9,6 +9,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use half::vec::HalfBitsVecExt;
 use mil::{DType, TensorType};
+use rayon::prelude::*;
 use std::any::Any;
 use std::fmt::Debug;
 use std::ptr::NonNull;
@@ -493,6 +494,44 @@ impl Surface {
         Ok(())
     }
 
+    /// Replaces the contents by those of `from`, which `f` changes in f32: `run` elements at a time, several runs
+    /// at once. `f` gets the number of a run and its elements.
+    ///
+    /// # Errors
+    /// When `from` has another number of elements than the tensor, or the machine does not let the
+    /// CPU at its memory.
+    pub fn rewrite(
+        &self,
+        from: &Surface,
+        run: usize,
+        f: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Result<(), AneError> {
+        self.check(from.ty.count())?;
+        let (read, mut written) = (from.lock()?, self.lock_mut()?);
+        let changed = |i: usize, part: &mut [f32]| {
+            let start = i * run;
+            match read.elements() {
+                Elements::F16(from) => simd::widen(&from[start..][..part.len()], part),
+                Elements::F32(from) => part.copy_from_slice(&from[start..][..part.len()]),
+            }
+            f(i, part);
+        };
+        match written.elements_mut() {
+            ElementsMut::F16(to) => to.par_chunks_mut(run).enumerate().for_each_init(
+                || vec![0.0; run],
+                |part, (i, to)| {
+                    let part = &mut part[..to.len()];
+                    changed(i, part);
+                    simd::narrow(part, to, Round::IEEE);
+                },
+            ),
+            ElementsMut::F32(to) => {
+                to.par_chunks_mut(run).enumerate().for_each(|(i, to)| changed(i, to))
+            }
+        }
+        Ok(())
+    }
+
     /// to ← to + contents: the residual connection of a host-side stream.
     ///
     /// # Errors
@@ -536,6 +575,30 @@ mod tests {
         let lent = surface.lend().unwrap().unwrap();
         assert_eq!(lent.bytes(), 6);
         assert_eq!(surface.bytes(<[u8]>::as_ptr).unwrap(), Some(lent.start().cast_const()));
+    }
+
+    #[test]
+    fn contents_are_those_of_another_surface_changed_in_f32() {
+        let ty = TensorType::fp16([10]);
+        for precision in PRECISIONS {
+            let [from, to] = [(); 2].map(|()| Surface::new(&ty, 0, precision));
+            let values: Vec<f32> = (0..10).map(|n| n as f32 / 8.0).collect();
+            from.write(&values).unwrap();
+            // Runs of four: the last one has two elements. The third of ten needs more bits than binary16 has.
+            let third = |i: usize, part: &mut [f32]| {
+                part.iter_mut().for_each(|v| *v = (*v + i as f32) / 3.0);
+            };
+            to.rewrite(&from, 4, third).unwrap();
+            let mut got = [0.0; 10];
+            to.read(&mut got).unwrap();
+            for (i, (&got, value)) in got.iter().zip(values).enumerate() {
+                let want = (value + (i / 4) as f32) / 3.0;
+                let rounded = f16::from_f32(want).to_f32();
+                assert_eq!(got, if precision == Precision::Half { rounded } else { want });
+            }
+            let other = Surface::new(&TensorType::fp16([9]), 0, precision);
+            assert!(to.rewrite(&other, 4, third).is_err());
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!
 //! The names that values get here are those that plans cut at ([`crate::plan`]): x, xnorm, q0, k0 (before
 //! norm and rotation), gated (added to the values), q, k, v, probs, attn, o_out; x2, x2norm, h1, h3, gate,
-//! ffn_out; mixed; x_last, xf, raw (before the cap), logits, token_probs.
+//! ffn_out; mixed; x_last, xf, raw (before the cap), logits, token_probs, d_logits.
 
 use crate::config::{FeedForward, GptConfig, Norm};
 use crate::declare::{Block, Declared, Group, Init};
@@ -264,16 +264,89 @@ pub(crate) fn norm_of(block: Block) -> &'static str {
     }
 }
 
-/// softmax(Wcls·xf) over the vocabulary, [1, V, 1, T], of the inputs xf [1, D, 1, T] and wcls
-/// [V, D, 1, 1]. As a convolution its outputs are channels, of which every chip accepts more than
-/// rows or columns.
+/// The most channels that a chip accepts (docs/ane-facts.md D).
+const MOST_CHANNELS: usize = 1 << 16;
+
+/// The number of equal tiles N of a vocabulary, and their rows R: as few as have at most 2048 rows, where the
+/// vocabulary has such a divisor below 256. A chip accepts tiles of that height, and a product with one keeps
+/// its other operand on the chip.
+fn tiles(vocab: usize) -> [usize; 2] {
+    const ROWS: usize = 2048;
+    let fewest = vocab.div_ceil(ROWS);
+    let number = (fewest..256.max(fewest + 1)).find(|&n| vocab.is_multiple_of(n)).unwrap_or(1);
+    [number, vocab / number]
+}
+
+/// Type of the port of the classifier: [V, D, 1, 1], or its tiles [1, N, R, D].
+fn classifier_type(dims: &Dims<'_>) -> TensorType {
+    let (vocab, width) = (dims.config.vocab_size, dims.config.n_embd);
+    let [number, rows] = tiles(vocab);
+    match vocab > MOST_CHANNELS {
+        true => TensorType::new(dims.dtype, [1, number, rows, width]),
+        false => TensorType::new(dims.dtype, [vocab, width, 1, 1]),
+    }
+}
+
+/// softmax(Wcls·xf) over the vocabulary of the inputs xf [1, D, 1, T] and wcls.
+///
+/// As a convolution its outputs are channels, of which every chip accepts more than rows or columns: wcls is
+/// [V, D, 1, 1], and the probabilities are [1, V, 1, T]. Where the vocabulary has more rows than a chip accepts
+/// channels, both come in tiles, [1, N, R, D] and [1, N, R, T]: the same order in memory.
 pub fn probabilities<'b>(b: &'b Builder, dims: &Dims<'_>) -> Tensor<'b> {
     let (vocab, width) = (dims.config.vocab_size, dims.config.n_embd);
     let xf = b.input("xf", dims.activation(width));
-    let wcls = b.input("wcls", TensorType::new(dims.dtype, [vocab, width, 1, 1]));
-    let args = [("weight", wcls), ("x", xf)].map(|(key, value)| (key, Arg::Value(value.id())));
-    let logits = b.op(Op::Conv, args.to_vec())[0].named("logits");
-    logits.softmax(1).named("token_probs")
+    let wcls = b.input("wcls", classifier_type(dims));
+    let probabilities = if vocab > MOST_CHANNELS {
+        let xf = xf.reshape(&[1, 1, width, dims.tokens()]);
+        softmax_of_tiles(wcls.matmul(xf, false, false).named("logits"))
+    } else {
+        let args = [("weight", wcls), ("x", xf)].map(|(key, value)| (key, Arg::Value(value.id())));
+        b.op(Op::Conv, args.to_vec())[0].named("logits").softmax(1)
+    };
+    probabilities.named("token_probs")
+}
+
+/// softmax over the first two of [N, R, T].
+///
+/// A sum of 2^16 exponentials may leave binary16. Those of tiles do not, and 2^−9 of them are added up; the
+/// factor comes back after the division, so that nothing on the way is subnormal but the result.
+fn softmax_of_tiles(logits: Tensor<'_>) -> Tensor<'_> {
+    const SHARE: f64 = 1.0 / 512.0;
+    let largest = [2, 1].iter().fold(logits, |x, &axis| x.reduce(Op::ReduceMax, &[axis]));
+    let exponentials = (logits - largest).exp();
+    let sum = (exponentials.reduce_sum(&[2]) * SHARE).reduce_sum(&[1]);
+    exponentials * sum.inverse(0.0) * SHARE
+}
+
+/// What `gives` asks for of the classifier's backward pass, for the cotangents d_logits [1, N, R, T] of tiles of
+/// the vocabulary: `d_xf` is Wclsᵀ·d_logits [1, D, 1, T], the sum of what the tiles give; `d_wcls` is
+/// d_logits·xfᵀ [1, N, R, D].
+///
+/// Written, not derived: the gradient of a convolution of V output channels has V input channels, which no
+/// chip accepts.
+pub fn classifier_backward<'b>(b: &'b Builder, dims: &Dims<'_>, gives: &str) -> Vec<Tensor<'b>> {
+    let (width, tokens) = (dims.config.n_embd, dims.tokens());
+    let [number, rows] = tiles(dims.config.vocab_size);
+    let d_logits = TensorType::new(dims.dtype, [1, number, rows, tokens]);
+    let d_logits = b.input("d_logits", d_logits);
+    let given = |name: &str| match name {
+        "d_xf" => b.input("wcls", classifier_type(dims)),
+        _ => b.input("xf", dims.activation(width)),
+    };
+    let given: Vec<_> = gives.split_whitespace().map(|name| (name, given(name))).collect();
+    let gradient = |(name, other): (&str, Tensor<'b>)| {
+        let gradient = match name {
+            "d_xf" => {
+                let tiles = other.reshape(&[1, number, rows, width]);
+                let shares = tiles.matmul(d_logits, true, false);
+                let all = if number > 1 { shares.reduce_sum(&[1]) } else { shares };
+                all.reshape(&[1, width, 1, tokens])
+            }
+            _ => d_logits.matmul(other.reshape(&[1, 1, width, tokens]), false, true),
+        };
+        gradient.named(name)
+    };
+    given.into_iter().map(gradient).collect()
 }
 
 /// The stream as the classifier takes it.

@@ -104,9 +104,9 @@ const NORM_BYTES: f64 = 40.0;
 /// Bytes that softmax and loss move per logit: six passes over f32, read and write.
 const LOSS_BYTES: f64 = 48.0;
 
-/// Bytes that a cotangent of a logit moves when it is computed from a probability in binary16: one pass to
-/// f32, and two over it.
-const PROBABILITY_BYTES: f64 = 22.0;
+/// Bytes that a cotangent of a logit moves when it is computed from a probability: both are in binary16, and
+/// what is between them stays in the cache.
+const COTANGENT_BYTES: f64 = 4.0;
 
 /// Bytes that memory moves for one element alone.
 const CACHE_LINE: f64 = 64.0;
@@ -255,7 +255,7 @@ impl<'d> Pricing<'d> {
                 locks: 1.0,
                 ..HostWork::default()
             },
-            Step::ClassifierBackward { .. } => self.head(2.0).plus(self.cotangents()),
+            Step::Cotangents { .. } => self.cotangents(),
             Step::Unload { .. } => Self::copy(self.stream()),
             Step::Host { outputs, .. } if !outputs.iter().all(Sink::is_gradient) => self.pass(),
             Step::Host { program, inputs, .. } => {
@@ -275,7 +275,7 @@ impl<'d> Pricing<'d> {
     /// Cotangents of logits from probabilities in binary16.
     fn cotangents(&self) -> HostWork {
         let logits = (self.dims.config.vocab_size * self.dims.tokens()) as f64;
-        HostWork { pass_bytes: PROBABILITY_BYTES * logits, locks: 2.0, ..HostWork::default() }
+        HostWork { pass_bytes: COTANGENT_BYTES * logits, locks: 2.0, ..HostWork::default() }
     }
 
     /// The weights go to the device once per step.

@@ -12,7 +12,7 @@ use crate::loss::{Normaliser, TileStatistics, cotangents_of_probabilities};
 use crate::ops::{Dims, project};
 use crate::params::Layout;
 use crate::plan::{Cuts, PlanError, Sink, inputs};
-use crate::run::{ClassifierBackward, HeadBackward, sinks};
+use crate::run::{HeadBackward, sinks};
 use ane::{AneError, Surface};
 use cpu::{Elements, HostProgram, HostShape, OutputMut, Sgemm, simd};
 use mil::{Builder, DType, Function};
@@ -339,8 +339,7 @@ impl Head {
             self.losses_of(i, classifier, targets)?;
             let part = if i == 0 { micro_batch } else { MicroBatch::Later };
             let weights = weights.section(i * section..(i + 1) * section);
-            let from = Cotangents::Exponentials;
-            self.products_of(classifier, (targets, weights), part, gradient, from)?;
+            self.products_of(classifier, (targets, weights), part, gradient)?;
             self.d_xf.put(i, section);
         }
         self.clear_rest(micro_batch, grads);
@@ -376,36 +375,8 @@ impl Head {
         Ok(())
     }
 
-    /// The gradient of the classifier and the cotangent of what it reads, where the device gives the
-    /// probabilities, and the loss of each token counts its weight.
-    pub(crate) fn classifier_backward(
-        &mut self,
-        call: ClassifierBackward<'_>,
-        targets: &[u32],
-        weights: TokenWeights<'_>,
-        micro_batch: MicroBatch,
-    ) -> Result<(), AneError> {
-        let ClassifierBackward { probs, xf, values, d_xf, grads } = call;
-        let (classifier, section) = (&values[self.classifier.clone()], self.section);
-        let gradient = &mut grads[self.classifier.clone()];
-        let (guard, tokens) = (probs.lock()?, targets.len());
-        xf.read(&mut self.xf.all)?;
-        for (i, targets) in targets.chunks(section).enumerate() {
-            self.xf.take(i, section);
-            let part = if i == 0 { micro_batch } else { MicroBatch::Later };
-            let weights = weights.section(i * section..(i + 1) * section);
-            let from =
-                Cotangents::Probabilities { of: guard.elements(), tokens, start: i * section };
-            self.products_of(classifier, (targets, weights), part, gradient, from)?;
-            self.d_xf.put(i, section);
-        }
-        self.clear_rest(micro_batch, grads);
-        d_xf.copy_from_slice(&self.d_xf.all);
-        Ok(())
-    }
-
     /// Rows of the classifier's table that no logit reads have no gradient.
-    fn clear_rest(&self, micro_batch: MicroBatch, grads: &mut [f32]) {
+    pub(crate) fn clear_rest(&self, micro_batch: MicroBatch, grads: &mut [f32]) {
         if micro_batch == MicroBatch::First {
             grads[self.rest.clone()].fill(0.0);
         }
@@ -448,15 +419,14 @@ impl Head {
         Ok(())
     }
 
-    /// The gradient of the classifier [V, D] and, in `d_xf`, the cotangent of a section, whose normalised
-    /// stream was taken: from what [`Head::losses_of`] left, or from probabilities.
+    /// The gradient of the classifier [V, D] and, in `d_xf`, the cotangent of a section: from what
+    /// [`Head::losses_of`] left.
     fn products_of(
         &mut self,
         classifier: &[f32],
         (targets, token_weights): (&[u32], TokenWeights<'_>),
         micro_batch: MicroBatch,
         gradient: &mut [f32],
-        from: Cotangents<'_>,
     ) -> Result<(), AneError> {
         let Head { grid, width, section, groups, xf, d_xf, logits, normaliser, softcap, .. } = self;
         let softcap = *softcap;
@@ -473,19 +443,8 @@ impl Head {
                     tiles.zip(gradient.chunks_mut(tile * *width)).enumerate()
                 {
                     let first = index * group + i * tile;
-                    match from {
-                        Cotangents::Exponentials => {
-                            let of = (&*normaliser, softcap);
-                            statistics[i].cotangents(logits, first, targets, token_weights, of);
-                        }
-                        Cotangents::Probabilities { of, tokens, start } => {
-                            for (row, logits) in logits.chunks_mut(*section).enumerate() {
-                                let start = (first + row) * tokens + start;
-                                widen(of, start, logits);
-                            }
-                            cotangents_of_probabilities(logits, first, targets, token_weights);
-                        }
-                    }
+                    let of = (&*normaliser, softcap);
+                    statistics[i].cotangents(logits, first, targets, token_weights, of);
                     let programs = for_rows(programs, logits.len() / *section);
                     programs.classifier_gradient.run(
                         &[Elements::F32(logits), Elements::F32(&xf.section)],
@@ -503,26 +462,23 @@ impl Head {
     }
 }
 
-/// The source of the cotangents of logits.
-#[derive(Clone, Copy)]
-enum Cotangents<'a> {
-    /// From the exponentials that [`Head::losses_of`] left in their place.
-    Exponentials,
-    /// From the probabilities [V, T] of all `tokens`; a section begins at column `start`.
-    Probabilities { of: Elements<'a>, tokens: usize, start: usize },
+/// The cotangents of the logits [V, T], where the device gives the probabilities and the loss of each token
+/// counts its weight. They are rounded once, to the precision of the surface that they go `to`.
+pub(crate) fn cotangents(
+    probs: &Surface,
+    to: &Surface,
+    targets: &[u32],
+    weights: TokenWeights<'_>,
+) -> Result<(), AneError> {
+    let rows = (TILE / targets.len()).max(1);
+    to.rewrite(probs, rows * targets.len(), |i, tile| {
+        cotangents_of_probabilities(tile, i * rows, targets, weights);
+    })
 }
 
 /// Returns `value`, or `least` where that is larger; unlike `max`, a NaN as it is.
 fn at_least(least: f64, value: f64) -> f64 {
     if value < least { least } else { value }
-}
-
-/// Copies elements from `start` on.
-fn widen(from: Elements<'_>, start: usize, to: &mut [f32]) {
-    match from {
-        Elements::F16(from) => simd::widen(&from[start..][..to.len()], to),
-        Elements::F32(from) => to.copy_from_slice(&from[start..][..to.len()]),
-    }
 }
 
 fn replace(data: &mut [f32]) -> OutputMut<'_> {

@@ -173,8 +173,9 @@ impl Model {
             OutsideStep::Head { .. } => Ok(()),
             OutsideStep::HeadBackward(call) => head.backward(call, targets, weights, micro_batch),
             OutsideStep::Losses { probs } => head.losses_of_probabilities(probs, targets),
-            OutsideStep::ClassifierBackward(call) => {
-                head.classifier_backward(call, targets, weights, micro_batch)
+            OutsideStep::Cotangents { probs, to, grads } => {
+                head.clear_rest(micro_batch, grads);
+                head::cotangents(probs, to, targets, weights)
             }
             OutsideStep::Append { .. } => unreachable!("training has no cache"),
         })?;

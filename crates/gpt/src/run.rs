@@ -372,8 +372,9 @@ pub(crate) enum OutsideStep<'a> {
     HeadBackward(HeadBackward<'a>),
     /// Losses of these probabilities [V, T].
     Losses { probs: &'a Surface },
-    /// Gradients of the classifier that gave them.
-    ClassifierBackward(ClassifierBackward<'a>),
+    /// The cotangents of the logits of these probabilities. Rows of the gradients `grads` that no logit reads
+    /// are its, too.
+    Cotangents { probs: &'a Surface, to: &'a Surface, grads: &'a mut [f32] },
     /// New keys or values go into a cache.
     Append { new: &'a Surface, cache: &'a Surface },
 }
@@ -386,20 +387,6 @@ pub(crate) struct HeadBackward<'a> {
     pub(crate) values: &'a [f32],
     /// Of the stream, [D, T]: replaced.
     pub(crate) cotangent: &'a mut [f32],
-    /// Of the parameters.
-    pub(crate) grads: &'a mut [f32],
-}
-
-/// The arguments of the classifier's backward step.
-pub(crate) struct ClassifierBackward<'a> {
-    /// [V, T]
-    pub(crate) probs: &'a Surface,
-    /// The normalised stream, [D, T].
-    pub(crate) xf: &'a Surface,
-    /// The parameters.
-    pub(crate) values: &'a [f32],
-    /// Of the normalised stream, [D, T]: replaced.
-    pub(crate) d_xf: &'a mut [f32],
     /// Of the parameters.
     pub(crate) grads: &'a mut [f32],
 }
@@ -461,11 +448,9 @@ impl HostLane<'_> {
             Step::Losses { probs } => {
                 (self.outside)(OutsideStep::Losses { probs: &surfaces[*probs] })
             }
-            Step::ClassifierBackward { probs, xf, to } => {
-                let [probs, xf] = [*probs, *xf].map(|value| &surfaces[value]);
-                let d_xf = &mut arrays[*to];
-                let call = ClassifierBackward { probs, xf, values, d_xf, grads };
-                (self.outside)(OutsideStep::ClassifierBackward(call))
+            Step::Cotangents { probs, to } => {
+                let [probs, to] = [*probs, *to].map(|value| &surfaces[value]);
+                (self.outside)(OutsideStep::Cotangents { probs, to, grads })
             }
             Step::Head { stream } => {
                 (self.outside)(OutsideStep::Head { stream: &arrays[*stream], values })

@@ -11,7 +11,7 @@ use ane::Emulator;
 use chip::Profile;
 use cpu::Numerics;
 use cpu::blas::{Sgemm, Stored};
-use gpt::plan::{BASELINE, PLANS, Plan};
+use gpt::plan::{BASELINE, OFFLOAD, PLANS, Plan};
 use gpt::{GptConfig, Layout, MicroBatch, Model, Parameters, TokenWeights, initialise, mean};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -474,6 +474,24 @@ fn a_head_of_many_tiles_agrees() {
         assert!(loss < 1e-5, "loss {loss:e}");
         for (tensor, error) in tensors {
             assert!(error < 1e-5, "{tensor} {error:e}");
+        }
+    }
+}
+
+/// Vocabularies of two tiles, of 1025 rows, and of more rows than a chip accepts channels.
+#[test]
+fn a_classifier_in_tiles_on_the_engine_agrees() {
+    let (_, base, ..) = variants().remove(0);
+    for (vocab_size, tied) in [(2050, true), (65_540, false)] {
+        let c = GptConfig { n_layer: 1, vocab_size, tied, ..base.clone() };
+        for (numerics, scale, bounds) in
+            [(Numerics::F32, 1.0, [1e-5, 1e-5]), (Numerics::Fast, 256.0, [1.1e-3, 1.1e-2])]
+        {
+            let (loss, tensors) = errors(&OFFLOAD, &c, 2, 5, numerics, scale, None);
+            assert!(loss < bounds[0], "{vocab_size} {numerics:?}: loss {loss:e}");
+            for (tensor, error) in tensors {
+                assert!(error < bounds[1], "{vocab_size} {numerics:?}: {tensor} {error:e}");
+            }
         }
     }
 }

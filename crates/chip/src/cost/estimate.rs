@@ -333,7 +333,7 @@ impl Costing<'_> {
     }
 
     /// A product of the first two inputs: whichever is larger streams, and again for every block of
-    /// the other.
+    /// the other. Products of one operation, such as heads, come one after the other, each with its own block.
     fn product(&self, law: Law, flops: f64, resolved: &Resolved<'_>) -> OpWork {
         let (x, y) = (&resolved.inputs[0], &resolved.inputs[1]);
         let (a, b) = (self.ty(x).bytes() as f64, self.ty(y).bytes() as f64);
@@ -353,7 +353,9 @@ impl Costing<'_> {
             (n, false) => shape[n - 1],
         };
         let out = resolved.results[0].count();
-        self.product(Law::Matmul, 2.0 * out as f64 * inner as f64, resolved)
+        let work = self.product(Law::Matmul, 2.0 * out as f64 * inner as f64, resolved);
+        let together: usize = resolved.results[0].shape.iter().rev().skip(2).product();
+        OpWork { resident_bytes: work.resident_bytes / together.max(1) as f64, ..work }
     }
 
     /// A product with weights [out, in, …]: every output is a sum over in · taps.

@@ -164,11 +164,7 @@ impl Schedule {
             Step::Append { value, cache } => [vec![Value(*value)], vec![Value(*cache)]],
             Step::Unload { from, to } => [vec![Value(*from)], vec![Array(*to)]],
             Step::Losses { probs } => [vec![Value(*probs)], vec![Head]],
-            Step::ClassifierBackward { probs, xf, to } => {
-                let own = [Head, Array(*to)].into_iter();
-                let classifier = self.head_parameters.iter().map(|range| Gradient(range.start));
-                [vec![Value(*probs), Value(*xf)], own.chain(classifier).collect()]
-            }
+            Step::Cotangents { probs, to } => [vec![Value(*probs)], vec![Value(*to)]],
             Step::Head { stream } => [vec![Array(*stream)], vec![Head]],
             Step::HeadBackward { stream, to } => {
                 let gradients = self.head_parameters.iter().map(|range| Gradient(range.start));

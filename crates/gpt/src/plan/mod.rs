@@ -270,6 +270,9 @@ fn block_kernels(
     if rows().next().is_none() {
         return Ok(vec![]);
     }
+    if block == Block::Classifier {
+        return classifier_kernels(rows(), dims, memory);
+    }
     let forward = written(dims, (block, kind), memory)?;
     let trains = rows().any(|cut| cut.pass == Pass::Backward);
     let mut cuts = if trains { Cuts::joint(&forward)? } else { Cuts::forward(forward) };
@@ -290,6 +293,40 @@ fn block_kernels(
         let Some(output) = gives.first().cloned() else { continue };
         gives.retain(|name| !trains || *name == output || needed.contains(name));
         kernels.push(cut.kernel(kind, cuts.cut(cut.name, &given, &gives)?));
+    }
+    Ok(kernels)
+}
+
+/// The programs of the classifier, and on the host its gradient, where no row gives it.
+fn classifier_kernels<'c>(
+    rows: impl Iterator<Item = &'c Cut> + Clone,
+    dims: &Dims<'_>,
+    memory: Memory,
+) -> Result<Vec<Kernel>, PlanError> {
+    let mut cuts = Cuts::forward(written(dims, (Block::Classifier, 0), memory)?);
+    let backward = |name: &str, gives: &str| {
+        let b = Builder::new(name);
+        let gradients = block::classifier_backward(&b, dims, gives);
+        b.finish(&gradients)
+    };
+    let mut kernels = vec![];
+    for cut in rows.clone() {
+        let function = match cut.pass {
+            Pass::Forward => cuts.cut(cut.name, &cuts.names(cut.given), &cuts.names(cut.gives))?,
+            Pass::Backward => backward(cut.name, cut.gives)?,
+        };
+        kernels.push(cut.kernel(0, function));
+    }
+    let gradient = Cut {
+        name: "wcls_grad",
+        block: Block::Classifier,
+        pass: Pass::Backward,
+        place: Place::Host,
+        given: "d_logits xf",
+        gives: "d_wcls",
+    };
+    if !rows.clone().any(|cut| cut.gives.split_whitespace().any(|name| name == gradient.gives)) {
+        kernels.push(gradient.kernel(0, backward(gradient.name, gradient.gives)?));
     }
     Ok(kernels)
 }

@@ -1,10 +1,11 @@
-//! The plan `offload`: as `baseline`, with the last norm, the classifier's forward pass, the softmax over the
-//! vocabulary and the backward passes of all norms on the engine.
+//! The plan `offload`: as `baseline`, with the last norm, the classifier, the softmax over the vocabulary and
+//! the backward passes of all norms on the engine.
 //!
-//! What moves is what the seed's second trainer moves. The host keeps the products of the classifier's backward
-//! pass: as a convolution it would have the vocabulary as its input channels, which the engine refuses. The
-//! probabilities come back in the device's precision; losses and cotangents are computed from them. The
-//! backward programs of norms read stream, gain and cotangent alone ([`crate::ops::norm_gradient`]).
+//! What moves is what the seed's second trainer moves, and the classifier's backward pass to the stream: a product
+//! by tiles of the vocabulary ([`crate::block::classifier_backward`]). The probabilities come back in the device's
+//! precision; the host computes losses from them, and the cotangents of the logits, which go to the engine. The
+//! classifier's gradient stays a product of the host. The backward programs of norms read stream, gain and
+//! cotangent alone ([`crate::ops::norm_gradient`]).
 
 use super::Pass::{Backward, Forward};
 use super::Place::Engine;
@@ -29,6 +30,7 @@ pub static OFFLOAD: Plan = Plan {
         FINAL_NORM,
         CLASSIFIER,
         SOFTMAX,
+        CLASSIFIER_BWD,
         FINAL_NORM_BWD,
         BACKOUT_BWD,
         FFN_BWD,
@@ -70,6 +72,16 @@ const SOFTMAX: Cut = Cut {
     place: Engine,
     given: "logits",
     gives: "token_probs",
+};
+
+/// The classifier, backward, up to the last norm.
+const CLASSIFIER_BWD: Cut = Cut {
+    name: "classifierBwd",
+    block: Classifier,
+    pass: Backward,
+    place: Engine,
+    given: "d_logits wcls",
+    gives: "d_xf",
 };
 
 /// The last norm, backward.

@@ -126,13 +126,11 @@ pub enum Step {
         /// The probabilities.
         probs: usize,
     },
-    /// The classifier's gradient, and the cotangent of what it reads.
-    ClassifierBackward {
+    /// Cotangents of the logits, where the device gives the probabilities of all tokens.
+    Cotangents {
         /// The probabilities.
         probs: usize,
-        /// The normalised stream.
-        xf: usize,
-        /// The array that becomes its cotangent.
+        /// The value that becomes the cotangents.
         to: usize,
     },
     /// Last norm, classifier and loss.
@@ -253,7 +251,7 @@ impl Schedule {
             Step::Append { value, .. } => of("append", *value),
             Step::Unload { from, .. } => of("unload", *from),
             Step::Losses { .. } => ("losses".to_owned(), None),
-            Step::ClassifierBackward { .. } => ("classifierBwd".to_owned(), None),
+            Step::Cotangents { .. } => ("cotangents".to_owned(), None),
             Step::Head { .. } => ("head".to_owned(), None),
             Step::HeadBackward { .. } => ("headBwd".to_owned(), None),
             Step::Accumulate { value, .. } => of("accumulate", *value),

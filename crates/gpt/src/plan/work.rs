@@ -74,7 +74,7 @@ impl Schedule {
             Step::Head { .. }
             | Step::HeadBackward { .. }
             | Step::Losses { .. }
-            | Step::ClassifierBackward { .. } => Part::Head,
+            | Step::Cotangents { .. } => Part::Head,
             Step::Host { outputs, .. } if outputs.iter().all(Sink::is_gradient) => {
                 Part::WeightGradients
             }
@@ -98,9 +98,7 @@ impl Schedule {
                 Some(programs[*program].clone())
             }
             Step::Head { .. } => Some(self.head()),
-            Step::HeadBackward { .. } | Step::ClassifierBackward { .. } => {
-                Some(self.head_backward())
-            }
+            Step::HeadBackward { .. } => Some(self.head_backward()),
             _ => None,
         };
         Ok(self

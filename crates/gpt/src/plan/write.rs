@@ -150,13 +150,20 @@ impl<'d> Writer<'d> {
         let Some(probs) = self.token_probs() else {
             return self.schedule.backward.push(Step::HeadBackward { stream, to });
         };
-        let [xf, d_xf] = ["xf", "d_xf"].map(|name| self.value(name, 0));
         let d_stream = self.value(&format!("d_{}", stream_of(Block::Head)), 0);
-        let runs = self.around(Block::Head, Pass::Backward);
-        self.schedule.backward.push(Step::ClassifierBackward { probs, xf, to });
-        self.schedule.backward.push(Step::Load { from: to, to: d_xf });
+        let runs: Vec<Step> = [Block::Classifier, Block::Head]
+            .into_iter()
+            .flat_map(|block| self.around(block, Pass::Backward))
+            .collect();
+        let cotangents = Step::Cotangents { probs, to: self.value("d_logits", 0) };
+        self.schedule.backward.push(cotangents);
         self.schedule.backward.extend(runs);
         self.schedule.backward.push(Step::Unload { from: d_stream, to });
+        let stage = Stage { block: Block::Classifier, layer: 0, stream, earlier: 0 };
+        for program in self.programs((0, Block::Classifier), Pass::Backward, Place::Host) {
+            let step = self.host(program, stage, &|_, name| panic!("`{name}` is no parameter"));
+            self.schedule.backward.push(step);
+        }
         for program in self.programs((0, Block::Head), Pass::Backward, Place::Engine) {
             self.accumulate(program, 0);
         }
@@ -458,6 +465,15 @@ impl<'d> Writer<'d> {
         }
     }
 
+    /// The parameter that `layer` reads by `port`, if it is one.
+    fn parameter(&self, port: &str, layer: usize) -> Option<Range<usize>> {
+        if port == "wcls" {
+            return Some(self.layout.classifier());
+        }
+        let found = self.layout.find(port, Some(layer)).or_else(|| self.layout.find(port, None));
+        found.map(Param::range)
+    }
+
     fn gives_stream(&self, program: usize, block: Block) -> bool {
         let cotangent = format!("d_{}", stream_of(block));
         outputs(&self.schedule.programs[program].function).contains(&cotangent)
@@ -467,10 +483,8 @@ impl<'d> Writer<'d> {
     fn accumulate(&mut self, program: usize, layer: usize) {
         for name in outputs(&self.schedule.programs[program].function) {
             let port = name.strip_prefix("d_").unwrap_or_default();
-            let found =
-                self.layout.find(port, Some(layer)).or_else(|| self.layout.find(port, None));
-            if let Some(param) = found {
-                let (value, gradient) = (self.value(&name, layer), param.range());
+            if let Some(gradient) = self.parameter(port, layer) {
+                let value = self.value(&name, layer);
                 self.schedule.backward.push(Step::Accumulate { value, gradient });
             }
         }
@@ -501,11 +515,7 @@ impl<'d> Writer<'d> {
     fn host(&self, program: usize, stage: Stage, array: &dyn Fn(&Self, &str) -> Sink) -> Step {
         let Stage { block, layer, stream, earlier } = stage;
         let function = &self.schedule.programs[program].function;
-        let parameter = |port: &str| {
-            let found =
-                self.layout.find(port, Some(layer)).or_else(|| self.layout.find(port, None));
-            found.map(|p| p.range())
-        };
+        let parameter = |port: &str| self.parameter(port, layer);
         let source = |name: String| match &name[..] {
             name if name == stream_of(block) => Source::Array(stream),
             "earlier" => Source::Array(earlier),
@@ -520,7 +530,7 @@ impl<'d> Writer<'d> {
             let of = name.strip_prefix("d_").unwrap_or(&name);
             parameter(of).map_or_else(|| array(self, of), Sink::Gradient)
         };
-        let of_layer = !matches!(block, Block::Embedding | Block::Backout);
+        let of_layer = !matches!(block, Block::Embedding | Block::Backout | Block::Classifier);
         Step::Host {
             program,
             layer: of_layer.then_some(layer),
