@@ -1,5 +1,5 @@
-//! Mutated files for every reader that a run depends on: weights, tokenizers, texts, token files,
-//! checkpoints. No panic, and no memory beyond a multiple of the file. Takes seconds;
+//! Mutated files for every reader of what comes from elsewhere: weights, configurations, adapters, tokenizers, chat
+//! templates, texts, token files, checkpoints, conversations and tasks. No panic, and no memory beyond a multiple of the file. Takes seconds;
 //! `ANEGPT_FUZZ_SECONDS=3600` makes it take that long.
 
 #[path = "../../mil/tests/fuzzing/allocated.rs"]
@@ -11,7 +11,9 @@ use allocated::peak;
 use fuzzing::{Random, for_a_while};
 use gpt::GptConfig;
 use std::path::Path;
+use tasks::{Conversations, JsonLines, Split};
 use tokenizer::Tokenizer;
+use tokenizer::chat::{ChatTemplate, Message, Role};
 
 /// Flips, replaces, cuts, repeats.
 fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
@@ -56,53 +58,243 @@ fn small() -> GptConfig {
     }
 }
 
-fn read_tokenizer(path: &Path) {
-    if let Ok(tokenizer) = Tokenizer::load(path) {
-        let ids = tokenizer.encode("Once upon a time, \u{e9}\u{1f600}").unwrap_or_default();
-        tokenizer.decode(&ids);
-        tokenizer.decode(&[0, 1, 2, 259, u32::MAX]);
-    }
+fn read_tokenizer(path: &Path) -> bool {
+    let Ok(tokenizer) = Tokenizer::load(path) else { return false };
+    let ids = tokenizer.encode("Once upon a time, \u{e9}\u{1f600}").unwrap_or_default();
+    tokenizer.decode(&ids);
+    tokenizer.decode(&[0, 1, 2, 259, u32::MAX]);
+    true
 }
 
-fn read_tokens(path: &Path) {
-    if let Ok(file) = data::tokens::TokenFile::open(path) {
-        let _ = (file.check_ids(280), file.check_sum());
-        let mut head = vec![0; file.len().min(16)];
-        file.read(0, &mut head);
-    }
+fn read_tokens(path: &Path) -> bool {
+    let Ok(file) = data::tokens::TokenFile::open(path) else { return false };
+    let sound = file.check_ids(300).is_ok() && file.check_sum().is_ok();
+    let mut head = vec![0; file.len().min(16)];
+    file.read(0, &mut head);
+    sound
 }
 
-fn read_texts(path: &Path) {
-    let Ok(source) = data::text::TextSource::open(path, "<|endoftext|>") else { return };
+fn read_texts(path: &Path) -> bool {
+    let Ok(source) = data::text::TextSource::open(path, "<|endoftext|>") else { return false };
     drop((source.text_bytes(), source.sample(1000)));
     let documents: Vec<_> = source.documents().map_while(Result::ok).take(1000).collect();
-    if let Some(last) = documents.last() {
-        drop(source.documents_from(last.place).next());
+    let Some(last) = documents.last() else { return false };
+    drop(source.documents_from(last.place).next());
+    true
+}
+
+fn read_state(path: &Path) -> bool {
+    among(path, "step-00000001", "state.json", |directory| {
+        train::Checkpoint::open(directory).is_ok()
+    })
+}
+
+fn read_weights(path: &Path) -> bool {
+    formats::hugging_face::read_safetensors(path, &small()).is_ok()
+}
+
+fn read_llama2c(path: &Path) -> bool {
+    formats::llama2c::read(path).is_ok()
+}
+
+fn read_gguf(path: &Path) -> bool {
+    let Ok(mut file) = formats::gguf::GgufFile::open(path) else { return false };
+    drop(file.ends());
+    file.model().is_ok() & file.tokenizer().is_ok()
+}
+
+/// Reads the file as each of the small files of a directory of a model; true if it is one of them.
+fn read_description(path: &Path) -> bool {
+    use formats::hugging_face::{
+        read_chat_template, read_config, read_generation_ends, read_index,
+    };
+    let Ok(text) = std::fs::read_to_string(path) else { return false };
+    read_config(&text).is_ok()
+        | read_generation_ends(&text).is_ok()
+        | read_chat_template(&text).is_ok()
+        | read_index(&text).is_ok()
+}
+
+fn read_template(path: &Path) -> bool {
+    let tokenizer = Tokenizer::load(&path.with_file_name(VOCABULARY)).unwrap();
+    let Ok(text) = std::fs::read_to_string(path) else { return false };
+    let Ok(Some(template)) = ChatTemplate::find(&tokenizer, Some(&text)) else { return false };
+    let roles = [Role::User, Role::Assistant, Role::User, Role::Assistant];
+    let messages = roles.map(|role| Message::new(role, "abc"));
+    drop(template.render(&messages, &tokenizer));
+    template.render_for_completion(&messages[..3], &tokenizer).is_ok()
+}
+
+fn read_conversations(path: &Path) -> bool {
+    let Ok(file) = JsonLines::open(path) else { return false };
+    (0..file.len()).all(|index| file.get(index).is_ok())
+}
+
+/// Reads a directory in which the file stands in the place of the valid one of that name.
+fn among(
+    path: &Path,
+    directory: &str,
+    name: impl AsRef<Path>,
+    read: impl FnOnce(&Path) -> bool,
+) -> bool {
+    let directory = path.with_file_name(directory);
+    let place = directory.join(name);
+    let valid = std::fs::read(&place).unwrap();
+    std::fs::copy(path, &place).unwrap();
+    let good = read(&directory);
+    std::fs::write(place, valid).unwrap();
+    good
+}
+
+fn read_adapter(path: &Path, name: &str) -> bool {
+    among(path, "adapter", name, |directory| {
+        let mut values = gpt::initialise(&small(), 1);
+        let Ok(adapter) = formats::peft::Adapter::read(directory) else { return false };
+        adapter.merge(&small(), &mut values).is_ok()
+    })
+}
+
+fn read_bundle(path: &Path, name: &str) -> bool {
+    among(path, "bundle", name, |directory| {
+        let Ok(bundle) = tasks::core::Bundle::open(directory) else { return false };
+        bundle.tasks().iter().all(|task| {
+            let Ok(questions) = tasks::core::Questions::read(task, Some(4)) else { return false };
+            (0..questions.len()).for_each(|index| drop(questions.texts(index)));
+            true
+        })
+    })
+}
+
+fn read_task(path: &Path, name: &str) -> bool {
+    let source = tasks::source(name, Split::Test).unwrap().expect("a published task");
+    among(path, "tasks", source.directory.join("00000.parquet"), |data| {
+        let options = tasks::Options { data, ..Default::default() };
+        let Ok(task) = tasks::open(name, Split::Test, &options) else { return false };
+        (0..task.len()).all(|index| task.get(index).is_ok())
+    })
+}
+
+/// Extension, a valid file, and its reader, which tells whether the file is sound.
+type Case = (&'static str, Vec<u8>, fn(&Path) -> bool);
+
+/// The tokenizer of [`read_template`].
+const VOCABULARY: &str = "vocabulary.json";
+
+/// A file of a test of this workspace.
+fn file_of(path: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
+}
+
+/// Tokenizers and templates of many kinds, as other programs write them.
+fn vocabularies(scratch: &Path) -> Vec<Case> {
+    std::fs::write(scratch.join(VOCABULARY), file_of("tokenizer/tests/goldens/llama2.json"))
+        .unwrap();
+    let golden = |name: &str| file_of(&format!("tokenizer/tests/goldens/{name}"));
+    let mut cases: Vec<Case> = vec![];
+    for name in ["gpt2", "llama2", "llama3", "qwen", "nanochat", "o200k", "whole_words"] {
+        cases.push(("json", golden(&format!("{name}.json")), read_tokenizer));
+    }
+    for name in ["bpe_bytes", "bpe_user_defined", "char", "unigram", "unigram_bytes"] {
+        cases.push(("model", golden(&format!("{name}.model")), read_tokenizer));
+    }
+    for name in ["chatml", "expressions", "headers", "inst", "spaces", "thinking"] {
+        let text = file_of(&format!("tokenizer/tests/templates/{name}.jinja"));
+        cases.push(("jinja", text, read_template));
+    }
+    cases
+}
+
+/// Copies a directory with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name())),
+            false => drop(std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
+        }
     }
 }
 
-fn read_state(path: &Path) {
-    let directory = path.with_file_name("step-00000001");
-    std::fs::create_dir_all(&directory).unwrap();
-    std::fs::copy(path, directory.join("state.json")).unwrap();
-    drop(train::Checkpoint::open(&directory));
+/// Conversations, the questions of CORE, and published tasks.
+fn questions(scratch: &Path) -> Vec<Case> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../anegpt/tests");
+    copy(&tests.join("core/bundle"), &scratch.join("bundle"));
+    copy(&tests.join("tasks"), &scratch.join("tasks"));
+    let of_core = |name: &str| file_of(&format!("anegpt/tests/core/bundle/{name}"));
+    let of_task = |name: &str| {
+        let source = tasks::source(name, Split::Test).unwrap().expect("a published task");
+        std::fs::read(tests.join("tasks").join(source.directory).join("00000.parquet")).unwrap()
+    };
+    let talk = br#"{"messages": [{"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": [{"type": "python", "text": "2+2"}, {"type": "text", "text": "4"}]}]}"#;
+    let talk = [&talk.map(|c| if c == b'\n' { b' ' } else { c })[..], b"\n"].concat().repeat(2);
+    vec![
+        ("jsonl", talk, read_conversations),
+        ("yaml", of_core("core.yaml"), |path| read_bundle(path, "core.yaml")),
+        ("csv", of_core("eval_meta_data.csv"), |path| read_bundle(path, "eval_meta_data.csv")),
+        ("jsonl", of_core("eval_data/days.jsonl"), |path| {
+            read_bundle(path, "eval_data/days.jsonl")
+        }),
+        ("parquet", of_task("arc-easy"), |path| read_task(path, "arc-easy")),
+        ("parquet", of_task("mmlu"), |path| read_task(path, "mmlu")),
+        ("parquet", of_task("gsm8k"), |path| read_task(path, "gsm8k")),
+        ("parquet", of_task("humaneval"), |path| read_task(path, "humaneval")),
+    ]
 }
 
-fn read_config(path: &Path) {
-    if let Ok(text) = std::fs::read_to_string(path) {
-        drop(formats::hugging_face::read_config(&text));
+/// The files of models of all families, and an adapter.
+fn descriptions(scratch: &Path) -> Vec<Case> {
+    let tokenizer = Tokenizer::train_bpe(["ab ab"], 257, &mut |_| {}).unwrap();
+    let mut cases: Vec<Case> = vec![];
+    for preset in ["stories15m", "qwen3-0.6b", "gpt2", "nanochat-d4"] {
+        let config = GptConfig { vocab_size: 257, ..GptConfig::preset(preset).unwrap() };
+        let files = formats::hugging_face::files(&config, &tokenizer).unwrap();
+        for (name, text) in files.into_iter().filter(|(name, _)| *name != "tokenizer.json") {
+            assert!(name.ends_with(".json"), "{name}");
+            cases.push(("json", text.into_bytes(), read_description));
+        }
     }
-}
+    let index = serde_json::json!({"metadata": {"total_size": 64}, "weight_map": {
+        "model.norm.weight": "model-00001-of-00002.safetensors",
+        "lm_head.weight": "model-00002-of-00002.safetensors",
+    }});
+    cases.push(("json", index.to_string().into_bytes(), read_description));
 
-/// Extension, a valid file, and its reader.
-type Case = (&'static str, Vec<u8>, fn(&Path));
+    let adapter = formats::peft::Adapter {
+        base: Some("base".to_owned()),
+        rank: 2,
+        alpha: 4.0,
+        factors: vec![formats::peft::Factors {
+            module: "model.layers.0.self_attn.q_proj".to_owned(),
+            extents: [4, 4],
+            a: vec![0.5; 8],
+            b: vec![0.25; 8],
+        }],
+    };
+    let directory = scratch.join("adapter");
+    std::fs::create_dir(&directory).unwrap();
+    adapter.write(&directory).unwrap();
+    let mut values = gpt::initialise(&small(), 1);
+    formats::peft::Adapter::read(&directory).unwrap().merge(&small(), &mut values).unwrap();
+    let file = |name: &str| std::fs::read(directory.join(name)).unwrap();
+    cases.push(("json", file("adapter_config.json"), |path| {
+        read_adapter(path, "adapter_config.json")
+    }));
+    cases.push(("safetensors", file("adapter_model.safetensors"), |path| {
+        read_adapter(path, "adapter_model.safetensors")
+    }));
+    cases
+}
 
 fn tokenizers() -> Vec<Case> {
     let text = data::synth::Stories::new(1).text(4000);
     let bpe = Tokenizer::train_bpe([&text], 280, &mut |_| {}).unwrap().to_json().unwrap();
     let characters = Tokenizer::train_char([&text]).unwrap().to_json().unwrap();
     let mut llama2c = 8i32.to_le_bytes().to_vec();
-    for piece in ["<unk>", "\n<s>\n", "\n</s>\n", "a", "b", "ab", " a", " "] {
+    let special = ["<unk>", "\n<s>\n", "\n</s>\n"].map(str::to_owned);
+    let bytes = (0..256).map(|byte| format!("<0x{byte:02X}>"));
+    let words = ["a", "b", "ab", " a", " "].map(str::to_owned);
+    for piece in special.into_iter().chain(bytes).chain(words) {
         llama2c.extend(1.5f32.to_le_bytes());
         llama2c.extend((piece.len() as i32).to_le_bytes());
         llama2c.extend(piece.as_bytes());
@@ -112,11 +304,6 @@ fn tokenizers() -> Vec<Case> {
         ("json", characters.into_bytes(), read_tokenizer),
         ("bin", llama2c, read_tokenizer),
     ]
-}
-
-fn read_gguf(path: &Path) {
-    let Ok(mut file) = formats::gguf::GgufFile::open(path) else { return };
-    drop((file.model(), file.tokenizer(), file.ends()));
 }
 
 fn weights_and_checkpoints(scratch: &Path) -> Vec<Case> {
@@ -150,14 +337,12 @@ fn weights_and_checkpoints(scratch: &Path) -> Vec<Case> {
     formats::llama2c::write(&groups, &small(), &values, version).unwrap();
     let quantized = std::fs::read(groups).unwrap();
     vec![
-        ("bin", llama2c, |path| drop(formats::llama2c::read(path))),
-        ("bin", quantized, |path| drop(formats::llama2c::read(path))),
+        ("bin", llama2c, read_llama2c),
+        ("bin", quantized, read_llama2c),
         ("gguf", std::fs::read(gguf).unwrap(), read_gguf),
-        ("safetensors", file("model.safetensors"), |path| {
-            drop(formats::hugging_face::read_safetensors(path, &small()));
-        }),
+        ("safetensors", file("model.safetensors"), read_weights),
         ("json", file("state.json"), read_state),
-        ("json", config.to_string().into_bytes(), read_config),
+        ("json", config.to_string().into_bytes(), read_description),
     ]
 }
 
@@ -173,8 +358,7 @@ fn token_files(scratch: &Path) -> Vec<Case> {
 
 /// Files of pyarrow, in every kind of page and compression that is read, and the same texts as lines.
 fn texts() -> Vec<Case> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tests/parquet");
-    let file = |name: &str| std::fs::read(directory.join(name)).unwrap();
+    let file = |name: &str| file_of(&format!("data/tests/parquet/{name}"));
     vec![
         ("parquet", file("snappy_v1.parquet"), read_texts),
         ("parquet", file("zstd_v2.parquet"), read_texts),
@@ -191,6 +375,14 @@ fn mutated_files_are_read_or_refused() {
     cases.extend(weights_and_checkpoints(directory.path()));
     cases.extend(token_files(directory.path()));
     cases.extend(texts());
+    cases.extend(vocabularies(directory.path()));
+    cases.extend(descriptions(directory.path()));
+    cases.extend(questions(directory.path()));
+    for (extension, valid, read) in &cases {
+        let path = directory.path().join(format!("file.{extension}"));
+        std::fs::write(&path, valid).unwrap();
+        assert!(read(&path), "{extension}: {}", valid[..valid.len().min(400)].escape_ascii());
+    }
     let mut random = Random::of_run();
     let mut files = 0u64;
     for_a_while(|| {
@@ -198,7 +390,7 @@ fn mutated_files_are_read_or_refused() {
             let bytes = mutate(valid, &mut random);
             let path = directory.path().join(format!("file.{extension}"));
             std::fs::write(&path, &bytes).unwrap();
-            let peak = peak(|| read(&path));
+            let peak = peak(|| _ = read(&path));
             // JSON may hold many small objects; a few megabytes are tables and read buffers.
             let size = bytes.len();
             let allowed = 8_000_000 + 200 * size;
@@ -207,5 +399,5 @@ fn mutated_files_are_read_or_refused() {
             files += 1;
         }
     });
-    assert!(files > 9, "{files} files");
+    assert!(files >= cases.len() as u64, "{files} files");
 }
