@@ -116,7 +116,7 @@ fn read_description(path: &Path) -> bool {
 }
 
 fn read_template(path: &Path) -> bool {
-    let tokenizer = Tokenizer::load(&path.with_file_name(VOCABULARY)).unwrap();
+    let tokenizer = Tokenizer::load(path.with_file_name(VOCABULARY)).unwrap();
     let Ok(text) = std::fs::read_to_string(path) else { return false };
     let Ok(Some(template)) = ChatTemplate::find(&tokenizer, Some(&text)) else { return false };
     let roles = [Role::User, Role::Assistant, Role::User, Role::Assistant];
