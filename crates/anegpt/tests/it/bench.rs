@@ -73,6 +73,7 @@ fn everything_is_measured_told_and_drawn() {
         "generation.0.prompt_tokens_per_s",
         "generation.0.tokens_per_s",
         "generation.1.tokens_per_s",
+        "generation.1.together.tokens_per_s",
         "tokenizer.mb_per_s",
         "checkpoint.mb_per_s",
         "checkpoint.plain_mb_per_s",

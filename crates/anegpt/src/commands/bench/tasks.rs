@@ -5,7 +5,8 @@ use super::{Effort, host, random_tokens};
 use crate::machine::{self, DeviceChoice, Kind, Machine};
 use anyhow::{Context, Result};
 use data::synth::Stories;
-use gpt::{Decoder, GptConfig, Layout, Parameters};
+use gpt::slots::MOST_COLUMNS;
+use gpt::{Column, Decoder, GptConfig, Layout, Parameters, SlotDecoder, SlotOptions};
 use infer::{Sampler, Sampling};
 use serde::Serialize;
 use std::fs::File;
@@ -15,11 +16,14 @@ use std::time::Instant;
 use tokenizer::Tokenizer;
 use train::checkpoint::{self, Contents, Tensors};
 
+/// Texts that are continued together.
+const TEXTS: usize = 8;
+
 /// Tokens per second of one device.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Generation {
     pub(super) device: String,
-    /// Tokens that the device takes at once; a chunk that is not full costs as much.
+    /// The most tokens that the device takes at once. On an engine, fewer cost as much.
     pub(super) chunk: usize,
     pub(super) prompt_tokens: usize,
     pub(super) prompt_tokens_per_s: f64,
@@ -28,6 +32,17 @@ pub(super) struct Generation {
     /// Sampling at temperature 0.8 with a nucleus of 0.95 included.
     pub(super) tokens_per_s: f64,
     pub(super) token_ms: Spread,
+    /// Several texts together; absent on devices that continue one at a time.
+    pub(super) together: Option<Together>,
+}
+
+/// Texts that are continued together, a token of each at a time.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Together {
+    pub(super) texts: usize,
+    /// Of all texts.
+    pub(super) tokens_per_s: f64,
+    pub(super) pass_ms: Spread,
 }
 
 /// On the CPU in single precision, where `anegpt generate` runs unless told otherwise, and on the
@@ -38,53 +53,86 @@ pub(super) fn generation(
     machine: &Machine,
     effort: &Effort,
 ) -> Result<Vec<Generation>> {
+    let parameters = Parameters::new(config, params.to_vec());
     let mut found = vec![];
     if machine.kind != Kind::Cpu {
-        found.push(generate(config, params, machine, effort)?);
+        let device = machine.device.as_ref();
+        let chunk = device.least_width();
+        let mut decoder = Decoder::new(&parameters, chunk, device, machine.numerics)?;
+        let mut pass = |tokens: &[u32], anew: bool| {
+            if anew {
+                decoder.reset();
+            }
+            Ok(decoder.feed(tokens)?)
+        };
+        found.push(one_text(config, (device.describe(), chunk), effort, &mut pass)?);
     }
-    let cpu = match machine.kind {
-        Kind::Cpu => machine,
-        _ => &machine::open(DeviceChoice::Cpu, None, None)?,
+    let on = machine::open(DeviceChoice::Cpu, None, None)?.device.describe();
+    let weights = infer::WeightFormat::F32;
+    let slots = SlotOptions { slots: TEXTS, context: config.seq_len, weights };
+    let mut decoder = SlotDecoder::new(&parameters, slots)?;
+    let mut pass = |tokens: &[u32], anew: bool| {
+        if anew {
+            decoder.truncate(0, 0);
+        }
+        let mut logits = vec![];
+        for (index, part) in tokens.chunks(MOST_COLUMNS).enumerate() {
+            let end = tokens.len() - index * MOST_COLUMNS;
+            let column = |(t, &token)| Column { slot: 0, token, logits: t + 1 == end };
+            logits =
+                decoder.forward(&part.iter().enumerate().map(column).collect::<Vec<_>>())?.to_vec();
+        }
+        Ok(logits)
     };
-    found.push(generate(config, params, cpu, effort)?);
+    let mut one = one_text(config, (on, MOST_COLUMNS), effort, &mut pass)?;
+    one.together = Some(together(&mut decoder, effort)?);
+    found.push(one);
     Ok(found)
 }
 
-fn generate(
+/// Tokens that are read, and as many as are then written.
+fn lengths(config: &GptConfig, effort: &Effort) -> (usize, usize) {
+    let prompt = effort.tokens.min(config.seq_len / 2).max(1);
+    (prompt, effort.tokens.min(config.seq_len - prompt).max(1))
+}
+
+/// True once there are rounds enough.
+fn is_enough(round: usize, started: Instant, effort: &Effort) -> bool {
+    round >= effort.rounds || round >= 3 && started.elapsed() > effort.limit
+}
+
+/// Measures one text. `pass` takes tokens, of a new text if so told, and returns the logits after the last one.
+fn one_text(
     config: &GptConfig,
-    params: &[f32],
-    machine: &Machine,
+    (device, chunk): (String, usize),
     effort: &Effort,
+    pass: &mut dyn FnMut(&[u32], bool) -> Result<Vec<f32>>,
 ) -> Result<Generation> {
-    let device = machine.device.as_ref();
-    let chunk = device.least_width();
-    let prompt_tokens = effort.tokens.min(config.seq_len / 2).max(1);
-    let new_tokens = effort.tokens.min(config.seq_len - prompt_tokens).max(1);
-    let parameters = Parameters::new(config, params.to_vec());
-    let mut decoder = Decoder::new(&parameters, chunk, device, machine.numerics)?;
+    let (prompt_tokens, new_tokens) = lengths(config, effort);
     let prompt = random_tokens(prompt_tokens, config.vocab_size);
     let (mut prompt_ms, mut token_ms) = (vec![], vec![]);
+    // What is compiled for these sizes.
+    pass(&prompt, true)?;
+    pass(&prompt[..1], true)?;
     let started = Instant::now();
-    decoder.feed(&prompt[..1])?;
-    for round in 0..effort.rounds {
-        if round >= 3 && started.elapsed() > effort.limit {
+    for round in 0.. {
+        if is_enough(round, started, effort) {
             break;
         }
-        decoder.reset();
         let mut sampler = Sampler::new(Sampling::default(), 1);
         let start = Instant::now();
-        let mut logits = decoder.feed(&prompt)?;
+        let mut logits = pass(&prompt, true)?;
         prompt_ms.push(1e3 * start.elapsed().as_secs_f64());
         for _ in 0..new_tokens {
             let start = Instant::now();
             let next = sampler.choose(&logits);
-            logits = decoder.feed(&[next])?;
+            logits = pass(&[next], false)?;
             token_ms.push(1e3 * start.elapsed().as_secs_f64());
         }
     }
     let (prompt_ms, token_ms) = (Spread::of(prompt_ms), Spread::of(token_ms));
     Ok(Generation {
-        device: device.describe(),
+        device,
         chunk,
         prompt_tokens,
         prompt_tokens_per_s: 1e3 * prompt_tokens as f64 / prompt_ms.median,
@@ -92,7 +140,37 @@ fn generate(
         new_tokens,
         tokens_per_s: 1e3 / token_ms.median,
         token_ms,
+        together: None,
     })
+}
+
+/// Measures all slots of a decoder, each with a text of its own.
+fn together(decoder: &mut SlotDecoder, effort: &Effort) -> Result<Together> {
+    let (texts, vocabulary) = (decoder.slots(), decoder.config().vocab_size);
+    let (_, new_tokens) = lengths(decoder.config(), effort);
+    let first = random_tokens(texts, vocabulary);
+    let mut pass_ms = vec![];
+    let started = Instant::now();
+    for round in 0.. {
+        if is_enough(round, started, effort) {
+            break;
+        }
+        let mut samplers: Vec<Sampler> =
+            (0..texts).map(|slot| Sampler::new(Sampling::default(), slot as u64)).collect();
+        (0..texts).for_each(|slot| decoder.truncate(slot, 0));
+        let mut tokens = first.clone();
+        for _ in 0..new_tokens {
+            let start = Instant::now();
+            let column = |(slot, &token)| Column { slot, token, logits: true };
+            let columns: Vec<Column> = tokens.iter().enumerate().map(column).collect();
+            let logits = decoder.forward(&columns)?;
+            let rows = samplers.iter_mut().zip(logits.chunks_exact(vocabulary));
+            tokens = rows.map(|(sampler, logits)| sampler.choose(logits)).collect();
+            pass_ms.push(1e3 * start.elapsed().as_secs_f64());
+        }
+    }
+    let pass_ms = Spread::of(pass_ms);
+    Ok(Together { texts, tokens_per_s: 1e3 * texts as f64 / pass_ms.median, pass_ms })
 }
 
 /// Text to tokens, on one thread.

@@ -187,15 +187,19 @@ fn scaling_table(w: &mut String, scaling: &[Threads]) {
 }
 
 fn generation_table(w: &mut String, generation: &[Generation]) {
-    line!(w, "\nGeneration, tokens/s: reading the prompt, then writing (one at a time)");
+    line!(w, "\nGeneration, tokens/s: reading a prompt, writing one text, and several together");
     for g in generation {
         let [read, written] = [g.prompt_tokens_per_s, g.tokens_per_s].map(short);
+        let (together, texts) = match &g.together {
+            Some(many) => (short(many.tokens_per_s), format!(", {} texts", many.texts)),
+            None => (String::new(), String::new()),
+        };
         let how = format!(
-            "{} tokens, then {}; {} at once, on {}",
+            "{} tokens, then {}{texts}; up to {} tokens at once, on {}",
             g.prompt_tokens, g.new_tokens, g.chunk, g.device
         );
-        let speeds = format!("  {read:>9} {written:>9}");
-        line!(w, "{}", term::hanging(&speeds, &how, 24, term::text_width()));
+        let speeds = format!("  {read:>9} {written:>9} {together:>9}");
+        line!(w, "{}", term::hanging(&speeds, &how, 34, term::text_width()));
     }
 }
 
