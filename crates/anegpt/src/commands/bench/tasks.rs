@@ -59,19 +59,19 @@ pub(super) fn generation(
         let device = machine.device.as_ref();
         let chunk = device.least_width();
         let mut decoder = Decoder::new(&parameters, chunk, device, machine.numerics)?;
-        let mut pass = |tokens: &[u32], anew: bool| {
+        let pass = |tokens: &[u32], anew: bool| {
             if anew {
                 decoder.reset();
             }
             Ok(decoder.feed(tokens)?)
         };
-        found.push(one_text(config, (device.describe(), chunk), effort, &mut pass)?);
+        found.push(one_text(config, (device.describe(), chunk), effort, pass)?);
     }
     let on = machine::open(DeviceChoice::Cpu, None, None)?.device.describe();
     let weights = infer::WeightFormat::F32;
     let slots = SlotOptions { slots: TEXTS, context: config.seq_len, weights };
     let mut decoder = SlotDecoder::new(&parameters, slots)?;
-    let mut pass = |tokens: &[u32], anew: bool| {
+    let pass = |tokens: &[u32], anew: bool| {
         if anew {
             decoder.truncate(0, 0);
         }
@@ -84,7 +84,7 @@ pub(super) fn generation(
         }
         Ok(logits)
     };
-    let mut one = one_text(config, (on, MOST_COLUMNS), effort, &mut pass)?;
+    let mut one = one_text(config, (on, MOST_COLUMNS), effort, pass)?;
     one.together = Some(together(&mut decoder, effort)?);
     found.push(one);
     Ok(found)
@@ -106,7 +106,7 @@ fn one_text(
     config: &GptConfig,
     (device, chunk): (String, usize),
     effort: &Effort,
-    pass: &mut dyn FnMut(&[u32], bool) -> Result<Vec<f32>>,
+    mut pass: impl FnMut(&[u32], bool) -> Result<Vec<f32>>,
 ) -> Result<Generation> {
     let (prompt_tokens, new_tokens) = lengths(config, effort);
     let prompt = random_tokens(prompt_tokens, config.vocab_size);
