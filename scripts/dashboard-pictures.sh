@@ -8,8 +8,7 @@ cd "$(dirname "$0")/.."
 command -v tmux > /dev/null || { echo "needs tmux"; exit 1; }
 build_anegpt
 work=$(mktemp -d)
-socket=anegpt-pictures-$$
-trap 'tmux -L "$socket" kill-server 2> /dev/null || true; rm -rf "$work"' EXIT
+trap 'tmux -S "$work/tmux" kill-server 2> /dev/null || true; rm -rf "$work"' EXIT
 export LC_ALL=C.UTF-8 ANEGPT_NO_ENGINE=1
 
 steps=${STEPS:-600}
@@ -26,12 +25,15 @@ steps=${STEPS:-600}
 capture() {
   local size=$1 keys=$2
   shift 2
-  tmux -L "$socket" -f /dev/null new-session -d -x "${size%x*}" -y "${size#*x}" -c "$work" \
+  # A server that is about to end would take the next session with it: each has a socket of its own.
+  local socket=$work/tmux
+  rm -f "$socket"
+  tmux -S "$socket" -f /dev/null new-session -d -x "${size%x*}" -y "${size#*x}" -c "$work" \
     "LC_ALL=C.UTF-8 ANEGPT_NO_ENGINE=1 $ANEGPT dashboard $*"
   sleep "${WAIT:-6}"
-  [ -z "$keys" ] || { tmux -L "$socket" send-keys $keys; sleep 2; }
-  tmux -L "$socket" capture-pane -p | sed 's/ *$//'
-  tmux -L "$socket" kill-server
+  [ -z "$keys" ] || { tmux -S "$socket" send-keys $keys; sleep 2; }
+  tmux -S "$socket" capture-pane -p | sed 's/ *$//'
+  tmux -S "$socket" kill-server
 }
 
 {
