@@ -18,8 +18,21 @@ const PANEL: usize = 32;
 /// Channels of values that are taken at once.
 const VECTOR: usize = 16;
 
+/// Queries that [`Cache::attend_together`] takes. With 32 tokens or 16 channels of two chains each, their
+/// sums fill 12 of AVX2's 16 registers.
+pub const TOGETHER: usize = 3;
+
 thread_local! {
-    static SCORES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static SPACE: RefCell<Space> = RefCell::new(Space::default());
+}
+
+/// What a thread needs for some queries.
+#[derive(Default)]
+struct Space {
+    /// Scaled queries, [Q, width].
+    queries: Vec<f32>,
+    /// [Q, tokens in whole panels]
+    scores: Vec<f32>,
 }
 
 /// Keys and values of one text in one layer.
@@ -118,104 +131,137 @@ impl Cache {
         positions: Range<usize>,
         to: &mut [f32],
     ) {
-        SCORES.with_borrow_mut(|scores| self.mix(head, query, scale, positions, scores, to));
+        SPACE.with_borrow_mut(|space| self.mix(head, [query], scale, positions, space, [to]));
     }
 
-    fn mix(
+    /// As [`Cache::attend`] for queries of consecutive tokens, with the same bits: the first one sees
+    /// `positions`, and each sees one token more than the one before it.
+    ///
+    /// # Panics
+    /// As [`Cache::attend`].
+    pub fn attend_together(
         &self,
         head: usize,
-        query: &[f32],
+        queries: [&[f32]; TOGETHER],
         scale: f32,
         positions: Range<usize>,
-        scores: &mut Vec<f32>,
-        to: &mut [f32],
+        to: [&mut [f32]; TOGETHER],
     ) {
-        let tokens = positions.len();
-        assert!((1..=self.capacity).contains(&tokens), "tokens that the cache holds");
-        assert_eq!((query.len(), to.len()), (self.width, self.width), "a query and a result");
+        SPACE.with_borrow_mut(|space| self.mix(head, queries, scale, positions, space, to));
+    }
+
+    fn mix<const Q: usize>(
+        &self,
+        head: usize,
+        queries: [&[f32]; Q],
+        scale: f32,
+        positions: Range<usize>,
+        space: &mut Space,
+        to: [&mut [f32]; Q],
+    ) {
+        let (start, tokens) = (positions.start, positions.len());
+        let most = tokens + Q - 1;
+        assert!(tokens > 0 && most <= self.capacity, "tokens that the cache holds");
+        let widths = queries.iter().map(|query| query.len()).chain(to.iter().map(|to| to.len()));
+        widths.for_each(|width| assert_eq!(width, self.width, "a query and a result"));
         let head = head * self.capacity * self.width..(head + 1) * self.capacity * self.width;
-        let first = positions.start % PANEL;
-        scores.resize((first + tokens).next_multiple_of(PANEL), 0.0);
-        let Cache { capacity, .. } = *self;
-        let start = positions.start;
-        dispatch(Scores { query, scale, keys: &self.keys[head.clone()], start, scores });
-        let scores = &mut scores[first..first + tokens];
-        let sum = simd::exp_sub_sum(scores, simd::max_of(scores));
-        let values = &self.values[head];
-        dispatch(Mix { scores, start, capacity, values, factor: 1.0 / sum, to });
+        let first = start % PANEL;
+        let row = (first + most).next_multiple_of(PANEL);
+        space.scores.resize(Q * row, 0.0);
+        space.queries.resize(Q * self.width, 0.0);
+        for (scaled, query) in space.queries.chunks_exact_mut(self.width).zip(queries) {
+            scaled.iter_mut().zip(query).for_each(|(scaled, query)| *scaled = query * scale);
+        }
+        let queries = std::array::from_fn(|q| &space.queries[q * self.width..][..self.width]);
+        let (keys, mut scores) = (&self.keys[head.clone()], space.scores.chunks_exact_mut(row));
+        let mut scores: [&mut [f32]; Q] =
+            std::array::from_fn(|_| scores.next().expect("a row of each"));
+        dispatch(Scores { queries, keys, start, scores: scores.each_mut().map(|row| &mut **row) });
+        let mut factors = [0.0; Q];
+        for (q, (row, factor)) in scores.iter_mut().zip(&mut factors).enumerate() {
+            let scores = &mut row[first..first + tokens + q];
+            *factor = 1.0 / simd::exp_sub_sum(scores, simd::max_of(scores));
+        }
+        let scores = std::array::from_fn(|q| &scores[q][first..first + tokens + q]);
+        let (capacity, values) = (self.capacity, &self.values[head]);
+        dispatch(Mix { scores, start, capacity, values, factors, to });
     }
 }
 
-/// Scores of whole panels of tokens, from that of token `start` on.
-struct Scores<'a> {
-    query: &'a [f32],
-    scale: f32,
+/// Scores of whole panels of tokens, from that of token `start` on: a row for each query, which is scaled.
+struct Scores<'a, const Q: usize> {
+    queries: [&'a [f32]; Q],
     /// [panels, width, 32]
     keys: &'a [f32],
     start: usize,
-    scores: &'a mut [f32],
+    scores: [&'a mut [f32]; Q],
 }
 
-impl SliceKernel for Scores<'_> {
+impl<const Q: usize> SliceKernel for Scores<'_, Q> {
     type Output = ();
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
-        // Several chains at once hide the time that one takes.
-        let scores = std::mem::take(&mut self.scores).as_chunks_mut::<PANEL>().0;
-        let (fours, rest) = scores.as_chunks_mut::<4>();
-        let done = 4 * fours.len();
-        for (i, four) in fours.iter_mut().enumerate() {
-            *four = self.panels::<4, FUSED>(4 * i);
-        }
-        for (i, one) in rest.iter_mut().enumerate() {
-            [*one] = self.panels::<1, FUSED>(done + i);
+        let (panels, mut panel) = (self.scores[0].len() / PANEL, 0);
+        while panel < panels {
+            // Several chains at once hide the time that one takes.
+            panel += match Q {
+                1 if panels - panel >= 4 => self.panels::<4, FUSED>(panel),
+                _ => self.panels::<1, FUSED>(panel),
+            };
         }
     }
 }
 
-impl Scores<'_> {
-    /// Scores of N panels from panel `first` on.
+impl<const Q: usize> Scores<'_, Q> {
+    /// Scores of N panels from panel `first` on; returns N.
     #[inline(always)]
-    fn panels<const N: usize, const FUSED: bool>(&self, first: usize) -> [[f32; PANEL]; N] {
-        let panel = self.query.len() * PANEL;
-        let (first, count) = (self.start / PANEL + first, self.keys.len() / panel);
+    fn panels<const N: usize, const FUSED: bool>(&mut self, first: usize) -> usize {
+        let width = self.queries[0].len();
+        let (place, count) = (self.start / PANEL + first, self.keys.len() / (width * PANEL));
         let keys: [&[[f32; PANEL]]; N] = std::array::from_fn(|i| {
-            self.keys[(first + i) % count * panel..][..panel].as_chunks::<PANEL>().0
+            let panel = (place + i) % count * width * PANEL;
+            self.keys[panel..][..width * PANEL].as_chunks::<PANEL>().0
         });
-        let mut sums = [[0.0; PANEL]; N];
-        for (c, query) in self.query.iter().enumerate() {
-            let query = query * self.scale;
-            for (sums, keys) in sums.iter_mut().zip(keys) {
-                for (sum, key) in sums.iter_mut().zip(&keys[c]) {
-                    *sum = madd::<FUSED>(query, *key, *sum);
+        let queries = self.queries.map(|query| &query[..width]);
+        let mut sums = [[[0.0; PANEL]; N]; Q];
+        for c in 0..width {
+            for (sums, query) in sums.iter_mut().zip(queries) {
+                for (sums, keys) in sums.iter_mut().zip(keys) {
+                    for (sum, key) in sums.iter_mut().zip(&keys[c]) {
+                        *sum = madd::<FUSED>(query[c], *key, *sum);
+                    }
                 }
             }
         }
-        sums
+        for (scores, sums) in self.scores.iter_mut().zip(&sums) {
+            scores[first * PANEL..][..N * PANEL].copy_from_slice(sums.as_flattened());
+        }
+        N
     }
 }
 
-/// to ← factor·Σ score·value over tokens from `start` on.
-struct Mix<'a> {
-    scores: &'a [f32],
+/// to ← factor·Σ score·value over tokens from `start` on, for each query as many as it has scores: each one
+/// more than the query before it.
+struct Mix<'a, const Q: usize> {
+    scores: [&'a [f32]; Q],
     start: usize,
     capacity: usize,
     /// [capacity, width]
     values: &'a [f32],
-    factor: f32,
-    to: &'a mut [f32],
+    factors: [f32; Q],
+    to: [&'a mut [f32]; Q],
 }
 
-impl SliceKernel for Mix<'_> {
+impl<const Q: usize> SliceKernel for Mix<'_, Q> {
     type Output = ();
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
-        let mut channel = 0;
-        while channel < self.to.len() {
-            channel += match self.to.len() - channel {
-                64.. => self.vectors::<4, FUSED>(channel),
-                48.. => self.vectors::<3, FUSED>(channel),
-                32.. => self.vectors::<2, FUSED>(channel),
+        let (width, mut channel) = (self.to[0].len(), 0);
+        while channel < width {
+            channel += match width - channel {
+                64.. if Q == 1 => self.vectors::<4, FUSED>(channel),
+                48.. if Q == 1 => self.vectors::<3, FUSED>(channel),
+                32.. if Q == 1 => self.vectors::<2, FUSED>(channel),
                 16.. => self.vectors::<1, FUSED>(channel),
                 _ => self.one::<FUSED>(channel),
             };
@@ -223,26 +269,40 @@ impl SliceKernel for Mix<'_> {
     }
 }
 
-impl Mix<'_> {
-    /// N·16 channels at once, which is returned: two chains each, of every other token.
+impl<const Q: usize> Mix<'_, Q> {
+    /// N·16 channels at once, which is returned: two chains for each query, of every other token.
     #[inline(always)]
     fn vectors<const N: usize, const FUSED: bool>(&mut self, channel: usize) -> usize {
-        let width = self.to.len();
-        let mut sums = [[[0.0; VECTOR]; N]; 2];
+        let (width, scores) = (self.to[0].len(), self.scores);
+        let (fewest, most) = (scores[0].len(), scores[Q - 1].len());
+        let mut sums = [[[[0.0; VECTOR]; N]; Q]; 2];
         let mut place = self.start % self.capacity;
-        for pair in self.scores.chunks(2) {
-            for (&score, sums) in pair.iter().zip(&mut sums) {
+        for pair in 0..fewest / 2 {
+            for (parity, sums) in sums.iter_mut().enumerate() {
                 let row = &self.values[place * width + channel..][..N * VECTOR];
-                for (sums, row) in sums.iter_mut().zip(row.as_chunks::<VECTOR>().0) {
-                    *sums = std::array::from_fn(|j| madd::<FUSED>(score, row[j], sums[j]));
+                for (sums, scores) in sums.iter_mut().zip(scores) {
+                    mixed::<N, FUSED>(sums, scores[..fewest][2 * pair + parity], row);
                 }
                 place = if place + 1 == self.capacity { 0 } else { place + 1 };
             }
         }
-        let to = self.to[channel..][..N * VECTOR].as_chunks_mut::<VECTOR>().0;
+        for pair in fewest / 2..most.div_ceil(2) {
+            for (parity, sums) in sums.iter_mut().enumerate() {
+                let row = &self.values[place * width + channel..][..N * VECTOR];
+                for (sums, scores) in sums.iter_mut().zip(scores) {
+                    if let Some(&score) = scores.get(2 * pair + parity) {
+                        mixed::<N, FUSED>(sums, score, row);
+                    }
+                }
+                place = if place + 1 == self.capacity { 0 } else { place + 1 };
+            }
+        }
         let [even, odd] = sums;
-        for ((to, even), odd) in to.iter_mut().zip(even).zip(odd) {
-            *to = std::array::from_fn(|j| (even[j] + odd[j]) * self.factor);
+        for (((to, factor), even), odd) in self.to.iter_mut().zip(self.factors).zip(even).zip(odd) {
+            let to = to[channel..][..N * VECTOR].as_chunks_mut::<VECTOR>().0;
+            for ((to, even), odd) in to.iter_mut().zip(even).zip(odd) {
+                *to = std::array::from_fn(|j| (even[j] + odd[j]) * factor);
+            }
         }
         N * VECTOR
     }
@@ -250,14 +310,29 @@ impl Mix<'_> {
     /// As [`Mix::vectors`], for one channel.
     #[inline(always)]
     fn one<const FUSED: bool>(&mut self, channel: usize) -> usize {
-        let width = self.to.len();
-        let mut sums = [0.0; 2];
-        for (i, &score) in self.scores.iter().enumerate() {
-            let place = (self.start + i) % self.capacity;
-            sums[i % 2] = madd::<FUSED>(score, self.values[place * width + channel], sums[i % 2]);
+        let width = self.to[0].len();
+        for ((to, scores), factor) in self.to.iter_mut().zip(self.scores).zip(self.factors) {
+            let mut sums = [0.0; 2];
+            for (i, &score) in scores.iter().enumerate() {
+                let place = (self.start + i) % self.capacity;
+                let value = self.values[place * width + channel];
+                sums[i % 2] = madd::<FUSED>(score, value, sums[i % 2]);
+            }
+            to[channel] = (sums[0] + sums[1]) * factor;
         }
-        self.to[channel] = (sums[0] + sums[1]) * self.factor;
         1
+    }
+}
+
+/// sums ← sums + score·row
+#[inline(always)]
+fn mixed<const N: usize, const FUSED: bool>(
+    sums: &mut [[f32; VECTOR]; N],
+    score: f32,
+    row: &[f32],
+) {
+    for (sums, row) in sums.iter_mut().zip(row.as_chunks::<VECTOR>().0) {
+        *sums = std::array::from_fn(|j| madd::<FUSED>(score, row[j], sums[j]));
     }
 }
 
@@ -358,6 +433,27 @@ mod tests {
         assert_eq!(cache.oldest(), 87);
         put(&mut cache, 3);
         assert_eq!(cache.oldest(), 3);
+    }
+
+    /// Bits, around the ends of panels and of the ring, for odd and even numbers of tokens.
+    #[test]
+    fn queries_together_are_those_alone() {
+        let cache = filled(96, 0..200);
+        for positions in [104..105, 105..107, 110..140, 111..192, 127..128, 104..195] {
+            for head in 0..HEADS {
+                let rows = [0, 1, 2].map(|i| token(positions.end + i, 3));
+                let queries = rows.each_ref().map(|row| &row[head * WIDTH..][..WIDTH]);
+                let mut got = [[0.0; WIDTH]; TOGETHER];
+                let to = got.each_mut().map(|row| &mut row[..]);
+                cache.attend_together(head, queries, 0.11, positions.clone(), to);
+                let alone =
+                    [0, 1, 2].map(|i| attended(&cache, head, positions.start..positions.end + i));
+                for (got, alone) in got.iter().zip(alone) {
+                    let bits = |row: &[f32]| row.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(got), bits(&alone), "{positions:?} of head {head}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -385,6 +385,36 @@ fn thread_count(flops: usize) -> usize {
     if flops < PARALLEL_FLOPS { 1 } else { rayon::current_num_threads() }
 }
 
+/// Transposes `from`, rows of `columns` elements, into `to`.
+///
+/// # Panics
+/// If `from` is not whole rows, or `to` has another length.
+pub fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
+    assert!(columns > 0 && from.len().is_multiple_of(columns), "whole rows are transposed");
+    assert_eq!(from.len(), to.len(), "a transpose has as many elements");
+    let rows = from.len() / columns;
+    if rows == 1 || columns == 1 {
+        return to.copy_from_slice(from);
+    }
+    transpose_part([rows, columns], (from, columns), (to, rows));
+}
+
+/// As [`transpose`], of `rows` x `columns` elements, between rows with these distances.
+pub(crate) fn transpose_part(
+    [rows, columns]: [usize; 2],
+    (from, from_row): (&[f32], usize),
+    (to, to_row): (&mut [f32], usize),
+) {
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    assert!((rows - 1) * from_row + columns <= from.len(), "elements that exist");
+    assert!((columns - 1) * to_row + rows <= to.len() && rows <= to_row, "places that exist");
+    let view = View { ptr: Ptr::F32(from.as_ptr()), rs: 1, cs: from_row, len: from.len() };
+    // SAFETY: both lie within their slices.
+    unsafe { pack::transpose(Level::best(), view, columns, rows, to_row, to.as_mut_ptr()) };
+}
+
 // ---------------------------------------------------------------------------------------------
 // Workspaces
 // ---------------------------------------------------------------------------------------------

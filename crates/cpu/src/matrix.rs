@@ -12,7 +12,7 @@
 //! exactly (an int8 times a binary16 scale is an f32), so a product is that of the rounded weights.
 #![allow(unsafe_code, reason = "SIMD kernels, and threads that write disjoint parts")]
 
-use crate::gemm::PARALLEL_FLOPS;
+use crate::gemm::{self, PARALLEL_FLOPS};
 use crate::simd::{self, Level, SliceKernel, dispatch};
 use crate::team::{fan_out, is_assembled};
 use half::f16;
@@ -375,15 +375,24 @@ fn pack_chunk(kernels: &Kernels, rows: usize, x: Columns<'_>, chunk: Range<usize
     let first = chunk.start;
     for (t, tokens) in groups(kernels, chunk) {
         let to = &mut to[(t - first) * rows..][..tokens * rows];
-        for (k, to) in to.chunks_exact_mut(tokens).enumerate() {
-            let from = k * x.row + t * x.column;
-            match x.column {
-                1 => to.copy_from_slice(&x.data[from..from + tokens]),
-                _ => {
-                    to.iter_mut().enumerate().for_each(|(i, to)| *to = x.data[from + i * x.column])
+        match (x.column, tokens) {
+            (1, 12) => copy_rows::<12>(&x.data[t..], x.row, to),
+            (1, 8) => copy_rows::<8>(&x.data[t..], x.row, to),
+            (1, 2) => copy_rows::<2>(&x.data[t..], x.row, to),
+            _ => {
+                for (k, to) in to.chunks_exact_mut(tokens).enumerate() {
+                    let from = &x.data[k * x.row + t * x.column..];
+                    to.iter_mut().enumerate().for_each(|(i, to)| *to = from[i * x.column]);
                 }
             }
         }
+    }
+}
+
+/// Copies N elements of each row, which are `row` apart; their number is known to the compiler.
+fn copy_rows<const N: usize>(from: &[f32], row: usize, to: &mut [f32]) {
+    for (k, to) in to.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+        to.copy_from_slice(&from[k * row..][..N]);
     }
 }
 
@@ -520,8 +529,13 @@ impl Job<'_> {
                 }
                 return;
             }
+            let count = self.x.count;
+            if column == 1 && !self.accumulate {
+                let to = std::slice::from_raw_parts_mut(first, (rows - 1) * row + count);
+                return gemm::transpose_part([count, rows], (sums, PANEL), (to, row));
+            }
             for r in 0..rows {
-                for t in 0..self.x.count {
+                for t in 0..count {
                     let (to, sum) = (first.add(r * row + t * column), sums[t * PANEL + r]);
                     *to = if self.accumulate { *to + sum } else { sum };
                 }

@@ -6,7 +6,7 @@ use crate::error::CpuError;
 use crate::gemm::Elements;
 use crate::lower::lower;
 use crate::matrix::Matrix;
-use crate::run::{Machine, OutputMut};
+use crate::run::{Machine, OutputMut, Packed};
 use mil::{Function, ValueId, Weights};
 use std::sync::Arc;
 
@@ -79,12 +79,13 @@ impl HostProgram {
     ) -> Result<(), CpuError> {
         check("input", &self.inputs, inputs.iter().map(Elements::len))?;
         check("output", &self.outputs, outputs.iter().map(OutputMut::len))?;
-        self.machine.run(inputs, &[], outputs);
+        self.machine.run(inputs, Packed { matrices: &[], columns: 0 }, outputs);
         Ok(())
     }
 
     /// As [`HostProgram::run`], where packed matrices take the place of some inputs. A matrix can replace
-    /// an input that is read by products alone, as the whole left operand.
+    /// an input that is read by products alone, as the whole left operand. Of the right operands of such
+    /// products the first `columns` columns are read; what follows counts as 0.
     ///
     /// # Errors
     /// As [`HostProgram::run`], and when a matrix has other extents than its input, or the input is read
@@ -92,6 +93,7 @@ impl HostProgram {
     pub fn run_packed(
         &mut self,
         inputs: &[Input<'_>],
+        columns: usize,
         outputs: &mut [OutputMut<'_>],
     ) -> Result<(), CpuError> {
         check("input", &self.inputs, inputs.iter().map(Input::len))?;
@@ -114,7 +116,8 @@ impl HostProgram {
                 }
             }
         }
-        self.machine.run(&elements[..inputs.len()], &matrices[..inputs.len()], outputs);
+        let packed = Packed { matrices: &matrices[..inputs.len()], columns };
+        self.machine.run(&elements[..inputs.len()], packed, outputs);
         Ok(())
     }
 }
@@ -207,7 +210,7 @@ mod tests {
         let mut run = |v, w| {
             let outputs = &mut [&mut y[..], &mut z[..]]
                 .map(|data| OutputMut::F32 { data, accumulate: false });
-            let done = program.run_packed(&[v, w, f32s(&x)], outputs);
+            let done = program.run_packed(&[v, w, f32s(&x)], 1, outputs);
             done.map_err(|error| error.to_string())
         };
         run(f32s(&weights), Input::Matrix(&matrix)).unwrap();
@@ -217,6 +220,26 @@ mod tests {
         let refused = run(f32s(&weights), Input::Matrix(&other)).unwrap_err();
         assert!(refused.starts_with("input `w` takes no packed matrix [3, 2]"), "{refused}");
         assert_eq!((y, z), ([8.0 + 21.0, 18.5 + 21.0], [2.0 * 26.5]));
+    }
+
+    /// W·x for x of two columns, laid out by rows and by columns.
+    #[test]
+    fn columns_that_are_not_read_count_as_0() {
+        let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let matrix = Matrix::new(WeightFormat::F32, 2, &weights);
+        let b = Builder::new("product");
+        let [w, x] = [("w", [2, 3]), ("x", [3, 2])]
+            .map(|(name, shape)| b.input(name, TensorType::fp32(shape)));
+        let y = w.matmul(x, false, false);
+        let f = b.finish(&[y, y.transpose(&[1, 0]) + 0.0]).unwrap();
+        let mut program = HostProgram::new(&f).unwrap();
+        let x = [1.0, 7.0, 0.5, f32::NAN, 2.0, 9.0];
+        let inputs = [Input::Matrix(&matrix), Input::Elements(Elements::F32(&x))];
+        let mut results = [[3.0; 4]; 2];
+        let outputs =
+            &mut results.each_mut().map(|data| OutputMut::F32 { data, accumulate: false });
+        program.run_packed(&inputs, 1, outputs).unwrap();
+        assert_eq!(results, [[8.0, 0.0, 18.5, 0.0], [8.0, 18.5, 0.0, 0.0]]);
     }
 
     /// A sum over 1000 channels of one column has the bits that it has beside others.

@@ -94,7 +94,7 @@ impl Machine {
     pub(crate) fn run(
         &mut self,
         inputs: &[Elements<'_>],
-        matrices: &[Option<&Matrix>],
+        packed: Packed<'_>,
         outputs: &mut [OutputMut<'_>],
     ) {
         assert_eq!(inputs.len(), self.plan.inputs.len(), "inputs");
@@ -104,7 +104,7 @@ impl Machine {
         }
         let Machine { plan, slots, library } = self;
         for step in &plan.steps {
-            let mut world = World { inputs, matrices, constants: &plan.constants, slots, outputs };
+            let mut world = World { inputs, packed, constants: &plan.constants, slots, outputs };
             match step {
                 Step::Elementwise(s) => elementwise(s, &mut world),
                 Step::Reduction(s) => reduction(s, &mut world),
@@ -120,10 +120,17 @@ impl Machine {
     }
 }
 
+/// Packed matrices in place of inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Packed<'p> {
+    pub(crate) matrices: &'p [Option<&'p Matrix>],
+    /// Columns of their right operands that are not 0.
+    pub(crate) columns: usize,
+}
+
 struct World<'w, 'i, 'o> {
     inputs: &'w [Elements<'i>],
-    /// Packed matrices in place of inputs.
-    matrices: &'w [Option<&'i Matrix>],
+    packed: Packed<'w>,
     constants: &'w [Constant],
     slots: &'w mut [Slot],
     outputs: &'w mut [OutputMut<'o>],
@@ -930,11 +937,11 @@ fn product(s: &Product, world: &mut World<'_, '_, '_>, library: Option<&dyn Sgem
     let end = |o: &gemm::Offsets| o.c + (shape.m - 1) * shape.rs_c + (shape.n - 1) * shape.cs_c + 1;
     let count = s.batch.iter().map(end).max().unwrap_or(0);
     let packed = match s.a {
-        Buffer::Input(input) => world.matrices.get(input).copied().flatten(),
+        Buffer::Input(input) => world.packed.matrices.get(input).copied().flatten(),
         _ => None,
     };
     if let Some(matrix) = packed {
-        return packed_product(s, matrix, count, world);
+        return packed_product(s, matrix, count, world.packed.columns, world);
     }
     with_sink(world, s.output, count, |sources, sink| {
         let operand =
@@ -964,14 +971,31 @@ fn product(s: &Product, world: &mut World<'_, '_, '_>, library: Option<&dyn Sgem
 }
 
 /// A product whose left operand is packed.
-fn packed_product(s: &Product, matrix: &Matrix, count: usize, world: &mut World<'_, '_, '_>) {
+/// A product of which the first `columns` columns are not 0, with its `count` results.
+fn packed_product(
+    s: &Product,
+    matrix: &Matrix,
+    count: usize,
+    columns: usize,
+    world: &mut World<'_, '_, '_>,
+) {
     with_sink(world, s.output, count, |sources, sink| {
         let (Elements::F32(x), Sink::F32 { data, accumulate }) = (sources.get(s.b), sink) else {
             unreachable!("programs that take packed matrices compute in f32");
         };
         let (row, column) = s.b_strides;
-        let columns = matrix::Columns { data: &x[s.batch[0].b..], count: s.shape.n, row, column };
+        let all = s.shape.n;
+        let count = columns.min(all);
+        let columns = matrix::Columns { data: &x[s.batch[0].b..], count, row, column };
         let (row, column, data) = (s.shape.rs_c, s.shape.cs_c, &mut data[s.batch[0].c..]);
+        if count < all && !accumulate {
+            // One of the strides is 1.
+            let (lines, line, from, to) = match column {
+                1 => (0..s.shape.m, row, count, all),
+                _ => (count..all, column, 0, s.shape.m),
+            };
+            lines.for_each(|i| data[i * line..][from..to].fill(0.0));
+        }
         matrix::multiply(matrix, columns, matrix::Target { data, row, column, accumulate });
     });
 }

@@ -45,10 +45,12 @@ impl std::fmt::Display for Level {
     }
 }
 
+/// The best level as a number; [`u8::MAX`] before it is known.
+static BEST: AtomicU8 = AtomicU8::new(u8::MAX);
+
 impl Level {
     /// The best level that this machine runs; detected once.
     pub fn best() -> Self {
-        static BEST: AtomicU8 = AtomicU8::new(u8::MAX);
         match BEST.load(Ordering::Relaxed) {
             0 => Self::Portable,
             1 => Self::Avx2,
@@ -56,16 +58,28 @@ impl Level {
             3 => Self::Neon,
             _ => {
                 let level = Self::detect();
-                let code = match level {
-                    Self::Portable => 0,
-                    Self::Avx2 => 1,
-                    Self::Avx512 => 2,
-                    Self::Neon => 3,
-                };
-                BEST.store(code, Ordering::Relaxed);
+                level.set_best();
                 level
             }
         }
+    }
+
+    /// From now on, [`Level::best`] is this one, in the whole process: to measure what other machines do. A
+    /// level that this machine cannot run changes nothing.
+    pub fn pretend(self) {
+        if self.available() {
+            self.set_best();
+        }
+    }
+
+    fn set_best(self) {
+        let code = match self {
+            Self::Portable => 0,
+            Self::Avx2 => 1,
+            Self::Avx512 => 2,
+            Self::Neon => 3,
+        };
+        BEST.store(code, Ordering::Relaxed);
     }
 
     fn detect() -> Self {

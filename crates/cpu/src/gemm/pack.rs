@@ -166,8 +166,19 @@ pub(super) unsafe fn panel(
     }
 }
 
-/// The case of [`panel`] in which columns are contiguous: in squares of 8 where possible.
-unsafe fn transpose(level: Level, from: View, len: usize, cols: usize, width: usize, to: *mut f32) {
+/// Copies `len` x `cols` elements, whose columns are contiguous, to rows `width` apart: in squares of 8 where
+/// possible.
+///
+/// # Safety
+/// `from` holds the elements with row stride 1; `to` has room for them.
+pub(super) unsafe fn transpose(
+    level: Level,
+    from: View,
+    len: usize,
+    cols: usize,
+    width: usize,
+    to: *mut f32,
+) {
     // SAFETY: the caller's promise.
     let (done_rows, done_cols) = unsafe { vectors::squares(level, from, len, cols, to, width) };
     // SAFETY: the remaining columns, then the remaining rows of the others.
@@ -200,11 +211,15 @@ mod vectors {
         to: *mut f32,
         stride: usize,
     ) -> bool {
-        if level == Level::Avx512 {
-            // SAFETY: the level is available; the caller's promise.
-            unsafe { runs_avx512(from, rows, cols, to, stride) };
+        // SAFETY: the levels are available; the caller's promise.
+        unsafe {
+            match level {
+                Level::Avx512 => runs_avx512(from, rows, cols, to, stride),
+                Level::Avx2 => runs_avx2(from, rows, cols, to, stride),
+                _ => return false,
+            }
         }
-        level == Level::Avx512
+        true
     }
 
     /// Distributes `len` contiguous columns over slivers of `mr` rows; returns how many were.
@@ -263,6 +278,52 @@ mod vectors {
             }
         }
         (rows, cols)
+    }
+
+    /// See [`runs_avx512`].
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn runs_avx2(from: View, rows: usize, cols: usize, to: *mut f32, stride: usize) {
+        let (whole, rest) = (cols / 8 * 8, cols % 8);
+        let numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(rest as i32), numbers);
+        let width = cols.next_multiple_of(8);
+        // SAFETY: reads are masked to the row, or copied from it one by one; a store's surplus is
+        // overwritten by the next row or falls into the room that the caller leaves.
+        unsafe {
+            for r in 0..rows {
+                let to = to.add(r * stride);
+                match from.ptr {
+                    Ptr::F32(p) => {
+                        let p = p.add(r * from.rs);
+                        for i in (0..whole).step_by(8) {
+                            _mm256_storeu_ps(to.add(i), _mm256_loadu_ps(p.add(i)));
+                        }
+                        if rest > 0 {
+                            let v = _mm256_maskload_ps(p.add(whole), mask);
+                            _mm256_storeu_ps(to.add(whole), v);
+                        }
+                    }
+                    Ptr::F16(p) => {
+                        let p = p.add(r * from.rs);
+                        for i in (0..whole).step_by(8) {
+                            let h = _mm_loadu_si128(p.add(i).cast());
+                            _mm256_storeu_ps(to.add(i), _mm256_cvtph_ps(h));
+                        }
+                        if rest > 0 {
+                            let mut last = [f16::ZERO; 8];
+                            for (i, to) in last[..rest].iter_mut().enumerate() {
+                                *to = *p.add(whole + i);
+                            }
+                            let h = _mm_loadu_si128(last.as_ptr().cast());
+                            _mm256_storeu_ps(to.add(whole), _mm256_cvtph_ps(h));
+                        }
+                    }
+                }
+                for i in (width..stride).step_by(8) {
+                    _mm256_storeu_ps(to.add(i), _mm256_setzero_ps());
+                }
+            }
+        }
     }
 
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,f16c")]

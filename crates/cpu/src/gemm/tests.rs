@@ -551,3 +551,23 @@ fn rows_that_overlap_are_refused() {
     let shape = Shape { rs_c: 3, ..rows(4, 4, 4) };
     gemm(shape, dense(&a, 4), dense(&a, 4), &[Offsets::default()], f32_output(&mut c, false), None);
 }
+
+#[test]
+fn transposes_have_every_element_in_its_place() {
+    for [rows, columns] in [[1, 5], [5, 1], [8, 8], [7, 9], [32, 200], [13, 37], [64, 3]] {
+        let from: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+        let mut to = vec![-1.0; rows * columns];
+        transpose(&from, columns, &mut to);
+        let places = || (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c)));
+        assert!(places().all(|(r, c)| to[c * rows + r] == from[r * columns + c]));
+        // The part without the last column, between rows that lie apart: the rest stays as it is.
+        let (width, part) = (rows + 2, columns - 1);
+        let mut apart = vec![-1.0; columns * width];
+        transpose_part([rows, part], (&from, columns), (&mut apart, width));
+        for (i, v) in apart.iter().enumerate() {
+            let (c, r) = (i / width, i % width);
+            let wanted = if r < rows && c < part { from[r * columns + c] } else { -1.0 };
+            assert_eq!(*v, wanted, "[{rows}, {columns}] at ({c}, {r})");
+        }
+    }
+}

@@ -19,13 +19,16 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// W·X with X [k, T] at strides (T, 1), and the result [rows, T] added to 1.
+/// W·X with X [k, T] at strides (T, 1), and the result [rows, T] added to 1. Without addition it is the same.
 fn product(level: Level, matrix: &Matrix, x: &[f32], count: usize) -> Vec<f32> {
-    let mut y = vec![1.0; matrix.rows() * count];
-    let x = Columns { data: x, count, row: count, column: 1 };
-    let to = Target { data: &mut y, row: count, column: 1, accumulate: true };
-    multiply_at(level, matrix, x, to);
-    y
+    let [sum, plain] = [true, false].map(|accumulate| {
+        let mut y = vec![1.0; matrix.rows() * count];
+        let x = Columns { data: x, count, row: count, column: 1 };
+        multiply_at(level, matrix, x, Target { data: &mut y, row: count, column: 1, accumulate });
+        y
+    });
+    assert!(sum.iter().zip(plain).all(|(sum, plain)| *sum == 1.0 + plain), "{level}: x {count}");
+    sum
 }
 
 const SHAPES: [[usize; 2]; 6] = [[1, 1], [31, 5], [32, 32], [33, 40], [70, 173], [96, 1100]];

@@ -8,6 +8,8 @@ use crate::config::GptConfig;
 use crate::declare::Block;
 use crate::ops::{self, Dims};
 use crate::plan::{Cuts, Kernel, PlanError, Programs, SLOTS, inputs};
+use cpu::attention::TOGETHER;
+use cpu::gemm::transpose;
 use cpu::team::for_each_chunk;
 use cpu::{Arithmetic, Elements, HostProgram, Input, OutputMut};
 use mil::{Builder, DType, Function, Weights as Files};
@@ -94,7 +96,7 @@ impl Program {
                 Source::Sin => elements(&values.rope.1),
             })
             .collect();
-        Ok(self.program.run_packed(&inputs, outputs)?)
+        Ok(self.program.run_packed(&inputs, values.columns, outputs)?)
     }
 }
 
@@ -109,6 +111,8 @@ fn replace(data: &mut [f32]) -> OutputMut<'_> {
 /// What programs read besides parameters.
 #[derive(Debug, Default)]
 struct Values {
+    /// Columns that have a token; the others count as 0 in products.
+    columns: usize,
     stream: Vec<f32>,
     /// Rows of the tokens before.
     before: Vec<f32>,
@@ -126,6 +130,7 @@ impl Values {
         let room = |has: bool, channels: usize| vec![0.0; if has { channels * columns } else { 0 }];
         let stream = |has| room(has, config.n_embd);
         Values {
+            columns,
             stream: stream(true),
             before: stream(config.nanochat.smear_channels > 0),
             first: stream(config.mixes(Block::Mix)),
@@ -205,6 +210,7 @@ impl Bucket {
         columns: &[Column],
         places: &[Place],
     ) -> Result<(), ModelError> {
+        self.values.columns = columns.len();
         let Values { stream, before, .. } = &mut self.values;
         stream.fill(0.0);
         before.fill(0.0);
@@ -290,22 +296,8 @@ fn mix(
     Ok(())
 }
 
-/// Rows of `columns` elements, transposed; some columns at a time, so that what is read is read whole.
-fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
-    const TOGETHER: usize = 16;
-    let rows = from.len() / columns;
-    if rows == 1 || columns == 1 {
-        return to.copy_from_slice(from);
-    }
-    for (block, to) in to.chunks_mut(TOGETHER * rows).enumerate() {
-        for (r, from) in from.chunks_exact(columns).enumerate() {
-            let from = &from[block * TOGETHER..];
-            to[r..].iter_mut().step_by(rows).zip(from).for_each(|(to, from)| *to = *from);
-        }
-    }
-}
-
-/// Attention of every column over the cache of its slot: queries and results [T, Q].
+/// Attention of every column over the cache of its slot: queries and results [T, Q]. Neighbours of one text
+/// that see the same tokens, but for the last ones, read them together.
 fn attend(
     config: &GptConfig,
     layer: usize,
@@ -315,18 +307,46 @@ fn attend(
     results: &mut [f32],
 ) {
     let (heads, width) = (config.n_head, config.head_dim);
-    let (share, scale) = (heads / config.n_kv_head, 1.0 / (width as f64).sqrt());
-    let head = |i: usize, to: &mut [f32]| {
-        let (t, head) = (i / heads, i % heads);
+    let (share, scale) = (heads / config.n_kv_head, (1.0 / (width as f64).sqrt()) as f32);
+    let seen = |t: usize| {
         let end = places[t].position + 1;
-        let first = config.window(layer).map_or(0, |window| end.saturating_sub(window));
-        let cache = &slots[columns[t].slot].caches[layer];
-        let query = &queries[i * width..][..width];
-        cache.attend(head / share, query, scale as f32, first..end, to);
+        config.window(layer).map_or(0, |window| end.saturating_sub(window))..end
+    };
+    let cache = |t: usize| &slots[columns[t].slot].caches[layer];
+    let query = |t: usize, head: usize| &queries[(t * heads + head) * width..][..width];
+    let are_neighbours = |first: usize| {
+        (first + 1..first + TOGETHER).all(|t| {
+            let one_text = columns[t].slot == columns[first].slot;
+            one_text && seen(t) == (seen(first).start..seen(t - 1).end + 1)
+        })
     };
     let results = &mut results[..columns.len() * heads * width];
     let work: usize = places.iter().map(|place| (place.position + 1) * heads * width).sum();
-    for_each_chunk(results, width, work >= PARALLEL, &head);
+    let parallel = work >= PARALLEL;
+    if columns.len() < TOGETHER * rayon::current_num_threads() {
+        let one = |i: usize, to: &mut [f32]| {
+            let (t, head) = (i / heads, i % heads);
+            cache(t).attend(head / share, query(t, head), scale, seen(t), to);
+        };
+        return for_each_chunk(results, width, parallel, &one);
+    }
+    let row = heads * width;
+    for_each_chunk(results, TOGETHER * row, parallel, &|i, to| {
+        let (first, count) = (i * TOGETHER, to.len() / row);
+        let together = count == TOGETHER && are_neighbours(first);
+        for head in 0..heads {
+            let mut to = to.chunks_exact_mut(row).map(|row| &mut row[head * width..][..width]);
+            if together {
+                let queries = std::array::from_fn(|i| query(first + i, head));
+                let to = std::array::from_fn(|_| to.next().expect("a result of each"));
+                cache(first).attend_together(head / share, queries, scale, seen(first), to);
+            } else {
+                for (t, to) in (first..).zip(to) {
+                    cache(t).attend(head / share, query(t, head), scale, seen(t), to);
+                }
+            }
+        }
+    });
 }
 
 /// The last norm and the classifier for some number of columns.
@@ -363,6 +383,7 @@ impl Head {
         wanted: &[usize],
         logits: &mut [f32],
     ) -> Result<(), ModelError> {
+        self.values.columns = wanted.len();
         let stream = &mut self.values.stream;
         for (to, from) in
             stream.chunks_exact_mut(self.columns).zip(bucket.values.stream.chunks(bucket.columns))
