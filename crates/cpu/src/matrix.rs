@@ -6,8 +6,9 @@
 //! of a panel lies at k·32 + row, so that one vector holds a weight of several rows, and one panel is
 //! one sequential stream.
 //!
-//! Each element of a result is one chain of fused multiply-adds over k, from the first to the last.
-//! It does not depend on the number of columns, the place of its column among them, or the number of
+//! Each element of a result is one chain of fused multiply-adds over k, from the first to the last. With int8,
+//! each group of 32 is a chain of its own over codes alone; groups are added in order, each times its scale by
+//! one more multiply-add. A result does not depend on the number of columns, the place of its column among them, or the number of
 //! threads: a token's results are the same bits alone and in any batch. Rounded weights are widened
 //! exactly (an int8 times a binary16 scale is an f32), so a product is that of the rounded weights.
 #![allow(unsafe_code, reason = "SIMD kernels, and threads that write disjoint parts")]
@@ -476,8 +477,8 @@ impl Job<'_> {
     /// Adds the products of weights `start .. start + len` with all columns, which are packed, to `sums`.
     ///
     /// # Safety
-    /// `weights` points to these weights; `sums` has room for all columns; the extents were checked.
-    unsafe fn packed_columns(&self, weights: *const f32, start: usize, len: usize, sums: *mut f32) {
+    /// `weights` points to these weights with their scales; `sums` has room for all columns; the extents were checked.
+    unsafe fn packed_columns(&self, weights: Widened, start: usize, len: usize, sums: *mut f32) {
         let (count, rows) = (self.x.count, self.matrix.columns);
         for (t, tokens) in groups(&self.kernels, 0..count) {
             // SAFETY: all columns are packed, group after group.
@@ -544,6 +545,14 @@ impl Job<'_> {
     }
 }
 
+/// Weights of each row of a panel as f32: those of int8 are codes, to which scales belong; the scales are null
+/// for others.
+#[derive(Clone, Copy)]
+struct Widened {
+    weights: *const f32,
+    scales: *const f16,
+}
+
 /// The weights of a panel, or of a part of one.
 #[derive(Clone, Copy)]
 enum Source {
@@ -569,46 +578,38 @@ impl Matrix {
 
     /// Weights `start .. start + len` of each row of a panel, as f32: in place, or in `space`.
     /// `start` begins a group.
-    fn widened(&self, panel: usize, start: usize, len: usize, space: &mut Vec<f32>) -> *const f32 {
+    fn widened(&self, panel: usize, start: usize, len: usize, space: &mut Vec<f32>) -> Widened {
         let at = (panel * self.columns + start) * PANEL;
+        let elements = at..at + len * PANEL;
+        let mut scales = std::ptr::null();
         if let Panels::F32(lines) = &self.panels {
-            return lines.elements::<f32>()[at..at + len * PANEL].as_ptr();
+            return Widened { weights: lines.elements::<f32>()[elements].as_ptr(), scales };
         }
         space.resize(BLOCK * PANEL, 0.0);
         let to = &mut space[..len * PANEL];
         match &self.panels {
             Panels::F32(_) => unreachable!("read in place"),
-            Panels::F16(lines) => simd::widen(&lines.elements()[at..at + len * PANEL], to),
-            Panels::Int8 { codes, scales } => {
+            Panels::F16(lines) => simd::widen(&lines.elements()[elements], to),
+            Panels::Int8 { codes, scales: all } => {
                 let first = (panel * self.groups() + start / GROUP) * PANEL;
-                let scales = &scales.elements()[first..first + len.div_ceil(GROUP) * PANEL];
-                dispatch(Dequantise { codes: &codes.elements()[at..at + len * PANEL], scales, to });
+                scales = all.elements()[first..first + len.div_ceil(GROUP) * PANEL].as_ptr();
+                dispatch(WidenCodes { codes: &codes.elements()[elements], to });
             }
         }
-        to.as_ptr()
+        Widened { weights: to.as_ptr(), scales }
     }
 }
 
-/// to ← codes·scales, groups of rows of a panel.
-struct Dequantise<'a> {
+/// to ← codes
+struct WidenCodes<'a> {
     codes: &'a [i8],
-    scales: &'a [f16],
     to: &'a mut [f32],
 }
 
-impl SliceKernel for Dequantise<'_> {
+impl SliceKernel for WidenCodes<'_> {
     type Output = ();
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let groups = self.to.chunks_mut(GROUP * PANEL).zip(self.codes.chunks(GROUP * PANEL));
-        for ((to, codes), scales) in groups.zip(self.scales.as_chunks::<PANEL>().0) {
-            let scales = scales.map(|scale| simd::widen_bits(scale.to_bits()));
-            let rows = to.as_chunks_mut::<PANEL>().0.iter_mut().zip(codes.as_chunks::<PANEL>().0);
-            for (to, codes) in rows {
-                for i in 0..PANEL {
-                    to[i] = f32::from(codes[i]) * scales[i];
-                }
-            }
-        }
+        self.to.iter_mut().zip(self.codes).for_each(|(to, code)| *to = f32::from(*code));
     }
 }

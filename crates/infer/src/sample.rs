@@ -260,17 +260,31 @@ impl<'l> Order<'l> {
     }
 }
 
+/// A number in the order of logits: what is not a number is least, +0 is above −0 (IEEE 754's total order).
+fn rank(logit: f32) -> i32 {
+    let bits = if logit.is_nan() { f32::NEG_INFINITY } else { logit }.to_bits() as i32;
+    bits ^ (((bits >> 31) as u32) >> 1) as i32
+}
+
 /// Larger first; what is not a number last.
 fn descending(a: f32, b: f32) -> Ordering {
-    let key = |x: f32| if x.is_nan() { f32::NEG_INFINITY } else { x };
-    key(b).total_cmp(&key(a))
+    rank(b).cmp(&rank(a))
 }
 
 /// Index of the largest logit, the first of equals.
+///
+/// # Panics
+/// If there are none.
 fn most_likely(logits: &[f32]) -> u32 {
-    (0..logits.len() as u32)
-        .min_by(|&a, &b| descending(logits[a as usize], logits[b as usize]).then(a.cmp(&b)))
-        .expect("a vocabulary is not empty")
+    /// Logits whose maximum is taken without looking where it is, many at once.
+    const TOGETHER: usize = 256;
+    let largest = |logits: &[f32]| logits.iter().fold(i32::MIN, |most, l| most.max(rank(*l)));
+    // Of equals, the last one that is looked at is taken.
+    let chunks = logits.chunks(TOGETHER).map(largest).enumerate().rev();
+    let (chunk, most) = chunks.max_by_key(|(_, most)| *most).expect("a vocabulary is not empty");
+    let first = chunk * TOGETHER;
+    let place = logits[first..].iter().position(|logit| rank(*logit) == most);
+    (first + place.expect("the chunk has its maximum")) as u32
 }
 
 #[cfg(test)]
@@ -281,6 +295,28 @@ mod tests {
     fn greedy_takes_the_first_of_the_largest() {
         let mut sampler = Sampler::new(Sampling { temperature: 0.0, ..Sampling::default() }, 1);
         assert_eq!(sampler.choose(&[0.0, 3.0, f32::NAN, 3.0]), 1);
+    }
+
+    /// As the whole order has it, for values of which many are equal.
+    #[test]
+    fn the_most_likely_is_the_first_in_order() {
+        let special = [0.0, -0.0, f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.5, 2.0];
+        let mut random = Sampler::new(Sampling::GREEDY, 7);
+        for count in [1, 2, 255, 256, 257, 1000] {
+            for values in 1..=special.len() {
+                let mut pick = || special[(random.uniform() * values as f64) as usize];
+                let logits: Vec<f32> = (0..count).map(|_| pick()).collect();
+                let by_definition = |a: &u32, b: &u32| {
+                    let key = |id: u32| match logits[id as usize] {
+                        logit if logit.is_nan() => f32::NEG_INFINITY,
+                        logit => logit,
+                    };
+                    key(*b).total_cmp(&key(*a)).then(a.cmp(b))
+                };
+                let wanted = (0..count).min_by(by_definition);
+                assert_eq!(Some(most_likely(&logits)), wanted, "{logits:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Kernels: a panel of weights times a few columns, for each instruction set and format.
 
-use super::{GROUP, PANEL, Source};
+use super::{GROUP, PANEL, Source, Widened};
 use crate::simd::Level;
 use half::f16;
 
 /// `sums [MR, 32] (+)= x [MR, k] · panel [k, 32]`: arguments `k, panel, scales, x, [distance between
-/// columns, between rows], sums, first`. Unless `first`, the chains of `sums` go on.
+/// columns, between rows], sums, first`. Unless `first`, the chains of `sums` go on. With scales, each group of
+/// weights is a chain of its own, which is scaled when it goes to the sums.
 type Kernel<T> = unsafe fn(usize, *const T, *const f16, *const f32, [usize; 2], *mut f32, bool);
 
 /// Weights of a row that one turn of a loop takes.
@@ -20,6 +21,8 @@ struct Set {
     packed: Kernel<f32>,
     f16: Kernel<f16>,
     int8: Kernel<i8>,
+    /// As `packed`, for codes of int8 that were widened.
+    codes: Kernel<f32>,
 }
 
 /// The kernels of one instruction set, those for the most columns first.
@@ -53,21 +56,21 @@ impl Kernels {
     /// Runs the kernel for `tokens` columns that lie side by side: element (k, t) at k·tokens + t of `x`.
     ///
     /// # Safety
-    /// As for [`Kernels::run`], with weights in f32.
+    /// As for [`Kernels::run`], with widened weights.
     pub(super) unsafe fn run_packed(
         &self,
         tokens: usize,
-        weights: *const f32,
+        weights: Widened,
         k: usize,
         x: *const f32,
         sums: *mut f32,
         first: bool,
     ) {
-        let strides = [1, tokens];
+        let (set, strides) = (self.set(tokens), [1, tokens]);
+        let Widened { weights, scales } = weights;
+        let kernel = if scales.is_null() { set.packed } else { set.codes };
         // SAFETY: the caller's promise; the level was available when the table was chosen.
-        unsafe {
-            (self.set(tokens).packed)(k, weights, std::ptr::null(), x, strides, sums, first);
-        }
+        unsafe { kernel(k, weights, scales, x, strides, sums, first) };
     }
 
     /// Runs the kernel for `tokens` columns.
@@ -102,7 +105,7 @@ macro_rules! kernels {
     (
         $(#[$attribute:meta])* lanes: $lanes:literal, tokens: [$($tokens:literal),*],
         zero: $zero:expr, load: $load:path, load_half: $load_half:expr, load_byte: $load_byte:expr,
-        store: $store:path, splat: $splat:path, fma: $fma:path, mul: $mul:path
+        store: $store:path, splat: $splat:path, fma: $fma:path
     ) => {
         const LANES: usize = $lanes;
         /// Vectors of a row of a panel.
@@ -114,62 +117,16 @@ macro_rules! kernels {
                 f32: f32_kernel::<$tokens, false>,
                 packed: f32_kernel::<$tokens, true>,
                 f16: f16_kernel::<$tokens, false>,
-                int8: int8_kernel::<$tokens>,
+                int8: int8_kernel::<$tokens, false>,
+                codes: codes_kernel::<$tokens, true>,
             }),*
         ];
 
         kernels!(@plain $(#[$attribute])* f32_kernel, f32, $load, $zero, $load, $store, $splat, $fma);
         kernels!(@plain $(#[$attribute])* f16_kernel, f16, $load_half, $zero, $load, $store, $splat, $fma);
 
-        $(#[$attribute])*
-        unsafe fn int8_kernel<const MR: usize>(
-            k: usize,
-            panel: *const i8,
-            scales: *const f16,
-            x: *const f32,
-            [column, row]: [usize; 2],
-            sums: *mut f32,
-            first: bool,
-        ) {
-            // SAFETY: the caller passes pointers to matrices of the stated extents.
-            unsafe {
-                let mut acc = [[$zero; NV]; MR];
-                if !first {
-                    for r in 0..MR {
-                        for v in 0..NV {
-                            acc[r][v] = $load(sums.add(r * PANEL + v * LANES));
-                        }
-                    }
-                }
-                let (mut panel, mut x) = (panel, x);
-                for group in 0..k.div_ceil(GROUP) {
-                    let mut scale = [$zero; NV];
-                    for v in 0..NV {
-                        scale[v] = $load_half(scales.add(group * PANEL + v * LANES));
-                    }
-                    for _ in group * GROUP..k.min((group + 1) * GROUP) {
-                        let mut weights = [$zero; NV];
-                        for v in 0..NV {
-                            weights[v] = $mul($load_byte(panel.add(v * LANES)), scale[v]);
-                        }
-                        for r in 0..MR {
-                            let factor = $splat(*x.add(r * column));
-                            for v in 0..NV {
-                                acc[r][v] = $fma(factor, weights[v], acc[r][v]);
-                            }
-                        }
-                        panel = panel.add(PANEL);
-                        // Past the last row nothing is read.
-                        x = x.wrapping_add(row);
-                    }
-                }
-                for r in 0..MR {
-                    for v in 0..NV {
-                        $store(sums.add(r * PANEL + v * LANES), acc[r][v]);
-                    }
-                }
-            }
-        }
+        kernels!(@grouped $(#[$attribute])* int8_kernel, i8, $load_byte, $zero, $load, $load_half, $store, $splat, $fma);
+        kernels!(@grouped $(#[$attribute])* codes_kernel, f32, $load, $zero, $load, $load_half, $store, $splat, $fma);
     };
     (
         @plain $(#[$attribute:meta])* $name:ident, $type:ty, $load_weight:expr, $zero:expr,
@@ -228,6 +185,62 @@ macro_rules! kernels {
             }
         }
     };
+    (
+        @grouped $(#[$attribute:meta])* $name:ident, $type:ty, $load_weight:expr, $zero:expr,
+        $load:path, $load_half:expr, $store:path, $splat:path, $fma:path
+    ) => {
+        $(#[$attribute])*
+        unsafe fn $name<const MR: usize, const PACKED: bool>(
+            k: usize,
+            panel: *const $type,
+            scales: *const f16,
+            x: *const f32,
+            [column, row]: [usize; 2],
+            sums: *mut f32,
+            first: bool,
+        ) {
+            // SAFETY: the caller passes pointers to matrices of the stated extents.
+            unsafe {
+                let (column, row) = if PACKED { (1, MR) } else { (column, row) };
+                let add_products = |acc: &mut [[_; NV]; MR], panel: *const $type, x: *const f32| {
+                    let mut weights = [$zero; NV];
+                    for v in 0..NV {
+                        weights[v] = $load_weight(panel.add(v * LANES));
+                    }
+                    for r in 0..MR {
+                        let factor = $splat(*x.add(r * column));
+                        for v in 0..NV {
+                            acc[r][v] = $fma(factor, weights[v], acc[r][v]);
+                        }
+                    }
+                };
+                let (mut panel, mut x) = (panel, x);
+                for group in 0..k.div_ceil(GROUP) {
+                    let mut acc = [[$zero; NV]; MR];
+                    let len = GROUP.min(k - group * GROUP);
+                    for _ in 0..len / UNROLLED {
+                        for u in 0..UNROLLED {
+                            add_products(&mut acc, panel.add(u * PANEL), x.add(u * row));
+                        }
+                        panel = panel.add(UNROLLED * PANEL);
+                        // Past the last row nothing is read.
+                        x = x.wrapping_add(UNROLLED * row);
+                    }
+                    for u in 0..len % UNROLLED {
+                        add_products(&mut acc, panel.add(u * PANEL), x.add(u * row));
+                    }
+                    for v in 0..NV {
+                        let scale = $load_half(scales.add(group * PANEL + v * LANES));
+                        for r in 0..MR {
+                            let sum = sums.add(r * PANEL + v * LANES);
+                            let before = if first && group == 0 { $zero } else { $load(sum) };
+                            $store(sum, $fma(scale, acc[r][v], before));
+                        }
+                    }
+                }
+            }
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -241,7 +254,7 @@ mod avx512 {
         lanes: 16, tokens: [12, 8, 4, 2, 1], zero: _mm512_setzero_ps(), load: _mm512_loadu_ps,
         load_half: |p: *const f16| _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())),
         load_byte: |p: *const i8| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))),
-        store: _mm512_storeu_ps, splat: _mm512_set1_ps, fma: _mm512_fmadd_ps, mul: _mm512_mul_ps
+        store: _mm512_storeu_ps, splat: _mm512_set1_ps, fma: _mm512_fmadd_ps
     }
 }
 
@@ -256,7 +269,7 @@ mod avx2 {
         lanes: 8, tokens: [2, 1], zero: _mm256_setzero_ps(), load: _mm256_loadu_ps,
         load_half: |p: *const f16| _mm256_cvtph_ps(_mm_loadu_si128(p.cast())),
         load_byte: |p: *const i8| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))),
-        store: _mm256_storeu_ps, splat: _mm256_set1_ps, fma: _mm256_fmadd_ps, mul: _mm256_mul_ps
+        store: _mm256_storeu_ps, splat: _mm256_set1_ps, fma: _mm256_fmadd_ps
     }
 }
 
@@ -279,12 +292,6 @@ mod neon {
         unsafe { vfmaq_f32(c, a, b) }
     }
 
-    #[inline(always)]
-    fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        // SAFETY: NEON is part of the target.
-        unsafe { vmulq_f32(a, b) }
-    }
-
     /// 4 elements of `p`, widened.
     ///
     /// # Safety
@@ -301,7 +308,7 @@ mod neon {
     kernels! {
         lanes: 4, tokens: [2, 1], zero: splat(0.0), load: vld1q_f32,
         load_half: |p: *const f16| load_half(p), load_byte: |p: *const i8| load_byte(p),
-        store: vst1q_f32, splat: splat, fma: fma, mul: mul
+        store: vst1q_f32, splat: splat, fma: fma
     }
 }
 
@@ -347,13 +354,8 @@ mod portable {
         std::array::from_fn(|i| madd::<BASELINE_FUSED>(a[i], b[i], c[i]))
     }
 
-    #[inline(always)]
-    fn mul(a: Vector, b: Vector) -> Vector {
-        std::array::from_fn(|i| a[i] * b[i])
-    }
-
     kernels! {
         lanes: 4, tokens: [1], zero: [0.0f32; 4], load: load, load_half: load_half,
-        load_byte: load_byte, store: store, splat: splat, fma: fma, mul: mul
+        load_byte: load_byte, store: store, splat: splat, fma: fma
     }
 }

@@ -34,7 +34,8 @@ fn product(level: Level, matrix: &Matrix, x: &[f32], count: usize) -> Vec<f32> {
 const SHAPES: [[usize; 2]; 6] = [[1, 1], [31, 5], [32, 32], [33, 40], [70, 173], [96, 1100]];
 
 /// A sum of k terms, each rounded at most k times and once more at the end, is off by at most
-/// (k + 2)·2^−24·Σ|w·x| to first order; products without fused instructions round once more.
+/// (k + 2)·2^−24·Σ|w·x| to first order; products without fused instructions round once more. In groups of 32,
+/// a term is rounded at most 32 times, once by its scale, and once for each group: k + 1 times at most.
 #[test]
 fn products_are_those_of_the_rounded_weights() {
     for (format, [rows, k]) in

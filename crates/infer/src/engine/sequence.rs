@@ -82,7 +82,8 @@ impl Sequence {
         room: usize,
         events: &mut Vec<Event>,
     ) -> Next {
-        if !logits.iter().all(|logit| logit.is_finite()) {
+        // Without an early end, several are checked at once.
+        if !logits.iter().fold(true, |all, logit| all & logit.is_finite()) {
             events.push(Event::Failed(InferError::NotFinite { tokens: at + 1 }));
             return Next::End;
         }
