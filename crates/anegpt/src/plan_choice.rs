@@ -33,12 +33,16 @@ pub(crate) fn with_optimizer(
 }
 
 impl PlanChoice {
-    /// Parses `auto` or a row of [`PLANS`]; `--help` lists them.
+    /// Parses `auto`, a row of [`PLANS`] or a variant of one; `--help` lists them but for variants.
     pub(crate) fn parser() -> impl TypedValueParser<Value = PlanChoice> {
         let auto =
             PossibleValue::new("auto").help("the cheapest by forecast on an engine, else baseline");
-        let named = PLANS.iter().map(|plan| PossibleValue::new(plan.name).help(plan.about));
-        PossibleValuesParser::new(std::iter::once(auto).chain(named))
+        let value = |plan: &Plan| PossibleValue::new(plan.name).help(plan.about);
+        let hidden =
+            |plan: &'static Plan| plan.variants().skip(1).map(move |p| value(p).hide(true));
+        let named = PLANS.iter().map(|plan| value(plan));
+        let variants = PLANS.iter().flat_map(|plan| hidden(plan));
+        PossibleValuesParser::new(std::iter::once(auto).chain(named).chain(variants))
             .map(|name| Plan::named(&name).map_or(PlanChoice::Auto, PlanChoice::Named))
     }
 

@@ -20,8 +20,8 @@ pub struct Candidate {
 }
 
 /// Prices every plan that can train the model, for steps of `accum` micro-batches of `batch` sequences of `seq` tokens on
-/// `profile`. The first is the one to run: the cheapest of those whose programs are legal, or the first of
-/// [`PLANS`] where none is. The others follow in the order of [`PLANS`].
+/// `profile`; of a plan with variants, the cheapest legal one. The first is the one to run: the cheapest of those
+/// whose programs are legal, or the first of [`PLANS`] where none is. The others follow in the order of [`PLANS`].
 ///
 /// # Errors
 /// When the programs of the model cannot be derived.
@@ -34,14 +34,29 @@ pub fn candidates(
 ) -> Result<Vec<Candidate>, PlanError> {
     let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
     let all = PLANS.iter().map(|&plan| {
-        let (step, schedule) = priced(plan, &dims, accum, profile)?;
-        Ok(Candidate { plan, step, refused: refused(&schedule.programs, profile) })
+        let variants = plan.variants().map(|variant| candidate(variant, &dims, accum, profile));
+        let mut variants = variants.collect::<Result<Vec<_>, PlanError>>()?;
+        Ok(variants.swap_remove(best(&variants)))
     });
     let fit = all.filter(|candidate| !matches!(candidate, Err(PlanError::Unfit { .. })));
     let mut all = fit.collect::<Result<Vec<_>, PlanError>>()?;
     let best = best(&all);
     all[..=best].rotate_right(1);
     Ok(all)
+}
+
+/// Prices `plan` for steps of `accum` micro-batches of `dims` on `profile`.
+///
+/// # Errors
+/// When the programs of the model cannot be derived, or the plan does not train it.
+pub fn candidate(
+    plan: &'static Plan,
+    dims: &Dims<'_>,
+    accum: usize,
+    profile: &Profile,
+) -> Result<Candidate, PlanError> {
+    let (step, schedule) = priced(plan, dims, accum, profile)?;
+    Ok(Candidate { plan, step, refused: refused(&schedule.programs, profile) })
 }
 
 /// Index of the plan to run; see [`candidates`].
@@ -92,7 +107,7 @@ fn refused(programs: &[Kernel], profile: &Profile) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{BASELINE, FUSED};
+    use crate::plan::{BASELINE, FUSED, GRADIENTS};
 
     #[test]
     fn the_cheapest_legal_plan_runs_and_the_next_is_told() {
@@ -128,8 +143,16 @@ mod tests {
         let config = GptConfig::preset("stories15m").unwrap();
         let profile = Profile::default();
         let all = candidates(&config, 4, 256, 1, &profile).unwrap();
+        assert_eq!(all, candidates(&config, 4, 256, 1, &profile).unwrap());
         let names: Vec<_> = all.iter().map(|candidate| candidate.plan.name).collect();
-        assert_eq!(names, ["offload", "baseline", "fused"]);
+        assert_eq!(names, [names[0], "baseline", "fused", "offload"]);
+        // The cheapest choice of weight gradients.
+        let dims = Dims { config: &config, batch: 4, seq: 256, dtype: DType::Fp16 };
+        let choices = GRADIENTS.variants().map(|plan| candidate(plan, &dims, 1, &profile).unwrap());
+        let choices: Vec<_> = choices.collect();
+        assert_eq!(choices.len(), 32);
+        assert!(choices.iter().any(|choice| choice.plan == all[0].plan));
+        assert!(choices.iter().all(|choice| choice.step.seconds >= all[0].step.seconds));
         assert!(all.iter().all(|candidate| candidate.refused.is_empty()));
         assert!(
             all[0].step.seconds < all[1].step.seconds

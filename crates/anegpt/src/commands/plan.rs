@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
 use gpt::forecast::StepEstimate;
-use gpt::plan::Programs;
+use gpt::plan::{Plan, Programs};
 use gpt::planner::{self, Candidate, candidates};
 use gpt::{Dims, Layout};
 use mil::{DType, Program};
@@ -171,19 +171,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let RunConfig { batch, seq, accum, .. } = *run;
     let mut all = candidates(&run.model, batch, seq, accum, &profile)?;
     // The same for every plan: the order stays.
-    for candidate in &mut all {
-        let step = std::mem::take(&mut candidate.step);
-        candidate.step = with_optimizer(step, run.optimizer, &run.model, &profile);
-    }
+    all.iter_mut().for_each(|candidate| own_optimizer(candidate, run, &profile));
     let dims = Dims { config: &run.model, batch, seq, dtype: DType::Fp16 };
+    let auto = planner::choice(&all);
     let chosen = match args.plan {
-        PlanChoice::Auto => &all[0],
-        PlanChoice::Named(plan) => match all.iter().find(|candidate| candidate.plan == plan) {
-            Some(candidate) => candidate,
-            // It cannot train this model: the error says why.
-            None => return Err(Programs::new(plan, &dims, Memory::Sequence).unwrap_err().into()),
-        },
+        PlanChoice::Auto => 0,
+        PlanChoice::Named(plan) => {
+            let known = all.iter().position(|candidate| candidate.plan == plan);
+            // A variant that is not the cheapest, or a plan that cannot train this model: the error says why.
+            let place = known.unwrap_or(all.len());
+            if known.is_none() {
+                all.push(priced(plan, run, &profile)?);
+            }
+            place
+        }
     };
+    let chosen = &all[chosen];
     let programs = Programs::new(chosen.plan, &dims, Memory::Sequence)?;
     if let Some(directory) = &args.write {
         write(&programs, directory)?;
@@ -206,7 +209,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     println!("{}{}", programs::table(&rows), notes(run));
     println!("{}", listed(&all, chosen));
-    label("auto", &planner::choice(&all));
+    label("auto", &auto);
     if chosen.refused.is_empty() {
         step(chosen, &profile);
         if run.dial.is_some() {
@@ -226,6 +229,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("\nprograms written to {}", directory.display());
     }
     accepted(chosen, &profile)
+}
+
+/// Prices the optimizer of `run` in place of AdamW.
+fn own_optimizer(candidate: &mut Candidate, run: &RunConfig, profile: &Profile) {
+    let step = std::mem::take(&mut candidate.step);
+    candidate.step = with_optimizer(step, run.optimizer, &run.model, profile);
+}
+
+/// A step of `run` by `plan`.
+fn priced(plan: &'static Plan, run: &RunConfig, profile: &Profile) -> Result<Candidate> {
+    let RunConfig { batch, seq, accum, .. } = *run;
+    let dims = Dims { config: &run.model, batch, seq, dtype: DType::Fp16 };
+    let mut candidate = planner::candidate(plan, &dims, accum, profile)?;
+    own_optimizer(&mut candidate, run, profile);
+    Ok(candidate)
 }
 
 /// Fails if the chip refuses a program of the plan.
@@ -300,8 +318,7 @@ fn notes(run: &RunConfig) -> String {
     let optimizer = whole::optimizer(&run.optimizer);
     format!(
         "  alone: run by itself, with all data copied in and out; in a step most stay\n  on the CPU: \
-         embedding, residuals, gradients of norms and weights, head;\n  its optimizer: \
-         {optimizer}\n"
+         embedding, residuals, loss, and what no program gives;\n  its optimizer: {optimizer}\n"
     )
 }
 
@@ -344,16 +361,18 @@ fn lanes(step: &StepEstimate) -> String {
 /// All plans side by side, in the order of the planner.
 fn listed(all: &[Candidate], chosen: &Candidate) -> String {
     let row = |name: &str, cell: &dyn Fn(&Candidate) -> String| {
-        let cells: String = all.iter().map(|plan| format!("{:>12}", cell(plan))).collect();
-        format!("  {name:<26}{cells}\n")
+        let cells: String = all.iter().map(|plan| format!("{:>11}", cell(plan))).collect();
+        format!("  {name:<22}{cells}\n")
     };
     let ms = |name: &str, seconds: fn(&StepEstimate) -> f64| {
         row(name, &|plan| format!("{:.1}", 1e3 * seconds(&plan.step)))
     };
     [
         row("plan (* is shown)", &|candidate| {
-            let shown = if candidate == chosen { "*" } else { "" };
-            format!("{}{shown}", candidate.plan.name)
+            let shown = if std::ptr::eq(candidate, chosen) { "*" } else { "" };
+            // Without the variant, which is told above for the one that is shown.
+            let name = candidate.plan.name.split(':').next().unwrap_or_default();
+            format!("{name}{shown}")
         }),
         row("programs", &|plan| plan.step.programs.to_string()),
         row("requests per step", &|plan| plan.step.requests.to_string()),

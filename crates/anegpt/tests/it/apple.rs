@@ -36,14 +36,24 @@ pub(crate) fn losses(log: &str) -> Vec<Value> {
 /// Classifier, softmax and norms on the engine, with one surface per input and with all inputs in one.
 #[test]
 fn offload_trains_by_both_routes_with_the_emulators_bits() {
+    trains_by_both_routes("offload");
+}
+
+/// Weight gradients too.
+#[test]
+fn gradients_train_by_both_routes_with_the_emulators_bits() {
+    trains_by_both_routes("gradients");
+}
+
+fn trains_by_both_routes(plan: &str) {
     let bench = Bench::new();
     let text = bench.ok(&["data", "synth", "--count", "400"]);
     bench.write("text.txt", text);
     let args = "train --preset tiny --data text.txt --tokenizer bpe:300 --steps 2 --batch 1 --seq 64 \
-                --plan offload --sample-every 0 --host-gemm ours --log-format json";
+                --sample-every 0 --host-gemm ours --log-format json";
     let run = |device: &str, out: &str, more: &[&str]| {
         let args = args.split_whitespace().chain(["--device", device, "--out", out]);
-        let args: Vec<&str> = args.chain(more.iter().copied()).collect();
+        let args: Vec<&str> = args.chain(["--plan", plan]).chain(more.iter().copied()).collect();
         let log = match device {
             "emulator" => bench.ok(&args),
             _ => strictly_with(&bench, &args, ""),

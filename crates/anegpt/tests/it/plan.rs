@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 fn a_plan_names_its_programs_and_writes_them() {
     let bench = Bench::new();
     let text = bench.ok(&["plan", "--preset", "stories15m", "--chip", "m1", "--write", "programs"]);
-    let six = ["fwdAttn", "fwdFFN", "ffnBwd", "sdpaBwd1", "sdpaBwd2", "qkvBwd"];
+    let layer = ["fwdAttn", "fwdFFN", "ffnBwd", "attnBwd"];
     let head = ["finalNorm", "classifier", "softmax", "classifierBwd", "finalNormBwd"];
-    let names = [&six[..], &head, &["norm2Bwd", "norm1Bwd"]].concat();
-    assert!(text.contains("offload") && text.contains("; next fused"), "{text}");
+    let names = [&layer[..], &head, &["norm2Bwd", "norm1Bwd"]].concat();
+    assert!(text.contains("gradients:") && text.contains("; next offload"), "{text}");
     assert!(names.iter().all(|name| text.contains(name)), "{text}");
     assert!(text.contains("not confirmed on hardware") && !text.contains("REFUSED"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -39,7 +39,8 @@ fn a_plan_is_json_on_demand() {
     let names: Vec<_> = plans.iter().map(|plan| plan["name"].as_str().unwrap()).collect();
     assert_eq!(one["plan"], names[0], "the cheapest comes first");
     let all: BTreeSet<_> = names.iter().copied().collect();
-    assert_eq!(all, BTreeSet::from(["baseline", "fused", "offload"]));
+    let variant = names.iter().copied().find(|name| name.starts_with("gradients")).unwrap();
+    assert_eq!(all, BTreeSet::from(["baseline", "fused", "offload", variant]));
     let cheapest = plans.iter().map(|plan| plan["forecast_ms_per_step"].as_f64().unwrap());
     assert_eq!(cheapest.fold(f64::INFINITY, f64::min), 1e3 * seconds(&one));
     let fused = of(&["--plan", "fused", "--accum", "1"]);
@@ -47,6 +48,13 @@ fn a_plan_is_json_on_demand() {
     let known = plans.iter().find(|plan| plan["name"] == "fused").unwrap();
     assert_eq!(known["requests"], one["layers"].as_u64().unwrap() * 4);
     assert_eq!(known["forecast_ms_per_step"], fused["forecast_ms_per_step"]);
+    // A variant that is not the cheapest comes last.
+    let none = of(&["--plan", "gradients:none", "--accum", "1"]);
+    let listed = none["plans"].as_array().unwrap();
+    assert_eq!((listed.len(), &none["plan"]), (5, &listed[4]["name"]));
+    assert!(
+        listed[4]["forecast_ms_per_step"].as_f64() > listed[0]["forecast_ms_per_step"].as_f64()
+    );
     let error = bench.run(&["plan", "--preset", "nanochat-d4", "--plan", "offload"]);
     let text = String::from_utf8(error.stderr).unwrap();
     assert!(text.contains("does not train models with "), "{text}");

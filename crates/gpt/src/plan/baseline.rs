@@ -30,6 +30,7 @@ pub static BASELINE: Plan = Plan {
         MIX_BWD,
         EMBED_BWD,
     ],
+    left: &[],
 };
 
 /// The first stream, where it is more than the rows of the tokens.

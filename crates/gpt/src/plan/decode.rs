@@ -34,4 +34,5 @@ pub static DECODE: Plan = Plan {
         },
         BACKOUT,
     ],
+    left: &[],
 };

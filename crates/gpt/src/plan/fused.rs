@@ -31,10 +31,11 @@ pub static FUSED: Plan = Plan {
         MIX_BWD,
         EMBED_BWD,
     ],
+    left: &[],
 };
 
 /// Attention, backward, up to its norm.
-const ATTN_BWD: Cut = Cut {
+pub(super) const ATTN_BWD: Cut = Cut {
     name: "attnBwd",
     block: Attention,
     pass: Backward,

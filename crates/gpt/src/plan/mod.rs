@@ -13,6 +13,7 @@ mod baseline;
 mod cuts;
 mod decode;
 mod fused;
+mod gradients;
 mod lanes;
 mod offload;
 mod schedule;
@@ -37,11 +38,12 @@ use std::collections::BTreeSet;
 pub use baseline::BASELINE;
 pub use decode::DECODE;
 pub use fused::FUSED;
+pub use gradients::{GRADIENTS, GROUPS};
 pub use offload::OFFLOAD;
 pub use slots::SLOTS;
 
 /// The plans of training; the first is the default.
-pub static PLANS: &[&Plan] = &[&BASELINE, &FUSED, &OFFLOAD];
+pub static PLANS: &[&Plan] = &[&BASELINE, &FUSED, &OFFLOAD, &GRADIENTS];
 
 /// A plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,12 +54,20 @@ pub struct Plan {
     pub about: &'static str,
     /// Its cuts, in the order in which a step runs them.
     pub cuts: &'static [Cut],
+    /// Weight gradients that a cut gives and that this plan leaves to the host.
+    pub left: &'static [&'static str],
 }
 
 impl Plan {
-    /// The plan of training called `name`.
+    /// The plan of training called `name`, which may be a variant of one of [`PLANS`].
     pub fn named(name: &str) -> Option<&'static Plan> {
-        PLANS.iter().copied().find(|plan| plan.name == name)
+        PLANS.iter().flat_map(|plan| plan.variants()).find(|plan| plan.name == name)
+    }
+
+    /// Names of what `cut` gives, as in its table.
+    fn gives(&self, cut: &Cut) -> String {
+        let names = cut.gives.split_whitespace().filter(|name| !self.left.contains(name));
+        names.collect::<Vec<_>>().join(" ")
     }
 
     /// Refuses a model of which the plan gives the engine a part that only the host computes.
@@ -271,7 +281,7 @@ fn block_kernels(
         return Ok(vec![]);
     }
     if block == Block::Classifier {
-        return classifier_kernels(rows(), dims, memory);
+        return classifier_kernels(plan, dims, memory);
     }
     let forward = written(dims, (block, kind), memory)?;
     let trains = rows().any(|cut| cut.pass == Pass::Backward);
@@ -280,12 +290,13 @@ fn block_kernels(
     for cut in rows().filter(|cut| cut.pass == Pass::Backward) {
         let function = match cut.norms_backward() {
             true => norm_backward(dims, (block, kind), cut.name)?,
-            false => cuts.cut(cut.name, &cuts.names(cut.given), &cuts.names(cut.gives))?,
+            false => cuts.cut(cut.name, &cuts.names(cut.given), &cuts.names(&plan.gives(cut)))?,
         };
         kernels.push(cut.kernel(kind, function));
     }
     if trains {
-        kernels.extend(gradients(&mut cuts, &kernels, rows(), dims)?);
+        kernels.extend(gradients(plan, &mut cuts, &kernels, dims)?);
+        leave_out_unread(&mut cuts, &mut kernels, rows(), dims)?;
     }
     let needed: BTreeSet<String> = kernels.iter().flat_map(|k| inputs(&k.function)).collect();
     for cut in rows().filter(|cut| cut.pass == Pass::Forward) {
@@ -297,23 +308,53 @@ fn block_kernels(
     Ok(kernels)
 }
 
+/// Leaves out what a backward program gives and nobody reads: neither another one, nor the stream, nor a
+/// parameter.
+fn leave_out_unread<'c>(
+    cuts: &mut Cuts,
+    kernels: &mut [Kernel],
+    rows: impl Iterator<Item = &'c Cut>,
+    dims: &Dims<'_>,
+) -> Result<(), PlanError> {
+    let mut read: BTreeSet<String> = kernels.iter().flat_map(|k| inputs(&k.function)).collect();
+    let parameters = dims.config.family().parameters(dims.config);
+    read.extend(parameters.iter().map(|parameter| format!("d_{}", parameter.port)));
+    let rows = rows.filter(|cut| cut.pass == Pass::Backward && cut.place == Place::Engine);
+    for cut in rows.filter(|cut| !cut.norms_backward()) {
+        let of_row = |kernel: &&mut Kernel| kernel.function.name == cut.name;
+        let kernel = kernels.iter_mut().find(of_row).expect("each row has its program");
+        let mut gives = outputs(&kernel.function);
+        if gives.iter().any(|name| !read.contains(name)) {
+            gives.retain(|name| read.contains(name));
+            kernel.function = cuts.cut(cut.name, &inputs(&kernel.function), &gives)?;
+        }
+    }
+    Ok(())
+}
+
 /// The programs of the classifier, and on the host its gradient, where no row gives it.
-fn classifier_kernels<'c>(
-    rows: impl Iterator<Item = &'c Cut> + Clone,
+fn classifier_kernels(
+    plan: &Plan,
     dims: &Dims<'_>,
     memory: Memory,
 ) -> Result<Vec<Kernel>, PlanError> {
+    let rows = || plan.cuts.iter().filter(|cut| cut.block == Block::Classifier);
     let mut cuts = Cuts::forward(written(dims, (Block::Classifier, 0), memory)?);
     let backward = |name: &str, gives: &str| {
         let b = Builder::new(name);
         let gradients = block::classifier_backward(&b, dims, gives);
         b.finish(&gradients)
     };
-    let mut kernels = vec![];
-    for cut in rows.clone() {
+    let (mut kernels, mut given) = (vec![], false);
+    for cut in rows() {
+        let (inputs, gives) = (cuts.names(cut.given), plan.gives(cut));
+        given |= gives == "d_wcls";
+        if gives.is_empty() {
+            continue;
+        }
         let function = match cut.pass {
-            Pass::Forward => cuts.cut(cut.name, &cuts.names(cut.given), &cuts.names(cut.gives))?,
-            Pass::Backward => backward(cut.name, cut.gives)?,
+            Pass::Forward => cuts.cut(cut.name, &inputs, &cuts.names(&gives))?,
+            Pass::Backward => backward(cut.name, &gives)?,
         };
         kernels.push(cut.kernel(0, function));
     }
@@ -325,7 +366,7 @@ fn classifier_kernels<'c>(
         given: "d_logits xf",
         gives: "d_wcls",
     };
-    if !rows.clone().any(|cut| cut.gives.split_whitespace().any(|name| name == gradient.gives)) {
+    if !given {
         kernels.push(gradient.kernel(0, backward(gradient.name, gradient.gives)?));
     }
     Ok(kernels)
@@ -401,18 +442,19 @@ fn written(
 }
 
 /// One program on the host for each parameter of the block whose gradient none of `kernels` gives, from
-/// the values that `rows` exchange.
-fn gradients<'c>(
+/// the values that the rows of `plan` exchange.
+fn gradients(
+    plan: &Plan,
     cuts: &mut Cuts,
     kernels: &[Kernel],
-    rows: impl Iterator<Item = &'c Cut> + Clone,
     dims: &Dims<'_>,
 ) -> Result<Vec<Kernel>, PlanError> {
     let Kernel { kind, block, .. } = kernels[0];
+    let rows = plan.cuts.iter().filter(|cut| cut.block == block);
     let given: BTreeSet<String> = kernels.iter().flat_map(|k| outputs(&k.function)).collect();
     let mut travelling = vec![];
     for cut in rows.filter(|cut| cut.place == Place::Engine) {
-        let names = cuts.names(cut.gives);
+        let names = cuts.names(&plan.gives(cut));
         if cut.pass == Pass::Forward && !names.is_empty() {
             travelling.push(format!("d_{}", names[0]));
         }

@@ -42,10 +42,11 @@ pub static OFFLOAD: Plan = Plan {
         MIX_BWD,
         EMBED_BWD,
     ],
+    left: &[],
 };
 
 /// The last norm.
-const FINAL_NORM: Cut = Cut {
+pub(super) const FINAL_NORM: Cut = Cut {
     name: "finalNorm",
     block: Head,
     pass: Forward,
@@ -55,7 +56,7 @@ const FINAL_NORM: Cut = Cut {
 };
 
 /// Logits of all tokens, channel by channel.
-const CLASSIFIER: Cut = Cut {
+pub(super) const CLASSIFIER: Cut = Cut {
     name: "classifier",
     block: Classifier,
     pass: Forward,
@@ -65,7 +66,7 @@ const CLASSIFIER: Cut = Cut {
 };
 
 /// Probabilities of all tokens.
-const SOFTMAX: Cut = Cut {
+pub(super) const SOFTMAX: Cut = Cut {
     name: "softmax",
     block: Classifier,
     pass: Forward,
@@ -75,7 +76,7 @@ const SOFTMAX: Cut = Cut {
 };
 
 /// The classifier, backward, up to the last norm.
-const CLASSIFIER_BWD: Cut = Cut {
+pub(super) const CLASSIFIER_BWD: Cut = Cut {
     name: "classifierBwd",
     block: Classifier,
     pass: Backward,
@@ -85,7 +86,7 @@ const CLASSIFIER_BWD: Cut = Cut {
 };
 
 /// The last norm, backward.
-const FINAL_NORM_BWD: Cut = Cut {
+pub(super) const FINAL_NORM_BWD: Cut = Cut {
     name: "finalNormBwd",
     block: Head,
     pass: Backward,

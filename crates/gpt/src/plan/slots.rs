@@ -44,4 +44,5 @@ pub static SLOTS: Plan = Plan {
         },
         BACKOUT,
     ],
+    left: &[],
 };

@@ -151,10 +151,11 @@ impl<'d> Writer<'d> {
             return self.schedule.backward.push(Step::HeadBackward { stream, to });
         };
         let d_stream = self.value(&format!("d_{}", stream_of(Block::Head)), 0);
-        let runs: Vec<Step> = [Block::Classifier, Block::Head]
-            .into_iter()
-            .flat_map(|block| self.around(block, Pass::Backward))
-            .collect();
+        let engine = [Block::Classifier, Block::Head]
+            .map(|block| self.programs((0, block), Pass::Backward, Place::Engine));
+        let mut engine = engine.concat();
+        engine.sort_unstable();
+        let runs = engine.iter().map(|&program| Step::Run { program, layer: 0 });
         let cotangents = Step::Cotangents { probs, to: self.value("d_logits", 0) };
         self.schedule.backward.push(cotangents);
         self.schedule.backward.extend(runs);
@@ -164,7 +165,7 @@ impl<'d> Writer<'d> {
             let step = self.host(program, stage, &|_, name| panic!("`{name}` is no parameter"));
             self.schedule.backward.push(step);
         }
-        for program in self.programs((0, Block::Head), Pass::Backward, Place::Engine) {
+        for program in engine {
             self.accumulate(program, 0);
         }
     }
