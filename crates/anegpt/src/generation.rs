@@ -119,11 +119,11 @@ impl ToolArgs {
         if !python {
             return Ok(self.find(tokenizer));
         }
-        let python = task_data::find_python()?;
-        let calculator = Calculator { whole_as_int: self.tool_int_format };
-        let tools = Tools::find(tokenizer, PythonTool { calculator, python });
         let missing = "--python: the model's vocabulary has no tokens for calls (<|python_start|> and the like)";
-        tools.map(Some).ok_or_else(|| usage(missing))
+        let calculator = Calculator { whole_as_int: self.tool_int_format };
+        Tools::find(tokenizer, calculator).ok_or_else(|| usage(missing))?;
+        let python = task_data::find_python()?;
+        Ok(Tools::find(tokenizer, PythonTool { calculator, python }))
     }
 
     /// A few words that tell the tools of one evaluation from those of another.
@@ -142,7 +142,7 @@ pub(crate) struct PythonArgs {
     /// Run tool calls that the calculator cannot compute as Python programs
     ///
     /// A program gets 5 seconds and 256 MB. Where the system supports it, it has no network and can write only to its
-    /// own directory (docs/tasks.md). Its output goes back to the model.
+    /// own directory (docs/tasks.md). It can read your files. Its output goes back to the model.
     #[arg(long, help_heading = "Tools", conflicts_with = "no_tools")]
     pub(crate) python: bool,
 }

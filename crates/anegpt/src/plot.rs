@@ -14,7 +14,7 @@ impl Range {
         // A constant lies in the middle, also if its means are rounded.
         let constant = top - bottom <= 1e-9 * top.abs().max(bottom.abs());
         let around = match constant {
-            true if top == bottom => 0.5,
+            true if top == 0.0 => 0.5,
             true => 0.5 * top.abs(),
             false => 0.0,
         };

@@ -7,7 +7,7 @@ use data::download::{Dataset, Hub};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tasks::{Options, Python, Split, Task};
+use tasks::{Kind, Options, Python, Split, Task};
 
 /// Where they are unless told otherwise.
 pub(crate) const DIRECTORY: &str = "task_data";
@@ -37,11 +37,26 @@ pub(crate) fn open_asked(
     }
     let python = if runs { Some(find_python()?) } else { None };
     let options = Options { data: directory, python: python.as_ref(), ..Options::default() };
+    names.iter().try_for_each(|name| check_judged(name))?;
     let open = |name: &&str| {
         provide(name, Split::Test, directory)?;
         Ok(Arc::from(tasks::open(name, Split::Test, &options)?))
     };
     names.iter().map(open).collect()
+}
+
+/// Refuses a task whose answers are not judged.
+pub(crate) fn check_judged(name: &str) -> Result<()> {
+    let (unjudged, judged): (Vec<_>, Vec<_>) =
+        tasks::all().into_iter().partition(|task| task.kind == Kind::Training);
+    if !unjudged.iter().any(|task| task.name == name) {
+        return Ok(());
+    }
+    let judged: Vec<&str> = judged.iter().map(|task| task.name).collect();
+    Err(usage(format!(
+        "the answers to `{name}` are not judged: it is for sft. Judged are: {}",
+        judged.join(", ")
+    )))
 }
 
 /// Finds Python, and says how programs run.

@@ -114,8 +114,8 @@ impl Python {
     /// Returns what a program can do, in words.
     pub fn describe(&self) -> String {
         let walls = match self.walls {
-            Walls::Namespaces | Walls::Sandbox => "without network, writing nowhere else",
-            Walls::Limits => "with the network and the files of its user",
+            Walls::Namespaces | Walls::Sandbox => "no network, files read-only",
+            Walls::Limits => "with your network and files",
         };
         let user = if self.nobody { ", as nobody" } else { "" };
         format!("{}, {walls}{user}", self.interpreter.display())

@@ -259,7 +259,7 @@ fn report(name: &str, path: &Path) -> Result<String> {
         None => {
             read(&[(name.to_owned(), path.to_owned())])?;
             bail!(
-                "{name}: no session has finished, so there is no report yet; --out FILE.html shows how far the \
+                "{name}: the newest session has not said how it ended, so there is no report of it; --out FILE.html shows how far the \
                  run got"
             )
         }

@@ -5,7 +5,7 @@ use crate::record::Record;
 use ratatui_crossterm::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use train::Reason;
+use train::{Lock, Reason};
 
 /// Texts asked for that are kept.
 const ASKED: usize = 20;
@@ -151,13 +151,21 @@ impl Shown {
         self.asked.truncate(ASKED);
     }
 
+    /// True if a process of this machine works in the directory of the run.
+    fn is_held(&self) -> bool {
+        self.directory.as_ref().is_some_and(|directory| Lock::holder(directory).is_some())
+    }
+
     /// The words of the command that goes on with the run.
     fn resume(&self, now: f64) -> Result<Vec<String>, &'static str> {
         let reason = match (self.state(now), &self.record.ended) {
             (State::Ended(reason), _) => reason,
             // The command that was to go on with it failed.
             (State::Failed, Some(ended)) => ended.reason,
-            _ => return Err("only a run that has ended can be resumed here"),
+            // Killed: it did not say that it ended, and nothing holds its directory.
+            (State::Silent(_), None) if !self.is_held() => Reason::Interrupted,
+            (State::Silent(_), None) => return Err("the run has not ended: its process is there"),
+            _ => return Err("only a run that has ended or fell silent can be resumed here"),
         };
         let directory =
             self.directory.as_ref().ok_or("this log belongs to no directory of a run")?;
@@ -180,6 +188,8 @@ pub(crate) struct App {
     pub(super) compare: bool,
     pub(super) paused: bool,
     pub(super) help: bool,
+    /// True if the terminal is too small to show anything: no key but those that quit does anything.
+    pub(super) too_small: bool,
     /// The charts show 2^-zoom of the steps, which end so many of their widths before the newest.
     pub(super) zoom: u32,
     pub(super) back: f64,
@@ -205,6 +215,7 @@ impl App {
             page: Page::Overview,
             paused: false,
             help: false,
+            too_small: false,
             zoom: 0,
             back: 0.0,
             smoothing: 0,
@@ -257,6 +268,12 @@ impl App {
     /// Takes a key.
     pub(crate) fn key(&mut self, key: KeyEvent) -> Option<Action> {
         self.message.clear();
+        if self.too_small {
+            self.question = None;
+            let control = key.modifiers.contains(KeyModifiers::CONTROL);
+            let quits = key.code == KeyCode::Char(if control { 'c' } else { 'q' });
+            return quits.then_some(Action::Quit);
+        }
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
                 KeyCode::Char('c') if self.question == Some(Question::Quit) => Some(Action::Quit),
@@ -428,6 +445,40 @@ mod tests {
         // Closer, the end stays where it was.
         press(&mut app, &[KeyCode::Char('+'), KeyCode::Left, KeyCode::Char('+')]);
         assert_eq!((app.zoom, app.back), (2, 1.0));
+    }
+
+    #[test]
+    fn unseen_keys_do_nothing() {
+        let look = Look { unicode: true, colour: false };
+        let mut app = App::new(vec![Shown::new("run")], look);
+        press(&mut app, &[KeyCode::Char('x')]);
+        assert_eq!(app.question, Some(Question::Stop));
+        app.too_small = true;
+        let action = |app: &mut App, code| app.key(KeyEvent::new(code, KeyModifiers::NONE));
+        assert_eq!(action(&mut app, KeyCode::Char('y')), None);
+        assert_eq!(app.question, None);
+        for key in "sxr1?p".chars() {
+            assert_eq!(action(&mut app, KeyCode::Char(key)), None);
+        }
+        assert_eq!((app.question.clone(), app.help, app.paused), (None, false, false));
+        assert_eq!(action(&mut app, KeyCode::Char('q')), Some(Action::Quit));
+    }
+
+    /// One whose process was killed never says that it ended.
+    #[test]
+    fn a_run_that_was_killed_can_be_resumed_once_it_is_silent() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut shown = Shown { directory: Some(directory.path().to_owned()), ..Shown::new("run") };
+        let line = br#"{"event":"sample","step":1,"text":"a","time":1000.0}"#;
+        shown.record.take(crate::record::News::Line(line));
+        assert_eq!(shown.state(1010.0), State::Running);
+        assert!(shown.resume(1010.0).is_err());
+        let silent = 1000.0 + 2.0 * SILENCE;
+        assert_eq!(shown.state(silent), State::Silent(2.0 * SILENCE));
+        assert_eq!(shown.resume(silent).unwrap()[1], "--resume");
+        let lock = Lock::acquire(directory.path()).unwrap();
+        assert!(shown.resume(silent).unwrap_err().contains("its process is there"));
+        drop(lock);
     }
 
     #[test]

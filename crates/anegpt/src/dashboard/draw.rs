@@ -38,13 +38,14 @@ const KEYS: [(&str, &str); 17] = [
 pub(crate) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     let (area, look) = (frame.area(), app.look);
     let buffer = frame.buffer_mut();
-    if area.width < LEAST.0 || area.height < LEAST.1 {
-        let text = format!(
-            "{}x{} is too small: {}x{} at least; q quits",
+    app.too_small = area.width < LEAST.0 || area.height < LEAST.1;
+    if app.too_small {
+        let size = format!(
+            "{}x{} is too small: {}x{} at least",
             area.width, area.height, LEAST.0, LEAST.1
         );
-        buffer.set_stringn(area.x, area.y, text, area.width.into(), Style::new());
-        return;
+        line(&size, 0, area, buffer, Style::new());
+        return line("q quits", 1, area, buffer, Style::new());
     }
     let list = u16::from(app.runs.len() > 1);
     let rows = [1, 1, list].map(Constraint::Length);
@@ -188,16 +189,13 @@ fn draw_runs(app: &App, area: Rect, buffer: &mut Buffer) {
 fn draw_footer(app: &App, area: Rect, buffer: &mut Buffer) {
     let text = match &app.question {
         Some(Question::Stop) => {
-            format!(
-                "Stop {} after this step and save a checkpoint? y = yes, any other key = no",
-                app.run().name
-            )
+            format!("Stop after this step and save? y = yes, else no: {}", app.run().name)
         }
         Some(Question::Resume(words)) => {
-            format!("Run: anegpt {} ? y = yes, any other key = no", words.join(" "))
+            format!("Run this? y = yes, else no: anegpt {}", words.join(" "))
         }
         Some(Question::Quit) => {
-            "The run that was started here goes on without the dashboard. Quit? y = yes".to_owned()
+            "Quit? The run that was started here goes on. y = yes, else no".to_owned()
         }
         None if !app.message.is_empty() => app.message.clone(),
         None => {

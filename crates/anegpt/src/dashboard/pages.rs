@@ -35,7 +35,7 @@ pub(super) fn draw(app: &mut App, area: Rect, buffer: &mut Buffer) {
 fn overview(app: &mut App, area: Rect, buffer: &mut Buffer) {
     let many = app.drawn().count() as u16;
     if area.width < LARGE.0 || area.height < LARGE.1 {
-        let facts_width = (22 + 13 * many).clamp(31, area.width / 2);
+        let facts_width = (22 + 13 * many).max(31).min(area.width / 2);
         let [top, bottom] =
             Layout::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(area);
         let [left, right] =
@@ -511,6 +511,31 @@ fn shown(entry: &Entry, look: Look) -> (String, Style) {
                 Said::Warning => look.warning(),
             };
             (text.clone(), style)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dashboard::app::Shown;
+    use crate::dashboard::look::Look;
+
+    #[test]
+    fn every_page_is_drawn_at_every_size() {
+        let look = Look { unicode: true, colour: false };
+        for runs in [1, 2, 9] {
+            let shown = (0..runs).map(|i| Shown::new(format!("run-{i}"))).collect();
+            let mut app = App::new(shown, look);
+            for (page, _) in Page::ALL {
+                app.page = page;
+                for (width, height) in
+                    (58..=82).chain([200]).flat_map(|w| [12, 20, 50].map(|h| (w, h)))
+                {
+                    let area = Rect::new(0, 0, width, height);
+                    draw(&mut app, area, &mut Buffer::empty(area));
+                }
+            }
         }
     }
 }

@@ -111,8 +111,9 @@ pub(crate) struct Record {
     pub(crate) ended: Option<Ended>,
     /// The command that made the run.
     pub(crate) command: String,
-    /// Seconds of all sessions that have ended, and joules of all readings of power.
-    pub(crate) seconds: f64,
+    /// Seconds of all sessions but the one that goes on, and joules of all readings of power. A session that was killed
+    /// counts up to its last event.
+    seconds: f64,
     pub(crate) joules: f64,
     /// Sessions begun.
     pub(crate) sessions: usize,
@@ -158,6 +159,8 @@ pub(crate) struct Record {
     /// Seconds since 1970 of the first and the newest event, where they tell.
     pub(crate) first_time: Option<f64>,
     pub(crate) last_time: Option<f64>,
+    /// When the newest session began.
+    session_time: Option<f64>,
 }
 
 impl Record {
@@ -202,6 +205,10 @@ impl Record {
                 self.note_step(&step);
             }
             Line::Event(event, fields) => {
+                if let Event::Start { .. } = *event {
+                    self.seconds = self.seconds();
+                    self.session_time = time(&fields);
+                }
                 self.at(time(&fields));
                 if let Event::Start { .. } = *event {
                     // Runs from before there was a choice were all made by `train`.
@@ -227,6 +234,16 @@ impl Record {
     fn at(&mut self, time: Option<f64>) {
         self.first_time = self.first_time.or(time);
         self.last_time = time.or(self.last_time);
+    }
+
+    /// Seconds of all sessions, as far as they got.
+    pub(crate) fn seconds(&self) -> f64 {
+        let open = (self.begun.is_some() && self.ended.is_none()).then(|| self.session_seconds());
+        self.seconds + open.flatten().unwrap_or(0.0)
+    }
+
+    fn session_seconds(&self) -> Option<f64> {
+        Some(self.last_time? - self.session_time?)
     }
 
     /// A line that is no event.

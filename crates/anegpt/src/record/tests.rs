@@ -143,3 +143,19 @@ fn a_last_line_needs_no_end() {
     let run = Record::of(&path).unwrap();
     assert_eq!((run.step, run.skipped_lines), (0, Skipped { torn: 1, foreign: 0 }));
 }
+
+/// A session that was killed tells no time of its own: it counts up to its last event.
+#[test]
+fn seconds_of_killed_sessions_count() {
+    let step = |n| step(n, "2.0");
+    let done = r#"{"event":"done","steps":2,"val_loss":null,"ms_per_step":25.0,"tokens_per_s":2000.0,"reason":"interrupted","spent":{"total_s":4.0},"time":105.0}"#;
+    let again = START.replace("\"time\":100.0", "\"time\":200.0");
+    let later = step(7).replace("\"time\":107", "\"time\":230");
+    let (first, second) = (step(1), step(2));
+    let lines = [START, &first, &second, done, &again, &later];
+    assert_eq!(record(lines[..3].to_vec()).seconds(), 2.0);
+    assert_eq!(record(lines[..4].to_vec()).seconds(), 4.0);
+    assert_eq!(record(lines).seconds(), 4.0 + 30.0);
+    let third = START.replace("\"time\":100.0", "\"time\":300.0");
+    assert_eq!(record(lines.into_iter().chain([third.as_str()])).seconds(), 34.0);
+}

@@ -245,7 +245,7 @@ fn overview(stages: &[Stage], blocks: &mut Vec<Block>, skipped: &mut Vec<String>
     add("Steps", &|stage| Some(stage.record.step.to_string()));
     add("Tokens", &|stage| Some(progress::count(stage.record.tokens as f64)));
     add("Seconds", &|stage| {
-        (stage.record.seconds > 0.0).then(|| format!("{:.1}", stage.record.seconds))
+        (stage.record.seconds() > 0.0).then(|| format!("{:.1}", stage.record.seconds()))
     });
     add("Joules", &|stage| (stage.record.joules > 0.0).then(|| short(stage.record.joules)));
     let share = |stage: &Stage, engine: bool| {
@@ -260,8 +260,8 @@ fn overview(stages: &[Stage], blocks: &mut Vec<Block>, skipped: &mut Vec<String>
     add("Engine's share of a step", &|stage| share(stage, true));
     add("Host's share of a step", &|stage| share(stage, false));
     blocks.push(Block::Table(rows));
-    let total: f64 = stages.iter().map(|stage| stage.record.seconds).sum();
-    blocks.push(Block::Paragraph(format!("All steps together took {total:.1} s.")));
+    let total: f64 = stages.iter().map(|stage| stage.record.seconds()).sum();
+    blocks.push(Block::Paragraph(format!("All of this together took {total:.1} s.")));
     if stages.iter().all(|stage| stage.results.is_empty()) {
         skipped.push("tasks: no results of `anegpt eval --tasks`".to_owned());
     }

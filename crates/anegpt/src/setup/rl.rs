@@ -15,7 +15,7 @@ use infer::Sampling;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tasks::{Conversations, Kind, Split, Task};
+use tasks::{Conversations, Split, Task};
 use tokenizer::Tokenizer;
 use train::evaluate::Chat;
 use train::objective::rl::{Advantage, Interview, Questions, Rl, RlConfig, Speaker};
@@ -255,21 +255,11 @@ impl Asked {
     }
 }
 
-/// Refuses a task whose answers are not judged.
+/// Refuses a task that has no part to learn from, or whose answers are not judged.
 fn check_judged(text: &str) -> Result<()> {
     let (name, _) = tasks::counted(text)?;
-    // An unknown name, or a task without a part to learn from, is refused here.
     tasks::source(name, Split::Train)?;
-    let (unjudged, judged): (Vec<_>, Vec<_>) =
-        tasks::all().into_iter().partition(|task| task.kind == Kind::Training);
-    if !unjudged.iter().any(|task| task.name == name) {
-        return Ok(());
-    }
-    let judged: Vec<&str> = judged.iter().map(|task| task.name).collect();
-    Err(usage(format!(
-        "the answers to `{name}` are not judged: it is for sft. Judged are: {}",
-        judged.join(", ")
-    )))
+    task_data::check_judged(name)
 }
 
 /// Tokens of the longest question with an answer of `answer` tokens, rounded up so that programs have even widths.

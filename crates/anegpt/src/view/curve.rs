@@ -187,7 +187,7 @@ loss: ** training, o validation
     fn a_constant_lies_in_the_middle() {
         let picture = draw(&points([2.0; 9]), &[], 15, false).unwrap();
         let lines: Vec<&str> = picture.lines().collect();
-        assert_eq!((lines[1], lines[5], lines[9]), ("2.50 |", "2.00 |*********", "1.50 |"));
+        assert_eq!((lines[1], lines[5], lines[9]), ("3.00 |", "2.00 |*********", "1.00 |"));
     }
 
     #[test]

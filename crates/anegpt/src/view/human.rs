@@ -80,8 +80,11 @@ impl Human {
             }
             Event::Tasks { step, tasks, .. } => {
                 let questions: usize = tasks.iter().map(|task| task.questions).sum();
-                let scores = paint(Role::Validation, &accuracies(tasks));
-                self.line(&format!("step {step:>6}  {scores} ({questions} questions)"))
+                let text = format!("{} ({questions} questions)", accuracies(tasks));
+                let begin = format!("step {step:>6}  ");
+                let line = term::hanging(&begin, &text, begin.len(), term::text_width());
+                let (begin, scores) = line.split_at(begin.len());
+                self.line(&format!("{begin}{}", paint(Role::Validation, scores)))
             }
             Event::Sample { text, .. } => self.line(&format!("\n{}\n", sample(text))),
             Event::Checkpoint { path, ms, best, .. } => {

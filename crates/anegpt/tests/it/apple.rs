@@ -149,6 +149,8 @@ fn a_run_on_an_engine_uses_both_lanes_at_once() {
         let file = format!("{device}.svg");
         let more = ["--device", device, "--out", device, "--timeline", &file];
         let args: Vec<&str> = args.split_whitespace().chain(more).collect();
+        // The run of an earlier attempt.
+        let _ = std::fs::remove_dir_all(bench.path(device));
         match device {
             "emulator" => bench.ok(&args),
             _ => strictly(&bench, &args),
@@ -162,9 +164,10 @@ fn a_run_on_an_engine_uses_both_lanes_at_once() {
     };
     // Bars are at least 0.3 wide: those of steps in turn may overlap by so much.
     assert!(overlap("emulator") < 0.4);
+    // On a busy machine all steps of one lane may come to run between those of the other, once.
     for device in ["in-memory", "espresso"] {
-        let pixels = overlap(device);
-        assert!(pixels > 1.0, "{device}: {pixels}");
+        let pixels: Vec<f64> = (0..8).map(|_| overlap(device)).take_while(|&p| p <= 1.0).collect();
+        assert!(pixels.len() < 8, "{device}: {pixels:?}");
     }
 }
 

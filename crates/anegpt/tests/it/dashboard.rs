@@ -110,9 +110,9 @@ fn every_key_does_what_the_help_says() {
     press(&mut session, "x", "the run has ended");
     press(&mut session, "s", "generating a text");
     press(&mut session, "6", "Text 1 of 4: asked for, from run");
-    press(&mut session, "r", "Run: anegpt train --resume run --steps 48 ?");
+    press(&mut session, "r", "else no: anegpt train --resume run --steps 48");
     session.send("n");
-    session.shows(|shown| !shown.contains("Run: anegpt"));
+    session.shows(|shown| !shown.contains("else no"));
     press(&mut session, "r", "y = yes");
     press(&mut session, "y", "finished   step 48 of 48");
     press(&mut session, "8", "finished after 48 steps");
@@ -175,10 +175,10 @@ fn a_run_is_started_watched_and_stopped() {
     let mut session = opened(&bench, &args);
     session.shows(|shown| shown.contains("out/run-1   running   step ") && shown.contains(" left"));
     // It goes on alone if the dashboard is left; asked for, and not meant.
-    press(&mut session, "q", "goes on without the dashboard");
+    press(&mut session, "q", "The run that was started here goes on");
     session.send("n");
     press(&mut session, "r", "only a run that has ended");
-    press(&mut session, "x", "save a checkpoint?");
+    press(&mut session, "x", "and save? y = yes");
     press(&mut session, "y", "stopped   step ");
     press(&mut session, "x", "asked to stop already");
     session.send("q");
@@ -273,7 +273,7 @@ fn logs_that_are_cut_torn_or_foreign_are_shown_as_far_as_they_go() {
     press(&mut session, DOWN, "rollout/reward");
     press(&mut session, "\t", "finished   ");
     press(&mut session, "\t", "no events yet");
-    press(&mut session, "x", "save a checkpoint?");
+    press(&mut session, "x", "and save? y = yes");
     press(&mut session, "y", "belongs to no directory");
     press(&mut session, "s", "belongs to no directory");
 

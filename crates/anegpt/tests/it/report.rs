@@ -29,7 +29,7 @@ fn a_run_without_a_report_says_why() {
     std::fs::create_dir(bench.path("empty")).unwrap();
     bench.write("empty.jsonl", "");
     for (run, code, says) in [
-        (&["begun.jsonl"][..], 1, "begun.jsonl: no session has finished"),
+        (&["begun.jsonl"][..], 1, "begun.jsonl: the newest session has not said how it ended"),
         (&["other.jsonl"], 2, "other.jsonl: this log has no events of a run"),
         (&["empty.jsonl"], 2, "empty.jsonl: this log has no events of a run"),
         (&["text.txt"], 2, "text.txt: this log has no events of a run"),

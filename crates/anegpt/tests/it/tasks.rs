@@ -150,6 +150,7 @@ fn what_cannot_be_asked_is_refused() {
     refused(&model, 2, &["speling"], &["there are bpb, core, sample, spelling,", "humaneval"]);
     refused(&model, 2, &["sample", "--samples", "2"], &["--samples", "tasks of conversations"]);
     refused(&model, 2, &["spelling", "--temperature", "-1"], &["--temperature -1 must be"]);
-    refused(&model, 1, &["smoltalk", "--task-data", "here"], &["`smoltalk`", "here"]);
+    refused(&model, 1, &["gsm8k", "--task-data", "here"], &["`gsm8k`", "here"]);
+    refused(&model, 2, &["smoltalk"], &["the answers to `smoltalk` are not judged"]);
     refused(&base, 1, &["spelling"], &["no format of conversations"]);
 }

@@ -1,10 +1,11 @@
 //! A comparison in words and tables.
 
 use super::compare::{Comparison, Estimate};
+use crate::term;
 use std::fmt::Write;
 
 /// Distances of layers at so many checkpoints at most, the first and the last among them.
-const COLUMNS: usize = 6;
+const COLUMNS: usize = 5;
 
 /// The report of a comparison.
 pub(super) fn report(comparison: &Comparison) -> String {
@@ -32,7 +33,7 @@ fn losses(text: &mut String, comparison: &Comparison) -> std::fmt::Result {
     let wide = comparison.kinds.iter().map(|kind| kind.name().len()).max().unwrap_or(0);
     writeln!(
         text,
-        "{:wide$}  {:>17}  {:>19}  {:>8}  {:>8}  {:>8}",
+        "{:wide$}  {:>15}  {:>18}  {:>6}  {:>7}  {:>7}",
         "", "loss", "gap", "gap, %", "ms/step", "skipped"
     )?;
     for kind in &comparison.kinds {
@@ -42,7 +43,7 @@ fn losses(text: &mut String, comparison: &Comparison) -> std::fmt::Result {
         };
         writeln!(
             text,
-            "{:wide$}  {:>17}  {gap:>19}  {share:>8}  {:>8.1}  {:>8}",
+            "{:wide$}  {:>15}  {gap:>18}  {share:>6}  {:>7.1}  {:>7}",
             kind.name(),
             with_error(&kind.loss, 4),
             kind.ms_per_step,
@@ -50,26 +51,28 @@ fn losses(text: &mut String, comparison: &Comparison) -> std::fmt::Result {
         )?;
     }
     if let Some(deviation) = comparison.kinds.first().and_then(|kind| kind.loss.deviation) {
-        writeln!(
-            text,
+        let said = format!(
             "Seeds alone move the loss of {} by {deviation:.4} (standard deviation).",
             comparison.kinds[0].name()
-        )?;
+        );
+        writeln!(text, "{}", term::hanging("", &said, 0, term::text_width()))?;
     }
     let share = 100.0 * comparison.divergence;
     for kind in &comparison.kinds {
         let Some(gap) = &kind.gap else { continue };
         let steps = comparison.seeds.iter().zip(&gap.parted).map(|(seed, step)| match step {
-            Some(step) => format!("step {step} with seed {seed}"),
-            None => format!("never with seed {seed}"),
+            Some(step) => format!("at step {step} (seed {seed})"),
+            None => format!("never (seed {seed})"),
         });
-        let steps: Vec<String> = steps.collect();
-        writeln!(
-            text,
-            "{}: a training loss first differs by more than {share} %: {}.",
-            kind.name(),
-            steps.join(", ")
-        )?;
+        let said = match gap.parted.iter().all(Option::is_none) {
+            true => format!("no training loss differs by more than {share} %."),
+            false => format!(
+                "training losses first differ by more than {share} % {}.",
+                steps.collect::<Vec<_>>().join(", ")
+            ),
+        };
+        let name = format!("{}:", kind.name());
+        writeln!(text, "{}", term::hanging(&name, &said, name.len() + 1, term::text_width()))?;
     }
     Ok(())
 }
@@ -80,13 +83,13 @@ fn layers(text: &mut String, comparison: &Comparison) -> std::fmt::Result {
         let Some(gap) = kind.gap.as_ref().filter(|gap| !gap.layers.is_empty()) else { continue };
         let steps: Vec<u64> = gap.layers[0].distance.iter().map(|point| point.0).collect();
         let shown = spread(steps.len());
-        writeln!(
-            text,
-            "\n{}: distance of weights to those of {}, in % of them, by step (seed {})",
-            kind.name(),
+        let said = format!(
+            "distance of weights to those of {}, in % of them, by step (seed {})",
             comparison.kinds[0].name(),
             comparison.seeds[0]
-        )?;
+        );
+        let name = format!("{}:", kind.name());
+        writeln!(text, "\n{}", term::hanging(&name, &said, name.len() + 1, term::text_width()))?;
         let wide = gap.layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0);
         write!(text, "{:wide$}", "")?;
         for &column in &shown {
@@ -120,7 +123,7 @@ mod tests {
     #[test]
     fn columns_have_both_ends() {
         assert_eq!(spread(3), [0, 1, 2]);
-        assert_eq!(spread(11), [0, 2, 4, 6, 8, 10]);
-        assert_eq!(spread(40), [0, 7, 15, 23, 31, 39]);
+        assert_eq!(spread(11), [0, 2, 5, 7, 10]);
+        assert_eq!(spread(40), [0, 9, 19, 29, 39]);
     }
 }
