@@ -160,5 +160,5 @@ fn limits_alone_hold_too() {
         assert!(failed("import os; os.fork()"));
     }
     assert_eq!(python.run("import time; time.sleep(99)").unwrap(), Ended::TimedOut);
-    assert!(!python.is_walled() && python.describe().contains("with the network"));
+    assert!(!python.is_walled() && python.describe().contains("with your network"));
 }
