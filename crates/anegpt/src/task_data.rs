@@ -21,14 +21,15 @@ pub(crate) fn directory(given: Option<&Path>) -> Result<PathBuf> {
     files::absolute(given.unwrap_or(Path::new(DIRECTORY)))
 }
 
-/// Opens the test parts of tasks, whose files are fetched into `directory` where they are missing; says where programs run, if
-/// one of them runs any. `instead` is what to do where that is not allowed.
+/// Opens the test parts of tasks, whose answers must be judged. Files that are missing are fetched into `directory`. Says
+/// where programs run, if a task runs any; `instead` is what to do where that is not allowed.
 pub(crate) fn open_asked(
     names: &[&str],
     directory: &Path,
     allow_code_exec: bool,
     instead: &str,
 ) -> Result<Vec<Arc<dyn Task>>> {
+    names.iter().try_for_each(|name| check_judged(name))?;
     let runs = names.contains(&"humaneval");
     if runs && !allow_code_exec {
         return Err(usage(format!(
@@ -37,7 +38,6 @@ pub(crate) fn open_asked(
     }
     let python = if runs { Some(find_python()?) } else { None };
     let options = Options { data: directory, python: python.as_ref(), ..Options::default() };
-    names.iter().try_for_each(|name| check_judged(name))?;
     let open = |name: &&str| {
         provide(name, Split::Test, directory)?;
         Ok(Arc::from(tasks::open(name, Split::Test, &options)?))

@@ -8,9 +8,9 @@
 //!
 //! Each element of a result is one chain of fused multiply-adds over k, from the first to the last. With int8,
 //! each group of 32 is a chain of its own over codes alone; groups are added in order, each times its scale by
-//! one more multiply-add. A result does not depend on the number of columns, the place of its column among them, or the number of
-//! threads: a token's results are the same bits alone and in any batch. Rounded weights are widened
-//! exactly (an int8 times a binary16 scale is an f32), so a product is that of the rounded weights.
+//! one more multiply-add. A result does not depend on the number of columns, the place of its column among
+//! them, or the number of threads: a token's results are the same bits alone and in any batch. Codes, scales
+//! and halves are widened exactly, so a product is that of the rounded weights.
 #![allow(unsafe_code, reason = "SIMD kernels, and threads that write disjoint parts")]
 
 use crate::gemm::{self, PARALLEL_FLOPS};

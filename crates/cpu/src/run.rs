@@ -970,8 +970,7 @@ fn product(s: &Product, world: &mut World<'_, '_, '_>, library: Option<&dyn Sgem
     });
 }
 
-/// A product whose left operand is packed.
-/// A product of which the first `columns` columns are not 0, with its `count` results.
+/// A product whose left operand is packed, with its `count` results, of which the first `columns` columns are not 0.
 fn packed_product(
     s: &Product,
     matrix: &Matrix,

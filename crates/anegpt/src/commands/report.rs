@@ -259,8 +259,8 @@ fn report(name: &str, path: &Path) -> Result<String> {
         None => {
             read(&[(name.to_owned(), path.to_owned())])?;
             bail!(
-                "{name}: the newest session has not said how it ended, so there is no report of it; --out FILE.html shows how far the \
-                 run got"
+                "{name}: the newest session has not said how it ended, so there is no report of it; --out FILE.html \
+                 shows how far the run got"
             )
         }
     }

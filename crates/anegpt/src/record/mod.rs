@@ -205,17 +205,16 @@ impl Record {
                 self.note_step(&step);
             }
             Line::Event(event, fields) => {
+                let time = time(&fields);
                 if let Event::Start { .. } = *event {
                     self.seconds = self.seconds();
-                    self.session_time = time(&fields);
-                }
-                self.at(time(&fields));
-                if let Event::Start { .. } = *event {
+                    self.session_time = time;
                     // Runs from before there was a choice were all made by `train`.
                     let command = fields.get("command").and_then(Value::as_str);
                     let command = command.filter(|command| !command.is_empty());
                     self.command = command.unwrap_or("train").to_owned();
                 }
+                self.at(time);
                 match *event {
                     // Reinforcement learning has many numbers, which are drawn as they come.
                     Event::Round { .. } => self.note_other("round", &fields),

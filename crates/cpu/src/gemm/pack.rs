@@ -280,89 +280,78 @@ mod vectors {
         (rows, cols)
     }
 
-    /// See [`runs_avx512`].
-    #[target_feature(enable = "avx2,f16c")]
-    unsafe fn runs_avx2(from: View, rows: usize, cols: usize, to: *mut f32, stride: usize) {
-        let (whole, rest) = (cols / 8 * 8, cols % 8);
-        let numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-        let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(rest as i32), numbers);
-        let width = cols.next_multiple_of(8);
-        // SAFETY: reads are masked to the row, or copied from it one by one; a store's surplus is
-        // overwritten by the next row or falls into the room that the caller leaves.
-        unsafe {
-            for r in 0..rows {
-                let to = to.add(r * stride);
-                match from.ptr {
-                    Ptr::F32(p) => {
-                        let p = p.add(r * from.rs);
-                        for i in (0..whole).step_by(8) {
-                            _mm256_storeu_ps(to.add(i), _mm256_loadu_ps(p.add(i)));
-                        }
-                        if rest > 0 {
-                            let v = _mm256_maskload_ps(p.add(whole), mask);
-                            _mm256_storeu_ps(to.add(whole), v);
-                        }
-                    }
-                    Ptr::F16(p) => {
-                        let p = p.add(r * from.rs);
-                        for i in (0..whole).step_by(8) {
-                            let h = _mm_loadu_si128(p.add(i).cast());
-                            _mm256_storeu_ps(to.add(i), _mm256_cvtph_ps(h));
-                        }
-                        if rest > 0 {
-                            let mut last = [f16::ZERO; 8];
-                            for (i, to) in last[..rest].iter_mut().enumerate() {
-                                *to = *p.add(whole + i);
+    /// Defines the copy of [`runs`] for one instruction set: vectors of $lanes elements of either type, and the last
+    /// $n of a row at $p.
+    macro_rules! runs {
+        (
+            $features:literal $name:ident, lanes: $lanes:literal, zero: $zero:expr, store: $store:path,
+            load: $load:path, load_half: $load_half:expr,
+            last: |$p:ident, $n:ident| $last:expr, last_half: |$q:ident, $m:ident| $last_half:expr
+        ) => {
+            #[target_feature(enable = $features)]
+            unsafe fn $name(from: View, rows: usize, cols: usize, to: *mut f32, stride: usize) {
+                let (whole, rest) = (cols / $lanes * $lanes, cols % $lanes);
+                let width = cols.next_multiple_of($lanes);
+                // SAFETY: reads stay within the row; a store's surplus is overwritten by the next row or
+                // falls into the room that the caller leaves.
+                unsafe {
+                    for r in 0..rows {
+                        let to = to.add(r * stride);
+                        match from.ptr {
+                            Ptr::F32(p) => {
+                                let p = p.add(r * from.rs);
+                                for i in (0..whole).step_by($lanes) {
+                                    $store(to.add(i), $load(p.add(i)));
+                                }
+                                if rest > 0 {
+                                    let ($p, $n) = (p.add(whole), rest);
+                                    $store(to.add(whole), $last);
+                                }
                             }
-                            let h = _mm_loadu_si128(last.as_ptr().cast());
-                            _mm256_storeu_ps(to.add(whole), _mm256_cvtph_ps(h));
+                            Ptr::F16(p) => {
+                                let p = p.add(r * from.rs);
+                                for i in (0..whole).step_by($lanes) {
+                                    $store(to.add(i), $load_half(p.add(i)));
+                                }
+                                if rest > 0 {
+                                    let ($q, $m) = (p.add(whole), rest);
+                                    $store(to.add(whole), $last_half);
+                                }
+                            }
+                        }
+                        for i in (width..stride).step_by($lanes) {
+                            $store(to.add(i), $zero);
                         }
                     }
-                }
-                for i in (width..stride).step_by(8) {
-                    _mm256_storeu_ps(to.add(i), _mm256_setzero_ps());
                 }
             }
+        };
+    }
+
+    runs! {
+        "avx2,f16c" runs_avx2, lanes: 8, zero: _mm256_setzero_ps(), store: _mm256_storeu_ps,
+        load: _mm256_loadu_ps, load_half: |p: *const f16| _mm256_cvtph_ps(_mm_loadu_si128(p.cast())),
+        last: |p, n| {
+            let numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), numbers))
+        },
+        last_half: |p, n| {
+            // There is no masked load of 16-bit elements.
+            let mut last = [f16::ZERO; 8];
+            for (i, to) in last[..n].iter_mut().enumerate() {
+                *to = *p.add(i);
+            }
+            _mm256_cvtph_ps(_mm_loadu_si128(last.as_ptr().cast()))
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,f16c")]
-    unsafe fn runs_avx512(from: View, rows: usize, cols: usize, to: *mut f32, stride: usize) {
-        let (whole, rest) = (cols / 16 * 16, cols % 16);
-        let mask = ((1u32 << rest) - 1) as u16;
-        let width = cols.next_multiple_of(16);
-        // SAFETY: reads are masked to the row; a store's surplus is overwritten by the next row or
-        // falls into the room that the caller leaves.
-        unsafe {
-            for r in 0..rows {
-                let to = to.add(r * stride);
-                match from.ptr {
-                    Ptr::F32(p) => {
-                        let p = p.add(r * from.rs);
-                        for i in (0..whole).step_by(16) {
-                            _mm512_storeu_ps(to.add(i), _mm512_loadu_ps(p.add(i)));
-                        }
-                        if rest > 0 {
-                            let v = _mm512_maskz_loadu_ps(mask, p.add(whole));
-                            _mm512_storeu_ps(to.add(whole), v);
-                        }
-                    }
-                    Ptr::F16(p) => {
-                        let p = p.add(r * from.rs);
-                        for i in (0..whole).step_by(16) {
-                            let h = _mm256_loadu_si256(p.add(i).cast());
-                            _mm512_storeu_ps(to.add(i), _mm512_cvtph_ps(h));
-                        }
-                        if rest > 0 {
-                            let h = _mm256_maskz_loadu_epi16(mask, p.add(whole).cast());
-                            _mm512_storeu_ps(to.add(whole), _mm512_cvtph_ps(h));
-                        }
-                    }
-                }
-                for i in (width..stride).step_by(16) {
-                    _mm512_storeu_ps(to.add(i), _mm512_setzero_ps());
-                }
-            }
+    runs! {
+        "avx512f,avx512vl,avx512bw,f16c" runs_avx512, lanes: 16, zero: _mm512_setzero_ps(),
+        store: _mm512_storeu_ps, load: _mm512_loadu_ps,
+        load_half: |p: *const f16| _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())),
+        last: |p, n| _mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, p),
+        last_half: |p, n| {
+            _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(((1u32 << n) - 1) as u16, p.cast()))
         }
     }
 

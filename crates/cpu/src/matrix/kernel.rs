@@ -114,83 +114,24 @@ macro_rules! kernels {
         pub(super) static SETS: &[Set] = &[
             $(Set {
                 tokens: $tokens,
-                f32: f32_kernel::<$tokens, false>,
-                packed: f32_kernel::<$tokens, true>,
-                f16: f16_kernel::<$tokens, false>,
-                int8: int8_kernel::<$tokens, false>,
-                codes: codes_kernel::<$tokens, true>,
+                f32: f32_kernel::<$tokens, false, false>,
+                packed: f32_kernel::<$tokens, true, false>,
+                f16: f16_kernel::<$tokens, false, false>,
+                int8: int8_kernel::<$tokens, false, true>,
+                codes: f32_kernel::<$tokens, true, true>,
             }),*
         ];
 
-        kernels!(@plain $(#[$attribute])* f32_kernel, f32, $load, $zero, $load, $store, $splat, $fma);
-        kernels!(@plain $(#[$attribute])* f16_kernel, f16, $load_half, $zero, $load, $store, $splat, $fma);
-
-        kernels!(@grouped $(#[$attribute])* int8_kernel, i8, $load_byte, $zero, $load, $load_half, $store, $splat, $fma);
-        kernels!(@grouped $(#[$attribute])* codes_kernel, f32, $load, $zero, $load, $load_half, $store, $splat, $fma);
+        kernels!(@of $(#[$attribute])* f32_kernel, f32, $load, $zero, $load, $load_half, $store, $splat, $fma);
+        kernels!(@of $(#[$attribute])* f16_kernel, f16, $load_half, $zero, $load, $load_half, $store, $splat, $fma);
+        kernels!(@of $(#[$attribute])* int8_kernel, i8, $load_byte, $zero, $load, $load_half, $store, $splat, $fma);
     };
     (
-        @plain $(#[$attribute:meta])* $name:ident, $type:ty, $load_weight:expr, $zero:expr,
-        $load:path, $store:path, $splat:path, $fma:path
-    ) => {
-        $(#[$attribute])*
-        unsafe fn $name<const MR: usize, const PACKED: bool>(
-            k: usize,
-            panel: *const $type,
-            _scales: *const f16,
-            x: *const f32,
-            [column, row]: [usize; 2],
-            sums: *mut f32,
-            first: bool,
-        ) {
-            // SAFETY: the caller passes pointers to matrices of the stated extents.
-            unsafe {
-                let mut acc = [[$zero; NV]; MR];
-                if !first {
-                    for r in 0..MR {
-                        for v in 0..NV {
-                            acc[r][v] = $load(sums.add(r * PANEL + v * LANES));
-                        }
-                    }
-                }
-                let (column, row) = if PACKED { (1, MR) } else { (column, row) };
-                let add_products = |acc: &mut [[_; NV]; MR], panel: *const $type, x: *const f32| {
-                    let mut weights = [$zero; NV];
-                    for v in 0..NV {
-                        weights[v] = $load_weight(panel.add(v * LANES));
-                    }
-                    for r in 0..MR {
-                        let factor = $splat(*x.add(r * column));
-                        for v in 0..NV {
-                            acc[r][v] = $fma(factor, weights[v], acc[r][v]);
-                        }
-                    }
-                };
-                let (mut panel, mut x) = (panel, x);
-                for _ in 0..k / UNROLLED {
-                    for u in 0..UNROLLED {
-                        add_products(&mut acc, panel.add(u * PANEL), x.add(u * row));
-                    }
-                    panel = panel.add(UNROLLED * PANEL);
-                    // Past the last row nothing is read.
-                    x = x.wrapping_add(UNROLLED * row);
-                }
-                for u in 0..k % UNROLLED {
-                    add_products(&mut acc, panel.add(u * PANEL), x.add(u * row));
-                }
-                for r in 0..MR {
-                    for v in 0..NV {
-                        $store(sums.add(r * PANEL + v * LANES), acc[r][v]);
-                    }
-                }
-            }
-        }
-    };
-    (
-        @grouped $(#[$attribute:meta])* $name:ident, $type:ty, $load_weight:expr, $zero:expr,
+        @of $(#[$attribute:meta])* $name:ident, $type:ty, $load_weight:expr, $zero:expr,
         $load:path, $load_half:expr, $store:path, $splat:path, $fma:path
     ) => {
         $(#[$attribute])*
-        unsafe fn $name<const MR: usize, const PACKED: bool>(
+        unsafe fn $name<const MR: usize, const PACKED: bool, const SCALED: bool>(
             k: usize,
             panel: *const $type,
             scales: *const f16,
@@ -215,9 +156,17 @@ macro_rules! kernels {
                     }
                 };
                 let (mut panel, mut x) = (panel, x);
-                for group in 0..k.div_ceil(GROUP) {
+                // Without scales, all weights are one chain.
+                for group in 0..(if SCALED { k.div_ceil(GROUP) } else { 1 }) {
+                    let len = if SCALED { GROUP.min(k - group * GROUP) } else { k };
                     let mut acc = [[$zero; NV]; MR];
-                    let len = GROUP.min(k - group * GROUP);
+                    if !SCALED && !first {
+                        for r in 0..MR {
+                            for v in 0..NV {
+                                acc[r][v] = $load(sums.add(r * PANEL + v * LANES));
+                            }
+                        }
+                    }
                     for _ in 0..len / UNROLLED {
                         for u in 0..UNROLLED {
                             add_products(&mut acc, panel.add(u * PANEL), x.add(u * row));
@@ -230,11 +179,14 @@ macro_rules! kernels {
                         add_products(&mut acc, panel.add(u * PANEL), x.add(u * row));
                     }
                     for v in 0..NV {
-                        let scale = $load_half(scales.add(group * PANEL + v * LANES));
+                        let scale = if SCALED { $load_half(scales.add(group * PANEL + v * LANES)) } else { $zero };
                         for r in 0..MR {
                             let sum = sums.add(r * PANEL + v * LANES);
-                            let before = if first && group == 0 { $zero } else { $load(sum) };
-                            $store(sum, $fma(scale, acc[r][v], before));
+                            if SCALED {
+                                let before = if first && group == 0 { $zero } else { $load(sum) };
+                                acc[r][v] = $fma(scale, acc[r][v], before);
+                            }
+                            $store(sum, acc[r][v]);
                         }
                     }
                 }

@@ -3,10 +3,10 @@
 //!
 //! A program that has the cotangent of a projection's result and what the projection read also multiplies the two.
 //! The classifier's gradient has a program of its own: all outputs of a request have surfaces of one size, and nothing
-//! else is as large; it runs while the host carries the stream's cotangent on. Weight gradients come back in the device's precision and are added up on the host, in f32. A copy of a
-//! gradient takes the CPU less time than the product for all but the shortest batches; yet where the CPU has nothing
-//! else to do meanwhile, the product costs nothing there. So the plan has a variant for each choice among [`GROUPS`],
-//! and [`crate::planner`] takes the cheapest.
+//! else is as large; it runs while the host carries the stream's cotangent on. Weight gradients come back in the
+//! device's precision and are added up on the host, in f32. A copy of a gradient takes the CPU less time than the
+//! product for all but the shortest batches; yet where the CPU has nothing else to do meanwhile, the product costs
+//! nothing there. So the plan has a variant for each choice among [`GROUPS`], and [`crate::planner`] takes the cheapest.
 
 use super::Place::Engine;
 use super::baseline::{
