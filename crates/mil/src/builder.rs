@@ -21,7 +21,7 @@ use crate::op::Op;
 use crate::resolve::{OpError, resolve};
 use crate::types::{DType, Data, Literal, TensorType};
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Collects the operations of one function.
 #[derive(Debug)]
@@ -32,10 +32,49 @@ pub struct Builder {
 #[derive(Debug)]
 struct State {
     function: Function,
-    names: HashSet<String>,
+    names: Names,
     /// Attribute constants already written, so that each appears once.
     constants: Vec<(Literal, ValueId)>,
     error: Option<OpError>,
+}
+
+/// The names of a function's values.
+#[derive(Debug, Default)]
+struct Names {
+    taken: HashSet<String>,
+    /// Of each prefix, a number below which all are taken.
+    least: HashMap<String, usize>,
+}
+
+impl Names {
+    /// True if the name was free.
+    fn take(&mut self, name: &str) -> bool {
+        self.taken.insert(name.to_owned())
+    }
+
+    fn give_back(&mut self, name: &str) {
+        self.taken.remove(name);
+        if let Some((prefix, number)) = name.rsplit_once('_')
+            && let (Some(least), Ok(number)) = (self.least.get_mut(prefix), number.parse::<usize>())
+        {
+            *least = number.min(*least);
+        }
+    }
+
+    /// Takes the first free one of `prefix_0`, `prefix_1`, …
+    fn numbered(&mut self, prefix: &str) -> String {
+        if !self.least.contains_key(prefix) {
+            self.least.insert(prefix.to_owned(), 0);
+        }
+        let least = self.least.get_mut(prefix).expect("just inserted");
+        loop {
+            let name = format!("{prefix}_{least}");
+            *least += 1;
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
+        }
+    }
 }
 
 /// A value being built. Copyable; two handles can be combined only if they are of one builder.
@@ -60,7 +99,8 @@ impl Builder {
 
     /// Continues an existing function: new operations go to its end, outputs are chosen anew.
     pub fn resume(function: Function) -> Self {
-        let names = function.values.iter().map(|v| v.name.clone()).collect();
+        let taken = function.values.iter().map(|v| v.name.clone()).collect();
+        let names = Names { taken, ..Names::default() };
         let constants = (function.ops.iter())
             .filter_map(|op| Some((op.value.clone()?, op.results[0])))
             .filter(|(literal, _)| literal.ty.count() <= 16)
@@ -93,7 +133,7 @@ impl Builder {
 
     /// Keeps names from being given to new values.
     pub(crate) fn reserve(&self, names: impl IntoIterator<Item = String>) {
-        self.state.borrow_mut().names.extend(names);
+        self.state.borrow_mut().names.taken.extend(names);
     }
 
     /// A constant of its own, equal ones notwithstanding.
@@ -116,8 +156,8 @@ impl Builder {
     pub(crate) fn rename(&self, id: ValueId, value: &str, operation: &str) {
         let mut state = self.state.borrow_mut();
         let old = std::mem::replace(&mut state.function.values[id.index()].name, value.to_owned());
-        state.names.remove(&old);
-        state.names.insert(value.to_owned());
+        state.names.give_back(&old);
+        state.names.take(value);
         if let Some(i) = state.function.definition(id) {
             state.function.ops[i].name = operation.to_owned();
         }
@@ -269,24 +309,17 @@ impl Builder {
 
 impl State {
     fn define(&mut self, name: &str, ty: TensorType) -> ValueId {
-        self.names.insert(name.to_owned());
+        self.names.take(name);
         self.function.values.push(Value { name: name.to_owned(), ty });
         ValueId(self.function.values.len() as u32 - 1)
     }
 
     fn numbered(&mut self, prefix: &str) -> String {
-        let mut n = 0;
-        loop {
-            let name = format!("{prefix}_{n}");
-            if self.names.insert(name.clone()) {
-                return name;
-            }
-            n += 1;
-        }
+        self.names.numbered(prefix)
     }
 
     fn unique(&mut self, name: &str) -> String {
-        if self.names.insert(name.to_owned()) { name.to_owned() } else { self.numbered(name) }
+        if self.names.take(name) { name.to_owned() } else { self.numbered(name) }
     }
 }
 
@@ -324,7 +357,7 @@ impl<'b> Tensor<'b> {
         }
         let name = state.unique(name);
         let old = std::mem::replace(&mut state.function.values[self.id.index()].name, name.clone());
-        state.names.remove(&old);
+        state.names.give_back(&old);
         if let Some(i) = state.function.definition(self.id)
             && state.function.ops[i].results.len() == 1
         {

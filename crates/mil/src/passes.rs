@@ -86,6 +86,83 @@ pub struct UnboundInput {
     pub value: String,
 }
 
+/// A function in a [`chain`]: what its parameters and outputs are called there.
+#[derive(Clone, Debug)]
+pub struct Link<'f> {
+    /// The function.
+    pub function: &'f Function,
+    /// Names in the chain by the function's own; what is not listed keeps its own.
+    pub names: BTreeMap<String, String>,
+}
+
+impl Link<'_> {
+    fn name(&self, id: ValueId) -> &str {
+        let own = &self.function.value(id).name;
+        self.names.get(own).unwrap_or(own)
+    }
+}
+
+/// One function called `name` that does what `links` do, one after the other. A parameter of a link is what an
+/// earlier one gives under that name, or else a parameter of the whole, in the order in which they are first asked
+/// for. `outputs` are names of what links give.
+///
+/// # Errors
+/// When an operation breaks a rule of the language: functions that are valid and agree on the types of what they
+/// exchange give none.
+///
+/// # Panics
+/// If two links give something under one name, or none gives what `outputs` asks for.
+pub fn chain(
+    name: &str,
+    links: &[Link<'_>],
+    outputs: &[impl AsRef<str>],
+) -> Result<Function, OpError> {
+    let b = Builder::new(name);
+    let mut known: BTreeMap<&str, Tensor<'_>> = BTreeMap::new();
+    let mut given = HashSet::new();
+    for link in links {
+        let f = link.function;
+        for id in f.inputs().filter(|&id| !given.contains(link.name(id))) {
+            let name = link.name(id);
+            known.entry(name).or_insert_with(|| b.input(name, f.ty(id).clone()));
+        }
+        for &id in &f.outputs {
+            assert!(given.insert(link.name(id)), "`{}` is given once", link.name(id));
+        }
+    }
+    b.reserve(given.iter().map(|&name| name.to_owned()));
+    for link in links {
+        let f = link.function;
+        let mut map: Vec<Option<Tensor<'_>>> = vec![None; f.values.len()];
+        f.inputs().for_each(|id| map[id.index()] = Some(known[link.name(id)]));
+        for op in &f.ops {
+            let at = |id: &ValueId| map[id.index()].expect("defined before use").id();
+            let results = match &op.value {
+                Some(value) => vec![b.constant(value.clone())],
+                None => {
+                    let args = op.args.iter().map(|(key, arg)| {
+                        let arg = match arg {
+                            Arg::Value(id) => Arg::Value(at(id)),
+                            Arg::Values(ids) => Arg::Values(ids.iter().map(at).collect()),
+                            Arg::Literal(_) | Arg::Attribute(_) => arg.clone(),
+                        };
+                        (*key, arg)
+                    });
+                    b.op(op.op, args.collect())
+                }
+            };
+            op.results.iter().zip(results).for_each(|(&id, y)| map[id.index()] = Some(y));
+        }
+        for &id in &f.outputs {
+            let (name, value) = (link.name(id), map[id.index()].expect("defined"));
+            b.rename(value.id(), name, name);
+            known.insert(name, value);
+        }
+    }
+    let outputs = outputs.iter().map(|name| known[name.as_ref()]).collect::<Vec<_>>();
+    b.finish(&outputs)
+}
+
 /// Removes operations whose results are never used.
 pub fn eliminate_dead(f: &Function) -> Function {
     let inputs: Vec<ValueId> = f.inputs().collect();

@@ -1,8 +1,11 @@
 //! Passes against programs small enough to say by hand what they become.
 
 use mil::interp::{Array, evaluate};
-use mil::passes::{decompose, eliminate_dead, hoist_constants, hoist_literals, slice, to_fp32};
+use mil::passes::{
+    self, Link, decompose, eliminate_dead, hoist_constants, hoist_literals, slice, to_fp32,
+};
 use mil::{Arg, DType, Function, Op, Program, ValueId, Weights, check_text, verify};
+use std::collections::BTreeMap;
 
 /// The function with `inputs` whose body is `body`.
 fn function(inputs: &str, body: &str, outputs: &str) -> Function {
@@ -187,4 +190,47 @@ fn single_precision_replaces_half() {
     let outputs = values(&single, &[&[2.0, 4.0], &[7.0, -1.0], &[1.0, 0.5]]);
     assert_eq!(outputs[0], [2.0 * tenth + 7.0 + tenth, 6.0 - 1.0 + tenth]);
     assert_eq!(outputs[1..], [[7.0, 5.0], [3.0, 1.5]]);
+}
+
+/// y = 2x twice, its parameter and result by their own names or others.
+fn doubled(names: &[(&str, &str)]) -> (Function, BTreeMap<String, String>) {
+    let f = function(
+        "tensor<fp32, [2]> x",
+        "tensor<fp32, [2]> mul_0 = mul(x = x, y = fp32(2))[name = string(\"mul_0\")];
+         tensor<fp32, [2]> y = mul(x = mul_0, y = fp32(2))[name = string(\"y\")];\n",
+        "y",
+    );
+    let names = names.iter().map(|&(own, other)| (own.to_owned(), other.to_owned()));
+    (f, names.collect())
+}
+
+/// What a link gives under a name, later ones take; what none gives, the whole takes, once.
+#[test]
+fn links_become_one_function() {
+    let sum = function(
+        "tensor<fp32, [2]> a, tensor<fp32, [2]> b",
+        "tensor<fp32, [2]> c = add(x = a, y = b)[name = string(\"c\")];\n",
+        "c",
+    );
+    let (first, one) = doubled(&[("y", "mul_0")]);
+    let (second, two) = doubled(&[("x", "mul_0"), ("y", "z")]);
+    let both = [("a", "x"), ("b", "z"), ("c", "sum")];
+    let three = both.map(|(own, other)| (own.to_owned(), other.to_owned())).into_iter().collect();
+    let links = [(&first, one), (&second, two), (&sum, three)]
+        .map(|(function, names)| Link { function, names });
+    let f = passes::chain("whole", &links, &["sum", "mul_0"]).unwrap();
+    assert_eq!(f.name, "whole");
+    assert_eq!(names(&f, f.inputs()), ["x"]);
+    // A name that a link gives is that of its result, whatever values inside of links are called.
+    assert_eq!(names(&f, f.outputs.iter().copied()), ["sum", "mul_0"]);
+    assert_eq!(values(&f, &[&[1.0, -3.0]]), [[17.0, -51.0], [4.0, -12.0]]);
+    assert_eq!(count(&f, Op::Mul), 4);
+}
+
+#[test]
+#[should_panic(expected = "`y` is given once")]
+fn links_give_a_name_once() {
+    let (f, names) = doubled(&[]);
+    let link = Link { function: &f, names };
+    let _ = passes::chain("twice", &[link.clone(), link], &["y"]);
 }
