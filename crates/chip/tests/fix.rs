@@ -98,7 +98,7 @@ fn flat(x: &Array, at: &[usize]) -> f64 {
 }
 
 /// Rules whose breaches in the cases have no safe rewrite, and why not.
-const LEFT: [(&str, &str); 16] = [
+const LEFT: [(&str, &str); 17] = [
     ("ANE011", "an empty tensor has nothing to compute"),
     ("ANE012", "a tensor is cut by who binds it"),
     ("ANE013", "a tensor is cut by who binds it"),
@@ -114,6 +114,7 @@ const LEFT: [(&str, &str); 16] = [
     ("ANE067", "there is no other way to repeat that is known to work"),
     ("ANE069", "sums in another order round differently"),
     ("ANE071", "packing changes what is bound"),
+    ("ANE072", "programs are cut by who loads them"),
     ("ANE001", "the case leaves out an operand"),
 ];
 

@@ -222,7 +222,7 @@ fn the_kernels_of_a_model_keep_the_rules() {
             assert!(verdict.is_ok(), "{} on {profile}: {verdict:?}", path.display());
         }
     }
-    assert_eq!(seen, 16, "kernels of baseline, offload and gradients in {folder}");
+    assert_eq!(seen, 19, "kernels of baseline, offload, gradients and layers in {folder}");
 }
 
 /// Forms of text that published programs have, with the rules that refuse them, by profile.

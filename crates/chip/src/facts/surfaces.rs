@@ -263,7 +263,9 @@ pub(super) const FACTS: &[Fact] = &[
         Derived,
         Medium,
     )
-    .in_memory(),
+    .in_memory()
+    .rules(&["ANE072"])
+    .tests(&[EACH_RULE]),
     Fact::new(
         "C1-weights-buffer",
         "C.1",

@@ -2,7 +2,7 @@
 
 use super::context::{Scope, Site};
 use super::place::Place;
-use super::requests::WIDTH_STEP;
+use super::requests::{MAX_PORTS, WIDTH_STEP};
 use super::rule::Rule;
 use crate::machine::{MAX_CHANNELS, MAX_CONV_CHANNELS, MAX_DEPTH, MAX_PROGRAM_BYTES, MAX_RANK};
 use mil::resolve::{Binary, Operand, PadMode, Unary};
@@ -42,6 +42,10 @@ fn whole(scope: &Scope<'_>, rule: &str) -> Option<String> {
                  slice_by_size",
                 names.join(", ")
             )
+        }
+        "ANE072" => {
+            let parts = f.params.max(f.outputs.len()).div_ceil(MAX_PORTS);
+            format!("cut `{}` into {parts} programs", f.name)
         }
         _ => return None,
     })

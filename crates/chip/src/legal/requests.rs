@@ -8,10 +8,13 @@ use crate::confidence::Confidence;
 /// Input buffers of one trigger of the firmware (GUIDE:29-firmware.md).
 const MAX_INPUTS: usize = 16;
 
+/// Inputs of a request, and outputs (DEC:-[_ANERequest validate]).
+pub(super) const MAX_PORTS: usize = 255;
+
 /// Elements to which widths of surfaces should be a multiple (ELA:docs/MIL-CONSTRAINTS.md).
 pub(super) const WIDTH_STEP: usize = 32;
 
-pub(super) static RULES: [Rule; 7] = [
+pub(super) static RULES: [Rule; 8] = [
     Rule {
         id: "ANE070",
         title: "widths of ports are multiples of 32",
@@ -43,6 +46,20 @@ pub(super) static RULES: [Rule; 7] = [
         confidence: Confidence::Low,
         refusal: None,
         check: Check::Function(inputs),
+    },
+    Rule {
+        id: "ANE072",
+        title: "at most 255 inputs and 255 outputs",
+        applies: "in memory",
+        does: "Refuses functions with more inputs or more outputs.",
+        why: "A request with more does not pass its own validation.",
+        instead: "cut the program in two",
+        evidence: "C.1 (DEC:-[_ANERequest validate])",
+        conflict: "",
+        severity: Severity::Error,
+        confidence: Confidence::Medium,
+        refusal: Some(Refusal::Unreported),
+        check: Check::Function(ports),
     },
     Rule {
         id: "ANE080",
@@ -131,6 +148,16 @@ fn widths(scope: &Scope<'_>) -> Vec<Found> {
         (!width.is_multiple_of(WIDTH_STEP))
             .then(|| format!("expected a width that is a multiple of {WIDTH_STEP}, got {ty}"))
     })
+}
+
+fn ports(scope: &Scope<'_>) -> Vec<Found> {
+    let counts = [("inputs", scope.function.params), ("outputs", scope.function.outputs.len())];
+    let many = |&(_, got): &(&str, usize)| scope.in_memory() && got > MAX_PORTS;
+    let found = |(what, got): (&str, usize)| Found {
+        place: Place::Whole,
+        message: format!("expected at most {MAX_PORTS} {what}, got {got}"),
+    };
+    counts.into_iter().filter(many).map(found).collect()
 }
 
 fn inputs(scope: &Scope<'_>) -> Vec<Found> {

@@ -159,6 +159,13 @@ pub fn many_inputs(n: usize) -> Program {
     Program::new(b.finish(&[y.named("y")]).unwrap())
 }
 
+pub fn many_outputs(n: usize) -> Program {
+    let b = Builder::new("main");
+    let x = b.input("x", fp16(&[1, 32, 1, 32]));
+    let outputs: Vec<_> = (0..n).map(|i| (x + 1.0).named(&format!("y{i}"))).collect();
+    Program::new(b.finish(&outputs).unwrap())
+}
+
 /// A rule, a machine, and programs that keep and break it there.
 pub struct Case {
     pub id: &'static str,
@@ -427,6 +434,8 @@ pub fn layout_cases() -> Vec<Case> {
         case("ANE070", "m4", width(32), width(8)),
         case("ANE070", "m5", width(64), width(48)),
         case("ANE071", "m4", many_inputs(16), many_inputs(17)),
+        case("ANE072", "m4", many_inputs(255), many_inputs(256)),
+        case("ANE072", "m4", many_outputs(255), many_outputs(256)),
     ]
 }
 
