@@ -1,13 +1,15 @@
 //! `--plan`: a plan by its name, or the planner's choice; the price of a step with its optimizer.
 
+use ane::Device;
 use anyhow::Result;
 use chip::Profile;
 use chip::cost::host::HostWork;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use gpt::forecast::StepEstimate;
 use gpt::plan::{BASELINE, PLANS, Plan};
-use gpt::planner::candidates;
+use gpt::planner::{candidates, carried};
 use gpt::{GptConfig, Layout};
+use std::ffi::OsStr;
 use train::OptimizerConfig;
 use train::optim::{self, Work};
 
@@ -32,22 +34,43 @@ pub(crate) fn with_optimizer(
     step.with_optimizer(work, profile)
 }
 
-impl PlanChoice {
-    /// Parses `auto`, a row of [`PLANS`] or a variant of one; `--help` lists them but for variants.
-    pub(crate) fn parser() -> impl TypedValueParser<Value = PlanChoice> {
+/// Parses `auto`, a row of [`PLANS`], or a variant of one. Variants are not listed.
+#[derive(Clone)]
+pub(crate) struct PlanParser;
+
+impl PlanParser {
+    fn listed() -> PossibleValuesParser {
         let auto =
             PossibleValue::new("auto").help("the cheapest by forecast on an engine, else baseline");
-        let value = |plan: &Plan| PossibleValue::new(plan.name).help(plan.about);
-        let hidden =
-            |plan: &'static Plan| plan.variants().skip(1).map(move |p| value(p).hide(true));
-        let named = PLANS.iter().map(|plan| value(plan));
-        let variants = PLANS.iter().flat_map(|plan| hidden(plan));
-        PossibleValuesParser::new(std::iter::once(auto).chain(named).chain(variants))
-            .map(|name| Plan::named(&name).map_or(PlanChoice::Auto, PlanChoice::Named))
+        let named = PLANS.iter().map(|plan| PossibleValue::new(plan.name).help(plan.about));
+        PossibleValuesParser::new(std::iter::once(auto).chain(named))
+    }
+}
+
+impl TypedValueParser for PlanParser {
+    type Value = PlanChoice;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<PlanChoice, clap::Error> {
+        match value.to_str().and_then(Plan::named) {
+            Some(plan) => Ok(PlanChoice::Named(plan)),
+            None => Self::listed().parse_ref(command, arg, value).map(|_| PlanChoice::Auto),
+        }
     }
 
-    /// The plan for steps of `accum` micro-batches of `batch` sequences of `seq` tokens. Without an engine
-    /// (`profile`) nothing is forecast, and `auto` is the baseline: on a CPU, no plan is faster.
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let all: Vec<_> = Self::listed().possible_values()?.collect();
+        Some(Box::new(all.into_iter()))
+    }
+}
+
+impl PlanChoice {
+    /// The plan for steps of `accum` micro-batches of `batch` sequences of `seq` tokens on `device`. Without an
+    /// engine (`profile`) nothing is forecast, and `auto` is the baseline: on a CPU, no plan is faster.
     ///
     /// # Errors
     /// When the programs of the model cannot be derived.
@@ -56,11 +79,14 @@ impl PlanChoice {
         config: &GptConfig,
         [batch, seq, accum]: [usize; 3],
         profile: Option<&Profile>,
+        device: &dyn Device,
     ) -> Result<&'static Plan> {
         Ok(match (self, profile) {
             (PlanChoice::Named(plan), _) => plan,
             (PlanChoice::Auto, None) => &BASELINE,
-            (PlanChoice::Auto, Some(on)) => candidates(config, batch, seq, accum, on)?[0].plan,
+            (PlanChoice::Auto, Some(on)) => {
+                carried(&candidates(config, batch, seq, accum, on)?, device).plan
+            }
         })
     }
 }

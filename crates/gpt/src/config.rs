@@ -329,7 +329,11 @@ impl GptConfig {
             Block::Embedding => n.embedding_norm || n.smear_channels > 0,
             Block::Mix => n.residual_scales,
             Block::Backout => n.backout,
-            Block::Attention | Block::FeedForward | Block::Head | Block::Classifier => false,
+            Block::Attention
+            | Block::FeedForward
+            | Block::Layers
+            | Block::Head
+            | Block::Classifier => false,
         }
     }
 

@@ -11,6 +11,8 @@ pub enum Block {
     Attention,
     /// The feed-forward network with its norm.
     FeedForward,
+    /// Both of one layer or several, where a plan joins them to one program.
+    Layers,
     /// After the last layer: the stream without a share of that in the middle.
     Backout,
     /// From the last stream to logits: the last norm, and the parameters of the classifier.

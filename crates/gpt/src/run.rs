@@ -523,9 +523,8 @@ fn bind(
     kernel: &Kernel,
     config: &GptConfig,
 ) -> Bound {
-    let layers: Vec<usize> = kernel.layers(config).collect();
     let bound = |ports: &[ane::Port], layer: usize| -> Vec<usize> {
-        let ports = ports.iter().filter(|_| layers.contains(&layer));
+        let ports = ports.iter().filter(|_| kernel.layers.contains(&layer));
         ports.map(|port| schedule.value(&port.name, layer)).collect()
     };
     let requests = (0..config.n_layer)

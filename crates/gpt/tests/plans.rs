@@ -6,7 +6,8 @@ use cpu::Numerics;
 use gpt::block::Memory;
 use gpt::declare::Block;
 use gpt::plan::Part::{EngineBackward, EngineForward, Head, WeightGradients};
-use gpt::plan::{BASELINE, DECODE, FUSED, GRADIENTS, GROUPS, Kernel, OFFLOAD, PLANS, Part, Plan};
+use gpt::plan::{BASELINE, DECODE, FUSED, GRADIENTS, GROUPS, Kernel, LAYERS, OFFLOAD, PLANS};
+use gpt::plan::{Part, Plan};
 use gpt::plan::{Place, PlanError, flops_by_part};
 use gpt::plan::{Programs, Schedule, Step};
 use gpt::{Dims, GptConfig, Layout, MicroBatch, Model, Parameters, TokenWeights, initialise};
@@ -223,7 +224,7 @@ fn every_plan_is_legal_and_does_the_same_work() {
             let programs = match Programs::new(plan, &dims, Memory::Sequence) {
                 Err(PlanError::Unfit { plan, part }) => {
                     assert_eq!(["nanochat-d6", "a cap on their logits"], [name, part]);
-                    assert!([OFFLOAD.name, GRADIENTS.name].contains(&plan), "{plan}");
+                    assert!([OFFLOAD.name, GRADIENTS.name, LAYERS.name].contains(&plan), "{plan}");
                     continue;
                 }
                 programs => programs.unwrap(),
@@ -317,6 +318,100 @@ fn weight_gradients_go_to_the_engine_by_groups() {
     let names: BTreeSet<_> = GRADIENTS.variants().map(|plan| plan.name).collect();
     assert_eq!(names.len(), 1 << GROUPS.len());
     assert!(GRADIENTS.variants().all(|plan| Plan::named(plan.name) == Some(plan)));
+}
+
+/// Three layers whose first and last attend to few tokens.
+fn three() -> GptConfig {
+    GptConfig { n_layer: 3, windows: vec![4, 0, 4], ..small() }
+}
+
+/// The stream goes to the engine once and its cotangent comes back once. Programs of several layers have a port for
+/// each value of each layer, and one for what layers share.
+#[test]
+fn layers_are_joined_to_programs() {
+    let config = three();
+    let plan = Plan::named("layers:3+2:qkv+o+up+classifier").unwrap();
+    let schedule = Schedule::new(plan, &training(&config), Memory::Sequence).unwrap();
+    let names = |steps: &[Step]| -> Vec<(String, Option<usize>)> {
+        let known = ["load x", "add", "fwdLayers", "bwdLayers", "unload d_x", "w2_grad"];
+        let all = steps.iter().map(|step| schedule.describe(step));
+        all.filter(|(name, _)| known.iter().any(|start| name.starts_with(start))).collect()
+    };
+    let step = |name: &str, layer| (name.to_owned(), layer);
+    assert_eq!(names(&schedule.forward), [step("load x", Some(0)), step("fwdLayers", Some(0))]);
+    let backward = [
+        step("bwdLayers_2", Some(2)),
+        step("w2_grad", Some(2)),
+        step("bwdLayers", Some(0)),
+        step("w2_grad", Some(1)),
+        step("w2_grad", Some(0)),
+        step("unload d_x", None),
+    ];
+    assert_eq!(names(&schedule.backward), backward);
+    let ports = |name: &str| {
+        let kernel = schedule.programs.iter().find(|k| k.function.name == name).unwrap();
+        let f = &kernel.function;
+        let of = |ids: Vec<mil::ValueId>| -> BTreeSet<String> {
+            ids.into_iter().map(|id| f.value(id).name.clone()).collect()
+        };
+        (of(f.inputs().collect()), of(f.outputs.clone()))
+    };
+    let (inputs, outputs) = ports("fwdLayers");
+    // The stream, nine parameters of each layer, two tables, the masks of two windows.
+    assert_eq!(inputs.len(), 1 + 3 * 9 + 2 + 2, "{inputs:?}");
+    assert!(["x_0", "wq_2", "rope_cos", "mask_0", "mask_1"].iter().all(|&n| inputs.contains(n)));
+    assert!(["x_1", "x2_0", "x_3", "gate_2"].iter().all(|&n| outputs.contains(n)), "{outputs:?}");
+    let (inputs, outputs) = ports("bwdLayers");
+    assert!(["d_x_2", "x_1", "w1_0"].iter().all(|&name| inputs.contains(name)), "{inputs:?}");
+    // The gradient of w2 is the host's: it reads the cotangent of the stream after each layer.
+    assert!(["d_x_0", "d_x_1", "d_rms2_1"].iter().all(|&name| outputs.contains(name)));
+    assert!(["d_w2_0", "d_h1_0", "d_x2_0"].iter().all(|&name| !outputs.contains(name)));
+    let at = |name: &str, layer| schedule.value(name, layer);
+    assert_eq!([at("x_3", 0), at("d_x_1", 2)], [at("x_last", 0), at("d_x_last", 0)]);
+    assert_ne!(at("mask_1", 0), at("mask_0", 0));
+}
+
+/// Where programs begin and end changes no bit: every value is rounded where it is computed.
+#[test]
+fn layers_of_a_program_change_no_bit() {
+    for numerics in [Numerics::F32, Numerics::Fast] {
+        let of = |name: &str| {
+            let (losses, grads) = trained(Plan::named(name).unwrap(), &three(), numerics);
+            let bits: Vec<u32> = grads.iter().map(|g| g.to_bits()).collect();
+            assert!(bits.iter().any(|&bits| bits != 0));
+            (losses, bits)
+        };
+        let one = of("layers:1+1");
+        for name in ["layers", "layers:3+1", "layers:1+3", "layers:2+2", "layers:3+3"] {
+            assert!(of(name) == one, "{name} {numerics:?}");
+        }
+    }
+}
+
+/// Probabilities of attention travel where no weight is smaller, and are computed again where they are larger.
+#[test]
+fn probabilities_are_saved_where_they_cost_no_memory() {
+    let config = three();
+    let saves = |seq: usize| {
+        let dims = Dims { config: &config, batch: 1, seq, dtype: DType::Fp16 };
+        let schedule = Schedule::new(&LAYERS, &dims, Memory::Sequence).unwrap();
+        let of_layer = schedule.allocations()[schedule.value("x", 0)];
+        (schedule.find("probs", 0).is_some(), of_layer)
+    };
+    // 4 heads of 8 by 8 are fewer than 40 by 24; of 16 by 16, more.
+    assert_eq!([8, 16].map(saves), [(true, 2 * 40 * 24), (false, 2 * 40 * 24)]);
+}
+
+#[test]
+fn variants_of_layers_are_found_by_their_names() {
+    for name in ["layers", "layers:12+1", "layers:3+2:none", "layers:1+1:qkv+classifier"] {
+        let plan = Plan::named(name).unwrap();
+        assert_eq!(plan.name, name);
+        assert!(std::ptr::eq(plan, Plan::named(name).unwrap()));
+    }
+    for name in ["layers:0+1", "layers:1", "layers:01+1", "layers:1+1:", "layers:1+1:w1", "layer"] {
+        assert_eq!(Plan::named(name), None, "{name}");
+    }
 }
 
 /// On the engine, a gradient is rounded to binary16 once per micro-batch, by half a unit: 2^-11 of it, or 2^-25

@@ -3,7 +3,7 @@
 mod programs;
 mod whole;
 
-use crate::plan_choice::{PlanChoice, with_optimizer};
+use crate::plan_choice::{PlanChoice, PlanParser, with_optimizer};
 use crate::progress::counted;
 use crate::settings::{self, ConfigFile, OptimizerChoice, TrainSection, Weights};
 use crate::setup::{self, Base, BudgetArgs, ShapeArgs};
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
 use gpt::forecast::StepEstimate;
-use gpt::plan::{Plan, Programs};
+use gpt::plan::{Joined, Plan, Programs};
 use gpt::planner::{self, Candidate, candidates};
 use gpt::{Dims, Layout};
 use mil::{DType, Program};
@@ -79,7 +79,7 @@ pub(crate) struct Args {
     optimizer: Option<OptimizerChoice>,
     /// How the model is split into programs; auto: the cheapest by forecast that the chip
     /// accepts
-    #[arg(long, value_parser = PlanChoice::parser(), default_value = "auto")]
+    #[arg(long, value_parser = PlanParser, default_value = "auto")]
     #[arg(help_heading = "Device")]
     plan: PlanChoice,
     /// Draw a micro-batch on the clock, engine and CPU on a lane each, as SVG
@@ -296,12 +296,16 @@ fn heading(run: &RunConfig, chosen: &Candidate, programs: &Programs, profile: &P
     let RunConfig { model, batch, seq, accum, .. } = run;
     let params = Layout::new(model).count() as f64 / 1e6;
     label("model", &format!("{model}, {params:.2} M parameters"));
-    let layers = match model.n_layer {
-        1 => "1 layer".to_owned(),
-        n if programs.kernels.iter().any(|kernel| kernel.kind > 0) => {
+    let layers = match (model.n_layer, chosen.plan.joined) {
+        (n, Some(Joined { forward, backward })) => {
+            let of = |layers: usize| counted(layers.min(n), "layer");
+            format!("{} forward and {} backward at a time", of(forward), of(backward))
+        }
+        (1, _) => "1 layer".to_owned(),
+        (n, _) if programs.kernels.iter().any(|kernel| kernel.kind > 0) => {
             format!("{n} layers of several kinds")
         }
-        n => format!("each of {n} layers"),
+        (n, _) => format!("each of {n} layers"),
     };
     let count = counted(programs.engine().count(), "program");
     label("plan", &format!("{}: {count}, compiled once, run by {layers}", chosen.plan.name));
@@ -358,10 +362,13 @@ fn lanes(step: &StepEstimate) -> String {
     )
 }
 
-/// All plans side by side, in the order of the planner.
+/// All plans side by side, in the order of the planner; `chosen` in place of another variant of its plan.
 fn listed(all: &[Candidate], chosen: &Candidate) -> String {
+    let of = |candidate: &Candidate| candidate.plan.name.split(':').next().unwrap_or_default();
+    let shown = |one: &&Candidate| std::ptr::eq(*one, chosen) || of(one) != of(chosen);
     let row = |name: &str, cell: &dyn Fn(&Candidate) -> String| {
-        let cells: String = all.iter().map(|plan| format!("{:>11}", cell(plan))).collect();
+        let all = all.iter().filter(shown);
+        let cells: String = all.map(|plan| format!("{:>11}", cell(plan))).collect();
         format!("  {name:<22}{cells}\n")
     };
     let ms = |name: &str, seconds: fn(&StepEstimate) -> f64| {
@@ -371,8 +378,7 @@ fn listed(all: &[Candidate], chosen: &Candidate) -> String {
         row("plan (* is shown)", &|candidate| {
             let shown = if std::ptr::eq(candidate, chosen) { "*" } else { "" };
             // Without the variant, which is told above for the one that is shown.
-            let name = candidate.plan.name.split(':').next().unwrap_or_default();
-            format!("{name}{shown}")
+            format!("{}{shown}", of(candidate))
         }),
         row("programs", &|plan| plan.step.programs.to_string()),
         row("requests per step", &|plan| plan.step.requests.to_string()),

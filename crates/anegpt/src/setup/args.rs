@@ -4,7 +4,7 @@ use super::sources::Packing;
 use crate::host_gemm::HostGemmChoice;
 use crate::machine::{DeviceChoice, NumericsChoice};
 use crate::number;
-use crate::plan_choice::PlanChoice;
+use crate::plan_choice::{PlanChoice, PlanParser};
 use crate::settings::{
     ConfigFile, EditionChoice, MomentumChoice, OptimizerChoice, ScheduleChoice, Switch,
 };
@@ -83,7 +83,7 @@ pub(crate) struct MachineArgs {
     pub(crate) numerics: Option<NumericsChoice>,
     /// How the model is split into programs; auto: the cheapest by forecast on an engine,
     /// else baseline [default: auto, or that of the resumed run]
-    #[arg(long, value_parser = PlanChoice::parser(), help_heading = "Device")]
+    #[arg(long, value_parser = PlanParser, help_heading = "Device")]
     pub(crate) plan: Option<PlanChoice>,
     /// Matrix products on the CPU: ours, accelerate, auto [default: auto, or that
     /// of the resumed run]

@@ -205,7 +205,7 @@ pub(super) fn check_steps_left(config: &RunConfig, found: &Checkpoint) -> Result
 fn plan(choice: PlanChoice, config: &RunConfig, machine: &Machine) -> Result<&'static Plan> {
     let extents = [config.batch, config.seq, config.accum];
     let engine = machine.device.profile().filter(|_| machine.device.overlaps());
-    choice.plan(&config.model, extents, engine.as_ref())
+    choice.plan(&config.model, extents, engine.as_ref(), &*machine.device)
 }
 
 impl Frame {

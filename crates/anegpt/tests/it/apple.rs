@@ -45,6 +45,12 @@ fn gradients_train_by_both_routes_with_the_emulators_bits() {
     trains_by_both_routes("gradients");
 }
 
+/// Several layers in a program, whose requests have many more inputs than those of others.
+#[test]
+fn layers_train_by_both_routes_with_the_emulators_bits() {
+    trains_by_both_routes("layers");
+}
+
 fn trains_by_both_routes(plan: &str) {
     let bench = Bench::new();
     let text = bench.ok(&["data", "synth", "--count", "400"]);
@@ -76,7 +82,7 @@ fn tiny_trains_by_both_routes_with_the_emulators_bits() {
     let text = bench.ok(&["data", "synth", "--count", "400"]);
     bench.write("text.txt", text);
     let args = "train --preset tiny --data text.txt --tokenizer bpe:300 --steps 3 --batch 2 \
-                --sample-every 0 --host-gemm ours --log-format json";
+                --plan fused --sample-every 0 --host-gemm ours --log-format json";
     let run_with = |device: &str, out: &str, more: &[&str], faults: &str| {
         let args = args.split_whitespace().chain(["--device", device, "--out", out]);
         let args: Vec<&str> = args.chain(more.iter().copied()).collect();

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 fn a_plan_names_its_programs_and_writes_them() {
     let bench = Bench::new();
     let text = bench.ok(&["plan", "--preset", "stories15m", "--chip", "m1", "--write", "programs"]);
-    let layer = ["fwdAttn", "fwdFFN", "ffnBwd", "attnBwd"];
-    let head = ["finalNorm", "classifier", "softmax", "classifierBwd", "finalNormBwd"];
-    let names = [&layer[..], &head, &["norm2Bwd", "norm1Bwd"]].concat();
-    assert!(text.contains("gradients:") && text.contains("; next offload"), "{text}");
+    let names =
+        ["fwdLayers", "bwdLayers", "finalNorm", "probabilities", "classifierBwd", "finalNormBwd"];
+    assert!(text.contains("layers:6+") && text.contains("; next gradients:"), "{text}");
+    assert!(crate::words(&text).contains("run by 6 layers forward and "), "{text}");
     assert!(names.iter().all(|name| text.contains(name)), "{text}");
     assert!(text.contains("not confirmed on hardware") && !text.contains("REFUSED"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -39,8 +39,9 @@ fn a_plan_is_json_on_demand() {
     let names: Vec<_> = plans.iter().map(|plan| plan["name"].as_str().unwrap()).collect();
     assert_eq!(one["plan"], names[0], "the cheapest comes first");
     let all: BTreeSet<_> = names.iter().copied().collect();
-    let variant = names.iter().copied().find(|name| name.starts_with("gradients")).unwrap();
-    assert_eq!(all, BTreeSet::from(["baseline", "fused", "offload", variant]));
+    let variant = |plan| names.iter().copied().find(|name| name.starts_with(plan)).unwrap();
+    let variants = ["gradients", "layers"].map(variant);
+    assert_eq!(all, BTreeSet::from(["baseline", "fused", "offload", variants[0], variants[1]]));
     let cheapest = plans.iter().map(|plan| plan["forecast_ms_per_step"].as_f64().unwrap());
     assert_eq!(cheapest.fold(f64::INFINITY, f64::min), 1e3 * seconds(&one));
     let fused = of(&["--plan", "fused", "--accum", "1"]);
@@ -51,10 +52,16 @@ fn a_plan_is_json_on_demand() {
     // A variant that is not the cheapest comes last.
     let none = of(&["--plan", "gradients:none", "--accum", "1"]);
     let listed = none["plans"].as_array().unwrap();
-    assert_eq!((listed.len(), &none["plan"]), (5, &listed[4]["name"]));
+    assert_eq!((listed.len(), &none["plan"]), (6, &listed[5]["name"]));
     assert!(
-        listed[4]["forecast_ms_per_step"].as_f64() > listed[0]["forecast_ms_per_step"].as_f64()
+        listed[5]["forecast_ms_per_step"].as_f64() > listed[0]["forecast_ms_per_step"].as_f64()
     );
+    // In the table, it stands in place of the cheapest.
+    let table = bench.ok(&["plan", "--plan", "gradients:none"]);
+    let plans = table.lines().find(|line| line.starts_with("  plan (* is shown)")).unwrap();
+    let shown: Vec<&str> = plans.split_whitespace().skip(4).collect();
+    assert_eq!(shown.iter().filter(|name| name.starts_with("gradients")).count(), 1, "{plans}");
+    assert!(shown.contains(&"gradients*") && shown.len() == 5, "{plans}");
     let error = bench.run(&["plan", "--preset", "nanochat-d4", "--plan", "offload"]);
     let text = String::from_utf8(error.stderr).unwrap();
     assert!(text.contains("does not train models with "), "{text}");
@@ -88,7 +95,7 @@ fn a_plan_is_drawn() {
     let text = bench.ok(&["plan", "--timeline", "step.svg"]);
     assert!(text.contains("drawn in step.svg") && text.contains("side by side for"), "{text}");
     let picture = std::fs::read_to_string(bench.path("step.svg")).unwrap();
-    assert!(picture.starts_with("<svg") && picture.contains("fwdAttn, layer 3: "), "{picture}");
+    assert!(picture.starts_with("<svg") && picture.contains("bwdLayers, layer "), "{picture}");
 }
 
 #[test]

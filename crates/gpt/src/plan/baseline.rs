@@ -31,6 +31,7 @@ pub static BASELINE: Plan = Plan {
         EMBED_BWD,
     ],
     left: &[],
+    joined: None,
 };
 
 /// The first stream, where it is more than the rows of the tokens.

@@ -35,4 +35,5 @@ pub static DECODE: Plan = Plan {
         BACKOUT,
     ],
     left: &[],
+    joined: None,
 };

@@ -32,6 +32,7 @@ pub static FUSED: Plan = Plan {
         EMBED_BWD,
     ],
     left: &[],
+    joined: None,
 };
 
 /// Attention, backward, up to its norm.

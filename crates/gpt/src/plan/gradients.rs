@@ -36,26 +36,33 @@ pub static GRADIENTS: Plan = Plan {
         FINAL_NORM_BWD,
         CLASSIFIER_GRAD,
         BACKOUT_BWD,
-        Cut {
-            given: "d_ffn_out h1 h3 w1 w3 w2 x2norm gate",
-            gives: "d_h1 d_h3 d_x2norm d_w1 d_w3 d_w2",
-            ..FFN_BWD
-        },
+        FFN_GRADIENTS,
         Cut { place: Engine, ..NORM2_BWD },
-        Cut {
-            given: "q k v q0 k0 d_o_out wo mask q_gain k_gain rope_cos rope_sin wq wk wv xnorm attn",
-            gives: "d_v d_q0|d_q d_k0|d_k d_q_gain d_k_gain d_xnorm d_wq d_wk d_wv d_wo",
-            ..ATTN_BWD
-        },
+        ATTN_GRADIENTS,
         Cut { place: Engine, ..NORM1_BWD },
         MIX_BWD,
         EMBED_BWD,
     ],
     left: &[],
+    joined: None,
+};
+
+/// The feed-forward network, backward, with the gradients of its weights.
+pub(super) const FFN_GRADIENTS: Cut = Cut {
+    given: "d_ffn_out h1 h3 w1 w3 w2 x2norm gate",
+    gives: "d_h1 d_h3 d_x2norm d_w1 d_w3 d_w2",
+    ..FFN_BWD
+};
+
+/// Attention, backward, with the gradients of its weights.
+pub(super) const ATTN_GRADIENTS: Cut = Cut {
+    given: "q k v q0 k0 d_o_out wo mask q_gain k_gain rope_cos rope_sin wq wk wv xnorm attn",
+    gives: "d_v d_q0|d_q d_k0|d_k d_q_gain d_k_gain d_xnorm d_wq d_wk d_wv d_wo",
+    ..ATTN_BWD
 };
 
 /// The gradient of the classifier.
-const CLASSIFIER_GRAD: Cut =
+pub(super) const CLASSIFIER_GRAD: Cut =
     Cut { name: "wclsGrad", given: "d_logits xf", gives: "d_wcls", ..CLASSIFIER_BWD };
 
 /// Weight gradients that the host or the engine computes together: a name, and the gradients.
@@ -67,9 +74,10 @@ pub static GROUPS: [(&str, &[&str]); 5] = [
     ("classifier", &["d_wcls"]),
 ];
 
-/// [`GRADIENTS`] with all groups but some, named by those that the engine has: `gradients:qkv+up`.
-static VARIANTS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
-    let variant = |left: usize| {
+/// The groups that the engine has, for every choice but that of all: the name of the choice, `qkv+up` or `none`, and
+/// the gradients that are left to the host.
+pub(super) static CHOICES: LazyLock<Vec<(String, &'static [&'static str])>> = LazyLock::new(|| {
+    let choice = |left: usize| {
         let has = |place: &usize| left & (1 << place) == 0;
         let names = |place: usize| GROUPS[place].0;
         let engine: Vec<_> = (0..GROUPS.len()).filter(has).map(names).collect();
@@ -77,10 +85,23 @@ static VARIANTS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
         let host = (0..GROUPS.len()).filter(|place| !has(place));
         let left: Vec<_> = host.flat_map(|place| GROUPS[place].1).copied().collect();
         // Once per process.
-        let name = String::leak(format!("{}:{engine}", GRADIENTS.name));
-        Plan { name, left: Vec::leak(left), ..GRADIENTS }
+        (engine, &*Vec::leak(left))
     };
-    (1..1 << GROUPS.len()).map(variant).collect()
+    (1..1 << GROUPS.len()).map(choice).collect()
+});
+
+/// The weight gradients that are left to the host, for every choice among [`GROUPS`]; that of none first.
+pub(crate) fn choices() -> impl Iterator<Item = &'static [&'static str]> {
+    std::iter::once(&[][..]).chain(CHOICES.iter().map(|&(_, left)| left))
+}
+
+/// [`GRADIENTS`] with each of the [`CHOICES`]: `gradients:qkv+up`.
+static VARIANTS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
+    let variant = |(engine, left): &(String, &'static [&'static str])| {
+        let name = String::leak(format!("{}:{engine}", GRADIENTS.name));
+        Plan { name, left, ..GRADIENTS }
+    };
+    CHOICES.iter().map(variant).collect()
 });
 
 impl Plan {

@@ -14,6 +14,7 @@ mod cuts;
 mod decode;
 mod fused;
 mod gradients;
+mod joined;
 mod lanes;
 mod offload;
 mod schedule;
@@ -22,6 +23,7 @@ mod work;
 mod write;
 
 pub(crate) use cuts::Cuts;
+pub(crate) use gradients::choices;
 pub(crate) use lanes::next;
 pub use lanes::{Lanes, TimedStep};
 pub use schedule::{Index, Schedule, Sink, Source, Step, Value};
@@ -39,11 +41,12 @@ pub use baseline::BASELINE;
 pub use decode::DECODE;
 pub use fused::FUSED;
 pub use gradients::{GRADIENTS, GROUPS};
+pub use joined::{Joined, LAYERS, port};
 pub use offload::OFFLOAD;
 pub use slots::SLOTS;
 
 /// The plans of training; the first is the default.
-pub static PLANS: &[&Plan] = &[&BASELINE, &FUSED, &OFFLOAD, &GRADIENTS];
+pub static PLANS: &[&Plan] = &[&BASELINE, &FUSED, &OFFLOAD, &GRADIENTS, &LAYERS];
 
 /// A plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,12 +59,15 @@ pub struct Plan {
     pub cuts: &'static [Cut],
     /// Weight gradients that a cut gives and that this plan leaves to the host.
     pub left: &'static [&'static str],
+    /// Layers of a program, where programs of blocks are joined to programs of layers.
+    pub joined: Option<Joined>,
 }
 
 impl Plan {
     /// The plan of training called `name`, which may be a variant of one of [`PLANS`].
     pub fn named(name: &str) -> Option<&'static Plan> {
-        PLANS.iter().flat_map(|plan| plan.variants()).find(|plan| plan.name == name)
+        let fixed = PLANS.iter().flat_map(|plan| plan.variants()).find(|plan| plan.name == name);
+        fixed.or_else(|| joined::named(name))
     }
 
     /// Names of what `cut` gives, as in its table.
@@ -82,6 +88,12 @@ impl Plan {
         // Value embeddings are rows of tables of the host, which the norm's backward pass on the engine does not get.
         if embeds_values && has(&|cut| cut.block == Block::Attention && cut.norms_backward()) {
             return unfit("value embeddings");
+        }
+        // Only the host mixes streams, and this plan does not give them back to it.
+        let mixes = |&block: &Block| config.mixes(block);
+        if self.joined.is_some() && [Block::Embedding, Block::Mix, Block::Backout].iter().any(mixes)
+        {
+            return unfit("mixtures of streams");
         }
         Ok(())
     }
@@ -176,6 +188,10 @@ pub struct Kernel {
     pub pass: Pass,
     /// The place that runs it.
     pub place: Place,
+    /// The layers from which a run of it begins; what belongs to none counts to the first.
+    pub layers: Vec<usize>,
+    /// Layers of a run. Of several, the ports say to which they belong ([`port`]).
+    pub span: usize,
     /// The function; in f32 on the host.
     pub function: Function,
 }
@@ -199,8 +215,12 @@ impl Programs {
         let layers = 0..dims.config.n_layer;
         let is_first = |layer: &usize| dims.config.kind(*layer) == *layer;
         let kinds = layers.filter(is_first).map(|kind| kind_kernels(plan, dims, kind, memory));
-        let kernels: Vec<Vec<Kernel>> = kinds.collect::<Result<_, _>>()?;
-        Ok(Programs { kernels: kernels.concat() })
+        let kernels = kinds.collect::<Result<Vec<Vec<Kernel>>, _>>()?.concat();
+        let kernels = match plan.joined {
+            Some(joined) => joined.join(kernels, dims)?,
+            None => kernels,
+        };
+        Ok(Programs { kernels })
     }
 
     /// The programs of the engine, in the order in which a step runs them.
@@ -220,16 +240,12 @@ impl Programs {
     }
 }
 
-impl Kernel {
-    /// The layers that run it; what belongs to none counts to the first.
-    pub fn layers(&self, config: &GptConfig) -> impl Iterator<Item = usize> {
-        let around = matches!(
-            self.block,
-            Block::Embedding | Block::Backout | Block::Head | Block::Classifier
-        );
-        let layers = if around { 1 } else { config.n_layer };
-        (0..layers).filter(move |&layer| config.kind(layer) == self.kind)
-    }
+/// The layers that run a program of `block` for layers of `kind`.
+fn layers_of(config: &GptConfig, block: Block, kind: usize) -> Vec<usize> {
+    let around =
+        matches!(block, Block::Embedding | Block::Backout | Block::Head | Block::Classifier);
+    let layers = if around { 1 } else { config.n_layer };
+    (0..layers).filter(|&layer| config.kind(layer) == kind).collect()
 }
 
 /// The blocks of a kind of layer; what belongs to no layer is of the first kind.
@@ -260,6 +276,7 @@ fn kind_kernels(
     });
     for kernel in &mut kernels {
         kernel.function.name = name_of(&kernel.function.name, kind);
+        kernel.layers = layers_of(dims.config, kernel.block, kind);
     }
     Ok(kernels)
 }
@@ -286,11 +303,22 @@ fn block_kernels(
     let forward = written(dims, (block, kind), memory)?;
     let trains = rows().any(|cut| cut.pass == Pass::Backward);
     let mut cuts = if trains { Cuts::joint(&forward)? } else { Cuts::forward(forward) };
+    let travels = |name: &String| {
+        let saved =
+            |cut: &Cut| cut.pass == Pass::Forward && cut.gives.split(' ').any(|n| n == name);
+        name != PROBS || !rows().any(saved) || saves_probs(dims)
+    };
+    let names = |cuts: &Cuts, list: &str| -> Vec<String> {
+        cuts.names(list).into_iter().filter(travels).collect()
+    };
     let mut kernels = vec![];
     for cut in rows().filter(|cut| cut.pass == Pass::Backward) {
         let function = match cut.norms_backward() {
             true => norm_backward(dims, (block, kind), cut.name)?,
-            false => cuts.cut(cut.name, &cuts.names(cut.given), &cuts.names(&plan.gives(cut)))?,
+            false => {
+                let (given, gives) = (names(&cuts, cut.given), names(&cuts, &plan.gives(cut)));
+                cuts.cut(cut.name, &given, &gives)?
+            }
         };
         kernels.push(cut.kernel(kind, function));
     }
@@ -300,12 +328,23 @@ fn block_kernels(
     }
     let needed: BTreeSet<String> = kernels.iter().flat_map(|k| inputs(&k.function)).collect();
     for cut in rows().filter(|cut| cut.pass == Pass::Forward) {
-        let (given, mut gives) = (cuts.names(cut.given), cuts.names(cut.gives));
+        let (given, mut gives) = (names(&cuts, cut.given), names(&cuts, cut.gives));
         let Some(output) = gives.first().cloned() else { continue };
         gives.retain(|name| !trains || *name == output || needed.contains(name));
         kernels.push(cut.kernel(kind, cuts.cut(cut.name, &given, &gives)?));
     }
     Ok(kernels)
+}
+
+/// The probabilities of attention, which a plan may save for the backward pass.
+const PROBS: &str = "probs";
+
+/// True if a plan that may save the probabilities of attention does so: they are no larger than the largest weight of
+/// a layer. All surfaces of a request have one size, so that they cost no memory then.
+fn saves_probs(dims: &Dims<'_>) -> bool {
+    let c = dims.config;
+    let probs = c.n_head * dims.seq * dims.tokens();
+    probs <= c.n_embd * c.hidden.max(c.q_dim())
 }
 
 /// Leaves out what a backward program gives and nobody reads: neither another one, nor the stream, nor a
@@ -398,7 +437,7 @@ impl Cut {
     fn kernel(&self, kind: usize, function: Function) -> Kernel {
         let Cut { block, pass, place, .. } = *self;
         let function = if place == Place::Host { passes::to_fp32(&function) } else { function };
-        Kernel { kind, block, pass, place, function }
+        Kernel { kind, block, pass, place, layers: vec![], span: 1, function }
     }
 }
 
@@ -470,7 +509,9 @@ fn gradients(
         }
         let name = format!("{}_grad", parameter.port);
         let function = passes::to_fp32(&cuts.cut(&name, &travelling, &[gradient])?);
-        gradients.push(Kernel { kind, block, pass: Pass::Backward, place: Place::Host, function });
+        let cut =
+            Cut { name: "", block, pass: Pass::Backward, place: Place::Host, given: "", gives: "" };
+        gradients.push(cut.kernel(kind, function));
     }
     Ok(gradients)
 }

@@ -43,6 +43,7 @@ pub static OFFLOAD: Plan = Plan {
         EMBED_BWD,
     ],
     left: &[],
+    joined: None,
 };
 
 /// The last norm.

@@ -1,7 +1,7 @@
 //! The steps by which the programs of a plan make a training step, or a decoding one.
 
 use super::write::Writer;
-use super::{Kernel, Place, Plan, PlanError, Programs, inputs, outputs};
+use super::{Kernel, Place, Plan, PlanError, Programs, inputs, outputs, port};
 use crate::block::Memory;
 use crate::ops::Dims;
 use mil::TensorType;
@@ -216,9 +216,11 @@ impl Schedule {
         self.find(name, layer).unwrap_or_else(|| panic!("the plan has a value `{name}`"))
     }
 
-    /// The value called `name` that `layer` uses, if there is one.
+    /// The value called `name` that `layer` uses, if there is one. A name may be that of a [`port`] of a program
+    /// of several layers that begins with `layer`.
     pub fn find(&self, name: &str, layer: usize) -> Option<usize> {
-        self.index.get(&(layer, name.to_owned())).copied()
+        let (name, further) = port(name);
+        self.index.get(&(layer + further, name.to_owned())).copied()
     }
 
     /// All steps in order: those of a micro-batch.

@@ -45,4 +45,5 @@ pub static SLOTS: Plan = Plan {
         BACKOUT,
     ],
     left: &[],
+    joined: None,
 };

@@ -1,12 +1,13 @@
 //! Writes the schedule of a plan: the steps block by block, and the arrays that streams go through.
 
+use super::joined::of_block;
 use super::schedule::{Index, Schedule, Sink, Source, Step, Value};
-use super::{Kernel, Pass, Place, inputs, outputs};
+use super::{Kernel, Pass, Place, inputs, outputs, port};
 use crate::block::stream_of;
 use crate::declare::Block;
 use crate::ops::Dims;
 use crate::params::{Layout, Param};
-use mil::{Function, TensorType};
+use mil::Function;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -30,6 +31,8 @@ pub(super) struct Writer<'d> {
     /// Names of values that each layer keeps: parameters, caches, and what the forward pass saves.
     kept: BTreeSet<String>,
     trains: bool,
+    /// True if the engine keeps the stream from layer to layer.
+    joined: bool,
     at: Arrays,
 }
 
@@ -59,7 +62,8 @@ impl<'d> Writer<'d> {
         let layout = Layout::new(dims.config);
         let of = |pass, names: fn(&Function) -> Vec<String>| -> BTreeSet<String> {
             let kernels = programs.iter().filter(|kernel| kernel.pass == pass);
-            kernels.flat_map(|kernel| names(&kernel.function)).collect()
+            let names = kernels.flat_map(|kernel| names(&kernel.function));
+            names.map(|name| port(&name).0.to_owned()).collect()
         };
         let saved = of(Pass::Forward, outputs);
         let read = of(Pass::Backward, inputs);
@@ -70,11 +74,12 @@ impl<'d> Writer<'d> {
         let engine = backward.filter(|k| k.place == Place::Engine);
         let streams = engine.flat_map(|k| {
             let stream = stream_of(k.block);
-            inputs(&k.function).into_iter().filter(move |name| name == stream)
+            inputs(&k.function).into_iter().filter(move |name| port(name).0 == stream)
         });
-        kept.extend(streams);
+        kept.extend(streams.map(|name| port(&name).0.to_owned()));
         kept.extend(layout.params().iter().map(|p| p.port.to_owned()));
         let trains = programs.iter().any(|kernel| kernel.pass == Pass::Backward);
+        let joined = programs.iter().any(|kernel| kernel.block == Block::Layers);
         let of_head = layout.params().iter().filter(|p| p.block == Block::Head);
         let of_head = of_head.map(Param::range).chain([layout.classifier()]);
         let schedule = Schedule {
@@ -88,12 +93,16 @@ impl<'d> Writer<'d> {
             head_parameters: of_head.collect(),
             index: BTreeMap::new(),
         };
-        Writer { dims, layout, schedule, kept, trains, at: Arrays::default() }
+        Writer { dims, layout, schedule, kept, trains, joined, at: Arrays::default() }
     }
 
     pub(super) fn write(mut self) -> Schedule {
         self.declare();
         let mut stream = self.gather();
+        if self.joined {
+            self.layers(stream);
+            return self.schedule;
+        }
         let mut stages = vec![];
         for (block, layer) in self.blocks() {
             let (mixes, to) = (self.dims.config.mixes(block), self.after(stream, block));
@@ -120,6 +129,46 @@ impl<'d> Writer<'d> {
         self.schedule
     }
 
+    /// All layers, where the engine keeps the stream that the host gives it in the array `stream`.
+    fn layers(&mut self, stream: usize) {
+        let to = self.value("x", 0);
+        self.schedule.forward.push(Step::Load { from: stream, to });
+        let runs = self.joined_runs(Pass::Forward);
+        let steps = runs.iter().map(|&(program, layer)| Step::Run { program, layer });
+        self.schedule.forward.extend(steps);
+        self.head(stream);
+        self.at.cotangent = stream;
+        self.head_backward(stream);
+        for (program, first) in self.joined_runs(Pass::Backward).into_iter().rev() {
+            self.schedule.backward.push(Step::Run { program, layer: first });
+            for layer in (first..first + self.schedule.programs[program].span).rev() {
+                for block in [Block::FeedForward, Block::Attention] {
+                    let stage = Stage { block, layer, stream, earlier: 0 };
+                    for program in self.programs((layer, block), Pass::Backward, Place::Host) {
+                        let step = self.host(program, stage, &|_, _| unreachable!("a gradient"));
+                        self.schedule.backward.push(step);
+                    }
+                }
+            }
+            self.accumulate(program, first);
+        }
+        let (from, to) = (self.value("d_x", 0), stream);
+        self.schedule.backward.push(Step::Unload { from, to });
+        self.scatter();
+    }
+
+    /// The runs of programs of layers in one pass, first layers first: program and first layer.
+    fn joined_runs(&self, pass: Pass) -> Vec<(usize, usize)> {
+        let joined = |(_, k): &(usize, &Kernel)| k.block == Block::Layers && k.pass == pass;
+        let programs = self.schedule.programs.iter().enumerate().filter(joined);
+        let of = |(index, k): (usize, &Kernel)| {
+            k.layers.iter().map(|&layer| (index, layer)).collect::<Vec<_>>()
+        };
+        let mut runs: Vec<_> = programs.flat_map(of).collect();
+        runs.sort_by_key(|&(_, layer)| layer);
+        runs
+    }
+
     /// Runs the programs of the engine of a block that belongs to no layer.
     fn around(&self, block: Block, pass: Pass) -> impl Iterator<Item = Step> + use<> {
         let programs = self.programs((0, block), pass, Place::Engine).into_iter();
@@ -140,7 +189,9 @@ impl<'d> Writer<'d> {
             .into_iter()
             .flat_map(|block| self.around(block, Pass::Forward))
             .collect();
-        self.schedule.forward.push(Step::Load { from: stream, to });
+        if !self.joined {
+            self.schedule.forward.push(Step::Load { from: stream, to });
+        }
         self.schedule.forward.extend(runs);
         self.schedule.forward.push(Step::Losses { probs });
     }
@@ -159,7 +210,9 @@ impl<'d> Writer<'d> {
         let cotangents = Step::Cotangents { probs, to: self.value("d_logits", 0) };
         self.schedule.backward.push(cotangents);
         self.schedule.backward.extend(runs);
-        self.schedule.backward.push(Step::Unload { from: d_stream, to });
+        if !self.joined {
+            self.schedule.backward.push(Step::Unload { from: d_stream, to });
+        }
         let stage = Stage { block: Block::Classifier, layer: 0, stream, earlier: 0 };
         for program in self.programs((0, Block::Classifier), Pass::Backward, Place::Host) {
             let step = self.host(program, stage, &|_, name| panic!("`{name}` is no parameter"));
@@ -232,26 +285,41 @@ impl<'d> Writer<'d> {
     /// Lists the values that the programs of the engine exchange with anyone.
     fn declare(&mut self) {
         let config = self.dims.config;
-        let engine = self.schedule.engine().map(|(_, kernel)| kernel);
-        let ports: Vec<(Vec<usize>, String, TensorType)> = engine
-            .flat_map(|kernel| {
-                let f = &kernel.function;
-                let ids = f.inputs().chain(f.outputs.iter().copied());
-                let layers: Vec<usize> = kernel.layers(config).collect();
-                let port = |id| (layers.clone(), f.value(id).name.clone(), f.ty(id).clone());
-                ids.map(port).collect::<Vec<_>>()
-            })
-            .collect();
+        let engine: Vec<Kernel> =
+            self.schedule.engine().map(|(_, kernel)| kernel.clone()).collect();
+        let ports = engine.iter().flat_map(|kernel| {
+            let f = &kernel.function;
+            f.inputs().chain(f.outputs.iter().copied()).map(move |id| (kernel, f.value(id)))
+        });
         let mut owned = BTreeMap::new();
-        for (layers, name, ty) in ports {
-            for layer in layers {
-                let owner = self.owner(&name, layer);
+        for (kernel, mil::Value { name: port_name, ty }) in ports {
+            let (base, further) = port(port_name);
+            let numbered = base != port_name;
+            let of_pass = engine.iter().filter(|other| other.pass == kernel.pass);
+            let span = of_pass.map(|kernel| kernel.span).max().unwrap_or(1);
+            for &layer in &kernel.layers {
+                let at = layer + further;
+                // After the last layer, the stream is the one that the head reads.
+                let (name, of) = match base {
+                    "x" if at == config.n_layer => (stream_of(Block::Head), 0),
+                    "d_x" if at == config.n_layer => ("d_x_last", 0),
+                    name => (name, at),
+                };
+                let owner = self.owner(name, of);
+                // What no layer keeps has two places: the host reads those of one run while the engine writes
+                // those of the next.
+                let turn = owner.is_none() && numbered && name == base;
+                let place = turn.then(|| at % (2 * span));
                 let values = &mut self.schedule.values;
-                let value = *owned.entry((owner, name.clone())).or_insert_with(|| {
-                    values.push(Value { name: name.clone(), layer: owner, ty: ty.clone() });
+                let value = *owned.entry((name.to_owned(), owner, place)).or_insert_with(|| {
+                    values.push(Value { name: name.to_owned(), layer: owner, ty: ty.clone() });
                     values.len() - 1
                 });
-                self.schedule.index.insert((layer, name.clone()), value);
+                // A program of several layers has one port for a table that all share.
+                let users = if numbered { at..at + 1 } else { layer..layer + kernel.span };
+                for user in users {
+                    self.schedule.index.insert((user, base.to_owned()), value);
+                }
             }
         }
         let parameters = self.layout.params().iter().filter_map(|p| {
@@ -483,8 +551,8 @@ impl<'d> Writer<'d> {
     /// Gradients of parameters among the outputs of a program of the engine.
     fn accumulate(&mut self, program: usize, layer: usize) {
         for name in outputs(&self.schedule.programs[program].function) {
-            let port = name.strip_prefix("d_").unwrap_or_default();
-            if let Some(gradient) = self.parameter(port, layer) {
+            let (of, further) = port(name.strip_prefix("d_").unwrap_or_default());
+            if let Some(gradient) = self.parameter(of, layer + further) {
                 let value = self.value(&name, layer);
                 self.schedule.backward.push(Step::Accumulate { value, gradient });
             }
@@ -524,6 +592,10 @@ impl<'d> Writer<'d> {
             "d_mixed" => Source::Array(self.at.cotangent),
             name => match parameter(name) {
                 Some(range) => Source::Parameter(range),
+                None if self.joined => {
+                    let (name, further) = of_block(name);
+                    Source::Value(self.value(name, layer + further))
+                }
                 None => Source::Value(self.value(name, layer)),
             },
         };
