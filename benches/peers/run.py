@@ -352,9 +352,13 @@ def main():
     p.add_argument("--seq", type=int, default=256)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--quiet", type=float, default=0.15, help="processors that others may use in a turn that counts (default: %(default)s)")
+    p.add_argument("--isa", choices=["avx2"], help="everyone as on a processor that has no more than this")
     p.add_argument("--llmc", help="a checkout of karpathy/llm.c")
     p.add_argument("--json", help="file for all figures")
     a = p.parse_args()
+    if a.isa:
+        # ATen's name is also what torch.compile generates code for.
+        os.environ.update(ANEGPT_SIMD="avx2", ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2", MKL_ENABLE_INSTRUCTIONS="AVX2")
     chosen, wanted = a.work.split(","), a.peers.split(",")
     for given, known in ((chosen, works), (wanted, ["compile", "eager", "candle", "burn", "llmc"])):
         if unknown := set(given) - set(known):

@@ -50,6 +50,7 @@ mod view;
 mod vitals;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use cpu::simd::Level;
 use engine::EngineArgs;
 use std::io::Write;
 use tasks::TaskError;
@@ -205,8 +206,10 @@ fn outcome(cli: Cli) -> i32 {
         return 1;
     }
     let engine = cli.command.engine().cloned().unwrap_or_default();
-    let result =
-        engine::configure(engine, cli.command.judges_the_engine()).and_then(|()| run(cli.command));
+    let result = Level::asked()
+        .map_err(usage)
+        .and_then(|_| engine::configure(engine, cli.command.judges_the_engine()))
+        .and_then(|()| run(cli.command));
     match result {
         Ok(()) => 0,
         Err(error) if is_closed_pipe(&error) => 0,

@@ -5,7 +5,7 @@
 //! classifier. GFLOP/s, median and best of rounds that alternate with the multiply-add peak of the
 //! machine, in f32 and in f16 (gradients of weights: f16 operands, added to f32). Left operands
 //! rotate over several copies, as the weights of layers do. FILTER: words that a line must have, such
-//! as `1T 110m dW`; `AVX2` measures as on a machine that has no more.
+//! as `1T 110m dW`. `ANEGPT_SIMD=avx2` measures as on a machine that has no more.
 #![allow(clippy::print_stdout, reason = "a benchmark tells its results")]
 
 use cpu::gemm::{Elements, Offsets, Operand, Output, Shape, gemm};
@@ -202,12 +202,7 @@ fn report(model: &Model, case: Case, threads: usize) {
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let (levels, filter): (Vec<String>, Vec<String>) =
-        words.into_iter().partition(|word| *word == Level::Avx2.to_string());
-    if !levels.is_empty() {
-        Level::Avx2.pretend();
-    }
+    let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let all = rayon::current_num_threads();
     println!(
         "GFLOP/s, {ROUNDS} alternating rounds: peak (best) | f32 median, best, share | f16 the same"

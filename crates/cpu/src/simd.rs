@@ -34,6 +34,9 @@ pub enum Level {
     Portable,
 }
 
+/// The variable of the environment that chooses a level.
+pub const ASKED: &str = "ANEGPT_SIMD";
+
 impl std::fmt::Display for Level {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -49,7 +52,10 @@ impl std::fmt::Display for Level {
 static BEST: AtomicU8 = AtomicU8::new(u8::MAX);
 
 impl Level {
-    /// The best level that this machine runs; detected once.
+    /// All levels, the best first.
+    const ALL: [Level; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
+
+    /// The best level that this machine runs, or the one that is [asked](Level::asked) for; found once.
     pub fn best() -> Self {
         match BEST.load(Ordering::Relaxed) {
             0 => Self::Portable,
@@ -64,14 +70,6 @@ impl Level {
         }
     }
 
-    /// From now on, [`Level::best`] is this one, in the whole process: to measure what other machines do. A
-    /// level that this machine cannot run changes nothing.
-    pub fn pretend(self) {
-        if self.available() {
-            self.set_best();
-        }
-    }
-
     fn set_best(self) {
         let code = match self {
             Self::Portable => 0,
@@ -82,9 +80,26 @@ impl Level {
         BEST.store(code, Ordering::Relaxed);
     }
 
+    /// The level that [`ASKED`] names, in place of the best one: to measure and to test what other machines do.
+    ///
+    /// # Errors
+    /// When there is no level of this name, or this machine does not run it.
+    pub fn asked() -> Result<Option<Self>, String> {
+        let Ok(name) = std::env::var(ASKED) else { return Ok(None) };
+        let plain = |name: &str| name.replace('-', "").to_lowercase();
+        let named = |level: &Self| plain(&name) == plain(&level.to_string());
+        let known = || Self::ALL.into_iter().filter(|level| level.available());
+        let found = known().find(named);
+        found.map(Some).ok_or_else(|| {
+            let known: Vec<_> = known().map(|level| format!("`{level}`")).collect();
+            format!("{ASKED}={name}: this machine has {}", known.join(", "))
+        })
+    }
+
     fn detect() -> Self {
-        let all = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
-        all.into_iter().find(|level| level.available()).unwrap_or(Self::Portable)
+        let asked = Self::asked().unwrap_or_default();
+        let best = || Self::ALL.into_iter().find(|level| level.available());
+        asked.or_else(best).unwrap_or(Self::Portable)
     }
 
     /// True if this machine can run the level.

@@ -123,3 +123,32 @@ fn power_is_shown_where_it_can_be_read() {
     let doctor = bench.ok(&["doctor", "--device", "emulator", "--json"]);
     assert!(!doctor.contains("\"power\""), "{doctor}");
 }
+
+/// All sets of vector instructions train the same model, to the bit.
+#[test]
+fn every_set_of_instructions_gives_the_same_bits() {
+    let bench = Bench::new();
+    let trained = |level: &str| {
+        let args = "train --preset tiny --steps 3 --batch 2 --seq 64 --sample-every 0 --host-gemm ours --out";
+        let args: Vec<&str> = args.split_whitespace().chain([level]).collect();
+        let output = bench.command(&args).env("ANEGPT_SIMD", level).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let weights = bench.path(level).join("step-00000003/model.safetensors");
+        (output.status.code(), error, std::fs::read(weights).ok())
+    };
+    let (code, error, _) = trained("mmx");
+    assert_eq!(code, Some(2));
+    assert!(error.contains("ANEGPT_SIMD=mmx: this machine has "), "{error}");
+    let levels: Vec<&str> = error.split('`').skip(1).step_by(2).collect();
+    assert_eq!(levels.last(), Some(&"none"));
+    let all: Vec<Vec<u8>> = (levels.iter())
+        .map(|level| {
+            let (code, error, weights) = trained(level);
+            assert_eq!(code, Some(0), "{level}: {error}");
+            weights.expect("a checkpoint")
+        })
+        .collect();
+    // Without vectors, a product may be rounded before it is added.
+    let vectors = &all[..all.len() - 1];
+    assert!(vectors.iter().all(|weights| *weights == vectors[0]), "{levels:?}");
+}
