@@ -87,7 +87,7 @@ pub(crate) fn to_end<O: Objective>(
     let mut doctor = Doctor::new(args.doctor_every, &ready.machine)?;
     let mut vitals = Vitals::new();
     let (ranges, every) = (ready.machine.ranges.clone(), args.telemetry_every);
-    let telemetry = |ranges| Telemetry::new(ranges, every, ready.run.config().clone());
+    let telemetry = |ranges| Telemetry::new(ranges, every, ready.run.config());
     let mut telemetry = ranges.filter(|_| every > 0).map(telemetry);
     let setup_s = started.elapsed().as_secs_f64();
     let mut hooks: Vec<&mut dyn Hook> = vec![&mut power, &mut vitals, &mut doctor];
