@@ -4,41 +4,50 @@
 //! [`Matrix`] is therefore stored in the order in which it is read, as f32, as f16, or as int8 with a
 //! scale for every 32 weights of a row ([`WeightFormat`]). Rows come in panels of 32: element (row, k)
 //! of a panel lies at k·32 + row, so that one vector holds a weight of several rows, and one panel is
-//! one sequential stream.
+//! one sequential stream. Codes of int8 lie four by four.
 //!
-//! Each element of a result is one chain of fused multiply-adds over k, from the first to the last. With int8,
-//! each group of 32 is a chain of its own over codes alone; groups are added in order, each times its scale by
-//! one more multiply-add. A result does not depend on the number of columns, the place of its column among
-//! them, or the number of threads: a token's results are the same bits alone and in any batch. Codes, scales
-//! and halves are widened exactly, so a product is that of the rounded weights.
+//! Each element of a result is one chain of fused multiply-adds over k, from the first to the last; halves are
+//! widened exactly, so a product is that of the rounded weights. With int8, columns are rounded too: 32 consecutive
+//! elements share a scale s = max|x|/127, and each becomes the integer nearest to x/s, ties to even. The products of
+//! 32 codes are summed exactly, and then, group after group,
+//!
+//! ```text
+//! sum ← fma(f32(Σ code_w·code_x), scale_w·scale_x, sum)
+//! ```
+//!
+//! A result does not depend on the number of columns, the place of its column among them, or the number of
+//! threads: a token's results are the same bits alone and in any batch. Those of int8 do not depend on the
+//! machine either, however its instructions add integers.
 #![allow(unsafe_code, reason = "SIMD kernels, and threads that write disjoint parts")]
 
 use crate::gemm::{self, PARALLEL_FLOPS};
-use crate::simd::{self, Level, SliceKernel, dispatch};
-use crate::team::{fan_out, is_assembled};
+use crate::simd::{self, Level, dispatch};
+use crate::team::{fan_out, for_each_chunk, is_assembled};
 use half::f16;
+use int8::{Group, QUAD};
 use rayon::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+mod int8;
 mod kernel;
 #[cfg(test)]
 mod tests;
 
-use kernel::Kernels;
-
 /// Rows of a panel.
 const PANEL: usize = 32;
-/// Weights of a row that share a scale.
+/// Elements of a row or column that share a scale.
 const GROUP: usize = 32;
-/// The fewest columns for which weights are widened once for all of them, and columns are packed.
+/// The fewest columns for which floating-point weights are widened once for all of them, and columns are packed.
 const WIDE: usize = 16;
 /// Weights of a row that are taken at a time: with 32 rows, 24 KiB of f32, which stay in the first-level
 /// cache while all columns pass.
 const BLOCK: usize = 192;
 /// Columns that one task packs.
 const PACKED: usize = 48;
+/// Columns that one task rounds to codes.
+const ROUNDED: usize = 16;
 
 /// Products below this size run on one thread even where others stand by: some microseconds of work.
 const ASSEMBLED_FLOPS: usize = 50_000;
@@ -54,7 +63,8 @@ pub enum WeightFormat {
     F32,
     /// Half precision, rounded to nearest even.
     F16,
-    /// Integers of 8 bits; 32 consecutive weights of a row share a binary16 scale (GGUF's Q8_0).
+    /// Integers of 8 bits; 32 consecutive weights of a row share a binary16 scale (GGUF's Q8_0). Products round
+    /// their columns to 8 bits too.
     Int8,
 }
 
@@ -110,7 +120,8 @@ impl Lines {
 enum Panels {
     F32(Lines),
     F16(Lines),
-    /// The scale of (row, group) of a panel lies at group·32 + row.
+    /// Whole groups, zeros after the last element. Code (row, k) of a panel lies at (k / 4)·128 + row·4 +
+    /// k mod 4, the scale of (row, group) at group·32 + row.
     Int8 {
         codes: Lines,
         scales: Lines,
@@ -145,7 +156,7 @@ impl Matrix {
                 interleave(values, columns, &mut lines.elements_mut()[..count], f16::from_f32);
                 Panels::F16(lines)
             }
-            WeightFormat::Int8 => quantised(values, columns, count),
+            WeightFormat::Int8 => quantised(rows, values, columns),
         };
         Matrix { rows, columns, panels }
     }
@@ -191,12 +202,13 @@ impl Matrix {
             Panels::Int8 { codes, scales } => {
                 let group = panel * self.groups() + column / GROUP;
                 let scale = scales.elements::<f16>()[group * PANEL + lane].to_f32();
-                f32::from(codes.elements::<i8>()[at]) * scale
+                let code = group * GROUP * PANEL + place_of_code(lane, column % GROUP);
+                f32::from(codes.elements::<i8>()[code]) * scale
             }
         }
     }
 
-    /// Scales of a row.
+    /// Groups of a row.
     fn groups(&self) -> usize {
         self.columns.div_ceil(GROUP)
     }
@@ -223,21 +235,28 @@ fn interleave<T: Plain + Send>(
     });
 }
 
+/// Where code (row, k) of a panel lies.
+fn place_of_code(row: usize, k: usize) -> usize {
+    (k / QUAD * PANEL + row) * QUAD + k % QUAD
+}
+
 /// Rounds groups of weights as GGUF's Q8_0 does: the largest magnitude becomes 127.
-fn quantised(values: &[f32], columns: usize, count: usize) -> Panels {
-    let (panel, groups) = ((PANEL * columns).max(1), columns.div_ceil(GROUP));
-    let scale_count = count / PANEL.max(1) / columns.max(1) * groups * PANEL;
-    let (mut codes, mut scales) = (Lines::zeros::<i8>(count), Lines::zeros::<f16>(scale_count));
-    (codes.elements_mut::<i8>()[..count].par_chunks_mut(panel))
-        .zip(scales.elements_mut::<f16>()[..scale_count].par_chunks_mut((groups * PANEL).max(1)))
-        .zip(values.par_chunks(panel))
+fn quantised(rows: usize, values: &[f32], columns: usize) -> Panels {
+    let scale_count = columns.div_ceil(GROUP) * PANEL;
+    let count = rows.div_ceil(PANEL) * scale_count;
+    let mut codes = Lines::zeros::<i8>(count * GROUP);
+    let mut scales = Lines::zeros::<f16>(count);
+    (codes.elements_mut::<i8>()[..count * GROUP].par_chunks_mut((scale_count * GROUP).max(1)))
+        .zip(scales.elements_mut::<f16>()[..count].par_chunks_mut(scale_count.max(1)))
+        .zip(values.par_chunks((PANEL * columns).max(1)))
         .for_each(|((codes, scales), values)| {
             for (lane, row) in values.chunks_exact(columns).enumerate() {
                 for (g, group) in row.chunks(GROUP).enumerate() {
                     let (scale, inverse) = scale_of(group);
                     scales[g * PANEL + lane] = scale;
                     for (i, &w) in group.iter().enumerate() {
-                        codes[(g * GROUP + i) * PANEL + lane] = (w * inverse).round() as i8;
+                        let code = (w * inverse).round().clamp(-127.0, 127.0);
+                        codes[place_of_code(lane, g * GROUP + i)] = code as i8;
                     }
                 }
             }
@@ -284,10 +303,19 @@ pub struct Target<'a> {
 /// If X or the target does not hold the elements that the extents and strides name, or elements of
 /// the target share a place.
 pub fn multiply(matrix: &Matrix, x: Columns<'_>, to: Target<'_>) {
-    multiply_at(Level::best(), matrix, x, to);
+    let level = Level::best();
+    let kernels = Kernels { floats: kernel::Kernels::new(level), codes: int8::Kernels::new(level) };
+    multiply_by(kernels, matrix, x, to);
 }
 
-fn multiply_at(level: Level, matrix: &Matrix, x: Columns<'_>, to: Target<'_>) {
+/// The kernels of products.
+#[derive(Clone, Copy)]
+struct Kernels {
+    floats: kernel::Kernels,
+    codes: int8::Kernels,
+}
+
+fn multiply_by(kernels: Kernels, matrix: &Matrix, x: Columns<'_>, to: Target<'_>) {
     let (rows, columns, count) = (matrix.rows, matrix.columns, x.count);
     if count == 0 {
         return;
@@ -304,15 +332,17 @@ fn multiply_at(level: Level, matrix: &Matrix, x: Columns<'_>, to: Target<'_>) {
     let flops = 2 * rows * columns * count;
     let least = if is_assembled() { ASSEMBLED_FLOPS } else { PARALLEL_FLOPS };
     let threads = if flops < least { 1 } else { rayon::current_num_threads() };
-    let kernels = Kernels::new(level);
     let mut space = COLUMNS.take();
-    let wide = count >= WIDE;
-    let packed = if wide { pack(&kernels, columns, x, threads, &mut space) } else { &[] };
+    let operand = match &matrix.panels {
+        Panels::Int8 { .. } => Operand::Codes(rounded(columns, x, threads > 1, &mut space.codes)),
+        _ if count < WIDE => Operand::Columns(x),
+        _ => Operand::Packed(pack(&kernels.floats, columns, x, threads > 1, &mut space.packed)),
+    };
     let job = Job {
         matrix,
         kernels,
-        x,
-        packed,
+        count,
+        operand,
         to: Place { data: to.data.as_mut_ptr(), row: to.row, column: to.column },
         accumulate: to.accumulate,
     };
@@ -340,39 +370,28 @@ fn multiply_at(level: Level, matrix: &Matrix, x: Columns<'_>, to: Target<'_>) {
 /// Brings the columns of `x`, `rows` elements each, into the order in which wide products read them: as many
 /// as a kernel takes at once lie side by side, row after row.
 fn pack<'s>(
-    kernels: &Kernels,
+    kernels: &kernel::Kernels,
     rows: usize,
     x: Columns<'_>,
-    threads: usize,
+    parallel: bool,
     space: &'s mut Vec<f32>,
 ) -> &'s [f32] {
     space.resize(space.len().max(rows * x.count), 0.0);
-    let (to, next) = (Packing(space.as_mut_ptr()), AtomicUsize::new(0));
-    let to = &to;
-    fan_out(threads, &|| {
-        loop {
-            let first = next.fetch_add(PACKED, Ordering::Relaxed);
-            if first >= x.count {
-                break;
-            }
-            let end = x.count.min(first + PACKED);
-            // SAFETY: the space holds all columns, and each chunk of them has one taker.
-            let to = unsafe {
-                std::slice::from_raw_parts_mut(to.0.add(first * rows), (end - first) * rows)
-            };
-            pack_chunk(kernels, rows, x, first..end, to);
-        }
+    let to = &mut space[..rows * x.count];
+    for_each_chunk(to, (PACKED * rows).max(1), parallel, &|i, to| {
+        let first = i * PACKED;
+        pack_chunk(kernels, rows, x, first..x.count.min(first + PACKED), to);
     });
     space
 }
 
-/// Room for packed columns, of which each thread writes chunks of its own.
-struct Packing(*mut f32);
-
-// SAFETY: threads write disjoint chunks.
-unsafe impl Sync for Packing {}
-
-fn pack_chunk(kernels: &Kernels, rows: usize, x: Columns<'_>, chunk: Range<usize>, to: &mut [f32]) {
+fn pack_chunk(
+    kernels: &kernel::Kernels,
+    rows: usize,
+    x: Columns<'_>,
+    chunk: Range<usize>,
+    to: &mut [f32],
+) {
     let first = chunk.start;
     for (t, tokens) in groups(kernels, chunk) {
         let to = &mut to[(t - first) * rows..][..tokens * rows];
@@ -390,6 +409,44 @@ fn pack_chunk(kernels: &Kernels, rows: usize, x: Columns<'_>, chunk: Range<usize
     }
 }
 
+/// Rounds the columns of `x`, `rows` elements each, to codes: [T, groups].
+fn rounded<'s>(
+    rows: usize,
+    x: Columns<'_>,
+    parallel: bool,
+    space: &'s mut Vec<Group>,
+) -> &'s [Group] {
+    let groups = rows.div_ceil(GROUP);
+    space.resize(space.len().max(groups * x.count), Group::default());
+    let to = &mut space[..groups * x.count];
+    for_each_chunk(to, (ROUNDED * groups).max(1), parallel, &|i, to| {
+        let (first, count) = (i * ROUNDED, to.len() / groups);
+        let each = to.chunks_exact_mut(groups);
+        if x.row == 1 || rows == 1 {
+            return each.enumerate().for_each(|(i, to)| {
+                let column = &x.data[(first + i) * x.column..][..rows];
+                dispatch(int8::Quantise { column, to });
+            });
+        }
+        TURNED.with_borrow_mut(|turned| {
+            turned.resize(turned.len().max(count * rows), 0.0);
+            let from = &x.data[first * x.column..];
+            if x.column == 1 {
+                gemm::transpose_part([rows, count], (from, x.row), (turned, rows));
+            } else {
+                let columns = turned.chunks_exact_mut(rows).take(count).enumerate();
+                columns.for_each(|(i, column)| {
+                    let from = from[i * x.column..].iter().step_by(x.row);
+                    column.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+                });
+            }
+            each.zip(turned.chunks_exact(rows))
+                .for_each(|(to, column)| dispatch(int8::Quantise { column, to }));
+        });
+    });
+    &space[..groups * x.count]
+}
+
 /// Copies N elements of each row, which are `row` apart; their number is known to the compiler.
 fn copy_rows<const N: usize>(from: &[f32], row: usize, to: &mut [f32]) {
     for (k, to) in to.as_chunks_mut::<N>().0.iter_mut().enumerate() {
@@ -399,7 +456,10 @@ fn copy_rows<const N: usize>(from: &[f32], row: usize, to: &mut [f32]) {
 
 /// The groups of packed columns among `columns`, each with its first column and how many it has: as many as
 /// a kernel takes at once, of one chunk of [`PACKED`].
-fn groups(kernels: &Kernels, columns: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+fn groups(
+    kernels: &kernel::Kernels,
+    columns: Range<usize>,
+) -> impl Iterator<Item = (usize, usize)> {
     let mut t = columns.start;
     std::iter::from_fn(move || {
         let left = columns.end.min((t / PACKED + 1) * PACKED).checked_sub(t)?;
@@ -413,8 +473,17 @@ fn groups(kernels: &Kernels, columns: Range<usize>) -> impl Iterator<Item = (usi
 
 thread_local! {
     static SPACE: RefCell<Space> = RefCell::new(Space::default());
-    /// The packed columns of a product that this thread began.
-    static COLUMNS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// The right operand of a product that this thread began.
+    static COLUMNS: Cell<Prepared> = const { Cell::new(Prepared { packed: vec![], codes: vec![] }) };
+    /// Columns one after the other, before they are rounded.
+    static TURNED: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+}
+
+/// Room for the right operand in the order in which kernels read it.
+#[derive(Default)]
+struct Prepared {
+    packed: Vec<f32>,
+    codes: Vec<Group>,
 }
 
 /// What a thread needs for one panel.
@@ -433,13 +502,24 @@ struct Place {
     column: usize,
 }
 
+/// The right operand as kernels read it.
+#[derive(Clone, Copy)]
+enum Operand<'a> {
+    /// Few columns, as they are.
+    Columns(Columns<'a>),
+    /// As [`pack`] lays them out.
+    Packed(&'a [f32]),
+    /// As [`rounded`] gives them.
+    Codes(&'a [Group]),
+}
+
 /// A product.
 struct Job<'a> {
     matrix: &'a Matrix,
     kernels: Kernels,
-    x: Columns<'a>,
-    /// All of `x` as [`pack`] lays it out, where the product is wide.
-    packed: &'a [f32],
+    /// Number of columns.
+    count: usize,
+    operand: Operand<'a>,
     to: Place,
     accumulate: bool,
 }
@@ -454,38 +534,58 @@ impl Job<'_> {
     /// # Safety
     /// The extents were checked, and no other thread has the panel.
     unsafe fn panel(&self, panel: usize, space: &mut Space) {
-        let (count, columns) = (self.x.count, self.matrix.columns);
+        let (count, columns) = (self.count, self.matrix.columns);
         space.sums.resize(space.sums.len().max(count * PANEL), 0.0);
         let Space { sums, weights } = space;
         // SAFETY: `sums` has room for the panel's results; the caller's promise.
         unsafe {
-            if columns == 0 {
-                sums[..count * PANEL].fill(0.0);
-            } else if count >= WIDE {
-                for start in (0..columns).step_by(BLOCK) {
-                    let len = BLOCK.min(columns - start);
-                    let block = self.matrix.widened(panel, start, len, weights);
-                    self.packed_columns(block, start, len, sums.as_mut_ptr());
+            match (&self.matrix.panels, self.operand) {
+                _ if columns == 0 => sums[..count * PANEL].fill(0.0),
+                (Panels::Int8 { codes, scales }, Operand::Codes(x)) => {
+                    let groups = self.matrix.groups();
+                    let scales = scales.elements::<f16>()[panel * groups * PANEL..].as_ptr();
+                    let codes = codes.elements::<i8>()[panel * groups * GROUP * PANEL..].as_ptr();
+                    let Place { data, row, column } = self.to;
+                    let whole = (panel + 1) * PANEL <= self.matrix.rows;
+                    if whole && row == 1 && !self.accumulate {
+                        let to = (data.add(panel * PANEL), column);
+                        return self.kernels.codes.run(groups, (codes, scales), x, to);
+                    }
+                    let to = (sums.as_mut_ptr(), PANEL);
+                    self.kernels.codes.run(groups, (codes, scales), x, to);
                 }
-            } else {
-                self.columns(self.matrix.source(panel), columns, sums.as_mut_ptr());
+                (_, Operand::Columns(x)) => self.columns(panel, x, sums.as_mut_ptr()),
+                (_, Operand::Packed(x)) => {
+                    for start in (0..columns).step_by(BLOCK) {
+                        let len = BLOCK.min(columns - start);
+                        let block = self.matrix.widened(panel, start, len, weights);
+                        self.packed_columns(block, start, len, x, sums.as_mut_ptr());
+                    }
+                }
+                (_, Operand::Codes(_)) => unreachable!("codes are for int8"),
             }
             self.finish(panel, &sums[..count * PANEL]);
         }
     }
 
-    /// Adds the products of weights `start .. start + len` with all columns, which are packed, to `sums`.
+    /// Adds the products of weights `start .. start + len` with all columns to `sums`.
     ///
     /// # Safety
-    /// `weights` points to these weights with their scales; `sums` has room for all columns; the extents were checked.
-    unsafe fn packed_columns(&self, weights: Widened, start: usize, len: usize, sums: *mut f32) {
-        let (count, rows) = (self.x.count, self.matrix.columns);
-        for (t, tokens) in groups(&self.kernels, 0..count) {
-            // SAFETY: all columns are packed, group after group.
+    /// `weights` points to these weights; `packed` has all columns, group after group; `sums` has room for them.
+    unsafe fn packed_columns(
+        &self,
+        weights: *const f32,
+        start: usize,
+        len: usize,
+        packed: &[f32],
+        sums: *mut f32,
+    ) {
+        let kernels = &self.kernels.floats;
+        for (t, tokens) in groups(kernels, 0..self.count) {
+            // SAFETY: the caller's promise.
             unsafe {
-                let x = self.packed.as_ptr().add(t * rows + start * tokens);
-                let sums = sums.add(t * PANEL);
-                self.kernels.run_packed(tokens, weights, len, x, sums, start == 0);
+                let x = packed.as_ptr().add(t * self.matrix.columns + start * tokens);
+                kernels.run_packed(tokens, weights, len, x, sums.add(t * PANEL), start == 0);
             }
         }
     }
@@ -493,18 +593,17 @@ impl Job<'_> {
     /// Computes the products of all weights of a panel with all columns.
     ///
     /// # Safety
-    /// `source` points to `len` weights of each row; `sums` has room for all columns; the extents were
-    /// checked.
-    unsafe fn columns(&self, source: Source, len: usize, sums: *mut f32) {
-        let Columns { data, count, row, column } = self.x;
+    /// `sums` has room for all columns; the extents were checked.
+    unsafe fn columns(&self, panel: usize, x: Columns<'_>, sums: *mut f32) {
+        let (source, kernels) = (self.matrix.source(panel), &self.kernels.floats);
         let mut t = 0;
-        while t < count {
-            let tokens = self.kernels.tokens(count - t);
-            let strides = [column, row];
+        while t < x.count {
+            let tokens = kernels.tokens(x.count - t);
+            let (strides, k) = ([x.column, x.row], self.matrix.columns);
             // SAFETY: the columns exist, by the checks at the door.
             unsafe {
-                let x = data.as_ptr().add(t * column);
-                self.kernels.run(tokens, source, len, x, strides, sums.add(t * PANEL), true);
+                let x = x.data.as_ptr().add(t * x.column);
+                kernels.run(tokens, source, k, x, strides, sums.add(t * PANEL), true);
             }
             t += tokens;
         }
@@ -530,7 +629,7 @@ impl Job<'_> {
                 }
                 return;
             }
-            let count = self.x.count;
+            let count = self.count;
             if column == 1 && !self.accumulate {
                 let to = std::slice::from_raw_parts_mut(first, (rows - 1) * row + count);
                 return gemm::transpose_part([count, rows], (sums, PANEL), (to, row));
@@ -545,21 +644,11 @@ impl Job<'_> {
     }
 }
 
-/// Weights of each row of a panel as f32: those of int8 are codes, to which scales belong; the scales are null
-/// for others.
-#[derive(Clone, Copy)]
-struct Widened {
-    weights: *const f32,
-    scales: *const f16,
-}
-
-/// The weights of a panel, or of a part of one.
+/// The floating-point weights of a panel.
 #[derive(Clone, Copy)]
 enum Source {
     F32(*const f32),
     F16(*const f16),
-    /// Codes and scales, from the first weight of a group on.
-    Int8(*const i8, *const f16),
 }
 
 impl Matrix {
@@ -569,47 +658,22 @@ impl Matrix {
         match &self.panels {
             Panels::F32(lines) => Source::F32(lines.elements::<f32>()[at..].as_ptr()),
             Panels::F16(lines) => Source::F16(lines.elements::<f16>()[at..].as_ptr()),
-            Panels::Int8 { codes, scales } => {
-                let scales = &scales.elements::<f16>()[panel * self.groups() * PANEL..];
-                Source::Int8(codes.elements::<i8>()[at..].as_ptr(), scales.as_ptr())
-            }
+            Panels::Int8 { .. } => unreachable!("int8 has kernels of its own"),
         }
     }
 
     /// Weights `start .. start + len` of each row of a panel, as f32: in place, or in `space`.
-    /// `start` begins a group.
-    fn widened(&self, panel: usize, start: usize, len: usize, space: &mut Vec<f32>) -> Widened {
+    fn widened(&self, panel: usize, start: usize, len: usize, space: &mut Vec<f32>) -> *const f32 {
         let at = (panel * self.columns + start) * PANEL;
         let elements = at..at + len * PANEL;
-        let mut scales = std::ptr::null();
-        if let Panels::F32(lines) = &self.panels {
-            return Widened { weights: lines.elements::<f32>()[elements].as_ptr(), scales };
-        }
-        space.resize(BLOCK * PANEL, 0.0);
-        let to = &mut space[..len * PANEL];
         match &self.panels {
-            Panels::F32(_) => unreachable!("read in place"),
-            Panels::F16(lines) => simd::widen(&lines.elements()[elements], to),
-            Panels::Int8 { codes, scales: all } => {
-                let first = (panel * self.groups() + start / GROUP) * PANEL;
-                scales = all.elements()[first..first + len.div_ceil(GROUP) * PANEL].as_ptr();
-                dispatch(WidenCodes { codes: &codes.elements()[elements], to });
+            Panels::F32(lines) => lines.elements::<f32>()[elements].as_ptr(),
+            Panels::F16(lines) => {
+                space.resize(BLOCK * PANEL, 0.0);
+                simd::widen(&lines.elements()[elements], &mut space[..len * PANEL]);
+                space.as_ptr()
             }
+            Panels::Int8 { .. } => unreachable!("int8 has kernels of its own"),
         }
-        Widened { weights: to.as_ptr(), scales }
-    }
-}
-
-/// to ← codes
-struct WidenCodes<'a> {
-    codes: &'a [i8],
-    to: &'a mut [f32],
-}
-
-impl SliceKernel for WidenCodes<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        self.to.iter_mut().zip(self.codes).for_each(|(to, code)| *to = f32::from(*code));
     }
 }

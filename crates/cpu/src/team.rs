@@ -167,20 +167,20 @@ pub fn fan_out(threads: usize, work: &Work<'_>) {
 ///
 /// # Panics
 /// If `size` is 0.
-pub fn for_each_chunk(
-    data: &mut [f32],
+pub fn for_each_chunk<T: Send>(
+    data: &mut [T],
     size: usize,
     parallel: bool,
-    f: &(dyn Fn(usize, &mut [f32]) + Sync),
+    f: &(dyn Fn(usize, &mut [T]) + Sync),
 ) {
     if !parallel {
         return data.chunks_mut(size).enumerate().for_each(|(i, chunk)| f(i, chunk));
     }
-    struct Start(*mut f32);
+    struct Start<T>(*mut T);
     // SAFETY: each chunk is used by the thread that took its number.
-    unsafe impl Sync for Start {}
-    impl Start {
-        fn get(&self) -> *mut f32 {
+    unsafe impl<T: Send> Sync for Start<T> {}
+    impl<T> Start<T> {
+        fn get(&self) -> *mut T {
             self.0
         }
     }

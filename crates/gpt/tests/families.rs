@@ -352,7 +352,9 @@ fn decoding_gives_the_logits_of_the_formulas() {
 }
 
 /// Two texts in passes of several sizes, alone and together; f16 and int8 are held against the formulas
-/// over the rounded weights.
+/// over the rounded weights. With int8, a product also rounds its columns in steps of 1/127 of the largest of 32
+/// elements, about 2.1 times their root mean square: an error of 2.1/127/√12 = 4.8e-3 of it. Two layers and the head
+/// are nine products, one after the other, √9·4.8e-3 = 1.4e-2 if they are independent; three times that.
 #[test]
 fn slots_give_the_logits_of_the_formulas() {
     for ((name, c), format) in
@@ -381,9 +383,16 @@ fn slots_give_the_logits_of_the_formulas() {
             let got = decoder.forward(&all).unwrap();
             let want = (0..2).flat_map(|slot| &want[slot][ranges[slot].clone()]);
             for (i, (got, want)) in got.chunks(c.vocab_size).zip(want).enumerate() {
-                let gap = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).abs());
-                let gap = gap.fold(0.0, f64::max);
-                assert!(gap < 1e-4, "{name}, {format:?}, {ranges:?}, column {i}: {gap:e}");
+                let gaps = got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).abs());
+                let at = format!("{name}, {format:?}, {ranges:?}, column {i}");
+                if format == WeightFormat::Int8 {
+                    let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+                    let gap = norm(&gaps.collect::<Vec<f64>>()) / norm(want);
+                    assert!(gap < 4.3e-2, "{at}: {gap:e}");
+                } else {
+                    let gap = gaps.fold(0.0, f64::max);
+                    assert!(gap < 1e-4, "{at}: {gap:e}");
+                }
             }
         }
     }

@@ -64,7 +64,8 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     device: TextDevice,
-    /// How the CPU stores weights; int8 is for speed, with a scale for every 32 weights [default: f32]
+    /// How the CPU stores weights; int8 is for speed: 32 weights share a scale, and so do 32 of
+    /// the values that they multiply [default: f32]
     #[arg(long, value_enum, help_heading = "Device")]
     weights: Option<Weights>,
     #[command(flatten)]

@@ -1,13 +1,12 @@
-//! Kernels: a panel of weights times a few columns, for each instruction set and format.
+//! Kernels: a panel of floating-point weights times a few columns, for each instruction set and format.
 
-use super::{GROUP, PANEL, Source, Widened};
+use super::{PANEL, Source};
 use crate::simd::Level;
 use half::f16;
 
-/// `sums [MR, 32] (+)= x [MR, k] · panel [k, 32]`: arguments `k, panel, scales, x, [distance between
-/// columns, between rows], sums, first`. Unless `first`, the chains of `sums` go on. With scales, each group of
-/// weights is a chain of its own, which is scaled when it goes to the sums.
-type Kernel<T> = unsafe fn(usize, *const T, *const f16, *const f32, [usize; 2], *mut f32, bool);
+/// `sums [MR, 32] (+)= x [MR, k] · panel [k, 32]`: arguments `k, panel, x, [distance between
+/// columns, between rows], sums, first`. Unless `first`, the chains of `sums` go on.
+type Kernel<T> = unsafe fn(usize, *const T, *const f32, [usize; 2], *mut f32, bool);
 
 /// Weights of a row that one turn of a loop takes.
 const UNROLLED: usize = 4;
@@ -20,9 +19,6 @@ struct Set {
     /// For columns side by side: the strides are 1 and `tokens`.
     packed: Kernel<f32>,
     f16: Kernel<f16>,
-    int8: Kernel<i8>,
-    /// As `packed`, for codes of int8 that were widened.
-    codes: Kernel<f32>,
 }
 
 /// The kernels of one instruction set, those for the most columns first.
@@ -60,17 +56,14 @@ impl Kernels {
     pub(super) unsafe fn run_packed(
         &self,
         tokens: usize,
-        weights: Widened,
+        weights: *const f32,
         k: usize,
         x: *const f32,
         sums: *mut f32,
         first: bool,
     ) {
-        let (set, strides) = (self.set(tokens), [1, tokens]);
-        let Widened { weights, scales } = weights;
-        let kernel = if scales.is_null() { set.packed } else { set.codes };
         // SAFETY: the caller's promise; the level was available when the table was chosen.
-        unsafe { kernel(k, weights, scales, x, strides, sums, first) };
+        unsafe { (self.set(tokens).packed)(k, weights, x, [1, tokens], sums, first) };
     }
 
     /// Runs the kernel for `tokens` columns.
@@ -93,9 +86,8 @@ impl Kernels {
         // SAFETY: the caller's promise; the level was available when the table was chosen.
         unsafe {
             match source {
-                Source::F32(p) => (set.f32)(k, p, std::ptr::null(), x, strides, sums, first),
-                Source::F16(p) => (set.f16)(k, p, std::ptr::null(), x, strides, sums, first),
-                Source::Int8(p, scales) => (set.int8)(k, p, scales, x, strides, sums, first),
+                Source::F32(p) => (set.f32)(k, p, x, strides, sums, first),
+                Source::F16(p) => (set.f16)(k, p, x, strides, sums, first),
             }
         }
     }
@@ -104,7 +96,7 @@ impl Kernels {
 macro_rules! kernels {
     (
         $(#[$attribute:meta])* lanes: $lanes:literal, tokens: [$($tokens:literal),*],
-        zero: $zero:expr, load: $load:path, load_half: $load_half:expr, load_byte: $load_byte:expr,
+        zero: $zero:expr, load: $load:path, load_half: $load_half:expr,
         store: $store:path, splat: $splat:path, fma: $fma:path
     ) => {
         const LANES: usize = $lanes;
@@ -114,27 +106,23 @@ macro_rules! kernels {
         pub(super) static SETS: &[Set] = &[
             $(Set {
                 tokens: $tokens,
-                f32: f32_kernel::<$tokens, false, false>,
-                packed: f32_kernel::<$tokens, true, false>,
-                f16: f16_kernel::<$tokens, false, false>,
-                int8: int8_kernel::<$tokens, false, true>,
-                codes: f32_kernel::<$tokens, true, true>,
+                f32: f32_kernel::<$tokens, false>,
+                packed: f32_kernel::<$tokens, true>,
+                f16: f16_kernel::<$tokens, false>,
             }),*
         ];
 
-        kernels!(@of $(#[$attribute])* f32_kernel, f32, $load, $zero, $load, $load_half, $store, $splat, $fma);
-        kernels!(@of $(#[$attribute])* f16_kernel, f16, $load_half, $zero, $load, $load_half, $store, $splat, $fma);
-        kernels!(@of $(#[$attribute])* int8_kernel, i8, $load_byte, $zero, $load, $load_half, $store, $splat, $fma);
+        kernels!(@of $(#[$attribute])* f32_kernel, f32, $load, $zero, $load, $store, $splat, $fma);
+        kernels!(@of $(#[$attribute])* f16_kernel, f16, $load_half, $zero, $load, $store, $splat, $fma);
     };
     (
         @of $(#[$attribute:meta])* $name:ident, $type:ty, $load_weight:expr, $zero:expr,
-        $load:path, $load_half:expr, $store:path, $splat:path, $fma:path
+        $load:path, $store:path, $splat:path, $fma:path
     ) => {
         $(#[$attribute])*
-        unsafe fn $name<const MR: usize, const PACKED: bool, const SCALED: bool>(
+        unsafe fn $name<const MR: usize, const PACKED: bool>(
             k: usize,
             panel: *const $type,
-            scales: *const f16,
             x: *const f32,
             [column, row]: [usize; 2],
             sums: *mut f32,
@@ -156,38 +144,28 @@ macro_rules! kernels {
                     }
                 };
                 let (mut panel, mut x) = (panel, x);
-                // Without scales, all weights are one chain.
-                for group in 0..(if SCALED { k.div_ceil(GROUP) } else { 1 }) {
-                    let len = if SCALED { GROUP.min(k - group * GROUP) } else { k };
-                    let mut acc = [[$zero; NV]; MR];
-                    if !SCALED && !first {
-                        for r in 0..MR {
-                            for v in 0..NV {
-                                acc[r][v] = $load(sums.add(r * PANEL + v * LANES));
-                            }
+                let mut acc = [[$zero; NV]; MR];
+                if !first {
+                    for r in 0..MR {
+                        for v in 0..NV {
+                            acc[r][v] = $load(sums.add(r * PANEL + v * LANES));
                         }
                     }
-                    for _ in 0..len / UNROLLED {
-                        for u in 0..UNROLLED {
-                            add_products(&mut acc, panel.add(u * PANEL), x.add(u * row));
-                        }
-                        panel = panel.add(UNROLLED * PANEL);
-                        // Past the last row nothing is read.
-                        x = x.wrapping_add(UNROLLED * row);
-                    }
-                    for u in 0..len % UNROLLED {
+                }
+                for _ in 0..k / UNROLLED {
+                    for u in 0..UNROLLED {
                         add_products(&mut acc, panel.add(u * PANEL), x.add(u * row));
                     }
+                    panel = panel.add(UNROLLED * PANEL);
+                    // Past the last row nothing is read.
+                    x = x.wrapping_add(UNROLLED * row);
+                }
+                for u in 0..k % UNROLLED {
+                    add_products(&mut acc, panel.add(u * PANEL), x.add(u * row));
+                }
+                for r in 0..MR {
                     for v in 0..NV {
-                        let scale = if SCALED { $load_half(scales.add(group * PANEL + v * LANES)) } else { $zero };
-                        for r in 0..MR {
-                            let sum = sums.add(r * PANEL + v * LANES);
-                            if SCALED {
-                                let before = if first && group == 0 { $zero } else { $load(sum) };
-                                acc[r][v] = $fma(scale, acc[r][v], before);
-                            }
-                            $store(sum, acc[r][v]);
-                        }
+                        $store(sums.add(r * PANEL + v * LANES), acc[r][v]);
                     }
                 }
             }
@@ -198,14 +176,13 @@ macro_rules! kernels {
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod avx512 {
-    use super::{GROUP, PANEL, Set, UNROLLED, f16};
+    use super::{PANEL, Set, UNROLLED, f16};
     use std::arch::x86_64::*;
 
     kernels! {
         #[target_feature(enable = "avx512f,avx512vl,avx2,fma,f16c")]
         lanes: 16, tokens: [12, 8, 4, 2, 1], zero: _mm512_setzero_ps(), load: _mm512_loadu_ps,
         load_half: |p: *const f16| _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())),
-        load_byte: |p: *const i8| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))),
         store: _mm512_storeu_ps, splat: _mm512_set1_ps, fma: _mm512_fmadd_ps
     }
 }
@@ -213,14 +190,13 @@ mod avx512 {
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod avx2 {
-    use super::{GROUP, PANEL, Set, UNROLLED, f16};
+    use super::{PANEL, Set, UNROLLED, f16};
     use std::arch::x86_64::*;
 
     kernels! {
         #[target_feature(enable = "avx2,fma,f16c")]
         lanes: 8, tokens: [2, 1], zero: _mm256_setzero_ps(), load: _mm256_loadu_ps,
         load_half: |p: *const f16| _mm256_cvtph_ps(_mm_loadu_si128(p.cast())),
-        load_byte: |p: *const i8| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))),
         store: _mm256_storeu_ps, splat: _mm256_set1_ps, fma: _mm256_fmadd_ps
     }
 }
@@ -228,7 +204,7 @@ mod avx2 {
 #[cfg(target_arch = "aarch64")]
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod neon {
-    use super::{GROUP, PANEL, Set, UNROLLED, f16};
+    use super::{PANEL, Set, UNROLLED, f16};
     use crate::simd::neon::load_half;
     use std::arch::aarch64::*;
 
@@ -244,29 +220,16 @@ mod neon {
         unsafe { vfmaq_f32(c, a, b) }
     }
 
-    /// 4 elements of `p`, widened.
-    ///
-    /// # Safety
-    /// 4 elements may be read.
-    #[inline(always)]
-    unsafe fn load_byte(p: *const i8) -> float32x4_t {
-        // SAFETY: the caller's promise; NEON is part of the target.
-        unsafe {
-            let four = vreinterpret_s8_u32(vdup_n_u32(p.cast::<u32>().read_unaligned()));
-            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(four))))
-        }
-    }
-
     kernels! {
         lanes: 4, tokens: [2, 1], zero: splat(0.0), load: vld1q_f32,
-        load_half: |p: *const f16| load_half(p), load_byte: |p: *const i8| load_byte(p),
+        load_half: |p: *const f16| load_half(p),
         store: vst1q_f32, splat: splat, fma: fma
     }
 }
 
 #[allow(clippy::needless_range_loop, reason = "indices name registers")]
 mod portable {
-    use super::{GROUP, PANEL, Set, UNROLLED, f16};
+    use super::{PANEL, Set, UNROLLED, f16};
     use crate::simd::{BASELINE_FUSED, madd, widen_bits};
 
     /// A vector that the compiler keeps in one 128-bit register.
@@ -282,12 +245,6 @@ mod portable {
     unsafe fn load_half(p: *const f16) -> Vector {
         // SAFETY: the caller may read 4 elements.
         unsafe { p.cast::<[f16; 4]>().read_unaligned() }.map(|x| widen_bits(x.to_bits()))
-    }
-
-    #[inline(always)]
-    unsafe fn load_byte(p: *const i8) -> Vector {
-        // SAFETY: the caller may read 4 elements.
-        unsafe { p.cast::<[i8; 4]>().read_unaligned() }.map(f32::from)
     }
 
     #[inline(always)]
@@ -308,6 +265,6 @@ mod portable {
 
     kernels! {
         lanes: 4, tokens: [1], zero: [0.0f32; 4], load: load, load_half: load_half,
-        load_byte: load_byte, store: store, splat: splat, fma: fma
+        store: store, splat: splat, fma: fma
     }
 }
