@@ -159,6 +159,78 @@ fn texts_are_cut_and_copied() {
     }
 }
 
+/// Guesses leave nothing behind: logits after them are those of a text without any, also where they filled a ring,
+/// and of a copy. The guesses are those of a decoder with int8 weights until the first that the text does not take.
+#[test]
+fn drafts_leave_the_text_as_it_is() {
+    for c in [config(), windowed()] {
+        let tokens = text(3, 560);
+        let want = bits(&mut decoder(&c, 1, WeightFormat::F32), 0, &tokens, 64);
+        let mut drafting = decoder(&c, 2, WeightFormat::F32).with_draft(&parameters(&c));
+        let mut int8 = decoder(&c, 1, WeightFormat::Int8);
+        assert!(drafting.drafts() && !int8.drafts());
+        assert_eq!(drafting.weight_bytes() - int8.weight_bytes(), {
+            decoder(&c, 1, WeightFormat::F32).weight_bytes()
+        });
+        let mut got = vec![];
+        for (at, part) in (0..).step_by(40).zip(tokens.chunks(40)) {
+            got.extend(bits(&mut drafting, 0, part, 40));
+            let mut guesses = vec![part[3]];
+            drafting
+                .draft(0, part[3], |logits| {
+                    assert_eq!(logits.len(), c.vocab_size);
+                    let largest = |a: &usize, b: &usize| logits[*a].total_cmp(&logits[*b]);
+                    guesses.push((0..c.vocab_size).max_by(largest).unwrap() as u32);
+                    (guesses.len() < 12).then(|| *guesses.last().unwrap())
+                })
+                .unwrap();
+            assert_eq!((guesses.len(), drafting.position(0)), (12, at + 40));
+            assert!(drafting.keeps(0, at + 40));
+            // At the beginning, before the caches differ by the weights that filled them, guesses are int8's.
+            if at == 0 {
+                drafting.truncate(0, 0);
+                let mut first = vec![];
+                drafting
+                    .draft(0, 7, |l| {
+                        first.push(l.to_vec());
+                        (first.len() < 4).then_some(9)
+                    })
+                    .unwrap();
+                let want = int8.forward(&columns(0, &[7, 9, 9, 9])).unwrap();
+                assert_eq!(first.concat(), want);
+                bits(&mut drafting, 0, part, 40);
+            }
+        }
+        assert!(got == want);
+        // A copy takes over none of it.
+        drafting.copy(0, 1, 400);
+        assert!(bits(&mut drafting, 1, &tokens[400..], 1) == want[400 * c.vocab_size..]);
+    }
+}
+
+#[test]
+fn drafts_that_do_not_fit_are_refused() {
+    let c = GptConfig { seq_len: 8, ..config() };
+    let mut decoder = decoder(&c, 1, WeightFormat::F32).with_draft(&parameters(&c));
+    let tokens = text(1, 6);
+    let want = bits(&mut decoder, 0, &tokens, 6);
+    // Two fit, the third does not.
+    let mut read = 0;
+    let full = decoder
+        .draft(0, 1, |_| {
+            read += 1;
+            Some(1)
+        })
+        .unwrap_err();
+    assert_eq!((read, full), (2, ModelError::ContextFull { slot: 0, context: 8 }));
+    assert_eq!(decoder.position(0), 6);
+    let unknown = decoder.draft(0, 1, |_| Some(101)).unwrap_err();
+    assert!(matches!(unknown, ModelError::Token { token: 101, .. }), "{unknown}");
+    assert_eq!(decoder.draft(1, 1, |_| None), Err(ModelError::Slot { slot: 1, slots: 1 }));
+    decoder.truncate(0, 0);
+    assert!(bits(&mut decoder, 0, &tokens, 2) == want);
+}
+
 #[test]
 fn what_does_not_fit_is_refused_and_changes_nothing() {
     let c = GptConfig { seq_len: 8, ..config() };

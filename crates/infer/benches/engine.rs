@@ -1,6 +1,7 @@
 //! The engine's speed: `cargo bench -p infer --bench engine [-- FILTER…]`.
 //!
-//! For the shapes of stories15m and stories110m with each format of weights: reading a prompt, one text,
+//! For the shapes of stories15m and stories110m with each format of weights, and with f32 weights and an int8 copy that
+//! drafts: reading a prompt, one text,
 //! eight texts, and the time to the first token of a prompt that is in the cache but for its end. Beside
 //! them stand what memory and multiply-adds allow, measured on the same machine between the rounds: a
 //! text reads all weights for each token, a prompt multiplies each weight with each token. Best of rounds.
@@ -10,7 +11,7 @@
 use cpu::peak::{Streams, multiply_adds};
 use cpu::simd::Level;
 use gpt::{GptConfig, Parameters, initialise};
-use infer::{Engine, EngineOptions, Event, Job, Sampling, WeightFormat};
+use infer::{Draft, Engine, EngineOptions, Event, Job, Sampling, WeightFormat};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokenizer::Tokenizer;
@@ -47,6 +48,8 @@ struct Found {
     one: f64,
     many: f64,
     cached: f64,
+    /// The share of drafted tokens that were right.
+    accepted: f64,
 }
 
 fn job(prompt: &[u32], max_tokens: usize) -> Job {
@@ -76,6 +79,7 @@ fn measure(engine: &mut Engine, machine: &mut Machine, vocab: usize) -> Found {
         one: f64::INFINITY,
         many: f64::INFINITY,
         cached: f64::INFINITY,
+        accepted: 0.0,
     };
     let text = |seed: usize, count: usize| -> Vec<u32> {
         (0..count).map(|i| ((i * i * 31 + seed * 977 + i * seed) % vocab) as u32).collect()
@@ -98,6 +102,8 @@ fn measure(engine: &mut Engine, machine: &mut Machine, vocab: usize) -> Found {
             found.many = found.many.min(many);
         }
     }
+    let stats = engine.stats();
+    found.accepted = stats.accepted_tokens as f64 / stats.drafted_tokens as f64;
     found
 }
 
@@ -106,7 +112,7 @@ fn main() {
     let mut machine = Machine::new();
     let tokenizer = Arc::new(Tokenizer::train_char(["abc"]).expect("a tokenizer"));
     println!(
-        "{:<18} {:>9} {:>5} {:>9} {:>6} {:>5} {:>9} {:>5} {:>8} {:>6}",
+        "{:<21} {:>9} {:>5} {:>9} {:>6} {:>5} {:>9} {:>5} {:>8} {:>6}",
         "model, weights",
         "prompt/s",
         "peak",
@@ -122,15 +128,22 @@ fn main() {
         let mut config = GptConfig::preset(name).expect("a preset");
         config.seq_len = 256;
         let parameters = Parameters::new(&config, initialise(&config, 1));
-        for weights in WeightFormat::ALL {
-            let label = format!("{name} {}", weights.name());
+        let formats = WeightFormat::ALL.map(|weights| (weights, Draft::Off));
+        for (weights, draft) in formats.into_iter().chain([(WeightFormat::F32, Draft::On)]) {
+            let drafted = if draft == Draft::On { " draft" } else { "" };
+            let label = format!("{name} {}{drafted}", weights.name());
             if !words.iter().all(|word| label.contains(word.as_str())) {
                 continue;
             }
-            let options = EngineOptions { slots: STREAMS, weights, ..EngineOptions::default() };
+            let options =
+                EngineOptions { slots: STREAMS, weights, draft, ..EngineOptions::default() };
             let mut engine =
                 Engine::new(&parameters, Arc::clone(&tokenizer), options).expect("an engine");
-            let bytes = (engine.bytes() - STREAMS * cache_bytes(&config)) as f64;
+            // Of drafts, the weights that they replace.
+            let bytes = match draft {
+                Draft::Off => engine.bytes() - STREAMS * cache_bytes(&config),
+                _ => size_of::<f32>() * parameters.layout().count(),
+            } as f64;
             let found = measure(&mut engine, &mut machine, config.vocab_size);
             // Every weight but the embedding's is multiplied once for each token, the classifier's once.
             let width = config.n_embd * config.vocab_size;
@@ -139,7 +152,7 @@ fn main() {
             let one = (TOKENS - 1) as f64 / found.one;
             let many = (STREAMS * (TOKENS - 1)) as f64 / found.many;
             println!(
-                "{label:<18} {:>9.0} {:>4.0}% {one:>9.1} {:>6.1} {:>4.0}% {many:>9.1} {:>4.1}x {:>8.1} {:>5.1}x",
+                "{label:<21} {:>9.0} {:>4.0}% {one:>9.1} {:>6.1} {:>4.0}% {many:>9.1} {:>4.1}x {:>8.1} {:>5.1}x{}",
                 PROMPT as f64 / found.prompt,
                 100.0 * flops / found.prompt / machine.flops,
                 one * bytes / 1e9,
@@ -147,6 +160,11 @@ fn main() {
                 many / one,
                 1e3 * found.prompt,
                 found.prompt / found.cached,
+                if engine.drafts() {
+                    format!("  {:.0}% of drafts accepted", 100.0 * found.accepted)
+                } else {
+                    String::new()
+                },
             );
         }
     }

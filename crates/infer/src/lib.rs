@@ -50,7 +50,7 @@ mod tail;
 pub mod tools;
 
 pub use engine::{
-    Engine, EngineOptions, Event, Job, JobId, Stats, TokenLogprob, Usage, WeightFormat,
+    Draft, Engine, EngineOptions, Event, Job, JobId, Stats, TokenLogprob, Usage, WeightFormat,
 };
 pub use generator::{Generated, Generator, Request};
 pub use sample::{Sampler, Sampling, SamplingError};

@@ -4,7 +4,7 @@ use ane::Emulator;
 use cpu::Numerics;
 use gpt::{Decoder, GptConfig, Layout, Parameters};
 use infer::{
-    Calculator, Engine, EngineOptions, Event, Finish, Generator, Job, JobId, Part, Request,
+    Calculator, Draft, Engine, EngineOptions, Event, Finish, Generator, Job, JobId, Part, Request,
     Sampling, Tools, Usage,
 };
 use std::collections::BTreeMap;
@@ -145,10 +145,16 @@ fn run(engine: &mut Engine) -> BTreeMap<JobId, Outcome> {
     outcomes
 }
 
+/// With drafts and without.
 fn alone(parameters: &Parameters, job: Job) -> Outcome {
-    let mut engine = engine(parameters, 1);
-    let id = engine.submit(job).unwrap();
-    run(&mut engine).remove(&id).unwrap()
+    let [plain, drafted] = [Draft::Off, Draft::On].map(|draft| {
+        let options = EngineOptions { slots: 1, draft, ..EngineOptions::default() };
+        let mut engine = Engine::new(parameters, Arc::clone(&TOKENIZER), options).unwrap();
+        let id = engine.submit(job.clone()).unwrap();
+        run(&mut engine).remove(&id).unwrap()
+    });
+    assert_eq!(drafted, plain);
+    plain
 }
 
 #[test]

@@ -105,6 +105,12 @@ impl Metrics {
                 count(stats.cached_tokens),
             ),
             ("generated_tokens_total", "Tokens drawn.", count(stats.generated_tokens)),
+            ("drafted_tokens_total", "Tokens guessed ahead.", count(stats.drafted_tokens)),
+            (
+                "accepted_tokens_total",
+                "Guessed tokens that were drawn.",
+                count(stats.accepted_tokens),
+            ),
             ("steps_total", "Forward passes.", count(stats.steps)),
             ("prompt_seconds_total", "Time of passes that read prompts.", stats.prompt_seconds),
             ("decode_seconds_total", "Time of the other passes.", stats.decode_seconds),

@@ -2,13 +2,17 @@
 
 use crate::engine::EngineArgs;
 use crate::files::Opened;
-use crate::generation::{ModelArgs, PythonArgs, SamplingArgs, ToolArgs, Weights};
+use crate::generation::{
+    DraftArgs, ModelArgs, PythonArgs, SamplingArgs, ToolArgs, Weights, accepted,
+};
 use crate::machine::{Kind, Machine, TextDevice};
 use crate::{number, term, usage};
 use anyhow::Result;
 use cpu::Numerics;
 use gpt::Decoder;
-use infer::{EngineOptions, Finish, Generated, Generator, Request, WeightFormat, prompt_tokens};
+use infer::{
+    Draft, EngineOptions, Finish, Generated, Generator, Request, Stats, WeightFormat, prompt_tokens,
+};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -69,8 +73,13 @@ pub(crate) struct Args {
     #[arg(long, value_enum, help_heading = "Device")]
     weights: Option<Weights>,
     #[command(flatten)]
+    draft: DraftArgs,
+    #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }
+
+/// Tokens for which a copy of the weights is made that guesses: making it takes about as long as it saves for 50.
+const WORTH_DRAFTING: usize = 64;
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let sampling = args.sampling.sampling()?;
@@ -84,21 +93,29 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let request = Request { max_tokens, sampling, seed, slide, stop, tools };
     let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };
     let context = model.parameters.config().seq_len;
-    let generated = match (machine.kind, machine.numerics) {
+    let (generated, stats) = match (machine.kind, machine.numerics) {
         (Kind::Cpu, Numerics::F32) => {
             let weights = args.weights.map_or(WeightFormat::F32, WeightFormat::from);
-            on_cpu(model, weights, &prompt, request, &mut out)?
+            let draft = match args.draft.into() {
+                Draft::Auto if max_tokens < WORTH_DRAFTING => Draft::Off,
+                draft => draft,
+            };
+            let options = EngineOptions { weights, draft, ..EngineOptions::default() };
+            on_cpu(model, options, &prompt, request, &mut out)?
         }
         _ if args.weights.is_some() => {
             return Err(usage("--weights is for the CPU: add --device cpu, or leave it out"));
         }
-        _ => on_device(&model, &machine, &prompt, request, &mut out)?,
+        _ if args.draft.insists() => {
+            return Err(usage("--draft on is for the CPU: add --device cpu, or leave it out"));
+        }
+        _ => (on_device(&model, &machine, &prompt, request, &mut out)?, Stats::default()),
     };
     match args.json {
-        true => println!("{}", json(&prompt, &out.text, &generated, seed, &machine)),
+        true => println!("{}", json(&prompt, &out.text, &generated, &stats, seed, &machine)),
         false => out.finish()?,
     }
-    let summary = summary(&generated, context, &machine);
+    let summary = summary(&generated, &stats, context, &machine);
     let errors = console::Term::stderr();
     match errors.is_term() {
         true => eprintln!("{}", term::wrap(&summary, term::columns(&errors), "", "")),
@@ -110,17 +127,18 @@ pub(crate) fn run(args: Args) -> Result<()> {
 /// Continues the prompt with the engine for the CPU, in a cache that is as long as the text can become.
 fn on_cpu(
     model: Opened,
-    weights: WeightFormat,
+    options: EngineOptions,
     prompt: &str,
     request: Request<'_>,
     out: &mut Output<'_>,
-) -> Result<Generated> {
+) -> Result<(Generated, Stats)> {
     let Opened { parameters, tokenizer, ends, .. } = model;
     let context = prompt_tokens(&tokenizer, prompt)?.len().saturating_add(request.max_tokens);
-    let options = EngineOptions { slots: 1, context, weights, ..EngineOptions::default() };
+    let options = EngineOptions { slots: 1, context, ..options };
     let mut engine = infer::Engine::new(&parameters, Arc::new(tokenizer), options)?;
     drop(parameters);
-    Ok(engine.generate(prompt, &ends, request, |piece| out.write(piece))?)
+    let generated = engine.generate(prompt, &ends, request, |piece| out.write(piece))?;
+    Ok((generated, engine.stats()))
 }
 
 /// Continues the prompt on any device.
@@ -172,7 +190,7 @@ fn speed(tokens: usize, seconds: f64) -> f64 {
 }
 
 /// One line for people.
-fn summary(g: &Generated, context: usize, machine: &Machine) -> String {
+fn summary(g: &Generated, stats: &Stats, context: usize, machine: &Machine) -> String {
     let ended = match g.finish {
         Finish::EndOfText => "end of text".to_owned(),
         Finish::MaxTokens => "--max-tokens reached".to_owned(),
@@ -184,8 +202,10 @@ fn summary(g: &Generated, context: usize, machine: &Machine) -> String {
         0 => String::new(),
         n => format!(" (context of {context} full, window slid {})", times(n)),
     };
+    let drafted = accepted(stats.drafted_tokens, stats.accepted_tokens);
+    let drafted = drafted.map_or(String::new(), |accepted| format!("; {accepted}"));
     format!(
-        "{ended}{slid}; prompt {} at {:.1} tokens/s, generated {} at {:.1} tokens/s, on {}{}",
+        "{ended}{slid}; prompt {} at {:.1} tokens/s, generated {} at {:.1} tokens/s, on {}{}{drafted}",
         tokens(g.prompt),
         speed(g.prompt, g.prompt_seconds),
         tokens(g.tokens.len()),
@@ -211,6 +231,7 @@ fn json(
     prompt: &str,
     text: &str,
     g: &Generated,
+    stats: &Stats,
     seed: u64,
     machine: &Machine,
 ) -> serde_json::Value {
@@ -222,6 +243,8 @@ fn json(
         "generated_tokens": g.tokens.len(),
         "prompt_tokens_per_s": speed(g.prompt, g.prompt_seconds),
         "tokens_per_s": speed(g.tokens.len(), g.seconds),
+        "drafted_tokens": stats.drafted_tokens,
+        "accepted_tokens": stats.accepted_tokens,
         "finish_reason": g.finish.name(),
         "slides": g.slides,
         "seed": seed,

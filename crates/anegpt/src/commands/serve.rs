@@ -1,6 +1,6 @@
 //! `anegpt serve`.
 
-use crate::generation::{ModelArgs, ToolArgs, Weights};
+use crate::generation::{DraftArgs, ModelArgs, ToolArgs, Weights};
 use crate::stop::{self, EndedBy, Signal};
 use crate::{memory, number, term, usage};
 use anyhow::{Context, Result, bail};
@@ -37,6 +37,8 @@ pub(crate) struct Args {
     /// How weights are stored
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "f32", help_heading = "Model")]
     weights: Weights,
+    #[command(flatten)]
+    draft: DraftArgs,
     /// Texts that are continued at once
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Capacity")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -89,6 +91,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         slots: args.slots.into(),
         context: args.context.unwrap_or(usize::MAX),
         weights,
+        draft: args.draft.into(),
         queue: args.max_queue,
         ..EngineOptions::default()
     };
@@ -97,10 +100,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let bytes = fits(&engine)?;
     println!("{}", term::labelled("model", &format!("{}: {shape}", described.name)));
     let capacity = format!(
-        "{} texts at once, of {} tokens; weights in {}; at most {:.1} MiB",
+        "{} texts at once, of {} tokens; weights in {}{}; at most {:.1} MiB",
         args.slots,
         engine.context(),
         weights.name(),
+        if engine.drafts() { ", and in int8 for drafts" } else { "" },
         bytes / f64::from(1 << 20),
     );
     println!("{}", term::labelled("capacity", &capacity));
@@ -152,7 +156,7 @@ fn fits(engine: &Engine) -> Result<f64> {
     match memory::bytes() {
         Some(have) if bytes > have => bail!(
             "weights and texts may take {:.1} GiB, but there are {:.1} GiB of memory: give a shorter \
-             --context, fewer --slots, or --weights int8",
+             --context, fewer --slots, --draft off, or --weights int8",
             gib(bytes),
             gib(have)
         ),

@@ -213,6 +213,7 @@ fn json_has_text_tokens_speeds_and_the_reason() {
     assert_eq!((tokens.len(), &json["generated_tokens"]), (5, &json!(5)));
     assert_eq!((&json["prompt_tokens"], &json["seed"]), (&json!(6), &json!(7)));
     assert_eq!((&json["finish_reason"], &json["numerics"]), (&json!("max_tokens"), &json!("f32")));
+    assert_eq!((&json["drafted_tokens"], &json["accepted_tokens"]), (&json!(0), &json!(0)));
     assert!(json["tokens_per_s"].as_f64().unwrap() > 0.0);
     assert!(json["prompt_tokens_per_s"].as_f64().unwrap() > 0.0);
     let (_, said) = greedy(&bench, &model, &["-n", "5"]);
@@ -222,6 +223,29 @@ fn json_has_text_tokens_speeds_and_the_reason() {
     assert_eq!(code(&["generate"]), Some(2), "no model");
     assert_eq!(code(&["generate", "-m", &model, &model]), Some(2), "two models");
     assert_eq!(code(&["generate", &model, "a", "-p", "b"]), Some(2), "two prompts");
+}
+
+#[test]
+fn drafts_change_the_number_of_passes_alone() {
+    let bench = Bench::new();
+    let model = small_model(&bench, "llama", &json!({}));
+    let json = |draft: &str| -> serde_json::Value {
+        let args = ["generate", &model, "To be", "-n", "60", "--seed", "3", "--json"];
+        serde_json::from_str(&bench.ok(&[&args[..], &["--draft", draft]].concat())).unwrap()
+    };
+    let [off, auto, on] = ["off", "auto", "on"].map(json);
+    assert_eq!((&on["tokens"], &on["text"]), (&off["tokens"], &off["text"]));
+    // A small model is not drafted unasked.
+    assert_eq!((&off["drafted_tokens"], &auto["drafted_tokens"]), (&json!(0), &json!(0)));
+    let (drafted, accepted) =
+        (on["drafted_tokens"].as_u64().unwrap(), on["accepted_tokens"].as_u64().unwrap());
+    assert!(drafted >= accepted && accepted > 20, "{accepted} of {drafted}");
+    let (_, said) = greedy(&bench, &model, &["--draft", "on"]);
+    assert!(said.contains(" drafted tokens accepted"), "{said}");
+    let args = ["generate", &model, "--draft", "on", "--device", "emulator"];
+    let refused = bench.run(&args);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("--draft on is for the CPU"));
 }
 
 /// Instruction models name ends in `generation_config.json` that their tokenizer does not know.

@@ -10,6 +10,10 @@
 //! any company, in one pass or in several: sums take their terms in an order that depends on nothing
 //! else ([`cpu::matrix`], [`cpu::attention`], [`cpu::Arithmetic::COLUMNWISE`]).
 //!
+//! That makes speculative decoding exact. [`SlotDecoder::draft`] guesses some tokens with a second copy of the
+//! weights, in int8, and one pass of [`SlotDecoder::forward`] over all of them gives the logits that each would have
+//! had alone. Where a guess is wrong, the text is cut before it.
+//!
 //! [`SLOTS`]: crate::plan::SLOTS
 
 mod programs;
@@ -62,11 +66,20 @@ pub struct SlotDecoder {
     config: GptConfig,
     context: usize,
     weights: Weights,
+    /// The weights that guess, in int8.
+    draft: Option<Weights>,
     slots: Vec<Slot>,
     buckets: BTreeMap<usize, Bucket>,
     heads: BTreeMap<usize, Head>,
     /// [wanted, V]
     logits: Vec<f32>,
+}
+
+/// What a pass computes with: the weights, or those that guess.
+#[derive(Clone, Copy, Debug)]
+enum Pass {
+    True,
+    Draft,
 }
 
 /// Where the token of a column stands in its text.
@@ -122,12 +135,29 @@ impl SlotDecoder {
         Ok(SlotDecoder {
             context,
             weights: Weights::new(parameters, options.weights),
+            draft: None,
             slots: (0..options.slots).map(|_| slot()).collect(),
             buckets: BTreeMap::new(),
             heads: BTreeMap::new(),
             logits: vec![],
             config,
         })
+    }
+
+    /// Adds a copy of the same weights in int8, for [`SlotDecoder::draft`].
+    ///
+    /// # Panics
+    /// If `parameters` are those of a model of another shape.
+    #[must_use]
+    pub fn with_draft(mut self, parameters: &Parameters) -> Self {
+        assert_eq!(parameters.config(), &self.config, "the weights of the same model");
+        self.draft = Some(Weights::new(parameters, WeightFormat::Int8));
+        self
+    }
+
+    /// True if there are weights that guess.
+    pub fn drafts(&self) -> bool {
+        self.draft.is_some()
     }
 
     /// Shape of the model.
@@ -145,9 +175,9 @@ impl SlotDecoder {
         self.context
     }
 
-    /// Bytes of the packed weights.
+    /// Bytes of the packed weights, those that guess included.
     pub fn weight_bytes(&self) -> usize {
-        self.weights.bytes()
+        self.weights.bytes() + self.draft.as_ref().map_or(0, Weights::bytes)
     }
 
     /// Bytes of the cache of one text.
@@ -218,11 +248,48 @@ impl SlotDecoder {
     /// When there are no columns or more than [`MOST_COLUMNS`], a token is not of the vocabulary, there is
     /// no such slot, or a text becomes longer than the context. Nothing is taken then.
     pub fn forward(&mut self, columns: &[Column]) -> Result<&[f32], ModelError> {
+        self.pass(columns, Pass::True)
+    }
+
+    /// Guesses how the text in `slot` goes on after `token`, with the weights of [`SlotDecoder::with_draft`]. `choose`
+    /// gets the logits `[V]` after each token that was read, and returns the next one to read, or `None` to end.
+    ///
+    /// The text stays as it was. What the guess leaves in the caches lies behind the text's end, where nothing reads
+    /// it, and the pass that goes on with the text overwrites it.
+    ///
+    /// # Errors
+    /// As [`SlotDecoder::forward`].
+    ///
+    /// # Panics
+    /// If there are no such weights, or more than [`MOST_COLUMNS`] tokens are read.
+    pub fn draft(
+        &mut self,
+        slot: usize,
+        token: u32,
+        mut choose: impl FnMut(&[f32]) -> Option<u32>,
+    ) -> Result<(), ModelError> {
+        let end = self.slots.get(slot).map(|slot| slot.text.len());
+        let mut guess = || -> Result<(), ModelError> {
+            let mut next = Some(token);
+            while let Some(token) = next {
+                let column = Column { slot, token, logits: true };
+                next = choose(self.pass(&[column], Pass::Draft)?);
+            }
+            Ok(())
+        };
+        let done = guess();
+        if let Some(end) = end {
+            self.truncate(slot, end);
+        }
+        done
+    }
+
+    fn pass(&mut self, columns: &[Column], kind: Pass) -> Result<&[f32], ModelError> {
         let places = self.admit(columns)?;
         // Threads stand by where pieces of work are short, and else are the pool's.
         match columns.len() <= FEW_COLUMNS {
-            true => assemble(|| self.compute(columns, &places)),
-            false => rayon::scope(|_| self.compute(columns, &places)),
+            true => assemble(|| self.compute(columns, &places, kind)),
+            false => rayon::scope(|_| self.compute(columns, &places, kind)),
         }?;
         columns.iter().for_each(|column| self.slots[column.slot].text.push(column.token));
         let wanted = columns.iter().filter(|column| column.logits).count();
@@ -252,17 +319,26 @@ impl SlotDecoder {
         columns.iter().map(place).collect()
     }
 
-    fn compute(&mut self, columns: &[Column], places: &[Place]) -> Result<(), ModelError> {
+    fn compute(
+        &mut self,
+        columns: &[Column],
+        places: &[Place],
+        kind: Pass,
+    ) -> Result<(), ModelError> {
+        let weights = match kind {
+            Pass::True => &self.weights,
+            Pass::Draft => self.draft.as_ref().expect("weights that guess"),
+        };
         let size = bucket_size(columns.len());
         if !self.buckets.contains_key(&size) {
-            self.buckets.insert(size, Bucket::new(&self.config, size, &self.weights)?);
+            self.buckets.insert(size, Bucket::new(&self.config, size, weights)?);
         }
         let bucket = self.buckets.get_mut(&size).expect("just made");
-        bucket.begin(&self.config, &self.weights, columns, places)?;
+        bucket.begin(&self.config, weights, columns, places)?;
         for layer in 0..self.config.n_layer {
-            bucket.layer(&self.config, &self.weights, layer, (columns, places), &mut self.slots)?;
+            bucket.layer(&self.config, weights, layer, (columns, places), &mut self.slots)?;
         }
-        bucket.end(&self.weights)?;
+        bucket.end(weights)?;
         let wanted: Vec<usize> = (0..columns.len()).filter(|&t| columns[t].logits).collect();
         let vocab = self.config.vocab_size;
         self.logits.resize(self.logits.len().max(wanted.len() * vocab), 0.0);
@@ -270,10 +346,10 @@ impl SlotDecoder {
         for (wanted, logits) in wanted.chunks(HEAD_COLUMNS).zip(parts) {
             let size = wanted.len().next_power_of_two();
             if !self.heads.contains_key(&size) {
-                self.heads.insert(size, Head::new(&self.config, size, &self.weights)?);
+                self.heads.insert(size, Head::new(&self.config, size, weights)?);
             }
             let head = self.heads.get_mut(&size).expect("just made");
-            head.run(&self.weights, bucket, wanted, logits)?;
+            head.run(weights, bucket, wanted, logits)?;
         }
         Ok(())
     }

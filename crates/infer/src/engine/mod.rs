@@ -5,12 +5,18 @@
 //! prompts delay the others little. A text that ends stays in its slot's cache until the slot is needed;
 //! a prompt that begins like any text in a cache goes on from there. Neither changes a text: see
 //! [`gpt::slots`].
+//!
+//! A text that is continued alone may be drafted ([`Draft`]): the step's pass then takes guesses of the next tokens too,
+//! and the text gets all tokens up to the first wrong one. They are drawn from the logits of the pass, so they are those
+//! that it has without drafts.
 
+mod draft;
 mod job;
 mod one;
 mod sequence;
 mod slots;
 
+pub use draft::Draft;
 pub use gpt::slots::WeightFormat;
 pub use job::{Event, Job, JobId, TokenLogprob, Usage};
 
@@ -39,6 +45,8 @@ pub struct EngineOptions {
     pub context: usize,
     /// How weights are stored.
     pub weights: WeightFormat,
+    /// Whether a copy of the weights in int8 guesses tokens ahead.
+    pub draft: Draft,
     /// Bytes for texts that ended, besides those that lie in slots: whole slots are added for them.
     pub prefix_cache: usize,
     /// Jobs that may wait for a slot.
@@ -48,12 +56,13 @@ pub struct EngineOptions {
 }
 
 impl Default for EngineOptions {
-    /// 8 texts of any length that the model can read, weights in f32, 256 jobs waiting.
+    /// 8 texts of any length that the model can read, weights in f32, no drafts, 256 jobs waiting.
     fn default() -> Self {
         EngineOptions {
             slots: 8,
             context: usize::MAX,
             weights: WeightFormat::F32,
+            draft: Draft::Off,
             prefix_cache: 0,
             queue: 256,
             chunk: 64,
@@ -72,7 +81,11 @@ pub struct Stats {
     pub cached_tokens: u64,
     /// Tokens drawn.
     pub generated_tokens: u64,
-    /// Forward passes.
+    /// Tokens that were guessed.
+    pub drafted_tokens: u64,
+    /// Those of them that were drawn.
+    pub accepted_tokens: u64,
+    /// Forward passes, those that guess not counted.
     pub steps: u64,
     /// Seconds in steps that read prompts.
     pub prompt_seconds: f64,
@@ -94,11 +107,21 @@ pub struct Engine {
     stats: Stats,
 }
 
-/// A token of a pass: where it lies in its text.
+/// A token of a pass, and where it lies in its text.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
-    slot: usize,
     at: usize,
+    column: Column,
+}
+
+/// What became of a text in a pass.
+#[derive(Debug)]
+struct Taken {
+    slot: usize,
+    /// Its tokens that the model has read, wrong guesses not among them.
+    read: usize,
+    events: Vec<Event>,
+    next: Next,
 }
 
 impl Engine {
@@ -117,6 +140,10 @@ impl Engine {
         let spare = options.prefix_cache / SlotDecoder::bytes_of_slot(config, context).max(1);
         let all = if slots == 0 { 0 } else { slots.saturating_add(spare) };
         let decoder = SlotDecoder::new(parameters, SlotOptions { slots: all, context, weights })?;
+        let decoder = match options.draft.pays(weights, decoder.weight_bytes()) {
+            true => decoder.with_draft(parameters),
+            false => decoder,
+        };
         Ok(Engine {
             decoder,
             tokenizer,
@@ -147,6 +174,11 @@ impl Engine {
     /// Bytes of weights and caches, all of which may come to be used.
     pub fn bytes(&self) -> usize {
         self.decoder.weight_bytes() + self.decoder.slots() * self.decoder.slot_bytes()
+    }
+
+    /// True if texts that are continued alone are drafted.
+    pub fn drafts(&self) -> bool {
+        self.decoder.drafts()
     }
 
     /// Jobs that are not done: those in slots and those that wait.
@@ -239,22 +271,26 @@ impl Engine {
         let start = Instant::now();
         let mut events = vec![];
         self.admit(&mut events);
-        let (pass, prompts) = self.compose();
+        let (mut pass, prompts) = self.compose();
         if pass.is_empty() {
             return Ok(events);
         }
-        let columns = self.columns(&pass);
+        let asked = pass.len();
+        if let ([alone], 0) = (&pass[..], prompts) {
+            pass.extend(self.guess(*alone)?);
+        }
+        let columns: Vec<Column> = pass.iter().map(|wanted| wanted.column).collect();
         let (vocab_size, context) = (self.config().vocab_size, self.context());
         let logits = self.decoder.forward(&columns)?;
-        let wanted: Vec<Wanted> = (pass.iter().zip(&columns))
-            .filter_map(|(wanted, column)| column.logits.then_some(*wanted))
-            .collect();
-        for &Wanted { slot, at } in &pass {
-            let token = self.sequences[slot].as_ref().expect("a job of the pass").text[at];
+        for Column { slot, token, .. } in columns {
             self.places[slot].tokens.push(token);
         }
-        let rows = wanted.iter().zip(logits.chunks_exact(vocab_size));
+        let wanted = pass.iter().filter(|wanted| wanted.column.logits);
+        let rows = wanted.zip(logits.chunks_exact(vocab_size));
         let all = take(&mut self.sequences, rows.collect(), context);
+        if let (guesses @ [_, ..], [taken]) = (&pass[asked..], &all[..]) {
+            self.judge(guesses, taken);
+        }
         self.follow(all, &mut events);
         self.count(&pass, prompts, start.elapsed().as_secs_f64());
         Ok(events)
@@ -315,7 +351,9 @@ impl Engine {
         let mut pass: Vec<Wanted> = vec![];
         let add = |pass: &mut Vec<Wanted>, slot: usize, count: usize| {
             let first = self.places[slot].tokens.len();
-            pass.extend((first..first + count).map(|at| Wanted { slot, at }));
+            let sequence = self.sequences[slot].as_ref().expect("a job of the pass");
+            let column = |at| Column { slot, token: sequence.text[at], logits: sequence.wants(at) };
+            pass.extend((first..first + count).map(|at| Wanted { at, column: column(at) }));
         };
         let mut reading: Vec<usize> = (0..self.places.len()).filter(|&s| unread(s) > 1).collect();
         for slot in (0..self.places.len()).filter(|&slot| unread(slot) == 1) {
@@ -338,22 +376,18 @@ impl Engine {
         (pass, prompts)
     }
 
-    fn columns(&self, pass: &[Wanted]) -> Vec<Column> {
-        let column = |&Wanted { slot, at }: &Wanted| {
-            let sequence = self.sequences[slot].as_ref().expect("a job of the pass");
-            Column { slot, token: sequence.text[at], logits: sequence.wants(at) }
-        };
-        pass.iter().map(column).collect()
-    }
-
-    /// Does what follows from the events of each slot.
-    fn follow(&mut self, all: Vec<(usize, Vec<Event>, Next)>, to: &mut Vec<(JobId, Event)>) {
-        for (slot, events, next) in all {
+    /// Does what follows from what became of each text.
+    fn follow(&mut self, all: Vec<Taken>, to: &mut Vec<(JobId, Event)>) {
+        for Taken { slot, read, events, next } in all {
             let sequence = self.sequences[slot].as_mut().expect("a job of the pass");
             let drawn =
                 events.iter().filter(|event| matches!(event, Event::Token { forced: false, .. }));
             self.stats.generated_tokens += drawn.count() as u64;
             to.extend(events.into_iter().map(|event| (sequence.id, event)));
+            if read < self.places[slot].tokens.len() {
+                self.decoder.truncate(slot, read);
+                self.places[slot].tokens.truncate(read);
+            }
             match next {
                 Next::Read => {}
                 Next::End => self.leave(slot),
@@ -368,8 +402,8 @@ impl Engine {
 
     fn count(&mut self, pass: &[Wanted], prompts: usize, seconds: f64) {
         self.stats.steps += 1;
-        for &Wanted { slot, .. } in pass {
-            self.places[slot].used = self.stats.steps;
+        for wanted in pass {
+            self.places[wanted.column.slot].used = self.stats.steps;
         }
         self.stats.prompt_tokens += prompts as u64;
         match prompts {
@@ -384,20 +418,26 @@ fn take(
     sequences: &mut [Option<Sequence>],
     rows: Vec<(&Wanted, &[f32])>,
     context: usize,
-) -> Vec<(usize, Vec<Event>, Next)> {
+) -> Vec<Taken> {
     let each = |(slot, sequence): (usize, &mut Option<Sequence>)| {
-        let sequence = sequence.as_mut()?;
-        let (mut events, mut next, mut any) = (vec![], Next::Read, false);
-        for &(&Wanted { at, .. }, logits) in rows.iter().filter(|(wanted, _)| wanted.slot == slot) {
-            any = true;
-            if next == Next::Read {
-                next = sequence.take(at, logits, context - at - 1, &mut events);
+        let own = || rows.iter().filter(|(wanted, _)| wanted.column.slot == slot);
+        let (sequence, first) = (sequence.as_mut()?, own().next()?);
+        let mut taken = Taken { slot, read: first.0.at, events: vec![], next: Next::Read };
+        for &(&Wanted { at, column }, logits) in own() {
+            // A guess counts if the text has the token by now.
+            if taken.next != Next::Read || sequence.text.get(at) != Some(&column.token) {
+                break;
+            }
+            taken.read = at + 1;
+            if sequence.wants(at) {
+                taken.next = sequence.take(at, logits, context - at - 1, &mut taken.events);
             }
         }
-        any.then_some((slot, events, next))
+        Some(taken)
     };
-    match rows.len() {
-        1 => sequences.iter_mut().enumerate().filter_map(each).collect(),
-        _ => sequences.par_iter_mut().enumerate().filter_map(each).collect(),
+    let first = rows.first().map(|(wanted, _)| wanted.column.slot);
+    match rows.iter().all(|(wanted, _)| Some(wanted.column.slot) == first) {
+        true => sequences.iter_mut().enumerate().filter_map(each).collect(),
+        false => sequences.par_iter_mut().enumerate().filter_map(each).collect(),
     }
 }

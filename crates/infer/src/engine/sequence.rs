@@ -1,5 +1,6 @@
 //! One job in progress.
 
+use super::draft::Acceptance;
 use super::job::{Event, Job, JobId, TokenLogprob, Usage};
 use crate::tail::Tail;
 use crate::tools::{Calls, Taken};
@@ -17,6 +18,7 @@ pub(super) struct Sequence {
     pub(super) text: Vec<u32>,
     pub(super) usage: Usage,
     sampler: Sampler,
+    acceptance: Acceptance,
     tail: Tail<Arc<Tokenizer>>,
     calls: Calls,
     tokenizer: Arc<Tokenizer>,
@@ -46,6 +48,7 @@ impl Sequence {
             text: job.prompt.clone(),
             usage: Usage { prompt: job.prompt.len(), ..Usage::default() },
             sampler,
+            acceptance: Acceptance::new(),
             tail: Tail::new(stream, &job.stop),
             calls: Calls::new(job.tools.clone()),
             tokenizer: Arc::clone(tokenizer),
@@ -72,6 +75,30 @@ impl Sequence {
     /// True if the logits after token `at` of the text are wanted.
     pub(super) fn wants(&self, at: usize) -> bool {
         at + 1 == self.text.len() || self.reports_prompt()
+    }
+
+    /// A copy of what draws the next token.
+    pub(super) fn sampler(&self) -> Sampler {
+        self.sampler.clone()
+    }
+
+    /// True if a token ends the text.
+    pub(super) fn is_end(&self, token: u32) -> bool {
+        self.job.ends.contains(&token)
+    }
+
+    /// The number of tokens to guess, up to `room`.
+    pub(super) fn guesses(&mut self, room: usize) -> usize {
+        match self.usage.completion {
+            // Nothing delays the first token.
+            0 => 0,
+            drawn => self.acceptance.guesses(room.min(self.job.max_tokens - drawn - 1)),
+        }
+    }
+
+    /// Learns how many guesses of a step were right, and whether one was wrong.
+    pub(super) fn learn(&mut self, right: usize, wrong: bool) {
+        self.acceptance.learn(right, wrong);
     }
 
     /// Takes the logits after token `at` of the text, which the model just read. It can read `room` more.
@@ -103,7 +130,7 @@ impl Sequence {
 
     fn draw(&mut self, logits: &[f32], room: usize, events: &mut Vec<Event>) -> Next {
         let id = self.sampler.choose(logits);
-        if self.job.ends.contains(&id) {
+        if self.is_end(id) {
             return self.finish(Finish::EndOfText, Some(id), events);
         }
         let logprob = self.job.logprobs.map(|count| TokenLogprob::new(logits, id, count));

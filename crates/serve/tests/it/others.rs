@@ -30,6 +30,27 @@ fn tokens_of_a_text_and_text_of_tokens() {
     assert_eq!(reply["content"], "ab");
 }
 
+/// A request that is alone is drafted: the answer is the same, and guesses are counted.
+#[test]
+fn drafts_are_counted() {
+    let ask = chat("hi", json!({"max_tokens": 40, "logprobs": true}));
+    let setup = Setup::model(crate::model::endless());
+    let plain = setup.clone().start();
+    let want = plain.ok("/v1/chat/completions", &ask);
+    assert_eq!(plain.metric("anegpt_drafted_tokens_total"), 0.0);
+    let mut setup = setup;
+    setup.engine.draft = infer::Draft::On;
+    let drafting = setup.start();
+    let got = drafting.ok("/v1/chat/completions", &ask);
+    assert_eq!(got["choices"], want["choices"]);
+    let [drafted, accepted, drawn, steps] =
+        ["drafted", "accepted", "generated", "steps"].map(|name| {
+            drafting.metric(&format!("anegpt_{name}_tokens_total").replace("steps_tokens", "steps"))
+        });
+    assert!(drafted >= accepted && accepted > 10.0, "{accepted} of {drafted}");
+    assert_eq!(steps + accepted, drawn);
+}
+
 #[test]
 fn metrics_are_in_the_format_of_prometheus() {
     let server = Setup::default().start();

@@ -6,7 +6,7 @@ mod slash;
 mod talk;
 
 use crate::files::Opened;
-use crate::generation::{ModelArgs, PythonArgs, SamplingArgs, ToolArgs, Weights};
+use crate::generation::{DraftArgs, ModelArgs, PythonArgs, SamplingArgs, ToolArgs, Weights};
 use crate::{number, stop};
 use anyhow::Result;
 use infer::{Engine, EngineOptions, Tools, text_ends};
@@ -42,6 +42,8 @@ pub(crate) struct Args {
     /// How weights are stored in memory
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "f32", help_heading = "Model")]
     weights: Weights,
+    #[command(flatten)]
+    draft: DraftArgs,
     /// Longest conversation, in tokens [default: what the model can read]
     #[arg(long, value_name = "N", value_parser = number::whole(2usize), help_heading = "Model")]
     context: Option<usize>,
@@ -104,6 +106,7 @@ fn model_to_talk(model: Opened, args: &Args) -> Result<Speaker> {
         slots: 1,
         context: args.context.unwrap_or(usize::MAX),
         weights: args.weights.into(),
+        draft: args.draft.into(),
         ..EngineOptions::default()
     };
     let tools = args.tools.find_with(args.programs.python, &tokenizer)?;

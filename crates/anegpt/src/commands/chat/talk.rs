@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use super::{Speaker, is_system};
-use crate::generation::Weights;
+use crate::generation::{Weights, accepted};
 use crate::stop::{self, Signal};
 use crate::{progress, term};
 use infer::{Engine, Event, Finish, InferError, Job, Part, Sampling, Tools, Usage, prompt_tokens};
@@ -84,6 +84,8 @@ struct Last {
     usage: Usage,
     prompt_seconds: f64,
     seconds: f64,
+    /// Tokens guessed, and those of them that were drawn.
+    drafted: (u64, u64),
 }
 
 impl Talk {
@@ -172,6 +174,10 @@ impl Talk {
             usage: usage.unwrap_or(Usage { completion: tokens.len(), ..Usage::default() }),
             prompt_seconds: after.prompt_seconds - before.prompt_seconds,
             seconds: after.decode_seconds - before.decode_seconds,
+            drafted: (
+                after.drafted_tokens - before.drafted_tokens,
+                after.accepted_tokens - before.accepted_tokens,
+            ),
         };
         self.seed_is_new = false;
         self.messages.push(match &self.format {
@@ -306,7 +312,7 @@ impl Talk {
     /// Figures of the conversation and of the last answer.
     pub(super) fn stats(&self) -> String {
         let (system, turns) = self.split();
-        let Last { usage, prompt_seconds, seconds } = self.last;
+        let Last { usage, prompt_seconds, seconds, drafted } = self.last;
         let read = usage.prompt - usage.cached;
         let speed = |tokens: usize, seconds: f64| match seconds > 0.0 {
             true => format!("{:.1} tokens/s", tokens as f64 / seconds),
@@ -329,6 +335,13 @@ impl Talk {
                     // The first token comes with the end of the prompt.
                     speed(usage.completion.saturating_sub(1), seconds)
                 ),
+            ),
+            (
+                "drafts",
+                match self.engine.drafts() {
+                    true => accepted(drafted.0, drafted.1).unwrap_or_else(|| "none yet".to_owned()),
+                    false => "off".to_owned(),
+                },
             ),
             (
                 "sampling",
