@@ -57,6 +57,11 @@ impl TextDevice {
     pub(crate) fn open(self) -> Result<Machine> {
         open_for_text(self.device, self.chip, self.numerics)
     }
+
+    /// True if any device will do.
+    pub(crate) fn is_free(self) -> bool {
+        is_free(self.device, self.chip, self.numerics)
+    }
 }
 
 /// A device, its arithmetic, and why it was taken.
@@ -165,14 +170,17 @@ pub(crate) fn open_for_text(
     chip: Option<Chip>,
     numerics: Option<NumericsChoice>,
 ) -> Result<Machine> {
-    let free = choice == DeviceChoice::Auto && chip.is_none() && numerics.is_none();
     match open(choice, chip, numerics)? {
-        Machine { kind: Kind::Emulator, reason, .. } if free => {
+        Machine { kind: Kind::Emulator, reason, .. } if is_free(choice, chip, numerics) => {
             let cpu = open(DeviceChoice::Cpu, None, None)?;
             Ok(Machine { reason: format!("{reason}; faster than the emulator"), ..cpu })
         }
         machine => Ok(machine),
     }
+}
+
+fn is_free(choice: DeviceChoice, chip: Option<Chip>, numerics: Option<NumericsChoice>) -> bool {
+    choice == DeviceChoice::Auto && chip.is_none() && numerics.is_none()
 }
 
 /// Opens the device asked for, with the rules of a system.

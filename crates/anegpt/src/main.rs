@@ -39,6 +39,7 @@ mod record;
 mod report;
 mod settings;
 mod setup;
+mod sooner;
 mod stop;
 mod svg;
 mod task_data;

@@ -232,6 +232,21 @@ fn a_story_is_told_by_the_engine() {
     }
 }
 
+/// The stand-ins are far slower than the CPU, which is measured. Weights in another format are the CPU's alone.
+#[test]
+fn a_slow_engine_leaves_a_story_to_the_cpu() {
+    let bench = Bench::new();
+    let base = bench.small_run();
+    bench.ok(&with(&base, &["--steps", "3", "--out", "run"]));
+    let args = ["generate", "run", "Once", "-n", "12", "--temperature", "0"];
+    let on_cpu = bench.ok(&[&args[..], &["--device", "cpu"]].concat());
+    assert_eq!(strictly(&bench, &args), on_cpu);
+    let output = bench.run(&[&args[..], &["--runtime", &runtime()]].concat());
+    let said = words(&String::from_utf8(output.stderr).unwrap());
+    assert!(said.contains("on the CPU (f32); a token read and a token drawn take "), "{said}");
+    assert!(said.contains(" ms on the Neural Engine, "), "{said}");
+}
+
 #[test]
 fn what_the_engine_cannot_do_is_said() {
     let bench = Bench::new();

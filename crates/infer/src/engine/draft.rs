@@ -36,7 +36,7 @@ const LARGE: usize = 48 << 20;
 const MOST: usize = 7;
 
 /// The time that a guess takes, as a share of a pass for one token: that of an int8 pass and of one more column in the
-/// pass that checks it. For stories15m that is 0.32 + 0.13, for stories110m 0.43 + 0.11 (docs/measured.md).
+/// pass that checks it. For stories15m that is 0.3 + 0.13, for stories110m 0.4 + 0.11 (docs/measured.md).
 const COST: f64 = 0.5;
 
 impl Draft {
