@@ -14,7 +14,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::ptr::NonNull;
 use std::slice::{from_raw_parts, from_raw_parts_mut};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 /// A shared buffer for one tensor, packed from byte 0 in row-major order. Clones are handles of
 /// the same buffer.
@@ -186,7 +186,7 @@ impl ReadGuard<'_> {
 
 /// A surface locked for writing. Fields are dropped in order: the machine's lock first.
 #[derive(Debug)]
-pub(crate) struct WriteGuard<'s> {
+pub struct WriteGuard<'s> {
     locked: Option<Locked>,
     storage: RwLockWriteGuard<'s, Storage>,
 }
@@ -198,6 +198,41 @@ impl WriteGuard<'_> {
             (None, Storage::F16(v)) => ElementsMut::F16(v),
             (None, Storage::F32(v)) => ElementsMut::F32(v),
             (None, Storage::Foreign { .. }) => unreachable!("foreign memory is locked"),
+        }
+    }
+
+    /// The contents, to be replaced part by part.
+    pub fn parts(&mut self) -> Parts<'_> {
+        let blocks = match self.elements_mut() {
+            ElementsMut::F16(to) => to.chunks_mut(BLOCK).map(ElementsMut::F16).collect::<Vec<_>>(),
+            ElementsMut::F32(to) => to.chunks_mut(BLOCK).map(ElementsMut::F32).collect(),
+        };
+        Parts(blocks.into_iter().map(Mutex::new).collect())
+    }
+}
+
+/// Elements that threads lock together when they write to [`Parts`].
+const BLOCK: usize = 1 << 15;
+
+/// The contents of a surface that several threads replace, each a part of its own.
+#[derive(Debug)]
+pub struct Parts<'a>(Vec<Mutex<ElementsMut<'a>>>);
+
+impl Parts<'_> {
+    /// Replaces the elements from number `start` on, rounded as by [`Surface::write`].
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn write(&self, mut start: usize, mut from: &[f32]) {
+        while !from.is_empty() {
+            let (block, at) = (start / BLOCK, start % BLOCK);
+            let (part, rest) = from.split_at(from.len().min(BLOCK - at));
+            let range = at..at + part.len();
+            match &mut *self.0[block].lock().unwrap_or_else(PoisonError::into_inner) {
+                ElementsMut::F16(to) => simd::narrow(part, &mut to[range], Round::IEEE),
+                ElementsMut::F32(to) => to[range].copy_from_slice(part),
+            }
+            (start, from) = (start + part.len(), rest);
         }
     }
 }
@@ -379,7 +414,11 @@ impl Surface {
         Ok(ReadGuard { locked: Locked::new(&storage, Access::Read)?, storage })
     }
 
-    pub(crate) fn lock_mut(&self) -> Result<WriteGuard<'_>, AneError> {
+    /// As [`Surface::lock`], for writing.
+    ///
+    /// # Errors
+    /// When the machine does not let the CPU at its memory.
+    pub fn lock_mut(&self) -> Result<WriteGuard<'_>, AneError> {
         let storage = self.storage.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         Ok(WriteGuard { locked: Locked::new(&storage, Access::Write)?, storage })
     }
@@ -664,6 +703,32 @@ mod tests {
             assert_eq!(error, AneError::SurfaceLength { count: 20, got: 21 });
             assert_eq!(contents(&surface), want);
         }
+    }
+
+    #[test]
+    fn parts_that_threads_write_make_the_whole() {
+        let count = 2 * BLOCK + 7;
+        let values: Vec<f32> = (0..count).map(|i| i as f32 / 3.0).collect();
+        for precision in PRECISIONS {
+            let [whole, in_parts] =
+                [(); 2].map(|()| Surface::new(&TensorType::fp16([count]), 0, precision));
+            whole.write(&values).unwrap();
+            let mut guard = in_parts.lock_mut().unwrap();
+            let parts = guard.parts();
+            // Of any size: larger than a block, and across the ends of blocks.
+            let cuts = [0, 1, 1000, BLOCK + 5, 2 * BLOCK + 6, count];
+            cuts.par_windows(2).for_each(|cut| parts.write(cut[0], &values[cut[0]..cut[1]]));
+            drop(parts);
+            drop(guard);
+            assert_eq!(contents(&in_parts), contents(&whole));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "index out of bounds")]
+    fn a_part_beyond_the_end_is_refused() {
+        let surface = Surface::new(&TensorType::fp16([BLOCK]), 0, Precision::Half);
+        surface.lock_mut().unwrap().parts().write(BLOCK - 1, &[1.0, 2.0]);
     }
 
     #[test]

@@ -1,17 +1,16 @@
-//! `--plan`: a plan by its name, or the planner's choice; the price of a step with its optimizer.
+//! `--plan`: a plan by its name, or the planner's choice; the work of an optimizer for a forecast.
 
 use ane::Device;
 use anyhow::Result;
 use chip::Profile;
 use chip::cost::host::HostWork;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use gpt::forecast::StepEstimate;
+use gpt::Param;
 use gpt::plan::{BASELINE, PLANS, Plan};
 use gpt::planner::{candidates, carried};
-use gpt::{GptConfig, Layout};
 use std::ffi::OsStr;
-use train::OptimizerConfig;
-use train::optim::{self, Work};
+use train::optim::Work;
+use train::{OptimizerConfig, RunConfig};
 
 /// What `--plan` asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,16 +21,13 @@ pub(crate) enum PlanChoice {
     Named(&'static Plan),
 }
 
-/// A forecast of a step of `config` that prices its own optimizer in place of AdamW.
-pub(crate) fn with_optimizer(
-    step: StepEstimate,
-    optimizer: OptimizerConfig,
-    config: &GptConfig,
-    profile: &Profile,
-) -> StepEstimate {
-    let Work { flops, bytes, .. } = optim::work(&*optimizer.build(), &Layout::new(config));
-    let work = HostWork { gemm_flops: flops, pass_bytes: bytes, ..HostWork::default() };
-    step.with_optimizer(work, profile)
+/// The work of an optimizer's update of a parameter, as a forecast prices it.
+pub(crate) fn work_of(optimizer: OptimizerConfig) -> impl Fn(&Param) -> HostWork {
+    let optimizer = optimizer.build();
+    move |param| {
+        let Work { flops, bytes, .. } = optimizer.work_of(param);
+        HostWork { gemm_flops: flops, pass_bytes: bytes, ..HostWork::default() }
+    }
 }
 
 /// Parses `auto`, a row of [`PLANS`], or a variant of one. Variants are not listed.
@@ -69,15 +65,14 @@ impl TypedValueParser for PlanParser {
 }
 
 impl PlanChoice {
-    /// The plan for steps of `accum` micro-batches of `batch` sequences of `seq` tokens on `device`. Without an
-    /// engine (`profile`) nothing is forecast, and `auto` is the baseline: on a CPU, no plan is faster.
+    /// The plan for steps of `run` on `device`. Without an engine (`profile`) nothing is forecast, and `auto` is the
+    /// baseline: on a CPU, no plan is faster.
     ///
     /// # Errors
     /// When the programs of the model cannot be derived.
     pub(crate) fn plan(
         self,
-        config: &GptConfig,
-        [batch, seq, accum]: [usize; 3],
+        run: &RunConfig,
         profile: Option<&Profile>,
         device: &dyn Device,
     ) -> Result<&'static Plan> {
@@ -85,7 +80,9 @@ impl PlanChoice {
             (PlanChoice::Named(plan), _) => plan,
             (PlanChoice::Auto, None) => &BASELINE,
             (PlanChoice::Auto, Some(on)) => {
-                carried(&candidates(config, batch, seq, accum, on)?, device).plan
+                let RunConfig { model, batch, seq, accum, optimizer, .. } = run;
+                let all = candidates(model, *batch, *seq, *accum, on, &work_of(*optimizer))?;
+                carried(&all, device).plan
             }
         })
     }

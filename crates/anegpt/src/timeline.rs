@@ -1,5 +1,6 @@
-//! A micro-batch as a picture, by forecast or as it ran: its steps on the clock, on two lanes (engine and
-//! CPU), once as a whole and then the forward and the backward pass of one layer, with names.
+//! Micro-batches as a picture, by forecast or as they ran: steps on the clock, on two lanes (engine and
+//! CPU), of one that begins with an update and of any other, once as a whole and then the forward and the backward
+//! pass of one layer, with names.
 
 use crate::progress::counted;
 use crate::svg::{Svg, clipped, colour, text_width};
@@ -21,12 +22,18 @@ const CHART: f64 = 2.0 * PITCH + 74.0;
 /// First line of the first chart.
 const TOP: f64 = 118.0;
 
-/// Draws the steps of a micro-batch into `file`.
+/// Draws the steps of two micro-batches into `file`: of one that begins with an update, and of another. Either may be
+/// missing.
 ///
 /// # Errors
 /// When it cannot be written.
-pub(crate) fn draw(file: &Path, title: &str, subtitle: &str, steps: &[TimedStep]) -> Result<()> {
-    let picture = svg(title, subtitle, steps);
+pub(crate) fn draw(
+    file: &Path,
+    title: &str,
+    subtitle: &str,
+    micro_batches: [&[TimedStep]; 2],
+) -> Result<()> {
+    let picture = svg(title, subtitle, micro_batches);
     std::fs::write(file, picture).with_context(|| format!("cannot write {}", file.display()))
 }
 
@@ -35,32 +42,36 @@ pub(crate) fn subtitle(model: &GptConfig, batch: usize, seq: usize) -> String {
     format!("{model}; {batch} × {} per micro-batch", counted(seq, "token"))
 }
 
-/// The picture of the steps of one micro-batch.
-fn svg(title: &str, subtitle: &str, steps: &[TimedStep]) -> String {
+/// The picture of the steps of micro-batches.
+fn svg(title: &str, subtitle: &str, micro_batches: [&[TimedStep]; 2]) -> String {
     let mut svg = Svg::default();
     svg.text((24.0, 34.0), "title", "start", title);
     svg.text((24.0, 55.0), "soft", "start", &clipped(subtitle, WIDTH - 48.0));
     legend(&mut svg, 78.0);
-    let charts: Vec<_> = charts(steps).into_iter().filter(|(_, range)| !range.is_empty()).collect();
-    for (n, (title, range)) in charts.iter().enumerate() {
-        chart(&mut svg, TOP + CHART * n as f64, title, &steps[range.clone()]);
+    let charts = charts(micro_batches);
+    for (n, (title, steps)) in charts.iter().enumerate() {
+        chart(&mut svg, TOP + CHART * n as f64, title, steps);
     }
     svg.page(WIDTH, TOP + CHART * charts.len() as f64)
 }
 
 /// Titles of the charts and the steps they show.
-fn charts(steps: &[TimedStep]) -> [(String, Range<usize>); 3] {
-    let head = steps.iter().position(|s| s.part == Part::Head).unwrap_or(steps.len());
-    let backward = (head + 2).min(steps.len());
-    let of_layer = |range: Range<usize>, layer: usize| -> Range<usize> {
-        let within = || range.clone().filter(|&i| steps[i].layer == Some(layer));
-        within().min().unwrap_or(0)..within().max().map_or(0, |last| last + 1)
+fn charts([first, other]: [&[TimedStep]; 2]) -> Vec<(&'static str, &[TimedStep])> {
+    let title = if first.is_empty() { "One micro-batch" } else { "Any other" };
+    let one = if other.is_empty() { first } else { other };
+    let head = one.iter().position(|s| s.part == Part::Head).unwrap_or(one.len());
+    let backward = (head + 2).min(one.len());
+    let of_layer = |range: Range<usize>, layer: usize| -> &[TimedStep] {
+        let within = || range.clone().filter(|&i| one[i].layer == Some(layer));
+        &one[within().min().unwrap_or(0)..within().max().map_or(0, |last| last + 1)]
     };
-    [
-        ("One micro-batch".to_owned(), 0..steps.len()),
-        ("Forward, first layer".to_owned(), of_layer(0..head, 0)),
-        ("Backward, first layer".to_owned(), of_layer(backward..steps.len(), 0)),
-    ]
+    let charts = [
+        ("First micro-batch, with the update", first),
+        (title, other),
+        ("Forward, first layer", of_layer(0..head, 0)),
+        ("Backward, first layer", of_layer(backward..one.len(), 0)),
+    ];
+    charts.into_iter().filter(|(_, steps)| !steps.is_empty()).collect()
 }
 
 /// Names of the parts with their colours.
@@ -123,15 +134,21 @@ mod tests {
     use ane::{Emulator, Paced};
     use chip::Profile;
     use cpu::Numerics;
-    use gpt::forecast::timeline;
+    use gpt::TokenWeights;
+    use gpt::forecast::{adamw, timeline};
     use gpt::plan::BASELINE;
-    use gpt::{MicroBatch, Model, Parameters, TokenWeights};
+    use train::{LrSchedule, OptimizerConfig, RunConfig, Solo, Trainer};
 
     #[test]
     fn every_step_is_drawn_and_a_layers_programs_are_named() {
         let config = GptConfig::preset("stories15m").unwrap();
-        let steps = timeline(&BASELINE, &config, 1, 256, &Profile::default()).unwrap();
-        let picture = svg("plan", "<a model>", &steps);
+        let of = |update| timeline(&BASELINE, &config, 1, 256, &Profile::default(), update);
+        let (first, steps) = (of(Some(&adamw)).unwrap(), of(None).unwrap());
+        let alone = svg("plan", "<a model>", [&[], &steps]);
+        assert!(alone.contains("One micro-batch: ") && !alone.contains("update"));
+        let picture = svg("plan", "<a model>", [&first, &steps]);
+        assert!(picture.contains("First micro-batch, with the update: "));
+        assert!(picture.contains(">update wq, layer 5: ") && picture.contains("Any other: "));
         assert!(picture.contains("&lt;a model&gt;"));
         let of_first_layer =
             |s: &&TimedStep| s.layer == Some(0) || matches!(&s.name[..], "load x2" | "add o_out");
@@ -153,20 +170,36 @@ mod tests {
         let config = GptConfig { vocab_size: 512, ..config };
         let engine = Emulator::engine(Profile::default(), Numerics::Fast);
         let device = Paced::asleep(Box::new(engine), PACE);
-        let parameters = Parameters::new(&config, gpt::initialise(&config, 1));
-        let mut grads = vec![0.0; parameters.layout().count()];
-        let mut model =
-            Model::new(&BASELINE, &parameters, 1, 256, &device, Numerics::Fast).unwrap();
-        assert_eq!(model.timeline(), []);
-        let (tokens, weights) = ([1; 256], TokenWeights::Even(1.0));
+        let run = RunConfig {
+            optimizer: OptimizerConfig::default(),
+            schedule: LrSchedule::cosine(1e-3, 0.1, 0, 2),
+            model: config.clone(),
+            batch: 1,
+            accum: 2,
+            seq: 256,
+            clip: 1.0,
+            seed: 1,
+            plan: &BASELINE,
+            dial: None,
+        };
+        let (params, optimizer) = (gpt::initialise(&config, 1), run.optimizer.build());
+        let (numerics, ranks) = (Numerics::Fast, Box::new(Solo));
+        let mut trainer = Trainer::new(&run, params, optimizer, &device, numerics, ranks).unwrap();
+        assert_eq!(trainer.model().timeline(true), []);
+        let (tokens, weights) = ([1; 256], TokenWeights::Even(1.0 / 512.0));
         for _ in 0..2 {
-            let first = MicroBatch::First;
-            model.loss_and_grads(&tokens, &tokens, weights, first, &mut grads).unwrap();
+            for _ in 0..2 {
+                trainer.accumulate(&tokens, &tokens, weights).unwrap();
+            }
+            trainer.apply().unwrap();
         }
-        let steps = model.timeline();
+        let [first, other] =
+            [true, false].map(|after_update| trainer.model().timeline(after_update));
         let title = format!("Plan baseline as it ran: an M4's requests, by forecast, times {PACE}");
-        let picture = svg(&title, &subtitle(&config, 1, 256), &steps);
-        assert!(picture.contains(">ffnBwd, layer 2: ") && picture.contains(">w1_grad, layer 0: "));
+        let picture = svg(&title, &subtitle(&config, 1, 256), [&first, &other]);
+        for name in [">ffnBwd, layer 2: ", ">w1_grad, layer 0: ", ">update w1, layer 1: "] {
+            assert!(picture.contains(name), "{name}");
+        }
         if std::env::var_os("ANEGPT_BLESS").is_some() {
             let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/lanes-run.svg");
             std::fs::write(docs, picture).unwrap();

@@ -109,12 +109,17 @@ pub(crate) fn to_end<O: Objective>(
     }
 }
 
-/// Draws the last micro-batch of `run` into `file`.
+/// Draws the last micro-batch of `run`, and the last one that began with an update, into `file`.
 fn draw<O: Objective>(file: &Path, run: &Run<O>) -> Result<()> {
-    let RunConfig { plan, model, batch, seq, .. } = run.config();
+    let RunConfig { plan, model, batch, seq, accum, .. } = run.config();
     let title = format!("Plan {} as it ran: step {}", plan.name, run.step_count());
-    let steps = run.trainer().model().timeline();
-    timeline::draw(file, &title, &timeline::subtitle(model, *batch, *seq), &steps)
+    let compiled = run.trainer().model();
+    let [first, mut other] = [true, false].map(|after_update| compiled.timeline(after_update));
+    if *accum == 1 && !first.is_empty() {
+        // The only one without an update was the first of all.
+        other.clear();
+    }
+    timeline::draw(file, &title, &timeline::subtitle(model, *batch, *seq), [&first, &other])
 }
 
 /// Returns why the run ended, and the run.

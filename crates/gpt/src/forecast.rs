@@ -8,7 +8,7 @@
 use crate::block::Memory;
 use crate::config::GptConfig;
 use crate::ops::Dims;
-use crate::params::Layout;
+use crate::params::{Layout, Param};
 use crate::plan::{
     BASELINE, Lanes, Part, Pass, Place, Plan, PlanError, Programs, Schedule, Sink, Source, Step,
     TimedStep,
@@ -31,7 +31,7 @@ pub struct StepEstimate {
     pub engine_forward: f64,
     /// Backward kernels on the engine.
     pub engine_backward: f64,
-    /// Copies between host and surfaces, weights included.
+    /// Copies between host and surfaces, but for weights.
     pub io: f64,
     /// Last norm, classifier, loss and their gradients.
     pub head: f64,
@@ -39,7 +39,7 @@ pub struct StepEstimate {
     pub weight_gradients: f64,
     /// Gradients of norms, embedding.
     pub elementwise: f64,
-    /// The optimizer: AdamW, unless another takes its place.
+    /// The optimizer, with the copies of its weights to surfaces.
     pub optimizer: f64,
     /// Both lanes are busy for so long; the parts without this are the whole step.
     pub overlap: f64,
@@ -58,15 +58,8 @@ impl StepEstimate {
             Part::Head => &mut self.head,
             Part::WeightGradients => &mut self.weight_gradients,
             Part::Elementwise => &mut self.elementwise,
+            Part::Update => &mut self.optimizer,
         }
-    }
-
-    /// The same step on `profile` with an optimizer that does `work`, in place of AdamW.
-    pub fn with_optimizer(self, work: HostWork, profile: &Profile) -> StepEstimate {
-        let parts = StepEstimate { optimizer: work.seconds(Silicon::of(profile.chip)), ..self };
-        let seconds = parts.sum();
-        let share = seconds / self.seconds;
-        StepEstimate { seconds, low: share * self.low, high: share * self.high, ..parts }
     }
 
     /// Seconds of the engine's lane.
@@ -77,11 +70,6 @@ impl StepEstimate {
     /// Seconds of the host's lane.
     pub fn host(&self) -> f64 {
         self.parts().iter().map(|(_, t)| t).sum::<f64>() - self.engine()
-    }
-
-    /// Seconds of the step by its parts.
-    fn sum(&self) -> f64 {
-        self.engine() + self.host() - self.overlap
     }
 
     /// Names (those of [`crate::Timings::parts`] where both have them) and seconds.
@@ -114,6 +102,9 @@ const CACHE_LINE: f64 = 64.0;
 /// Bytes that AdamW moves per parameter: value, gradient and two moments in, three of them out.
 const ADAM_BYTES: f64 = 28.0;
 
+/// Bytes that a new weight takes on its way to a surface, in binary16: the optimizer has it in the cache.
+const WEIGHT_BYTES: f64 = 2.0;
+
 /// Bytes that a SiLU gradient on the host moves per element, as a row of vDSP calls.
 const SILU_BYTES: f64 = 120.0;
 
@@ -121,8 +112,17 @@ const SILU_BYTES: f64 = 120.0;
 /// steps of [`published_steps`] lie within a quarter.
 const STEP_BAR: f64 = 0.25;
 
+/// The work of an optimizer's update of a parameter.
+pub type UpdateWork<'u> = dyn Fn(&Param) -> HostWork + Sync + 'u;
+
+/// The work of AdamW.
+pub fn adamw(param: &Param) -> HostWork {
+    HostWork { pass_bytes: ADAM_BYTES * param.count() as f64, ..HostWork::default() }
+}
+
 /// Forecast of a step of `accum` micro-batches of `batch` sequences of `seq` tokens by `plan` on `profile`:
-/// micro-batch after micro-batch on two lanes, then the update.
+/// micro-batch after micro-batch on two lanes. The first begins with the update of the step before, of which
+/// `optimizer` tells the work.
 ///
 /// # Errors
 /// When the programs of the model cannot be derived.
@@ -133,9 +133,10 @@ pub fn forecast(
     seq: usize,
     accum: usize,
     profile: &Profile,
+    optimizer: &UpdateWork<'_>,
 ) -> Result<StepEstimate, PlanError> {
     let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
-    Ok(priced(plan, &dims, accum, profile)?.0)
+    Ok(priced(plan, &dims, accum, profile, optimizer)?.0)
 }
 
 /// As [`forecast`], with the schedule of a micro-batch.
@@ -144,6 +145,7 @@ pub(crate) fn priced(
     dims: &Dims<'_>,
     accum: usize,
     profile: &Profile,
+    optimizer: &UpdateWork<'_>,
 ) -> Result<(StepEstimate, Schedule), PlanError> {
     let pricing = Pricing::new(plan, dims, profile)?;
     let name = profile.chip.facts().name;
@@ -154,16 +156,16 @@ pub(crate) fn priced(
         requests: accum * requests,
         ..StepEstimate::default()
     };
-    let mut end = 0f64;
-    for step in pricing.timeline() {
-        *parts.of(step.part) += accum as f64 * step.seconds;
-        end = end.max(step.start + step.seconds);
+    let mut seconds = 0.0;
+    for (times, update) in [(1.0, Some(optimizer)), (accum as f64 - 1.0, None)] {
+        let mut end = 0f64;
+        for step in pricing.timeline(update) {
+            *parts.of(step.part) += times * step.seconds;
+            end = end.max(step.start + step.seconds);
+        }
+        seconds += times * end;
     }
-    let busy: f64 = parts.parts().iter().map(|(_, t)| t).sum();
-    parts.overlap = busy - accum as f64 * end;
-    parts.io += pricing.weights().seconds(pricing.silicon);
-    parts.optimizer = pricing.adam().seconds(pricing.silicon);
-    let seconds = parts.sum();
+    parts.overlap = parts.parts().iter().map(|(_, t)| t).sum::<f64>() - seconds;
     let (low, high) = error_bar(is_tabled(name));
     let low = seconds * low.min(1.0 - STEP_BAR);
     let high = seconds * high.max(1.0 + STEP_BAR);
@@ -171,8 +173,7 @@ pub(crate) fn priced(
 }
 
 /// The steps of one micro-batch of `batch` sequences of `seq` tokens on both lanes, in the order in
-/// which they begin. Copying weights to the device and the optimizer come once per update, and
-/// are not among them.
+/// which they begin: of one that begins with an update, if `update` tells its work, or else of any other.
 ///
 /// # Errors
 /// When the programs of the model cannot be derived.
@@ -182,15 +183,17 @@ pub fn timeline(
     batch: usize,
     seq: usize,
     profile: &Profile,
+    update: Option<&UpdateWork<'_>>,
 ) -> Result<Vec<TimedStep>, PlanError> {
     let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
-    Ok(Pricing::new(plan, &dims, profile)?.timeline())
+    Ok(Pricing::new(plan, &dims, profile)?.timeline(update))
 }
 
 /// The prices of the steps of a schedule.
 struct Pricing<'d> {
     dims: &'d Dims<'d>,
     silicon: &'static Silicon,
+    layout: Layout,
     schedule: Schedule,
     /// Seconds of each program on the engine, floating-point operations of each on the host.
     programs: Vec<f64>,
@@ -205,13 +208,26 @@ impl<'d> Pricing<'d> {
                 Place::Host => Ok(mil::work(&kernel.function)?.flops()),
             })
             .collect::<Result<_, PlanError>>()?;
-        Ok(Pricing { dims, silicon: Silicon::of(profile.chip), schedule, programs })
+        let (layout, silicon) = (Layout::new(dims.config), Silicon::of(profile.chip));
+        Ok(Pricing { dims, silicon, layout, schedule, programs })
     }
 
-    fn timeline(&self) -> Vec<TimedStep> {
-        let seconds: Vec<f64> = self.schedule.steps().map(|step| self.seconds(step)).collect();
-        let starts = Lanes::new(&self.schedule).starts(&seconds);
-        let steps = self.schedule.steps().zip(starts.into_iter().zip(seconds));
+    fn timeline(&self, update: Option<&UpdateWork<'_>>) -> Vec<TimedStep> {
+        let (lanes, steps): (Lanes, Vec<&Step>) = match update {
+            Some(_) => {
+                (Lanes::after_update(&self.schedule), self.schedule.steps_after_update().collect())
+            }
+            None => (Lanes::new(&self.schedule), self.schedule.steps().collect()),
+        };
+        let price = |step: &&Step| match (step, update) {
+            (Step::Update { param, range, .. }, Some(work)) => {
+                self.update(work(&self.layout.params()[*param]), range.start)
+            }
+            _ => self.seconds(step),
+        };
+        let seconds: Vec<f64> = steps.iter().map(price).collect();
+        let starts = lanes.starts(&seconds);
+        let steps = steps.into_iter().zip(starts.into_iter().zip(seconds));
         let mut timed: Vec<TimedStep> = steps
             .map(|(step, (start, seconds))| self.schedule.timed(step, start, seconds))
             .collect();
@@ -243,6 +259,7 @@ impl<'d> Pricing<'d> {
     fn seconds(&self, step: &Step) -> f64 {
         let work = match step {
             Step::Run { program, .. } => return self.programs[*program],
+            Step::Update { .. } => unreachable!("an update is priced by its optimizer"),
             Step::Gather { .. } | Step::Scatter { .. } | Step::Join { .. } => self.pass(),
             Step::Load { .. } | Step::Add { .. } => Self::copy(self.stream()),
             Step::Append { value, .. } | Step::Accumulate { value, .. } => {
@@ -278,16 +295,15 @@ impl<'d> Pricing<'d> {
         HostWork { pass_bytes: COTANGENT_BYTES * logits, locks: 2.0, ..HostWork::default() }
     }
 
-    /// The weights go to the device once per step.
-    fn weights(&self) -> HostWork {
-        let parameters = &self.schedule.parameters;
-        let elements = parameters.iter().map(|(_, range)| range.len() as f64).sum();
-        Self::copy(elements)
-    }
-
-    fn adam(&self) -> HostWork {
-        let params = Layout::new(self.dims.config).count() as f64;
-        HostWork { pass_bytes: ADAM_BYTES * params, ..HostWork::default() }
+    /// An update of the parameter whose first element is `start`, that does `work`.
+    fn update(&self, work: HostWork, start: usize) -> f64 {
+        let copy = |elements: usize| HostWork {
+            copied_bytes: WEIGHT_BYTES * elements as f64,
+            locks: 1.0,
+            ..HostWork::default()
+        };
+        let held = self.schedule.values_of(start).map(|(_, held)| copy(held.len()));
+        held.fold(work, HostWork::plus).seconds(self.silicon)
     }
 }
 

@@ -245,8 +245,10 @@ mod tests {
         for plan in PLANS {
             let schedule = Schedule::new(plan, &dims, Memory::Sequence).unwrap();
             let lanes = Lanes::new(&schedule);
-            run_beside(&lanes, true);
-            run_beside(&lanes, false);
+            for lanes in [&lanes, &Lanes::after_update(&schedule)] {
+                run_beside(lanes, true);
+                run_beside(lanes, false);
+            }
             // Four gradients of the first layer may have to wait for the last request.
             let steps: Vec<&Step> = schedule.steps().collect();
             let is_gradient = |&step: &&Step| schedule.part(step) == Part::WeightGradients;

@@ -71,6 +71,6 @@ pub use family::{Depth, Family};
 pub use head::tokens_at_once;
 pub use model::{Model, host_products};
 pub use ops::Dims;
-pub use params::{Layout, Param, Parameters, initialise};
+pub use params::{Deferred, Done, Layout, Param, Parameters, Pending, initialise};
 pub use size::{ParameterCounts, StepMemory};
 pub use slots::{Column, SlotDecoder, SlotOptions};

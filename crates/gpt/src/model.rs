@@ -7,7 +7,7 @@ use crate::block::Memory;
 use crate::config::GptConfig;
 use crate::head::{self, Head};
 use crate::ops::{Dims, causal_mask};
-use crate::params::{Layout, Parameters};
+use crate::params::{Deferred, Layout, Parameters, Pending};
 use crate::plan::{Plan, Schedule, TimedStep};
 use crate::run::{Batch, Gradients, OutsideStep, Runtime, Spare};
 use ane::Device;
@@ -106,10 +106,15 @@ impl Model {
         &mut self.runtime.timings
     }
 
-    /// The steps of the last micro-batch, as they really ran. Where requests leave the CPU free
-    /// ([`Device::overlaps`]), those of the host run beside them.
-    pub fn timeline(&self) -> Vec<TimedStep> {
-        self.runtime.timeline()
+    /// True if requests leave the CPU free ([`Device::overlaps`]), so that steps of the host run beside them in a
+    /// micro-batch; those of an update, too, if it is left for the next one ([`Model::updated_loss_and_grads`]).
+    pub fn overlaps(&self) -> bool {
+        self.runtime.is_side_by_side()
+    }
+
+    /// The steps of the last micro-batch, or of the last one that began with an update, as they really ran.
+    pub fn timeline(&self, after_update: bool) -> Vec<TimedStep> {
+        self.runtime.timeline(after_update)
     }
 
     /// Brings the parameters to the device, if they changed; else the next batch does.
@@ -160,6 +165,42 @@ impl Model {
         micro_batch: MicroBatch,
         grads: &mut [f32],
     ) -> Result<&[f64], ModelError> {
+        self.train(None, inputs, targets, weights, micro_batch, grads)?;
+        Ok(self.head.losses())
+    }
+
+    /// As [`Model::loss_and_grads`], after `update` of its parameters ([`Parameters::pending`]), if there is one. It goes
+    /// by the gradients that are still in `grads`, and is made parameter by parameter: a request waits for those
+    /// that it reads, a new gradient for the update by the old one.
+    ///
+    /// # Errors
+    /// As [`Model::loss_and_grads`]. What is left of the update is left for later again.
+    pub fn updated_loss_and_grads(
+        &mut self,
+        update: Option<Pending<'_>>,
+        inputs: &[u32],
+        targets: &[u32],
+        weights: TokenWeights<'_>,
+        micro_batch: MicroBatch,
+        grads: &mut [f32],
+    ) -> Result<&[f64], ModelError> {
+        let Some(mut update) = update else {
+            return self.loss_and_grads(inputs, targets, weights, micro_batch, grads);
+        };
+        self.train(Some(update.update()), inputs, targets, weights, micro_batch, grads)?;
+        update.made();
+        Ok(self.head.losses())
+    }
+
+    fn train(
+        &mut self,
+        update: Option<&mut dyn Deferred>,
+        inputs: &[u32],
+        targets: &[u32],
+        weights: TokenWeights<'_>,
+        micro_batch: MicroBatch,
+        grads: &mut [f32],
+    ) -> Result<(), ModelError> {
         if let TokenWeights::Each(weights) = weights {
             self.check_size(weights.len())?;
         }
@@ -168,7 +209,7 @@ impl Model {
         let batch = self.batch_of(inputs);
         let head = &mut self.head;
         let into = Gradients { micro_batch, grads };
-        self.runtime.train(&batch, into, &mut |step| match step {
+        self.runtime.train(&batch, update, into, &mut |step| match step {
             // The head computes losses and gradients together, section by section.
             OutsideStep::Head { .. } => Ok(()),
             OutsideStep::HeadBackward(call) => head.backward(call, targets, weights, micro_batch),
@@ -179,7 +220,7 @@ impl Model {
             }
             OutsideStep::Append { .. } => unreachable!("training has no cache"),
         })?;
-        Ok(self.head.losses())
+        Ok(())
     }
 
     fn batch_of<'t>(&self, tokens: &'t [u32]) -> Batch<'t> {

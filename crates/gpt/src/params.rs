@@ -6,9 +6,10 @@ use crate::normal::Normals;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// One parameter: where it is in the arena and what it is called.
 #[derive(Clone, Debug, PartialEq)]
@@ -250,6 +251,37 @@ fn transposed(rows: &[f32], columns: usize) -> Vec<f32> {
     (0..rows.len()).map(|i| rows[i % height * columns + i / height]).collect()
 }
 
+/// Told of each part of a parameter that has its new elements: the place of the first one in the parameter, and the
+/// elements. Several threads may tell at once.
+pub type Done<'d> = dyn Fn(usize, &[f32]) + Sync + 'd;
+
+/// An update that can be made parameter by parameter.
+pub trait Deferred: Debug + Send {
+    /// Updates the elements `w` of a parameter, the `param`-th of the layout, with its gradients `g`, and tells `done` of
+    /// every element once. A parameter that was updated before stays as it is, and is told all the same.
+    fn update(&mut self, param: usize, w: &mut [f32], g: &[f32], done: &Done<'_>);
+
+    /// Updates all parameters that are left, among `values`.
+    fn finish(&mut self, values: &mut [f32]);
+}
+
+/// An update that was left for later, in the hands of who makes it: readers of the parameters wait. Dropped before it
+/// is made, it is left for later again.
+#[derive(Debug)]
+pub struct Pending<'p>(MutexGuard<'p, Option<Box<dyn Deferred>>>);
+
+impl Pending<'_> {
+    /// The update.
+    pub(crate) fn update(&mut self) -> &mut dyn Deferred {
+        &mut **self.0.as_mut().expect("there is an update as long as it is in hand")
+    }
+
+    /// Ends it: all parameters are updated.
+    pub(crate) fn made(mut self) {
+        *self.0 = None;
+    }
+}
+
 /// The master weights of a model. Clones are the same weights: what trains and what samples share them.
 #[derive(Clone, Debug)]
 pub struct Parameters(Arc<Shared>);
@@ -259,6 +291,8 @@ struct Shared {
     config: GptConfig,
     layout: Layout,
     values: RwLock<Vec<f32>>,
+    /// An update that the values lack.
+    deferred: Mutex<Option<Box<dyn Deferred>>>,
     version: AtomicU64,
 }
 
@@ -271,7 +305,8 @@ impl Parameters {
         let layout = Layout::new(config);
         assert_eq!(values.len(), layout.count(), "parameters of {config}");
         let (config, values) = (config.clone(), RwLock::new(values));
-        Parameters(Arc::new(Shared { config, layout, values, version: AtomicU64::new(0) }))
+        let (deferred, version) = (Mutex::new(None), AtomicU64::new(0));
+        Parameters(Arc::new(Shared { config, layout, values, deferred, version }))
     }
 
     /// The model they are of.
@@ -284,13 +319,15 @@ impl Parameters {
         &self.0.layout
     }
 
-    /// The values. An update waits until nobody reads.
+    /// The values. An update waits until nobody reads; one that was deferred is made first.
     pub fn read(&self) -> RwLockReadGuard<'_, Vec<f32>> {
+        self.settle();
         self.0.values.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The values alone: without a copy, where these weights are nobody else's.
     pub fn into_values(self) -> Vec<f32> {
+        self.settle();
         match Arc::try_unwrap(self.0) {
             Ok(shared) => shared.values.into_inner().unwrap_or_else(PoisonError::into_inner),
             Err(shared) => Parameters(shared).read().clone(),
@@ -299,14 +336,46 @@ impl Parameters {
 
     /// Changes the values. Every model of these weights takes them up before it next computes.
     pub fn update<R>(&self, change: impl FnOnce(&mut [f32]) -> R) -> R {
-        let mut values = self.0.values.write().unwrap_or_else(PoisonError::into_inner);
+        self.settle();
+        let mut values = self.write();
         self.0.version.fetch_add(1, Ordering::Release);
         change(&mut values)
     }
 
-    /// A number that each update changes.
+    /// Leaves an update for later: whoever next reads the values makes it, or who takes it in hand
+    /// ([`Parameters::pending`]).
+    pub fn defer(&self, update: Box<dyn Deferred>) {
+        self.settle();
+        self.0.version.fetch_add(1, Ordering::Release);
+        *self.deferred() = Some(update);
+    }
+
+    /// Takes the update in hand that was left for later, if nobody has made it.
+    pub fn pending(&self) -> Option<Pending<'_>> {
+        let deferred = self.deferred();
+        deferred.is_some().then_some(Pending(deferred))
+    }
+
+    /// Makes the update that was left for later.
+    pub fn settle(&self) {
+        let mut deferred = self.deferred();
+        if let Some(mut update) = deferred.take() {
+            update.finish(&mut self.write());
+        }
+    }
+
+    /// A number that each update changes, when it is made or deferred.
     pub fn version(&self) -> u64 {
         self.0.version.load(Ordering::Acquire)
+    }
+
+    fn deferred(&self) -> MutexGuard<'_, Option<Box<dyn Deferred>>> {
+        self.0.deferred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The values as they are, to be changed by an update that was deferred.
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Vec<f32>> {
+        self.0.values.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -356,6 +425,54 @@ mod tests {
         assert_eq!(count("qwen3-0.6b") - 28 * 2 * 128, 596_042_752);
         // GPT-2 124M, as its checkpoint's.
         assert_eq!(count("gpt2"), 124_439_808);
+    }
+
+    /// Adds 1 to every element of the parameters that are left.
+    #[derive(Debug)]
+    struct Ones(Vec<Range<usize>>);
+
+    impl Deferred for Ones {
+        fn update(&mut self, param: usize, w: &mut [f32], _: &[f32], done: &Done<'_>) {
+            w.iter_mut().for_each(|w| *w += 1.0);
+            self.0[param] = 0..0;
+            done(0, w);
+        }
+
+        fn finish(&mut self, values: &mut [f32]) {
+            let left = self.0.iter().cloned();
+            left.for_each(|range| values[range].iter_mut().for_each(|w| *w += 1.0));
+        }
+    }
+
+    #[test]
+    fn whoever_needs_the_values_gets_them_updated() {
+        let config = GptConfig::preset("tiny").unwrap();
+        let count = Layout::new(&config).count();
+        let parameters = Parameters::new(&config, vec![0.0; count]);
+        let ones = || {
+            let ranges = parameters.layout().params().iter().map(Param::range).collect();
+            Box::new(Ones(ranges))
+        };
+        let version = parameters.version();
+        parameters.defer(ones());
+        assert_ne!(parameters.version(), version, "who has the values of before is told");
+        assert!(parameters.read().iter().all(|&w| w == 1.0));
+        parameters.defer(ones());
+        parameters.update(|values| assert!(values.iter().all(|&w| w == 2.0)));
+        parameters.defer(ones());
+        parameters.defer(ones());
+        // Taken in hand, made in part, and left again.
+        let mut pending = parameters.pending().unwrap();
+        let first = parameters.layout().params()[0].range();
+        pending.update().update(0, &mut parameters.write()[first.clone()], &[], &|at, w| {
+            assert_eq!((at, w.len()), (0, first.len()));
+        });
+        drop(pending);
+        assert!(parameters.read().iter().all(|&w| w == 4.0) && parameters.pending().is_none());
+        // Made by whoever took it in hand.
+        parameters.defer(ones());
+        parameters.pending().unwrap().made();
+        assert!(parameters.into_values().iter().all(|&w| w == 4.0));
     }
 
     /// Parts that different cores draw are one stream.

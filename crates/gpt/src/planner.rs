@@ -2,7 +2,7 @@
 
 use crate::block::Memory;
 use crate::config::GptConfig;
-use crate::forecast::{StepEstimate, priced};
+use crate::forecast::{StepEstimate, UpdateWork, priced};
 use crate::ops::Dims;
 use crate::plan::{Joined, Kernel, LAYERS, PLANS, Place, Plan, PlanError, Programs, choices};
 use ane::{Device, Surface};
@@ -24,7 +24,7 @@ pub struct Candidate {
 }
 
 /// Prices every plan that can train the model, for steps of `accum` micro-batches of `batch` sequences of `seq` tokens on
-/// `profile`; of a plan with variants, the cheapest legal one. The first is the one to run: the cheapest of those
+/// `profile` with an `optimizer` of this work; of a plan with variants, the cheapest legal one. The first is the one to run: the cheapest of those
 /// whose programs are legal, or the first of [`PLANS`] where none is. The others follow in the order of [`PLANS`].
 ///
 /// # Errors
@@ -35,9 +35,10 @@ pub fn candidates(
     seq: usize,
     accum: usize,
     profile: &Profile,
+    optimizer: &UpdateWork<'_>,
 ) -> Result<Vec<Candidate>, PlanError> {
     let dims = Dims { config, batch, seq, dtype: DType::Fp16 };
-    let price = |plan| candidate(plan, &dims, accum, profile);
+    let price = |plan| candidate(plan, &dims, accum, profile, optimizer);
     let all = PLANS.iter().map(|&plan| match plan.joined {
         Some(_) => joined(config.n_layer, &price),
         None => cheapest_of(plan.variants(), &price),
@@ -76,7 +77,7 @@ fn joined(layers: usize, price: &Price<'_>) -> Result<Candidate, PlanError> {
     cheapest_of(choices().map(|left| LAYERS.joined_as(joined, left)), price)
 }
 
-/// Prices `plan` for steps of `accum` micro-batches of `dims` on `profile`.
+/// Prices `plan` for steps of `accum` micro-batches of `dims` on `profile` with an `optimizer` of this work.
 ///
 /// # Errors
 /// When the programs of the model cannot be derived, or the plan does not train it.
@@ -85,8 +86,9 @@ pub fn candidate(
     dims: &Dims<'_>,
     accum: usize,
     profile: &Profile,
+    optimizer: &UpdateWork<'_>,
 ) -> Result<Candidate, PlanError> {
-    let (step, schedule) = priced(plan, dims, accum, profile)?;
+    let (step, schedule) = priced(plan, dims, accum, profile, optimizer)?;
     let engine = || schedule.engine().map(|(_, kernel)| &kernel.function);
     let most = |count: fn(&Function) -> usize| engine().map(count).max().unwrap_or(0);
     let ports = [most(|f| f.params), most(|f| f.outputs.len())];
@@ -201,6 +203,7 @@ fn refused(programs: &[Kernel], profile: &Profile) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forecast::adamw;
     use crate::plan::{BASELINE, FUSED, GRADIENTS};
     use ane::{AneError, Emulator, Executable};
     use cpu::Numerics;
@@ -312,14 +315,14 @@ mod tests {
     fn all_plans_are_priced_and_an_illegal_model_is_refused_by_all() {
         let config = GptConfig::preset("stories15m").unwrap();
         let profile = Profile::default();
-        let all = candidates(&config, 4, 256, 1, &profile).unwrap();
-        assert_eq!(all, candidates(&config, 4, 256, 1, &profile).unwrap());
+        let all = candidates(&config, 4, 256, 1, &profile, &adamw).unwrap();
+        assert_eq!(all, candidates(&config, 4, 256, 1, &profile, &adamw).unwrap());
         let names: Vec<_> = all.iter().map(|candidate| candidate.plan.name).collect();
         assert!(all[0].plan.joined.is_some());
         assert_eq!(names[1..4], ["baseline", "fused", "offload"]);
         // The cheapest choice of weight gradients.
         let dims = Dims { config: &config, batch: 4, seq: 256, dtype: DType::Fp16 };
-        let price = |plan| candidate(plan, &dims, 1, &profile).unwrap().step.seconds;
+        let price = |plan| candidate(plan, &dims, 1, &profile, &adamw).unwrap().step.seconds;
         let least = |plans: &[&'static Plan], chosen: usize| {
             assert_eq!(plans.len(), 32);
             assert!(plans.contains(&all[chosen].plan));
@@ -334,7 +337,7 @@ mod tests {
                 && all[2].step.engine() < all[1].step.engine()
         );
         // Too wide for every chip.
-        let all = candidates(&config, 1, 200_000, 1, &profile).unwrap();
+        let all = candidates(&config, 1, 200_000, 1, &profile, &adamw).unwrap();
         assert!(all.iter().all(|candidate| !candidate.refused.is_empty()), "{all:?}");
     }
 }

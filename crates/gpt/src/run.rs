@@ -4,15 +4,15 @@ use crate::batch::{MicroBatch, ModelError, Timings};
 use crate::config::GptConfig;
 use crate::lanes::{Span, in_turn, side_by_side};
 use crate::ops::{self, Dims};
-use crate::params::Parameters;
+use crate::params::{Deferred, Parameters};
 use crate::plan::{Index, Kernel, Lanes, Part, Place, Schedule, Sink, Source, Step, TimedStep};
-use ane::surface::ReadGuard;
+use ane::surface::{Parts, ReadGuard, WriteGuard};
 use ane::{AneError, Device, Executable, Surface};
 use cpu::{Elements, HostProgram, OutputMut, Sgemm, simd};
 use mil::{Program, Weights};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -104,8 +104,9 @@ impl Batch<'_> {
 #[derive(Debug)]
 pub(crate) struct Runtime {
     schedule: Schedule,
-    /// Set where engine and host work side by side.
-    lanes: Option<Lanes>,
+    /// Set where engine and host work side by side: the lanes of a micro-batch, and of one that begins with an
+    /// update.
+    lanes: Option<[Lanes; 2]>,
     /// Programs of either place, by their indices in the schedule.
     engine: BTreeMap<usize, Bound>,
     host: BTreeMap<usize, HostProgram>,
@@ -116,8 +117,8 @@ pub(crate) struct Runtime {
     /// [C, T] each.
     arrays: Vec<Vec<f32>>,
     pub(crate) timings: Timings,
-    /// The steps of the last micro-batch.
-    last: Vec<Span>,
+    /// The steps of the last micro-batch, and of the last one that began with an update.
+    last: [Vec<Span>; 2],
 }
 
 impl Runtime {
@@ -158,7 +159,7 @@ impl Runtime {
             arrays: arrays.collect(),
             // Without a backward pass, each step waits for the one before it.
             lanes: (device.overlaps() && !schedule.backward.is_empty())
-                .then(|| Lanes::new(&schedule)),
+                .then(|| [Lanes::new(&schedule), Lanes::after_update(&schedule)]),
             schedule,
             engine,
             host,
@@ -166,7 +167,7 @@ impl Runtime {
             parameters: parameters.clone(),
             version: None,
             timings: Timings::default(),
-            last: vec![],
+            last: [vec![], vec![]],
         })
     }
 
@@ -215,6 +216,11 @@ impl Runtime {
         Ok(())
     }
 
+    /// True if engine and host work side by side in a micro-batch.
+    pub(crate) fn is_side_by_side(&self) -> bool {
+        self.lanes.is_some()
+    }
+
     /// Brings the parameters to the device, in its precision, unless it has them.
     pub(crate) fn take_parameters(&mut self) -> Result<(), AneError> {
         let version = self.parameters.version();
@@ -245,75 +251,134 @@ impl Runtime {
         batch: &Batch<'_>,
         outside: &mut Outside<'_>,
     ) -> Result<(), AneError> {
-        self.run(batch, None, outside)
+        self.run(batch, None, None, outside)
     }
 
-    /// Runs the steps of both passes: gradients go to those of `into`, which have the layout of the
-    /// parameters. The head does not compute losses before its backward step.
+    /// Runs the steps of both passes, after those of `update`: gradients go to those of `into`, which have the layout
+    /// of the parameters. The head does not compute losses before its backward step.
     ///
     /// # Errors
     /// As [`Runtime::forward`].
     pub(crate) fn train(
         &mut self,
         batch: &Batch<'_>,
+        update: Option<&mut dyn Deferred>,
         into: Gradients<'_>,
         outside: &mut Outside<'_>,
     ) -> Result<(), AneError> {
-        self.run(batch, Some(into), outside)
+        self.run(batch, update, Some(into), outside)
     }
 
-    /// The steps of the last micro-batch, on the clock.
-    pub(crate) fn timeline(&self) -> Vec<TimedStep> {
-        let steps: Vec<&Step> = self.schedule.steps().collect();
+    /// The steps of the last micro-batch on the clock, or of the last one that began with an update.
+    pub(crate) fn timeline(&self, after_update: bool) -> Vec<TimedStep> {
+        let steps = steps(&self.schedule, true, after_update);
         let timed = |span: &Span| self.schedule.timed(steps[span.step], span.start, span.seconds);
-        self.last.iter().map(timed).collect()
+        self.last[usize::from(after_update)].iter().map(timed).collect()
     }
 
     fn run(
         &mut self,
         batch: &Batch<'_>,
+        update: Option<&mut dyn Deferred>,
         into: Option<Gradients<'_>>,
         outside: &mut Outside<'_>,
     ) -> Result<(), AneError> {
-        self.take_parameters()?;
-        let (values, start) = (self.parameters.read(), Instant::now());
-        let trains = into.is_some();
-        let lanes = self.lanes.as_ref().filter(|_| trains);
-        let steps: Vec<&Step> = match trains {
-            true => self.schedule.steps().collect(),
-            false => self.schedule.forward.iter().collect(),
+        let (trains, updates) = (into.is_some(), update.is_some());
+        if !updates {
+            self.take_parameters()?;
+        }
+        // Until all steps are done, surfaces hold old and new elements.
+        let version = self.parameters.version();
+        self.version = self.version.filter(|_| !updates);
+        let parameters = self.parameters.clone();
+        let (read, mut written);
+        let values = match update {
+            Some(update) => {
+                written = parameters.write();
+                Values::Updated(&mut written, update)
+            }
+            None => {
+                read = parameters.read();
+                Values::Read(&read)
+            }
         };
+        let start = Instant::now();
+        let spans = self.run_steps(batch, values, into, outside, start)?;
+        if updates {
+            self.version = Some(version);
+        }
+        let steps = steps(&self.schedule, trains, updates);
+        for span in &spans {
+            *self.timings.of(self.schedule.part(steps[span.step])) += span.seconds;
+        }
+        if trains {
+            self.last[usize::from(updates)] = spans;
+        }
+        Ok(())
+    }
+
+    fn run_steps<'a>(
+        &'a mut self,
+        batch: &'a Batch<'a>,
+        values: Values<'a>,
+        into: Option<Gradients<'a>>,
+        outside: &'a mut Outside<'a>,
+        start: Instant,
+    ) -> Result<Vec<Span>, AneError> {
+        let (trains, updates) = (into.is_some(), matches!(values, Values::Updated(..)));
+        let steps = steps(&self.schedule, trains, updates);
         let (surfaces, programs) = (&self.surfaces[..], &mut self.engine);
         let mut engine = EngineLane { programs, surfaces };
         let Gradients { micro_batch, grads } = into.unwrap_or_default();
         let mut host = HostLane {
+            schedule: &self.schedule,
             programs: &mut self.host,
             arrays: &mut self.arrays,
             surfaces,
-            values: &values,
+            values,
             grads,
             batch,
             micro_batch,
             outside,
         };
-        let spans = match lanes {
-            Some(lanes) => {
-                side_by_side(lanes, start, &mut |step| engine.run(steps[step]), &mut |step| {
-                    host.run(steps[step])
-                })?
-            }
+        match self.lanes.as_ref().filter(|_| trains) {
+            Some(lanes) => side_by_side(
+                &lanes[usize::from(updates)],
+                start,
+                &mut |step| engine.run(steps[step]),
+                &mut |step| host.run(steps[step]),
+            ),
             None => in_turn(start, steps.len(), &mut |step| match steps[step].place() {
                 Place::Engine => engine.run(steps[step]),
                 Place::Host => host.run(steps[step]),
-            })?,
-        };
-        for span in &spans {
-            *self.timings.of(self.schedule.part(steps[span.step])) += span.seconds;
+            }),
         }
-        if trains {
-            self.last = spans;
+    }
+}
+
+/// The steps of a forward pass, or of a micro-batch that trains, in order; after those of an update.
+fn steps(schedule: &Schedule, trains: bool, after_update: bool) -> Vec<&Step> {
+    match (trains, after_update) {
+        (false, _) => schedule.forward.iter().collect(),
+        (true, false) => schedule.steps().collect(),
+        (true, true) => schedule.steps_after_update().collect(),
+    }
+}
+
+/// The parameters while steps run.
+enum Values<'a> {
+    Read(&'a [f32]),
+    Updated(&'a mut [f32], &'a mut dyn Deferred),
+}
+
+impl Deref for Values<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Values::Read(values) => values,
+            Values::Updated(values, _) => values,
         }
-        Ok(())
     }
 }
 
@@ -410,10 +475,11 @@ impl EngineLane<'_> {
 
 /// Runs the host's steps.
 struct HostLane<'a> {
+    schedule: &'a Schedule,
     programs: &'a mut BTreeMap<usize, HostProgram>,
     arrays: &'a mut [Vec<f32>],
     surfaces: &'a [Surface],
-    values: &'a [f32],
+    values: Values<'a>,
     grads: &'a mut [f32],
     batch: &'a Batch<'a>,
     micro_batch: MicroBatch,
@@ -477,8 +543,32 @@ impl HostLane<'_> {
                 batch.scatter(&arrays[*from], *by, gradient);
                 Ok(())
             }
+            Step::Update { param, range, .. } => self.update(*param, range),
             Step::Run { .. } => unreachable!("{step:?} is the engine's"),
         }
+    }
+
+    /// Updates a parameter and brings its new elements to the device, each part while it is in the cache.
+    fn update(&mut self, param: usize, range: &Range<usize>) -> Result<(), AneError> {
+        let Values::Updated(values, update) = &mut self.values else {
+            unreachable!("without an update, no parameter is updated")
+        };
+        let held = self.schedule.values_of(range.start);
+        let (held, lengths): (Vec<_>, Vec<_>) =
+            held.map(|(value, held)| (value, held.len())).unzip();
+        let locked = held.iter().map(|&value| self.surfaces[value].lock_mut());
+        // Before the update: whoever is refused a surface has not changed anything.
+        let mut locked = locked.collect::<Result<Vec<_>, _>>()?;
+        let surfaces: Vec<Parts<'_>> = locked.iter_mut().map(WriteGuard::parts).collect();
+        let copy = |start: usize, new: &[f32]| {
+            for (surface, length) in surfaces.iter().zip(&lengths) {
+                // Rows beyond the vocabulary stay on the host.
+                let length = new.len().min(length.saturating_sub(start));
+                surface.write(start, &new[..length]);
+            }
+        };
+        update.update(param, &mut values[range.clone()], &self.grads[range.clone()], &copy);
+        Ok(())
     }
 
     /// Runs a program, which writes no array that it reads.

@@ -8,7 +8,10 @@ use cpu::Numerics;
 use gpt::block::Memory;
 use gpt::plan::TimedStep;
 use gpt::plan::{BASELINE, GRADIENTS, LAYERS, Lanes, OFFLOAD, PLANS, Part, Plan, Schedule, Step};
-use gpt::{Dims, GptConfig, MicroBatch, Model, ModelError, Parameters, TokenWeights, initialise};
+use gpt::{
+    Deferred, Dims, Done, GptConfig, Layout, MicroBatch, Model, ModelError, Parameters,
+    TokenWeights, initialise,
+};
 use mil::{DType, Program, Weights};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -128,6 +131,170 @@ fn the_order_of_both_lanes_keeps_what_steps_wait_for() {
     }
 }
 
+/// Gradient descent, by the gradients of the step before: a part at a time.
+#[derive(Debug)]
+struct Descent {
+    layout: Layout,
+    grads: Vec<f32>,
+    left: Vec<bool>,
+}
+
+impl Descent {
+    fn new(model: &Model, grads: &[f32]) -> Self {
+        let layout = model.layout().clone();
+        let left = vec![true; layout.params().len()];
+        Descent { layout, grads: grads.to_vec(), left }
+    }
+}
+
+impl Deferred for Descent {
+    fn update(&mut self, param: usize, w: &mut [f32], g: &[f32], done: &Done<'_>) {
+        assert!(!self.left[param] || *g == self.grads[self.layout.params()[param].range()]);
+        let rate = if self.left[param] { 0.01 } else { 0.0 };
+        self.left[param] = false;
+        for (n, (w, g)) in w.chunks_mut(100).zip(g.chunks(100)).enumerate() {
+            w.iter_mut().zip(g).for_each(|(w, g)| *w -= rate * g);
+            done(100 * n, w);
+        }
+    }
+
+    fn finish(&mut self, values: &mut [f32]) {
+        let grads = self.grads.clone();
+        for param in 0..self.left.len() {
+            let range = self.layout.params()[param].range();
+            if self.left[param] {
+                self.update(param, &mut values[range.clone()], &grads[range], &|_, _| ());
+            }
+        }
+    }
+}
+
+/// What is left of an update and the micro-batch after it.
+#[derive(Debug, PartialEq)]
+struct Updated {
+    losses: Vec<f64>,
+    grads: Vec<u32>,
+    weights: Vec<u32>,
+    /// By the weights that the device has then.
+    loss: f64,
+}
+
+/// Makes an update `beside` a micro-batch, or whole before it.
+fn updated(model: &mut Model, beside: bool) -> Result<Updated, ModelError> {
+    let tokens: Vec<u32> = (0..=64).map(|n| n * 7 % 50).collect();
+    let (weights, first) = (TokenWeights::Even(1.0), MicroBatch::First);
+    let mut grads = vec![0.0; model.layout().count()];
+    model.loss_and_grads(&tokens[..32], &tokens[1..33], weights, first, &mut grads)?;
+    let parameters = model.parameters().clone();
+    parameters.defer(Box::new(Descent::new(model, &grads)));
+    if !beside {
+        parameters.settle();
+    }
+    let (inputs, targets) = (&tokens[32..64], &tokens[33..]);
+    let update = parameters.pending();
+    let losses =
+        model.updated_loss_and_grads(update, inputs, targets, weights, first, &mut grads)?.to_vec();
+    let (grads, weights) = (bits(&grads), bits(&parameters.read()));
+    Ok(Updated { losses, grads, weights, loss: model.loss(inputs, targets)? })
+}
+
+#[test]
+fn an_update_beside_the_forward_pass_gives_the_bits_of_one_before_it() {
+    for preset in ["tiny", "gpt2-tiny", "nanochat-d6"] {
+        let mut config = small(preset);
+        if preset == "nanochat-d6" {
+            (config.n_embd, config.hidden, config.head_dim) = (48, 96, 8);
+            config.windows.truncate(config.n_layer);
+        }
+        for plan in PLANS.iter() {
+            let parameters = Parameters::new(&config, initialise(&config, 5));
+            let compiled =
+                |device: &dyn Device| Model::new(plan, &parameters, 2, 16, device, Numerics::Fast);
+            if compiled(&*emulator(Numerics::Fast)).is_err() {
+                // Value embeddings are not for every plan.
+                assert_eq!(preset, "nanochat-d6");
+                continue;
+            }
+            let of = |device: &dyn Device, beside: bool| {
+                let mut model = model(plan, &config, device, Numerics::Fast);
+                let got = updated(&mut model, beside).unwrap();
+                (got, model.timeline(true))
+            };
+            let (before, _) = of(&*emulator(Numerics::Fast), false);
+            let untouched = initialise(&config, 5);
+            assert!(before.weights != bits(&untouched));
+            let (beside, steps) = of(&Paced::new(emulator(Numerics::Fast), 0.0), true);
+            assert!(beside == before, "{preset} {}", plan.name);
+            let updates = steps.iter().filter(|step| step.part == Part::Update).count();
+            assert_eq!(updates, parameters.layout().params().len());
+            // In turn, too.
+            assert!(of(&*emulator(Numerics::Fast), true).0 == before, "{preset} {}", plan.name);
+        }
+    }
+}
+
+/// What an update writes waits for nobody, who reads it waits for the update, and a new gradient for the update
+/// by the old one.
+#[test]
+fn steps_wait_for_the_updates_of_what_they_read() {
+    let config = GptConfig { tied: false, ..small("tiny") };
+    let dims = Dims { config: &config, batch: 2, seq: 16, dtype: DType::Fp16 };
+    for &plan in PLANS {
+        // With one layer in a program.
+        let plan = if plan == &LAYERS { Plan::named("layers:1+1").unwrap() } else { plan };
+        let schedule = Schedule::new(plan, &dims, Memory::Sequence).unwrap();
+        let lanes = Lanes::after_update(&schedule);
+        let steps: Vec<&Step> = schedule.steps_after_update().collect();
+        let named = |name: &str, layer| {
+            let is = |step: &&Step| schedule.describe(step) == (name.to_owned(), layer);
+            steps.iter().position(is).unwrap_or_else(|| panic!("{}: no {name}", plan.name))
+        };
+        // Directly, or because a step in between does.
+        let mut waits: Vec<Vec<usize>> = vec![];
+        for after in &lanes.after {
+            let further = after.iter().flat_map(|&step: &usize| waits[step].clone());
+            waits.push(further.chain(after.iter().copied()).collect());
+        }
+        let waits = |step: usize, other: usize| waits[step].contains(&other);
+        let updates = schedule.updates.len();
+        assert!((0..updates).all(|update| lanes.after[update].is_empty()));
+        if plan.joined.is_some() {
+            let second = named("fwdLayers", Some(1));
+            assert!(waits(second, named("update wq", Some(1))));
+            assert!(!waits(second, named("update wq", Some(2))));
+        } else {
+            let attention = named("fwdAttn", Some(1));
+            assert!(waits(attention, named("update wq", Some(1))));
+            let later = [("update wq", 2), ("update w1", 1)];
+            assert!(later.iter().all(|&(name, l)| !waits(attention, named(name, Some(l)))));
+        }
+        assert!(waits(named("embedding", None), named("update embedding", None)));
+        // The layers one after the other, then the head.
+        let place = |step| lanes.host.iter().position(|&s| s == step).unwrap();
+        let of = |name: &str, layer| place(named(name, layer));
+        let order = [
+            of("update embedding", None),
+            of("update wv", Some(0)),
+            of("update w2", Some(0)),
+            of("update wv", Some(1)),
+            of("update w2", Some(2)),
+            of("update rms", None),
+        ];
+        assert!(order.is_sorted(), "{}: {order:?}", plan.name);
+        assert!(of("update w2", Some(2)) < of("update classifier", None), "{}", plan.name);
+        // Gradients.
+        for (i, step) in steps.iter().enumerate().skip(updates) {
+            let gradient = match step {
+                Step::Accumulate { gradient, .. } => gradient,
+                Step::Scatter { table, .. } => table,
+                _ => continue,
+            };
+            let is = |step: &Step| matches!(step, Step::Update { range, .. } if range.start == gradient.start);
+            assert!(waits(i, schedule.updates.iter().position(is).unwrap()));
+        }
+    }
+}
+
 /// A device whose request of this number fails, and no other.
 #[derive(Debug)]
 struct FailsOnce {
@@ -204,6 +371,24 @@ fn a_fault_beside_other_work_is_reported_and_the_next_step_is_whole() {
     assert!(trained(&mut model).unwrap() == expected);
 }
 
+#[test]
+fn a_fault_leaves_an_update_that_can_be_finished() {
+    let config = small("tiny");
+    let device = emulator(Numerics::Fast);
+    let whole = updated(&mut model(&BASELINE, &config, &*device, Numerics::Fast), false).unwrap();
+    // Of the second micro-batch: its first request, one in each pass, and the last.
+    for at in [18, 21, 30, 35] {
+        let (device, requests) = (emulator(Numerics::Fast), Arc::default());
+        let device = Paced::new(Box::new(FailsOnce { device, at, requests }), 0.0);
+        let mut model = model(&BASELINE, &config, &device, Numerics::Fast);
+        let error = updated(&mut model, true).unwrap_err();
+        assert_eq!(error, ModelError::Device(AneError::Timeout), "request {at}");
+        assert!(bits(&model.parameters().read()) == whole.weights, "after a fault of request {at}");
+        let tokens: Vec<u32> = (32..=64).map(|n| n * 7 % 50).collect();
+        assert_eq!(model.loss(&tokens[..32], &tokens[1..]).unwrap(), whole.loss);
+    }
+}
+
 /// Requests of the backward pass sleep for several milliseconds. In turn, no step would overlap another; how much
 /// does depends on what else the cores do. `gpt::lanes` holds the order of both lanes without a clock.
 #[test]
@@ -212,7 +397,7 @@ fn weight_gradients_are_computed_while_requests_run() {
     let device = Paced::asleep(emulator(Numerics::Fast), 50.0);
     let mut model = model(&BASELINE, &config, &device, Numerics::Fast);
     trained(&mut model).unwrap();
-    let steps = model.timeline();
+    let steps = model.timeline(false);
     let of = |part: Part| steps.iter().filter(move |step| step.part == part);
     let common = |a: &TimedStep, b: &TimedStep| {
         (a.start + a.seconds).min(b.start + b.seconds) - a.start.max(b.start)

@@ -44,7 +44,7 @@ impl Arenas {
     fn update(&mut self) {
         self.updates += 1;
         let Arenas { w, g, m, v, updates } = self;
-        AdamW::default().update(*updates, 1e-4, 1.0, true, w, g, m, v);
+        AdamW::default().update(*updates, 1e-4, 1.0, true, w, g, m, v, &|_, _| ());
     }
 }
 

@@ -4,7 +4,7 @@
 //! copy, while forward and backward passes run; the next update waits for it.
 
 use crate::checkpoint::{self, CheckpointError, Contents, Tensors};
-use crate::trainer::Arenas;
+use crate::update::Descent;
 use gpt::Parameters;
 use gpt::params::Stored;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub(crate) struct Snapshot {
     /// Step of the checkpoint with the lowest validation loss, perhaps this one.
     pub(crate) best: Option<u64>,
     pub(crate) parameters: Parameters,
-    pub(crate) arenas: Arc<Arenas>,
+    pub(crate) descent: Arc<Descent>,
     pub(crate) texts: Vec<(&'static str, String)>,
     pub(crate) state: serde_json::Value,
     pub(crate) directory: PathBuf,
@@ -39,14 +39,14 @@ pub(crate) struct Written {
 impl Snapshot {
     pub(crate) fn write(self) -> Result<Written, CheckpointError> {
         let start = Instant::now();
-        let Snapshot { step, best, parameters, arenas, texts, state, directory, keep } = self;
-        let values = parameters.read();
+        let Snapshot { step, best, parameters, descent, texts, state, directory, keep } = self;
+        let (values, moments) = (parameters.read(), descent.state());
         let contents = Contents {
             step,
             best,
             tensors: vec![
                 ("model.safetensors", weights(&parameters, &values)),
-                ("optimizer.safetensors", arenas.state.tensors()),
+                ("optimizer.safetensors", moments.tensors()),
             ],
             texts,
             state,

@@ -20,6 +20,10 @@
 //!    f32 master weights and its own [`State`](optim::State). Clipping and the loss scale reach it as one
 //!    factor, [`Update::scale`](optim::Update::scale); the stored gradients are not changed.
 //! 6. Unless the update was skipped, [`gpt::Model::take_parameters`] copies the new weights to the device, in its precision.
+//!    Where requests leave the CPU free ([`gpt::Model::overlaps`]), 5 and 6 are left to the first micro-batch of the next
+//!    step: its requests for the first layers run beside the update of the later ones. If weights or state are needed
+//!    before, for a checkpoint, an evaluation or a sample, the update is made first
+//!    ([`gpt::Parameters::defer`]).
 //! 7. The run emits [`Event::Step`] and calls its [`Hook`]s; then, where they are due, it validates,
 //!    draws a sample, and starts a checkpoint, which is written while the next step runs. None of these
 //!    starts after a skipped step. The one at the end of a run is always written: a skipped step left the
@@ -83,6 +87,7 @@ pub mod scaling;
 pub mod schedule;
 pub mod stop;
 pub mod trainer;
+mod update;
 mod writing;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Lock};

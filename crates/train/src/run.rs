@@ -233,7 +233,7 @@ impl<O: Objective> Run<O> {
             step,
             best: self.best.map(|best| best.step),
             parameters: self.trainer.model().parameters().clone(),
-            arenas: self.trainer.share(),
+            descent: self.trainer.share(),
             texts: output.texts.clone(),
             state: serde_json::to_value(saved).expect("plain data"),
             directory: output.directory.clone(),
@@ -250,9 +250,11 @@ impl<O: Objective> Run<O> {
     fn step_event(&mut self, report: StepReport, seconds: f64) -> Event {
         let (model, optimizer) = self.trainer.take_timings();
         let others = [("optimizer", optimizer), ("data", self.objective.take_waited())];
-        let parts = model.parts().into_iter().chain(others);
-        let parts: BTreeMap<String, f64> =
-            parts.map(|(name, s)| (name.to_owned(), s * 1e3)).collect();
+        let mut parts: BTreeMap<String, f64> = BTreeMap::new();
+        // An update takes its time at the end of a step or in the forward pass of the next one.
+        for (name, seconds) in model.parts().into_iter().chain(others) {
+            *parts.entry(name.to_owned()).or_default() += seconds * 1e3;
+        }
         let Counts { step, tokens, .. } = self.trainer.counts();
         Event::Step {
             step,

@@ -4,18 +4,25 @@
 //! [`Trainer::accumulate`] adds the gradients of a micro-batch; [`Trainer::apply`] sums them over the
 //! ranks, clips them, has the optimizer make one update and brings the new weights to the device, or
 //! skips the update where a gradient overflowed.
+//!
+//! Where requests leave the CPU free ([`gpt::Model::overlaps`]), the optimizer's pass over the weights is left to the next
+//! micro-batch, whose first requests run beside it. Whoever reads weights or state before has it made first
+//! ([`gpt::Parameters::defer`]); results are the same to the bit.
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::RunConfig;
 use crate::error::TrainError;
-use crate::optim::{Optimizer, State, Update, global_norm};
+use crate::optim::{Optimizer, State, global_norm};
 use crate::ranks::Ranks;
 use crate::scale::LossScale;
 use crate::schedule::LrSchedule;
+use crate::update::{Decided, Descent};
 use ane::Device;
 use cpu::{Numerics, Sgemm};
 use gpt::params::Stored;
-use gpt::{Layout, MicroBatch, Model, ModelError, Parameters, Timings, TokenWeights, mean};
+use gpt::{
+    Deferred, Layout, MicroBatch, Model, ModelError, Parameters, Timings, TokenWeights, mean,
+};
 use std::sync::{Arc, RwLockReadGuard};
 use std::time::Instant;
 
@@ -49,13 +56,6 @@ pub struct Counts {
     pub tokens: u64,
 }
 
-/// The state that an update changes and a checkpoint stores.
-#[derive(Debug)]
-pub(crate) struct Arenas {
-    /// The optimizer's state.
-    pub(crate) state: State,
-}
-
 /// Micro-batches since the last update.
 #[derive(Clone, Copy, Debug, Default)]
 struct Accumulated {
@@ -71,10 +71,7 @@ struct Accumulated {
 #[derive(Debug)]
 pub struct Trainer {
     model: Model,
-    /// Shared with the writer of checkpoints between updates.
-    arenas: Arc<Arenas>,
-    grads: Vec<f32>,
-    optimizer: Box<dyn Optimizer>,
+    descent: Arc<Descent>,
     schedule: LrSchedule,
     clip: f64,
     scale: LossScale,
@@ -109,21 +106,14 @@ impl Trainer {
         let mut model =
             Model::new(config.plan, &parameters, config.batch, config.seq, device, numerics)?;
         model.take_parameters()?;
-        let mut state = State::new(&*optimizer, model.layout());
-        let values = parameters.read();
-        for (index, param) in model.layout().params().iter().enumerate() {
-            optimizer.begin(index, param, &values[param.range()], &mut state.of(index));
-        }
-        drop(values);
+        let descent = Descent::new(optimizer, model.layout(), &parameters.read());
         let scale = match numerics {
             Numerics::F32 => LossScale::none(),
             Numerics::Fast | Numerics::Exact => LossScale::dynamic(),
         };
         Ok(Trainer {
-            grads: vec![0.0; model.layout().count()],
             model,
-            arenas: Arc::new(Arenas { state }),
-            optimizer,
+            descent: Arc::new(descent),
             schedule: config.schedule,
             clip: config.clip,
             scale,
@@ -162,8 +152,18 @@ impl Trainer {
                 TokenWeights::Each(&scaled)
             }
         };
-        let Trainer { model, grads, .. } = self;
-        let losses = model.loss_and_grads(inputs, targets, scaled, micro_batch, grads)?;
+        // Before the gradients: whoever else makes the update takes both in this order.
+        let parameters = self.model.parameters().clone();
+        let (update, mut grads) = (parameters.pending(), self.descent.grads());
+        let model = &mut self.model;
+        let losses = model.updated_loss_and_grads(
+            update,
+            inputs,
+            targets,
+            scaled,
+            micro_batch,
+            &mut grads,
+        )?;
         let sums = &mut self.accumulated;
         match weights {
             TokenWeights::Even(_) => sums.means += mean(losses),
@@ -175,13 +175,10 @@ impl Trainer {
     }
 
     /// One update with the accumulated gradients, skipped if they are not finite. If nothing was accumulated, the
-    /// step counts and changes nothing.
+    /// step counts and changes nothing. An update waits for the checkpoint that is being written.
     ///
     /// # Errors
     /// When the run has diverged, or ranks do not answer.
-    ///
-    /// # Panics
-    /// If a checkpoint is still being written.
     pub fn apply(&mut self) -> Result<StepReport, TrainError> {
         let Accumulated { micro_batches, means, weighted, tokens } =
             std::mem::take(&mut self.accumulated);
@@ -194,10 +191,14 @@ impl Trainer {
         let loss = means / micro_batches as f64 / ranks as f64 + weighted;
         let loss = self.ranks.sum(loss)?;
         let start = Instant::now();
-        self.ranks.sum_in_order(&mut self.grads)?;
-        self.reduce();
+        // An update that a micro-batch failed to make goes by these gradients.
+        self.model.parameters().settle();
+        let mut grads = self.descent.grads();
+        self.ranks.sum_in_order(&mut grads)?;
+        self.descent.reduce(&mut grads);
         let scale = self.scale.get();
-        let grad_norm = global_norm(&self.grads) / f64::from(scale);
+        let grad_norm = global_norm(&grads) / f64::from(scale);
+        drop(grads);
         let skipped = !grad_norm.is_finite();
         let lr = self.schedule.rate(self.counts.step);
         if !skipped {
@@ -212,7 +213,9 @@ impl Trainer {
             self.overflows += 1;
         } else {
             self.overflows = 0;
-            self.model.take_parameters()?;
+            if !self.model.overlaps() {
+                self.model.take_parameters()?;
+            }
         }
         match self.overflows >= PATIENCE {
             true => Err(TrainError::Diverged(self.overflows)),
@@ -225,30 +228,16 @@ impl Trainer {
         if self.clip > 0.0 && grad_norm > self.clip { self.clip / grad_norm } else { 1.0 }
     }
 
-    /// Has the optimizer take what it needs from the gradients.
-    fn reduce(&mut self) {
-        let Trainer { model, arenas, grads, optimizer, .. } = self;
-        let Arenas { state } = exclusive(arenas);
-        for (index, param) in model.layout().params().iter().enumerate() {
-            optimizer.reduce(param, &mut grads[param.range()], &mut state.of(index));
-        }
-    }
-
-    /// Has the optimizer update every parameter, with gradients times `scale`.
+    /// Has the optimizer update every parameter, with gradients times `scale`: now, or beside the next micro-batch.
     fn update(&mut self, scale: f32) {
         self.counts.updates += 1;
-        let Trainer { model, arenas, grads, optimizer, schedule, counts, .. } = self;
-        let Arenas { state } = exclusive(arenas);
-        let progress = schedule.progress(counts.step);
-        model.parameters().update(|values| {
-            for (index, param) in model.layout().params().iter().enumerate() {
-                let (t, range) = (counts.updates, param.range());
-                let lr = schedule.rate_of(param, counts.step) as f32;
-                let update = Update { t, lr, scale, progress };
-                let (w, g) = (&mut values[range.clone()], &grads[range]);
-                optimizer.step(&update, param, w, g, &mut state.of(index));
-            }
-        });
+        let Counts { step, updates, .. } = self.counts;
+        let mut update = Decided::new(&self.descent, self.schedule, step, updates, scale);
+        let parameters = self.model.parameters();
+        match self.model.overlaps() {
+            true => parameters.defer(Box::new(update)),
+            false => parameters.update(|values| update.finish(values)),
+        }
     }
 
     /// Mean loss in nats per token of one batch ([B, S] as in training), without gradients.
@@ -271,19 +260,17 @@ impl Trainer {
     ///
     /// # Errors
     /// When the checkpoint is of another model or optimizer, or damaged.
-    ///
-    /// # Panics
-    /// If a checkpoint is still being written.
     pub fn resume(
         &mut self,
         checkpoint: &Checkpoint,
         counts: Counts,
         scale: LossScale,
     ) -> Result<(), TrainError> {
-        let Arenas { state } = exclusive(&mut self.arenas);
         let parameters = self.model.parameters();
         parameters.update(|values| read_weights(checkpoint, parameters.layout(), values))?;
+        let mut state = self.descent.state_mut();
         checkpoint.read_tensors("optimizer.safetensors", state.tensors_mut())?;
+        drop(state);
         self.model.take_parameters()?;
         (self.counts, self.scale) = (counts, scale);
         Ok(())
@@ -294,15 +281,13 @@ impl Trainer {
     ///
     /// # Errors
     /// When the checkpoint is of another model or optimizer, or damaged.
-    ///
-    /// # Panics
-    /// If a checkpoint is still being written.
     pub fn warm_start(
         &mut self,
         checkpoint: &Checkpoint,
         updates: u64,
     ) -> Result<(), CheckpointError> {
-        let Arenas { state } = exclusive(&mut self.arenas);
+        self.model.parameters().settle();
+        let mut state = self.descent.state_mut();
         checkpoint.read_tensors("optimizer.safetensors", state.tensors_mut())?;
         self.counts.updates = updates;
         Ok(())
@@ -324,9 +309,10 @@ impl Trainer {
         self.model.parameters().read()
     }
 
-    /// The optimizer's state.
-    pub fn state(&self) -> &State {
-        &self.arenas.state
+    /// The optimizer's state. An update waits until the guard is dropped.
+    pub fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.model.parameters().settle();
+        self.descent.state()
     }
 
     /// How far the run has come.
@@ -354,9 +340,10 @@ impl Trainer {
         self.overflows
     }
 
-    /// The optimizer's state, to be read by another thread until the next update.
-    pub(crate) fn share(&self) -> Arc<Arenas> {
-        Arc::clone(&self.arenas)
+    /// The optimizer with its state after all updates, to be read by another thread until the next one.
+    pub(crate) fn share(&self) -> Arc<Descent> {
+        self.model.parameters().settle();
+        Arc::clone(&self.descent)
     }
 
     /// Seconds by part since the last call: the model's, and those of [`Trainer::apply`].
@@ -369,11 +356,6 @@ impl Trainer {
 fn weighted(weights: &[f32], losses: &[f64]) -> f64 {
     let counted = weights.iter().zip(losses).filter(|(weight, _)| **weight != 0.0);
     counted.map(|(&weight, loss)| f64::from(weight) * loss).sum()
-}
-
-/// The arenas, which nothing else holds between the end of the writer and its next beginning.
-fn exclusive(arenas: &mut Arc<Arenas>) -> &mut Arenas {
-    Arc::get_mut(arenas).expect("the writer has ended")
 }
 
 fn read_weights(

@@ -277,15 +277,18 @@ fn an_optimizer_goes_on_from_another_run() {
     };
     let mut base = adamw(weights(&config.model));
     (0..3).for_each(|_| step(&mut base));
-    let contents = checkpoint::Contents {
-        step: 3,
-        best: None,
-        tensors: vec![("optimizer.safetensors", base.state().tensors())],
-        texts: vec![],
-        state: serde_json::Value::Null,
-    };
     let directory = tempfile::tempdir().unwrap();
-    checkpoint::write(directory.path(), &contents, 1).unwrap();
+    {
+        let state = base.state();
+        let contents = checkpoint::Contents {
+            step: 3,
+            best: None,
+            tensors: vec![("optimizer.safetensors", state.tensors())],
+            texts: vec![],
+            state: serde_json::Value::Null,
+        };
+        checkpoint::write(directory.path(), &contents, 1).unwrap();
+    }
     let (found, _) = checkpoint::newest(directory.path()).unwrap();
     let [mut warm, mut cold] = [0, 1].map(|_| adamw(base.params().to_vec()));
     warm.warm_start(&found, 3).unwrap();

@@ -3,15 +3,16 @@
 mod programs;
 mod whole;
 
-use crate::plan_choice::{PlanChoice, PlanParser, with_optimizer};
+use crate::plan_choice::{PlanChoice, PlanParser, work_of};
 use crate::progress::counted;
 use crate::settings::{self, ConfigFile, OptimizerChoice, TrainSection, Weights};
 use crate::setup::{self, Base, BudgetArgs, ShapeArgs};
-use crate::{memory, number, term, timeline, usage};
+use crate::timeline as picture;
+use crate::{memory, number, term, usage};
 use anyhow::{Context, Result, ensure};
 use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
-use gpt::forecast::StepEstimate;
+use gpt::forecast::{StepEstimate, timeline};
 use gpt::plan::{Joined, Plan, Programs};
 use gpt::planner::{self, Candidate, candidates};
 use gpt::{Dims, Layout};
@@ -169,9 +170,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut planned = planned(args, &profile)?;
     let run = &planned.run;
     let RunConfig { batch, seq, accum, .. } = *run;
-    let mut all = candidates(&run.model, batch, seq, accum, &profile)?;
-    // The same for every plan: the order stays.
-    all.iter_mut().for_each(|candidate| own_optimizer(candidate, run, &profile));
+    let mut all = candidates(&run.model, batch, seq, accum, &profile, &work_of(run.optimizer))?;
     let dims = Dims { config: &run.model, batch, seq, dtype: DType::Fp16 };
     let auto = planner::choice(&all);
     let chosen = match args.plan {
@@ -231,19 +230,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     accepted(chosen, &profile)
 }
 
-/// Prices the optimizer of `run` in place of AdamW.
-fn own_optimizer(candidate: &mut Candidate, run: &RunConfig, profile: &Profile) {
-    let step = std::mem::take(&mut candidate.step);
-    candidate.step = with_optimizer(step, run.optimizer, &run.model, profile);
-}
-
 /// A step of `run` by `plan`.
 fn priced(plan: &'static Plan, run: &RunConfig, profile: &Profile) -> Result<Candidate> {
     let RunConfig { batch, seq, accum, .. } = *run;
     let dims = Dims { config: &run.model, batch, seq, dtype: DType::Fp16 };
-    let mut candidate = planner::candidate(plan, &dims, accum, profile)?;
-    own_optimizer(&mut candidate, run, profile);
-    Ok(candidate)
+    Ok(planner::candidate(plan, &dims, accum, profile, &work_of(run.optimizer))?)
 }
 
 /// Fails if the chip refuses a program of the plan.
@@ -282,13 +273,17 @@ fn write(programs: &Programs, directory: &Path) -> Result<()> {
 }
 
 fn draw(file: &Path, chosen: &Candidate, run: &RunConfig, profile: &Profile) -> Result<()> {
-    let steps = gpt::forecast::timeline(chosen.plan, &run.model, run.batch, run.seq, profile)?;
+    let RunConfig { model, batch, seq, .. } = run;
+    let optimizer = work_of(run.optimizer);
+    let steps = |update| timeline(chosen.plan, model, *batch, *seq, profile, update);
+    let first = steps(Some(&optimizer))?;
+    let other = if run.accum > 1 { steps(None)? } else { vec![] };
     let title = format!(
         "Plan {} on {}: forecast, not confirmed on hardware",
         chosen.plan.name,
         profile.described()
     );
-    timeline::draw(file, &title, &timeline::subtitle(&run.model, run.batch, run.seq), &steps)
+    picture::draw(file, &title, &picture::subtitle(model, *batch, *seq), [&first, &other])
 }
 
 /// The lines above the tables.

@@ -6,7 +6,7 @@ use super::{RL, SFT, TRAIN};
 use crate::files::ModelFile;
 use crate::host_gemm::{self, HostGemm, HostGemmChoice};
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
-use crate::plan_choice::{PlanChoice, with_optimizer};
+use crate::plan_choice::{PlanChoice, work_of};
 use crate::usage;
 use ane::AneError;
 use anyhow::{Context, Result};
@@ -203,9 +203,8 @@ pub(super) fn check_steps_left(config: &RunConfig, found: &Checkpoint) -> Result
 
 /// The plan that `choice` is for a run on `machine`.
 fn plan(choice: PlanChoice, config: &RunConfig, machine: &Machine) -> Result<&'static Plan> {
-    let extents = [config.batch, config.seq, config.accum];
     let engine = machine.device.profile().filter(|_| machine.device.overlaps());
-    choice.plan(&config.model, extents, engine.as_ref(), &*machine.device)
+    choice.plan(config, engine.as_ref(), &*machine.device)
 }
 
 impl Frame {
@@ -446,8 +445,9 @@ fn refused(error: TrainError, extent: &str) -> anyhow::Error {
 /// The cost model's forecast of a step, where it knows the chip.
 fn forecast(machine: &Machine, run: &RunConfig) -> Result<Option<Forecast>> {
     let Some(on) = machine.device.profile() else { return Ok(None) };
-    let step = gpt::forecast::forecast(run.plan, &run.model, run.batch, run.seq, run.accum, &on)?;
-    let step = with_optimizer(step, run.optimizer, &run.model, &on);
+    let RunConfig { plan, model, batch, seq, accum, optimizer, .. } = run;
+    let optimizer = work_of(*optimizer);
+    let step = gpt::forecast::forecast(plan, model, *batch, *seq, *accum, &on, &optimizer)?;
     let ms = |seconds: f64| 1e3 * seconds;
     Ok(Some(Forecast {
         chip: on.chip.to_string(),

@@ -129,17 +129,36 @@ fn tiny_trains_by_both_routes_with_the_emulators_bits() {
     }
 }
 
-/// Bars of one lane of a picture's first chart: place and width, in pixels.
-fn bars(picture: &str, lane: &str) -> Vec<(f64, f64)> {
-    let number = |line: &str, name: &str| -> Option<f64> {
-        line.split_once(&format!(" {name}=\""))?.1.split_once('"')?.0.parse().ok()
+/// A bar of a picture: place and width, in pixels, and what it tells.
+struct Bar<'p> {
+    x: f64,
+    width: f64,
+    told: &'p str,
+}
+
+impl Bar<'_> {
+    /// Pixels that two bars have in common; below 0, those between them.
+    fn common(&self, other: &Self) -> f64 {
+        (self.x + self.width).min(other.x + other.width) - self.x.max(other.x)
+    }
+}
+
+/// Bars of one lane of a picture's first chart.
+fn bars<'p>(picture: &'p str, lane: &str) -> Vec<Bar<'p>> {
+    let after = |line: &'p str, what: &str| line.split_once(what).map(|parts| parts.1);
+    let number = |line: &'p str, name: &str| -> Option<f64> {
+        after(line, &format!(" {name}=\""))?.split_once('"')?.0.parse().ok()
     };
     let label = picture.lines().find(|line| line.ends_with(&format!(">{lane}</text>")));
     // The label is 20 pixels below the top of its lane.
     let top = label.and_then(|line| number(line, "y")).expect("a label") - 20.0;
     let bars =
         picture.lines().filter(|line| line.starts_with("<rect ") && number(line, "y") == Some(top));
-    bars.map(|line| (number(line, "x").unwrap(), number(line, "width").unwrap())).collect()
+    bars.map(|line| {
+        let [x, width] = ["x", "width"].map(|name| number(line, name).unwrap());
+        Bar { x, width, told: after(line, "<title>").unwrap() }
+    })
+    .collect()
 }
 
 #[test]
@@ -147,10 +166,11 @@ fn a_run_on_an_engine_uses_both_lanes_at_once() {
     let bench = Bench::new();
     let text = bench.ok(&["data", "synth", "--count", "400"]);
     bench.write("text.txt", text);
-    // Few layers and a small vocabulary: each step takes a good part of the micro-batch.
+    // Few layers and a small vocabulary: each step takes a good part of the micro-batch. Between the two, nobody asks
+    // for the weights.
     bench.write("wide.toml", "[model]\nn_layer = 2\nn_head = 2\nn_embd = 128\nseq_len = 128\n");
     let args = "train --config wide.toml --data text.txt --tokenizer bpe:300 --steps 2 --batch 4 \
-                --plan baseline --sample-every 0";
+                --plan baseline --sample-every 0 --eval-every 0 --checkpoint-every 0";
     let overlap = |device: &str| {
         let file = format!("{device}.svg");
         let more = ["--device", device, "--out", device, "--timeline", &file];
@@ -163,17 +183,30 @@ fn a_run_on_an_engine_uses_both_lanes_at_once() {
         };
         let picture = std::fs::read_to_string(bench.path(&file)).expect("a picture");
         let (engine, host) = (bars(&picture, "engine"), bars(&picture, "CPU"));
-        assert!(engine.len() == 2 * 6 && host.len() > engine.len(), "{engine:?} {host:?}");
-        let common = |a: (f64, f64), b: (f64, f64)| (a.0 + a.1).min(b.0 + b.1) - a.0.max(b.0);
-        let pairs = engine.iter().flat_map(|&a| host.iter().map(move |&b| common(a, b)));
-        pairs.fold(f64::NEG_INFINITY, f64::max)
+        assert!(engine.len() == 2 * 6 && host.len() > engine.len(), "{picture}");
+        let most = |of: &dyn Fn(&Bar<'_>) -> bool| {
+            let host = host.iter().filter(|bar| of(bar));
+            let pairs = host.flat_map(|bar| engine.iter().map(move |other| bar.common(other)));
+            pairs.fold(f64::NEG_INFINITY, f64::max)
+        };
+        // Weight gradients and others; updates of weights.
+        let is_update = |bar: &Bar<'_>| bar.told.starts_with("update ");
+        [most(&|bar| !is_update(bar)), most(&is_update)]
     };
-    // Bars are at least 0.3 wide: those of steps in turn may overlap by so much.
-    assert!(overlap("emulator") < 0.4);
+    // Bars are at least 0.3 wide: those of steps in turn may overlap by so much. Updates are no part of its pictures.
+    let [others, updates] = overlap("emulator");
+    assert!(others < 0.4 && updates == f64::NEG_INFINITY);
     // On a busy machine all steps of one lane may come to run between those of the other, once.
     for device in ["in-memory", "espresso"] {
-        let pixels: Vec<f64> = (0..8).map(|_| overlap(device)).take_while(|&p| p <= 1.0).collect();
-        assert!(pixels.len() < 8, "{device}: {pixels:?}");
+        let mut best = [f64::NEG_INFINITY; 2];
+        for _ in 0..8 {
+            let pixels = overlap(device);
+            best = [0, 1].map(|i| best[i].max(pixels[i]));
+            if best.iter().all(|&pixels| pixels > 1.0) {
+                break;
+            }
+        }
+        assert!(best.iter().all(|&pixels| pixels > 1.0), "{device}: {best:?}");
     }
 }
 

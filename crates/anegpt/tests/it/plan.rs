@@ -9,8 +9,8 @@ fn a_plan_names_its_programs_and_writes_them() {
     let text = bench.ok(&["plan", "--preset", "stories15m", "--chip", "m1", "--write", "programs"]);
     let names =
         ["fwdLayers", "bwdLayers", "finalNorm", "probabilities", "classifierBwd", "finalNormBwd"];
-    assert!(text.contains("layers:6+") && text.contains("; next gradients:"), "{text}");
-    assert!(crate::words(&text).contains("run by 6 layers forward and "), "{text}");
+    assert!(text.contains("layers:1+") && text.contains("; next gradients:"), "{text}");
+    assert!(crate::words(&text).contains("run by 1 layer forward and "), "{text}");
     assert!(names.iter().all(|name| text.contains(name)), "{text}");
     assert!(text.contains("not confirmed on hardware") && !text.contains("REFUSED"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -96,6 +96,12 @@ fn a_plan_is_drawn() {
     assert!(text.contains("drawn in step.svg") && text.contains("side by side for"), "{text}");
     let picture = std::fs::read_to_string(bench.path("step.svg")).unwrap();
     assert!(picture.starts_with("<svg") && picture.contains("bwdLayers, layer "), "{picture}");
+    assert!(picture.contains(">update wq, layer 3: ") && !picture.contains("Any other"));
+    bench.ok(&["plan", "--accum", "2", "--timeline", "step.svg"]);
+    let picture = std::fs::read_to_string(bench.path("step.svg")).unwrap();
+    assert!(
+        picture.contains("First micro-batch, with the update: ") && picture.contains("Any other: ")
+    );
 }
 
 #[test]

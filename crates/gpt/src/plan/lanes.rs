@@ -6,24 +6,28 @@
 //!
 //! The engine takes its steps in the order of the schedule. The host takes first what the engine
 //! waits for soonest; weight gradients, for which it waits last or not at all, fill the time between.
+//! So an update goes through the layers from the first to the last, as the requests that read them do, and
+//! ends with what the head alone reads.
 
 use super::schedule::{Schedule, Sink, Source, Step};
 use super::{Part, Place, inputs, outputs};
 use std::collections::BTreeMap;
 
-/// Something that steps exchange; indices are those of the schedule. A gradient is named by the first of
-/// its elements: gradients that overlap begin together.
+/// Something that steps exchange; indices are those of the schedule. Gradients and weights are named by the first of
+/// their elements: those that overlap begin together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Exchanged {
     Value(usize),
     Array(usize),
     Gradient(usize),
+    /// The master weights of a parameter.
+    Weights(usize),
     /// The state of the head between its steps.
     Head,
 }
 
 /// The order of the steps of a schedule on two lanes. Steps are numbered in the order of the schedule,
-/// those of the backward pass after those of the forward pass.
+/// those of the backward pass after those of the forward pass, and those of an update before both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lanes {
     /// For each step, the steps that must be done before it begins.
@@ -35,10 +39,18 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// The lanes of `schedule`.
+    /// The lanes of a micro-batch of `schedule`.
     pub fn new(schedule: &Schedule) -> Self {
-        let steps: Vec<&Step> = schedule.steps().collect();
-        let (after, n) = (after(schedule, &steps), steps.len());
+        Self::of(schedule, &schedule.steps().collect::<Vec<_>>())
+    }
+
+    /// The lanes of a micro-batch that begins with an update. Its steps are numbered first.
+    pub fn after_update(schedule: &Schedule) -> Self {
+        Self::of(schedule, &schedule.steps_after_update().collect::<Vec<_>>())
+    }
+
+    fn of(schedule: &Schedule, steps: &[&Step]) -> Self {
+        let (after, n) = (after(schedule, steps), steps.len());
         let (engine, mut host): (Vec<usize>, Vec<usize>) =
             (0..n).partition(|&i| steps[i].place() == Place::Engine);
         // The first step of the engine that waits for a step, if there is one.
@@ -148,11 +160,19 @@ impl Schedule {
         TimedStep { name, layer, part: self.part(step), place: step.place(), start, seconds }
     }
 
-    /// Returns what `step` reads, and what it writes or adds to. Parameters are left out: no step changes them.
+    /// Returns what `step` reads, and what it writes or adds to.
     fn reads_and_writes(&self, step: &Step) -> [Vec<Exchanged>; 2] {
-        use Exchanged::{Array, Gradient, Head, Value};
+        use Exchanged::{Array, Gradient, Head, Value, Weights};
+        let of_head = |thing: fn(usize) -> Exchanged| {
+            self.head_parameters.iter().map(move |range| thing(range.start))
+        };
         match step {
-            Step::Gather { to, .. } => [vec![], vec![Array(*to)]],
+            Step::Update { range, .. } => {
+                let held = self.values_of(range.start).map(|(value, _)| Value(value));
+                let written = std::iter::once(Weights(range.start)).chain(held);
+                [vec![Gradient(range.start)], written.collect()]
+            }
+            Step::Gather { table, to, .. } => [vec![Weights(table.start)], vec![Array(*to)]],
             Step::Load { from, to } => [vec![Array(*from)], vec![Value(*to)]],
             Step::Run { program, layer } => {
                 let function = &self.programs[*program].function;
@@ -164,27 +184,31 @@ impl Schedule {
             Step::Append { value, cache } => [vec![Value(*value)], vec![Value(*cache)]],
             Step::Unload { from, to } => [vec![Value(*from)], vec![Array(*to)]],
             Step::Losses { probs } => [vec![Value(*probs)], vec![Head]],
-            Step::Cotangents { probs, to } => [vec![Value(*probs)], vec![Value(*to)]],
-            Step::Head { stream } => [vec![Array(*stream)], vec![Head]],
+            // It clears the gradients of rows that no logit reads.
+            Step::Cotangents { probs, to } => {
+                let rows = of_head(Gradient);
+                [vec![Value(*probs)], std::iter::once(Value(*to)).chain(rows).collect()]
+            }
+            Step::Head { stream } => {
+                let read = std::iter::once(Array(*stream)).chain(of_head(Weights));
+                [read.collect(), vec![Head]]
+            }
             Step::HeadBackward { stream, to } => {
-                let gradients = self.head_parameters.iter().map(|range| Gradient(range.start));
+                let read = std::iter::once(Array(*stream)).chain(of_head(Weights));
                 let own = [Head, Array(*to)].into_iter();
-                [vec![Array(*stream)], own.chain(gradients).collect()]
+                [read.collect(), own.chain(of_head(Gradient)).collect()]
             }
             Step::Host { inputs, outputs, .. } => {
                 let read = |source: &Source| match source {
-                    Source::Array(n) => Some(Array(*n)),
-                    Source::Value(n) => Some(Value(*n)),
-                    Source::Parameter(_) => None,
+                    Source::Array(n) => Array(*n),
+                    Source::Value(n) => Value(*n),
+                    Source::Parameter(range) => Weights(range.start),
                 };
                 let written = |sink: &Sink| match sink {
                     Sink::Array { to, .. } => Array(*to),
                     Sink::Gradient(range) => Gradient(range.start),
                 };
-                [
-                    inputs.iter().filter_map(read).collect(),
-                    outputs.iter().map(written).collect::<Vec<_>>(),
-                ]
+                [inputs.iter().map(read).collect(), outputs.iter().map(written).collect::<Vec<_>>()]
             }
             Step::Accumulate { value, gradient } => {
                 [vec![Value(*value)], vec![Gradient(gradient.start)]]

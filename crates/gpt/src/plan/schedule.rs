@@ -174,6 +174,17 @@ pub enum Step {
         /// The array of the cotangent.
         from: usize,
     },
+    /// The optimizer updates a parameter, and its new elements go into the surfaces that hold it.
+    Update {
+        /// Its index in the layout.
+        param: usize,
+        /// Its elements in the arena.
+        range: Range<usize>,
+        /// Its name in programs.
+        port: &'static str,
+        /// The layer that it is of, if it is of one.
+        layer: Option<usize>,
+    },
 }
 
 /// The steps of a plan for a model.
@@ -189,6 +200,9 @@ pub struct Schedule {
     pub forward: Vec<Step>,
     /// Steps from the loss to gradients.
     pub backward: Vec<Step>,
+    /// Steps that update the parameters, before those of the forward pass: of the first micro-batch after an update that
+    /// was deferred ([`crate::Deferred`]).
+    pub updates: Vec<Step>,
     /// Parameters that the device holds: their values, and where they are in the arena.
     pub parameters: Vec<(usize, Range<usize>)>,
     /// Rows of the vocabulary, width of the stream, and tokens: what the head works on.
@@ -228,6 +242,18 @@ impl Schedule {
         self.forward.iter().chain(&self.backward)
     }
 
+    /// All steps in order: those of an update, then those of a micro-batch.
+    pub fn steps_after_update(&self) -> impl Iterator<Item = &Step> {
+        self.updates.iter().chain(self.steps())
+    }
+
+    /// The values that hold a parameter, by its first element in the arena; the range is that of the elements that they
+    /// hold, which may be fewer.
+    pub fn values_of(&self, start: usize) -> impl Iterator<Item = (usize, &Range<usize>)> {
+        let all = self.parameters.iter().map(|(value, range)| (*value, range));
+        all.filter(move |(_, range)| range.start == start)
+    }
+
     /// Name of a step for people (its program's, where it runs one), and its layer, if it is of one.
     pub fn describe(&self, step: &Step) -> (String, Option<usize>) {
         let table = |by: &Index| match by {
@@ -258,6 +284,7 @@ impl Schedule {
             Step::HeadBackward { .. } => ("headBwd".to_owned(), None),
             Step::Accumulate { value, .. } => of("accumulate", *value),
             Step::Scatter { by, .. } => (format!("{}Bwd", table(by)), None),
+            Step::Update { port, layer, .. } => (format!("update {port}"), *layer),
         }
     }
 

@@ -21,17 +21,20 @@ pub enum Part {
     WeightGradients,
     /// Gradients of norms, embedding, mixtures of streams.
     Elementwise,
+    /// The optimizer, and its weights on their way to the device.
+    Update,
 }
 
 impl Part {
     /// All parts, in the order of reports.
-    pub const ALL: [Part; 6] = [
+    pub const ALL: [Part; 7] = [
         Part::EngineForward,
         Part::EngineBackward,
         Part::Io,
         Part::Head,
         Part::WeightGradients,
         Part::Elementwise,
+        Part::Update,
     ];
 
     /// Its name in logs.
@@ -43,6 +46,7 @@ impl Part {
             Part::Head => "head",
             Part::WeightGradients => "dw",
             Part::Elementwise => "elementwise",
+            Part::Update => "optimizer",
         }
     }
 }
@@ -62,6 +66,7 @@ impl Schedule {
     /// The part of a training step that `step` counts to.
     pub fn part(&self, step: &Step) -> Part {
         match step {
+            Step::Update { .. } => Part::Update,
             Step::Run { program, .. } => match self.programs[*program].pass {
                 Pass::Forward => Part::EngineForward,
                 Pass::Backward => Part::EngineBackward,

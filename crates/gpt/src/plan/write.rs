@@ -88,6 +88,7 @@ impl<'d> Writer<'d> {
             arrays: vec![],
             forward: vec![],
             backward: vec![],
+            updates: vec![],
             parameters: vec![],
             head: [dims.config.vocab_size, dims.config.n_embd, dims.tokens()],
             head_parameters: of_head.collect(),
@@ -98,6 +99,9 @@ impl<'d> Writer<'d> {
 
     pub(super) fn write(mut self) -> Schedule {
         self.declare();
+        if self.trains {
+            self.update();
+        }
         let mut stream = self.gather();
         if self.joined {
             self.layers(stream);
@@ -127,6 +131,14 @@ impl<'d> Writer<'d> {
             self.scatter();
         }
         self.schedule
+    }
+
+    fn update(&mut self) {
+        let update = |(param, p): (usize, &Param)| {
+            let (range, port, layer) = (p.range(), p.port, p.layer);
+            Step::Update { param, range, port, layer }
+        };
+        self.schedule.updates = self.layout.params().iter().enumerate().map(update).collect();
     }
 
     /// All layers, where the engine keeps the stream that the host gives it in the array `stream`.

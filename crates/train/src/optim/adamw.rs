@@ -1,7 +1,7 @@
 //! AdamW on f32 master weights.
 
 use super::{CHUNK, Optimizer, Update};
-use gpt::Param;
+use gpt::{Done, Param};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,7 @@ impl AdamW {
     /// m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g²,
     /// w ← w − lr·(m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε) + λw).
     ///
-    /// `decay` tells whether λ applies.
+    /// `decay` tells whether λ applies; `done` is told of each part of `w` that is new ([`Optimizer::step_by_parts`]).
     ///
     /// # Panics
     /// If the slices differ in length.
@@ -51,6 +51,7 @@ impl AdamW {
         g: &[f32],
         m: &mut [f32],
         v: &mut [f32],
+        done: &Done<'_>,
     ) {
         assert!(w.len() == g.len() && w.len() == m.len() && w.len() == v.len(), "one length");
         let correction = |beta: f32| (1.0 - f64::from(beta).powi(t.min(1 << 30) as i32)) as f32;
@@ -61,13 +62,15 @@ impl AdamW {
         w.par_chunks_mut(CHUNK)
             .zip(g.par_chunks(CHUNK))
             .zip(m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)))
-            .for_each(|((w, g), (m, v))| {
+            .enumerate()
+            .for_each(|(chunk, ((w, g), (m, v)))| {
                 for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
                     let grad = *g * scale;
                     *m = b1 * *m + (1.0 - b1) * grad;
                     *v = b2 * *v + (1.0 - b2) * grad * grad;
                     *w = shrink * *w - rate * *m / (v.sqrt() * root + eps);
                 }
+                done(chunk * CHUNK, w);
             });
     }
 }
@@ -86,8 +89,20 @@ impl Optimizer for AdamW {
         g: &[f32],
         state: &mut [&mut [f32]],
     ) {
+        self.step_by_parts(update, param, w, g, state, &|_, _| ());
+    }
+
+    fn step_by_parts(
+        &self,
+        update: &Update,
+        param: &Param,
+        w: &mut [f32],
+        g: &[f32],
+        state: &mut [&mut [f32]],
+        done: &Done<'_>,
+    ) {
         let [m, v] = state else { unreachable!("every parameter has two tensors") };
-        self.update(update.t, update.lr, update.scale, param.decays(), w, g, m, v);
+        self.update(update.t, update.lr, update.scale, param.decays(), w, g, m, v, done);
     }
 }
 
@@ -106,7 +121,7 @@ mod tests {
         for t in 1..=5u64 {
             let gradient = |i: usize| (i as f32 * 0.11 + t as f32).cos() * 4.0;
             let g: Vec<f32> = (0..n).map(gradient).collect();
-            adam.update(t, 0.01, 0.25, true, &mut w, &g, &mut m, &mut v);
+            adam.update(t, 0.01, 0.25, true, &mut w, &g, &mut m, &mut v, &|_, _| ());
             for (i, (w, m, v)) in exact.iter_mut().enumerate() {
                 let g = f64::from(gradient(i)) * 0.25;
                 *m = 0.8f32 as f64 * *m + (1.0 - 0.8f32 as f64) * g;
@@ -129,9 +144,9 @@ mod tests {
     fn gains_do_not_decay() {
         let adam = AdamW::default();
         let (mut w, g, mut m, mut v) = ([2.0f32], [0.0f32], [0.0f32], [0.0f32]);
-        adam.update(1, 0.1, 1.0, false, &mut w, &g, &mut m, &mut v);
+        adam.update(1, 0.1, 1.0, false, &mut w, &g, &mut m, &mut v, &|_, _| ());
         assert_eq!(w, [2.0]);
-        adam.update(2, 0.1, 1.0, true, &mut w, &g, &mut m, &mut v);
+        adam.update(2, 0.1, 1.0, true, &mut w, &g, &mut m, &mut v, &|_, _| ());
         assert_eq!(w, [2.0 * (1.0 - 0.1 * 0.1)]);
     }
 }

@@ -1,7 +1,7 @@
 //! AdamW's settings by kind of parameter.
 
 use super::{AdamW, Optimizer, Update};
-use gpt::{Group, Param};
+use gpt::{Done, Group, Param};
 use serde::{Deserialize, Serialize};
 
 /// AdamW for all parameters but the matrices of the layers, with settings by [`Group`]. What a setting
@@ -86,9 +86,21 @@ impl Optimizer for AdamWGroups {
         g: &[f32],
         state: &mut [&mut [f32]],
     ) {
+        self.step_by_parts(update, param, w, g, state, &|_, _| ());
+    }
+
+    fn step_by_parts(
+        &self,
+        update: &Update,
+        param: &Param,
+        w: &mut [f32],
+        g: &[f32],
+        state: &mut [&mut [f32]],
+        done: &Done<'_>,
+    ) {
         let [m, v] = state else { unreachable!("every parameter has two tensors") };
         let Update { t, lr, scale, .. } = *update;
-        self.of(param.group).update(t, lr, scale, true, w, g, m, v);
+        self.of(param.group).update(t, lr, scale, true, w, g, m, v, done);
     }
 }
 

@@ -206,8 +206,8 @@ impl Optimizer for Lora {
         let [base, a, b, am, av, bm, bv] = state else { return };
         let (da, rest) = g.split_at(a.len());
         let Update { t, lr, scale, .. } = *update;
-        self.adamw.update(t, lr, scale, true, a, da, am, av);
-        self.adamw.update(t, lr, scale, true, b, &rest[..b.len()], bm, bv);
+        self.adamw.update(t, lr, scale, true, a, da, am, av, &|_, _| ());
+        self.adamw.update(t, lr, scale, true, b, &rest[..b.len()], bm, bv, &|_, _| ());
         self.merge([param.shape[0], param.shape[1]], base, a, b, w);
     }
 }

@@ -19,7 +19,7 @@ pub use muon::Muon;
 pub use state::State;
 
 use crate::schedule::Progress;
-use gpt::{Layout, Param};
+use gpt::{Done, Layout, Param};
 use rayon::prelude::*;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -87,6 +87,26 @@ pub trait Optimizer: Debug + Send + Sync {
         g: &[f32],
         state: &mut [&mut [f32]],
     );
+
+    /// As [`Optimizer::step`]; tells `done` of each part of `w` that has its new elements, while they are in the cache. By
+    /// default, that is at the end.
+    fn step_by_parts(
+        &self,
+        update: &Update,
+        param: &Param,
+        w: &mut [f32],
+        g: &[f32],
+        state: &mut [&mut [f32]],
+        done: &Done<'_>,
+    ) {
+        self.step(update, param, w, g, state);
+        tell(w, done);
+    }
+}
+
+/// Tells `done` of all of `w`, on all cores.
+pub(crate) fn tell(w: &[f32], done: &Done<'_>) {
+    w.par_chunks(CHUNK).enumerate().for_each(|(chunk, part)| done(chunk * CHUNK, part));
 }
 
 /// An optimizer with its settings, as a run chooses it; in a checkpoint `name` says which.

@@ -20,10 +20,10 @@
 //! State: `momentum` [r, c] and `second` [r, 1] or [1, c]. A gradient of zeros gives X = 0.
 
 use super::products::{as_it_lies, product, transposed};
-use super::{AdamWGroups, CHUNK, Optimizer, Update, Work, sum_of_squares};
+use super::{AdamWGroups, CHUNK, Optimizer, Update, Work, sum_of_squares, tell};
 use crate::schedule::{Fade, Momentum};
 use cpu::gemm::symmetric;
-use gpt::{Group, Param};
+use gpt::{Done, Group, Param};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -212,12 +212,25 @@ impl Optimizer for Muon {
         g: &[f32],
         state: &mut [&mut [f32]],
     ) {
+        self.step_by_parts(update, param, w, g, state, &|_, _| ());
+    }
+
+    fn step_by_parts(
+        &self,
+        update: &Update,
+        param: &Param,
+        w: &mut [f32],
+        g: &[f32],
+        state: &mut [&mut [f32]],
+        done: &Done<'_>,
+    ) {
         if param.group != Group::Matrix {
-            return self.adamw.step(update, param, w, g, state);
+            return self.adamw.step_by_parts(update, param, w, g, state, done);
         }
         let [rows, columns] = param.shape[..] else { unreachable!("a matrix has two extents") };
         let [momentum, second] = state else { unreachable!("a matrix has two tensors") };
         self.update(update, [rows, columns], w, g, momentum, second);
+        tell(w, done);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The whole run of a plan: parameters, tokens, memory and time, as tables and as JSON.
 
-use crate::plan_choice::with_optimizer;
+use crate::plan_choice::work_of;
 use crate::progress;
 use anyhow::Result;
 use chip::{Chip, Profile};
@@ -46,8 +46,8 @@ impl<'a> Whole<'a> {
         let layout = gpt::Layout::new(config);
         let on = |&chip: &Chip| {
             let profile = Profile { chip, ..*profile };
-            let step = forecast(plan, config, batch, seq, accum, &profile)?;
-            Ok((chip, with_optimizer(step, run.optimizer, config, &profile)))
+            let optimizer = work_of(run.optimizer);
+            Ok((chip, forecast(plan, config, batch, seq, accum, &profile, &optimizer)?))
         };
         Ok(Whole {
             run,
