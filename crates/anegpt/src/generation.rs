@@ -174,14 +174,19 @@ impl DraftArgs {
     pub(crate) fn insists(self) -> bool {
         matches!(self.draft, DraftChoice::On)
     }
-}
 
-impl From<DraftArgs> for Draft {
-    fn from(args: DraftArgs) -> Self {
-        match args.draft {
-            DraftChoice::Auto => Draft::Auto,
-            DraftChoice::On => Draft::On,
-            DraftChoice::Off => Draft::Off,
+    /// What to do with weights that are stored so.
+    ///
+    /// # Errors
+    /// When int8 weights are to be drafted by a copy in int8.
+    pub(crate) fn of(self, weights: WeightFormat) -> Result<Draft> {
+        match self.draft {
+            DraftChoice::On if weights == WeightFormat::Int8 => Err(usage(
+                "--draft on guesses with a copy in int8, which is no faster than --weights int8: leave one of them out",
+            )),
+            DraftChoice::On => Ok(Draft::On),
+            DraftChoice::Auto => Ok(Draft::Auto),
+            DraftChoice::Off => Ok(Draft::Off),
         }
     }
 }

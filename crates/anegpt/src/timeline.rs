@@ -4,6 +4,7 @@
 
 use crate::progress::counted;
 use crate::svg::{Svg, clipped, colour, text_width};
+use crate::usage;
 use anyhow::{Context, Result};
 use gpt::GptConfig;
 use gpt::plan::{Part, Place, TimedStep};
@@ -35,6 +36,15 @@ pub(crate) fn draw(
 ) -> Result<()> {
     let picture = svg(title, subtitle, micro_batches);
     std::fs::write(file, picture).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Refuses a picture in a directory that does not exist, before the work.
+pub(crate) fn check(file: &Path) -> Result<()> {
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+    match directory.filter(|directory| !directory.is_dir()) {
+        Some(none) => Err(usage(format!("--timeline: there is no directory {}", none.display()))),
+        None => Ok(()),
+    }
 }
 
 /// The shape of a micro-batch of `model` in words.
@@ -71,7 +81,10 @@ fn charts([first, other]: [&[TimedStep]; 2]) -> Vec<(&'static str, &[TimedStep])
         ("Forward, first layer", of_layer(0..head, 0)),
         ("Backward, first layer", of_layer(backward..one.len(), 0)),
     ];
-    charts.into_iter().filter(|(_, steps)| !steps.is_empty()).collect()
+    // A layer that is one step, or a part of one, is seen above.
+    let shown =
+        |(n, (_, steps)): &(usize, (&str, &[TimedStep]))| steps.len() > if *n < 2 { 0 } else { 2 };
+    charts.into_iter().enumerate().filter(shown).map(|(_, chart)| chart).collect()
 }
 
 /// Names of the parts with their colours.

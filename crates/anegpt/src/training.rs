@@ -29,8 +29,8 @@ const STOPPING: &str = "stopping after this step, saving a checkpoint; Ctrl-C ag
 pub(crate) struct ProcessArgs {
     #[command(flatten)]
     view: ViewArgs,
-    /// Draw the last micro-batch on the clock as it ran, engine and CPU on a lane
-    /// each, as SVG
+    /// Draw the last micro-batch, and the last one with an update, on the clock as
+    /// they ran, engine and CPU on a lane each, as SVG
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     timeline: Option<PathBuf>,
     /// Steps between checks that the device still computes correctly; 0 = none
@@ -77,6 +77,7 @@ pub(crate) fn to_end<O: Objective>(
     args: &ProcessArgs,
     started: Instant,
 ) -> Result<()> {
+    args.timeline.as_deref().map_or(Ok(()), timeline::check)?;
     let (_lock, out) = place.take()?;
     let mut view = View::new(&args.view, &out)?;
     view.show(&ready.start_event(&out))?;

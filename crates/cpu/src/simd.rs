@@ -85,7 +85,8 @@ impl Level {
     /// # Errors
     /// When there is no level of this name, or this machine does not run it.
     pub fn asked() -> Result<Option<Self>, String> {
-        let Ok(name) = std::env::var(ASKED) else { return Ok(None) };
+        let asked = std::env::var(ASKED).ok().filter(|name| !name.is_empty());
+        let Some(name) = asked else { return Ok(None) };
         let plain = |name: &str| name.replace('-', "").to_lowercase();
         let named = |level: &Self| plain(&name) == plain(&level.to_string());
         let known = || Self::ALL.into_iter().filter(|level| level.available());

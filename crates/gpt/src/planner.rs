@@ -96,7 +96,7 @@ pub fn candidate(
 }
 
 /// Inputs that every source takes a request to have at most (ANE071).
-const SURE_INPUTS: usize = 16;
+pub const SURE_INPUTS: usize = 16;
 
 /// The first of `all`, those of [`candidates`], if `device` carries its requests; else the cheapest legal one of which
 /// it does. Requests with more inputs than every source grants are tried on it, with a program whose results are known.

@@ -409,7 +409,17 @@ fn variants_of_layers_are_found_by_their_names() {
         assert_eq!(plan.name, name);
         assert!(std::ptr::eq(plan, Plan::named(name).unwrap()));
     }
-    for name in ["layers:0+1", "layers:1", "layers:01+1", "layers:1+1:", "layers:1+1:w1", "layer"] {
+    // Groups in any order; all of them are the plan without a choice.
+    let same = [
+        ("layers:2+1:classifier+qkv", "layers:2+1:qkv+classifier"),
+        ("layers:2+1:all", "layers:2+1"),
+        ("gradients:up+qkv", "gradients:qkv+up"),
+        ("gradients:classifier+down+up+o+qkv", "gradients"),
+    ];
+    for (name, known) in same {
+        assert_eq!(Plan::named(name).unwrap().name, known);
+    }
+    for name in ["layers:0+1", "layers:1", "layers:1+1:", "layers:1+1:w1", "layer", "gradients:"] {
         assert_eq!(Plan::named(name), None, "{name}");
     }
 }

@@ -105,14 +105,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let request = Request { max_tokens, sampling, seed, slide, stop, tools };
     let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };
     let context = model.parameters.config().seq_len;
+    let stored = args.weights.map_or(WeightFormat::F32, WeightFormat::from);
     let (generated, stats) = match (machine.kind, machine.numerics) {
         (Kind::Cpu, Numerics::F32) => {
-            let weights = args.weights.map_or(WeightFormat::F32, WeightFormat::from);
-            let draft = match args.draft.into() {
+            let draft = match args.draft.of(stored)? {
                 Draft::Auto if max_tokens < WORTH_DRAFTING => Draft::Off,
                 draft => draft,
             };
-            let options = EngineOptions { weights, draft, ..EngineOptions::default() };
+            let options = EngineOptions { weights: stored, draft, ..EngineOptions::default() };
             on_cpu(model, options, &prompt, request, &mut out)?
         }
         _ if args.weights.is_some() => {
@@ -124,10 +124,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         _ => (on_device(&model, &machine, &prompt, request, &mut out)?, Stats::default()),
     };
     match args.json {
-        true => println!("{}", json(&prompt, &out.text, &generated, &stats, seed, &machine)),
+        true => {
+            println!("{}", json(&prompt, &out.text, (&generated, &stats), seed, (&machine, stored)))
+        }
         false => out.finish()?,
     }
-    let mut summary = summary(&generated, &stats, context, &machine);
+    let mut summary = summary(&generated, &stats, context, (&machine, stored));
     if measures {
         summary += &format!("; {}", machine.reason);
     }
@@ -205,7 +207,12 @@ fn speed(tokens: usize, seconds: f64) -> f64 {
 }
 
 /// One line for people.
-fn summary(g: &Generated, stats: &Stats, context: usize, machine: &Machine) -> String {
+fn summary(
+    g: &Generated,
+    stats: &Stats,
+    context: usize,
+    (machine, stored): (&Machine, WeightFormat),
+) -> String {
     let ended = match g.finish {
         Finish::EndOfText => "end of text".to_owned(),
         Finish::MaxTokens => "--max-tokens reached".to_owned(),
@@ -226,7 +233,11 @@ fn summary(g: &Generated, stats: &Stats, context: usize, machine: &Machine) -> S
         tokens(g.tokens.len()),
         speed(g.tokens.len(), g.seconds),
         machine.kind.name(),
-        if machine.emulated() { format!(" ({})", numerics(machine)) } else { String::new() },
+        match stored {
+            WeightFormat::F32 if !machine.emulated() => String::new(),
+            WeightFormat::F32 => format!(" ({})", numerics(machine)),
+            stored => format!(" (weights in {})", stored.name()),
+        },
     )
 }
 
@@ -245,10 +256,9 @@ fn numerics(machine: &Machine) -> String {
 fn json(
     prompt: &str,
     text: &str,
-    g: &Generated,
-    stats: &Stats,
+    (g, stats): (&Generated, &Stats),
     seed: u64,
-    machine: &Machine,
+    (machine, stored): (&Machine, WeightFormat),
 ) -> serde_json::Value {
     serde_json::json!({
         "prompt": prompt,
@@ -265,5 +275,6 @@ fn json(
         "seed": seed,
         "device": machine.device.describe(),
         "numerics": numerics(machine),
+        "weights": stored.name(),
     })
 }

@@ -14,7 +14,7 @@ use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
 use gpt::forecast::{StepEstimate, timeline};
 use gpt::plan::{Joined, Plan, Programs};
-use gpt::planner::{self, Candidate, candidates};
+use gpt::planner::{self, Candidate, SURE_INPUTS, candidates};
 use gpt::{Dims, Layout};
 use mil::{DType, Program};
 use programs::Row;
@@ -197,6 +197,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let whole = Whole::new(run, chosen.plan, &profile, chips)?;
     let memory = args.memory_bytes().or_else(memory::bytes);
     planned.warnings.extend(too_large(run, whole.bytes(), memory));
+    planned.warnings.extend(many_inputs(chosen));
     let rows: Vec<Row> = programs.engine().map(|f| Row::new(f, &profile)).collect();
     if args.json {
         println!("{}", json(args, &planned, &rows, &all, chosen, &profile, &whole));
@@ -286,6 +287,18 @@ fn draw(file: &Path, chosen: &Candidate, run: &RunConfig, profile: &Profile) -> 
     picture::draw(file, &title, &picture::subtitle(model, *batch, *seq), [&first, &other])
 }
 
+/// Says that sources disagree about requests with as many inputs as the plan's.
+fn many_inputs(chosen: &Candidate) -> Option<String> {
+    let [inputs, outputs] = chosen.ports;
+    (inputs > SURE_INPUTS).then(|| {
+        format!(
+            "a request of this plan has up to {inputs} inputs and {outputs} outputs. One source says that the \
+             engine takes {SURE_INPUTS} inputs, another ran 98 (ANE071). With --plan auto, a run tries a request of \
+             that size before it takes the plan"
+        )
+    })
+}
+
 /// The lines above the tables.
 fn heading(run: &RunConfig, chosen: &Candidate, programs: &Programs, profile: &Profile) {
     let RunConfig { model, batch, seq, accum, .. } = run;
@@ -300,10 +313,10 @@ fn heading(run: &RunConfig, chosen: &Candidate, programs: &Programs, profile: &P
         (n, _) if programs.kernels.iter().any(|kernel| kernel.kind > 0) => {
             format!("{n} layers of several kinds")
         }
-        (n, _) => format!("each of {n} layers"),
+        (n, _) => format!("{n} layers"),
     };
     let count = counted(programs.engine().count(), "program");
-    label("plan", &format!("{}: {count}, compiled once, run by {layers}", chosen.plan.name));
+    label("plan", &format!("{}: {count}, compiled once, for {layers}", chosen.plan.name));
     let micro_batches = match accum {
         1 => "1 micro-batch".to_owned(),
         n => format!("{n} micro-batches"),
@@ -316,8 +329,8 @@ fn heading(run: &RunConfig, chosen: &Candidate, programs: &Programs, profile: &P
 fn notes(run: &RunConfig) -> String {
     let optimizer = whole::optimizer(&run.optimizer);
     format!(
-        "  alone: run by itself, with all data copied in and out; in a step most stay\n  on the CPU: \
-         embedding, residuals, loss, and what no program gives;\n  its optimizer: {optimizer}\n"
+        "  alone: run by itself, with all data copied in and out, as few are in a step\n  \
+         the CPU computes embedding, loss, and what no program gives\n  optimizer: {optimizer}\n"
     )
 }
 

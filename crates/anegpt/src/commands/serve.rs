@@ -91,7 +91,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         slots: args.slots.into(),
         context: args.context.unwrap_or(usize::MAX),
         weights,
-        draft: args.draft.into(),
+        draft: args.draft.of(weights)?,
         queue: args.max_queue,
         ..EngineOptions::default()
     };

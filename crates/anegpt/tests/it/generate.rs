@@ -1,6 +1,6 @@
 //! `anegpt generate`.
 
-use crate::{Bench, real_data};
+use crate::{Bench, real_data, words};
 use serde_json::json;
 use std::path::Path;
 
@@ -240,6 +240,14 @@ fn drafts_change_the_number_of_passes_alone() {
     let (drafted, accepted) =
         (on["drafted_tokens"].as_u64().unwrap(), on["accepted_tokens"].as_u64().unwrap());
     assert!(drafted >= accepted && accepted > 20, "{accepted} of {drafted}");
+    let int8 = bench.run(&["generate", &model, "--weights", "int8", "--draft", "on"]);
+    let error = words(&String::from_utf8_lossy(&int8.stderr));
+    assert!(
+        int8.status.code() == Some(2) && error.contains("no faster than --weights int8"),
+        "{error}"
+    );
+    let (_, said) = greedy(&bench, &model, &["--weights", "int8"]);
+    assert!(said.contains("on the CPU (weights in int8)"), "{said}");
     let (_, said) = greedy(&bench, &model, &["--draft", "on"]);
     assert!(said.contains(" drafted tokens accepted"), "{said}");
     let args = ["generate", &model, "--draft", "on", "--device", "emulator"];

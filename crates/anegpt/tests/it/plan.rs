@@ -10,7 +10,7 @@ fn a_plan_names_its_programs_and_writes_them() {
     let names =
         ["fwdLayers", "bwdLayers", "finalNorm", "probabilities", "classifierBwd", "finalNormBwd"];
     assert!(text.contains("layers:1+") && text.contains("; next gradients:"), "{text}");
-    assert!(crate::words(&text).contains("run by 1 layer forward and "), "{text}");
+    assert!(crate::words(&text).contains("for 1 layer forward and "), "{text}");
     assert!(names.iter().all(|name| text.contains(name)), "{text}");
     assert!(text.contains("not confirmed on hardware") && !text.contains("REFUSED"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -126,6 +126,11 @@ fn a_run_keeps_its_plan() {
     };
     assert_eq!(programs(&resume(&["--out", "same"])), 4);
     assert_eq!(programs(&resume(&["--out", "other", "--plan", "baseline"])), 6);
+    let error = bench.run(&["train", "--out", "never", "--timeline", "nowhere/run.svg"]);
+    let text = String::from_utf8_lossy(&error.stderr).into_owned();
+    assert_eq!(error.status.code(), Some(2), "{text}");
+    assert!(text.contains("--timeline: there is no directory nowhere"), "{text}");
+    assert!(!bench.path("never").exists());
     let error = bench.run(&["train", "--plan", "fastest"]);
     assert_eq!(error.status.code(), Some(2));
 }

@@ -21,7 +21,7 @@ use std::sync::LazyLock;
 /// See the module.
 pub static GRADIENTS: Plan = Plan {
     name: "gradients",
-    about: "As offload, with weight gradients and attention's backward pass in one program on the engine",
+    about: "As offload, with weight gradients and attention's backward pass in one program on the engine; of some weights: gradients:qkv+o+up+down+classifier, or fewer of these",
     cuts: &[
         EMBED,
         MIX,
@@ -95,6 +95,23 @@ pub(crate) fn choices() -> impl Iterator<Item = &'static [&'static str]> {
     std::iter::once(&[][..]).chain(CHOICES.iter().map(|&(_, left)| left))
 }
 
+/// The weight gradients that are left to the host by the choice of this name: groups of the engine in any order, `none`
+/// or `all`.
+pub(super) fn chosen(name: &str) -> Option<&'static [&'static str]> {
+    let known = |group: &&str| GROUPS.iter().any(|(name, _)| name == group);
+    let engine: Vec<&str> = match name {
+        "none" => vec![],
+        "all" => return Some(&[]),
+        groups => groups.split('+').collect(),
+    };
+    if !engine.iter().all(known) {
+        return None;
+    }
+    let left = GROUPS.iter().filter(|(name, _)| !engine.contains(name));
+    let left: Vec<&str> = left.flat_map(|(_, gradients)| *gradients).copied().collect();
+    choices().find(|choice| *choice == left)
+}
+
 /// [`GRADIENTS`] with each of the [`CHOICES`]: `gradients:qkv+up`.
 static VARIANTS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
     let variant = |(engine, left): &(String, &'static [&'static str])| {
@@ -103,6 +120,12 @@ static VARIANTS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
     };
     CHOICES.iter().map(variant).collect()
 });
+
+/// The variant of [`GRADIENTS`] of this name.
+pub(super) fn named(name: &str) -> Option<&'static Plan> {
+    let left = chosen(name.strip_prefix(GRADIENTS.name)?.strip_prefix(':')?)?;
+    GRADIENTS.variants().find(|plan| plan.left == left)
+}
 
 impl Plan {
     /// The plan itself, and those that leave some of its weight gradients to the host.

@@ -11,7 +11,7 @@
 //! programs of twelve layers forward and of one backward. [`crate::planner`] searches them by price.
 
 use super::baseline::{FWD_ATTN, FWD_FFN, NORM1_BWD, NORM2_BWD};
-use super::gradients::{ATTN_GRADIENTS, CHOICES, CLASSIFIER_GRAD, FFN_GRADIENTS};
+use super::gradients::{ATTN_GRADIENTS, CHOICES, CLASSIFIER_GRAD, FFN_GRADIENTS, chosen};
 use super::offload::{CLASSIFIER, CLASSIFIER_BWD, FINAL_NORM, FINAL_NORM_BWD};
 use super::{Cut, Kernel, Pass, Place, Plan, PlanError, inputs, name_of, outputs};
 use crate::declare::Block;
@@ -25,7 +25,7 @@ use std::sync::{Mutex, PoisonError};
 /// See the module.
 pub static LAYERS: Plan = Plan {
     name: "layers",
-    about: "As gradients, with the residual stream on the engine and several layers in a program",
+    about: "As gradients, with the residual stream on the engine and several layers in a program, 4 forward and 2 backward; others: layers:12+1, layers:12+1:qkv+up",
     cuts: &[
         Cut { gives: "o_out xnorm q k v attn q0 k0 probs", ..FWD_ATTN },
         FWD_FFN,
@@ -81,13 +81,9 @@ pub(super) fn named(name: &str) -> Option<&'static Plan> {
     let mut parts = name.strip_prefix(LAYERS.name)?.strip_prefix(':')?.split(':');
     let (forward, backward) = parts.next()?.split_once('+')?;
     let joined = Joined { forward: forward.parse().ok()?, backward: backward.parse().ok()? };
-    let left = match parts.next() {
-        Some(choice) => CHOICES.iter().find(|(name, _)| name == choice)?.1,
-        None => &[],
-    };
-    let plan = (parts.next().is_none() && joined.forward > 0 && joined.backward > 0)
-        .then(|| LAYERS.joined_as(joined, left))?;
-    (plan.name == name).then_some(plan)
+    let left = parts.next().map_or(Some(&[][..]), chosen)?;
+    (parts.next().is_none() && joined.forward > 0 && joined.backward > 0)
+        .then(|| LAYERS.joined_as(joined, left))
 }
 
 impl Plan {

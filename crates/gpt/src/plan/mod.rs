@@ -66,8 +66,8 @@ pub struct Plan {
 impl Plan {
     /// The plan of training called `name`, which may be a variant of one of [`PLANS`].
     pub fn named(name: &str) -> Option<&'static Plan> {
-        let fixed = PLANS.iter().flat_map(|plan| plan.variants()).find(|plan| plan.name == name);
-        fixed.or_else(|| joined::named(name))
+        let table = PLANS.iter().copied().find(|plan| plan.name == name);
+        table.or_else(|| gradients::named(name)).or_else(|| joined::named(name))
     }
 
     /// Names of what `cut` gives, as in its table.

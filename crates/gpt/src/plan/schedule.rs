@@ -3,6 +3,7 @@
 use super::write::Writer;
 use super::{Kernel, Place, Plan, PlanError, Programs, inputs, outputs, port};
 use crate::block::Memory;
+use crate::declare::Block;
 use crate::ops::Dims;
 use mil::TensorType;
 use std::collections::BTreeMap;
@@ -269,7 +270,9 @@ impl Schedule {
             Step::Gather { by, .. } => (table(by).to_owned(), None),
             Step::Load { to, .. } => of("load", *to),
             Step::Run { program, layer } => {
-                (self.programs[*program].function.name.clone(), Some(*layer))
+                let Kernel { block, function, .. } = &self.programs[*program];
+                let of_head = matches!(block, Block::Head | Block::Classifier);
+                (function.name.clone(), (!of_head).then_some(*layer))
             }
             Step::Host { program, layer, .. } => {
                 (self.programs[*program].function.name.clone(), *layer)

@@ -102,11 +102,12 @@ fn model_to_talk(model: Opened, args: &Args) -> Result<Speaker> {
         Some(format) => ends.extend(format.ends()),
         None => ends.extend(text_ends(&tokenizer)),
     }
+    let weights = args.weights.into();
     let options = EngineOptions {
         slots: 1,
         context: args.context.unwrap_or(usize::MAX),
-        weights: args.weights.into(),
-        draft: args.draft.into(),
+        weights,
+        draft: args.draft.of(weights)?,
         ..EngineOptions::default()
     };
     let tools = args.tools.find_with(args.programs.python, &tokenizer)?;
