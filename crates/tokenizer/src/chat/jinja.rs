@@ -4,7 +4,7 @@
 
 use super::guard::Guard;
 use super::message::{Message, Role};
-use super::{Rendered, date};
+use super::{Piece, Rendered, date};
 use crate::Tokenizer;
 use crate::added::{AddedToken, AddedTokens};
 use crate::error::{Error, Result};
@@ -50,7 +50,7 @@ impl Jinja {
         })
     }
 
-    /// The conversation in as many pieces as it takes (see [`Piece`]).
+    /// The conversation in as many pieces as it takes (see [`Written`]).
     pub(super) fn render(
         &self,
         messages: &[Message],
@@ -62,10 +62,37 @@ impl Jinja {
         pieces.iter().map(|piece| piece.encode(&guard, tokenizer, ends)).collect()
     }
 
-    /// The number of pieces that [`Jinja::render`] gives.
-    pub(super) fn count(&self, messages: &[Message]) -> Result<usize> {
+    /// The pieces that [`Jinja::render`] gives.
+    pub(super) fn cuts(&self, messages: &[Message]) -> Result<Vec<Piece>> {
         let (texts, _) = self.hidden(messages)?;
-        Ok(self.pieces(messages, &texts)?.len())
+        Ok(self.pieces(messages, &texts)?.into_iter().map(|written| written.piece).collect())
+    }
+
+    /// One of the pieces of [`Jinja::render`]; `None` if it is none of this conversation.
+    pub(super) fn render_piece(
+        &self,
+        messages: &[Message],
+        piece: &Piece,
+        tokenizer: &Tokenizer,
+        ends: &[u32],
+    ) -> Result<Option<Rendered>> {
+        let Some(messages) = messages.get(..piece.messages as usize) else { return Ok(None) };
+        let (texts, guard) = self.hidden(messages)?;
+        let text = self.text(messages, &texts, false)?;
+        let mut spoken = vec![];
+        for &at in &piece.answers {
+            let at = at as usize;
+            if messages.get(at).is_none_or(|message| message.role != Role::Assistant) {
+                return Ok(None);
+            }
+            let (place, through) = self.spoken(messages, &texts, at)?;
+            if !text.starts_with(&through) {
+                return Ok(None);
+            }
+            spoken.push(place);
+        }
+        let written = Written { text, spoken, piece: piece.clone() };
+        written.encode(&guard, tokenizer, ends).map(Some)
     }
 
     pub(super) fn render_for_completion(
@@ -126,29 +153,48 @@ impl Jinja {
         Ok(guard.show(&self.text(messages, &texts, open)?))
     }
 
+    /// The place of the answer that is message `at`, and the text up to its end.
+    fn spoken(
+        &self,
+        messages: &[Message],
+        texts: &[String],
+        at: usize,
+    ) -> Result<(Range<usize>, String)> {
+        let before = self.text(&messages[..at], &texts[..at], true)?;
+        let through = self.text(&messages[..=at], &texts[..=at], false)?;
+        if !through.starts_with(&before) {
+            return Err(Error::Conversation(format!(
+                "the chat template's prompt for message {} is not how it begins that message, so it is not \
+                 known which tokens are to be learned",
+                at + 1
+            )));
+        }
+        Ok((before.len()..through.len(), through))
+    }
+
     /// Every answer of the assistant once, in the order of the conversation.
-    fn pieces(&self, messages: &[Message], texts: &[String]) -> Result<Vec<Piece>> {
+    fn pieces(&self, messages: &[Message], texts: &[String]) -> Result<Vec<Written>> {
+        let piece = |messages: usize, answers| Piece { messages: messages as u32, answers };
         let whole = self.text(messages, texts, false)?;
-        let mut pieces = vec![Piece { text: whole, spoken: vec![] }];
+        let mut pieces =
+            vec![Written { text: whole, spoken: vec![], piece: piece(messages.len(), vec![]) }];
         for at in (0..messages.len()).rev().filter(|&at| messages[at].role == Role::Assistant) {
-            let before = self.text(&messages[..at], &texts[..at], true)?;
-            let through = self.text(&messages[..=at], &texts[..=at], false)?;
-            if !through.starts_with(&before) {
-                return Err(Error::Conversation(format!(
-                    "the chat template's prompt for message {} is not how it begins that message, so it is not \
-                     known which tokens are to be learned",
-                    at + 1
-                )));
-            }
-            let spoken = before.len()..through.len();
+            let (spoken, through) = self.spoken(messages, texts, at)?;
             // A template that leaves out earlier turns may give two answers the same place.
-            let fits = |piece: &&mut Piece| {
+            let fits = |piece: &&mut Written| {
                 let next = piece.spoken.first();
                 piece.text.starts_with(&through) && next.is_none_or(|next| spoken.end <= next.start)
             };
             match pieces.iter_mut().find(fits) {
-                Some(piece) => piece.spoken.insert(0, spoken),
-                None => pieces.push(Piece { text: through, spoken: vec![spoken] }),
+                Some(written) => {
+                    written.spoken.insert(0, spoken);
+                    written.piece.answers.insert(0, at as u32);
+                }
+                None => pieces.push(Written {
+                    text: through,
+                    spoken: vec![spoken],
+                    piece: piece(at + 1, vec![at as u32]),
+                }),
             }
         }
         // What follows the last answer teaches nothing.
@@ -163,13 +209,14 @@ impl Jinja {
 /// A text to learn from. One is enough where the template writes an answer in the same way whatever follows it. Where it
 /// does not (Qwen 3 leaves thoughts out of earlier answers), the conversation up to that answer is a piece of its
 /// own: the history as the model reads it when it is asked, then the answer as it is to say it.
-struct Piece {
+struct Written {
     text: String,
     /// What the assistant is to learn of it, in order.
     spoken: Vec<Range<usize>>,
+    piece: Piece,
 }
 
-impl Piece {
+impl Written {
     fn encode(&self, guard: &Guard<'_>, tokenizer: &Tokenizer, ends: &[u32]) -> Result<Rendered> {
         let (text, mut out, mut at) = (&self.text, Rendered::new(), 0);
         for spoken in &self.spoken {

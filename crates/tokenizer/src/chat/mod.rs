@@ -110,6 +110,15 @@ impl Rendered {
     }
 }
 
+/// A piece of a conversation: what is rendered of it at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The number of messages, from the first.
+    messages: u32,
+    /// The answers that are learned, by their places among the messages, in order.
+    answers: Vec<u32>,
+}
+
 impl ChatTemplate {
     /// Finds the format of a model's conversations: `template`, in Jinja, if it came with one, else
     /// nanochat's if the vocabulary has its tokens. `None` if neither: the model can only be continued.
@@ -138,14 +147,32 @@ impl ChatTemplate {
         }
     }
 
-    /// Returns the number of pieces that [`ChatTemplate::render`] gives; `None` if it is 1 for every conversation.
+    /// Returns the pieces that [`ChatTemplate::render`] gives, to be rendered one by one; `None` if it is 1 for every
+    /// conversation.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`].
-    pub fn pieces(&self, messages: &[Message]) -> Result<Option<usize>> {
+    pub fn pieces(&self, messages: &[Message]) -> Result<Option<Vec<Piece>>> {
         match &self.kind {
             Kind::Nanochat(_) => Ok(None),
-            Kind::Jinja(jinja) => jinja.count(messages).map(Some),
+            Kind::Jinja(jinja) => jinja.cuts(messages).map(Some),
+        }
+    }
+
+    /// Renders a piece of a conversation as [`ChatTemplate::render`] does, without its other pieces; `None` if it is none of
+    /// this conversation.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_piece(
+        &self,
+        messages: &[Message],
+        piece: &Piece,
+        tokenizer: &Tokenizer,
+    ) -> Result<Option<Rendered>> {
+        match &self.kind {
+            Kind::Nanochat(_) => Ok(None),
+            Kind::Jinja(jinja) => jinja.render_piece(messages, piece, tokenizer, &self.ends),
         }
     }
 

@@ -217,7 +217,16 @@ fn answers_are_learned_as_they_are_to_be_said() {
     let pieces = |turns: &[(Role, &str)]| -> Vec<String> {
         let messages = say(turns);
         let pieces = template.render(&messages, &tokenizer).unwrap();
-        assert_eq!(template.pieces(&messages).unwrap(), Some(pieces.len()));
+        // One by one, they are the same, and none of another conversation.
+        let places = template.pieces(&messages).unwrap().unwrap();
+        let one = |place| template.render_piece(&messages, place, &tokenizer).unwrap();
+        assert_eq!(places.iter().filter_map(one).collect::<Vec<_>>(), pieces);
+        if messages.len() > 1 {
+            assert_eq!(
+                template.render_piece(&messages[..1], &places[0], &tokenizer).unwrap(),
+                None
+            );
+        }
         pieces.iter().map(|piece| marked(piece, &tokenizer)).collect()
     };
     let [hello, two] =

@@ -215,16 +215,15 @@ impl<'q, Q: Quiz> Asked<'q, Q> {
         }
     }
 
-    /// The event that tells the result, without its time; `None` unless all questions have answers, and if it was told
-    /// before.
-    pub(crate) fn to_tell(&self, step: u64) -> Option<Event> {
+    /// The result and the event that tells it, without its time; `None` unless all questions have answers, and if it was
+    /// told before.
+    pub(crate) fn to_tell(&self, step: u64) -> Option<(f64, Event)> {
         let whole = self.answers.len() == self.quiz.len();
-        (whole && !self.told).then(|| self.quiz.result(step, &self.answers).1)
+        (whole && !self.told).then(|| self.quiz.result(step, &self.answers))
     }
 
     /// Notes that the result was told.
-    pub(crate) fn told(&mut self) -> Result<(), JournalError> {
-        let (result, _) = self.quiz.result(0, &self.answers);
+    pub(crate) fn told(&mut self, result: f64) -> Result<(), JournalError> {
         let told = [(Q::NAME.to_owned(), result)].into();
         self.journal.add(&Line::<Q::Answer>::Told(told))?;
         self.journal.sync()

@@ -14,7 +14,7 @@ use std::time::Instant;
 use tasks::Conversations;
 use tasks::bpb::BitsPerByte;
 use tokenizer::Tokenizer;
-use tokenizer::chat::{ChatTemplate, Message};
+use tokenizer::chat::{ChatTemplate, Message, Piece};
 
 /// Conversations of which the pieces are counted between two reports of progress.
 const CHUNK: usize = 1024;
@@ -25,8 +25,8 @@ pub struct Chats {
     conversations: Arc<dyn Conversations>,
     template: ChatTemplate,
     tokenizer: Tokenizer,
-    /// The conversation of each piece, and which of its pieces it is; `None` if each conversation is one.
-    pieces: Option<Vec<(u32, u32)>>,
+    /// The pieces, each with its conversation; `None` if each conversation is one.
+    pieces: Option<Vec<(u32, Piece)>>,
 }
 
 impl Chats {
@@ -47,11 +47,11 @@ impl Chats {
         for start in (0..len).step_by(CHUNK) {
             let chunk = start..len.min(start + CHUNK);
             let end = chunk.end;
-            let counts = chunk.clone().into_par_iter().map(|index| chats.count(index));
-            let counts: Vec<data::Result<Option<usize>>> = counts.collect();
-            for (index, count) in chunk.zip(counts) {
-                let Some(count) = count? else { return Ok(chats) };
-                all.extend((0..count).map(|piece| (index as u32, piece as u32)));
+            let found = chunk.clone().into_par_iter().map(|index| chats.cut(index));
+            let found: Vec<data::Result<Option<Vec<Piece>>>> = found.collect();
+            for (index, pieces) in chunk.zip(found) {
+                let Some(pieces) = pieces? else { return Ok(chats) };
+                all.extend(pieces.into_iter().map(|piece| (index as u32, piece)));
             }
             progress(end);
         }
@@ -59,7 +59,7 @@ impl Chats {
         Ok(chats)
     }
 
-    fn count(&self, index: usize) -> data::Result<Option<usize>> {
+    fn cut(&self, index: usize) -> data::Result<Option<Vec<Piece>>> {
         let messages = self.messages(index)?;
         self.template.pieces(&messages).map_err(|error| self.fault(index, &error))
     }
@@ -81,13 +81,18 @@ impl Examples for Chats {
     }
 
     fn get(&self, index: usize) -> data::Result<Example> {
-        let all = self.pieces.as_ref();
-        let (index, piece) = all.map_or((index, 0), |all| (all[index].0 as usize, all[index].1));
+        let (index, piece) = match &self.pieces {
+            Some(all) => (all[index].0 as usize, Some(&all[index].1)),
+            None => (index, None),
+        };
         let messages = self.messages(index)?;
-        let rendered = self.template.render(&messages, &self.tokenizer);
+        let rendered = match piece {
+            Some(piece) => self.template.render_piece(&messages, piece, &self.tokenizer),
+            None => self.template.render(&messages, &self.tokenizer).map(|mut all| all.pop()),
+        };
         let rendered = rendered.map_err(|error| self.fault(index, &error))?;
         let changed = || self.fault(index, &"it has changed since the run began");
-        let rendered = rendered.into_iter().nth(piece as usize).ok_or_else(changed)?;
+        let rendered = rendered.ok_or_else(changed)?;
         let learned = rendered.mask.iter().map(|&mask| mask == 1).collect();
         Ok(Example { tokens: rendered.tokens, learned })
     }
