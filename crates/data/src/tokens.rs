@@ -134,7 +134,8 @@ impl TokenFile {
             return Err(fault("the file is empty; tokenize some text into it first".into()));
         }
         let map = Map::read_only(&file).map_err(Error::io(path, "map"))?;
-        let layout = Layout::parse(map.bytes()).map_err(fault)?;
+        let named = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("bin"));
+        let layout = Layout::parse(map.bytes(), named).map_err(fault)?;
         Ok(TokenFile {
             path: path.to_owned(),
             map,
@@ -237,13 +238,14 @@ struct Layout {
 }
 
 impl Layout {
-    fn parse(bytes: &[u8]) -> std::result::Result<Layout, String> {
+    /// Finds the layout of a file; `named` if its name is that of a token file.
+    fn parse(bytes: &[u8], named: bool) -> std::result::Result<Layout, String> {
         if !bytes.starts_with(&MAGIC) {
             if let Some(layout) = llmc::layout(bytes)? {
                 return Ok(layout);
             }
             llama2c::refuse_model(bytes)?;
-            check_flat(&bytes[..bytes.len().min(sniff::HEAD)])?;
+            check_flat(&bytes[..bytes.len().min(sniff::HEAD)], named)?;
             if !bytes.len().is_multiple_of(2) {
                 return Err(format!(
                     "{} bytes is not a whole number of 16-bit ids; the file is cut short or is \
@@ -296,15 +298,18 @@ impl Layout {
 const TELLING: usize = 16;
 
 /// Refuses bytes that are something else than 16-bit ids, by the beginning of a file.
-fn check_flat(head: &[u8]) -> std::result::Result<(), String> {
+fn check_flat(head: &[u8], named: bool) -> std::result::Result<(), String> {
     if let Some(what) = sniff::binary(head) {
         return Err(format!("this is no token file: {what}"));
     }
-    if head.len() >= 2 * TELLING && sniff::is_text(head) {
-        let what = sniff::odd_text(head).map_or(String::new(), |what| format!(" ({what})"));
+    // A few ids may spell something.
+    let odd = sniff::odd_text(head);
+    if sniff::is_text(head) && (head.len() >= 2 * TELLING || odd.is_some() || !named) {
+        let what = odd.map_or(String::new(), |what| format!(" ({what})"));
+        let name = if named { "does not end in .bin" } else { "ends in .txt" };
         return Err(format!(
-            "this is text, not token ids{what}: to train on it, give it a name that does not end in .bin, or \
-             turn it into ids with anegpt data tokenize"
+            "this is text, not token ids{what}: to train on it, give it a name that {name}, or turn it into ids \
+             with anegpt data tokenize"
         ));
     }
     if wide_ids(head) {

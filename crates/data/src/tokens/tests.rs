@@ -189,6 +189,16 @@ fn text_and_wide_ids_are_not_taken_for_ids() {
     let text = message(json);
     assert!(text.contains("is text, not token ids") && text.contains("JSON"), "{text}");
     assert!(message("Once upon a time there was a pump. ".as_bytes()).contains("is text"));
+    // However short, where it begins as JSON does or its name is not that of ids.
+    assert!(message(br#"{"a": 1}"#).contains("JSON"));
+    let dir = tempfile::tempdir().unwrap();
+    for (name, what) in [("x.json", Some("ends in .txt")), ("x", Some("is text")), ("x.bin", None)]
+    {
+        std::fs::write(dir.path().join(name), "[1, 2]").unwrap();
+        let fault = TokenFile::open(dir.path().join(name)).err().map(|error| error.to_string());
+        assert_eq!(fault.is_some(), what.is_some(), "{name}");
+        assert!(fault.is_none_or(|fault| fault.contains(what.unwrap())), "{name}");
+    }
     assert!(message("日本語の文章は三バイトずつです。終わり。".as_bytes()).contains("is text"));
     let ids: Vec<u32> = (0..100).map(|i| 300 + i * 37).collect();
     assert!(message(&words(&ids)).contains("32-bit ids"));
