@@ -11,7 +11,7 @@
 
 use super::schedule::{Schedule, Sink, Source, Step};
 use super::{Part, Place, inputs, outputs};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that steps exchange; indices are those of the schedule. Gradients and weights are named by the first of
 /// their elements: those that overlap begin together.
@@ -67,28 +67,45 @@ impl Lanes {
 
     /// When each step begins, where step `i` takes `seconds[i]`.
     pub fn starts(&self, seconds: &[f64]) -> Vec<f64> {
-        let mut ends: Vec<Option<f64>> = vec![None; seconds.len()];
-        let (mut now, mut free, mut left) =
-            (0.0, [0.0; 2], [self.engine.clone(), self.host.clone()]);
-        let mut starts = vec![0.0; seconds.len()];
-        while left.iter().any(|steps| !steps.is_empty()) {
-            let mut begun = false;
+        let n = seconds.len();
+        let mut waits: Vec<usize> = self.after.iter().map(Vec::len).collect();
+        let mut next: Vec<Vec<usize>> = vec![vec![]; n];
+        for (step, after) in self.after.iter().enumerate() {
+            after.iter().for_each(|&before| next[before].push(step));
+        }
+        // The place of each step of the host in its order, and the places of those that wait for nothing.
+        let mut place = vec![None; n];
+        self.host.iter().enumerate().for_each(|(at, &step)| place[step] = Some(at));
+        let free = |step: usize| place[step].filter(|_| waits[step] == 0);
+        let mut ready: BTreeSet<usize> = (0..n).filter_map(free).collect();
+        let (mut starts, mut engine) = (vec![0.0; n], self.engine.iter().peekable());
+        let (mut now, mut left, mut busy) = (0.0, n, [None::<(f64, usize)>; 2]);
+        while left > 0 {
+            let mut moved = false;
             for lane in 0..2 {
-                if free[lane] > now {
+                for running in &mut busy {
+                    let Some((_, done)) = running.take_if(|(end, _)| *end <= now) else { continue };
+                    (left, moved) = (left - 1, true);
+                    for &step in &next[done] {
+                        waits[step] -= 1;
+                        ready.extend(place[step].filter(|_| waits[step] == 0));
+                    }
+                }
+                if busy[lane].is_some() {
                     continue;
                 }
-                let done = |step: &usize| ends[*step].is_some_and(|end| end <= now);
-                let ready = |step: usize| self.after[step].iter().all(done);
-                if let Some(place) = next(&left[lane], lane == 0, ready) {
-                    let step = left[lane].remove(place);
-                    starts[step] = now;
-                    free[lane] = now + seconds[step];
-                    (ends[step], begun) = (Some(free[lane]), true);
+                let step = match lane {
+                    0 => engine.next_if(|&&step| waits[step] == 0).copied(),
+                    _ => ready.pop_first().map(|at| self.host[at]),
+                };
+                if let Some(step) = step {
+                    (starts[step], busy[lane]) = (now, Some((now + seconds[step], step)));
+                    moved = true;
                 }
             }
-            if !begun {
+            if !moved {
                 // Both lanes are busy or wait: until the next step is done.
-                let running = free.into_iter().filter(|&end| end > now);
+                let running = busy.iter().flatten().map(|(end, _)| *end);
                 now = running.fold(f64::INFINITY, f64::min);
                 assert!(now.is_finite(), "what remains waits for itself");
             }
@@ -214,6 +231,65 @@ impl Schedule {
                 [vec![Value(*value)], vec![Gradient(gradient.start)]]
             }
             Step::Scatter { table, from, .. } => [vec![Array(*from)], vec![Gradient(table.start)]],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As [`Lanes::starts`] says it: at every moment, each lane that is free looks at all that is left.
+    fn looked_for(lanes: &Lanes, seconds: &[f64]) -> Vec<f64> {
+        let (mut now, mut free) = (0.0, [0.0; 2]);
+        let mut left = [lanes.engine.clone(), lanes.host.clone()];
+        let (mut ends, mut starts) = (vec![f64::INFINITY; seconds.len()], vec![0.0; seconds.len()]);
+        while left.iter().any(|steps| !steps.is_empty()) {
+            let mut begun = false;
+            for lane in 0..2 {
+                let ready =
+                    |step: usize| lanes.after[step].iter().all(|&before| ends[before] <= now);
+                let found = (free[lane] <= now).then(|| next(&left[lane], lane == 0, ready));
+                if let Some(place) = found.flatten() {
+                    let step = left[lane].remove(place);
+                    (starts[step], begun) = (now, true);
+                    free[lane] = now + seconds[step];
+                    ends[step] = free[lane];
+                }
+            }
+            if !begun {
+                now = free.into_iter().filter(|&end| end > now).fold(f64::INFINITY, f64::min);
+                assert!(now.is_finite());
+            }
+        }
+        starts
+    }
+
+    #[test]
+    fn lanes_start_as_if_each_looked_at_all_that_is_left() {
+        let mut state = 7u64;
+        let mut random = |n: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        for n in 1..60 {
+            let after = (0..n).map(|step| {
+                let mut before: Vec<usize> =
+                    (0..random(3).min(step)).map(|_| random(step)).collect();
+                before.sort_unstable();
+                before.dedup();
+                before
+            });
+            let after: Vec<Vec<usize>> = after.collect();
+            let (engine, mut host): (Vec<usize>, Vec<usize>) = (0..n).partition(|_| random(2) == 0);
+            // Any order of the host, as deadlines give it.
+            host.sort_by_key(|step| (step * 7919) % 31);
+            let lanes = Lanes { after, engine, host };
+            // Steps that take no time, and ends at the same moment, among them.
+            let seconds: Vec<f64> = (0..n).map(|_| random(4) as f64).collect();
+            assert_eq!(lanes.starts(&seconds), looked_for(&lanes, &seconds), "{lanes:?}");
         }
     }
 }

@@ -304,21 +304,31 @@ impl Schedule {
     /// Bytes for the surface of each value where all inputs of a request, and all its outputs, must have
     /// surfaces of one size: the largest of all that requests connect in this way.
     pub fn allocations(&self) -> Vec<usize> {
-        let mut group: Vec<usize> = (0..self.values.len()).collect();
+        // Groups as trees: each value leads to another of its group, the last one to itself.
+        let mut leads: Vec<usize> = (0..self.values.len()).collect();
+        let last = |leads: &mut Vec<usize>, mut value: usize| {
+            while leads[value] != value {
+                leads[value] = leads[leads[value]];
+                value = leads[value];
+            }
+            value
+        };
         for step in self.steps() {
             let Step::Run { program, layer } = step else { continue };
             let function = &self.programs[*program].function;
             for names in [inputs(function), outputs(function)] {
-                let of_request = names.iter().map(|name| self.value(name, *layer));
-                let groups: Vec<usize> = of_request.map(|value| group[value]).collect();
-                let one = groups[0];
-                group.iter_mut().filter(|g| groups.contains(g)).for_each(|g| *g = one);
+                let first = last(&mut leads, self.value(&names[0], *layer));
+                for name in &names[1..] {
+                    let other = last(&mut leads, self.value(name, *layer));
+                    leads[other] = first;
+                }
             }
         }
-        let mut largest = vec![0; group.len()];
-        for (&group, value) in group.iter().zip(&self.values) {
+        let groups: Vec<usize> = (0..leads.len()).map(|value| last(&mut leads, value)).collect();
+        let mut largest = vec![0; groups.len()];
+        for (&group, value) in groups.iter().zip(&self.values) {
             largest[group] = largest[group].max(value.ty.bytes());
         }
-        group.iter().map(|&group| largest[group]).collect()
+        groups.iter().map(|&group| largest[group]).collect()
     }
 }

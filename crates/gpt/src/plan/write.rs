@@ -27,6 +27,8 @@ struct Stage {
 pub(super) struct Writer<'d> {
     dims: &'d Dims<'d>,
     layout: Layout,
+    /// Elements of parameters by port and layer: a deep model asks for each often.
+    parameters: BTreeMap<(&'static str, Option<usize>), Range<usize>>,
     schedule: Schedule,
     /// Names of values that each layer keeps: parameters, caches, and what the forward pass saves.
     kept: BTreeSet<String>,
@@ -94,7 +96,9 @@ impl<'d> Writer<'d> {
             head_parameters: of_head.collect(),
             index: BTreeMap::new(),
         };
-        Writer { dims, layout, schedule, kept, trains, joined, at: Arrays::default() }
+        let parameters = layout.params().iter().map(|p| ((p.port, p.layer), p.range())).collect();
+        let at = Arrays::default();
+        Writer { dims, layout, parameters, schedule, kept, trains, joined, at }
     }
 
     pub(super) fn write(mut self) -> Schedule {
@@ -551,8 +555,8 @@ impl<'d> Writer<'d> {
         if port == "wcls" {
             return Some(self.layout.classifier());
         }
-        let found = self.layout.find(port, Some(layer)).or_else(|| self.layout.find(port, None));
-        found.map(Param::range)
+        let of = |layer| self.parameters.get(&(port, layer)).cloned();
+        of(Some(layer)).or_else(|| of(None))
     }
 
     fn gives_stream(&self, program: usize, block: Block) -> bool {
