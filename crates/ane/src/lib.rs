@@ -30,8 +30,8 @@
 //! ```
 //!
 //! Four devices wrap another: [`Packed`] reduces programs to one input and one output, [`Retrying`]
-//! retries failed compiles after a pause, [`Faulty`] fails on demand, [`Paced`] takes the time of its forecast. A [`Queue`] runs requests
-//! asynchronously; a [`Request`] binds byte buffers by position, as the machine does.
+//! retries failed compiles after a pause, [`Faulty`] fails on demand, [`Paced`] takes the time of its forecast. A
+//! [`Request`] binds byte buffers by position, as the machine does.
 //!
 //! Nothing here knows Objective-C, models, tokens or training.
 
@@ -48,7 +48,6 @@ pub mod paced;
 pub mod packed;
 pub mod power;
 pub mod retry;
-pub mod submit;
 pub mod surface;
 
 pub use budget::{Budget, LoadedProgram, Used};
@@ -64,5 +63,4 @@ pub use paced::Paced;
 pub use packed::{Packed, pack};
 pub use power::PowerSample;
 pub use retry::{Backoff, Retrying};
-pub use submit::{Pending, Queue};
 pub use surface::{Access, ForeignMemory, Lent, Precision, Surface};

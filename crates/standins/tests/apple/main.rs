@@ -6,7 +6,6 @@
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
 mod accelerate;
-mod asynchronous;
 mod bench;
 mod cache;
 mod espresso;
