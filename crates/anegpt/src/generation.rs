@@ -5,6 +5,7 @@ use crate::python_tool::PythonTool;
 use crate::{number, task_data, usage};
 use anyhow::Result;
 use clap::ValueEnum;
+use gpt::GptConfig;
 use infer::{Calculator, Draft, Sampling, SamplingError, Tools, WeightFormat};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,20 @@ impl ModelArgs {
     /// The model, with the tokenizer that was given.
     pub(crate) fn open(&self, path: &Path) -> Result<Opened> {
         files::open_model(path, self.tokenizer.as_deref())
+    }
+}
+
+/// The longest text: what was asked for, else all that a model of this shape reads.
+///
+/// # Errors
+/// When that is more than it reads.
+pub(crate) fn context(asked: Option<usize>, shape: &GptConfig) -> Result<usize> {
+    let limit = shape.seq_len;
+    match asked {
+        Some(n) if n > limit => {
+            Err(usage(format!("--context {n}: the model reads at most {limit} tokens")))
+        }
+        asked => Ok(asked.unwrap_or(limit)),
     }
 }
 

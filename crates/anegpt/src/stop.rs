@@ -64,6 +64,22 @@ pub(crate) fn on_request(handler: impl FnMut(Signal) + Send + 'static) -> Result
     system::on_request(handler)
 }
 
+/// Has signals end the programs in Python that this one runs, and then this one. The system would leave them:
+/// they are in groups of their own.
+///
+/// # Errors
+/// As [`on_request`].
+pub(crate) fn with_programs() -> Result<()> {
+    on_request(|signal| at_once(signal.exit_code()))
+}
+
+/// Ends the process without a word to its libraries, whose threads may be anywhere: what they do at
+/// an exit may wait for one that hangs. What is still to be printed is lost. Programs in Python are killed.
+pub(crate) fn at_once(status: i32) -> ! {
+    tasks::Python::stop_all();
+    system::exit(status)
+}
+
 #[cfg(unix)]
 mod system {
     use super::Signal;
@@ -111,6 +127,11 @@ mod system {
         Ok(())
     }
 
+    pub(super) fn exit(status: i32) -> ! {
+        // SAFETY: no precondition; nothing of ours is to be done at an exit.
+        unsafe { libc::_exit(status) }
+    }
+
     fn is_ignored(number: libc::c_int) -> bool {
         // SAFETY: all zeros are a valid sigaction, and nothing but a question is asked.
         let present = unsafe {
@@ -142,6 +163,10 @@ mod system {
     pub(super) fn on_request(mut handler: impl FnMut(Signal) + Send + 'static) -> Result<()> {
         ctrlc::set_handler(move || handler(Signal::Interrupt))
             .context("cannot listen for interrupts")
+    }
+
+    pub(super) fn exit(status: i32) -> ! {
+        std::process::exit(status)
     }
 }
 
@@ -181,18 +206,4 @@ impl Modes {
     }
 
     pub(crate) fn restore(&self) {}
-}
-
-/// Ends the process without a word to its libraries, whose threads may be anywhere: what they do at
-/// an exit may wait for one that hangs. What is still to be printed is lost.
-#[cfg(unix)]
-pub(crate) fn at_once(status: i32) -> ! {
-    // SAFETY: no precondition; nothing of ours is to be done at an exit.
-    unsafe { libc::_exit(status) }
-}
-
-/// Ends the process.
-#[cfg(not(unix))]
-pub(crate) fn at_once(status: i32) -> ! {
-    std::process::exit(status)
 }

@@ -80,6 +80,9 @@ pub enum TaskError {
         /// The field and its fault.
         reason: String,
     },
+    /// A program was stopped by whoever runs this one.
+    #[error("the program was stopped")]
+    Stopped,
     /// Python cannot be run.
     #[error("python3 cannot be run: {reason}")]
     Python {

@@ -21,6 +21,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of memory that it may ask for.
@@ -42,6 +43,21 @@ const NOBODY: u32 = 65534;
 const LIMIT: &str = include_str!("python/limit.py");
 /// Makes all mounts read-only but the program's directory, which becomes one of its own.
 const CONTAIN: &str = include_str!("python/contain.sh");
+
+/// The programs of this process that run.
+struct Running {
+    /// No program may start.
+    stopped: bool,
+    /// Groups of processes. A group stands here until the program is waited for, so that nobody else has its number.
+    groups: Vec<Pid>,
+}
+
+static RUNNING: Mutex<Running> = Mutex::new(Running { stopped: false, groups: vec![] });
+
+/// The programs that run; every change of them is whole, even where a thread failed.
+fn running() -> MutexGuard<'static, Running> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// How a program is kept from the rest of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +145,7 @@ impl Python {
     /// Runs a program as `__main__` and kills what it leaves behind.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When it cannot be started, or was stopped (see [`Python::stop_all`]).
     pub fn run(&self, program: &str) -> Result<Ended> {
         Ok(self.execute(program, Stdio::null())?.0)
     }
@@ -137,10 +153,26 @@ impl Python {
     /// Runs a program as [`Python::run`] does; also returns the first 4 KB of its output.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When it cannot be started, or was stopped.
     pub fn output(&self, program: &str) -> Result<(Ended, String)> {
         let (ended, printed) = self.execute(program, Stdio::piped())?;
         Ok((ended, String::from_utf8_lossy(&printed).into_owned()))
+    }
+
+    /// Kills all programs that this process runs, and starts no more until [`Python::go_on`]: for handlers of
+    /// signals, which the programs do not get. Those who wait for a program get [`TaskError::Stopped`].
+    pub fn stop_all() {
+        let mut running = running();
+        running.stopped = true;
+        for &group in &running.groups {
+            // It may be ending by itself.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// Lets programs start again after [`Python::stop_all`].
+    pub fn go_on() {
+        running().stopped = false;
     }
 
     fn execute(&self, program: &str, output: Stdio) -> Result<(Ended, Vec<u8>)> {
@@ -157,8 +189,11 @@ impl Python {
             command.uid(NOBODY).gid(NOBODY);
         }
         command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
-        let child = command.spawn().map_err(failed)?;
-        finish(child).map_err(failed)
+        let child = start(command)?.map_err(failed)?;
+        match finish(child).map_err(failed)? {
+            (Ended::Failed(_), _) if running().stopped => Err(TaskError::Stopped),
+            ended => Ok(ended),
+        }
     }
 
     /// Writes the program and a directory for it to run in.
@@ -213,6 +248,18 @@ fn profile(own: &Path) -> String {
     )
 }
 
+/// Starts a program in a group of its own, unless programs are stopped.
+fn start(mut command: Command) -> Result<std::io::Result<Child>> {
+    // Nobody may stop programs between the start of one and the note of it.
+    let mut running = running();
+    if running.stopped {
+        return Err(TaskError::Stopped);
+    }
+    let child = command.spawn();
+    running.groups.extend(child.as_ref().ok().map(Pid::from_child));
+    Ok(child)
+}
+
 /// Waits for a program, and kills its group whether it ended or not. Returns what it printed, if that is read.
 fn finish(mut child: Child) -> std::io::Result<(Ended, Vec<u8>)> {
     let id = Pid::from_child(&child);
@@ -222,20 +269,21 @@ fn finish(mut child: Child) -> std::io::Result<(Ended, Vec<u8>)> {
     // It is not waited for before its group is killed: until then nobody else gets its number.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let ended = loop {
-        let ended = waitid(WaitId::Pid(id), options)?.is_some();
-        if ended || Instant::now() >= end {
+        let ended = waitid(WaitId::Pid(id), options).map(|status| status.is_some());
+        if !matches!(ended, Ok(false)) || Instant::now() >= end {
             break ended;
         }
         std::thread::sleep(Duration::from_millis(2));
     };
     // There may be none left.
     let _ = kill_process_group(id, Signal::KILL);
+    running().groups.retain(|&group| group != id);
     let status = child.wait()?;
     // A process that left the group may hold the pipe open.
     let wait = |read: Receiver<Vec<u8>>| read.recv_timeout(Duration::from_secs(1));
     let errors = wait(errors).unwrap_or_default();
     let printed = printed.map(|read| wait(read).unwrap_or_default());
-    let ended = match ended {
+    let ended = match ended? {
         false => Ended::TimedOut,
         true if status.success() => Ended::Passed,
         true => Ended::Failed(reason(status, &errors)),

@@ -6,7 +6,7 @@ use crate::generation::{
     DraftArgs, ModelArgs, PythonArgs, SamplingArgs, ToolArgs, Weights, accepted,
 };
 use crate::machine::{Kind, Machine, TextDevice};
-use crate::{number, sooner, term, usage};
+use crate::{number, sooner, stop, term, usage};
 use anyhow::Result;
 use cpu::Numerics;
 use gpt::Decoder;
@@ -74,7 +74,7 @@ pub(crate) struct Args {
     device: TextDevice,
     /// How the CPU stores weights; int8 is for speed: 32 weights share a scale, and so do 32 of
     /// the values that they multiply [default: f32]
-    #[arg(long, value_enum, help_heading = "Device")]
+    #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Device")]
     weights: Option<Weights>,
     #[command(flatten)]
     draft: DraftArgs,
@@ -101,6 +101,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let (max_tokens, seed, slide) = (args.max_tokens, args.sampling.seed, !args.no_slide);
     let tools = args.tools.find_with(args.programs.python, &model.tokenizer)?;
+    if args.programs.python {
+        stop::with_programs()?;
+    }
     let (stop, tools) = (&args.stop[..], tools.as_ref());
     let request = Request { max_tokens, sampling, seed, slide, stop, tools };
     let mut out = Output { prompt: &prompt, quiet: args.json, text: String::new(), failed: None };

@@ -1,6 +1,6 @@
 //! `anegpt serve`.
 
-use crate::generation::{DraftArgs, ModelArgs, ToolArgs, Weights};
+use crate::generation::{self, DraftArgs, ModelArgs, ToolArgs, Weights};
 use crate::stop::{self, EndedBy, Signal};
 use crate::{memory, number, term, usage};
 use anyhow::{Context, Result, bail};
@@ -89,7 +89,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let shape = model.parameters.config().to_string();
     let size = EngineOptions {
         slots: args.slots.into(),
-        context: args.context.unwrap_or(usize::MAX),
+        context: generation::context(args.context, model.parameters.config())?,
         weights,
         draft: args.draft.of(weights)?,
         queue: args.max_queue,

@@ -277,6 +277,14 @@ fn what_is_wrong_ends_with_the_code_that_other_commands_have() {
         (&["chat", model, "--min-p", "2"], "--min-p 2 must be"),
         (&["chat", model, "--repetition-penalty", "0"], "--repetition-penalty 0 must be"),
         (&["chat", model, "--context", "1"], "at least 2"),
+        (
+            &["chat", model, "--context", "5000"],
+            "--context 5000: the model reads at most 4096 tokens",
+        ),
+        (
+            &["serve", model, "--port", "0", "--context", "5000"],
+            "the model reads at most 4096 tokens",
+        ),
         (&["chat", model, "--weights", "int3"], "invalid value 'int3'"),
     ] {
         let output = bench.run(args);
@@ -327,6 +335,91 @@ mod in_a_terminal {
         assert_eq!(status.code(), Some(0), "{rest}");
         let answer = bench.saved("a.json")["messages"][1]["content"].as_str().unwrap().to_owned();
         assert!((90..4000).contains(&answer.len()), "{answer}");
+    }
+
+    #[test]
+    fn lines_that_are_typed_ahead_are_all_messages() {
+        let bench = Bench::new();
+        let model = bench.nanochat();
+        let mut session = Session::start(&bench, &["chat", model, "-n", "2000"]);
+        session.expect(PROMPT);
+        // The editor reads two lines at once; two more come while it does not read.
+        session.send("One\rTwo\r");
+        session.expect("\x1b[?2004l");
+        session.more(100);
+        session.send("Three\rFour\r");
+        for _ in 0..4 {
+            session.expect(PROMPT);
+        }
+        session.send("/save a.json\r");
+        session.expect("8 messages");
+        session.expect(PROMPT);
+        session.send("\x04");
+        assert_eq!(session.end().0.code(), Some(0));
+        let saved = bench.saved("a.json");
+        let asked = [0, 2, 4, 6].map(|at| saved["messages"][at]["content"].as_str().unwrap());
+        assert_eq!(asked, ["One", "Two", "Three", "Four"]);
+    }
+
+    /// A program that a model called for does not outlive the answer, nor the command.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn ctrl_c_stops_the_program_that_a_model_called_for() {
+        let bench = Bench::new();
+        bench.base_and_talks("3");
+        let program = "while 1:0";
+        let part = |kind: &str, text: &str| json!({"type": kind, "text": text});
+        let answer = [part("python", program), part("python_output", "2"), part("text", "ok")];
+        let line = json!({"messages": [
+            {"role": "user", "content": "go"}, {"role": "assistant", "content": answer}
+        ]});
+        bench.write("calls.jsonl", format!("{line}\n").repeat(100));
+        let sft = "sft -m base --data calls.jsonl --steps 60 --lr 0.02 --eval-every 0 --sample-every 0 --out caller";
+        bench.ok(&sft.split_whitespace().collect::<Vec<_>>());
+        let args = ["chat", "caller", "--python", "--temperature", "0", "-n", "40"];
+        let mut session = Session::start(&bench, &args);
+        session.expect(PROMPT);
+        session.send("go\r");
+        session.expect("call:   ");
+        while programs(program) == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        session.send("\x03");
+        // Left alone, the program would be stopped after five seconds, and the answer would go on with that.
+        let shown = session.expect("[stopped]");
+        assert!(!shown.contains("result:"), "{shown}");
+        assert_eq!(programs(program), 0);
+        session.expect(PROMPT);
+        // Programs run again.
+        session.send("/clear\r");
+        session.expect(PROMPT);
+        session.send("go\r");
+        session.expect("result: ");
+        session.expect(PROMPT);
+        session.send("\x04");
+        assert_eq!(session.end().0.code(), Some(0));
+
+        let mut session =
+            Session::start(&bench, &[&["chat", "caller", "-p", "go"], &args[2..]].concat());
+        while programs(program) == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        session.send("\x03");
+        assert_eq!(session.end().0.code(), Some(130));
+        assert_eq!(programs(program), 0);
+    }
+
+    /// The number of processes of programs with this text.
+    #[cfg(target_os = "linux")]
+    fn programs(text: &str) -> usize {
+        let listed = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = listed.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        let file = |line: Vec<u8>| {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let path = line.split('\0').find(|word| word.ends_with("/program.py"))?.to_owned();
+            std::fs::read_to_string(path).ok()
+        };
+        lines.filter_map(file).filter(|program| program.contains(text)).count()
     }
 
     #[test]

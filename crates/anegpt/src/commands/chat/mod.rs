@@ -6,7 +6,7 @@ mod slash;
 mod talk;
 
 use crate::files::Opened;
-use crate::generation::{DraftArgs, ModelArgs, PythonArgs, SamplingArgs, ToolArgs, Weights};
+use crate::generation::{self, DraftArgs, ModelArgs, PythonArgs, SamplingArgs, ToolArgs, Weights};
 use crate::{number, stop};
 use anyhow::Result;
 use infer::{Engine, EngineOptions, Tools, text_ends};
@@ -28,7 +28,7 @@ use tokenizer::chat::{ChatTemplate, Message, Role};
 /// standard output, everything else to standard error.
 ///
 /// A model with nanochat's chat tokens may call a calculator in the middle of an answer. A terminal shows
-/// the call and its result; elsewhere they are left out.
+/// the call and its result, each on a line of its own; elsewhere they are left out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -78,10 +78,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.prompt {
         Some(prompt) => {
             let mut out = Output::plain();
+            listen(&out, args.programs.python)?;
             introduce(&talk, &out);
             Ok(talk.ask(prompt, &mut out)?)
         }
-        None => converse(&mut talk),
+        None => converse(&mut talk, args.programs.python),
+    }
+}
+
+/// Listens for requests to stop. Without a terminal, Ctrl-C ends the program as it ends others.
+fn listen(out: &Output, python: bool) -> Result<()> {
+    match (out.is_terminal(), python) {
+        (true, _) => stop::on_request(talk::interrupt()),
+        (false, true) => stop::with_programs(),
+        (false, false) => Ok(()),
     }
 }
 
@@ -105,7 +115,7 @@ fn model_to_talk(model: Opened, args: &Args) -> Result<Speaker> {
     let weights = args.weights.into();
     let options = EngineOptions {
         slots: 1,
-        context: args.context.unwrap_or(usize::MAX),
+        context: generation::context(args.context, parameters.config())?,
         weights,
         draft: args.draft.of(weights)?,
         ..EngineOptions::default()
@@ -116,13 +126,10 @@ fn model_to_talk(model: Opened, args: &Args) -> Result<Speaker> {
 }
 
 /// Takes messages until there are no more.
-fn converse(talk: &mut Talk) -> Result<()> {
+fn converse(talk: &mut Talk, python: bool) -> Result<()> {
     let mut input = Input::open()?;
     let mut out = if input.is_terminal() { Output::terminal() } else { Output::plain() };
-    if out.is_terminal() {
-        // Without a terminal, Ctrl-C ends the program as it ends others.
-        stop::on_request(talk::interrupt())?;
-    }
+    listen(&out, python)?;
     introduce(talk, &out);
     loop {
         let line = input.next()?;

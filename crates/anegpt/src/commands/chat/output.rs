@@ -29,8 +29,8 @@ impl Output {
         self.terminal
     }
 
-    /// Writes a piece of a part of an answer. What a tool was asked and gave is for people alone, as
-    /// `[12*7 = 84]`.
+    /// Writes a piece of a part of an answer. What a tool was asked and gave is for people alone, below each other
+    /// between the lines of the answer.
     pub(super) fn piece(&mut self, part: Part, text: &str) {
         print!("{}", self.shown(part, text));
         // What fails here fails again at the next write, which ends the program.
@@ -42,19 +42,24 @@ impl Output {
         if text.is_empty() || !self.terminal && part != Part::Text {
             return String::new();
         }
-        let sign = between(std::mem::replace(&mut self.part, part), part);
+        let changes = std::mem::replace(&mut self.part, part) != part;
+        let line_break = if changes && !self.at_line_start && self.terminal { "\n" } else { "" };
         self.at_line_start = part == Part::Text && text.ends_with('\n');
+        let begin = if changes { label(part) } else { "" };
         match (self.terminal, part) {
-            (true, Part::Text) => quiet(sign) + &visible(text),
-            (true, _) => quiet(&format!("{sign}{}", visible(text))),
+            (true, Part::Text) => format!("{line_break}{}", visible(text)),
+            (true, _) => {
+                let margin = " ".repeat(label(part).len());
+                let below = visible(text).replace('\n', &format!("\n{margin}"));
+                format!("{line_break}{}", term::paint(Role::Quiet, &format!("{begin}{below}")))
+            }
             (false, _) => text.to_owned(),
         }
     }
 
     /// Ends an answer, and says why if that is not plain.
     pub(super) fn end(&mut self, why: Option<&str>) {
-        let sign = between(std::mem::take(&mut self.part), Part::Text);
-        print!("{}", quiet(sign));
+        self.part = Part::Text;
         if !self.at_line_start || !self.terminal {
             println!();
         }
@@ -87,19 +92,12 @@ impl Output {
     }
 }
 
-fn quiet(text: &str) -> String {
-    if text.is_empty() { String::new() } else { term::paint(Role::Quiet, text) }
-}
-
-/// What stands between parts of an answer.
-fn between(before: Part, after: Part) -> &'static str {
-    match (before, after) {
-        (Part::Call | Part::Output, Part::Text) => "]",
-        (Part::Call, Part::Output) => " = ",
-        (Part::Text, Part::Call) => "[",
-        (Part::Text, Part::Output) => "[= ",
-        (Part::Output, Part::Call) => "] [",
-        _ => "",
+/// What stands before a part of an answer, as wide for what a tool was asked as for what it gave.
+fn label(part: Part) -> &'static str {
+    match part {
+        Part::Text => "",
+        Part::Call => "call:   ",
+        Part::Output => "result: ",
     }
 }
 
@@ -125,10 +123,15 @@ mod tests {
         };
         let call = [(Part::Call, "12"), (Part::Call, "*7"), (Part::Output, "84")];
         let whole = [&[(Part::Text, "It is ")], &call[..], &[(Part::Text, "."), (Part::Text, "")]];
-        assert_eq!(shown(Output::terminal(), &whole.concat()), "It is [12*7 = 84].");
+        let lines = "It is \ncall:   12*7\nresult: 84\n.";
+        assert_eq!(shown(Output::terminal(), &whole.concat()), lines);
         assert_eq!(shown(Output::plain(), &whole.concat()), "It is .");
-        let twice = [&call[..2], &[(Part::Text, "x")], &call].concat();
-        assert_eq!(shown(Output::terminal(), &twice), "[12*7]x[12*7 = 84");
+        let twice = [&call[..2], &[(Part::Text, "x\n")], &call].concat();
+        let lines = "call:   12*7\nx\ncall:   12*7\nresult: 84";
+        assert_eq!(shown(Output::terminal(), &twice), lines);
+        let long = [(Part::Call, "a = 1\n"), (Part::Call, "print(a)"), (Part::Output, "1\n2")];
+        let lines = "call:   a = 1\n        print(a)\nresult: 1\n        2";
+        assert_eq!(shown(Output::terminal(), &long), lines);
     }
 
     #[test]

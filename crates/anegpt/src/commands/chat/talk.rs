@@ -7,6 +7,7 @@ use crate::stop::{self, Signal};
 use crate::{progress, term};
 use infer::{Engine, Event, Finish, InferError, Job, Part, Sampling, Tools, Usage, prompt_tokens};
 use std::sync::atomic::{AtomicBool, Ordering};
+use tasks::Python;
 use tokenizer::chat::{ChatTemplate, Message, Role};
 
 /// Said of a model that knows no conversations.
@@ -21,7 +22,10 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 pub(super) fn interrupt() -> impl FnMut(Signal) + Send {
     let modes = stop::Modes::now();
     move |signal| match signal {
-        Signal::Interrupt => INTERRUPTED.store(true, Ordering::Relaxed),
+        Signal::Interrupt => {
+            INTERRUPTED.store(true, Ordering::Relaxed);
+            Python::stop_all();
+        }
         other => {
             modes.restore();
             stop::at_once(other.exit_code());
@@ -32,6 +36,7 @@ pub(super) fn interrupt() -> impl FnMut(Signal) + Send {
 /// Forgets that Ctrl-C was pressed: a new message came since.
 pub(super) fn go_on() {
     INTERRUPTED.store(false, Ordering::Relaxed);
+    Python::go_on();
 }
 
 /// Why there is no answer.
@@ -147,11 +152,13 @@ impl Talk {
         let (mut tokens, mut text, mut usage) = (vec![], String::new(), None);
         let mut finish = Finish::Stopped;
         while self.engine.active() > 0 {
+            let events = self.engine.step()?;
+            // A step may have made a call, whose program was killed: what followed from that is not shown.
             if INTERRUPTED.swap(false, Ordering::Relaxed) {
                 self.engine.cancel(id);
                 break;
             }
-            for (_, event) in self.engine.step()? {
+            for (_, event) in events {
                 let (part, piece) = match event {
                     Event::Token { id, text, part, .. } => {
                         tokens.push(id);
