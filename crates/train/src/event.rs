@@ -210,7 +210,8 @@ pub enum Event {
         /// The newest checkpoint of this session, if there is one.
         #[serde(default)]
         checkpoint: Option<PathBuf>,
-        /// The checkpoint with the lowest validation loss, if one was measured.
+        /// The state with the lowest validation loss, if one was measured: a checkpoint, or what the run began with (step
+        /// 0).
         #[serde(default)]
         best: Option<Best>,
         /// Validation loss before the first step of this session, if it was measured.
@@ -297,7 +298,7 @@ pub struct Settings {
     pub tokenizer: String,
     /// Arithmetic of the device.
     pub numerics: String,
-    /// The prompt of samples; absent where none are taken.
+    /// The prompt of samples, or a question of the run; absent where there is none.
     pub prompt: Option<String>,
     /// Existing weights that the run began with.
     pub init: Option<PathBuf>,
@@ -342,7 +343,7 @@ pub struct Forecast {
     pub parts: BTreeMap<String, f64>,
 }
 
-/// A checkpoint and its validation loss.
+/// A state of a run and its validation loss: a checkpoint, or what the run began with.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {

@@ -167,7 +167,7 @@ impl<O: Objective> Run<O> {
         self.val_loss
     }
 
-    /// The checkpoint with the lowest validation loss.
+    /// The state with the lowest validation loss: a checkpoint, or what the run began with (step 0).
     pub fn best(&self) -> Option<Best> {
         self.best
     }

@@ -164,14 +164,18 @@ fn the_best_outlives_what_came_after_it() {
     assert_eq!(again.evaluate(2).unwrap(), val_loss);
 }
 
-/// At a rate of 0, every measurement is the same and every sample has a seed of its own.
+/// At a rate of 0, every measurement is the same: no checkpoint is better than the start. Every sample has a seed of its
+/// own.
 #[test]
-fn without_change_the_first_is_the_best_and_samples_differ() {
+fn without_change_the_start_is_the_best_and_samples_differ() {
     let out = tempfile::tempdir().unwrap();
     let intervals = Intervals { eval: 2, sample: 1, sample_tokens: 64, keep: 9, ..NOTHING };
     let events = run(&mut trainer(&settings(8, 0.0)), intervals, out.path());
     let Some(Event::Done { best: Some(best), .. }) = events.last() else { panic!("{events:?}") };
-    assert_eq!(best.step, 2);
+    assert_eq!(best.step, 0);
+    assert!(!out.path().join("best").exists() && out.path().join("latest").exists());
+    let told = |event: &Event| matches!(event, Event::Checkpoint { best: true, .. });
+    assert!(!events.iter().any(told), "{events:?}");
     let text = |event: &Event| match event {
         Event::Sample { text, .. } => Some(text.clone()),
         _ => None,

@@ -15,7 +15,8 @@ use std::time::Instant;
 /// sft first.
 ///
 /// Held-out questions tell how far it came: pass@k is the probability that one of k answers is
-/// right. The checkpoint with the highest pass@1 is kept as `best`.
+/// right. The checkpoint with the highest pass@1 is kept as `best`, if it is higher than before the first
+/// step.
 ///
 /// Ctrl-C, SIGTERM and a closed terminal save a checkpoint and end the run; a second request
 /// ends it at once. A resumed run computes the same bits as one that was never interrupted.

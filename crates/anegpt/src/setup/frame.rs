@@ -126,6 +126,8 @@ pub(super) struct About {
     pub(super) tokens: [u64; 2],
     pub(super) epochs: f64,
     pub(super) unigram_entropy: f64,
+    /// A question of the run, for who wants to see how its model answers.
+    pub(super) question: Option<String>,
 }
 
 /// A run before its first step.
@@ -384,7 +386,7 @@ impl Frame {
             val_data: about.val_data,
             tokenizer: tokenizer.describe(),
             numerics: format!("{:?}", machine.numerics).to_lowercase(),
-            prompt: prompt.map(str::to_owned),
+            prompt: prompt.map(str::to_owned).or(about.question),
             init: self.init.clone(),
             resumed: self.resumed.as_ref().map(|found| found.path().to_owned()),
             epochs: about.epochs,

@@ -37,10 +37,11 @@ use mil::DType;
 use numbers::{Cadence, fits, run_at, with_changes};
 use serde::{Deserialize, Serialize};
 use sources::{DataChoice, Packing, Sources, Texts};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
+use train::evaluate::Core;
 use train::recipe::MATRIX_RATE;
-use train::{Checkpoint, RunConfig, checkpoint};
+use train::{Checkpoint, CoreEvery, RunConfig, checkpoint};
 
 /// The command of a run that learns from texts.
 const TRAIN: &str = "train";
@@ -66,8 +67,33 @@ struct Notes {
     #[serde(default)]
     packing: Packing,
     prompt: String,
+    /// What of CORE is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    core: Option<CoreNotes>,
     #[serde(flatten)]
     frame: FrameNotes,
+}
+
+/// CORE while a run trains, as the run notes it in its checkpoints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CoreNotes {
+    /// Steps between measurements.
+    pub(crate) every: u64,
+    /// Directory of the tasks, an absolute path.
+    pub(crate) bundle: PathBuf,
+    /// The most questions of each task.
+    pub(crate) most: usize,
+}
+
+impl CoreNotes {
+    /// The questions.
+    ///
+    /// # Errors
+    /// When the bundle cannot be read.
+    pub(crate) fn read(&self) -> Result<CoreEvery> {
+        let core = Core::read(&self.bundle, None, Some(self.most))?;
+        Ok(CoreEvery { steps: self.every, core })
+    }
 }
 
 /// A run of `anegpt train` before it is compiled.
@@ -77,6 +103,8 @@ pub(crate) struct Setup {
     prompt: prompt::Wanted,
     /// True if a resumed run is judged by another text than before.
     judged_anew: bool,
+    /// What of CORE is measured.
+    pub(crate) core: Option<CoreNotes>,
     /// What the rules of the dial give that cannot be meant.
     dial_warnings: Vec<String>,
 }
@@ -218,6 +246,7 @@ fn fresh(args: &RunArgs) -> Result<Setup> {
         texts,
         prompt: prompt::Wanted::new(args.prompt.as_deref(), None),
         judged_anew: false,
+        core: None,
         dial_warnings,
     })
 }
@@ -299,6 +328,7 @@ fn resumed(args: &RunArgs, directory: &Path) -> Result<Setup> {
         texts,
         prompt: prompt::Wanted::new(args.prompt.as_deref(), Some(&notes.prompt)),
         judged_anew,
+        core: notes.core,
         dial_warnings: vec![],
     })
 }

@@ -19,7 +19,7 @@ impl Setup {
     /// When the device does not take the model, or the checkpoint is of another run.
     pub(crate) fn ready(self, faults: Option<&str>) -> Result<Ready<Pretrain>> {
         let warnings = self.warnings();
-        let Setup { frame, mut texts, prompt, judged_anew, .. } = self;
+        let Setup { frame, mut texts, prompt, judged_anew, core, .. } = self;
         let mut intervals = frame.intervals();
         let loader = texts.loader.take().expect("a run is made once");
         let model = &frame.config.model;
@@ -43,6 +43,7 @@ impl Setup {
             text_field: texts.data.field.clone(),
             packing: texts.data.packing,
             prompt: prompt.clone().unwrap_or_default(),
+            core,
             frame: frame.notes(),
         };
         let about = About {
@@ -52,6 +53,7 @@ impl Setup {
             tokens: texts.tokens,
             epochs,
             unigram_entropy,
+            question: None,
         };
         frame.ready(run, texts.tokenizer, about, intervals, prompt, &notes, warnings)
     }

@@ -4,6 +4,7 @@ use super::frame::{About, Frame, FrameNotes, Opened, Ready, Talk, check_steps_le
 use super::numbers::{Cadence, check_extents, check_numbers, fits_in_memory, run_config, sequence};
 use super::rl_args::RlArgs;
 use super::sft::{Base, format_of};
+use super::talks::Measured;
 use super::{RL, SEED, newest};
 use crate::files::{self, Opened as OpenedModel};
 use crate::generation::ToolArgs;
@@ -34,6 +35,9 @@ const EXAMPLES: u64 = 5;
 #[derive(Serialize, Deserialize)]
 struct Notes {
     rl: Asked,
+    /// The tasks whose accuracies are measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    measured: Option<Measured>,
     #[serde(flatten)]
     frame: FrameNotes,
 }
@@ -65,8 +69,9 @@ pub(crate) struct RlSetup {
     frame: Frame,
     asked: Asked,
     interview: Interview,
-    /// Tasks that are asked, and the steps between.
-    measured: Option<(u64, Chat)>,
+    measured: Option<Measured>,
+    /// The questions of those tasks, and the steps between.
+    asking: Option<(u64, Chat)>,
     slots: usize,
 }
 
@@ -103,8 +108,9 @@ fn fresh(args: &RlArgs) -> Result<RlSetup> {
     let params = parameters.into_values();
     let mut frame = Frame::fresh(RL, config, params, (opened, &args.machine), cadence, talk)?;
     (frame.lr_reason, frame.init) = (lr_reason, Some(path.to_owned()));
-    let measured = args.measured.open(&asked.tasks, &asked.task_data)?;
-    Ok(RlSetup { frame, asked, interview, measured, slots: args.slots.into() })
+    let measured = args.measured.or(None);
+    let asking = asked.measuring(measured.as_ref())?;
+    Ok(RlSetup { frame, asked, interview, measured, asking, slots: args.slots.into() })
 }
 
 fn resumed(args: &RlArgs, directory: &Path) -> Result<RlSetup> {
@@ -121,8 +127,10 @@ fn resumed(args: &RlArgs, directory: &Path) -> Result<RlSetup> {
     }
     let interview = asked.open(found.path(), tokenizer, &notes.frame.talk)?;
     let cadence = Cadence::of(&args.output, args.shown.sample_every);
+    let measured = args.measured.or(notes.measured);
     Ok(RlSetup {
-        measured: args.measured.open(&asked.tasks, &asked.task_data)?,
+        asking: asked.measuring(measured.as_ref())?,
+        measured,
         frame: Frame::again(RL, config, (found, notes.frame), &args.machine, cadence)?,
         asked,
         interview,
@@ -223,6 +231,11 @@ impl Asked {
         Ok(Interview::new(speaker, self.part(Split::Train)?, self.part(Split::Test)?)?)
     }
 
+    /// The questions that measure, and the steps between.
+    fn measuring(&self, measured: Option<&Measured>) -> Result<Option<(u64, Chat)>> {
+        measured.map(|measured| measured.open(&self.tasks, &self.task_data)).transpose()
+    }
+
     /// The questions of one part of all tasks. Each measures once, however often it comes in training.
     fn part(&self, split: Split) -> Result<Questions> {
         let options = tasks::Options { data: &self.task_data, ..tasks::Options::default() };
@@ -274,7 +287,8 @@ impl RlSetup {
     /// When the device does not take the model, or the checkpoint is of another run.
     pub(crate) fn ready(self, faults: Option<&str>) -> Result<Ready<Rl>> {
         let about = self.about();
-        let RlSetup { frame, asked, interview, measured, slots } = self;
+        let warnings = self.warnings();
+        let RlSetup { frame, asked, interview, measured, asking, slots } = self;
         let total = frame.config.schedule.total;
         let every = |asked: Option<u64>, times: u64| asked.unwrap_or((total / times).max(1));
         let intervals = Intervals {
@@ -287,19 +301,30 @@ impl RlSetup {
         let tokenizer = Tokenizer::clone(&interview.speaker().tokenizer);
         let config = asked.config(slots, examples);
         let speaker = interview.speaker().clone();
-        let talks = Talks { speaker, questions: vec![], tasks: measured };
+        let talks = Talks { speaker, questions: vec![], tasks: asking };
         let objective = Rl::new(config, interview, &frame.config)?;
         let (frame, run) = frame.compile(faults, objective)?;
-        let (notes, warnings) = (Notes { rl: asked, frame: frame.notes() }, frame.warnings());
+        let notes = Notes { rl: asked, measured, frame: frame.notes() };
         let mut ready = frame.ready(run, tokenizer, about, intervals, None, &notes, warnings)?;
         ready.talks = Some(talks);
         Ok(ready)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let (asked, there) = (self.asked.held_out, self.interview.held_out().len());
+        let fewer = (asked > there).then(|| {
+            format!("--held-out {asked}: the tasks have {there} held-out questions, and all of them measure")
+        });
+        self.frame.warnings().into_iter().chain(fewer).collect()
     }
 
     fn about(&self) -> About {
         let Asked { tasks, questions, samples, max_tokens, epochs, .. } = &self.asked;
         let (train, test) = (self.interview.questions().len(), self.interview.held_out().len());
         let data = tasks.join(", ");
+        let asked = self.interview.held_out();
+        let first = (!asked.is_empty()).then(|| asked.get(0).ok()).flatten();
+        let question = first.and_then(|asked| super::talks::question_of(asked.question()));
         let rounds = self.frame.config.schedule.total.div_ceil(*epochs as u64);
         let text = format!(
             "{data}: {} to learn from, {test} held out, by {}; {questions} × {samples} answers a round, of at \
@@ -314,6 +339,7 @@ impl RlSetup {
             tokens: [0, 0],
             epochs: rounds as f64 * *questions as f64 / train as f64,
             unigram_entropy: 0.0,
+            question,
         }
     }
 }

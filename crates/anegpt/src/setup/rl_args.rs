@@ -123,7 +123,13 @@ pub(crate) struct RlArgs {
     #[arg(long, value_name = "SHARE", conflicts_with = "lr", help_heading = "Optimizer")]
     pub(crate) init_lr_frac: Option<f64>,
     /// What the difference between a reward and the mean of its question is divided by
-    #[arg(long, value_enum, default_value = "none", help_heading = "Optimizer")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NORM",
+        default_value = "none",
+        help_heading = "Optimizer"
+    )]
     pub(crate) advantage_norm: Norm,
     /// Updates of a round; with more than 1, all but the first are clipped by --ratio-clip
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Optimizer")]

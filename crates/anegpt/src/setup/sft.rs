@@ -3,7 +3,7 @@
 use super::frame::{About, Frame, FrameNotes, Opened, Ready, Talk, check_steps_left, saved};
 use super::numbers::{Cadence, check_extents, check_numbers, fits_in_memory, run_config, sequence};
 use super::sft_args::{LoraChoice, SftArgs};
-use super::talks::speaker;
+use super::talks::{Measured, question_of, speaker};
 use super::{SEED, SFT, newest};
 use crate::files::{self, Opened as OpenedModel};
 use crate::settings::{self, TrainSection, Weights};
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use tasks::{Conversations, JsonLines, Mixture, Sequence, Slice};
 use tokenizer::Tokenizer;
 use tokenizer::chat::{ChatTemplate, Message, Role};
+use train::evaluate::Chat;
 use train::objective::{Chats, Sft};
 use train::{
     AdamW, Checkpoint, Decay, Lora, LrSchedule, Momentum, Multipliers, OptimizerConfig, RunConfig,
@@ -53,6 +54,9 @@ struct Notes {
     /// The questions whose answers are samples, where they were given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     prompts: Vec<String>,
+    /// The tasks whose accuracies are measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    measured: Option<Measured>,
     #[serde(flatten)]
     frame: FrameNotes,
 }
@@ -80,6 +84,7 @@ pub(crate) struct SftSetup {
     format: &'static str,
     base: String,
     prompts: Vec<String>,
+    measured: Option<Measured>,
     talks: Talks,
 }
 
@@ -96,6 +101,11 @@ pub(crate) fn open(args: &SftArgs) -> Result<SftSetup> {
 
 fn fresh(args: &SftArgs) -> Result<SftSetup> {
     let path = args.model.as_deref().ok_or_else(|| usage("give --model or --resume"))?;
+    if args.tasks.is_empty() && args.data.is_none() {
+        return Err(usage(
+            "no conversations to learn: give --tasks NAME,..., --data FILE, or both",
+        ));
+    }
     let model = files::open_model(path, args.tokenizer.as_deref())?;
     let base = Base::of(&model)?;
     let asked = args.asked();
@@ -111,7 +121,8 @@ fn fresh(args: &SftArgs) -> Result<SftSetup> {
     let source = Source::of(args, Source::default())?;
     let described = format.describe();
     let parts = source.read(&format, &tokenizer, seq, seed)?;
-    let tasks = args.measured.open(&source.tasks, &source.task_data)?;
+    let measured = args.measured.or(None);
+    let tasks = source.measuring(measured.as_ref())?;
     let questions = samples(&args.prompt, &parts[1]);
     let talks = Talks { speaker: speaker(&tokenizer, format, &talk), questions, tasks };
     let asked = TrainSection { seq: Some(seq), seed: Some(seed), ..asked };
@@ -132,7 +143,7 @@ fn fresh(args: &SftArgs) -> Result<SftSetup> {
     (frame.lr_reason, frame.warmup) = (lr_reason, args.warmup);
     frame.init = Some(path.to_owned());
     let (format, base, prompts) = (described, named, args.prompt.clone());
-    Ok(SftSetup { frame, source, tokenizer, parts, warm, format, base, prompts, talks })
+    Ok(SftSetup { frame, source, tokenizer, parts, warm, format, base, prompts, measured, talks })
 }
 
 /// The name by which a model is read again: the address that was given, or where it was read, as an absolute path.
@@ -156,7 +167,8 @@ fn resumed(args: &SftArgs, directory: &Path) -> Result<SftSetup> {
     let source = Source::of(args, notes.sft)?;
     let noted = "the conversations that the checkpoint names; where they are elsewhere now, give --data FILE";
     let parts = source.read(&format, &tokenizer, config.seq, config.seed).context(noted)?;
-    let tasks = args.measured.open(&source.tasks, &source.task_data)?;
+    let measured = args.measured.or(notes.measured);
+    let tasks = source.measuring(measured.as_ref())?;
     let questions = samples(&notes.prompts, &parts[1]);
     let talks = Talks { speaker: speaker(&tokenizer, format, &notes.frame.talk), questions, tasks };
     let cadence = Cadence::of(&args.output, args.shown.sample_every);
@@ -169,6 +181,7 @@ fn resumed(args: &SftArgs, directory: &Path) -> Result<SftSetup> {
         format: described,
         base: notes.base,
         prompts: notes.prompts,
+        measured,
         talks,
     })
 }
@@ -188,8 +201,8 @@ impl SftSetup {
         if let Some(base) = &warm {
             run.trainer_mut().warm_start(base, train::run::updates(base)?)?;
         }
-        let (base, prompts) = (self.base, self.prompts);
-        let notes = Notes { sft: source, base, prompts, frame: frame.notes() };
+        let (base, prompts, measured) = (self.base, self.prompts, self.measured);
+        let notes = Notes { sft: source, base, prompts, measured, frame: frame.notes() };
         let mut ready = frame.ready(run, tokenizer, about, intervals, None, &notes, warnings)?;
         ready.talks = Some(self.talks);
         Ok(ready)
@@ -219,6 +232,7 @@ impl SftSetup {
             tokens: [train.tokens(), validation.tokens()],
             epochs: self.epochs(),
             unigram_entropy: unigram_entropy(train, validation, vocab_size)?,
+            question: self.talks.questions.first().and_then(|asked| question_of(asked)),
         })
     }
 
@@ -438,6 +452,11 @@ impl Source {
         };
         let data = given(&args.data, before.data)?;
         Ok(Source { tasks, task_data, data, val_data: given(&args.val_data, before.val_data)? })
+    }
+
+    /// The questions that measure, and the steps between.
+    fn measuring(&self, measured: Option<&Measured>) -> Result<Option<(u64, Chat)>> {
+        measured.map(|measured| measured.open(&self.tasks, &self.task_data)).transpose()
     }
 
     /// The conversations to train on and those to validate with.

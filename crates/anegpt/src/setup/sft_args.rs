@@ -46,7 +46,6 @@ pub(crate) struct SftArgs {
     pub(crate) resume: Option<PathBuf>,
     /// Tasks to learn, built in or published: spelling,gsm8k*4 comes once and four times
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Data")]
-    #[arg(required_unless_present_any = ["resume", "data"])]
     pub(crate) tasks: Vec<String>,
     /// Directory of the Parquet files of published tasks; missing files are fetched [default: task_data]
     #[arg(long, value_name = "DIR", help_heading = "Data")]

@@ -59,8 +59,6 @@ struct Ending {
     steps: u64,
     val_loss: Option<f64>,
     best: Option<Best>,
-    /// Before the first step, where that was measured.
-    first_val_loss: Option<f64>,
     spent: Spent,
     peak_memory_mib: Option<f64>,
     reason: Reason,
@@ -116,21 +114,11 @@ impl Report {
                 self.power.add(sample);
                 self.power_source.clone_from(source);
             }
-            Event::Done {
-                steps,
-                val_loss,
-                best,
-                first_val_loss,
-                spent,
-                peak_memory_mib,
-                reason,
-                ..
-            } => {
+            Event::Done { steps, val_loss, best, spent, peak_memory_mib, reason, .. } => {
                 self.ending = Some(Ending {
                     steps: *steps,
                     val_loss: *val_loss,
                     best: *best,
-                    first_val_loss: *first_val_loss,
                     spent: *spent,
                     peak_memory_mib: *peak_memory_mib,
                     reason: *reason,
@@ -282,12 +270,7 @@ impl Report {
         let last = ending.val_loss.map_or("none".to_owned(), |loss| format!("{loss:.4}"));
         lines.row("Validation loss:", &format!("{last} nats per token after the last step"));
         if let Some(best) = ending.best {
-            lines.row("  best", &format!("{:.4} after step {}", best.val_loss, best.step));
-            if let Some(first) = ending.first_val_loss.filter(|&first| first < best.val_loss) {
-                let better =
-                    "before the first step: no checkpoint is better than what the run began with";
-                lines.row("  at the start", &format!("{first:.4} {better}"));
-            }
+            lines.row("  best", &format!("{:.4} {}", best.val_loss, after(best.step)));
         }
         if let Some(bits) = self.bits_per_byte {
             lines.row("  bits per byte", &format!("{bits:.4}"));
@@ -310,10 +293,7 @@ impl Report {
             lines.row(&label, &passed(pass));
         }
         if let Some(best) = ending.best {
-            lines.row(
-                "  best",
-                &format!("pass@1 {:.4} after step {}", 1.0 - best.val_loss, best.step),
-            );
+            lines.row("  best", &format!("pass@1 {:.4} {}", 1.0 - best.val_loss, after(best.step)));
         }
     }
 
@@ -333,7 +313,7 @@ impl Report {
     fn next(&self, lines: &mut Lines, ending: &Ending) {
         let out = &self.settings.out;
         // The newest is the best of most runs.
-        let older = ending.best.is_some_and(|best| best.step < ending.steps);
+        let older = ending.best.is_some_and(|best| best.step > 0 && best.step < ending.steps);
         let model = if older { out.join("best") } else { out.clone() };
         let talks = self.settings.command() != "train";
         let speak = if talks { "chat" } else { "generate" };
@@ -400,6 +380,16 @@ fn flops(run: &RunConfig) -> [f64; 2] {
     let parts = flops_by_part(run.plan, &dims).unwrap_or_default();
     let engine = [Part::EngineForward, Part::EngineBackward].map(|part| parts.get(&part));
     [engine.into_iter().flatten().sum(), parts.values().sum()]
+}
+
+/// When a state was reached that is the best of a run.
+fn after(step: u64) -> String {
+    match step {
+        0 => {
+            "before the first step: no checkpoint is better than what the run began with".to_owned()
+        }
+        step => format!("after step {step}"),
+    }
 }
 
 /// A chip of an event, with a note if its figures are those of another one.

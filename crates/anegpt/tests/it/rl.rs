@@ -64,8 +64,29 @@ fn a_run_tells_what_answers_were_worth() {
     // People get the same in words.
     let more = bench.ok(&["rl", "--resume", "better", "--steps", "6"]);
     let more = words(&more);
+    // Tasks are asked as before.
+    assert!(more.contains("Tasks: accuracy after step 6"), "{more}");
     assert!(more.contains("pass@1") && more.contains("mean reward"), "{more}");
     assert!(more.contains("anegpt rl --resume better --steps 12"), "{more}");
+}
+
+/// Answers of one token are never right: nothing is better than the start, and no checkpoint is called the best.
+#[test]
+fn no_checkpoint_is_the_best_that_is_no_better_than_the_start() {
+    let bench = Bench::new();
+    bench.tuned_to_count();
+    let rl = "rl -m tuned --tasks counting --questions 2 --samples 2 --max-tokens 1 --held-out 300 \
+              --held-out-samples 1 --eval-every 1 --checkpoint-every 1 --steps 2 --out same";
+    let said = words(&bench.ok(&rl.split_whitespace().collect::<Vec<_>>()));
+    assert!(!said.contains("the best so far"), "{said}");
+    assert!(
+        said.contains("best pass@1 0.0000 before the first step: no checkpoint is better"),
+        "{said}"
+    );
+    assert!(said.contains("anegpt chat --model same ") && !said.contains("same/best"), "{said}");
+    assert!(!bench.path("same/best").exists() && bench.path("same/latest").exists());
+    let asked = "--held-out 300: the tasks have 256 held-out questions, and all of them measure";
+    assert!(said.contains(asked), "{said}");
 }
 
 #[test]

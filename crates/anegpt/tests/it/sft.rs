@@ -154,7 +154,7 @@ fn what_cannot_be_learned_is_told() {
         ("-m silent --data talks.jsonl", 2, "silent has no format for conversations"),
         ("-m base --data talks.jsonl --seq 4096", 2, "--seq 4096 is longer than the"),
         ("-m base --data talks.jsonl --lr 0", 2, "--lr 0 must be a number above 0"),
-        ("-m base", 2, "--tasks <NAMES>"),
+        ("-m base", 2, "give --tasks NAME,..., --data FILE, or both"),
         ("--data talks.jsonl", 2, "--model <MODEL>"),
         ("--resume base", 2, "begin a new run from its weights with --model in place of --resume"),
         ("--resume out/run-1 --lr 1", 2, "cannot be used with"),
@@ -304,8 +304,9 @@ fn what_a_model_answers_meanwhile_is_told() {
     let half = String::from_utf8(kept["step-00000010.jsonl"].clone()).unwrap();
     let half: String = half.split_inclusive('\n').take(3).collect();
     bench.write("with/tasks/step-00000010.jsonl", half + "{\"na");
-    let resume = format!("sft --resume with {tasks} --log-format json");
-    let more = events(&bench.ok(&resume.split(' ').collect::<Vec<_>>()));
+    // It asks as before, without a word.
+    let resume = ["sft", "--resume", "with", "--log-format", "json"];
+    let more = events(&bench.ok(&resume));
     for (again, event) in of(&more, "tasks").iter().zip(&told[1..]) {
         for entry in ["step", "mean", "tasks"] {
             assert_eq!(again[entry], event[entry]);
@@ -318,9 +319,15 @@ fn what_a_model_answers_meanwhile_is_told() {
     bench.ok(&["report", "with", "--out", "with.html"]);
     let page = std::fs::read_to_string(bench.path("with.html")).unwrap();
     assert!(page.contains("accuracy: spelling") && page.contains("after step 12"));
+    // Until it is told otherwise.
+    let silent = bench.ok(&[&resume[..], &["--steps", "15", "--tasks-every", "0"]].concat());
+    assert!(of(&events(&silent), "tasks").is_empty());
+    let silent = bench.ok(&[&resume[..], &["--steps", "20"]].concat());
+    assert!(of(&events(&silent), "tasks").is_empty());
     for (args, says) in [
         ("--data talks.jsonl --tasks-every 5", "name some with --eval-tasks"),
         ("--data talks.jsonl --eval-tasks spelling", "--tasks-every <N>"),
+        ("--data talks.jsonl --max-per-task 5", "--tasks-every <N>"),
         ("--tasks spelling --tasks-every 5 --eval-tasks humaneval", "--allow-code-exec"),
     ] {
         let args: Vec<&str> = ["sft", "-m", "base"].into_iter().chain(args.split(' ')).collect();

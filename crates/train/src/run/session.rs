@@ -200,6 +200,11 @@ impl<O: Objective> Course<'_, '_, '_, O> {
         self.token_bytes = (0..tokenizer.vocab_size() as u32).map(bytes).collect();
         if self.run.val_loss.is_none() {
             self.first_val_loss = self.validate()?;
+            // No checkpoint is the best that is not better than what the run began with.
+            let (step, batches) = (self.run.step_count(), self.session.intervals.eval_batches);
+            let start = self.first_val_loss.filter(|loss| loss.is_finite());
+            let start = start.map(|val_loss| Best { step, val_loss, batches });
+            self.run.best = self.run.best.or(start);
         }
         self.divergence.begin(self.run.val_loss);
         // The session before may have ended while this was measured.
@@ -520,12 +525,12 @@ fn ask<Q: Quiz, O: Objective>(
         Ok::<_, TrainError>(asked)
     })?;
     let Some(mut asked) = asked else { return Ok(()) };
-    let Some(mut event) = asked.to_tell(step) else { return Ok(()) };
+    let Some((result, mut event)) = asked.to_tell(step) else { return Ok(()) };
     if let Event::Core { ms, .. } | Event::Tasks { ms, .. } = &mut event {
         *ms = 1e3 * start.elapsed().as_secs_f64();
     }
     listen(event)?;
-    Ok(asked.told()?)
+    Ok(asked.told(result)?)
 }
 
 #[cfg(test)]

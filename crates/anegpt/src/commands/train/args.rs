@@ -1,12 +1,10 @@
 //! The flags of `anegpt train`.
 
-use crate::number;
-use crate::setup::RunArgs;
+use crate::setup::{CoreNotes, RunArgs};
 use crate::training::ProcessArgs;
+use crate::{files, number, usage};
 use anyhow::Result;
 use std::path::PathBuf;
-use train::CoreEvery;
-use train::evaluate::Core;
 
 /// Train a GPT
 ///
@@ -45,24 +43,40 @@ pub(crate) struct CoreArgs {
     /// Steps between measurements of CORE, which then also is at the end
     ///
     /// A checkpoint is saved before. Answers are kept in DIR/core; a resumed run
-    /// goes on with those that are missing, if the flags are given again.
-    #[arg(long, value_name = "N", requires = "bundle", help_heading = "Output")]
-    #[arg(value_parser = number::whole(1u64))]
+    /// goes on with those that are missing, and measures as before unless it is told
+    /// otherwise (0 = no more).
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(value_parser = number::whole(0u64))]
     core_every: Option<u64>,
     /// Directory of CORE's tasks (anegpt eval --help says where it comes from)
     #[arg(long, value_name = "DIR", requires = "core_every", help_heading = "Output")]
     bundle: Option<PathBuf>,
     /// Ask at most N questions of each task of CORE
-    #[arg(long, value_name = "N", default_value_t = 500, help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 500,
+        requires = "core_every",
+        help_heading = "Output"
+    )]
     #[arg(value_parser = number::whole(1usize))]
     core_max_per_task: usize,
 }
 
 impl CoreArgs {
-    /// The questions of CORE, if they are to be asked.
-    pub(super) fn read(&self) -> Result<Option<CoreEvery>> {
-        let (Some(steps), Some(bundle)) = (self.core_every, &self.bundle) else { return Ok(None) };
-        Ok(Some(CoreEvery { steps, core: Core::read(bundle, None, Some(self.core_max_per_task))? }))
+    /// What of CORE is to be measured: what the flags say, else what was measured `before` the run was resumed.
+    pub(super) fn or(&self, before: Option<CoreNotes>) -> Result<Option<CoreNotes>> {
+        match (self.core_every, &self.bundle) {
+            (None, _) => Ok(before),
+            (Some(0), _) => Ok(None),
+            (Some(_), None) => {
+                Err(usage("--core-every asks the questions of a bundle: add --bundle DIR"))
+            }
+            (Some(every), Some(bundle)) => {
+                let (bundle, most) = (files::absolute(bundle)?, self.core_max_per_task);
+                Ok(Some(CoreNotes { every, bundle, most }))
+            }
+        }
     }
 }
 

@@ -246,21 +246,14 @@ fn losses_that_are_no_numbers_survive_a_log() {
 
 #[test]
 fn a_start_that_no_checkpoint_beats_is_told() {
-    let mut all = events(2);
-    assert!(!text(&all, 80).unwrap().contains("at the start"));
-    let first = |events: &mut [Event], loss| {
-        let Some(Event::Done { first_val_loss, .. }) = events.last_mut() else { panic!() };
-        *first_val_loss = Some(loss);
-    };
-    first(&mut all, 4.2501);
-    assert!(!text(&all, 80).unwrap().contains("at the start"));
-    first(&mut all, 4.2499);
+    assert!(text(&events(2), 80).unwrap().contains("  best           4.2500 after step 2\n"));
     let expected = "\
-  best           4.2500 after step 2
-  at the start   4.2499 before the first step: no checkpoint is better than what
+  best           4.2500 before the first step: no checkpoint is better than what
                  the run began with
 ";
-    assert!(text(&all, 80).unwrap().contains(expected));
+    let told = text(&events(0), 80).unwrap();
+    assert!(told.contains(expected), "{told}");
+    assert!(told.contains("--model \"out/my run\" ") && !told.contains("run/best"), "{told}");
 }
 
 #[test]
