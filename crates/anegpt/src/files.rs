@@ -57,6 +57,25 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("no path: `{}`", path.display()))
 }
 
+/// Refuses a file to write that cannot be written: its directory is missing, or it is a directory itself. Commands whose
+/// work takes long ask this first. `flag` is what named the file.
+///
+/// # Errors
+/// As said.
+pub(crate) fn check_output(flag: &str, path: &Path) -> Result<()> {
+    let shown = path.display();
+    if path.is_dir() {
+        return Err(usage(format!("{flag} {shown}: this is a directory; name a file in it")));
+    }
+    match path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        Some(directory) if !directory.is_dir() => {
+            let directory = directory.display();
+            Err(usage(format!("{flag} {shown}: there is no directory {directory}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Opens a model with its tokenizer: the one given, else the model's own.
 ///
 /// A model is a run or a checkpoint of ours, a directory in the layout of Hugging Face, a GGUF file, a

@@ -3,7 +3,6 @@
 
 use crate::canary::Doctor;
 use crate::engine::EngineArgs;
-use crate::number;
 use crate::power::RunPower;
 use crate::setup::{Place, Ready};
 use crate::stop::{self, EndedBy, Signal};
@@ -11,6 +10,7 @@ use crate::telemetry::Telemetry;
 use crate::timeline;
 use crate::view::{self, View, ViewArgs};
 use crate::vitals::Vitals;
+use crate::number;
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -17,7 +17,7 @@ use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, NumericsChoice};
 use crate::settings::{self, ConfigFile, TrainSection, Weights};
 use crate::setup::{self, Base, ShapeArgs};
-use crate::{number, progress, stop, usage};
+use crate::{files, number, progress, stop, usage};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -197,6 +197,12 @@ impl Effort {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
+    let json = args.json.iter().filter(|path| path.as_os_str() != "-");
+    for (flag, path) in
+        json.map(|path| ("--json", path)).chain(args.plot.iter().map(|path| ("--plot", path)))
+    {
+        files::check_output(flag, path)?;
+    }
     let effort = Effort::new(args);
     let (name, config) = run_config(args)?;
     setup::fits_in_memory(&config)?;

@@ -193,3 +193,19 @@ fn what_cannot_be_measured_is_a_usage_error() {
         String::from_utf8_lossy(&output.stderr).contains("cannot create a directory in nowhere")
     );
 }
+
+/// Columns of speeds have names, and files to write are looked at first.
+#[test]
+fn generation_has_headings() {
+    let bench = Bench::new();
+    let text = bench.ok(&["bench", "--quick", "--only", "generation"]);
+    let lines: Vec<&str> =
+        text.lines().skip_while(|line| !line.starts_with("Generation")).collect();
+    let heads: Vec<&str> = lines[1].split_whitespace().collect();
+    assert_eq!(heads, ["prompt", "one", "text", "together"], "{text}");
+    let end = |line: &str, text: &str| line.find(text).map(|at| at + text.len());
+    let prompt = lines[2].split_whitespace().next().unwrap();
+    assert_eq!(end(lines[1], "prompt"), end(lines[2], prompt), "{text}");
+    let late = bench.error(&["bench", "--quick", "--plot", "no/such.svg"], 2);
+    assert!(late.contains("--plot no/such.svg: there is no directory no"), "{late}");
+}

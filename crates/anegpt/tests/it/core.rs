@@ -93,18 +93,30 @@ fn tasks_and_questions_can_be_chosen() {
     let tasks: Vec<&str> =
         people.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(tasks, ["Task", "sums", "who", "CORE"], "{people}");
-    // Beside the model, where nothing else was asked for.
-    assert_eq!(answers(&Path::new(&model).join("eval"), "core").len(), 6);
-    let other = bench.error(&args, 2);
-    for part in ["another evaluation", "`core.tasks`", "`core.weights`", "--out DIR", "--restart"] {
+    let out = ["--out", "r"];
+    bench.ok(&[&args[..], &some, &out].concat());
+    assert_eq!(answers(&bench.path("r"), "core").len(), 6);
+    let other = bench.error(&[&args[..], &out].concat(), 2);
+    for part in [
+        "r/results.jsonl holds results of another evaluation",
+        "They differ in --core-tasks: sums, who there, kitchen,",
+        "--weights: int8 there, f32 here",
+        "--out DIR",
+        "--restart",
+    ] {
         assert!(other.contains(part), "{other}");
     }
-    bench.ok(&[&args[..], &["--restart"]].concat());
-    assert_eq!(answers(&Path::new(&model).join("eval"), "core").len(), 17);
-    let sample = bench.error(&["eval", "-m", &model, "--tasks", "sample"], 2);
-    for part in ["results of --tasks core, not of --tasks sample", "--out DIR", "--restart"] {
+    bench.ok(&[&args[..], &out, &["--restart"]].concat());
+    assert_eq!(answers(&bench.path("r"), "core").len(), 17);
+    let sample = bench.error(&["eval", "-m", &model, "--tasks", "sample", "--out", "r"], 2);
+    for part in ["--tasks: core there, sample here", "--out DIR", "--restart"] {
         assert!(sample.contains(part), "{sample}");
     }
+    // Nothing is asked where the table cannot be written.
+    let late = [&args[..], &["--out", "late", "--csv", "no/such.csv"]].concat();
+    let late = bench.error(&late, 2);
+    assert!(late.contains("--csv no/such.csv: there is no directory no"), "{late}");
+    assert!(!bench.path("late").exists());
     let unknown = bench.error(&[&args[..], &["--core-tasks", "whom", "--out", "x"]].concat(), 2);
     assert!(unknown.contains("has no task `whom`: it has kitchen, sums, who,"), "{unknown}");
 }
@@ -266,11 +278,20 @@ fn training_tells_core_and_saves_the_same_bytes() {
     let with_core = [&steps[..], &core, &["--out", "with"]].concat();
     let log = bench.ok(&crate::with(&base, &with_core));
     bench.ok(&crate::with(&base, &[&steps[..], &["--out", "without"]].concat()));
-    for file in ["model.safetensors", "optimizer.safetensors", "state.json", "config.json"] {
-        let [one, other] = ["with", "without"]
-            .map(|out| std::fs::read(bench.path(out).join("step-00000012").join(file)).unwrap());
-        assert!(one == other, "{file} differs");
+    let file = |out: &str, file: &str| {
+        std::fs::read(bench.path(out).join("step-00000012").join(file)).unwrap()
+    };
+    for name in ["model.safetensors", "optimizer.safetensors", "config.json"] {
+        assert!(file("with", name) == file("without", name), "{name} differs");
     }
+    let state = |out: &str| -> Value {
+        serde_json::from_slice::<Value>(&file(out, "state.json")).unwrap()["state"].take()
+    };
+    let (mut noted, state) = (state("with"), state("without"));
+    // What is measured is noted, for a session that goes on.
+    let notes = noted["extra"].as_object_mut().unwrap();
+    assert_eq!(notes.remove("core").unwrap()["every"], 5);
+    assert_eq!(noted, state);
     let all = events(&log);
     let steps: Vec<_> =
         of(&all, "core").iter().map(|event| event["step"].as_u64().unwrap()).collect();
@@ -290,8 +311,19 @@ fn training_tells_core_and_saves_the_same_bytes() {
     }
     let report = bench.ok(&["report", "with"]);
     assert!(report.contains("CORE:") && report.contains("after step 12"), "{report}");
+    // A session that goes on measures as before, until it is told otherwise.
+    let measured = |steps: &str, more: &[&str]| -> Vec<u64> {
+        let args = ["train", "--resume", "with", "--log-format", "json", "--steps", steps];
+        let all = events(&bench.ok(&[&args[..], more].concat()));
+        of(&all, "core").iter().map(|event| event["step"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(measured("16", &[]), [15, 16]);
+    assert_eq!(measured("18", &["--core-every", "0"]), [0; 0]);
+    assert_eq!(measured("20", &[]), [0; 0]);
     let alone = bench.error(&["train", "--core-every", "5"], 2);
     assert!(alone.contains("--bundle"), "{alone}");
+    let alone = bench.error(&["train", "--core-max-per-task", "5"], 2);
+    assert!(alone.contains("--core-every <N>"), "{alone}");
     let missing = bench.error(&["train", "--core-every", "5", "--bundle", "x", "--out", "n"], 1);
     assert!(missing.contains("no core.yaml here"), "{missing}");
     assert!(!bench.path("n").exists(), "nothing was begun");

@@ -91,7 +91,49 @@ fn an_evaluation_goes_on_where_it_was() {
     assert_eq!(names, ["Task", "stories-choice", "arithmetic", "spelling", "Mean"], "{csv}");
     let other = [&args("whole")[..], &["--top-k", "3"]].concat();
     let other = bench.error(&other, 2);
-    assert!(other.contains("`chat.top_k`: 50 there, 3 here"), "{other}");
+    for part in
+        ["whole/results.jsonl holds results of another", "--top-k: 50 there, 3 here", "--restart"]
+    {
+        assert!(other.contains(part), "{other}");
+    }
+    let other: Vec<&str> =
+        args("whole").iter().map(|&arg| if arg == "5" { "4" } else { arg }).collect();
+    let other = bench.error(&other, 2);
+    assert!(other.contains("They differ in --tasks or --max-per-task"), "{other}");
+}
+
+/// Without --out, evaluations of one model stand side by side, each with its own results.
+#[test]
+fn every_set_of_tasks_and_settings_has_its_own_results() {
+    let bench = Bench::new();
+    let model = answering(&bench);
+    let eval = |more: &str| {
+        let args = ["eval", "-m", &model, "--max-new-tokens", "4", "--max-per-task", "2"];
+        bench.run(&args.into_iter().chain(more.split(' ')).collect::<Vec<_>>())
+    };
+    let all = ["--tasks spelling", "--tasks arithmetic", "--tasks spelling --temperature 1"];
+    let tables = all.map(|more| {
+        let output = eval(more);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    });
+    let results = || {
+        let all = std::fs::read_dir(Path::new(&model).join("eval")).unwrap();
+        let names = all.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name.ends_with(".jsonl")).collect();
+        names.sort();
+        names
+    };
+    let names = results();
+    let begin = |prefix: &str| names.iter().filter(|name| name.starts_with(prefix)).count();
+    assert_eq!((names.len(), begin("spelling-"), begin("arithmetic-")), (3, 2, 1), "{names:?}");
+    for (more, table) in all.iter().zip(tables) {
+        let output = eval(more);
+        assert!(output.stdout == table, "{more}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("going on with the results in"), "{said}");
+    }
+    assert_eq!(results(), names);
 }
 
 /// A model that names every token as an end answers nothing; one that names none goes on to the limit. Results know
@@ -125,15 +167,15 @@ fn a_models_own_ends_end_its_answers() {
     bench.ok(&args("spelling", "all"));
     assert_eq!(lengths("all"), [0; 3]);
     let ends = bench.error(&args("spelling", "none"), 2);
-    assert!(ends.contains("`chat.ends`: null there, [0,1,2,"), "{ends}");
+    assert!(ends.contains("the tokens that end the model's texts"), "{ends}");
     let ends = bench.error(&args("sample", "sample"), 2);
-    assert!(ends.contains("`sample.ends`: null there, [0,1,2,"), "{ends}");
+    assert!(ends.contains("the tokens that end the model's texts"), "{ends}");
     end_at(Value::Null);
     bench.ok(&args("spelling", "none"));
     let config = json!({"chat_template": format!("{TEMPLATE} ")}).to_string();
     std::fs::write(Path::new(&model).join("tokenizer_config.json"), config).unwrap();
     let template = bench.error(&args("spelling", "none"), 2);
-    assert!(template.contains("`chat.chat_template`: "), "{template}");
+    assert!(template.contains("the model's chat template"), "{template}");
 }
 
 #[test]

@@ -187,7 +187,8 @@ fn scaling_table(w: &mut String, scaling: &[Threads]) {
 }
 
 fn generation_table(w: &mut String, generation: &[Generation]) {
-    line!(w, "\nGeneration, tokens/s: reading a prompt, writing one text, and several together");
+    line!(w, "\nGeneration, tokens/s");
+    line!(w, "  {:>9} {:>9} {:>9}", "prompt", "one text", "together");
     for g in generation {
         let [read, written] = [g.prompt_tokens_per_s, g.tokens_per_s].map(short);
         let (together, texts) = match &g.together {

@@ -143,7 +143,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "tasks", help_heading = "Tasks")]
     allow_code_exec: bool,
     /// How all tasks but bpb store weights; int8 is for speed [default: f32]
-    #[arg(long, value_enum, requires = "tasks", help_heading = "Tasks")]
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "tasks", help_heading = "Tasks")]
     weights: Option<Weights>,
     /// Directory of results [default: eval/ in the model's directory, by checkpoint]
     #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Output")]

@@ -73,8 +73,8 @@ impl Results {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     check(args)?;
+    args.csv.iter().try_for_each(|path| files::check_output("--csv", path))?;
     let model = files::open_model(&args.model, args.tokenizer.as_deref())?;
-    let directory = results::directory(args, &model.place)?;
     let mut tasks: Vec<(Task, Prepared)> = vec![];
     for &task in &args.tasks {
         if !matches!(task, Task::Chat(_)) && tasks.iter().all(|(other, _)| *other != task) {
@@ -88,9 +88,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let settings: Vec<(Task, Value)> = tasks.iter().map(settings).collect();
     let tokenizer = checksum(model.tokenizer.to_json()?.as_bytes());
     let header = results::header(&settings, &model_checksum(&model.parameters), &tokenizer);
-    let (journal, entries) = results::open(args, &directory, &header)?;
+    let file = results::file(args, &model.place, &header)?;
+    let (journal, entries) = results::open(args, &file, &header)?;
     if !entries.is_empty() {
-        eprintln!("going on with the results in {}", directory.join(results::FILE).display());
+        eprintln!("going on with the results in {}", file.display());
     }
     let mut results = Results { journal, entries };
     let mut outcome = Outcome::default();

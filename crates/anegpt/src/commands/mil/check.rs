@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "chip")]
     os: Option<chip::Os>,
     /// Route whose rules apply: in-memory or e5rt [default: in-memory]
-    #[arg(long, requires = "chip")]
+    #[arg(long, value_name = "ROUTE", requires = "chip")]
     path: Option<chip::CallPath>,
     /// Rules to ignore, such as ANE070,ANE035
     #[arg(long, requires = "chip", value_delimiter = ',', value_name = "RULES")]

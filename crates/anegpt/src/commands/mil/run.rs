@@ -4,7 +4,7 @@ use super::source::{list, read_program, read_text};
 use super::weights::{self, Files};
 use crate::engine::EngineArgs;
 use crate::machine::{self, DeviceChoice, Machine, NumericsChoice};
-use crate::{arrays, term, usage};
+use crate::{arrays, files, term, usage};
 use ane::{Executable, Port, Surface};
 use anyhow::{Context, Result, bail};
 use lab::array::Array;
@@ -59,6 +59,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    args.record.iter().try_for_each(|path| files::check_output("--record", path))?;
     let machine = machine::open_on(args.device, args.chip, args.os, args.numerics)?;
     let mut program = read_program(&args.file)?;
     let weights = read_weights(args, &program)?;
