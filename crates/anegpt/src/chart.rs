@@ -11,6 +11,8 @@ const LEFT: f64 = 66.0;
 const RIGHT: f64 = 14.0;
 const TITLE: f64 = 28.0;
 const BOTTOM: f64 = 28.0;
+/// Room for the name of an axis.
+const NAME: f64 = 16.0;
 /// Height of a row of the legend, and room between it and the plot.
 const LEGEND: f64 = 18.0;
 const GAP: f64 = 8.0;
@@ -39,8 +41,10 @@ pub(crate) struct Curve {
     /// Points from left to right; a line is interrupted where one cannot be drawn.
     pub(crate) points: Vec<(f64, f64)>,
     pub(crate) kind: Kind,
-    /// What it belongs to, such as a run: chooses colour, stroke and marks.
+    /// What it belongs to, such as a run: chooses colour and stroke.
     pub(crate) group: usize,
+    /// Chooses the marks: that of its group, unless curves of one group are told apart by theirs.
+    pub(crate) mark: usize,
 }
 
 /// Curves over common axes.
@@ -48,6 +52,8 @@ pub(crate) struct Curve {
 pub(crate) struct Chart {
     /// What is shown, with its unit.
     pub(crate) title: String,
+    /// What the axes show, below and at the left; nothing where the title says it.
+    pub(crate) axes: [&'static str; 2],
     /// True if the vertical axis is logarithmic: values that are not positive are left out.
     pub(crate) log: bool,
     pub(crate) curves: Vec<Curve>,
@@ -77,6 +83,7 @@ impl Chart {
         match self.frame(corner, size) {
             Some(frame) => {
                 frame.axes(svg, self.log);
+                frame.name(svg, self.axes);
                 for curve in &self.curves {
                     let points = thinned(&self.scaled(curve));
                     let place = |&(x, y): &(f64, f64)| finite((x, y)).then(|| frame.place(x, y));
@@ -89,6 +96,15 @@ impl Chart {
             }
         }
         above + size.1
+    }
+
+    /// Room at the left of the plot, and below it.
+    fn left(&self) -> f64 {
+        if self.axes[1].is_empty() { LEFT } else { LEFT + NAME }
+    }
+
+    fn bottom(&self) -> f64 {
+        if self.axes[0].is_empty() { BOTTOM } else { BOTTOM + NAME }
     }
 
     /// The points of a curve as they lie on the vertical axis.
@@ -105,8 +121,8 @@ impl Chart {
         Some(Frame {
             steps: Range::of(points.iter().map(|p| p.0)),
             values: Range::of(points.iter().map(|p| p.1)),
-            from: (at.0 + LEFT, at.1),
-            to: (at.0 + size.0 - RIGHT, at.1 + size.1 - BOTTOM),
+            from: (at.0 + self.left(), at.1),
+            to: (at.0 + size.0 - RIGHT, at.1 + size.1 - self.bottom()),
         })
     }
 
@@ -167,6 +183,10 @@ impl Frame {
         for &value in &marks {
             let (_, y) = self.place(self.steps.bottom, value);
             let shown = match (log, 10f64.powf(value)) {
+                // Powers of ten have one form on an axis.
+                (true, _) if value.fract() == 0.0 && marks.iter().any(|&mark| mark <= -3.0) => {
+                    format!("1e{value:.0}")
+                }
                 (true, number) if value.fract() == 0.0 => tick(number, number),
                 (true, number) => tick(number, number / 10.0),
                 (false, _) => tick(value, apart(&marks)),
@@ -185,6 +205,21 @@ impl Frame {
         svg.line("frame", (from.0, to.1), to);
     }
 
+    /// Writes what the axes show, if they have names.
+    fn name(&self, svg: &mut Svg, [below, left]: [&str; 2]) {
+        let middle = |a: f64, b: f64| (a + b) / 2.0;
+        if !below.is_empty() {
+            let place = (middle(self.from.0, self.to.0), self.to.1 + BOTTOM + 4.0);
+            svg.text(place, "soft", "middle", below);
+        }
+        if !left.is_empty() {
+            let (x, y) = (self.from.0 - LEFT + 8.0, middle(self.from.1, self.to.1));
+            svg.add(format_args!(r#"<g transform="rotate(-90 {x:.1} {y:.1})">"#));
+            svg.text((x, y), "soft", "middle", left);
+            svg.add(format_args!("</g>"));
+        }
+    }
+
     /// Where the vertical axis has numbers. On a logarithmic one, whole powers of ten, if there are two.
     fn marks(&self, log: bool) -> Vec<f64> {
         let (low, high) = (self.values.bottom, self.values.top);
@@ -201,7 +236,7 @@ impl Curve {
             self.stroke(svg, points);
         }
         if matches!(self.kind, Kind::Dots | Kind::Marked) {
-            points.iter().flatten().for_each(|&point| mark(svg, self.group, point));
+            points.iter().flatten().for_each(|&point| mark(svg, (self.group, self.mark), point));
         }
     }
 
@@ -224,10 +259,10 @@ impl Curve {
     }
 }
 
-/// Draws the mark of a group: a circle, a square, a triangle or a diamond.
-fn mark(svg: &mut Svg, group: usize, (x, y): (f64, f64)) {
+/// Draws a mark in the colour of a group: a circle, a square, a triangle or a diamond.
+fn mark(svg: &mut Svg, (group, shape): (usize, usize), (x, y): (f64, f64)) {
     let fill = colour(group);
-    let shape = match group % 4 {
+    let shape = match shape % 4 {
         0 => {
             return svg.add(format_args!(
                 r#"<circle class="point" cx="{x:.1}" cy="{y:.1}" r="4" fill="{fill}"/>"#
@@ -255,11 +290,11 @@ mod tests {
     use super::*;
 
     fn curve(name: &str, points: Vec<(f64, f64)>, kind: Kind, group: usize) -> Curve {
-        Curve { name: name.to_owned(), points, kind, group }
+        Curve { name: name.to_owned(), points, kind, group, mark: group }
     }
 
     fn chart(title: &str, curves: Vec<Curve>) -> Chart {
-        Chart { title: title.to_owned(), log: false, curves }
+        Chart { title: title.to_owned(), axes: [""; 2], log: false, curves }
     }
 
     #[test]
@@ -321,7 +356,7 @@ mod tests {
         let points = vec![(0.0, 1e-4), (1.0, 0.0), (2.0, 1.0)];
         let lines = vec![curve("", points, Kind::Line, 0)];
         let page = Chart { log: true, ..chart("", lines) }.page().unwrap();
-        for shown in ["1.0e-4", ">0.001<", ">0.01<", ">0.1<"] {
+        for shown in [">1e-4<", ">1e-3<", ">1e-2<", ">1e-1<", ">1e0<"] {
             assert!(page.contains(shown), "{shown}: {page}");
         }
         let path = page.split("<path d=\"").nth(1).unwrap().split('"').next().unwrap();
@@ -330,6 +365,17 @@ mod tests {
         let near = vec![curve("", vec![(0.0, 2.0), (1.0, 5.0)], Kind::Line, 0)];
         let page = Chart { log: true, ..chart("", near) }.page().unwrap();
         assert!(page.matches("class=\"grid\" x1=\"66.0\"").count() > 1, "{page}");
+    }
+
+    #[test]
+    fn axes_have_names_where_they_are_given() {
+        let lines = vec![curve("", vec![(0.0, 2.0), (1.0, 5.0)], Kind::Line, 0)];
+        let named = Chart { axes: ["step", "nats"], ..chart("t", lines.clone()) };
+        let (named, plain) = (named.page().unwrap(), chart("t", lines).page().unwrap());
+        assert!(
+            named.contains(">step<") && named.contains(">nats<") && named.contains("rotate(-90")
+        );
+        assert!(!plain.contains("rotate") && !plain.contains(">step<"), "{plain}");
     }
 
     #[test]

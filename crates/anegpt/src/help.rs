@@ -63,6 +63,25 @@ fn every_flag_and_command_has_help() {
     }
 }
 
+/// What a flag takes has a name that was chosen: clap's own repeats the flag with underscores.
+#[test]
+fn values_have_names() {
+    for (path, command) in commands() {
+        for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+            for name in arg.get_value_names().unwrap_or_default() {
+                assert!(!name.contains('_'), "{path}: {arg}");
+            }
+        }
+    }
+    let name = |path: &str, flag: &str| {
+        let (_, command) = commands().into_iter().find(|(other, _)| other == path).unwrap();
+        let arg = command.get_arguments().find(|arg| arg.get_long() == Some(flag)).unwrap();
+        arg.get_value_names().unwrap()[0].to_string()
+    };
+    assert_eq!(name("anegpt rl", "advantage-norm"), "NORM");
+    assert_eq!(name("anegpt generate", "weights"), name("anegpt chat", "weights"));
+}
+
 #[test]
 fn flags_are_shown_where_they_are_used() {
     let engine =

@@ -3,6 +3,7 @@
 
 use crate::canary::Doctor;
 use crate::engine::EngineArgs;
+use crate::number;
 use crate::power::RunPower;
 use crate::setup::{Place, Ready};
 use crate::stop::{self, EndedBy, Signal};
@@ -10,7 +11,6 @@ use crate::telemetry::Telemetry;
 use crate::timeline;
 use crate::view::{self, View, ViewArgs};
 use crate::vitals::Vitals;
-use crate::number;
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -36,7 +36,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for path in &args.runs {
         // A run that is being set up has a lock before it has a log.
         if !path.join(".lock").exists() {
-            record::find_log(path)?;
+            let log = record::find_log(path)?;
+            // One that is empty may be about to begin.
+            let empty = std::fs::metadata(&log).is_ok_and(|file| file.len() == 0);
+            if !empty && !record::tells_of_a_run(&log) {
+                return Err(usage(format!("{}: this log has no events of a run", log.display())));
+            }
         }
         runs.push((path.display().to_string(), Source::of(path)));
     }
@@ -64,9 +69,10 @@ fn training(command: &[String]) -> Result<(Vec<String>, PathBuf, bool)> {
         Command::Sft(args) => (args.run.resume, args.run.output.out),
         Command::Rl(args) => (args.run.resume, args.run.output.out),
         _ => {
+            let word = &command[0];
             return Err(usage(format!(
-                "only a training can be started here, not `{}`",
-                command[0]
+                "`{word}` is no run to watch: the dashboard starts `train`, `sft` and `rl`, as in anegpt dashboard \
+                 -- train --steps 500. Start anegpt {word} by itself"
             )));
         }
     };
@@ -78,9 +84,15 @@ fn training(command: &[String]) -> Result<(Vec<String>, PathBuf, bool)> {
     Ok((words, directory, true))
 }
 
-/// The run whose log was written to last.
+/// The run whose log was written to last. A log without an event is that of a run only while a process holds its
+/// directory.
 fn newest(out: &Path) -> Option<PathBuf> {
     let runs = std::fs::read_dir(out).ok()?.flatten().map(|entry| entry.path());
     let written = |run: &PathBuf| std::fs::metadata(run.join("log.jsonl")).ok()?.modified().ok();
-    runs.filter_map(|run| Some((written(&run)?, run))).max().map(|(_, run)| run)
+    let mut runs: Vec<_> = runs.filter_map(|run| Some((written(&run)?, run))).collect();
+    runs.sort();
+    let is_run = |run: &PathBuf| {
+        record::tells_of_a_run(&run.join("log.jsonl")) || train::Lock::holder(run).is_some()
+    };
+    runs.into_iter().rev().map(|(_, run)| run).find(is_run)
 }

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// The model, as generate takes it
     model: PathBuf,
     /// Tokenizer file, where the model comes without one
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     // What follows is read here and not by clap, so that a wrong name is an answer too.
     /// Where to compute

@@ -199,7 +199,7 @@ fn inside(name: &str) -> PathBuf {
 fn read(logs: &[(String, PathBuf)]) -> Result<Vec<(String, Record)>> {
     let record = |(name, log): &(String, PathBuf)| {
         let record = Record::of(log).with_context(|| format!("cannot read {}", log.display()))?;
-        match record.begun.is_some() || record.steps > 0 {
+        match record.is_of_a_run() {
             true => Ok((name.clone(), record)),
             false => Err(usage(format!("{}: this log has no events of a run", log.display()))),
         }

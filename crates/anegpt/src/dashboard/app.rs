@@ -392,6 +392,9 @@ impl App {
         let reason = match () {
             () if run.sampling => "a text is being generated already",
             () if run.directory.is_none() => "this log belongs to no directory of a run",
+            () if run.record.talks() && run.record.question().is_none() => {
+                "the log names no question to ask: anegpt chat asks yours"
+            }
             () => return Some(Action::Sample(self.selected)),
         };
         reason.clone_into(&mut self.message);

@@ -4,7 +4,7 @@ use super::app::{App, Page, Shown, Smoothing};
 use super::chart::{Chart, Curve, Kind};
 use super::draw::{letter, line, panel};
 use super::look::Look;
-use crate::record::{Entry, Kind as Said, NOTHING, PASS, Record, Series, facts};
+use crate::record::{Entry, Kind as Said, NOTHING, PASS, Record, Scored, Series, facts};
 use crate::term;
 use crate::view::limits;
 use ane::PowerSample;
@@ -396,6 +396,8 @@ fn results(app: &mut App, area: Rect, buffer: &mut Buffer) {
     let look = app.look;
     let [left, right] =
         Layout::horizontal([Constraint::Length(38), Constraint::Fill(1)]).areas(area);
+    let name = app.run().record.scores.back().map_or("CORE", |scored| scored.name);
+    let tall = panel(name, right, buffer, look);
     let record = &app.run().record;
     let bits: BTreeMap<u64, f64> =
         (record.bits_per_byte.buckets().iter()).filter_map(|b| Some((b.last, b.mean()?))).collect();
@@ -416,25 +418,11 @@ fn results(app: &mut App, area: Rect, buffer: &mut Buffer) {
     let measured: Vec<String> = held_out.chain(losses).collect();
     let scored: Vec<String> = match record.scores.back() {
         None => vec!["CORE and tasks are not measured".to_owned()],
-        Some(scored) => {
-            let head =
-                format!("{:<28} {:>8} {:>8} {:>9}", "task", "accuracy", "centred", "questions");
-            let tasks = scored.tasks.iter().map(|task| {
-                let label: String = task.label.chars().take(28).collect();
-                format!(
-                    "{label:<28} {:>8.4} {:>8.4} {:>9}",
-                    task.accuracy, task.centered, task.questions
-                )
-            });
-            let whole = format!("{} {:.4} after step {}", scored.name, scored.mean, scored.step);
-            [whole, head].into_iter().chain(tasks).collect()
-        }
+        Some(scored) => scored_in(scored, tall.width.into()),
     };
     let inside = panel(title, left, buffer, look);
     line(head, 0, inside, buffer, look.quiet());
     let room = usize::from(inside.height).saturating_sub(1);
-    let name = record.scores.back().map_or("CORE", |scored| scored.name);
-    let tall = panel(name, right, buffer, look);
     let most =
         (measured.len().saturating_sub(room)).max(scored.len().saturating_sub(tall.height.into()));
     let scroll = app.scroll();
@@ -445,6 +433,32 @@ fn results(app: &mut App, area: Rect, buffer: &mut Buffer) {
     for (row, text) in scored.iter().skip(*scroll).take(tall.height.into()).enumerate() {
         line(text, row, tall, buffer, Style::new());
     }
+}
+
+/// Columns of the numbers beside the names of tasks.
+const SCORES: usize = 24;
+/// Columns that the longest name takes.
+const TASK: usize = 28;
+
+/// The scores of tasks in lines of `width` columns: names are cut, numbers are not.
+fn scored_in(scored: &Scored, width: usize) -> Vec<String> {
+    let room = width.saturating_sub(SCORES).min(TASK);
+    let head = format!("{:<room$} {:>8} {:>7} {:>6}", "task", "accuracy", "centred", "asked");
+    let tasks = scored.tasks.iter().map(|task| {
+        let label: String = task.label.chars().take(room).collect();
+        format!(
+            "{label:<room$} {:>8.4} {:>7.4} {:>6}",
+            task.accuracy, task.centered, task.questions
+        )
+    });
+    let what = match scored.name {
+        "CORE" => format!("CORE {:.4} after step {}", scored.mean, scored.step),
+        _ => format!("after step {}; centred mean {:.4}", scored.step, scored.mean),
+    };
+    let rule = "centred: 0 = as good as guessing, 1 = all right";
+    let said = [what.as_str(), rule].map(|text| term::wrap(text, width, "", ""));
+    let said = said.iter().flat_map(|text| text.lines().map(str::to_owned)).collect::<Vec<_>>();
+    said.into_iter().chain([head]).chain(tasks).collect()
 }
 
 fn log(app: &mut App, area: Rect, buffer: &mut Buffer) {

@@ -129,11 +129,11 @@ fn done(action: Action, app: &mut App, sources: &mut [Source]) -> bool {
     let (index, result) = match action {
         Action::Quit => return true,
         Action::Sample(index) => {
-            let prompt =
-                app.runs[index].record.begun.as_ref().and_then(|b| b.settings.prompt.clone());
+            let record = &app.runs[index].record;
+            let (prompt, talks) = (record.question().map(str::to_owned), record.talks());
             (
                 index,
-                sources[index].sample(prompt.as_deref()).map(|()| {
+                sources[index].sample(prompt.as_deref(), talks).map(|()| {
                     app.runs[index].sampling = true;
                     "generating a text: it appears under Texts"
                 }),

@@ -144,25 +144,30 @@ impl Source {
         Ok(())
     }
 
-    /// Generates a text from the newest checkpoint, on the CPU and beside the run; it arrives later.
+    /// Generates a text from the newest checkpoint, on the CPU and beside the run; it arrives later. A model that `talks`
+    /// is asked `prompt`, which stands before its answer; others continue it.
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub(super) fn sample(&mut self, prompt: Option<&str>) -> Result<()> {
+    pub(super) fn sample(&mut self, prompt: Option<&str>, talks: bool) -> Result<()> {
         let directory =
             self.directory.as_ref().context("this log belongs to no directory of a run")?;
         let mut command = Command::new(ourselves()?);
-        command.arg("generate").arg("--model").arg(directory);
-        command.args(["--device", "cpu", "--max-tokens", TOKENS]);
-        command.args(["--prompt", prompt.unwrap_or_default(), "--seed", &seed()]);
+        let prompt = prompt.unwrap_or_default();
+        let (word, device) =
+            if talks { ("chat", &[][..]) } else { ("generate", &["--device", "cpu"][..]) };
+        command.arg(word).arg("--model").arg(directory).args(device);
+        command.args(["--max-tokens", TOKENS, "--seed", &seed()]);
+        command.arg(format!("--prompt={prompt}"));
+        let before = if talks { format!("{prompt}\n→ ") } else { String::new() };
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().context("cannot start anegpt generate")?;
+        let child = command.spawn().context("cannot start anegpt")?;
         let (done, asked) = channel();
         let from = directory.display().to_string();
         std::thread::spawn(move || {
             let text = match child.wait_with_output() {
                 Ok(output) if output.status.success() => {
-                    String::from_utf8_lossy(&output.stdout).into_owned()
+                    before + &String::from_utf8_lossy(&output.stdout)
                 }
                 Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
                 Err(error) => error.to_string(),

@@ -14,6 +14,7 @@ use ane::PowerSample;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 use train::evaluate::{ChatTaskScore, TaskScore};
 use train::log::{Line, StepLine, parse};
@@ -28,11 +29,18 @@ const TEXT: usize = 64 << 10;
 const OTHERS: usize = 256;
 /// Lines that are no events and are shown.
 const SHOWN_FOREIGN: u64 = 5;
+/// Bytes of a log in which a run has told something.
+const BEGINNING: u64 = 16 << 20;
 /// Share that a step adds to the recent time of a part.
 const RECENT: f64 = 0.05;
 
 /// Name of the share of held-out questions that are answered rightly at the first try.
 pub(crate) const PASS: &str = "pass@1";
+
+/// Name of the accuracies of tasks that a run measures.
+pub(crate) const TASKS: &str = "Tasks";
+/// Name of the mean of the centred accuracies of the tasks that ChatCORE is of.
+pub(crate) const CHATCORE: &str = "ChatCORE";
 
 /// The beginning of the newest session.
 #[derive(Debug, Default)]
@@ -312,14 +320,17 @@ impl Record {
                 self.say(Kind::Result, format!("step {step}: CORE {core:.4}"));
                 keep(&mut self.scores, Scored { step, name: "CORE", mean: core, tasks });
             }
-            Event::Tasks { step, mean, tasks, .. } => {
+            Event::Tasks { step, mean, tasks, chatcore, .. } => {
+                if let Some(chatcore) = chatcore {
+                    self.others.entry(CHATCORE.to_owned()).or_default().push(step, chatcore);
+                }
                 for task in &tasks {
                     let name = format!("accuracy: {}", task.name);
                     self.others.entry(name).or_default().push(step, task.accuracy);
                 }
                 self.say(Kind::Result, format!("step {step}: {}", accuracies(&tasks)));
                 let tasks = tasks.into_iter().map(as_of_core).collect();
-                keep(&mut self.scores, Scored { step, name: "Tasks", mean, tasks });
+                keep(&mut self.scores, Scored { step, name: TASKS, mean, tasks });
             }
             Event::Sample { step, mut text, .. } => {
                 truncate(&mut text, TEXT);
@@ -470,10 +481,33 @@ impl Record {
         (self.steps > 0).then(|| left as f64 * self.recent_ms / 1e3)
     }
 
+    /// True if the run's model answers in conversations.
+    pub(crate) fn talks(&self) -> bool {
+        matches!(self.command.as_str(), "sft" | "rl")
+    }
+
+    /// What the run's samples begin with: a prompt, or a question.
+    pub(crate) fn question(&self) -> Option<&str> {
+        self.begun.as_ref()?.settings.prompt.as_deref()
+    }
+
+    /// True if a run told anything: foreign lines are none of its own.
+    pub(crate) fn is_of_a_run(&self) -> bool {
+        self.begun.is_some() || self.steps > 0
+    }
+
     /// True if nothing was told yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.log.is_empty()
     }
+}
+
+/// True if the beginning of a log has an event.
+pub(crate) fn tells_of_a_run(log: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(log) else { return false };
+    let mut lines =
+        std::io::BufReader::new(file.take(BEGINNING)).split(b'\n').map_while(Result::ok);
+    lines.any(|line| matches!(parse(&line), Line::Step(_) | Line::Event(..)))
 }
 
 /// The log of a run: `path` itself, or that in the directory.

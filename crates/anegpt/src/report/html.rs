@@ -126,7 +126,7 @@ fn facts_of(runs: &[(String, Record)], page: &mut Page) {
 
 /// A chart of curves as SVG; `None` where there is nothing to draw.
 fn draw(title: &str, curves: Vec<Curve>) -> Option<String> {
-    Chart { title: title.to_owned(), log: false, curves }.page()
+    Chart { title: title.to_owned(), axes: [""; 2], log: false, curves }.page()
 }
 
 fn curves(runs: &[(String, Record)], pick: impl Fn(&Record) -> Vec<(f64, f64)>) -> Vec<Curve> {
@@ -136,6 +136,7 @@ fn curves(runs: &[(String, Record)], pick: impl Fn(&Record) -> Vec<(f64, f64)>) 
         points: pick(record),
         kind: Kind::Line,
         group,
+        mark: group,
     };
     runs.iter().enumerate().map(curve).collect()
 }
@@ -151,6 +152,7 @@ pub(super) fn losses(runs: &[(&str, &Record)]) -> Option<String> {
             points,
             kind,
             group,
+            mark: group,
         };
         if runs.len() == 1 {
             all.push(curve("", record.loss.means(), Kind::Faint));
@@ -297,6 +299,7 @@ fn power_of(record: &Record, page: &mut Page) {
         points: series.means(),
         kind: Kind::Line,
         group,
+        mark: group,
     };
     let curves: Vec<Curve> = known.map(curve).collect();
     if !curves.is_empty() {
@@ -311,7 +314,10 @@ fn ranges_of(record: &Record, page: &mut Page) {
     page.paragraph(&format!("The tensors that limit this run: {}.", limits(products)));
     let chart = |title, series: &Series| {
         let points = series.means();
-        draw(title, vec![Curve { name: String::new(), points, kind: Kind::Line, group: 0 }])
+        draw(
+            title,
+            vec![Curve { name: String::new(), points, kind: Kind::Line, group: 0, mark: 0 }],
+        )
     };
     page.charts([
         chart("Powers of two to 2^15, of the closest product", &record.headroom),
@@ -367,6 +373,9 @@ fn results_of(record: &Record, page: &mut Page) {
     if let Some(scored) = record.scores.back() {
         let Scored { name, mean, step, .. } = scored;
         page.head(&format!("{name} {mean:.4} after step {step}"));
+        page.paragraph(
+            "The number in the heading is the mean of the centred accuracies: 0 is as good as guessing, 1 is all right.",
+        );
         let mut rows =
             vec![["task", "accuracy", "centred", "questions"].map(str::to_owned).to_vec()];
         rows.extend(scored.tasks.iter().map(|task| {

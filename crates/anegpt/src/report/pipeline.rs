@@ -4,7 +4,7 @@
 use super::html::{Page, losses};
 use crate::progress;
 use crate::record::facts::short;
-use crate::record::{PASS, Record, ended_by};
+use crate::record::{CHATCORE, PASS, Record, Series, TASKS, ended_by};
 use crate::view::{draw_losses, limits};
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -43,8 +43,16 @@ struct Stage {
     name: String,
     place: PathBuf,
     record: Record,
-    /// Results by what was measured, and texts.
-    results: BTreeMap<String, f64>,
+    /// Results by what was measured.
+    results: BTreeMap<String, Measurement>,
+}
+
+/// A result of an evaluation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Measurement {
+    value: f64,
+    /// The number of questions that were asked, where some were.
+    questions: Option<u64>,
 }
 
 /// The report of a pipeline.
@@ -61,10 +69,10 @@ pub(crate) struct Report {
 pub(crate) fn of(directory: &Path) -> Result<Option<Report>> {
     let mut found = Found::default();
     found.look(directory, DEPTH)?;
-    if found.logs.is_empty() {
+    let (stages, older) = stages(&found)?;
+    if stages.is_empty() {
         return Ok(None);
     }
-    let (stages, older) = stages(&found)?;
     let mut blocks = vec![];
     let mut skipped: Vec<String> = older;
     environment(&stages, &mut blocks);
@@ -133,8 +141,9 @@ fn stages(found: &Found) -> Result<(Vec<Stage>, Vec<String>)> {
         let record = Record::of(log).with_context(|| format!("cannot read {}", log.display()))?;
         let place = log.parent().expect("a file is in a directory").to_owned();
         left_out.extend(record.missing().iter().map(|note| format!("{}: {note}", place.display())));
-        if record.begun.is_some() {
-            all.push((place, record));
+        match record.begun {
+            Some(_) => all.push((place, record)),
+            None => left_out.push(format!("{}: its log has no run that begins", place.display())),
         }
     }
     let rank = |record: &Record| {
@@ -150,7 +159,7 @@ fn stages(found: &Found) -> Result<(Vec<Stage>, Vec<String>)> {
             left_out.push(format!("{}: an older run of {name}", place.display()));
             continue;
         }
-        let mut results = BTreeMap::new();
+        let mut results = meanwhile(&record);
         // A model may be named by another path than the one that was looked into.
         let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let run = whole(&place);
@@ -171,23 +180,39 @@ fn stages(found: &Found) -> Result<(Vec<Stage>, Vec<String>)> {
     Ok((stages, left_out))
 }
 
+/// The accuracies that a run measured of itself the last time.
+fn meanwhile(record: &Record) -> BTreeMap<String, Measurement> {
+    let newest = record.scores.iter().rev().find(|scored| scored.name == TASKS);
+    let tasks = newest.into_iter().flat_map(|scored| &scored.tasks);
+    let measured = tasks.map(|task| {
+        let questions = Some(task.questions as u64);
+        let name = format!("{} (accuracy, measured by the run)", task.label);
+        (name, Measurement { value: task.accuracy, questions })
+    });
+    let chatcore = record.others.get(CHATCORE).and_then(Series::newest);
+    let chatcore = chatcore.map(|(_, value)| {
+        (format!("{CHATCORE} (measured by the run)"), Measurement { value, questions: None })
+    });
+    measured.chain(chatcore).collect()
+}
+
 /// The results in a summary, by name.
-fn measured(summary: &Value, results: &mut BTreeMap<String, f64>) {
+fn measured(summary: &Value, results: &mut BTreeMap<String, Measurement>) {
     let tasks = &summary["tasks"];
-    let mut add = |name: String, value: &Value| {
+    let mut add = |name: String, value: &Value, questions: &Value| {
         if let Some(value) = value.as_f64() {
-            results.insert(name, value);
+            results.insert(name, Measurement { value, questions: questions.as_u64() });
         }
     };
-    add("Bits per byte".to_owned(), &tasks["bpb"]["bits_per_byte"]);
-    add("CORE".to_owned(), &tasks["core"]["core"]);
+    add("Bits per byte".to_owned(), &tasks["bpb"]["bits_per_byte"], &Value::Null);
+    add("CORE".to_owned(), &tasks["core"]["core"], &Value::Null);
     for (kind, of) in [("core", "centered"), ("chat", "accuracy")] {
         for task in tasks[kind]["tasks"].as_array().into_iter().flatten() {
             let name = task.get("label").or(task.get("name")).and_then(Value::as_str);
-            add(format!("{} ({of})", name.unwrap_or("?")), &task[of]);
+            add(format!("{} ({of})", name.unwrap_or("?")), &task[of], &task["questions"]);
         }
     }
-    add("ChatCORE".to_owned(), &tasks["chat"]["chatcore"]);
+    add(CHATCORE.to_owned(), &tasks["chat"]["chatcore"], &Value::Null);
 }
 
 fn environment(stages: &[Stage], blocks: &mut Vec<Block>) {
@@ -227,21 +252,24 @@ fn overview(stages: &[Stage], blocks: &mut Vec<Block>, skipped: &mut Vec<String>
         }
     };
     let four = |value: f64| format!("{value:.4}");
-    let newest = |series: &crate::record::Series| series.newest().map(|(_, value)| four(value));
+    let newest = |series: &Series| series.newest().map(|(_, value)| four(value));
+    let asked = |found: &Measurement| match found.questions {
+        Some(questions) => format!("{} ({questions})", four(found.value)),
+        None => four(found.value),
+    };
     // CORE first and ChatCORE last, as nanochat's report has them.
-    let core =
-        |stage: &Stage| stage.results.get("CORE").map(|v| four(*v)).or(newest(&stage.record.core));
+    let core = |stage: &Stage| stage.results.get("CORE").map(asked).or(newest(&stage.record.core));
     add("CORE", &core);
     add("Validation loss", &|stage| newest(&stage.record.validation));
     add("Lowest validation loss", &|stage| stage.record.validation.least().map(four));
     add("Bits per byte, of its own validation part", &|stage| newest(&stage.record.bits_per_byte));
     let names: std::collections::BTreeSet<&String> =
         stages.iter().flat_map(|stage| stage.results.keys()).collect();
-    for name in names.into_iter().filter(|name| *name != "CORE" && *name != "ChatCORE") {
-        add(name, &|stage| stage.results.get(name).map(|value| four(*value)));
+    for name in names.into_iter().filter(|name| *name != "CORE" && *name != CHATCORE) {
+        add(name, &|stage| stage.results.get(name).map(asked));
     }
     add("pass@1 on held-out questions", &|stage| stage.record.others.get(PASS).and_then(newest));
-    add("ChatCORE", &|stage| stage.results.get("ChatCORE").map(|value| four(*value)));
+    add(CHATCORE, &|stage| stage.results.get(CHATCORE).map(asked));
     add("Steps", &|stage| Some(stage.record.step.to_string()));
     add("Tokens", &|stage| Some(progress::count(stage.record.tokens as f64)));
     add("Seconds", &|stage| {
@@ -254,7 +282,10 @@ fn overview(stages: &[Stage], blocks: &mut Vec<Block>, skipped: &mut Vec<String>
             ["engine_fwd", "engine_bwd"].map(|name| record.parts.get(name).map(|p| p.total));
         let on: f64 = parts.into_iter().flatten().sum();
         let share = on / record.ms;
-        (record.ms > 0.0)
+        // Without an engine, its programs are the host's.
+        let engine_is_there =
+            record.begun.as_ref().is_some_and(|begun| begun.settings.backend != "cpu");
+        (record.ms > 0.0 && engine_is_there)
             .then(|| format!("{:.0} %", 100.0 * if engine { share } else { 1.0 - share }))
     };
     add("Engine's share of a step", &|stage| share(stage, true));
@@ -262,8 +293,13 @@ fn overview(stages: &[Stage], blocks: &mut Vec<Block>, skipped: &mut Vec<String>
     blocks.push(Block::Table(rows));
     let total: f64 = stages.iter().map(|stage| stage.record.seconds()).sum();
     blocks.push(Block::Paragraph(format!("All of this together took {total:.1} s.")));
+    let results = || stages.iter().flat_map(|stage| stage.results.values());
+    if results().any(|found| found.questions.is_some()) {
+        let rule = "In brackets: the number of questions asked.";
+        blocks.push(Block::Paragraph(rule.to_owned()));
+    }
     if stages.iter().all(|stage| stage.results.is_empty()) {
-        skipped.push("tasks: no results of `anegpt eval --tasks`".to_owned());
+        skipped.push("tasks: no results of `anegpt eval --tasks` or --tasks-every".to_owned());
     }
     if stages.iter().all(|stage| stage.record.joules == 0.0) {
         skipped.push("energy: no reading of power in the logs".to_owned());
@@ -393,20 +429,20 @@ mod tests {
     fn results_are_read_from_a_summary() {
         let summary = serde_json::json!({"model": "m", "tasks": {
             "bpb": {"bits_per_byte": 1.5},
-            "core": {"core": 0.25, "tasks": [{"label": "arc", "accuracy": 0.5, "centered": 0.125}]},
-            "chat": {"chatcore": null, "tasks": [{"name": "spelling", "accuracy": 0.75}]},
+            "core": {"core": 0.25, "tasks": [{"label": "arc", "accuracy": 0.5, "centered": 0.125, "questions": 40}]},
+            "chat": {"chatcore": null, "tasks": [{"name": "spelling", "accuracy": 0.75, "questions": 8}]},
         }});
         let mut results = BTreeMap::new();
         measured(&summary, &mut results);
-        let results: Vec<(&str, f64)> =
-            results.iter().map(|(name, v)| (name.as_str(), *v)).collect();
+        let results: Vec<(&str, f64, Option<u64>)> =
+            results.iter().map(|(name, of)| (name.as_str(), of.value, of.questions)).collect();
         assert_eq!(
             results,
             [
-                ("Bits per byte", 1.5),
-                ("CORE", 0.25),
-                ("arc (centered)", 0.125),
-                ("spelling (accuracy)", 0.75),
+                ("Bits per byte", 1.5, None),
+                ("CORE", 0.25, None),
+                ("arc (centered)", 0.125, Some(40)),
+                ("spelling (accuracy)", 0.75, Some(8)),
             ]
         );
     }

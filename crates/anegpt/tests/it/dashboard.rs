@@ -215,7 +215,7 @@ fn a_command_that_fails_says_why() {
     assert!(text.contains("out/run-1: the command that was started here failed"), "{text}");
     assert!(!bench.path("out/run-1").exists(), "nothing is left behind");
     for (args, says) in [
-        (&["dashboard", "--", "chat", "run"][..], "only a training can be started here"),
+        (&["dashboard", "--", "chat", "run"][..], "the dashboard starts `train`, `sft` and `rl`"),
         (&["dashboard", "--", "train", "--stpes", "3"], "--stpes"),
         (&["dashboard", "nowhere"], "nowhere: there is no such run"),
         (&["dashboard"], "no run in out"),
@@ -227,6 +227,37 @@ fn a_command_that_fails_says_why() {
     }
     let output = bench.run(&["dashboard"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("needs a terminal"));
+}
+
+/// A model that answers is asked a question of its run. Its results stand whole on 80 columns.
+#[test]
+fn a_model_that_answers_is_asked() {
+    let bench = Bench::new();
+    bench.base_and_talks("20");
+    let sft = "sft -m base --data talks.jsonl --steps 20 --lr 0.02 --prompt red --sample-every 0 --eval-every 0 \
+               --tasks-every 10 --eval-tasks stories-choice,word-problems --max-per-task 5 --out out/tuned";
+    bench.ok(&sft.split_whitespace().collect::<Vec<_>>());
+    // The newest run is shown, not a log that was touched since.
+    std::fs::create_dir(bench.path("out/none")).unwrap();
+    bench.write("out/none/log.jsonl", "");
+    let mut session = opened(&bench, &[]);
+    session.shows(has("out/tuned   finished"));
+    let results = press(&mut session, "7", "centred mean");
+    for text in
+        ["stories-choice", "word-problems", "accuracy centred  asked", "0 = as good as guessing"]
+    {
+        assert!(results.contains(text), "{text}: {results}");
+    }
+    let row = results.lines().find(|line| line.contains("stories-choice")).unwrap();
+    let row = row.trim_end_matches(['│', ' ']);
+    assert!(row.ends_with(" 5") && row.matches('.').count() == 2, "{row}");
+    press(&mut session, "s", "generating a text");
+    let text = press(&mut session, "6", "Text 1 of 1: asked for");
+    let lines: Vec<&str> = text.lines().map(|line| line.trim_matches(['│', ' '])).collect();
+    let asked = lines.iter().position(|line| *line == "red").unwrap_or_else(|| panic!("{text}"));
+    assert!(lines[asked + 1].starts_with('→'), "{text}");
+    session.send("q");
+    assert!(session.end().0.success());
 }
 
 /// The log of the sessions before says how they ended, not how the one did that never began.
@@ -263,6 +294,10 @@ fn logs_that_are_cut_torn_or_foreign_are_shown_as_far_as_they_go() {
     // The beginning is gone.
     bench.write("rest.jsonl", lines[10..].join("\n") + "\n");
     bench.write("empty.jsonl", "");
+    bench.write("other.jsonl", "{\"a\": 1}\nsome text\n");
+    let (status, text) = Session::start(&bench, &["dashboard", "other.jsonl"]).end();
+    assert_eq!(status.code(), Some(2), "{text}");
+    assert!(text.contains("this log has no events of a run"), "{text}");
     let args = ["torn.jsonl", "foreign.jsonl", "rest.jsonl", "empty.jsonl"];
     let mut session = opened(&bench, &args);
     session.shows(has("[A torn.jsonl"));

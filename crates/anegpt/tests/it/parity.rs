@@ -67,9 +67,16 @@ fn a_comparison_tells_the_gap_of_each_kind_of_run() {
         let far: Vec<f64> = points.iter().map(|p| number(&p[1])).collect();
         assert!(far[0] > 0.0 && far[2] < 0.1, "{layer}");
     }
-    for picture in ["pair/losses.svg", "pair/layers.svg"] {
+    for (picture, shown) in [
+        (
+            "pair/losses.svg",
+            &["fast, baseline, seed 7", "fast, baseline, seed 8", ">step<", ">nats per token<"][..],
+        ),
+        ("pair/layers.svg", &["fast, baseline", ">step<", ">relative distance<", ">1 % counts<"]),
+    ] {
         let picture = fs::read_to_string(bench.path(picture)).unwrap();
-        assert!(picture.starts_with("<svg") && picture.contains("fast, baseline"), "{picture}");
+        assert!(picture.starts_with("<svg"), "{picture}");
+        shown.iter().for_each(|text| assert!(picture.contains(text), "{text}: {picture}"));
     }
 
     // Nothing is trained again; other flags are refused.
@@ -81,7 +88,8 @@ fn a_comparison_tells_the_gap_of_each_kind_of_run() {
     let output = bench.run(&other);
     assert_eq!(output.status.code(), Some(2));
     let error = words(&String::from_utf8_lossy(&output.stderr));
-    assert!(error.contains("has runs with other flags") && error.contains("--steps=12"), "{error}");
+    let differ = "has runs with other flags. Only there: --steps=12. Only here: --steps=13.";
+    assert!(error.contains(differ), "{error}");
 }
 
 /// Two plans in f32 compute the same but for the order of sums.

@@ -200,14 +200,33 @@ fn the_card_of_a_pipeline_shows_what_each_step_gained() {
     std::fs::create_dir(bench.path("card/tuned")).unwrap();
     let tuned = log.replacen("\"command\":\"train\"", "\"command\":\"sft\"", 1);
     assert_ne!(tuned, log);
-    bench.write("card/tuned/log.jsonl", tuned.replace("\"val_loss\":", "\"val_loss\":1"));
+    // It ran on the CPU, and asked tasks meanwhile.
+    let tuned = tuned.replace("\"val_loss\":", "\"val_loss\":1");
+    assert!(tuned.contains("\"backend\":\"emulator\""), "{tuned}");
+    let tuned = tuned.replace("\"backend\":\"emulator\"", "\"backend\":\"cpu\"");
+    let task = |accuracy: f64| {
+        let task = format!(
+            r#"{{"name":"counting","questions":64,"accuracy":{accuracy},"centered":0.5,"truncated":0,"cut":0}}"#
+        );
+        format!(
+            r#"{{"event":"tasks","step":12,"chatcore":null,"mean":0.5,"tasks":[{task}],"ms":1.0}}"#
+        )
+    };
+    bench.write("card/tuned/log.jsonl", format!("{tuned}{}\n{}\n", task(0.25), task(0.5)));
+    // Logs that are none.
+    for (directory, log) in [("empty", ""), ("foreign", "{\"a\": 1}\n")] {
+        std::fs::create_dir(bench.path("card").join(directory)).unwrap();
+        bench.write(&format!("card/{directory}/log.jsonl"), log);
+        let output = bench.run(&["report", &format!("card/{directory}")]);
+        assert_eq!(output.status.code(), Some(2));
+    }
     // What an evaluation leaves beside the run is found, wherever its results go.
     let eval = ["eval", "-m", "card/base", "--data", "text.txt", "--tasks", "bpb", "--json"];
     let summary = bench.ok(&[&eval[..], &["--out", "elsewhere"]].concat());
     let kept = std::fs::read_to_string(bench.path("card/base/eval/step-00000012/bpb.json"));
     assert_eq!(kept.unwrap(), summary);
     bench.write("card/other.json", "{\"tasks\": 3}");
-    let chat = r#"{"model": "x", "tasks": {"chat": {"chatcore": 0.25, "tasks": [{"name": "spelling", "accuracy": 0.75}]}}}"#;
+    let chat = r#"{"model": "x", "tasks": {"chat": {"chatcore": 0.25, "tasks": [{"name": "spelling", "accuracy": 0.75, "questions": 8}]}}}"#;
     bench.write("card/tuned/chat.json", chat);
 
     let said = bench.ok(&["report", "card", "--out", "pages/card.html"]);
@@ -227,7 +246,14 @@ fn the_card_of_a_pipeline_shows_what_each_step_gained() {
         row("Bits per byte"),
         ["Bits per byte".to_owned(), format!("{bits:.4}"), "-".to_owned()]
     );
-    assert_eq!(row("spelling (accuracy)")[1..], ["-", "0.7500"]);
+    assert_eq!(row("spelling (accuracy)")[1..], ["-", "0.7500 (8)"]);
+    assert_eq!(row("counting (accuracy, measured by the run)")[1..], ["-", "0.5000 (64)"]);
+    assert!(markdown.contains("In brackets: the number of questions asked."), "{markdown}");
+    let share = row("Engine's share of a step");
+    assert!(share[1].ends_with(" %") && share[2] == "-", "{share:?}");
+    for directory in ["empty", "foreign"] {
+        assert!(markdown.contains(&format!("card/{directory}: its log has no run")), "{markdown}");
+    }
     assert_eq!(row("ChatCORE")[1..], ["-", "0.2500"]);
     let [base, tuned] = &row("Validation loss")[1..] else { panic!("{markdown}") };
     assert_eq!(format!("1{base}"), *tuned);

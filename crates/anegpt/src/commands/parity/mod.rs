@@ -53,6 +53,21 @@ fn write(path: &Path, contents: &str) -> Result<()> {
     fs::write(path, contents).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// The flags that stand in one of two lists alone, each list as JSON.
+fn differing(before: &str, now: &str) -> String {
+    let [before, now] = [before, now].map(|text| {
+        serde_json::from_str::<Vec<String>>(text).unwrap_or_else(|_| vec![text.trim().to_owned()])
+    });
+    let only = |of: &[String], other: &[String], place: &str| {
+        let flags: Vec<&str> =
+            of.iter().filter(|flag| !other.contains(flag)).map(String::as_str).collect();
+        (!flags.is_empty()).then(|| format!("Only {place}: {}", flags.join(" ")))
+    };
+    let sides = [only(&before, &now, "there"), only(&now, &before, "here")];
+    let said: Vec<String> = sides.into_iter().flatten().collect();
+    if said.is_empty() { "Their order differs".to_owned() } else { said.join(". ") }
+}
+
 impl Args {
     /// Every run: all kinds of one seed, then those of the next.
     fn jobs(&self) -> Vec<Job> {
@@ -87,9 +102,9 @@ impl Args {
             Ok(before) if before.trim() == flags => Ok(()),
             Ok(_) if !self.has_runs()? => write(&path, &(flags + "\n")),
             Ok(before) => Err(usage(format!(
-                "{} has runs with other flags: {}\nGive the same flags to go on with them, or another --out.",
+                "{} has runs with other flags. {}. Give the same flags to go on with them, or another --out",
                 self.out.display(),
-                before.trim()
+                differing(&before, &flags)
             ))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 write(&path, &(flags + "\n"))

@@ -8,49 +8,53 @@ use crate::svg::Svg;
 /// Width of a picture, and height of a plot.
 const SIZE: (f64, f64) = (900.0, 270.0);
 
-/// Losses of all runs, and the gaps of the validation losses to those of the first kind.
+/// Losses of all runs, and the gaps of the validation losses to those of the first kind. Kinds have colours and strokes,
+/// seeds have marks.
 pub(super) fn losses(comparison: &Comparison, finished: &[Finished]) -> String {
     let name = |variant: usize| comparison.kinds[variant].name();
+    let mark = |seed: u64| comparison.seeds.iter().position(|&other| other == seed).unwrap_or(0);
     let training = finished.iter().map(|run| Curve {
         name: String::new(),
         points: run.outcome.training().collect(),
         kind: Kind::Faint,
         group: run.job.variant,
+        mark: 0,
     });
     let validation = finished.iter().map(|run| Curve {
-        name: name(run.job.variant),
+        name: format!("{}, seed {}", name(run.job.variant), run.job.seed),
         points: points(&run.outcome.validation),
         kind: Kind::Marked,
         group: run.job.variant,
+        mark: mark(run.job.seed),
     });
-    let gaps = comparison.kinds.iter().enumerate().map(|(group, kind)| match &kind.gap {
-        Some(gap) => {
-            Curve { name: kind.name(), points: points(&gap.by_step), kind: Kind::Marked, group }
-        }
+    let gaps = comparison.kinds.iter().enumerate().map(|(group, kind)| {
         // The reference is the line at 0.
-        None => {
-            let points = vec![(0.0, 0.0), (comparison.steps as f64, 0.0)];
-            Curve { name: kind.name(), points, kind: Kind::Faint, group }
-        }
+        let at_zero = || vec![(0.0, 0.0), (comparison.steps as f64, 0.0)];
+        let (points, kind_of_line) = match &kind.gap {
+            Some(gap) => (points(&gap.by_step), Kind::Marked),
+            None => (at_zero(), Kind::Faint),
+        };
+        Curve { name: kind.name(), points, kind: kind_of_line, group, mark: group }
     });
     let reference = comparison.kinds[0].name();
     picture(&[
         Chart {
-            title: "Validation loss (marked) and training loss, nats per token, by step".to_owned(),
+            title: "Validation loss (marked) and training loss".to_owned(),
+            axes: ["step", "nats per token"],
             log: false,
             curves: training.chain(validation).collect(),
         },
         Chart {
-            title: format!(
-                "Validation loss beside that of {reference}, mean of the seeds, by step"
-            ),
+            title: format!("Validation loss beside that of {reference}, mean of the seeds"),
+            axes: ["step", "nats per token"],
             log: false,
             curves: gaps.collect(),
         },
     ])
 }
 
-/// Distances of the layers' weights to those of the first kind of run, one chart for each other kind.
+/// Distances of the layers' weights to those of the first kind of run, one chart for each other kind, with a line where
+/// a distance counts.
 pub(super) fn layers(comparison: &Comparison) -> String {
     let reference = comparison.kinds[0].name();
     let charts = comparison.kinds.iter().filter_map(|kind| {
@@ -60,14 +64,27 @@ pub(super) fn layers(comparison: &Comparison) -> String {
             points: points(&layer.distance),
             kind: Kind::Marked,
             group,
+            mark: group,
+        };
+        let steps = layers.iter().flat_map(|layer| &layer.distance).map(|point| point.0 as f64);
+        let (first, last) =
+            (steps.clone().fold(f64::INFINITY, f64::min), steps.fold(0.0, f64::max));
+        let limit = Curve {
+            name: format!("{} % counts", 100.0 * comparison.divergence),
+            points: [first, last].map(|step| (step, comparison.divergence)).to_vec(),
+            kind: Kind::Line,
+            group: layers.len(),
+            mark: 0,
         };
         Some(Chart {
             title: format!(
-                "Relative distance of the weights of {} to those of {reference}, by step",
-                kind.name()
+                "Distance of the weights of {} to those of {reference}, seed {}",
+                kind.name(),
+                comparison.seeds[0]
             ),
+            axes: ["step", "relative distance"],
             log: true,
-            curves: layers.iter().enumerate().map(curve).collect(),
+            curves: layers.iter().enumerate().map(curve).chain([limit]).collect(),
         })
     });
     picture(&charts.collect::<Vec<_>>())
