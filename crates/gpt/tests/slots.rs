@@ -75,7 +75,7 @@ fn logits_are_those_of_the_decoder() {
     }
 }
 
-/// One token at a time, in chunks, in the largest chunks, on more threads.
+/// One token at a time, in chunks, in the largest chunks, on more threads, which divide a chunk.
 #[test]
 fn chunks_do_not_matter() {
     for (c, format) in [(config(), WeightFormat::F16), (windowed(), WeightFormat::Int8)] {
@@ -84,10 +84,10 @@ fn chunks_do_not_matter() {
         for chunk in [3, 16, 37, MOST_COLUMNS] {
             assert!(bits(&mut decoder(&c, 1, format), 0, &tokens, chunk) == want, "{chunk}");
         }
-        for threads in [1, 5] {
+        for (threads, chunk) in [(1, 100), (5, 100), (5, MOST_COLUMNS), (2, MOST_COLUMNS)] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let got = pool.install(|| bits(&mut decoder(&c, 1, format), 0, &tokens, 100));
-            assert!(got == want, "{threads} threads");
+            let got = pool.install(|| bits(&mut decoder(&c, 1, format), 0, &tokens, chunk));
+            assert!(got == want, "{threads} threads, {chunk}");
         }
     }
 }

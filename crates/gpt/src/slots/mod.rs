@@ -6,7 +6,8 @@
 //! them, rounded as asked for ([`WeightFormat`]); the caches are f32.
 //!
 //! A layer is the programs of the plan [`SLOTS`] with attention between them. Programs are compiled for
-//! 1, 2, 4, … columns when they are first needed. Each column's numbers are the same bits alone and in
+//! 1, 2, 4, … columns when they are first needed. Many columns are divided: each thread takes its part through
+//! all programs up to attention, and from there through the rest of the layer. Each column's numbers are the same bits alone and in
 //! any company, in one pass or in several: sums take their terms in an order that depends on nothing
 //! else ([`cpu::matrix`], [`cpu::attention`], [`cpu::Arithmetic::COLUMNWISE`]).
 //!
@@ -27,13 +28,16 @@ use crate::params::Parameters;
 use cpu::attention::Cache;
 use cpu::team::assemble;
 use programs::{Bucket, Head};
-use std::collections::BTreeMap;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, btree_map::Entry};
 use weights::Weights;
 
 /// The most columns of a forward pass.
 pub const MOST_COLUMNS: usize = 256;
 /// The most columns for which other threads wait in loops.
 const FEW_COLUMNS: usize = 8;
+/// The fewest columns that are worth a thread of their own.
+const PART_COLUMNS: usize = 48;
 /// The most columns whose logits are computed at a time.
 const HEAD_COLUMNS: usize = 32;
 
@@ -69,7 +73,8 @@ pub struct SlotDecoder {
     /// The weights that guess, in int8.
     draft: Option<Weights>,
     slots: Vec<Slot>,
-    buckets: BTreeMap<usize, Bucket>,
+    /// By columns, those that are not in use.
+    buckets: BTreeMap<usize, Vec<Bucket>>,
     heads: BTreeMap<usize, Head>,
     /// [wanted, V]
     logits: Vec<f32>,
@@ -325,32 +330,86 @@ impl SlotDecoder {
         places: &[Place],
         kind: Pass,
     ) -> Result<(), ModelError> {
-        let weights = match kind {
-            Pass::True => &self.weights,
-            Pass::Draft => self.draft.as_ref().expect("weights that guess"),
+        let parts = rayon::current_num_threads().min(columns.len() / PART_COLUMNS).max(1);
+        let size = match parts {
+            1 => columns.len(),
+            _ => columns.len().div_ceil(parts).next_multiple_of(8),
         };
-        let size = bucket_size(columns.len());
-        if !self.buckets.contains_key(&size) {
-            self.buckets.insert(size, Bucket::new(&self.config, size, weights)?);
+        let mut parts = vec![];
+        for (columns, places) in columns.chunks(size).zip(places.chunks(size)) {
+            parts.push(Part { bucket: self.bucket(bucket_size(columns.len()))?, columns, places });
         }
-        let bucket = self.buckets.get_mut(&size).expect("just made");
-        bucket.begin(&self.config, weights, columns, places)?;
-        for layer in 0..self.config.n_layer {
-            bucket.layer(&self.config, weights, layer, (columns, places), &mut self.slots)?;
+        let done = self.compute_parts(&mut parts, kind);
+        for part in parts {
+            self.buckets.entry(part.bucket.columns()).or_default().push(part.bucket);
         }
-        bucket.end(weights)?;
-        let wanted: Vec<usize> = (0..columns.len()).filter(|&t| columns[t].logits).collect();
-        let vocab = self.config.vocab_size;
-        self.logits.resize(self.logits.len().max(wanted.len() * vocab), 0.0);
-        let parts = self.logits.chunks_mut(HEAD_COLUMNS * vocab);
-        for (wanted, logits) in wanted.chunks(HEAD_COLUMNS).zip(parts) {
-            let size = wanted.len().next_power_of_two();
-            if !self.heads.contains_key(&size) {
-                self.heads.insert(size, Head::new(&self.config, size, weights)?);
+        done
+    }
+
+    /// A bucket for `size` columns, which nobody uses.
+    fn bucket(&mut self, size: usize) -> Result<Bucket, ModelError> {
+        match self.buckets.get_mut(&size).and_then(Vec::pop) {
+            Some(bucket) => Ok(bucket),
+            None => Bucket::new(&self.config, size, &self.weights),
+        }
+    }
+
+    /// Takes the columns of `parts` through the model.
+    fn compute_parts(&mut self, parts: &mut [Part<'_>], kind: Pass) -> Result<(), ModelError> {
+        let SlotDecoder { config, weights, draft, slots, heads, logits, .. } = self;
+        let (config, weights) = match kind {
+            Pass::True => (&*config, &*weights),
+            Pass::Draft => (&*config, draft.as_ref().expect("weights that guess")),
+        };
+        each(parts, |Part { bucket, columns, places }| {
+            bucket.begin(config, weights, columns, places)
+        })?;
+        for layer in 0..config.n_layer {
+            each(parts, |part| part.bucket.project(config, weights, layer, part.columns))?;
+            for Part { bucket, columns, places } in parts.iter() {
+                bucket.put(config, layer, (columns, places), slots);
             }
-            let head = self.heads.get_mut(&size).expect("just made");
-            head.run(weights, bucket, wanted, logits)?;
+            let slots = &*slots;
+            each(parts, |Part { bucket, columns, places }| {
+                bucket.mix_and_feed(config, weights, layer, (columns, places), slots)
+            })?;
+        }
+        each(parts, |part| part.bucket.end(weights))?;
+        let wanted: Vec<(usize, usize)> = (parts.iter().enumerate())
+            .flat_map(|(i, part)| part.columns.iter().enumerate().map(move |(t, c)| (i, t, c)))
+            .filter_map(|(part, t, column)| column.logits.then_some((part, t)))
+            .collect();
+        let vocab = config.vocab_size;
+        logits.resize(logits.len().max(wanted.len() * vocab), 0.0);
+        for (wanted, logits) in
+            wanted.chunks(HEAD_COLUMNS).zip(logits.chunks_mut(HEAD_COLUMNS * vocab))
+        {
+            let size = wanted.len().next_power_of_two();
+            let head = match heads.entry(size) {
+                Entry::Occupied(head) => head.into_mut(),
+                Entry::Vacant(place) => place.insert(Head::new(config, size, weights)?),
+            };
+            let of = |&(part, t): &(usize, usize)| (&parts[part].bucket, t);
+            head.run(weights, &wanted.iter().map(of).collect::<Vec<_>>(), logits)?;
         }
         Ok(())
+    }
+}
+
+/// Columns that one thread takes through the programs.
+struct Part<'a> {
+    bucket: Bucket,
+    columns: &'a [Column],
+    places: &'a [Place],
+}
+
+/// Calls `f` with each part, on several threads.
+fn each(
+    parts: &mut [Part<'_>],
+    f: impl Fn(&mut Part<'_>) -> Result<(), ModelError> + Send + Sync,
+) -> Result<(), ModelError> {
+    match parts {
+        [part] => f(part),
+        _ => parts.par_iter_mut().try_for_each(f),
     }
 }

@@ -239,18 +239,22 @@ impl Bucket {
         mix(&mut self.backout, 0, weights, &mut self.values, &mut self.added)
     }
 
-    /// One layer: the stream before it becomes the stream after it.
-    pub(super) fn layer(
+    /// Columns that the programs have.
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The first part of a layer: queries, keys and values of all columns.
+    pub(super) fn project(
         &mut self,
         config: &GptConfig,
         weights: &Weights,
         layer: usize,
-        (columns, places): (&[Column], &[Place]),
-        slots: &mut [Slot],
+        columns: &[Column],
     ) -> Result<(), ModelError> {
         let Bucket { kinds, values, .. } = self;
         let kind = kinds.get_mut(&config.kind(layer));
-        let Kind { mix: mixture, qkv, out, feed_forward } = kind.expect("each layer is of a kind");
+        let Kind { mix: mixture, qkv, .. } = kind.expect("each layer is of a kind");
         mix(mixture, layer, weights, values, &mut self.added)?;
         if config.embeds_values(layer) {
             values.rows.fill(0.0);
@@ -263,12 +267,37 @@ impl Bucket {
         for (given, tokens) in self.given.iter().zip(&mut self.tokens) {
             transpose(given, self.columns, tokens);
         }
-        let [queries, keys, new] = &self.tokens;
+        Ok(())
+    }
+
+    /// Stores the keys and values of `columns`.
+    pub(super) fn put(
+        &self,
+        config: &GptConfig,
+        layer: usize,
+        (columns, places): (&[Column], &[Place]),
+        slots: &mut [Slot],
+    ) {
+        let [_, keys, new] = &self.tokens;
         let each = keys.chunks_exact(config.kv_dim()).zip(new.chunks_exact(config.kv_dim()));
         for ((column, place), (keys, new)) in columns.iter().zip(places).zip(each) {
             slots[column.slot].caches[layer].put(place.position, keys, new);
         }
-        attend(config, layer, (columns, places), slots, queries, &mut self.mixed);
+    }
+
+    /// The rest of a layer, once all keys and values are stored: the stream before it becomes the stream after it.
+    pub(super) fn mix_and_feed(
+        &mut self,
+        config: &GptConfig,
+        weights: &Weights,
+        layer: usize,
+        of: (&[Column], &[Place]),
+        slots: &[Slot],
+    ) -> Result<(), ModelError> {
+        let Bucket { kinds, values, .. } = self;
+        let kind = kinds.get_mut(&config.kind(layer));
+        let Kind { out, feed_forward, .. } = kind.expect("each layer is of a kind");
+        attend(config, layer, of, slots, &self.tokens[0], &mut self.mixed);
         transpose(&self.mixed, config.q_dim(), &mut values.attention);
         out.run(layer, weights, values, &mut [replace(&mut self.added)])?;
         cpu::simd::add(&mut values.stream, &self.added);
@@ -375,20 +404,18 @@ impl Head {
         })
     }
 
-    /// The logits after the columns `wanted` of `bucket`, [wanted, V].
+    /// The logits after the columns `wanted` of buckets, [wanted, V].
     pub(super) fn run(
         &mut self,
         weights: &Weights,
-        bucket: &Bucket,
-        wanted: &[usize],
+        wanted: &[(&Bucket, usize)],
         logits: &mut [f32],
     ) -> Result<(), ModelError> {
         self.values.columns = wanted.len();
-        let stream = &mut self.values.stream;
-        for (to, from) in
-            stream.chunks_exact_mut(self.columns).zip(bucket.values.stream.chunks(bucket.columns))
-        {
-            to.iter_mut().zip(wanted).for_each(|(to, &t)| *to = from[t]);
+        for (i, to) in self.values.stream.chunks_exact_mut(self.columns).enumerate() {
+            to.iter_mut().zip(wanted).for_each(|(to, (bucket, t))| {
+                *to = bucket.values.stream[i * bucket.columns + t];
+            });
         }
         if wanted.len() == self.columns {
             let logits = &mut logits[..self.logits.len()];
