@@ -4,7 +4,6 @@
 
 use crate::progress::counted;
 use crate::svg::{Svg, clipped, colour, text_width};
-use crate::usage;
 use anyhow::{Context, Result};
 use gpt::GptConfig;
 use gpt::plan::{Part, Place, TimedStep};
@@ -36,15 +35,6 @@ pub(crate) fn draw(
 ) -> Result<()> {
     let picture = svg(title, subtitle, micro_batches);
     std::fs::write(file, picture).with_context(|| format!("cannot write {}", file.display()))
-}
-
-/// Refuses a picture in a directory that does not exist, before the work.
-pub(crate) fn check(file: &Path) -> Result<()> {
-    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
-    match directory.filter(|directory| !directory.is_dir()) {
-        Some(none) => Err(usage(format!("--timeline: there is no directory {}", none.display()))),
-        None => Ok(()),
-    }
 }
 
 /// The shape of a micro-batch of `model` in words.

@@ -3,6 +3,7 @@
 
 use crate::canary::Doctor;
 use crate::engine::EngineArgs;
+use crate::files;
 use crate::number;
 use crate::power::RunPower;
 use crate::setup::{Place, Ready};
@@ -77,7 +78,7 @@ pub(crate) fn to_end<O: Objective>(
     args: &ProcessArgs,
     started: Instant,
 ) -> Result<()> {
-    args.timeline.as_deref().map_or(Ok(()), timeline::check)?;
+    args.timeline.iter().try_for_each(|file| files::check_output("--timeline", file))?;
     let (_lock, out) = place.take()?;
     let mut view = View::new(&args.view, &out)?;
     view.show(&ready.start_event(&out))?;

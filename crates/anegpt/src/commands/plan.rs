@@ -8,7 +8,7 @@ use crate::progress::counted;
 use crate::settings::{self, ConfigFile, OptimizerChoice, TrainSection, Weights};
 use crate::setup::{self, Base, BudgetArgs, ShapeArgs};
 use crate::timeline as picture;
-use crate::{memory, number, term, usage};
+use crate::{files, memory, number, term, usage};
 use anyhow::{Context, Result, ensure};
 use chip::{Chip, Os, Profile};
 use gpt::block::Memory;
@@ -163,6 +163,7 @@ fn planned(args: &Args, profile: &Profile) -> Result<Planned> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    args.timeline.iter().try_for_each(|file| files::check_output("--timeline", file))?;
     let profile = Profile { chip: args.chip, os: args.os, ..Profile::default() };
     if let Some(memory) = args.memory.filter(|gib| !(gib.is_finite() && *gib > 0.0)) {
         return Err(usage(format!("--memory {memory} must be a number above 0")));

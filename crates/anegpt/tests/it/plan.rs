@@ -129,7 +129,7 @@ fn a_run_keeps_its_plan() {
     let error = bench.run(&["train", "--out", "never", "--timeline", "nowhere/run.svg"]);
     let text = String::from_utf8_lossy(&error.stderr).into_owned();
     assert_eq!(error.status.code(), Some(2), "{text}");
-    assert!(text.contains("--timeline: there is no directory nowhere"), "{text}");
+    assert!(text.contains("--timeline nowhere/run.svg: there is no directory nowhere"), "{text}");
     assert!(!bench.path("never").exists());
     let error = bench.run(&["train", "--plan", "fastest"]);
     assert_eq!(error.status.code(), Some(2));
