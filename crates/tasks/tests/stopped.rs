@@ -1,5 +1,6 @@
 //! Programs are stopped from another thread, as a handler of signals does it. It is one test in a process of its own:
-//! all programs of a process are stopped.
+//! all programs of a process are stopped. Whether they are gone is read from /proc.
+#![cfg(target_os = "linux")]
 
 use std::thread;
 use std::time::Duration;
@@ -12,7 +13,6 @@ fn runs(text: &str) -> bool {
     lines.any(|line| line.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn programs_are_stopped_and_none_starts_until_they_may() {
     let python = Python::find().expect("the tests need python3");
